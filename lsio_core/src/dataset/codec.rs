@@ -1,0 +1,395 @@
+//! One array's chunks: their keys, their shape, and how their bytes become stored values.
+//!
+//! The only module that knows zarrs. Fetching is ours: zarrs gets bytes and never a store.
+
+use std::{
+    borrow::Cow,
+    num::NonZeroU64,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use arrow::{
+    array::StringViewBuilder,
+    buffer::{Buffer, MutableBuffer},
+};
+use bytes::Bytes;
+use serde_json::{Map, Value, json};
+use zarrs::array::{Array, ArrayBytes, ArrayMetadata, ArrayToBytesCodecTraits as _, CodecOptions};
+
+use super::{
+    decoding::StoredValues,
+    document::{ArrayDocument, ZarrFormat},
+    dtype::ElementType,
+};
+use crate::grid::checked_product;
+
+/// The largest chunk that is decoded, in bytes: numpy's and most codecs' own limit is near.
+const MAX_CHUNK_BYTES: u64 = 2 << 30;
+
+/// What an array's metadata says of its layout, read leniently, so that arrays can be listed that
+/// can't be decoded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// The number of elements along each dimension.
+    pub shape: Vec<u64>,
+    /// The shape of the objects in the store: of the shards where the array is sharded.
+    pub chunks: Vec<u64>,
+    /// The shape of the chunks inside a shard.
+    pub inner_chunks: Option<Vec<u64>>,
+    /// The names of the codecs, in the order of encoding; of the inner ones for shards.
+    pub codecs: Vec<String>,
+    /// The name of the data type as the metadata spells it.
+    pub dtype: String,
+    /// The version of the format.
+    pub format: ZarrFormat,
+}
+
+impl Layout {
+    /// # Errors
+    /// A text that says which field is missing or wrong.
+    pub(crate) fn new(document: &ArrayDocument) -> Result<Self, String> {
+        let metadata = &document.metadata;
+        let shape = sizes(metadata.get("shape")).ok_or("shape is not a list of sizes")?;
+        if shape.len() > 64 {
+            return Err(format!("it has {} dimensions, more than 64", shape.len()));
+        }
+        let (chunks, dtype) = match document.format {
+            ZarrFormat::V2 => (metadata.get("chunks"), metadata.get("dtype")),
+            ZarrFormat::V3 => {
+                let grid = metadata.get("chunk_grid").ok_or("chunk_grid is missing")?;
+                let name = grid.get("name").and_then(Value::as_str).unwrap_or_default();
+                if name != "regular" {
+                    return Err(format!("the chunk grid '{name}' isn't supported"));
+                }
+                let chunks = grid.get("configuration").and_then(|c| c.get("chunk_shape"));
+                (chunks, metadata.get("data_type"))
+            }
+        };
+        let chunks = sizes(chunks).ok_or("the chunk shape is not a list of sizes")?;
+        if chunks.len() != shape.len() {
+            return Err(format!("the chunk shape {chunks:?} doesn't fit the shape {shape:?}"));
+        }
+        // An empty dimension may have empty chunks: there are none to read.
+        let chunks: Vec<u64> = chunks
+            .iter()
+            .zip(&shape)
+            .map(|(&chunk, &size)| if size == 0 { chunk.max(1) } else { chunk })
+            .collect();
+        if chunks.contains(&0) {
+            return Err(format!("the chunk shape {chunks:?} has a size of 0"));
+        }
+        let dtype = match dtype.ok_or("the data type is missing")? {
+            Value::String(name) => name.clone(),
+            Value::Object(object) => match object.get("name").and_then(Value::as_str) {
+                Some(name) => name.to_owned(),
+                None => Value::Object(object.clone()).to_string(),
+            },
+            other => other.to_string(),
+        };
+        let (codecs, inner_chunks) = match document.format {
+            ZarrFormat::V2 => (v2_codecs(metadata), None),
+            ZarrFormat::V3 => v3_codecs(metadata.get("codecs")),
+        };
+        Ok(Self { shape, chunks, inner_chunks, codecs, dtype, format: document.format })
+    }
+}
+
+/// Finds and decodes the chunks of one array.
+#[derive(Debug)]
+pub(crate) struct ChunkCodec {
+    array: Array<()>,
+    chunk_shape: Vec<NonZeroU64>,
+    cells: usize,
+    element: ElementType,
+    /// Whether the outermost codec is zstd, whose frames say how much memory they want.
+    zstd: bool,
+    options: CodecOptions,
+}
+
+impl ChunkCodec {
+    /// # Errors
+    /// A text that names the codec, data type or other part that can't be read.
+    pub(crate) fn new(
+        document: &ArrayDocument,
+        layout: &Layout,
+        element: &ElementType,
+    ) -> Result<Self, String> {
+        let cells = checked_product(&layout.chunks);
+        let bytes = cells.and_then(|cells| cells.checked_mul(element.size().unwrap_or(1) as u64));
+        let cells = match (cells, bytes) {
+            (Some(cells), Some(bytes)) if bytes <= MAX_CHUNK_BYTES => {
+                usize::try_from(cells).map_err(|e| e.to_string())?
+            }
+            _ => {
+                return Err(format!(
+                    "a chunk of shape {:?} takes more than {} GiB",
+                    layout.chunks,
+                    MAX_CHUNK_BYTES >> 30
+                ));
+            }
+        };
+        let mut metadata = document.metadata.clone();
+        let metadata = match document.format {
+            ZarrFormat::V2 => {
+                lenient_v2(&mut metadata, layout, element);
+                ArrayMetadata::V2(
+                    serde_json::from_value(Value::Object(metadata)).map_err(|e| e.to_string())?,
+                )
+            }
+            ZarrFormat::V3 => {
+                lenient_v3(&mut metadata, element);
+                ArrayMetadata::V3(
+                    serde_json::from_value(Value::Object(metadata)).map_err(|e| e.to_string())?,
+                )
+            }
+        };
+        let array =
+            Array::new_with_metadata(Arc::new(()), "/", metadata).map_err(|e| e.to_string())?;
+        let chunk_shape = layout
+            .chunks
+            .iter()
+            .map(|&size| NonZeroU64::new(size).ok_or("a chunk has a size of 0"))
+            .collect::<Result<_, _>>()?;
+        // Decoding runs inside the query's own threads; zarrs must not start others.
+        let mut options = CodecOptions::default();
+        options.set_concurrent_target(1);
+        options.set_chunk_concurrent_minimum(1);
+        let zstd =
+            layout.inner_chunks.is_none() && layout.codecs.last().is_some_and(|c| c == "zstd");
+        Ok(Self { array, chunk_shape, cells, element: element.clone(), zstd, options })
+    }
+
+    /// The key of a chunk, relative to the array.
+    pub(crate) fn key(&self, chunk: &[u64]) -> String {
+        self.array.chunk_key(chunk).as_str().to_owned()
+    }
+
+    /// The number of cells of a chunk, those beyond the array's edges counted.
+    pub(crate) fn cells(&self) -> usize {
+        self.cells
+    }
+
+    /// Decodes a chunk; `None` stands for one that isn't stored and so holds the fill value.
+    ///
+    /// # Errors
+    /// A text that says what is wrong with the bytes.
+    pub(crate) fn decode(&self, encoded: Option<&Bytes>) -> Result<StoredValues, String> {
+        let Some(encoded) = encoded else {
+            return self.stored(self.fill()?);
+        };
+        if self.zstd {
+            self.check_zstd_frame(encoded)?;
+        }
+        let decode = || {
+            self.array.codecs().decode(
+                Cow::Borrowed(encoded.as_ref()),
+                &self.chunk_shape,
+                self.array.data_type(),
+                self.array.fill_value(),
+                &self.options,
+            )
+        };
+        // Some codecs index their input without checking it. They hold no state that a panic could
+        // leave broken.
+        let decoded = catch_unwind(AssertUnwindSafe(decode))
+            .map_err(|_| "the bytes are corrupt: the codec gave up".to_owned())?
+            .map_err(|e| e.to_string())?;
+        match decoded {
+            // Uncompressed, native byte order: the bytes are used where they are.
+            ArrayBytes::Fixed(Cow::Borrowed(_)) => {
+                self.stored(ArrayBytesOwned::Fixed(Buffer::from(encoded.clone())))
+            }
+            ArrayBytes::Fixed(Cow::Owned(bytes)) => {
+                self.stored(ArrayBytesOwned::Fixed(Buffer::from_vec(bytes)))
+            }
+            ArrayBytes::Variable(strings) => {
+                let (bytes, offsets) = strings.into_parts();
+                self.stored(ArrayBytesOwned::Variable(bytes.into_owned(), offsets.to_vec()))
+            }
+            ArrayBytes::Optional(_) => Err("optional data types aren't supported".to_owned()),
+        }
+    }
+
+    fn fill(&self) -> Result<ArrayBytesOwned, String> {
+        let fill = self.array.fill_value().as_ne_bytes();
+        match self.element.size() {
+            Some(size) if fill.len() == size => {
+                let bytes = size * self.cells;
+                let mut buffer = MutableBuffer::with_capacity(bytes);
+                if fill.iter().all(|&b| b == 0) {
+                    buffer.extend_zeros(bytes);
+                } else {
+                    for _ in 0..self.cells {
+                        buffer.extend_from_slice(fill);
+                    }
+                }
+                Ok(ArrayBytesOwned::Fixed(buffer.into()))
+            }
+            Some(size) => Err(format!("the fill value has {} bytes, not {size}", fill.len())),
+            None => Ok(ArrayBytesOwned::Variable(
+                fill.repeat(self.cells),
+                (0..=self.cells).map(|i| i * fill.len()).collect(),
+            )),
+        }
+    }
+
+    /// Checks lengths, alignment and encoding, so that what follows can rely on them.
+    fn stored(&self, bytes: ArrayBytesOwned) -> Result<StoredValues, String> {
+        match (bytes, self.element.size()) {
+            (ArrayBytesOwned::Fixed(buffer), Some(size)) => {
+                let expected = size * self.cells;
+                if buffer.len() != expected {
+                    return Err(format!("it holds {} bytes instead of {expected}", buffer.len()));
+                }
+                let aligned = buffer.as_ptr().align_offset(size.next_power_of_two().min(8)) == 0;
+                let buffer = if aligned { buffer } else { Buffer::from(buffer.as_slice()) };
+                Ok(StoredValues::Fixed(buffer))
+            }
+            (ArrayBytesOwned::Variable(bytes, offsets), None) => {
+                if offsets.len() != self.cells + 1 {
+                    return Err(format!(
+                        "it holds {} strings instead of {}",
+                        offsets.len().saturating_sub(1),
+                        self.cells
+                    ));
+                }
+                let mut strings = StringViewBuilder::with_capacity(self.cells);
+                for (i, ends) in offsets.windows(2).enumerate() {
+                    let string = bytes
+                        .get(ends[0]..ends[1])
+                        .and_then(|bytes| str::from_utf8(bytes).ok())
+                        .ok_or_else(|| format!("its string number {i} is not UTF-8"))?;
+                    strings.append_value(string);
+                }
+                Ok(StoredValues::Strings(Arc::new(strings.finish())))
+            }
+            _ => Err("it holds elements of another kind than its data type says".to_owned()),
+        }
+    }
+
+    /// A zstd frame may claim any size, and the decoder would allocate it.
+    fn check_zstd_frame(&self, encoded: &[u8]) -> Result<(), String> {
+        let expected = match self.element.size() {
+            // Checksums and the like come on top of the elements.
+            Some(size) => (size as u64) * (self.cells as u64) + 1_024,
+            None => MAX_CHUNK_BYTES,
+        };
+        match zstd::zstd_safe::get_frame_content_size(encoded) {
+            Ok(Some(size)) if size > expected => Err(format!(
+                "its zstd frame claims {size} bytes, where the chunk has at most {expected}"
+            )),
+            Ok(_) => Ok(()),
+            Err(_) => Err("it is no zstd frame".to_owned()),
+        }
+    }
+}
+
+enum ArrayBytesOwned {
+    Fixed(Buffer),
+    Variable(Vec<u8>, Vec<usize>),
+}
+
+fn sizes(value: Option<&Value>) -> Option<Vec<u64>> {
+    value?.as_array()?.iter().map(Value::as_u64).collect()
+}
+
+fn v2_codecs(metadata: &Map<String, Value>) -> Vec<String> {
+    let filters = metadata.get("filters").and_then(Value::as_array).into_iter().flatten();
+    let compressor = metadata.get("compressor").filter(|c| !c.is_null());
+    filters.chain(compressor).map(|codec| codec_name(codec, "id")).collect()
+}
+
+fn v3_codecs(codecs: Option<&Value>) -> (Vec<String>, Option<Vec<u64>>) {
+    let codecs = codecs.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    let sharding = codecs
+        .iter()
+        .find(|codec| codec.get("name").and_then(Value::as_str) == Some("sharding_indexed"))
+        .and_then(|codec| codec.get("configuration"));
+    match sharding {
+        Some(sharding) => {
+            let (inner, _) = v3_codecs(sharding.get("codecs"));
+            (inner, sizes(sharding.get("chunk_shape")))
+        }
+        None => (codecs.iter().map(|codec| codec_name(codec, "name")).collect(), None),
+    }
+}
+
+/// A codec's name; blosc's with that of the compressor inside.
+fn codec_name(codec: &Value, key: &str) -> String {
+    let name = match codec {
+        Value::String(name) => name,
+        codec => codec.get(key).and_then(Value::as_str).unwrap_or("?"),
+    };
+    let configuration = codec.get("configuration").unwrap_or(codec);
+    match configuration.get("cname").and_then(Value::as_str) {
+        Some(inner) => format!("{name}-{inner}"),
+        None => name.to_owned(),
+    }
+}
+
+/// Rewrites what zarrs refuses, but other readers take, into its equivalent.
+fn lenient_v2(metadata: &mut Map<String, Value>, layout: &Layout, element: &ElementType) {
+    metadata.insert("chunks".to_owned(), json!(layout.chunks));
+    match element {
+        // zarrs has no v2 times: their bytes are those of integers.
+        ElementType::DateTime64(_) | ElementType::TimeDelta64(_) => {
+            let order = layout.dtype.get(..1).unwrap_or("<");
+            metadata.insert("dtype".to_owned(), json!(format!("{order}i8")));
+            let fill = metadata.get("fill_value").and_then(Value::as_i64);
+            metadata.insert("fill_value".to_owned(), json!(fill.unwrap_or(i64::MIN)));
+        }
+        ElementType::Utf32 { .. } | ElementType::Utf8 => {
+            if !metadata.get("fill_value").is_some_and(Value::is_string) {
+                metadata.insert("fill_value".to_owned(), json!(""));
+            }
+        }
+        element => lenient_fill(metadata, element),
+    }
+}
+
+fn lenient_v3(metadata: &mut Map<String, Value>, element: &ElementType) {
+    lenient_fill(metadata, element);
+    if let Some(codecs) = metadata.get_mut("codecs") {
+        complete_zstd(codecs);
+    }
+}
+
+fn lenient_fill(metadata: &mut Map<String, Value>, element: &ElementType) {
+    let Some(fill) = metadata.get_mut("fill_value") else { return };
+    let is_integer = !element.is_float()
+        && element.size().is_some()
+        && !matches!(element, ElementType::Bool | ElementType::Utf32 { .. });
+    if *element == ElementType::Bool {
+        if let Some(number) = fill.as_f64() {
+            *fill = json!(number != 0.0);
+        }
+    } else if is_integer {
+        if let Some(number) = fill.as_str().and_then(|text| text.parse::<i64>().ok()) {
+            *fill = json!(number);
+        }
+    }
+}
+
+/// zarrs wants `checksum` in the configuration of zstd, which some writers leave out.
+fn complete_zstd(codecs: &mut Value) {
+    for codec in codecs.as_array_mut().into_iter().flatten() {
+        let name = codec.get("name").and_then(Value::as_str).map(str::to_owned);
+        let Some(configuration) = codec.get_mut("configuration").and_then(Value::as_object_mut)
+        else {
+            continue;
+        };
+        match name.as_deref() {
+            Some("zstd") => {
+                configuration.entry("checksum").or_insert(json!(false));
+                configuration.entry("level").or_insert(json!(0));
+            }
+            Some("sharding_indexed") => {
+                if let Some(inner) = configuration.get_mut("codecs") {
+                    complete_zstd(inner);
+                }
+            }
+            _ => {}
+        }
+    }
+}

@@ -1,0 +1,535 @@
+//! From stored values to the values users mean: the CF conventions as xarray applies them.
+//!
+//! The order is xarray's: `_Unsigned`, then the mask, then scale and offset, then times. What comes
+//! out has a type that follows from metadata alone.
+
+use std::sync::Arc;
+
+use arrow::{
+    array::{
+        Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, Float64Array, PrimitiveArray,
+        StringViewBuilder,
+    },
+    buffer::{BooleanBuffer, Buffer, NullBuffer, ScalarBuffer},
+    compute::{CastOptions, cast_with_options},
+    datatypes::{
+        DataType, DurationMicrosecondType, DurationMillisecondType, DurationNanosecondType,
+        DurationSecondType, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
+        Int64Type, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
+        TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type,
+        UInt64Type,
+    },
+};
+use half::f16;
+use serde_json::{Map, Value};
+
+use super::{
+    calendar::Calendar,
+    dtype::{ElementType, NumpyTime},
+    fill::{Number, numbers},
+    time::{TimeUnits, duration_unit},
+};
+use crate::options::{DecodeTimes, OpenOptions};
+
+/// Stored values, after the codecs and before the CF conventions.
+#[derive(Clone, Debug)]
+pub enum StoredValues {
+    /// Elements of a fixed size in native byte order, aligned for their type.
+    Fixed(Buffer),
+    /// Strings.
+    Strings(ArrayRef),
+}
+
+/// How the stored values of one variable become values of its column.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decoding {
+    element: ElementType,
+    /// The stored values that mean "missing", in the stored type.
+    mask: Vec<Number>,
+    nan_as_null: bool,
+    /// Factor and offset.
+    scale: Option<(f64, f64)>,
+    meaning: Meaning,
+}
+
+/// What the numbers are, once unpacked.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Meaning {
+    Plain,
+    Boolean,
+    Time { units: TimeUnits, text: bool },
+    DateTime64(NumpyTime),
+    Duration { unit_nanos: i64, unit: TimeUnit },
+}
+
+impl Decoding {
+    /// Chooses the decoding of a variable. `zarr_fill` is Zarr's fill value if it counts as a mask.
+    /// What is ignored is told to `warn`.
+    pub fn new(
+        element: ElementType,
+        attributes: &Map<String, Value>,
+        zarr_fill: Option<&Value>,
+        options: &OpenOptions,
+        warn: &mut dyn FnMut(String),
+    ) -> Self {
+        let text = |key: &str| attributes.get(key).and_then(Value::as_str);
+        let mut decoding = Self {
+            element,
+            mask: Vec::new(),
+            nan_as_null: options.nan_as_null,
+            scale: None,
+            meaning: Meaning::Plain,
+        };
+
+        if options.masks_and_scales() {
+            if let Some(unsigned) = text("_Unsigned") {
+                decoding.reinterpret(unsigned.eq_ignore_ascii_case("true"));
+            }
+            // Zarr's fill value takes the place of the attribute, as in xarray.
+            let fill = zarr_fill.or_else(|| attributes.get("_FillValue"));
+            for (key, value) in
+                [("_FillValue", fill), ("missing_value", attributes.get("missing_value"))]
+            {
+                let Some(value) = value else { continue };
+                let unsigned = text("_Unsigned").is_some();
+                match numbers(value, &decoding.element, unsigned) {
+                    Ok(numbers) => decoding.mask.extend(numbers),
+                    Err(reason) => warn(format!("{key} is ignored: {reason}")),
+                }
+            }
+            decoding.mask.dedup();
+            let number = |key: &str| attributes.get(key).and_then(scalar);
+            let (factor, offset) = (number("scale_factor"), number("add_offset"));
+            if (factor.is_some() || offset.is_some()) && decoding.is_number() {
+                decoding.scale = Some((factor.unwrap_or(1.0), offset.unwrap_or(0.0)));
+            }
+        }
+
+        decoding.meaning = decoding.choose_meaning(attributes, options, warn);
+        decoding
+    }
+
+    /// The type of the decoded values.
+    #[must_use]
+    pub fn data_type(&self) -> DataType {
+        match self.meaning {
+            Meaning::Boolean => DataType::Boolean,
+            Meaning::Time { text: true, .. } => DataType::Utf8View,
+            Meaning::Time { text: false, .. } => DataType::Timestamp(TimeUnit::Microsecond, None),
+            Meaning::DateTime64(time) => DataType::Timestamp(time.unit, None),
+            Meaning::Duration { unit, .. } => DataType::Duration(unit),
+            Meaning::Plain if self.scale.is_some() => DataType::Float64,
+            Meaning::Plain => match self.element {
+                ElementType::Bool => DataType::Boolean,
+                ElementType::Int8 => DataType::Int8,
+                ElementType::Int16 => DataType::Int16,
+                ElementType::Int32 => DataType::Int32,
+                ElementType::Int64 | ElementType::DateTime64(_) | ElementType::TimeDelta64(_) => {
+                    DataType::Int64
+                }
+                ElementType::UInt8 => DataType::UInt8,
+                ElementType::UInt16 => DataType::UInt16,
+                ElementType::UInt32 => DataType::UInt32,
+                ElementType::UInt64 => DataType::UInt64,
+                ElementType::Float16 => DataType::Float16,
+                ElementType::Float32 => DataType::Float32,
+                ElementType::Float64 => DataType::Float64,
+                ElementType::Utf32 { .. } | ElementType::Utf8 => DataType::Utf8View,
+            },
+        }
+    }
+
+    /// The calendar of a time that is decoded as text.
+    #[must_use]
+    pub fn text_calendar(&self) -> Option<Calendar> {
+        match self.meaning {
+            Meaning::Time { units, text: true } => Some(units.calendar()),
+            _ => None,
+        }
+    }
+
+    /// Decodes values.
+    ///
+    /// # Errors
+    /// A text, if a value has no counterpart in the column's type.
+    pub fn apply(&self, values: StoredValues) -> Result<ArrayRef, String> {
+        let buffer = match values {
+            StoredValues::Strings(strings) => return Ok(strings),
+            StoredValues::Fixed(buffer) => buffer,
+        };
+        let array: ArrayRef = match self.element {
+            ElementType::Bool => Arc::new(self.booleans(&buffer)),
+            ElementType::Int8 => Arc::new(self.integers::<Int8Type>(buffer)),
+            ElementType::Int16 => Arc::new(self.integers::<Int16Type>(buffer)),
+            ElementType::Int32 => Arc::new(self.integers::<Int32Type>(buffer)),
+            ElementType::Int64 => Arc::new(self.integers::<Int64Type>(buffer)),
+            ElementType::UInt8 => Arc::new(self.integers::<UInt8Type>(buffer)),
+            ElementType::UInt16 => Arc::new(self.integers::<UInt16Type>(buffer)),
+            ElementType::UInt32 => Arc::new(self.integers::<UInt32Type>(buffer)),
+            ElementType::UInt64 => Arc::new(self.integers::<UInt64Type>(buffer)),
+            ElementType::Float16 => {
+                Arc::new(self.floats::<Float16Type>(buffer, f16::from_f64, f16::is_nan))
+            }
+            #[expect(clippy::cast_possible_truncation, reason = "the mask is in the stored type")]
+            ElementType::Float32 => {
+                Arc::new(self.floats::<Float32Type>(buffer, |v| v as f32, f32::is_nan))
+            }
+            ElementType::Float64 => {
+                Arc::new(self.floats::<Float64Type>(buffer, |v| v, f64::is_nan))
+            }
+            ElementType::DateTime64(_) | ElementType::TimeDelta64(_) => {
+                let values = ScalarBuffer::<i64>::from(buffer);
+                let nulls = nulls(&values, |v| v == i64::MIN);
+                Arc::new(PrimitiveArray::<Int64Type>::new(values, nulls))
+            }
+            ElementType::Utf32 { length } => utf32(&buffer, length)?,
+            ElementType::Utf8 => return Err("strings were expected".to_owned()),
+        };
+        let array = match self.scale {
+            None => array,
+            Some((factor, offset)) => {
+                let floats = cast(&array, &DataType::Float64)?;
+                let floats = floats.as_primitive::<Float64Type>();
+                Arc::new(floats.unary::<_, Float64Type>(|v| v * factor + offset))
+            }
+        };
+        self.interpret(array)
+    }
+
+    /// Reads signed integers as unsigned ones, or the other way round (`_Unsigned`).
+    fn reinterpret(&mut self, unsigned: bool) {
+        self.element = match (&self.element, unsigned) {
+            (ElementType::Int8, true) => ElementType::UInt8,
+            (ElementType::Int16, true) => ElementType::UInt16,
+            (ElementType::Int32, true) => ElementType::UInt32,
+            (ElementType::Int64, true) => ElementType::UInt64,
+            (ElementType::UInt8, false) => ElementType::Int8,
+            (ElementType::UInt16, false) => ElementType::Int16,
+            (ElementType::UInt32, false) => ElementType::Int32,
+            (ElementType::UInt64, false) => ElementType::Int64,
+            (element, _) => element.clone(),
+        };
+    }
+
+    fn is_number(&self) -> bool {
+        !matches!(
+            self.element,
+            ElementType::Bool
+                | ElementType::DateTime64(_)
+                | ElementType::TimeDelta64(_)
+                | ElementType::Utf32 { .. }
+                | ElementType::Utf8
+        )
+    }
+
+    fn choose_meaning(
+        &self,
+        attributes: &Map<String, Value>,
+        options: &OpenOptions,
+        warn: &mut dyn FnMut(String),
+    ) -> Meaning {
+        let text = |key: &str| attributes.get(key).and_then(Value::as_str);
+        let as_text = options.times() == DecodeTimes::Text;
+        match self.element {
+            ElementType::DateTime64(time) if as_text => {
+                return Meaning::Time { units: TimeUnits::since_1970(time), text: true };
+            }
+            ElementType::DateTime64(time) => return Meaning::DateTime64(time),
+            ElementType::TimeDelta64(time) => {
+                return Meaning::Duration {
+                    unit_nanos: time.multiplier.saturating_mul(nanos(time.unit)),
+                    unit: time.unit,
+                };
+            }
+            _ if !self.is_number() => return Meaning::Plain,
+            _ => {}
+        }
+        if options.decode_cf && text("dtype") == Some("bool") && self.scale.is_none() {
+            return Meaning::Boolean;
+        }
+        let Some(units) = text("units") else { return Meaning::Plain };
+
+        let timedelta = text("dtype")
+            .and_then(|d| d.strip_prefix("timedelta64["))
+            .and_then(|d| d.strip_suffix(']'))
+            .map(|unit| match unit {
+                "s" => TimeUnit::Second,
+                "ms" => TimeUnit::Millisecond,
+                "us" => TimeUnit::Microsecond,
+                _ => TimeUnit::Nanosecond,
+            });
+        if let Some(unit_nanos) = duration_unit(units.trim()) {
+            let wanted = options.decode_timedelta.unwrap_or(timedelta.is_some());
+            if options.decode_cf && wanted {
+                let unit = timedelta.unwrap_or(TimeUnit::Nanosecond);
+                return Meaning::Duration { unit_nanos, unit };
+            }
+            return Meaning::Plain;
+        }
+
+        let is_time =
+            units.split_whitespace().nth(1).is_some_and(|w| w.eq_ignore_ascii_case("since"));
+        if options.times() == DecodeTimes::No || !is_time {
+            return Meaning::Plain;
+        }
+        let name = text("calendar").unwrap_or("standard");
+        let Some(calendar) = Calendar::from_name(name) else {
+            warn(format!("the calendar '{name}' isn't known: the numbers are left as they are"));
+            return Meaning::Plain;
+        };
+        let Some(units) = TimeUnits::parse(units, calendar) else {
+            warn(format!(
+                "the units '{units}' can't be decoded in the calendar {name}: the numbers are left as they are"
+            ));
+            return Meaning::Plain;
+        };
+        Meaning::Time { units, text: as_text || !calendar.fits_timestamp() }
+    }
+
+    fn booleans(&self, buffer: &Buffer) -> BooleanArray {
+        let values = buffer.as_slice();
+        let is_masked = |v: u8| self.mask.contains(&Number::Int(i128::from(v != 0)));
+        let nulls = if self.mask.is_empty() {
+            None
+        } else {
+            let valid = BooleanBuffer::collect_bool(values.len(), |i| !is_masked(values[i]));
+            Some(NullBuffer::new(valid))
+        };
+        let bits = BooleanBuffer::collect_bool(values.len(), |i| values[i] != 0);
+        BooleanArray::new(bits, nulls)
+    }
+
+    fn integers<T>(&self, buffer: Buffer) -> PrimitiveArray<T>
+    where
+        T: ArrowPrimitiveType,
+        T::Native: TryFrom<i128> + PartialEq,
+    {
+        let mask: Vec<T::Native> = self
+            .mask
+            .iter()
+            .filter_map(|number| match number {
+                Number::Int(value) => T::Native::try_from(*value).ok(),
+                Number::Float(_) => None,
+            })
+            .collect();
+        let values = ScalarBuffer::<T::Native>::from(buffer);
+        let nulls = match mask.as_slice() {
+            [] => None,
+            [one] => nulls(&values, |v| v == *one),
+            many => nulls(&values, |v| many.contains(&v)),
+        };
+        PrimitiveArray::new(values, nulls)
+    }
+
+    fn floats<T>(
+        &self,
+        buffer: Buffer,
+        narrow: impl Fn(f64) -> T::Native,
+        is_nan: impl Fn(T::Native) -> bool,
+    ) -> PrimitiveArray<T>
+    where
+        T: ArrowPrimitiveType,
+        T::Native: PartialEq,
+    {
+        let mask: Vec<T::Native> = self
+            .mask
+            .iter()
+            .filter_map(|number| match number {
+                Number::Float(value) if !value.is_nan() => Some(narrow(*value)),
+                _ => None,
+            })
+            .collect();
+        let values = ScalarBuffer::<T::Native>::from(buffer);
+        let nulls = match (self.nan_as_null, mask.as_slice()) {
+            (false, []) => None,
+            (false, many) => nulls(&values, |v| many.contains(&v)),
+            (true, []) => nulls(&values, is_nan),
+            (true, many) => nulls(&values, |v| is_nan(v) || many.contains(&v)),
+        };
+        PrimitiveArray::new(values, nulls)
+    }
+
+    fn interpret(&self, array: ArrayRef) -> Result<ArrayRef, String> {
+        match self.meaning {
+            Meaning::Plain => Ok(array),
+            Meaning::Boolean => {
+                let numbers = cast(&array, &DataType::Float64)?;
+                let numbers = numbers.as_primitive::<Float64Type>();
+                let bits = BooleanBuffer::collect_bool(numbers.len(), |i| numbers.value(i) != 0.0);
+                Ok(Arc::new(BooleanArray::new(bits, numbers.nulls().cloned())))
+            }
+            Meaning::Time { units, text } => times(&array, &units, text),
+            Meaning::DateTime64(NumpyTime { unit, multiplier }) => {
+                let values = scaled(&array, |v| v.checked_mul(multiplier))?;
+                Ok(match unit {
+                    TimeUnit::Second => Arc::new(values.reinterpret_cast::<TimestampSecondType>()),
+                    TimeUnit::Millisecond => {
+                        Arc::new(values.reinterpret_cast::<TimestampMillisecondType>())
+                    }
+                    TimeUnit::Microsecond => {
+                        Arc::new(values.reinterpret_cast::<TimestampMicrosecondType>())
+                    }
+                    TimeUnit::Nanosecond => {
+                        Arc::new(values.reinterpret_cast::<TimestampNanosecondType>())
+                    }
+                })
+            }
+            Meaning::Duration { unit_nanos, unit } => {
+                let to = nanos(unit);
+                let values = if matches!(
+                    array.data_type(),
+                    DataType::Float16 | DataType::Float32 | DataType::Float64
+                ) {
+                    let floats = cast(&array, &DataType::Float64)?;
+                    scaled_floats(floats.as_primitive(), unit_nanos as f64 / to as f64)?
+                } else {
+                    scaled(&array, |v| {
+                        i64::try_from(
+                            (i128::from(v) * i128::from(unit_nanos)).div_euclid(i128::from(to)),
+                        )
+                        .ok()
+                    })?
+                };
+                Ok(match unit {
+                    TimeUnit::Second => Arc::new(values.reinterpret_cast::<DurationSecondType>()),
+                    TimeUnit::Millisecond => {
+                        Arc::new(values.reinterpret_cast::<DurationMillisecondType>())
+                    }
+                    TimeUnit::Microsecond => {
+                        Arc::new(values.reinterpret_cast::<DurationMicrosecondType>())
+                    }
+                    TimeUnit::Nanosecond => {
+                        Arc::new(values.reinterpret_cast::<DurationNanosecondType>())
+                    }
+                })
+            }
+        }
+    }
+}
+
+/// The nulls where `is_null` holds, or `None` if it holds nowhere.
+fn nulls<T: Copy>(values: &[T], is_null: impl Fn(T) -> bool) -> Option<NullBuffer> {
+    // Most chunks hold no missing cell: a pass that only looks costs a fraction of building the
+    // bitmap.
+    if !values.iter().any(|&v| is_null(v)) {
+        return None;
+    }
+    Some(NullBuffer::new(BooleanBuffer::collect_bool(values.len(), |i| !is_null(values[i]))))
+}
+
+fn cast(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, String> {
+    let options = CastOptions { safe: false, ..CastOptions::default() };
+    cast_with_options(array, to, &options).map_err(|e| e.to_string())
+}
+
+fn scaled(
+    array: &ArrayRef,
+    f: impl Fn(i64) -> Option<i64>,
+) -> Result<PrimitiveArray<Int64Type>, String> {
+    let integers = cast(array, &DataType::Int64)?;
+    integers
+        .as_primitive::<Int64Type>()
+        .try_unary(|v| f(v).ok_or_else(|| format!("{v} is out of the range of times")))
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the range is checked before")]
+fn scaled_floats(floats: &Float64Array, factor: f64) -> Result<PrimitiveArray<Int64Type>, String> {
+    // NaN is no duration, whether or not NaN counts as NULL elsewhere.
+    let values = floats.iter().map(|v| match v {
+        None => Ok(None),
+        Some(v) if v.is_nan() => Ok(None),
+        Some(v) => {
+            let value = (v * factor).round();
+            if value.abs() < 9.2e18 {
+                Ok(Some(value as i64))
+            } else {
+                Err(format!("{v} is out of the range of durations"))
+            }
+        }
+    });
+    values.collect()
+}
+
+fn times(array: &ArrayRef, units: &TimeUnits, text: bool) -> Result<ArrayRef, String> {
+    let out_of_range = |v: &dyn std::fmt::Display| {
+        format!(
+            "{v} is out of the range of times; decode_times=false gives the numbers as they are"
+        )
+    };
+    let instants: PrimitiveArray<Int64Type> = if array.data_type().is_floating() {
+        let floats = cast(array, &DataType::Float64)?;
+        let floats = floats.as_primitive::<Float64Type>();
+        let instants = floats.iter().map(|v| match v {
+            None => Ok(None),
+            Some(v) if v.is_nan() => Ok(None),
+            Some(v) => units.instant_from_f64(v).map(Some).ok_or_else(|| out_of_range(&v)),
+        });
+        instants.collect::<Result<_, _>>()?
+    } else {
+        let integers = cast(array, &DataType::Int64)?;
+        integers
+            .as_primitive::<Int64Type>()
+            .try_unary(|v| units.instant_from_i64(v).ok_or_else(|| out_of_range(&v)))?
+    };
+    if text {
+        let mut out = StringViewBuilder::with_capacity(instants.len());
+        let mut buffer = String::new();
+        for instant in &instants {
+            match instant {
+                None => out.append_null(),
+                Some(instant) => {
+                    buffer.clear();
+                    units.write_text(instant, &mut buffer);
+                    out.append_value(&buffer);
+                }
+            }
+        }
+        return Ok(Arc::new(out.finish()));
+    }
+    let micros: PrimitiveArray<TimestampMicrosecondType> = instants.try_unary(|instant| {
+        units.timestamp(instant).ok_or_else(|| {
+            let mut label = String::new();
+            units.write_text(instant, &mut label);
+            format!(
+                "{label} of the calendar {} is no date of the Gregorian calendar; decode_times=text gives times as text",
+                units.calendar().name()
+            )
+        })
+    })?;
+    Ok(Arc::new(micros))
+}
+
+/// numpy's `U`: code points, padded with zeros.
+fn utf32(buffer: &Buffer, length: usize) -> Result<ArrayRef, String> {
+    if length == 0 {
+        return Err("strings of length 0".to_owned());
+    }
+    let mut out = StringViewBuilder::with_capacity(buffer.len() / (length * 4));
+    let mut text = String::new();
+    for element in buffer.as_slice().chunks_exact(length * 4) {
+        text.clear();
+        for unit in element.chunks_exact(4) {
+            let unit = u32::from_ne_bytes([unit[0], unit[1], unit[2], unit[3]]);
+            text.push(char::from_u32(unit).ok_or_else(|| format!("{unit:#x} is no character"))?);
+        }
+        out.append_value(text.trim_end_matches('\0'));
+    }
+    Ok(Arc::new(out.finish()))
+}
+
+fn nanos(unit: TimeUnit) -> i64 {
+    match unit {
+        TimeUnit::Second => 1_000_000_000,
+        TimeUnit::Millisecond => 1_000_000,
+        TimeUnit::Microsecond => 1_000,
+        TimeUnit::Nanosecond => 1,
+    }
+}
+
+/// A number, also one in a list of one.
+fn scalar(value: &Value) -> Option<f64> {
+    match value {
+        Value::Array(values) if values.len() == 1 => values[0].as_f64(),
+        value => value.as_f64(),
+    }
+}

@@ -1,0 +1,150 @@
+//! Fill values: the numbers in `_FillValue`, `missing_value` and Zarr's `fill_value`, converted to
+//! the stored type.
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use serde_json::Value;
+
+use super::dtype::ElementType;
+
+/// A number of the stored type.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Number {
+    /// For integers and booleans.
+    Int(i128),
+    /// For floats.
+    Float(f64),
+}
+
+/// The numbers in a JSON value: a number, a list of them, or a text. `reinterpreted` says that
+/// `_Unsigned` changed the type, so that -1 means the largest number.
+///
+/// # Errors
+/// A text, if a number doesn't fit the type.
+pub fn numbers(
+    value: &Value,
+    element: &ElementType,
+    reinterpreted: bool,
+) -> Result<Vec<Number>, String> {
+    match value {
+        Value::Null => Ok(Vec::new()),
+        Value::Array(values) => values.iter().map(|v| number(v, element, reinterpreted)).collect(),
+        value => Ok(vec![number(value, element, reinterpreted)?]),
+    }
+}
+
+fn number(value: &Value, element: &ElementType, reinterpreted: bool) -> Result<Number, String> {
+    let unfit = || format!("{value} doesn't fit the stored type");
+    let parsed = match value {
+        Value::Bool(value) => Number::Int(i128::from(*value)),
+        Value::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(int), _) => Number::Int(i128::from(int)),
+            (None, Some(int)) => Number::Int(i128::from(int)),
+            (None, None) => Number::Float(number.as_f64().ok_or_else(unfit)?),
+        },
+        Value::String(text) => parse_text(text, element).ok_or_else(unfit)?,
+        _ => return Err(unfit()),
+    };
+    if element.is_float() {
+        let float = match parsed {
+            Number::Int(int) => int as f64,
+            Number::Float(float) => float,
+        };
+        return Ok(Number::Float(float));
+    }
+    let (low, high): (i128, i128) = match element {
+        ElementType::Bool => (0, 1),
+        ElementType::Int8 => (i8::MIN.into(), i8::MAX.into()),
+        ElementType::Int16 => (i16::MIN.into(), i16::MAX.into()),
+        ElementType::Int32 => (i32::MIN.into(), i32::MAX.into()),
+        ElementType::Int64 => (i64::MIN.into(), i64::MAX.into()),
+        ElementType::UInt8 => (0, u8::MAX.into()),
+        ElementType::UInt16 => (0, u16::MAX.into()),
+        ElementType::UInt32 => (0, u32::MAX.into()),
+        ElementType::UInt64 => (0, u64::MAX.into()),
+        // Times and strings have no numbers that mean "missing" beside their own.
+        _ => return Err(unfit()),
+    };
+    let int = match parsed {
+        Number::Int(int) => int,
+        #[expect(clippy::cast_possible_truncation, reason = "whole and in range")]
+        Number::Float(float) if float.fract() == 0.0 && float.abs() < 1.8e19 => float as i128,
+        Number::Float(_) => return Err(unfit()),
+    };
+    let int = match (int < 0, low, reinterpreted) {
+        // The same bits, read as an unsigned number.
+        (true, 0, true) => int + high + 1,
+        // The same bits, read as a signed number.
+        (false, ..0, true) if int > high => int - (high - low + 1),
+        _ => int,
+    };
+    if (low..=high).contains(&int) { Ok(Number::Int(int)) } else { Err(unfit()) }
+}
+
+/// Numbers as text (`"NaN"`, `"-Infinity"`, `"0x7fc00000"`, `"12"`), and xarray's encoding for Zarr
+/// v3: base64 of the bytes of a little-endian float64.
+fn parse_text(text: &str, element: &ElementType) -> Option<Number> {
+    match text {
+        "NaN" | "nan" => return Some(Number::Float(f64::NAN)),
+        "Infinity" | "inf" => return Some(Number::Float(f64::INFINITY)),
+        "-Infinity" | "-inf" => return Some(Number::Float(f64::NEG_INFINITY)),
+        _ => {}
+    }
+    if let Some(bits) = text.strip_prefix("0x").and_then(|hex| u64::from_str_radix(hex, 16).ok()) {
+        return match element {
+            ElementType::Float16 => {
+                Some(Number::Float(half::f16::from_bits(u16::try_from(bits).ok()?).to_f64()))
+            }
+            ElementType::Float32 => {
+                Some(Number::Float(f32::from_bits(u32::try_from(bits).ok()?).into()))
+            }
+            ElementType::Float64 => Some(Number::Float(f64::from_bits(bits))),
+            _ => Some(Number::Int(bits.into())),
+        };
+    }
+    if let Ok(int) = text.parse::<i128>() {
+        return Some(Number::Int(int));
+    }
+    if let Ok(float) = text.parse::<f64>() {
+        return Some(Number::Float(float));
+    }
+    let bytes: [u8; 8] = BASE64_STANDARD.decode(text).ok()?.try_into().ok()?;
+    if element.is_float() {
+        Some(Number::Float(f64::from_le_bytes(bytes)))
+    } else {
+        Some(Number::Int(i64::from_le_bytes(bytes).into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_spelling_of_a_fill_value() {
+        let float = |v| Ok(vec![Number::Float(v)]);
+        let int = |v| Ok(vec![Number::Int(v)]);
+        let f32 = &ElementType::Float32;
+        assert_eq!(numbers(&json!("AAAAAAAAWUA="), f32, false), float(100.0));
+        assert_eq!(numbers(&json!(1e20), f32, false), float(1e20));
+        assert_eq!(numbers(&json!(-999), f32, false), float(-999.0));
+        assert_eq!(numbers(&json!("0x7f800000"), f32, false), float(f64::INFINITY));
+        assert_eq!(numbers(&json!([-9.0]), &ElementType::Int16, false), int(-9));
+        assert_eq!(numbers(&json!("-9"), &ElementType::Int16, false), int(-9));
+        assert_eq!(numbers(&json!(-1), &ElementType::UInt8, true), int(255));
+        assert_eq!(numbers(&json!(255), &ElementType::Int8, true), int(-1));
+        assert_eq!(numbers(&json!(true), &ElementType::Bool, false), int(1));
+        assert_eq!(numbers(&Value::Null, f32, false), Ok(vec![]));
+    }
+
+    #[test]
+    fn what_does_not_fit() {
+        let int16 = &ElementType::Int16;
+        for value in [json!(40_000), json!(1.5), json!(1e20), json!("NaN"), json!("xyz"), json!({})]
+        {
+            assert!(numbers(&value, int16, false).is_err(), "{value}");
+        }
+        assert!(numbers(&json!(-1), &ElementType::UInt8, false).is_err());
+    }
+}

@@ -1,0 +1,482 @@
+//! What a Zarr group holds, as xarray understands it: dimensions, coordinates, data variables.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use serde_json::{Map, Value};
+
+pub mod calendar;
+mod codec;
+mod decoding;
+pub(crate) mod document;
+mod dtype;
+mod fill;
+mod names;
+mod table;
+mod time;
+mod variable;
+
+pub use self::{
+    codec::Layout,
+    document::ZarrFormat,
+    table::{Column, Dimension, Table},
+    variable::{Variable, transpose},
+};
+use self::{
+    document::{ArrayDocument, GroupDocument, Node, exists, list_nodes, read_node},
+    names::name_dimensions,
+};
+use crate::{Error, Location, OpenOptions, Result};
+
+/// What a variable is to its dataset (CF conventions, sections 5 and 7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// One-dimensional, and named as its dimension.
+    DimensionCoordinate,
+    /// Named by a `coordinates` attribute.
+    AuxiliaryCoordinate,
+    /// The bounds of a coordinate's cells.
+    Bounds,
+    /// Describes a map projection.
+    GridMapping,
+    /// Anything else: the data.
+    Data,
+}
+
+impl Role {
+    /// A word for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::DimensionCoordinate => "dimension coordinate",
+            Self::AuxiliaryCoordinate => "auxiliary coordinate",
+            Self::Bounds => "bounds",
+            Self::GridMapping => "grid mapping",
+            Self::Data => "data variable",
+        }
+    }
+
+    /// Whether it is a coordinate of either kind.
+    #[must_use]
+    pub fn is_coordinate(self) -> bool {
+        matches!(self, Self::DimensionCoordinate | Self::AuxiliaryCoordinate)
+    }
+}
+
+/// A Zarr group, or a lone array: metadata only.
+#[derive(Debug)]
+pub struct Dataset {
+    location: Location,
+    attributes: Map<String, Value>,
+    format: ZarrFormat,
+    /// By name.
+    variables: Vec<(Arc<Variable>, Role)>,
+    children: Vec<String>,
+    /// The variable that the path named.
+    selected: Option<String>,
+    options: OpenOptions,
+}
+
+/// A group with the metadata of the nodes directly inside it.
+struct Group {
+    location: Location,
+    document: GroupDocument,
+    nodes: BTreeMap<String, Node>,
+}
+
+impl Dataset {
+    /// Opens the group or array at `location`. Reads metadata and nothing else.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::NotZarr`], [`Error::Metadata`], [`Error::NoSuch`] and
+    /// [`Error::Store`].
+    pub async fn open(location: &Location, options: &OpenOptions) -> Result<Self> {
+        let location = match options.group.as_deref() {
+            None | Some("") => location.clone(),
+            Some(group) => location.child(group)?,
+        };
+        let use_consolidated = options.consolidated != Some(false);
+        let node = match read_node(&location, use_consolidated).await? {
+            Some(node) => node,
+            None => return Err(nothing_at(&location, use_consolidated).await?),
+        };
+        let ancestors = ancestors(&location, use_consolidated).await?;
+        if options.consolidated == Some(true) {
+            let has = |document: &GroupDocument| document.consolidated.is_some();
+            let own = matches!(&node, Node::Group(document) if has(document));
+            if !own && !ancestors.iter().any(|(_, document)| has(document)) {
+                return Err(Error::Metadata {
+                    key: location.path().to_string(),
+                    reason: "there is no consolidated metadata, which the option consolidated=true asks for".to_owned(),
+                });
+            }
+        }
+        match node {
+            Node::Group(document) => {
+                let group = expand(&location, document, &ancestors).await?;
+                let inherited = inherited_coordinates(&ancestors).await?;
+                Self::from_group(group, inherited, None, options)
+            }
+            Node::Array(document) => {
+                let mut ancestors = ancestors.into_iter();
+                match (ancestors.next(), location.path().filename()) {
+                    (Some((parent, parent_document)), Some(name)) => {
+                        let name = name.to_owned();
+                        let above: Vec<_> = ancestors.collect();
+                        let mut group = expand(&parent, parent_document, &above).await?;
+                        group.nodes.insert(name.clone(), Node::Array(document));
+                        group.location = parent;
+                        let inherited = inherited_coordinates(&above).await?;
+                        Self::from_group(group, inherited, Some(name), options)
+                    }
+                    _ => Self::from_lone_array(&location, &document, options),
+                }
+            }
+        }
+    }
+
+    /// Where the group is, or the lone array.
+    #[must_use]
+    pub fn location(&self) -> &Location {
+        &self.location
+    }
+
+    /// The group's attributes.
+    #[must_use]
+    pub fn attributes(&self) -> &Map<String, Value> {
+        &self.attributes
+    }
+
+    /// The version of the format.
+    #[must_use]
+    pub fn format(&self) -> ZarrFormat {
+        self.format
+    }
+
+    /// All variables with their roles, by name.
+    #[must_use]
+    pub fn variables(&self) -> &[(Arc<Variable>, Role)] {
+        &self.variables
+    }
+
+    /// The names of the groups inside this one.
+    #[must_use]
+    pub fn children(&self) -> &[String] {
+        &self.children
+    }
+
+    /// The options it was opened with.
+    #[must_use]
+    pub fn options(&self) -> &OpenOptions {
+        &self.options
+    }
+
+    /// The variable that the path named, if it named one.
+    #[must_use]
+    pub fn selected(&self) -> Option<&str> {
+        self.selected.as_deref()
+    }
+
+    fn from_lone_array(
+        location: &Location,
+        document: &ArrayDocument,
+        options: &OpenOptions,
+    ) -> Result<Self> {
+        let mut variables =
+            open_variables(&[("value".to_owned(), location.clone(), document)], options)?;
+        let variable = variables.pop().map(|v| (Arc::new(v), Role::Data));
+        Ok(Self {
+            location: location.clone(),
+            attributes: document.attributes.clone(),
+            format: document.format,
+            variables: variable.into_iter().collect(),
+            children: Vec::new(),
+            selected: None,
+            options: options.clone(),
+        })
+    }
+
+    fn from_group(
+        group: Group,
+        inherited: Vec<(String, Location, ArrayDocument)>,
+        selected: Option<String>,
+        options: &OpenOptions,
+    ) -> Result<Self> {
+        let mut arrays = Vec::new();
+        let mut children = Vec::new();
+        for (name, node) in &group.nodes {
+            match node {
+                Node::Group(_) => children.push(name.clone()),
+                Node::Array(_) if options.drop_variables.contains(name) => {}
+                Node::Array(document) => {
+                    arrays.push((name.clone(), group.location.child(name)?, document));
+                }
+            }
+        }
+        let mut variables = open_variables(&arrays, options)?;
+
+        // Dimension coordinates of the groups above serve this one where sizes agree, as in
+        // xarray's DataTree.
+        for (name, location, document) in &inherited {
+            if group.nodes.contains_key(name) || options.drop_variables.contains(name) {
+                continue;
+            }
+            let inherited = open_variables(&[(name.clone(), location.clone(), document)], options)?;
+            for variable in inherited {
+                let fits = |v: &Variable| {
+                    v.dims()
+                        .iter()
+                        .zip(v.shape())
+                        .any(|(d, s)| d == name && *s == variable.shape()[0])
+                };
+                if variable.dims() == [name.as_str()] && variables.iter().any(fits) {
+                    variables.push(variable);
+                }
+            }
+        }
+        variables.sort_by(|a, b| a.name().cmp(b.name()));
+        let roles = roles(&variables, &group.document.attributes, options);
+        let mut dataset = Self {
+            location: group.location,
+            attributes: group.document.attributes,
+            format: group.document.format,
+            variables: variables.into_iter().map(Arc::new).zip(roles).collect(),
+            children,
+            selected: None,
+            options: options.clone(),
+        };
+        if let Some(name) = selected {
+            dataset.select(&name);
+        } else if let Some(names) = &options.variables {
+            dataset.keep(names)?;
+        }
+        Ok(dataset)
+    }
+
+    /// Leaves the variable and the coordinates on its dimensions.
+    fn select(&mut self, name: &str) {
+        let dims = match self.variables.iter().find(|(v, _)| v.name() == name) {
+            Some((variable, _)) => variable.dims().to_vec(),
+            None => return,
+        };
+        self.variables.retain(|(variable, role)| {
+            variable.name() == name
+                || (role.is_coordinate() && variable.dims().iter().all(|d| dims.contains(d)))
+        });
+        for (variable, role) in &mut self.variables {
+            if variable.name() == name && *role != Role::DimensionCoordinate {
+                *role = Role::Data;
+            }
+        }
+        self.location = match self.location.child(name) {
+            Ok(location) => location,
+            Err(_) => self.location.clone(),
+        };
+        self.selected = Some(name.to_owned());
+    }
+
+    /// Leaves these data variables and the coordinates.
+    fn keep(&mut self, names: &[String]) -> Result<()> {
+        for name in names {
+            if !self.variables.iter().any(|(v, _)| v.name() == name) {
+                return Err(Error::NoSuch {
+                    location: self.location.name().to_owned(),
+                    what: "variable",
+                    name: name.clone(),
+                    known: self.variables.iter().map(|(v, _)| v.name().to_owned()).collect(),
+                });
+            }
+        }
+        for (variable, role) in &mut self.variables {
+            if names.iter().any(|n| n == variable.name()) && !role.is_coordinate() {
+                *role = Role::Data;
+            }
+        }
+        self.variables
+            .retain(|(v, role)| role.is_coordinate() || names.iter().any(|n| n == v.name()));
+        Ok(())
+    }
+}
+
+/// The error for a path without a Zarr node.
+async fn nothing_at(location: &Location, consolidated: bool) -> Result<Error> {
+    // A wrong name inside a store: tell the right ones.
+    if let (Some(parent), Some(name)) = (location.parent(), location.path().filename()) {
+        if let Some(Node::Group(document)) = read_node(&parent, consolidated).await? {
+            let group = expand(&parent, document, &[]).await?;
+            return Ok(Error::NoSuch {
+                location: parent.name().to_owned(),
+                what: "variable or group",
+                name: name.to_owned(),
+                known: group.nodes.into_keys().collect(),
+            });
+        }
+    }
+    let location_name = location.name().to_owned();
+    Ok(if exists(location).await? {
+        Error::NotZarr { location: location_name }
+    } else {
+        Error::NotFound { location: location_name }
+    })
+}
+
+/// The groups above, the nearest first.
+async fn ancestors(
+    location: &Location,
+    consolidated: bool,
+) -> Result<Vec<(Location, GroupDocument)>> {
+    let mut ancestors = Vec::new();
+    let mut next = location.parent();
+    while let Some(parent) = next {
+        match read_node(&parent, consolidated).await {
+            Ok(Some(Node::Group(document))) => {
+                next = parent.parent();
+                ancestors.push((parent, document));
+            }
+            // What lies above a store is none of its business, even if it looks broken.
+            _ => break,
+        }
+    }
+    Ok(ancestors)
+}
+
+/// Finds the nodes inside a group: in its own consolidated metadata, in that of a group above, or
+/// by listing.
+async fn expand(
+    location: &Location,
+    document: GroupDocument,
+    ancestors: &[(Location, GroupDocument)],
+) -> Result<Group> {
+    let mut candidates = vec![(location, &document)];
+    candidates.extend(ancestors.iter().map(|(location, document)| (location, document)));
+    for (holder, holder_document) in candidates {
+        let Some(consolidated) = &holder_document.consolidated else { continue };
+        let prefix = location.path().as_ref().strip_prefix(holder.path().as_ref()).unwrap_or("");
+        let prefix = prefix.trim_matches('/');
+        let nodes: BTreeMap<String, Node> = consolidated
+            .iter()
+            .filter_map(|(path, node)| {
+                let below = match prefix {
+                    "" => path.as_str(),
+                    prefix => path.strip_prefix(prefix)?.strip_prefix('/')?,
+                };
+                let direct = !below.is_empty() && !below.contains('/');
+                direct.then(|| (below.to_owned(), node.clone()))
+            })
+            .collect();
+        // A group that the metadata above doesn't know was added later.
+        if !nodes.is_empty() || prefix.is_empty() {
+            return Ok(Group { location: location.clone(), nodes, document });
+        }
+    }
+    let nodes = list_nodes(location).await?;
+    Ok(Group { location: location.clone(), nodes, document })
+}
+
+/// The arrays of the groups above that are named like a dimension could be; the nearest wins.
+async fn inherited_coordinates(
+    ancestors: &[(Location, GroupDocument)],
+) -> Result<Vec<(String, Location, ArrayDocument)>> {
+    let mut found: Vec<(String, Location, ArrayDocument)> = Vec::new();
+    for (i, (location, document)) in ancestors.iter().enumerate() {
+        let group = expand(location, document.clone(), &ancestors[i + 1..]).await?;
+        for (name, node) in group.nodes {
+            let Node::Array(document) = node else { continue };
+            let rank = document.metadata.get("shape").and_then(Value::as_array).map(Vec::len);
+            if rank == Some(1) && !found.iter().any(|(n, _, _)| *n == name) {
+                found.push((name.clone(), location.child(&name)?, document));
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn open_variables(
+    arrays: &[(String, Location, &ArrayDocument)],
+    options: &OpenOptions,
+) -> Result<Vec<Variable>> {
+    let mut readable = Vec::with_capacity(arrays.len());
+    let mut shapes = Vec::with_capacity(arrays.len());
+    for (name, location, document) in arrays {
+        match Layout::new(document) {
+            Ok(layout) => {
+                readable.push((name, location, *document));
+                shapes.push((*document, layout.shape));
+            }
+            // The only array of a path is what the user asked for.
+            Err(reason) if arrays.len() == 1 => {
+                return Err(Error::Metadata { key: document.key.clone(), reason });
+            }
+            Err(reason) => log::warn!("{} is left out: {reason}", document.key),
+        }
+    }
+    readable
+        .into_iter()
+        .zip(name_dimensions(&shapes))
+        .map(|((name, location, document), dimensions)| {
+            Variable::new(name.clone(), location.clone(), document, dimensions, options)
+        })
+        .collect()
+}
+
+/// What each variable is, from its name, its dimensions and the attributes that point to it.
+fn roles(
+    variables: &[Variable],
+    group_attributes: &Map<String, Value>,
+    options: &OpenOptions,
+) -> Vec<Role> {
+    let mut bounds: Vec<&str> = Vec::new();
+    let mut mappings: Vec<&str> = Vec::new();
+    let mut auxiliary: Vec<&str> = Vec::new();
+    let words = |text: &'_ str| -> Vec<String> {
+        text.split_whitespace().map(|w| w.trim_end_matches(':').to_owned()).collect()
+    };
+    let mut named_mappings: Vec<String> = Vec::new();
+    for variable in variables {
+        bounds.extend(variable.text_attribute("bounds"));
+        bounds.extend(variable.text_attribute("climatology"));
+        if let Some(mapping) = variable.text_attribute("grid_mapping") {
+            named_mappings.extend(words(mapping));
+        }
+        if options.decode_cf && options.decode_coords {
+            if let Some(names) = variable.text_attribute("coordinates") {
+                auxiliary.extend(names.split_whitespace());
+            }
+        }
+    }
+    mappings.extend(named_mappings.iter().map(String::as_str));
+    if options.decode_cf && options.decode_coords {
+        if let Some(names) = group_attributes.get("coordinates").and_then(Value::as_str) {
+            auxiliary.extend(names.split_whitespace());
+        }
+    }
+    let is_dimension_coordinate = |v: &Variable| v.dims() == [v.name()];
+    let is_bounds_by_name = |v: &Variable| {
+        ["_bnds", "_bnd", "_bounds"].iter().any(|suffix| {
+            let Some(name) = v.name().strip_suffix(suffix) else { return false };
+            variables.iter().any(|coordinate| {
+                coordinate.name() == name
+                    && (is_dimension_coordinate(coordinate) || auxiliary.contains(&name))
+                    && v.dims().len() == coordinate.dims().len() + 1
+                    && v.dims().starts_with(coordinate.dims())
+            })
+        })
+    };
+    variables
+        .iter()
+        .map(|variable| {
+            let name = variable.name();
+            if is_dimension_coordinate(variable) {
+                Role::DimensionCoordinate
+            } else if bounds.contains(&name) || is_bounds_by_name(variable) {
+                Role::Bounds
+            } else if mappings.contains(&name) && !auxiliary.contains(&name) {
+                // `grid_mapping = "crs: x y"` names coordinates too.
+                Role::GridMapping
+            } else if auxiliary.contains(&name) {
+                Role::AuxiliaryCoordinate
+            } else {
+                Role::Data
+            }
+        })
+        .collect()
+}

@@ -1,0 +1,89 @@
+//! The names of dimensions: where arrays say them, and what they are called where they don't.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::document::{ArrayDocument, ZarrFormat};
+
+/// The dimensions of one array.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Dimensions {
+    pub names: Vec<String>,
+    /// Whether the array itself names them.
+    pub named: bool,
+}
+
+/// Names the dimensions of the arrays of one group, in the order given.
+pub(crate) fn name_dimensions(arrays: &[(&ArrayDocument, Vec<u64>)]) -> Vec<Dimensions> {
+    let stored: Vec<_> = arrays.iter().map(|(a, shape)| stored_names(a, shape.len())).collect();
+
+    // Position i is called dim_i, unless the arrays that don't name it have different sizes there:
+    // then it wouldn't be one dimension.
+    let mut sizes: BTreeMap<usize, BTreeSet<u64>> = BTreeMap::new();
+    for ((_, shape), names) in arrays.iter().zip(&stored) {
+        for (i, &size) in shape.iter().enumerate() {
+            if names.as_ref().is_none_or(|names| names[i].is_none()) {
+                sizes.entry(i).or_default().insert(size);
+            }
+        }
+    }
+    let invented = |i: usize, size: u64| {
+        if sizes.get(&i).is_some_and(|sizes| sizes.len() > 1) {
+            format!("dim_{i}_{size}")
+        } else {
+            format!("dim_{i}")
+        }
+    };
+    arrays
+        .iter()
+        .zip(stored)
+        .map(|((_, shape), stored)| {
+            let named = stored.is_some();
+            let stored = stored.unwrap_or_else(|| vec![None; shape.len()]);
+            let names = stored
+                .into_iter()
+                .zip(shape)
+                .enumerate()
+                .map(|(i, (name, &size))| name.unwrap_or_else(|| invented(i, size)))
+                .collect();
+            Dimensions { names: without_repeats(names), named }
+        })
+        .collect()
+}
+
+/// The names that the array stores, one for each dimension; `None` if there are none.
+fn stored_names(document: &ArrayDocument, rank: usize) -> Option<Vec<Option<String>>> {
+    let from_list = |list: &Value| -> Option<Vec<Option<String>>> {
+        let names = list.as_array()?;
+        let fits = names.len() == rank;
+        if !fits {
+            log::warn!(
+                "{}: {} dimension names for {rank} dimensions are ignored",
+                document.key,
+                names.len()
+            );
+        }
+        fits.then(|| names.iter().map(|name| name.as_str().map(str::to_owned)).collect())
+    };
+    let v3 = document.metadata.get("dimension_names").and_then(from_list);
+    let attribute = || document.attributes.get("_ARRAY_DIMENSIONS").and_then(from_list);
+    // A scalar has no names to store: in v3 its metadata may leave them out.
+    let scalar = || (rank == 0 && document.format == ZarrFormat::V3).then(Vec::new);
+    v3.or_else(attribute).or_else(scalar)
+}
+
+/// A dimension repeated in one array (a covariance, say) gets `_1`, `_2`, ….
+fn without_repeats(names: Vec<String>) -> Vec<String> {
+    let mut out: Vec<String> = Vec::with_capacity(names.len());
+    for name in names {
+        let mut unique = name.clone();
+        let mut n = 0;
+        while out.contains(&unique) {
+            n += 1;
+            unique = format!("{name}_{n}");
+        }
+        out.push(unique);
+    }
+    out
+}

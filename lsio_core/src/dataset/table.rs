@@ -1,0 +1,294 @@
+//! A dataset as a table: one row a cell of its grid.
+
+use std::sync::Arc;
+
+use arrow::{array::ArrayRef, datatypes::DataType};
+use tokio::sync::OnceCell;
+
+use super::{Dataset, Role, Variable, transpose};
+use crate::{Error, Result, grid::checked_product};
+
+/// A dimension of a grid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dimension {
+    /// Its name.
+    pub name: String,
+    /// The number of its indices.
+    pub size: u64,
+}
+
+/// A column of a table: a variable, or the index of a dimension without a coordinate.
+#[derive(Clone, Debug)]
+pub struct Column {
+    /// The name: the variable's.
+    pub name: String,
+    /// The variable's values; `None` for the index of a dimension.
+    pub variable: Option<Arc<Variable>>,
+    /// What the variable is; an index counts as a dimension coordinate.
+    pub role: Role,
+    /// The dimensions along which it varies, as positions in the grid, ascending.
+    pub dims: Vec<usize>,
+    /// Where each of `dims` is among the variable's own dimensions.
+    pub axes: Vec<usize>,
+    /// Why it can't be read, if its sizes contradict the grid's.
+    conflict: Option<String>,
+    held: Arc<OnceCell<ArrayRef>>,
+}
+
+impl Column {
+    /// The type of the values.
+    #[must_use]
+    pub fn data_type(&self) -> DataType {
+        self.variable.as_ref().map_or(DataType::Int64, |v| v.data_type().clone())
+    }
+
+    /// Whether the values are to be read as a whole and kept: those of coordinates and of variables
+    /// that lack a dimension of a grid of this rank, as long as they take at most `limit` bytes.
+    #[must_use]
+    pub fn is_held(&self, rank: usize, limit: u64) -> bool {
+        let Some(variable) = &self.variable else { return false };
+        let one_dimensional = self.role.is_coordinate() && self.dims.len() <= 1;
+        (one_dimensional || self.dims.len() < rank)
+            && variable.decoded_bytes() <= limit
+            && self.check_readable().is_ok()
+    }
+
+    /// All values at the column's own rank, in the grid's order of dimensions. Read once, however
+    /// often and from wherever it is called. `None` for an index.
+    ///
+    /// # Errors
+    /// [`Error::Unreadable`], and those of [`Variable::read_all`].
+    pub async fn load(&self) -> Result<Option<ArrayRef>> {
+        self.check_readable()?;
+        let Some(variable) = &self.variable else { return Ok(None) };
+        let read = || async {
+            let values = variable.read_all().await?;
+            transpose(&values, variable.shape(), &self.axes)
+        };
+        self.held.get_or_try_init(read).await.cloned().map(Some)
+    }
+
+    /// The values, if [`Column::load`] has read them.
+    #[must_use]
+    pub fn loaded(&self) -> Option<&ArrayRef> {
+        self.held.get()
+    }
+
+    /// Fails if the column can't be read.
+    ///
+    /// # Errors
+    /// [`Error::Unreadable`].
+    pub fn check_readable(&self) -> Result<()> {
+        let Some(variable) = &self.variable else { return Ok(()) };
+        if let Some(reason) = &self.conflict {
+            return Err(Error::Unreadable { array: variable.path(), reason: reason.clone() });
+        }
+        variable.check_readable()
+    }
+}
+
+/// A dataset seen as a table: one row for each cell of a grid of dimensions, in C order.
+#[derive(Clone, Debug)]
+pub struct Table {
+    /// The dimensions, slowest first.
+    pub dims: Vec<Dimension>,
+    /// The dimension coordinates in the grid's order, then auxiliary coordinates, then data
+    /// variables, each by name.
+    pub columns: Vec<Column>,
+    /// The number of cells.
+    pub rows: u64,
+}
+
+impl Dataset {
+    /// The grids that a table of this dataset can have: the maximal sets of dimensions, each with
+    /// the data variables on it. Without data variables, the grid of all coordinates.
+    #[must_use]
+    pub fn grids(&self) -> Vec<(Vec<String>, Vec<String>)> {
+        self.distinct_grids()
+            .into_iter()
+            .filter(|(dims, _)| {
+                !self.grid_variables().any(|v| {
+                    v.dims().len() > dims.len() && dims.iter().all(|d| v.dims().contains(d))
+                })
+            })
+            .collect()
+    }
+
+    /// Every distinct set of dimensions that data variables have, each with those variables.
+    #[must_use]
+    pub fn distinct_grids(&self) -> Vec<(Vec<String>, Vec<String>)> {
+        let mut grids: Vec<(Vec<String>, Vec<String>)> = Vec::new();
+        for variable in self.grid_variables() {
+            let same = |dims: &Vec<String>| {
+                dims.len() == variable.dims().len()
+                    && dims.iter().all(|d| variable.dims().contains(d))
+            };
+            match grids.iter_mut().find(|(dims, _)| same(dims)) {
+                Some((_, names)) => names.push(variable.name().to_owned()),
+                None => grids.push((variable.dims().to_vec(), vec![variable.name().to_owned()])),
+            }
+        }
+        if grids.is_empty() && !self.variables().is_empty() {
+            let mut dims: Vec<String> = Vec::new();
+            for (variable, _) in self.variables().iter().filter(|(_, r)| r.is_coordinate()) {
+                for dim in variable.dims() {
+                    if !dims.contains(dim) {
+                        dims.push(dim.clone());
+                    }
+                }
+            }
+            grids.push((dims, Vec::new()));
+        }
+        grids
+    }
+
+    /// The dataset as a table: on the grid that the option `dims` names, or on the only one.
+    ///
+    /// # Errors
+    /// [`Error::SeveralGrids`], [`Error::NoVariables`], [`Error::NoSuch`] for unknown dimensions, and
+    /// [`Error::Metadata`] if there are more cells than 64 bits count.
+    pub fn table(&self) -> Result<Table> {
+        let location = self.location().name().to_owned();
+        if self.variables().is_empty() {
+            return Err(Error::NoVariables { location, children: self.children().to_vec() });
+        }
+        let names = match &self.options().dims {
+            Some(dims) => self.check_dims(dims)?,
+            None => {
+                let grids = self.grids();
+                match <[_; 1]>::try_from(grids) {
+                    Ok([(dims, _)]) => dims,
+                    Err(grids) => return Err(Error::SeveralGrids { location, grids }),
+                }
+            }
+        };
+        let dims: Vec<Dimension> = names
+            .into_iter()
+            .map(|name| Dimension { size: self.dimension_size(&name), name })
+            .collect();
+        let sizes: Vec<u64> = dims.iter().map(|d| d.size).collect();
+        // Engines count rows with signed numbers.
+        let rows =
+            checked_product(&sizes).filter(|&r| i64::try_from(r).is_ok()).ok_or_else(|| {
+                Error::Metadata {
+                    key: self.location().path().to_string(),
+                    reason: format!("the grid {sizes:?} has more cells than 63 bits count"),
+                }
+            })?;
+        let columns = self.columns(&dims);
+        Ok(Table { dims, columns, rows })
+    }
+
+    fn columns(&self, dims: &[Dimension]) -> Vec<Column> {
+        let mut columns = Vec::new();
+        for (position, dim) in dims.iter().enumerate() {
+            let coordinate = self
+                .variables()
+                .iter()
+                .find(|(v, role)| *role == Role::DimensionCoordinate && v.name() == dim.name);
+            columns.push(match coordinate {
+                Some((variable, role)) => self.column(variable, *role, dims),
+                None => {
+                    let taken = self.variables().iter().any(|(v, _)| v.name() == dim.name);
+                    let name = if taken { format!("{}_index", dim.name) } else { dim.name.clone() };
+                    Column {
+                        name,
+                        variable: None,
+                        role: Role::DimensionCoordinate,
+                        dims: vec![position],
+                        axes: vec![0],
+                        conflict: None,
+                        held: Arc::default(),
+                    }
+                }
+            });
+        }
+        for wanted in [Role::AuxiliaryCoordinate, Role::Data] {
+            for (variable, role) in self.variables() {
+                let fits = variable.dims().iter().all(|d| dims.iter().any(|dim| dim.name == *d));
+                if *role == wanted && fits {
+                    columns.push(self.column(variable, *role, dims));
+                }
+            }
+        }
+        columns
+    }
+
+    fn column(&self, variable: &Arc<Variable>, role: Role, dims: &[Dimension]) -> Column {
+        let mut positions: Vec<(usize, usize)> = variable
+            .dims()
+            .iter()
+            .enumerate()
+            .filter_map(|(axis, name)| {
+                let position = dims.iter().position(|d| d.name == *name)?;
+                Some((position, axis))
+            })
+            .collect();
+        positions.sort_unstable();
+        let conflict = positions.iter().find_map(|&(position, axis)| {
+            let (dim, size) = (&dims[position], variable.shape()[axis]);
+            (dim.size != size).then(|| {
+                format!(
+                    "it has {size} indices along {}, where the dimension has {}; is the store being written to?",
+                    dim.name, dim.size
+                )
+            })
+        });
+        Column {
+            name: variable.name().to_owned(),
+            variable: Some(Arc::clone(variable)),
+            role,
+            dims: positions.iter().map(|&(position, _)| position).collect(),
+            axes: positions.iter().map(|&(_, axis)| axis).collect(),
+            conflict,
+            held: Arc::default(),
+        }
+    }
+
+    /// The variables whose dimensions make grids: the data, or the variable that the path named.
+    fn grid_variables(&self) -> impl Iterator<Item = &Variable> {
+        self.variables()
+            .iter()
+            .filter(|(v, role)| match self.selected() {
+                Some(selected) => v.name() == selected,
+                None => *role == Role::Data,
+            })
+            .map(|(v, _)| v.as_ref())
+    }
+
+    fn check_dims(&self, dims: &[String]) -> Result<Vec<String>> {
+        let mut known: Vec<String> =
+            self.variables().iter().flat_map(|(v, _)| v.dims().iter().cloned()).collect();
+        known.sort_unstable();
+        known.dedup();
+        for (i, dim) in dims.iter().enumerate() {
+            if !known.contains(dim) || dims[..i].contains(dim) {
+                let location = self.location().name().to_owned();
+                return Err(Error::NoSuch {
+                    location,
+                    what: if known.contains(dim) { "second dimension" } else { "dimension" },
+                    name: dim.clone(),
+                    known,
+                });
+            }
+        }
+        Ok(dims.to_vec())
+    }
+
+    /// The size of a dimension: its coordinate's, or that of the first variable that has it.
+    fn dimension_size(&self, name: &str) -> u64 {
+        let size_in = |v: &Variable| {
+            let axis = v.dims().iter().position(|d| d == name)?;
+            Some(v.shape()[axis])
+        };
+        let coordinate = self
+            .variables()
+            .iter()
+            .find(|(v, role)| *role == Role::DimensionCoordinate && v.name() == name)
+            .and_then(|(v, _)| size_in(v));
+        coordinate
+            .or_else(|| self.grid_variables().find_map(size_in))
+            .or_else(|| self.variables().iter().find_map(|(v, _)| size_in(v)))
+            .unwrap_or(0)
+    }
+}

@@ -1,0 +1,295 @@
+//! Times after the CF conventions (section 4.4): numbers since a reference date, in a calendar.
+
+use arrow::datatypes::TimeUnit;
+
+use super::{
+    calendar::{Calendar, Date, gregorian_day},
+    dtype::NumpyTime,
+};
+
+const MICROS_PER_DAY: i64 = 86_400_000_000;
+
+/// The unit and origin of a time variable: `<unit> since <reference>`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TimeUnits {
+    calendar: Calendar,
+    unit_nanos: i64,
+    /// The reference in microseconds from the calendar's day 0.
+    reference: i64,
+}
+
+impl TimeUnits {
+    /// Reads a `units` attribute such as `hours since 1900-01-01 00:00:00`. `None` if it isn't one,
+    /// or if its reference doesn't exist in the calendar.
+    #[must_use]
+    pub fn parse(units: &str, calendar: Calendar) -> Option<Self> {
+        let mut words = units.trim().splitn(3, char::is_whitespace);
+        let unit = words.next()?;
+        if !words.next()?.eq_ignore_ascii_case("since") {
+            return None;
+        }
+        let unit_nanos = match duration_unit(unit) {
+            Some(nanos) => nanos,
+            // A month has a fixed length in this calendar alone.
+            None if calendar == Calendar::Days360
+                && ["month", "months"].contains(&unit.to_ascii_lowercase().as_str()) =>
+            {
+                30 * 86_400_000_000_000
+            }
+            None => return None,
+        };
+        let reference = parse_instant(words.next()?.trim(), calendar)?;
+        Some(Self { calendar, unit_nanos, reference })
+    }
+
+    /// The units of numpy's datetime64.
+    #[must_use]
+    pub fn since_1970(time: NumpyTime) -> Self {
+        let nanos = match time.unit {
+            TimeUnit::Second => 1_000_000_000,
+            TimeUnit::Millisecond => 1_000_000,
+            TimeUnit::Microsecond => 1_000,
+            TimeUnit::Nanosecond => 1,
+        };
+        let unit_nanos = time.multiplier.saturating_mul(nanos);
+        Self { calendar: Calendar::ProlepticGregorian, unit_nanos, reference: 0 }
+    }
+
+    /// The instant of an integer, in microseconds from the calendar's day 0. Parts of a microsecond
+    /// are cut off towards the past.
+    #[must_use]
+    pub fn instant_from_i64(&self, value: i64) -> Option<i64> {
+        let micros = (i128::from(value) * i128::from(self.unit_nanos)).div_euclid(1_000);
+        i64::try_from(micros + i128::from(self.reference)).ok()
+    }
+
+    /// The instant of a floating-point number, rounded to the nearest microsecond.
+    #[must_use]
+    #[expect(clippy::cast_possible_truncation, reason = "the range is checked before")]
+    pub fn instant_from_f64(&self, value: f64) -> Option<i64> {
+        // Whole units and the rest apart: a product of the two in f64 loses microseconds.
+        let whole = value.trunc();
+        if !(whole.abs() < 9.0e18) {
+            return None;
+        }
+        let rest = ((value - whole) * (self.unit_nanos as f64) / 1_000.0).round() as i64;
+        self.instant_from_i64(whole as i64)?.checked_add(rest)
+    }
+
+    /// The microseconds since 1970-01-01 of the SQL timestamp that bears the instant's label, or
+    /// `None` if there is no such timestamp (29 February 1500 of the Julian calendar, say).
+    #[must_use]
+    pub fn timestamp(&self, instant: i64) -> Option<i64> {
+        let day = instant.div_euclid(MICROS_PER_DAY);
+        let in_day = instant.rem_euclid(MICROS_PER_DAY);
+        if self.calendar == Calendar::ProlepticGregorian {
+            return Some(instant);
+        }
+        let date = self.calendar.date(day);
+        if date.day > Calendar::ProlepticGregorian.days_in_month(date.year, date.month) {
+            return None;
+        }
+        gregorian_day(date.year, date.month, date.day)
+            .checked_mul(MICROS_PER_DAY)?
+            .checked_add(in_day)
+    }
+
+    /// Writes the instant as ISO text, `YYYY-MM-DDThh:mm:ss[.f]`.
+    pub fn write_text(&self, instant: i64, out: &mut String) {
+        use std::fmt::Write as _;
+
+        let Date { year, month, day } = self.calendar.date(instant.div_euclid(MICROS_PER_DAY));
+        let micros = instant.rem_euclid(MICROS_PER_DAY);
+        let seconds = micros / 1_000_000;
+        let sign = if year < 0 { "-" } else { "" };
+        // Writing to a String can't fail.
+        let _ = write!(
+            out,
+            "{sign}{:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}",
+            year.abs(),
+            seconds / 3600,
+            seconds / 60 % 60,
+            seconds % 60
+        );
+        let fraction = micros % 1_000_000;
+        if fraction != 0 {
+            let digits = format!("{fraction:06}");
+            let _ = write!(out, ".{}", digits.trim_end_matches('0'));
+        }
+    }
+
+    /// The calendar.
+    #[must_use]
+    pub fn calendar(&self) -> Calendar {
+        self.calendar
+    }
+}
+
+/// The nanoseconds of a unit of time as the CF conventions and UDUNITS spell it.
+#[must_use]
+pub fn duration_unit(unit: &str) -> Option<i64> {
+    Some(match unit.to_ascii_lowercase().as_str() {
+        "nanosecond" | "nanoseconds" | "nanosec" | "nanosecs" | "ns" => 1,
+        "microsecond" | "microseconds" | "microsec" | "microsecs" | "us" | "µs" => 1_000,
+        "millisecond" | "milliseconds" | "millisec" | "millisecs" | "msec" | "msecs" | "ms" => {
+            1_000_000
+        }
+        "second" | "seconds" | "sec" | "secs" | "s" => 1_000_000_000,
+        "minute" | "minutes" | "min" | "mins" => 60_000_000_000,
+        "hour" | "hours" | "hr" | "hrs" | "h" => 3_600_000_000_000,
+        "day" | "days" | "d" => 86_400_000_000_000,
+        _ => return None,
+    })
+}
+
+/// A date and time of day with an optional offset from UTC, in microseconds from the calendar's day 0.
+fn parse_instant(text: &str, calendar: Calendar) -> Option<i64> {
+    let (date, rest) = match text.find(['T', 't', ' ']) {
+        Some(at) => (&text[..at], text[at + 1..].trim()),
+        None => (text, ""),
+    };
+    let negative = date.starts_with('-');
+    let mut parts = date.trim_start_matches(['-', '+']).split('-');
+    let year: i64 = digits(parts.next()?, 6)?;
+    let month = u8::try_from(parts.next().map_or(Some(1), |p| digits(p, 2))?).ok()?;
+    let day = u8::try_from(parts.next().map_or(Some(1), |p| digits(p, 2))?).ok()?;
+    if parts.next().is_some() {
+        return None;
+    }
+    let year = if negative { -year } else { year };
+    let day_number = calendar.day_number(Date { year, month, day })?;
+
+    let (time, offset) = split_offset(rest);
+    let time = if time.is_empty() { 0 } else { parse_time_of_day(time)? };
+    let offset = parse_offset(offset)?;
+    day_number.checked_mul(MICROS_PER_DAY)?.checked_add(time - offset)
+}
+
+/// Splits `12:00:00 +1:00`, `12:00:00+01:00`, `12:00Z`, `12:00 UTC` and bare offsets.
+fn split_offset(text: &str) -> (&str, &str) {
+    match text.find(|c: char| c.is_ascii_alphabetic() || c == '+' || c == '-') {
+        Some(at) => (text[..at].trim_end(), &text[at..]),
+        None => match text.split_once(char::is_whitespace) {
+            Some((time, offset)) => (time, offset.trim()),
+            None => (text, ""),
+        },
+    }
+}
+
+fn parse_time_of_day(text: &str) -> Option<i64> {
+    let mut parts = text.split(':');
+    let hours = digits(parts.next()?, 2)?;
+    let minutes = parts.next().map_or(Some(0), |p| digits(p, 2))?;
+    let mut micros = 0;
+    if let Some(seconds) = parts.next() {
+        let (whole, fraction) = seconds.split_once('.').unwrap_or((seconds, ""));
+        micros = digits(whole, 2)? * 1_000_000;
+        if !fraction.is_empty() {
+            let padded: String = fraction.chars().chain("000000".chars()).take(6).collect();
+            micros += digits(&padded, 6)?;
+        }
+    }
+    if parts.next().is_some() || hours > 24 || minutes > 59 || micros >= 61_000_000 {
+        return None;
+    }
+    Some((hours * 60 + minutes) * 60_000_000 + micros)
+}
+
+fn parse_offset(text: &str) -> Option<i64> {
+    let text = text.trim();
+    let text = ["UTC", "GMT", "Z", "utc", "gmt", "z"]
+        .iter()
+        .find_map(|zone| text.strip_prefix(zone))
+        .unwrap_or(text)
+        .trim();
+    if text.is_empty() {
+        return Some(0);
+    }
+    let (sign, text) = match text.strip_prefix('-') {
+        Some(text) => (-1, text),
+        None => (1, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let (hours, minutes) = match text.split_once(':') {
+        Some((hours, minutes)) => (hours, minutes),
+        None if text.len() == 4 => text.split_at_checked(2)?,
+        None => (text, "0"),
+    };
+    Some(sign * (digits(hours, 2)? * 60 + digits(minutes, 2)?) * 60_000_000)
+}
+
+fn digits(text: &str, most: usize) -> Option<i64> {
+    let valid = !text.is_empty() && text.len() <= most && text.bytes().all(|b| b.is_ascii_digit());
+    if valid { text.parse().ok() } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(units: &str, calendar: Calendar, value: f64) -> Option<String> {
+        let units = TimeUnits::parse(units, calendar)?;
+        let mut out = String::new();
+        units.write_text(units.instant_from_f64(value)?, &mut out);
+        Some(out)
+    }
+
+    #[test]
+    fn spellings_of_units() {
+        let standard = Calendar::Standard;
+        for (units, value, expected) in [
+            ("days since 2000-01-01", 1.5, "2000-01-02T12:00:00"),
+            ("Days Since 2000-1-1 6", 1.0, "2000-01-02T06:00:00"),
+            ("hours since 1900-01-01 00:00:0.0", 24.0, "1900-01-02T00:00:00"),
+            ("h since 1970-01-01T00:00:00Z", 1.0, "1970-01-01T01:00:00"),
+            ("seconds since 1970-01-01 00:00:00 UTC", 1.25, "1970-01-01T00:00:01.25"),
+            ("msec since 1970-01-01", 1.0, "1970-01-01T00:00:00.001"),
+            ("microseconds since 1970-01-01 12:00", 1.0, "1970-01-01T12:00:00.000001"),
+            ("min since 2000-01-01 00:00:00 +1:30", 0.0, "1999-12-31T22:30:00"),
+            ("minutes since 2000-01-01 00:00:00-05", 0.0, "2000-01-01T05:00:00"),
+            ("days since 0001-01-01 00:00:00.000000", 0.0, "0001-01-01T00:00:00"),
+            ("days since 1-1-1", 577_736.0, "1582-10-04T00:00:00"),
+            ("days since 1-1-1", 577_737.0, "1582-10-15T00:00:00"),
+        ] {
+            assert_eq!(text(units, standard, value).as_deref(), Some(expected), "{units}");
+        }
+        assert_eq!(
+            text("months since 2000-01-30", Calendar::Days360, 1.0).as_deref(),
+            Some("2000-02-30T00:00:00")
+        );
+    }
+
+    #[test]
+    fn units_that_are_none() {
+        for units in [
+            "K",
+            "days",
+            "seconds",
+            "since 2000-01-01",
+            "months since 2000-01-01",
+            "day as %Y%m%d.%f",
+            "days since 2000-02-30",
+            "days since yesterday",
+            "days since 2000-01-01 25:61:00",
+            "days since 2000-01-01-01",
+            "days since ",
+        ] {
+            assert_eq!(TimeUnits::parse(units, Calendar::Standard), None, "{units}");
+        }
+    }
+
+    #[test]
+    fn labels_that_timestamps_lack() {
+        let units = TimeUnits::parse("days since 1500-02-28", Calendar::Standard);
+        let instants = units.map(|u| [0, 1, 2].map(|d| u.timestamp(u.instant_from_i64(d)?)));
+        let day = |y, m, d| Some(gregorian_day(y, m, d) * MICROS_PER_DAY);
+        assert_eq!(instants, Some([day(1500, 2, 28), None, day(1500, 3, 1)]));
+    }
+
+    #[test]
+    fn numbers_out_of_range() {
+        let units = TimeUnits::parse("days since 2000-01-01", Calendar::Standard);
+        assert_eq!(units.and_then(|u| u.instant_from_f64(9.969_209_968_386_869e36)), None);
+        assert_eq!(units.and_then(|u| u.instant_from_i64(i64::MAX)), None);
+        assert_eq!(units.and_then(|u| u.instant_from_f64(f64::INFINITY)), None);
+    }
+}

@@ -1,0 +1,129 @@
+//! Where a dataset lies: the one place that turns a path or URL into an object store and a path in it.
+
+use std::{fmt, path::PathBuf, sync::Arc};
+
+use object_store::{ObjectStore, local::LocalFileSystem, path::Path};
+use url::Url;
+
+use crate::{Error, Result};
+
+/// A place in an object store, with the name by which the user knows it.
+#[derive(Clone)]
+pub struct Location {
+    store: Arc<dyn ObjectStore>,
+    path: Path,
+    name: String,
+}
+
+impl Location {
+    /// A place in `store`, called `name` in messages.
+    pub fn new(store: Arc<dyn ObjectStore>, path: Path, name: impl Into<String>) -> Self {
+        Self { store, path, name: name.into() }
+    }
+
+    /// Resolves a local path or a `file://` URL.
+    ///
+    /// # Errors
+    /// [`Error::Location`] for any other URL: its object store has to be given to [`Location::new`].
+    pub fn parse(location: &str) -> Result<Self> {
+        let invalid = |reason: String| Error::Location { location: location.to_owned(), reason };
+        let file = match scheme(location) {
+            None => PathBuf::from(location),
+            Some("file") => Url::parse(location)
+                .map_err(|e| invalid(e.to_string()))?
+                .to_file_path()
+                .map_err(|()| invalid("the URL names no local file".to_owned()))?,
+            Some(scheme) => {
+                return Err(invalid(format!(
+                    "no object store is registered for {scheme}:// URLs; register one with the session, or use a local path"
+                )));
+            }
+        };
+        let absolute = std::path::absolute(&file).map_err(|e| invalid(e.to_string()))?;
+        let mut normal = PathBuf::new();
+        for part in absolute.components() {
+            match part {
+                std::path::Component::ParentDir => {
+                    normal.pop();
+                }
+                std::path::Component::CurDir => {}
+                part => normal.push(part),
+            }
+        }
+        let text = normal.to_str().ok_or_else(|| invalid("the path is not UTF-8".to_owned()))?;
+        let path = Path::parse(text).map_err(|e| invalid(e.to_string()))?;
+        Ok(Self::new(Arc::new(LocalFileSystem::new()), path, location))
+    }
+
+    /// The object store.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn ObjectStore> {
+        &self.store
+    }
+
+    /// The path within the object store.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The name by which the user knows the place.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A place below this one. Names are taken as they are, without percent-encoding.
+    ///
+    /// # Errors
+    /// [`Error::Location`] if `relative` has empty parts or parts such as `..`.
+    pub fn child(&self, relative: &str) -> Result<Self> {
+        let path = join(&self.path, relative).map_err(|reason| Error::Location {
+            location: format!("{}/{relative}", self.name),
+            reason,
+        })?;
+        let name = format!("{}/{relative}", self.name.trim_end_matches('/'));
+        Ok(Self { store: Arc::clone(&self.store), path, name })
+    }
+
+    /// The directory above, or `None` at the root of the object store.
+    #[must_use]
+    pub fn parent(&self) -> Option<Self> {
+        let path = self.path.parent()?;
+        let name = match self.name.trim_end_matches('/').rsplit_once('/') {
+            Some((parent, _)) => parent.to_owned(),
+            None => format!("{}/..", self.name),
+        };
+        Some(Self { store: Arc::clone(&self.store), path, name })
+    }
+}
+
+impl fmt::Debug for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Location({} in {})", self.path, self.store)
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.name)
+    }
+}
+
+/// Appends `relative` to `path` without percent-encoding it, so that names such as `100%` or
+/// `température` are found as they are spelled.
+pub(crate) fn join(path: &Path, relative: &str) -> Result<Path, String> {
+    if relative.is_empty() {
+        return Ok(path.clone());
+    }
+    Path::parse(format!("{path}/{relative}")).map_err(|e| e.to_string())
+}
+
+/// The scheme of a URL, or `None` for a plain path. One letter is a Windows drive, not a scheme.
+pub fn scheme(location: &str) -> Option<&str> {
+    let (scheme, _) = location.split_once("://")?;
+    let mut chars = scheme.chars();
+    let valid = chars.next().is_some_and(|c| c.is_ascii_alphabetic())
+        && chars.all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
+    (valid && scheme.len() > 1).then_some(scheme)
+}

@@ -1,0 +1,167 @@
+//! How a dataset is to be opened. The names are xarray's where xarray has the option.
+
+use crate::{Error, Result};
+
+/// How times are decoded (`decode_times`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum DecodeTimes {
+    /// As timestamps where the calendar allows, else as ISO text.
+    #[default]
+    Yes,
+    /// Not at all: the stored numbers.
+    No,
+    /// As ISO text, whatever the calendar.
+    Text,
+}
+
+/// How a dataset is to be opened.
+///
+/// ```
+/// use lsio_core::OpenOptions;
+///
+/// let mut options = OpenOptions::default();
+/// options.set("dims", "time,latitude")?;
+/// options.set("mask_and_scale", "false")?;
+/// assert_eq!(options.dims, Some(vec!["time".to_owned(), "latitude".to_owned()]));
+/// assert!(options.set("dimms", "time").is_err());
+/// # Ok::<(), lsio_core::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenOptions {
+    /// Decode after the CF conventions at all; `false` switches off all the other `decode_…`
+    /// options and `mask_and_scale`.
+    pub decode_cf: bool,
+    /// Turn `_FillValue` and `missing_value` into NULL, and apply `scale_factor` and `add_offset`.
+    pub mask_and_scale: bool,
+    /// Decode numbers "since" a date.
+    pub decode_times: DecodeTimes,
+    /// Decode variables whose units are those of a duration. Variables whose attribute `dtype` says
+    /// `timedelta64` are decoded unless this is `Some(false)`.
+    pub decode_timedelta: Option<bool>,
+    /// Treat the variables that `coordinates` attributes name as coordinates.
+    pub decode_coords: bool,
+    /// Turn cells that equal Zarr's own fill value into NULL. `None`: as xarray does, for Zarr v2
+    /// arrays with named dimensions only.
+    pub use_zarr_fill_value_as_mask: Option<bool>,
+    /// Variables to leave out.
+    pub drop_variables: Vec<String>,
+    /// Use consolidated metadata: always, never, or (`None`) where it exists.
+    pub consolidated: Option<bool>,
+    /// The dimensions of the table, in this order.
+    pub dims: Option<Vec<String>>,
+    /// The only data variables to keep.
+    pub variables: Option<Vec<String>>,
+    /// Turn NaN in stored floating-point variables into NULL.
+    pub nan_as_null: bool,
+    /// The path of a group inside the store.
+    pub group: Option<String>,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self {
+            decode_cf: true,
+            mask_and_scale: true,
+            decode_times: DecodeTimes::Yes,
+            decode_timedelta: None,
+            decode_coords: true,
+            use_zarr_fill_value_as_mask: None,
+            drop_variables: Vec::new(),
+            consolidated: None,
+            dims: None,
+            variables: None,
+            nan_as_null: true,
+            group: None,
+        }
+    }
+}
+
+impl OpenOptions {
+    /// The keys that [`OpenOptions::set`] knows.
+    pub const KEYS: [&'static str; 12] = [
+        "decode_cf",
+        "mask_and_scale",
+        "decode_times",
+        "decode_timedelta",
+        "decode_coords",
+        "use_zarr_fill_value_as_mask",
+        "drop_variables",
+        "consolidated",
+        "dims",
+        "variables",
+        "nan_as_null",
+        "group",
+    ];
+
+    /// Sets one option from text. Lists are separated by commas.
+    ///
+    /// # Errors
+    /// [`Error::UnknownOption`] and [`Error::InvalidOption`].
+    pub fn set(&mut self, key: &str, value: &str) -> Result<()> {
+        match key {
+            "decode_cf" => self.decode_cf = boolean("decode_cf", value)?,
+            "mask_and_scale" => self.mask_and_scale = boolean("mask_and_scale", value)?,
+            "decode_times" => {
+                self.decode_times = if value.eq_ignore_ascii_case("text") {
+                    DecodeTimes::Text
+                } else {
+                    match boolean("decode_times", value) {
+                        Ok(true) => DecodeTimes::Yes,
+                        Ok(false) => DecodeTimes::No,
+                        Err(_) => {
+                            return Err(invalid("decode_times", value, "true, false or text"));
+                        }
+                    }
+                }
+            }
+            "decode_timedelta" => self.decode_timedelta = Some(boolean("decode_timedelta", value)?),
+            "decode_coords" => self.decode_coords = boolean("decode_coords", value)?,
+            "use_zarr_fill_value_as_mask" => {
+                self.use_zarr_fill_value_as_mask =
+                    Some(boolean("use_zarr_fill_value_as_mask", value)?);
+            }
+            "drop_variables" => self.drop_variables = list(value),
+            "consolidated" => self.consolidated = Some(boolean("consolidated", value)?),
+            "dims" => {
+                // `dims=` names the grid without dimensions: that of the scalars.
+                self.dims = Some(list(value));
+            }
+            "variables" => self.variables = Some(list(value)),
+            "nan_as_null" => self.nan_as_null = boolean("nan_as_null", value)?,
+            "group" => self.group = Some(value.trim_matches('/').to_owned()),
+            _ => {
+                return Err(Error::UnknownOption {
+                    key: key.to_owned(),
+                    known: Self::KEYS.to_vec(),
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether masks and scales apply.
+    pub(crate) fn masks_and_scales(&self) -> bool {
+        self.decode_cf && self.mask_and_scale
+    }
+
+    /// How times are decoded, `decode_cf` considered.
+    pub(crate) fn times(&self) -> DecodeTimes {
+        if self.decode_cf { self.decode_times } else { DecodeTimes::No }
+    }
+}
+
+fn invalid(key: &'static str, value: &str, expected: &'static str) -> Error {
+    Error::InvalidOption { key, value: value.to_owned(), expected }
+}
+
+fn boolean(key: &'static str, value: &str) -> Result<bool> {
+    match value.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" | "on" => Ok(true),
+        "false" | "0" | "no" | "off" => Ok(false),
+        _ => Err(invalid(key, value, "true or false")),
+    }
+}
+
+fn list(value: &str) -> Vec<String> {
+    value.split(',').map(str::trim).filter(|s| !s.is_empty()).map(str::to_owned).collect()
+}
