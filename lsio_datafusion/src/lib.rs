@@ -1,1 +1,19 @@
 //! stub
+mod analyze;
+mod config;
+mod error;
+mod register;
+mod scan;
+mod schema;
+mod statistics;
+mod table;
+pub mod prelude {
+    //! x
+    pub use crate::{ZarrSession, ZarrSessionBuilder};
+    pub use lsio_core::OpenOptions;
+}
+pub use analyze::{CalendarFunctions, FloatLiterals, WideIntegers};
+pub use config::LsioConfig;
+pub use register::{ZarrSession, ZarrSessionBuilder, open_dataset};
+pub use scan::ZarrSource;
+pub use table::ZarrTable;

@@ -95,19 +95,29 @@ pub(crate) async fn list_nodes(location: &Location) -> Result<BTreeMap<String, N
         .list_with_delimiter(Some(location.path()))
         .await
         .map_err(|source| Error::Store { key: location.path().to_string(), source })?;
-    let names = listing.common_prefixes.iter().filter_map(|prefix| {
-        let name = prefix.filename()?;
-        // v3 chunks of an array that happens to be a group's sibling, and v2's dot files.
-        (!name.starts_with('.')).then(|| name.to_owned())
-    });
-    stream::iter(names.map(|name| async move {
-        let child = location.child(&name)?;
-        Ok(read_node(&child, false).await?.map(|node| (name, node)))
-    }))
-    .buffer_unordered(CONCURRENT_READS)
-    .try_filter_map(|node| async move { Ok(node) })
-    .try_collect()
-    .await
+    let names: Vec<String> = listing
+        .common_prefixes
+        .into_iter()
+        // v2's dot files are no nodes.
+        .filter_map(|prefix| prefix.filename().filter(|n| !n.starts_with('.')).map(str::to_owned))
+        .collect();
+    let mut nodes = BTreeMap::new();
+    let mut reads = stream::iter(names.into_iter().map(|name| read_child(location, name)))
+        .buffer_unordered(CONCURRENT_READS)
+        .boxed();
+    while let Some((name, node)) = reads.try_next().await? {
+        if let Some(node) = node {
+            nodes.insert(name, node);
+        }
+    }
+    drop(reads);
+    Ok(nodes)
+}
+
+async fn read_child(location: &Location, name: String) -> Result<(String, Option<Node>)> {
+    let child = location.child(&name)?;
+    let node = read_node(&child, false).await?;
+    Ok((name, node))
 }
 
 async fn read(location: &Location, file: &str) -> Result<Option<(String, Bytes)>> {

@@ -11,4 +11,4 @@
 mod broadcast;
 mod scan;
 
-pub use scan::{Scan, Tile};
+pub use scan::{Counts, Scan, Tile};

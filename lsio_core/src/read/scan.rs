@@ -46,8 +46,8 @@ struct ScanColumn {
 enum Source {
     /// The dimension's own indices.
     Index,
-    /// Values that are in memory as a whole, in the grid's order of dimensions.
-    Held { values: ArrayRef, shape: Vec<u64> },
+    /// Values that are read as a whole before the first tile, and stay in memory.
+    Held { column: Column, shape: Vec<u64> },
     /// Values that are read chunk by chunk.
     Chunked {
         variable: Arc<Variable>,
@@ -68,41 +68,61 @@ struct Fetched {
 }
 
 impl Scan {
-    /// Plans a scan of the columns at these positions. `held` gives the columns whose values are in
-    /// memory.
+    /// Plans a scan of the columns at these positions; reads nothing. Columns that
+    /// [`Column::is_held`] allows with `held_bytes` are read as a whole.
     ///
     /// # Errors
     /// [`Error::Unreadable`] if one of the columns can't be read.
-    pub fn new(
-        table: &Table,
-        positions: &[usize],
-        held: impl Fn(&Column) -> Option<ArrayRef>,
-    ) -> Result<Self> {
-        let columns: Vec<&Column> = positions.iter().map(|&p| &table.columns[p]).collect();
+    pub fn new(table: &Table, positions: &[usize], held_bytes: u64) -> Result<Self> {
         let shape: Vec<u64> = table.dims.iter().map(|d| d.size).collect();
-        let tiles = tile_grid(&shape, &columns, &held).ok_or_else(|| Error::Decode {
+        let rank = shape.len();
+        let columns: Vec<&Column> = positions.iter().map(|&p| &table.columns[p]).collect();
+        for column in &columns {
+            column.check_readable()?;
+        }
+        let is_chunked =
+            |column: &Column| column.variable.is_some() && !column.is_held(rank, held_bytes);
+        let chunks =
+            columns.iter().filter(|c| is_chunked(c)).find_map(|column| own_chunks(column, rank));
+        let tile = chunks.unwrap_or_else(|| tile_without_chunks(&shape));
+        let tiles = RegularGrid::new(shape.clone(), tile).ok_or_else(|| Error::Decode {
             array: columns.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", "),
             reason: format!("the grid {shape:?} has too many cells"),
         })?;
         let columns = columns
             .into_iter()
             .map(|column| {
-                column.check_readable()?;
-                let own_shape = || column.dims.iter().map(|&d| shape[d]).collect();
-                let source = match (&column.variable, held(column)) {
-                    (_, Some(values)) => Source::Held { values, shape: own_shape() },
-                    (None, None) => Source::Index,
-                    (Some(variable), None) => Source::Chunked {
+                let source = match &column.variable {
+                    None => Source::Index,
+                    Some(variable) if is_chunked(column) => Source::Chunked {
                         variable: Arc::clone(variable),
                         axes: column.axes.clone(),
-                        aligned: own_chunks(column, shape.len()).as_deref()
-                            == Some(tiles.chunk_shape()),
+                        aligned: own_chunks(column, rank).as_deref() == Some(tiles.chunk_shape()),
+                    },
+                    Some(_) => Source::Held {
+                        column: column.clone(),
+                        shape: column.dims.iter().map(|&d| shape[d]).collect(),
                     },
                 };
-                Ok(ScanColumn { dims: column.dims.clone(), source })
+                ScanColumn { dims: column.dims.clone(), source }
             })
-            .collect::<Result<_>>()?;
+            .collect();
         Ok(Self { columns, tiles })
+    }
+
+    /// Reads the columns that are held in memory. [`Scan::read`] needs them.
+    ///
+    /// # Errors
+    /// Those of [`Column::load`].
+    pub async fn load(&self) -> Result<()> {
+        try_join_all(self.columns.iter().map(|column| async move {
+            match &column.source {
+                Source::Held { column, .. } => column.load().await.map(|_| ()),
+                Source::Index | Source::Chunked { .. } => Ok(()),
+            }
+        }))
+        .await
+        .map(|_| ())
     }
 
     /// The tiles, in the order of the grid.
@@ -199,12 +219,23 @@ impl Scan {
     /// may need them again.
     fn decode(&self, fetched: Fetched, decoded: &mut [Vec<(Vec<u64>, ArrayRef)>]) -> Result<Tile> {
         let Fetched { region, chunks } = fetched;
+        let mut counts = Counts::default();
+        for (_, encoded) in chunks.iter().flatten() {
+            match encoded {
+                Some(Some(bytes)) => {
+                    counts.chunks += 1;
+                    counts.bytes += bytes.len();
+                }
+                Some(None) => counts.absent += 1,
+                None => {}
+            }
+        }
         let mut columns = Vec::with_capacity(self.columns.len());
         for ((column, chunks), decoded) in self.columns.iter().zip(chunks).zip(decoded) {
             let values = column.values(&region, chunks, decoded)?;
             columns.push((values, Pattern::new(&region.shape, &column.dims)));
         }
-        Ok(Tile { rows: region.cells(), columns })
+        Ok(Tile { rows: region.cells(), columns, counts })
     }
 }
 
@@ -244,7 +275,11 @@ impl ScanColumn {
                 let indices = first.cast_signed()..(first + region.shape[dim]).cast_signed();
                 Ok(Arc::new(Int64Array::from_iter_values(indices)))
             }
-            Source::Held { values, shape } => {
+            Source::Held { column, shape } => {
+                let values = column.loaded().ok_or_else(|| Error::Decode {
+                    array: column.name.clone(),
+                    reason: "its values were not loaded before the first tile".to_owned(),
+                })?;
                 let start: Vec<u64> = self.dims.iter().map(|&d| region.start[d]).collect();
                 let own: Vec<u64> = self.dims.iter().map(|&d| region.shape[d]).collect();
                 crop(values, shape, &Region { start, shape: own }).map_err(gather_error)
@@ -275,6 +310,18 @@ impl ScanColumn {
 pub struct Tile {
     rows: u64,
     columns: Vec<(ArrayRef, Pattern)>,
+    counts: Counts,
+}
+
+/// What was read from the store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Stored chunks.
+    pub chunks: usize,
+    /// Chunks that aren't stored, and so hold the fill value.
+    pub absent: usize,
+    /// The stored bytes.
+    pub bytes: usize,
 }
 
 impl Tile {
@@ -282,6 +329,12 @@ impl Tile {
     #[must_use]
     pub fn rows(&self) -> usize {
         usize::try_from(self.rows).unwrap_or(usize::MAX)
+    }
+
+    /// What was read for this tile.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.counts
     }
 
     /// The columns of `len` rows from `start` on, in C order. Full-rank columns are slices: nothing
@@ -303,31 +356,20 @@ fn own_chunks(column: &Column, rank: usize) -> Option<Vec<u64>> {
     Some(column.axes.iter().map(|&axis| variable.grid().chunk_shape()[axis]).collect())
 }
 
-fn tile_grid(
-    shape: &[u64],
-    columns: &[&Column],
-    held: &impl Fn(&Column) -> Option<ArrayRef>,
-) -> Option<RegularGrid> {
-    let chunks = columns
+/// Whole inner dimensions, as long as they are not too many rows.
+fn tile_without_chunks(shape: &[u64]) -> Vec<u64> {
+    let mut rows = ROWS_WITHOUT_CHUNKS;
+    let mut tile: Vec<u64> = shape
         .iter()
-        .filter(|column| held(column).is_none())
-        .find_map(|column| own_chunks(column, shape.len()));
-    let tile = chunks.unwrap_or_else(|| {
-        // Whole inner dimensions, as long as they are not too many rows.
-        let mut rows = ROWS_WITHOUT_CHUNKS;
-        let mut tile: Vec<u64> = shape
-            .iter()
-            .rev()
-            .map(|&size| {
-                let part = size.clamp(1, rows.max(1));
-                rows /= part;
-                part
-            })
-            .collect();
-        tile.reverse();
-        tile
-    });
-    RegularGrid::new(shape.to_vec(), tile)
+        .rev()
+        .map(|&size| {
+            let part = size.clamp(1, rows.max(1));
+            rows /= part;
+            part
+        })
+        .collect();
+    tile.reverse();
+    tile
 }
 
 /// The part of a C-ordered array inside a region.

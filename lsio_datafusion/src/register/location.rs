@@ -1,0 +1,80 @@
+//! From the text behind FROM to an opened dataset: options behind `?`, and the object store.
+
+use std::path::Path as FilePath;
+
+use datafusion::{
+    common::plan_datafusion_err,
+    error::{DataFusionError, Result},
+    execution::runtime_env::RuntimeEnv,
+};
+use lsio_core::{Dataset, Location, OpenOptions, scheme};
+use object_store::path::Path;
+use url::Url;
+
+use crate::error::external;
+
+/// Opens the dataset at a path or URL. Options behind a `?` are added to `options`.
+///
+/// Local paths are read through this project's own store; other URLs through the object store that
+/// the session has registered for them.
+///
+/// # Errors
+/// Those of [`Dataset::open`], unknown options, and URLs without an object store.
+pub async fn open_dataset(
+    location: &str,
+    options: OpenOptions,
+    runtime: &RuntimeEnv,
+) -> Result<Dataset> {
+    let (location, options) = resolve(location, options, runtime)?;
+    Dataset::open(&location, &options).await.map_err(external)
+}
+
+/// The place that a path or URL names, and its options.
+pub(super) fn resolve(
+    text: &str,
+    mut options: OpenOptions,
+    runtime: &RuntimeEnv,
+) -> Result<(Location, OpenOptions)> {
+    match scheme(text) {
+        None | Some("file") => {
+            let base = match split_options(text) {
+                Some((base, query)) => {
+                    for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
+                        options.set(&key, &value).map_err(external)?;
+                    }
+                    base
+                }
+                None => text,
+            };
+            Ok((Location::parse(base).map_err(external)?, options))
+        }
+        Some(_) => {
+            let mut url = Url::parse(text).map_err(|e| DataFusionError::External(Box::new(e)))?;
+            // Pairs that aren't ours belong to the server.
+            for (key, value) in url.query_pairs() {
+                if OpenOptions::KEYS.contains(&key.as_ref()) {
+                    options.set(&key, &value).map_err(external)?;
+                }
+            }
+            let store = runtime.object_store_registry.get_store(&url).map_err(|e| {
+                plan_datafusion_err!(
+                    "'{text}' can't be opened: no object store is registered for its URL ({e}); \
+                     use SessionContext::register_object_store"
+                )
+            })?;
+            let path = Path::from_url_path(url.path())
+                .map_err(|e| DataFusionError::External(Box::new(e)))?;
+            // What is behind the `?` may be a signature, which belongs in no message.
+            url.set_query(None);
+            Ok((Location::new(store, path, url.as_str()), options))
+        }
+    }
+}
+
+/// Splits a local path from its options. A path that exists to the letter has none.
+fn split_options(text: &str) -> Option<(&str, &str)> {
+    if scheme(text).is_none() && FilePath::new(text).exists() {
+        return None;
+    }
+    text.split_once('?')
+}

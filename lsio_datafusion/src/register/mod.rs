@@ -1,0 +1,156 @@
+//! How a session gets to know Zarr.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::{
+    catalog::{DynamicFileCatalog, MemoryCatalogProviderList, TableFunction},
+    error::Result,
+    execution::{SessionState, SessionStateBuilder, runtime_env::RuntimeEnv},
+    optimizer::Analyzer,
+    prelude::{DataFrame, SessionConfig, SessionContext},
+};
+use lsio_core::OpenOptions;
+
+mod factory;
+mod location;
+mod metadata;
+mod url_table;
+
+pub use location::open_dataset;
+
+use self::{
+    factory::ZarrTableFactory,
+    metadata::{Metadata, MetadataFunction},
+    url_table::ZarrUrlTableFactory,
+};
+use crate::{
+    LsioConfig, ZarrTable,
+    analyze::{CalendarFunctions, FloatLiterals, WideIntegers},
+    error::external,
+};
+
+/// Zarr for a session: `read_zarr` and `register_zarr` beside DataFusion's own `read_parquet` and
+/// `register_parquet`.
+///
+/// ```
+/// # use datafusion::prelude::SessionContext;
+/// use lsio_datafusion::prelude::*;
+///
+/// # #[tokio::main]
+/// # async fn main() -> datafusion::error::Result<()> {
+/// # let directory = tempfile::tempdir()?;
+/// # let store = directory.path().join("store.zarr");
+/// # lsio_core::write::GroupWriter::create(&store, serde_json::json!({}))?.whole_array(
+/// #     &lsio_core::write::ArraySpec {
+/// #         name: "t", data_type: "int32", dims: &[("x", 3)], chunks: &[3], shards: None,
+/// #         compression: lsio_core::write::Compression::None, fill_value: 0.into(),
+/// #         attributes: serde_json::json!({}),
+/// #     },
+/// #     &[1_i32, 2, 3],
+/// # )?;
+/// # let path = store.display();
+/// let ctx = SessionContext::new().with_zarr();
+/// let rows = ctx.sql(&format!("SELECT sum(t) FROM '{path}'")).await?.collect().await?;
+/// # assert_eq!(rows[0].num_rows(), 1);
+/// # Ok(())
+/// # }
+/// ```
+#[async_trait]
+pub trait ZarrSession: Sized {
+    /// Teaches an existing session all that [`ZarrSessionBuilder::with_zarr`] teaches a new one.
+    /// What is registered in the session stays.
+    #[must_use]
+    fn with_zarr(self) -> Self;
+
+    /// A Zarr group or array as a DataFrame. The location is a path or URL, with options behind a
+    /// `?` where wanted: `store.zarr?dims=time,latitude`.
+    ///
+    /// # Errors
+    /// If the location can't be opened or holds several grids.
+    async fn read_zarr(&self, location: &str, options: OpenOptions) -> Result<DataFrame>;
+
+    /// Registers a Zarr group or array as a table.
+    ///
+    /// # Errors
+    /// Those of [`ZarrSession::read_zarr`].
+    async fn register_zarr(&self, name: &str, location: &str, options: OpenOptions) -> Result<()>;
+}
+
+#[async_trait]
+impl ZarrSession for SessionContext {
+    fn with_zarr(self) -> Self {
+        let session_id = self.session_id();
+        let state: SessionState =
+            self.into_state_builder().with_session_id(session_id).with_zarr().build();
+        Self::new_with_state(state)
+    }
+
+    async fn read_zarr(&self, location: &str, options: OpenOptions) -> Result<DataFrame> {
+        let dataset = open_dataset(location, options, &self.runtime_env()).await?;
+        self.read_table(Arc::new(ZarrTable::new(dataset).map_err(external)?))
+    }
+
+    async fn register_zarr(&self, name: &str, location: &str, options: OpenOptions) -> Result<()> {
+        let dataset = open_dataset(location, options, &self.runtime_env()).await?;
+        self.register_table(name, Arc::new(ZarrTable::new(dataset).map_err(external)?))?;
+        Ok(())
+    }
+}
+
+/// Zarr for a session that is being built.
+pub trait ZarrSessionBuilder {
+    /// Teaches the session Zarr:
+    ///
+    /// - `CREATE EXTERNAL TABLE … STORED AS ZARR`,
+    /// - paths as tables: `SELECT … FROM 'store.zarr'`,
+    /// - the functions `zarr_variables('store')` and `zarr_attributes('store')`,
+    /// - the rules that keep integers from wrapping, compare floats with literals as numpy does, and
+    ///   let `date_part` and `date_trunc` take times of calendars that SQL doesn't know,
+    /// - the settings under `lsio.`.
+    ///
+    /// Call it after the session's catalogs and runtime are set.
+    #[must_use]
+    fn with_zarr(self) -> Self;
+}
+
+impl ZarrSessionBuilder for SessionStateBuilder {
+    fn with_zarr(mut self) -> Self {
+        let config = self.config().take().unwrap_or_default();
+        let config = if config.options().extensions.get::<LsioConfig>().is_some() {
+            config
+        } else {
+            SessionConfig::with_option_extension(config, LsioConfig::default())
+        };
+        let runtime = self.runtime_env().take().unwrap_or_else(|| Arc::new(RuntimeEnv::default()));
+        let catalogs = self
+            .catalog_list()
+            .take()
+            .unwrap_or_else(|| Arc::new(MemoryCatalogProviderList::new()));
+        let url_tables = Arc::new(ZarrUrlTableFactory::new(Arc::clone(&runtime)));
+
+        // Before DataFusion's own rules: they see the types as the user wrote them, and type
+        // coercion sees theirs.
+        let mut rules = self.analyzer().take().unwrap_or_else(Analyzer::new).rules;
+        rules.splice(
+            0..0,
+            [
+                Arc::new(CalendarFunctions) as _,
+                Arc::new(FloatLiterals) as _,
+                Arc::new(WideIntegers) as _,
+            ],
+        );
+
+        let functions = self.table_functions().get_or_insert_default();
+        for metadata in [Metadata::Variables, Metadata::Attributes] {
+            let name = metadata.function_name().to_owned();
+            let function = MetadataFunction::new(metadata, Arc::clone(&runtime));
+            functions.insert(name.clone(), Arc::new(TableFunction::new(name, Arc::new(function))));
+        }
+        self.with_config(config)
+            .with_runtime_env(runtime)
+            .with_catalog_list(Arc::new(DynamicFileCatalog::new(catalogs, url_tables)))
+            .with_analyzer_rules(rules)
+            .with_table_factory("ZARR".to_owned(), Arc::new(ZarrTableFactory))
+    }
+}

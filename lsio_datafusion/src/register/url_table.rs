@@ -1,0 +1,90 @@
+//! Paths as tables: `SELECT … FROM 'store.zarr'`.
+
+use std::{path::Path, sync::Arc};
+
+use async_trait::async_trait;
+use datafusion::{
+    catalog::{TableProvider, UrlTableFactory},
+    error::Result,
+    execution::runtime_env::RuntimeEnv,
+};
+use futures::StreamExt as _;
+use lsio_core::{Dataset, Error, Location, OpenOptions, scheme};
+
+use super::location::resolve;
+use crate::{ZarrTable, error::external};
+
+/// Extensions of files that other formats read, compressed or not.
+const OTHER_FORMATS: [&str; 8] =
+    ["parquet", "csv", "tsv", "json", "ndjson", "jsonl", "arrow", "avro"];
+
+/// The objects of a directory that are looked at to tell whether another format reads it.
+const OBJECTS_LOOKED_AT: usize = 1_000;
+
+/// Makes tables of the names that are paths or URLs of Zarr groups and arrays. DataFusion asks for
+/// every name that it doesn't know.
+#[derive(Debug)]
+pub(super) struct ZarrUrlTableFactory {
+    runtime: Arc<RuntimeEnv>,
+}
+
+impl ZarrUrlTableFactory {
+    pub(super) fn new(runtime: Arc<RuntimeEnv>) -> Self {
+        Self { runtime }
+    }
+}
+
+#[async_trait]
+impl UrlTableFactory for ZarrUrlTableFactory {
+    async fn try_new(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        if !may_be_zarr(name) {
+            return Ok(None);
+        }
+        let (location, options) = match resolve(name, OpenOptions::default(), &self.runtime) {
+            Ok(resolved) => resolved,
+            Err(error) if is_surely_zarr(name) => return Err(error),
+            Err(_) => return Ok(None),
+        };
+        match Dataset::open(&location, &options).await {
+            Ok(dataset) => Ok(Some(Arc::new(ZarrTable::new(dataset).map_err(external)?))),
+            // A plain name is more likely a table that doesn't exist.
+            Err(Error::NotFound { .. }) if !is_surely_zarr(name) => Ok(None),
+            Err(Error::NotZarr { .. })
+                if !is_surely_zarr(name) && holds_other_formats(&location).await =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(external(error)),
+        }
+    }
+}
+
+/// Whether the name could be a Zarr store's: any path may, unless its extension says otherwise.
+fn may_be_zarr(name: &str) -> bool {
+    let path = name.split('?').next().unwrap_or(name);
+    let is_glob = path.contains('*') && !Path::new(name).exists();
+    let mut extensions = path.rsplit('/').next().unwrap_or(path).split('.').skip(1);
+    let is_other = extensions.any(|e| OTHER_FORMATS.contains(&e.to_ascii_lowercase().as_str()));
+    !(path.is_empty() || is_glob || is_other)
+}
+
+/// Whether the name can only be meant as a Zarr store: an error about it helps more than "no such
+/// table".
+fn is_surely_zarr(name: &str) -> bool {
+    let path = name.split('?').next().unwrap_or(name).to_ascii_lowercase();
+    path.split('/').any(|part| part.ends_with(".zarr"))
+        || (scheme(name) == Some("file") && !path.ends_with('/'))
+        || (path.contains('/') && scheme(name).is_none() && !path.ends_with('/'))
+}
+
+async fn holds_other_formats(location: &Location) -> bool {
+    let mut objects = location.store().list(Some(location.path())).take(OBJECTS_LOOKED_AT);
+    while let Some(object) = objects.next().await {
+        let Ok(object) = object else { continue };
+        let name = object.location.filename().unwrap_or_default().to_ascii_lowercase();
+        if name.split('.').skip(1).any(|extension| OTHER_FORMATS.contains(&extension)) {
+            return true;
+        }
+    }
+    false
+}

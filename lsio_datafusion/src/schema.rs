@@ -1,0 +1,61 @@
+//! From a Zarr table's columns to an Arrow schema: natural types, and the variable's metadata in its
+//! field.
+
+use std::{collections::HashMap, sync::Arc};
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use lsio_core::{Column, Dataset, Table};
+use serde_json::{Value, json};
+
+/// Field metadata: the dimensions along which a column varies, a JSON list. Every column of a Zarr
+/// table has it.
+pub const DIMS: &str = "zarr.dims";
+/// Field metadata: the variable's attributes, a JSON object.
+pub const ATTRIBUTES: &str = "zarr.attributes";
+/// Field metadata: the calendar of a time that is text.
+pub const CALENDAR: &str = "zarr.calendar";
+/// Field metadata: the variable's units.
+pub const UNITS: &str = "units";
+
+/// The schema of a table. Its metadata is the group's attributes.
+pub(crate) fn schema(dataset: &Dataset, table: &Table) -> SchemaRef {
+    let fields: Vec<Field> = table.columns.iter().map(|column| field(table, column)).collect();
+    let attributes = Value::Object(dataset.attributes().clone()).to_string();
+    let metadata = HashMap::from([(ATTRIBUTES.to_owned(), attributes)]);
+    Arc::new(Schema::new_with_metadata(fields, metadata))
+}
+
+/// Whether a field is a Zarr table's column.
+pub(crate) fn is_zarr_field(field: &Field) -> bool {
+    field.metadata().contains_key(DIMS)
+}
+
+/// The dimensions of a Zarr table's column.
+pub(crate) fn dims(field: &Field) -> Option<Vec<String>> {
+    serde_json::from_str(field.metadata().get(DIMS)?).ok()
+}
+
+/// The calendar of a field that is a time as text.
+pub(crate) fn text_calendar(field: &Field) -> Option<&str> {
+    let is_text =
+        matches!(field.data_type(), DataType::Utf8View | DataType::Utf8 | DataType::LargeUtf8);
+    field.metadata().get(CALENDAR).filter(|_| is_text).map(String::as_str)
+}
+
+fn field(table: &Table, column: &Column) -> Field {
+    let dims: Vec<&str> = column.dims.iter().map(|&d| table.dims[d].name.as_str()).collect();
+    let mut metadata = HashMap::from([(DIMS.to_owned(), json!(dims).to_string())]);
+    if let Some(variable) = &column.variable {
+        let attributes = Value::Object(variable.attributes().clone());
+        metadata.insert(ATTRIBUTES.to_owned(), attributes.to_string());
+        if let Some(units) = variable.text_attribute("units") {
+            metadata.insert(UNITS.to_owned(), units.to_owned());
+        }
+        if let Some(calendar) = variable.text_calendar() {
+            metadata.insert(CALENDAR.to_owned(), calendar.name().to_owned());
+        }
+    }
+    // Any stored value may be masked; an index can't.
+    let nullable = column.variable.is_some();
+    Field::new(&column.name, column.data_type(), nullable).with_metadata(metadata)
+}

@@ -1,0 +1,94 @@
+//! Sessions, and results as JSON.
+
+use std::path::{Path, PathBuf};
+
+use arrow::{
+    array::{Array, ArrayRef, AsArray, RecordBatch},
+    compute::cast,
+    datatypes::{DataType, Float64Type},
+    util::display::{ArrayFormatter, FormatOptions},
+};
+use datafusion::{
+    error::Result,
+    prelude::{SessionConfig, SessionContext},
+};
+use lsio_datafusion::prelude::*;
+use serde_json::{Value, json};
+
+/// The workspace's directory.
+pub fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+/// A session with lsio's own settings.
+pub fn config() -> SessionConfig {
+    let mut config = SessionConfig::new().with_information_schema(true);
+    let options = config.options_mut();
+    options.sql_parser.enable_ident_normalization = false;
+    options.sql_parser.default_null_ordering = "nulls_last".to_owned();
+    config
+}
+
+/// A session that knows Zarr and reads paths of other formats.
+pub fn session(config: SessionConfig) -> SessionContext {
+    SessionContext::new_with_config(config).with_zarr().enable_url_table()
+}
+
+/// Runs a query.
+pub async fn query(ctx: &SessionContext, sql: &str) -> Result<Vec<RecordBatch>> {
+    ctx.sql(sql).await?.collect().await
+}
+
+/// Runs a query and gives its rows as JSON: numbers, booleans and nulls as such, all else as text.
+pub async fn rows(ctx: &SessionContext, sql: &str) -> Result<Vec<Vec<Value>>> {
+    Ok(json_rows(&query(ctx, sql).await?))
+}
+
+pub fn json_rows(batches: &[RecordBatch]) -> Vec<Vec<Value>> {
+    let mut rows = Vec::new();
+    for batch in batches {
+        let columns: Vec<Vec<Value>> = batch.columns().iter().map(json_column).collect();
+        rows.extend((0..batch.num_rows()).map(|r| columns.iter().map(|c| c[r].clone()).collect()));
+    }
+    rows
+}
+
+fn json_column(array: &ArrayRef) -> Vec<Value> {
+    let formatter = ArrayFormatter::try_new(array, &FormatOptions::default()).unwrap();
+    let floats = array
+        .data_type()
+        .is_floating()
+        .then(|| cast(array, &DataType::Float64).unwrap())
+        .map(|floats| floats.as_primitive::<Float64Type>().clone());
+    (0..array.len())
+        .map(|row| {
+            if array.is_null(row) {
+                return Value::Null;
+            }
+            let text = formatter.value(row).to_string();
+            match (&floats, array.data_type()) {
+                (Some(floats), _) => json!(floats.value(row)),
+                (None, data_type) if data_type.is_integer() => json!(text.parse::<i128>().unwrap() as i64),
+                (None, DataType::Boolean) => json!(text == "true"),
+                (None, _) => json!(text),
+            }
+        })
+        .collect()
+}
+
+/// Whether two results are the same, doubles within a relative 1e-9.
+pub fn same(actual: &[Vec<Value>], expected: &[Vec<Value>]) -> bool {
+    actual.len() == expected.len()
+        && actual.iter().zip(expected).all(|(a, e)| {
+            a.len() == e.len() && a.iter().zip(e).all(|(a, e)| same_value(a, e))
+        })
+}
+
+fn same_value(actual: &Value, expected: &Value) -> bool {
+    match (actual.as_f64(), expected.as_f64()) {
+        (Some(actual), Some(expected)) => {
+            actual == expected || (actual - expected).abs() <= 1e-9 * expected.abs()
+        }
+        _ => actual == expected,
+    }
+}
