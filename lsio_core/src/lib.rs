@@ -5,6 +5,7 @@ pub mod grid;
 mod location;
 mod options;
 pub mod read;
+pub mod synthetic;
 pub mod write;
 
 pub use dataset::{Column, Dataset, Dimension, Role, Table, Variable};

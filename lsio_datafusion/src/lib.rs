@@ -2,6 +2,7 @@
 mod analyze;
 mod config;
 mod error;
+mod notes;
 mod register;
 mod scan;
 mod schema;
@@ -14,6 +15,7 @@ pub mod prelude {
 }
 pub use analyze::{CalendarFunctions, FloatLiterals, WideIntegers};
 pub use config::LsioConfig;
+pub use notes::{RepeatedValueNotes, notes};
 pub use register::{ZarrSession, ZarrSessionBuilder, open_dataset};
 pub use scan::ZarrSource;
 pub use table::ZarrTable;

@@ -14,6 +14,8 @@ pub const DIMS: &str = "zarr.dims";
 pub const ATTRIBUTES: &str = "zarr.attributes";
 /// Field metadata: the calendar of a time that is text.
 pub const CALENDAR: &str = "zarr.calendar";
+/// Field metadata: what the variable is, `coordinate` or `data`.
+pub const ROLE: &str = "zarr.role";
 /// Field metadata: the variable's units.
 pub const UNITS: &str = "units";
 
@@ -30,6 +32,11 @@ pub(crate) fn is_zarr_field(field: &Field) -> bool {
     field.metadata().contains_key(DIMS)
 }
 
+/// Whether a field is a data variable of a Zarr table.
+pub(crate) fn is_data(field: &Field) -> bool {
+    field.metadata().get(ROLE).is_some_and(|role| role == "data")
+}
+
 /// The dimensions of a Zarr table's column.
 pub(crate) fn dims(field: &Field) -> Option<Vec<String>> {
     serde_json::from_str(field.metadata().get(DIMS)?).ok()
@@ -44,7 +51,11 @@ pub(crate) fn text_calendar(field: &Field) -> Option<&str> {
 
 fn field(table: &Table, column: &Column) -> Field {
     let dims: Vec<&str> = column.dims.iter().map(|&d| table.dims[d].name.as_str()).collect();
-    let mut metadata = HashMap::from([(DIMS.to_owned(), json!(dims).to_string())]);
+    let role = if column.role.is_coordinate() { "coordinate" } else { "data" };
+    let mut metadata = HashMap::from([
+        (DIMS.to_owned(), json!(dims).to_string()),
+        (ROLE.to_owned(), role.to_owned()),
+    ]);
     if let Some(variable) = &column.variable {
         let attributes = Value::Object(variable.attributes().clone());
         metadata.insert(ATTRIBUTES.to_owned(), attributes.to_string());

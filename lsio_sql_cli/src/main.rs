@@ -1,2 +1,100 @@
-//! stub
-fn main() {}
+//! `lsio`: SQL over Zarr stores on the command line. This crate wires; queries are the libraries'.
+
+mod args;
+mod demo;
+mod execute;
+mod info;
+mod output;
+mod repl;
+mod script;
+mod session;
+
+use std::{
+    io::{self, IsTerminal as _, Read as _},
+    process::ExitCode,
+};
+
+use clap::Parser as _;
+use datafusion::error::DataFusionError;
+
+use crate::{
+    args::{Args, Command},
+    execute::Runner,
+};
+
+/// What the commands fail with.
+type Error = Box<dyn std::error::Error + Send + Sync>;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match run(args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if is_closed_pipe(error.as_ref()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("Error: {}", message(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: Args) -> Result<(), Error> {
+    if let Some(path) = &args.data_path {
+        std::env::set_current_dir(path)
+            .map_err(|e| format!("--data-path {}: {e}", path.display()))?;
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    runtime.block_on(async {
+        match &args.subcommand {
+            Some(Command::Info { store, json }) => info::print(store, *json).await,
+            Some(Command::Demo { directory }) => demo::run(directory.as_deref()).await,
+            None => queries(&args).await,
+        }
+    })
+}
+
+async fn queries(args: &Args) -> Result<(), Error> {
+    let mut runner = Runner::new(session::new(args.memory_limit)?, args.output());
+    for command in &args.command {
+        runner.run_script(command).await?;
+    }
+    for file in &args.file {
+        let script = std::fs::read_to_string(file)
+            .map_err(|e| format!("the script {}: {e}", file.display()))?;
+        runner.run_script(&script).await?;
+    }
+    if !args.command.is_empty() || !args.file.is_empty() {
+        return Ok(());
+    }
+    if io::stdin().is_terminal() {
+        return repl::run(&mut runner).await;
+    }
+    let mut script = String::new();
+    io::stdin().read_to_string(&mut script)?;
+    runner.run_script(&script).await
+}
+
+/// An error's message without what the layers in between say of themselves.
+fn message(error: &(dyn std::error::Error + 'static)) -> String {
+    match error.downcast_ref::<DataFusionError>() {
+        Some(error) => match error.find_root() {
+            DataFusionError::External(source) => match source.downcast_ref::<DataFusionError>() {
+                Some(inner) => message(inner),
+                None => source.to_string(),
+            },
+            root => root.strip_backtrace(),
+        },
+        None => error.to_string(),
+    }
+}
+
+/// Whether whoever reads our output has stopped: `lsio … | head` is no failure.
+fn is_closed_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            return io.kind() == io::ErrorKind::BrokenPipe;
+        }
+        next = error.source();
+    }
+    false
+}

@@ -146,14 +146,14 @@ impl Dataset {
     ///
     /// # Errors
     /// [`Error::SeveralGrids`], [`Error::NoVariables`], [`Error::NoSuch`] for unknown dimensions, and
-    /// [`Error::Metadata`] if there are more cells than 64 bits count.
+    /// [`Error::Metadata`] if there are more cells than 63 bits count.
     pub fn table(&self) -> Result<Table> {
         let location = self.location().name().to_owned();
         if self.variables().is_empty() {
             return Err(Error::NoVariables { location, children: self.children().to_vec() });
         }
         let names = match &self.options().dims {
-            Some(dims) => self.check_dims(dims)?,
+            Some(dims) => dims.clone(),
             None => {
                 let grids = self.grids();
                 match <[_; 1]>::try_from(grids) {
@@ -162,7 +162,17 @@ impl Dataset {
                 }
             }
         };
-        let dims: Vec<Dimension> = names
+        self.table_on(&names)
+    }
+
+    /// The table on these dimensions, in this order.
+    ///
+    /// # Errors
+    /// [`Error::NoSuch`] for unknown dimensions, and [`Error::Metadata`] if there are more cells than
+    /// 63 bits count.
+    pub fn table_on(&self, dims: &[String]) -> Result<Table> {
+        let dims: Vec<Dimension> = self
+            .check_dims(dims)?
             .into_iter()
             .map(|name| Dimension { size: self.dimension_size(&name), name })
             .collect();

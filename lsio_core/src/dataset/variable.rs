@@ -42,6 +42,7 @@ pub struct Variable {
     attributes: Map<String, Value>,
     layout: Layout,
     grid: RegularGrid,
+    element: Option<ElementType>,
     data_type: DataType,
     reader: Result<Reader, String>,
 }
@@ -87,6 +88,7 @@ impl Variable {
         });
         // What can't be read has no type of its own: every use of it will be an error.
         let data_type = decoding.as_ref().map_or(DataType::Null, Decoding::data_type);
+        let known = element.as_ref().ok().cloned();
         let reader = element.and_then(|element| {
             let codec = ChunkCodec::new(document, &layout, &element)?;
             decoding
@@ -100,6 +102,7 @@ impl Variable {
             attributes: document.attributes.clone(),
             layout,
             grid,
+            element: known,
             data_type,
             reader,
         })
@@ -184,6 +187,12 @@ impl Variable {
     pub fn decoded_bytes(&self) -> u64 {
         let width = self.data_type.primitive_width().unwrap_or(16) as u64;
         self.layout.shape.iter().fold(width, |bytes, &size| bytes.saturating_mul(size))
+    }
+
+    /// The bytes of a stored element, if they are always as many and its type is supported.
+    #[must_use]
+    pub fn stored_width(&self) -> Option<u64> {
+        self.element.as_ref().and_then(ElementType::size).map(|size| size as u64)
     }
 
     /// Fetches the stored bytes of a chunk; `None` if it isn't stored.

@@ -8,6 +8,7 @@ use datafusion::{
     error::Result,
     execution::{SessionState, SessionStateBuilder, runtime_env::RuntimeEnv},
     optimizer::Analyzer,
+    physical_optimizer::optimizer::PhysicalOptimizer,
     prelude::{DataFrame, SessionConfig, SessionContext},
 };
 use lsio_core::OpenOptions;
@@ -25,7 +26,7 @@ use self::{
     url_table::ZarrUrlTableFactory,
 };
 use crate::{
-    LsioConfig, ZarrTable,
+    LsioConfig, RepeatedValueNotes, ZarrTable,
     analyze::{CalendarFunctions, FloatLiterals, WideIntegers},
     error::external,
 };
@@ -141,6 +142,11 @@ impl ZarrSessionBuilder for SessionStateBuilder {
             ],
         );
 
+        // At the end, when the plan has its final shape.
+        let mut physical =
+            self.physical_optimizers().take().unwrap_or_else(PhysicalOptimizer::new).rules;
+        physical.push(Arc::new(RepeatedValueNotes));
+
         let functions = self.table_functions().get_or_insert_default();
         for metadata in [Metadata::Variables, Metadata::Attributes] {
             let name = metadata.function_name().to_owned();
@@ -151,6 +157,7 @@ impl ZarrSessionBuilder for SessionStateBuilder {
             .with_runtime_env(runtime)
             .with_catalog_list(Arc::new(DynamicFileCatalog::new(catalogs, url_tables)))
             .with_analyzer_rules(rules)
+            .with_physical_optimizer_rules(physical)
             .with_table_factory("ZARR".to_owned(), Arc::new(ZarrTableFactory))
     }
 }

@@ -39,6 +39,8 @@ pub struct ZarrSource {
     held_bytes: u64,
     limit: Option<usize>,
     partitions: usize,
+    /// What the user should know of the query.
+    notes: Vec<String>,
     statistics: OnceLock<Arc<Statistics>>,
     metrics: ExecutionPlanMetricsSet,
 }
@@ -66,6 +68,7 @@ impl ZarrSource {
             held_bytes,
             limit: None,
             partitions: 1,
+            notes: Vec::new(),
             statistics: OnceLock::new(),
             metrics: ExecutionPlanMetricsSet::new(),
         })
@@ -81,6 +84,30 @@ impl ZarrSource {
     #[must_use]
     pub fn table(&self) -> &Arc<Table> {
         &self.table
+    }
+
+    /// What the user should know of the query.
+    #[must_use]
+    pub fn notes(&self) -> &[String] {
+        &self.notes
+    }
+
+    pub(crate) fn with_notes(mut self, notes: &[String]) -> Self {
+        for note in notes {
+            if !self.notes.contains(note) {
+                self.notes.push(note.clone());
+            }
+        }
+        self
+    }
+
+    /// The path that names a variable's own table.
+    pub(crate) fn variable_path(&self, name: &str) -> String {
+        let variable = self.table.columns.iter().find(|column| column.name == name);
+        match variable.and_then(|column| column.variable.as_ref()) {
+            Some(variable) => variable.location().name().to_owned(),
+            None => name.to_owned(),
+        }
     }
 
     /// The bytes of all rows, decoded.
@@ -157,6 +184,9 @@ impl DataSource for ZarrSource {
                 if let Some(limit) = self.limit {
                     write!(f, ", limit={limit}")?;
                 }
+                for note in &self.notes {
+                    write!(f, ", note: {note}")?;
+                }
                 Ok(())
             }
             DisplayFormatType::TreeRender => {
@@ -164,10 +194,10 @@ impl DataSource for ZarrSource {
                 writeln!(f, "columns={}", columns.join(", "))?;
                 writeln!(f, "grid={}", grid.join(", "))?;
                 writeln!(f, "chunks={chunks}")?;
-                match self.limit {
-                    Some(limit) => writeln!(f, "limit={limit}"),
-                    None => Ok(()),
+                if let Some(limit) = self.limit {
+                    writeln!(f, "limit={limit}")?;
                 }
+                self.notes.iter().try_for_each(|note| writeln!(f, "note={note}"))
             }
         }
     }

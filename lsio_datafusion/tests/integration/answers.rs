@@ -39,7 +39,10 @@ async fn test_data() {
     folders.sort();
     if folders.is_empty() {
         assert!(named.is_none(), "LSIO_TEST_DATA names {folder:?}, which has no answers.json");
-        println!("SKIPPED: no test data in {}; LSIO_TEST_DATA names another place", folder.display());
+        println!(
+            "SKIPPED: no test data in {}; LSIO_TEST_DATA names another place",
+            folder.display()
+        );
         return;
     }
     let (mut all_asked, mut all_wrong) = (0, Vec::new());

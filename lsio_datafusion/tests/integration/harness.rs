@@ -68,7 +68,9 @@ fn json_column(array: &ArrayRef) -> Vec<Value> {
             let text = formatter.value(row).to_string();
             match (&floats, array.data_type()) {
                 (Some(floats), _) => json!(floats.value(row)),
-                (None, data_type) if data_type.is_integer() => json!(text.parse::<i128>().unwrap() as i64),
+                (None, data_type) if data_type.is_integer() => {
+                    json!(text.parse::<i128>().unwrap() as i64)
+                }
                 (None, DataType::Boolean) => json!(text == "true"),
                 (None, _) => json!(text),
             }
@@ -79,9 +81,10 @@ fn json_column(array: &ArrayRef) -> Vec<Value> {
 /// Whether two results are the same, doubles within a relative 1e-9.
 pub fn same(actual: &[Vec<Value>], expected: &[Vec<Value>]) -> bool {
     actual.len() == expected.len()
-        && actual.iter().zip(expected).all(|(a, e)| {
-            a.len() == e.len() && a.iter().zip(e).all(|(a, e)| same_value(a, e))
-        })
+        && actual
+            .iter()
+            .zip(expected)
+            .all(|(a, e)| a.len() == e.len() && a.iter().zip(e).all(|(a, e)| same_value(a, e)))
 }
 
 fn same_value(actual: &Value, expected: &Value) -> bool {

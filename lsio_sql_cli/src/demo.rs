@@ -1,0 +1,122 @@
+//! `lsio demo`: a small store and four questions to it.
+
+use std::{
+    env, fs, io,
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use lsio_core::{
+    synthetic::{self, Specification},
+    write::Compression,
+};
+
+use crate::{
+    Error,
+    execute::Runner,
+    output::{Format, MaxRows, Output},
+    session,
+};
+
+/// Ten days of hours on a grid of 2.5°.
+const SPECIFICATION: Specification = Specification {
+    times: 240,
+    latitudes: 73,
+    longitudes: 144,
+    chunks: [24, 73, 144],
+    shards: None,
+    compression: Compression::Zstd(3),
+    packed: false,
+};
+
+/// What a finished demo store has, so that the next demo uses it again and nothing else is touched.
+const MARK: &str = "lsio-demo.json";
+
+const QUERIES: [(&str, &str); 4] = [
+    (
+        "The global mean temperature (each cell weighted by its area)",
+        "SELECT sum(t2m * cos(radians(latitude))) / sum(cos(radians(latitude))) AS t2m\nFROM '{store}'",
+    ),
+    (
+        "The zonal mean: the mean along each circle of latitude, from north to south",
+        "SELECT latitude, avg(t2m) AS t2m, avg(sqrt(u10 * u10 + v10 * v10)) AS wind_speed\nFROM '{store}'\nGROUP BY latitude ORDER BY latitude DESC LIMIT 5",
+    ),
+    (
+        "The daily maximum at a place",
+        "SELECT date_trunc('day', time) AS day, max(t2m) AS t2m\nFROM '{store}'\nWHERE latitude = 52.5 AND longitude = 0\nGROUP BY day ORDER BY day LIMIT 5",
+    ),
+    (
+        "The hottest cells",
+        "SELECT time, latitude, longitude, t2m\nFROM '{store}'\nORDER BY t2m DESC LIMIT 5",
+    ),
+];
+
+/// Writes the store, if it isn't there from before, and runs the queries.
+pub(crate) async fn run(directory: Option<&Path>) -> Result<(), Error> {
+    let directory = match directory {
+        Some(directory) => directory.to_owned(),
+        None => env::temp_dir().join("lsio-demo.zarr"),
+    };
+    prepare(&directory)?;
+    let store = directory.to_string_lossy().into_owned();
+    println!("The store is {store}; 'lsio info {store}' shows what is in it.");
+
+    let output = Output { format: Format::Table, maxrows: MaxRows::Unlimited, quiet: true };
+    let runner = Runner::new(session::new(None)?, output);
+    for (title, sql) in QUERIES {
+        let sql = sql.replace("{store}", &store.replace('\'', "''"));
+        println!("\n{title}:\n\n{sql};\n");
+        let start = Instant::now();
+        runner.run_statement(&sql).await?;
+        println!("{:.3} seconds", start.elapsed().as_secs_f64());
+    }
+    Ok(())
+}
+
+fn prepare(directory: &Path) -> Result<(), Error> {
+    let mark = format!("{SPECIFICATION:?}");
+    if fs::read_to_string(directory.join(MARK)).is_ok_and(|found| found == mark) {
+        return Ok(());
+    }
+    let is_ours = directory.join(MARK).is_file();
+    let is_empty = match fs::read_dir(directory) {
+        Ok(mut entries) => entries.next().is_none(),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => true,
+        Err(e) => return Err(format!("'{}': {e}", directory.display()).into()),
+    };
+    if !is_empty && !is_ours {
+        return Err(format!(
+            "'{}' is not empty and no finished demo store: give another directory, or remove it",
+            directory.display()
+        )
+        .into());
+    }
+    let start = Instant::now();
+    // Written elsewhere and then moved, so that a half-written store is never used.
+    let partial = partial_directory(directory);
+    let written = (|| {
+        synthetic::write(&partial, &SPECIFICATION)?;
+        fs::write(partial.join(MARK), mark)?;
+        if directory.exists() {
+            fs::remove_dir_all(directory)?;
+        }
+        fs::rename(&partial, directory)
+    })();
+    if let Err(error) = written {
+        // The directory is ours alone, its name has our process's number.
+        let _ = fs::remove_dir_all(&partial);
+        return Err(format!("writing '{}' failed: {error}", directory.display()).into());
+    }
+    println!(
+        "Wrote {} MB in {:.1} seconds.",
+        SPECIFICATION.bytes() / 1_000_000,
+        start.elapsed().as_secs_f64()
+    );
+    Ok(())
+}
+
+fn partial_directory(directory: &Path) -> PathBuf {
+    let mut name = directory.as_os_str().to_owned();
+    name.push(format!(".{}.partial", std::process::id()));
+    PathBuf::from(name)
+}

@@ -1,0 +1,317 @@
+//! `lsio info`: a dataset as people know it from xarray.
+
+use std::fmt::Write as _;
+
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use datafusion::execution::runtime_env::RuntimeEnv;
+use futures::TryStreamExt as _;
+use lsio_core::{Dataset, OpenOptions, Role, Variable, dataset::ZarrFormat, grid::Region};
+use lsio_datafusion::open_dataset;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use crate::Error;
+
+/// The objects of an array that are counted: listing all of a huge one would take minutes.
+const MAX_OBJECTS: usize = 100_000;
+
+#[derive(Serialize)]
+struct Info {
+    store: String,
+    zarr_format: u8,
+    dimensions: Map<String, Value>,
+    coordinates: Vec<VariableInfo>,
+    data_variables: Vec<VariableInfo>,
+    /// Bounds and grid mappings, which are in no table but their own.
+    other_variables: Vec<VariableInfo>,
+    attributes: Map<String, Value>,
+    groups: Vec<String>,
+    tables: Vec<TableInfo>,
+}
+
+#[derive(Serialize)]
+struct VariableInfo {
+    name: String,
+    role: &'static str,
+    dimensions: Vec<String>,
+    shape: Vec<u64>,
+    dtype: String,
+    /// The type of the column, `null` if the variable can't be read.
+    data_type: Option<String>,
+    unreadable: Option<String>,
+    chunks: Vec<u64>,
+    shards: Option<Vec<u64>>,
+    codecs: Vec<String>,
+    /// The bytes of all cells, uncompressed.
+    logical_bytes: u64,
+    /// The bytes of the stored chunks.
+    stored_bytes: u64,
+    stored_objects: usize,
+    /// Whether there are more objects than were counted.
+    more_objects: bool,
+    /// Coordinates only.
+    first: Option<String>,
+    last: Option<String>,
+    attributes: Map<String, Value>,
+}
+
+#[derive(Serialize)]
+struct TableInfo {
+    path: String,
+    dimensions: Vec<String>,
+    rows: u64,
+    columns: Vec<String>,
+}
+
+pub(crate) async fn print(store: &str, json: bool) -> Result<(), Error> {
+    let dataset = open_dataset(store, OpenOptions::default(), &RuntimeEnv::default()).await?;
+    let info = collect(store, &dataset).await?;
+    if json {
+        println!("{}", serde_json::to_string_pretty(&info)?);
+    } else {
+        print!("{}", text(&info));
+    }
+    Ok(())
+}
+
+async fn collect(store: &str, dataset: &Dataset) -> Result<Info, Error> {
+    let mut dimensions = Map::new();
+    let (mut coordinates, mut data_variables, mut other_variables) = (vec![], vec![], vec![]);
+    for (variable, role) in dataset.variables() {
+        for (dim, size) in variable.dims().iter().zip(variable.shape()) {
+            if *role != Role::Bounds {
+                dimensions.entry(dim.clone()).or_insert_with(|| (*size).into());
+            }
+        }
+        let info = variable_info(variable, *role).await?;
+        match role {
+            Role::DimensionCoordinate | Role::AuxiliaryCoordinate => coordinates.push(info),
+            Role::Data => data_variables.push(info),
+            Role::Bounds | Role::GridMapping => other_variables.push(info),
+        }
+    }
+    // As xarray has them: dimension coordinates first.
+    coordinates.sort_by_key(|info| info.role != Role::DimensionCoordinate.name());
+    Ok(Info {
+        store: store.to_owned(),
+        zarr_format: match dataset.format() {
+            ZarrFormat::V2 => 2,
+            ZarrFormat::V3 => 3,
+        },
+        dimensions,
+        coordinates,
+        data_variables,
+        other_variables,
+        attributes: dataset.attributes().clone(),
+        groups: dataset.children().to_vec(),
+        tables: tables(store, dataset),
+    })
+}
+
+/// The tables that the store offers: itself, if it has one grid, or one for each grid.
+fn tables(store: &str, dataset: &Dataset) -> Vec<TableInfo> {
+    let grids = dataset.grids();
+    let only = grids.len() == 1;
+    let base = store.split('?').next().unwrap_or(store);
+    let mut tables = Vec::new();
+    for (dims, _) in grids {
+        let path = if only { store.to_owned() } else { format!("{base}?dims={}", dims.join(",")) };
+        if let Ok(table) = dataset.table_on(&dims) {
+            tables.push(TableInfo {
+                path,
+                dimensions: dims,
+                rows: table.rows,
+                columns: table.columns.into_iter().map(|column| column.name).collect(),
+            });
+        }
+    }
+    tables
+}
+
+async fn variable_info(variable: &Variable, role: Role) -> Result<VariableInfo, Error> {
+    let layout = variable.layout();
+    let (first, last) = if role.is_coordinate() && variable.unreadable().is_none() {
+        ends(variable).await?
+    } else {
+        (None, None)
+    };
+    let (mut stored_bytes, mut stored_objects, mut more_objects) = (0, 0, false);
+    let location = variable.location();
+    let mut objects = location.store().list(Some(location.path()));
+    while let Some(object) = objects.try_next().await? {
+        let name = object.location.filename().unwrap_or_default();
+        if name == "zarr.json" || name.starts_with(".z") {
+            continue;
+        }
+        if stored_objects == MAX_OBJECTS {
+            more_objects = true;
+            break;
+        }
+        stored_objects += 1;
+        stored_bytes += object.size;
+    }
+    let unreadable = variable.unreadable().map(str::to_owned);
+    Ok(VariableInfo {
+        name: variable.name().to_owned(),
+        role: role.name(),
+        dimensions: variable.dims().to_vec(),
+        shape: variable.shape().to_vec(),
+        dtype: layout.dtype.clone(),
+        data_type: unreadable.is_none().then(|| variable.data_type().to_string()),
+        unreadable,
+        chunks: layout.inner_chunks.clone().unwrap_or_else(|| layout.chunks.clone()),
+        shards: layout.inner_chunks.is_some().then(|| layout.chunks.clone()),
+        codecs: layout.codecs.clone(),
+        logical_bytes: variable.stored_width().map_or(0, |width| {
+            variable.shape().iter().fold(width, |bytes, &size| bytes.saturating_mul(size))
+        }),
+        stored_bytes,
+        stored_objects,
+        more_objects,
+        first,
+        last,
+        attributes: variable.attributes().clone(),
+    })
+}
+
+/// The first and the last value, as text.
+async fn ends(variable: &Variable) -> Result<(Option<String>, Option<String>), Error> {
+    let shape = variable.shape();
+    if shape.contains(&0) {
+        return Ok((None, None));
+    }
+    let one = vec![1; shape.len()];
+    let mut values = Vec::new();
+    for start in [vec![0; shape.len()], shape.iter().map(|size| size - 1).collect()] {
+        let array = variable.read(&Region { start, shape: one.clone() }).await?;
+        let options = FormatOptions::default().with_null("NULL");
+        values.push(ArrayFormatter::try_new(&array, &options)?.value(0).to_string());
+    }
+    let last = values.pop();
+    Ok((values.pop(), last.filter(|_| !shape.is_empty())))
+}
+
+fn text(info: &Info) -> String {
+    let mut out = String::new();
+    // Writing to a String can't fail.
+    let _ = writeln!(out, "{} (Zarr v{})", info.store, info.zarr_format);
+    let dims: Vec<String> =
+        info.dimensions.iter().map(|(name, size)| format!("{name}: {size}")).collect();
+    let _ = writeln!(out, "Dimensions:  ({})", dims.join(", "));
+    for (title, variables) in [
+        ("Coordinates", &info.coordinates),
+        ("Data variables", &info.data_variables),
+        ("Other variables", &info.other_variables),
+    ] {
+        if variables.is_empty() {
+            continue;
+        }
+        let _ = writeln!(out, "{title}:");
+        let names = variables.iter().map(|v| v.name.chars().count()).max().unwrap_or(0);
+        let dims = variables.iter().map(|v| v.dimensions.join(", ").chars().count() + 2).max();
+        for variable in variables {
+            variable_text(&mut out, variable, names, dims.unwrap_or(0));
+        }
+    }
+    if !info.attributes.is_empty() {
+        let _ = writeln!(out, "Attributes:");
+        for (name, value) in &info.attributes {
+            let value = match value {
+                Value::String(text) => text.replace('\n', " "),
+                other => other.to_string(),
+            };
+            let _ = writeln!(out, "    {name}: {}", shorten(&value, 100));
+        }
+    }
+    if !info.groups.is_empty() {
+        let _ = writeln!(out, "Groups:      {}", info.groups.join(", "));
+    }
+    let _ = writeln!(out, "Tables:");
+    for table in &info.tables {
+        let _ = writeln!(
+            out,
+            "    '{}'  {} rows on ({})",
+            table.path,
+            table.rows,
+            table.dimensions.join(", ")
+        );
+    }
+    out
+}
+
+fn variable_text(out: &mut String, variable: &VariableInfo, names: usize, dims: usize) {
+    let star = if variable.role == Role::DimensionCoordinate.name() { '*' } else { ' ' };
+    let along = format!("({})", variable.dimensions.join(", "));
+    let _ = write!(out, "  {star} {:names$}  {along:dims$}  {}", variable.name, variable.dtype);
+    match (&variable.unreadable, &variable.data_type) {
+        (Some(reason), _) => {
+            let _ = writeln!(out, "  can't be read: {reason}");
+            return;
+        }
+        (None, Some(data_type)) if *data_type != capitalized(&variable.dtype) => {
+            let _ = write!(out, " as {data_type}");
+        }
+        _ => {}
+    }
+    match (&variable.first, &variable.last) {
+        (Some(first), Some(last)) => {
+            let _ = write!(out, "  {first} … {last}");
+        }
+        (Some(value), None) => {
+            let _ = write!(out, "  {value}");
+        }
+        _ => {
+            let _ = write!(out, "  {:?}, chunks {:?}", variable.shape, variable.chunks);
+            if let Some(shards) = &variable.shards {
+                let _ = write!(out, ", shards {shards:?}");
+            }
+            if !variable.codecs.is_empty() {
+                let _ = write!(out, ", {}", variable.codecs.join("+"));
+            }
+            let more = if variable.more_objects { "more than " } else { "" };
+            let _ = write!(
+                out,
+                ", {}, stored {more}{} in {more}{} objects",
+                bytes(variable.logical_bytes),
+                bytes(variable.stored_bytes),
+                variable.stored_objects
+            );
+        }
+    }
+    if let Some(units) = variable.attributes.get("units").and_then(Value::as_str) {
+        if variable.data_type.as_deref().is_none_or(|t| !t.starts_with("Timestamp")) {
+            let _ = write!(out, "  [{units}]");
+        }
+    }
+    out.push('\n');
+}
+
+fn capitalized(dtype: &str) -> String {
+    let dtype = dtype.trim_start_matches(['<', '>', '|']);
+    match dtype.strip_prefix("uint") {
+        Some(bits) => format!("UInt{bits}"),
+        None => dtype
+            .chars()
+            .enumerate()
+            .map(|(i, c)| if i == 0 { c.to_ascii_uppercase() } else { c })
+            .collect(),
+    }
+}
+
+fn shorten(text: &str, length: usize) -> String {
+    if text.chars().count() <= length {
+        return text.to_owned();
+    }
+    text.chars().take(length - 1).chain("…".chars()).collect()
+}
+
+/// A number of bytes in units of 1000.
+fn bytes(bytes: u64) -> String {
+    let units = ["B", "kB", "MB", "GB", "TB", "PB"];
+    let (mut value, mut unit) = (bytes as f64, 0);
+    while value >= 1000.0 && unit + 1 < units.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{bytes} B") } else { format!("{value:.1} {}", units[unit]) }
+}

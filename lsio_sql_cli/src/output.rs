@@ -1,0 +1,143 @@
+//! Results on standard output, in the format asked for.
+
+use std::io::{self, BufWriter, Write as _};
+
+use arrow::{
+    array::RecordBatch,
+    csv::WriterBuilder,
+    datatypes::SchemaRef,
+    json::{
+        WriterBuilder as JsonWriterBuilder,
+        writer::{JsonArray, JsonFormat, LineDelimited},
+    },
+    util::pretty::pretty_format_batches_with_schema,
+};
+use clap::ValueEnum;
+use datafusion::execution::SendableRecordBatchStream;
+use futures::StreamExt as _;
+
+use crate::Error;
+
+/// How results are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    /// A table
+    Automatic,
+    /// A table of at most --maxrows rows
+    Table,
+    /// Comma-separated values with a header
+    Csv,
+    /// Tab-separated values with a header
+    Tsv,
+    /// One JSON array of objects
+    Json,
+    /// One JSON object a line
+    NdJson,
+}
+
+/// The most rows that a table shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum MaxRows {
+    Limited(usize),
+    Unlimited,
+}
+
+/// What is written, and how.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Output {
+    pub format: Format,
+    pub maxrows: MaxRows,
+    pub quiet: bool,
+}
+
+/// What was written of a result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Written {
+    pub rows: usize,
+    /// Whether there were more rows than a table shows.
+    pub cut: bool,
+}
+
+impl Output {
+    /// Writes a result as it comes. Only tables are cut.
+    pub(crate) async fn write(
+        &self,
+        mut stream: SendableRecordBatchStream,
+    ) -> Result<Written, Error> {
+        let schema = stream.schema();
+        let stdout = BufWriter::new(io::stdout().lock());
+        match self.format {
+            Format::Table | Format::Automatic => {
+                drop(stdout);
+                self.write_table(&schema, stream).await
+            }
+            Format::Csv | Format::Tsv => {
+                let delimiter = if self.format == Format::Csv { b',' } else { b'\t' };
+                let builder = WriterBuilder::new().with_delimiter(delimiter).with_header(true);
+                let mut writer = builder.build(stdout);
+                // The header comes with the first batch: a result without rows has one too.
+                writer.write(&RecordBatch::new_empty(schema))?;
+                let mut rows = 0;
+                while let Some(batch) = stream.next().await {
+                    let batch = batch?;
+                    rows += batch.num_rows();
+                    writer.write(&batch)?;
+                }
+                writer.into_inner().flush()?;
+                Ok(Written { rows, cut: false })
+            }
+            Format::Json => write_json::<JsonArray>(stdout, stream, "\n").await,
+            Format::NdJson => write_json::<LineDelimited>(stdout, stream, "").await,
+        }
+    }
+
+    async fn write_table(
+        &self,
+        schema: &SchemaRef,
+        mut stream: SendableRecordBatchStream,
+    ) -> Result<Written, Error> {
+        let limit = match self.maxrows {
+            MaxRows::Limited(rows) => rows,
+            MaxRows::Unlimited => usize::MAX,
+        };
+        let mut batches = Vec::new();
+        let (mut rows, mut cut) = (0, false);
+        while let Some(batch) = stream.next().await {
+            let batch = batch?;
+            let allowed = limit - rows;
+            cut = batch.num_rows() > allowed;
+            let batch = batch.slice(0, batch.num_rows().min(allowed));
+            rows += batch.num_rows();
+            batches.push(batch);
+            if cut {
+                // Nobody will see the rest: the query ends here.
+                break;
+            }
+        }
+        drop(stream);
+        let mut stdout = io::stdout().lock();
+        writeln!(stdout, "{}", pretty_format_batches_with_schema(schema.clone(), &batches)?)?;
+        stdout.flush()?;
+        Ok(Written { rows, cut })
+    }
+}
+
+async fn write_json<F: JsonFormat>(
+    out: impl io::Write,
+    mut stream: SendableRecordBatchStream,
+    end: &str,
+) -> Result<Written, Error> {
+    // NULL is written, so that every object has all keys.
+    let mut writer = JsonWriterBuilder::new().with_explicit_nulls(true).build::<_, F>(out);
+    let mut rows = 0;
+    while let Some(batch) = stream.next().await {
+        let batch = batch?;
+        rows += batch.num_rows();
+        writer.write(&batch)?;
+    }
+    writer.finish()?;
+    let mut out = writer.into_inner();
+    write!(out, "{end}")?;
+    out.flush()?;
+    Ok(Written { rows, cut: false })
+}

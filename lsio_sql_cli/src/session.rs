@@ -1,0 +1,31 @@
+//! The session: DataFusion with Zarr, Parquet, CSV and JSON paths, and settings that suit arrays.
+
+use std::sync::Arc;
+
+use datafusion::{
+    error::Result,
+    execution::{SessionStateBuilder, runtime_env::RuntimeEnvBuilder},
+    prelude::{SessionConfig, SessionContext},
+};
+use lsio_datafusion::prelude::*;
+
+pub(crate) fn new(memory_limit: Option<usize>) -> Result<SessionContext> {
+    let mut config = SessionConfig::new().with_information_schema(true);
+    let options = config.options_mut();
+    // Names of variables are spelled as they are: SELECT TMP.
+    options.sql_parser.enable_ident_normalization = false;
+    // A descending sort that starts with the masked cells answers nobody's question.
+    options.sql_parser.default_null_ordering = "nulls_last".to_owned();
+
+    let mut runtime = RuntimeEnvBuilder::new();
+    if let Some(bytes) = memory_limit {
+        runtime = runtime.with_memory_limit(bytes, 1.0);
+    }
+    let state = SessionStateBuilder::new()
+        .with_config(config)
+        .with_runtime_env(Arc::new(runtime.build()?))
+        .with_default_features()
+        .with_zarr()
+        .build();
+    Ok(SessionContext::new_with_state(state).enable_url_table())
+}
