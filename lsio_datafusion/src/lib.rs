@@ -13,7 +13,7 @@ pub mod prelude {
     pub use crate::{ZarrSession, ZarrSessionBuilder};
     pub use lsio_core::OpenOptions;
 }
-pub use analyze::{CalendarFunctions, FloatLiterals, WideIntegers};
+pub use analyze::{CalendarFunctions, ComparedLiterals, WideIntegers};
 pub use config::LsioConfig;
 pub use notes::{RepeatedValueNotes, notes};
 pub use register::{ZarrSession, ZarrSessionBuilder, open_dataset};

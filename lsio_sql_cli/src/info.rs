@@ -77,12 +77,15 @@ pub(crate) async fn print(store: &str, json: bool) -> Result<(), Error> {
 async fn collect(store: &str, dataset: &Dataset) -> Result<Info, Error> {
     let mut dimensions = Map::new();
     let (mut coordinates, mut data_variables, mut other_variables) = (vec![], vec![], vec![]);
-    for (variable, role) in dataset.variables() {
+    // The data's order of dimensions is the one that people know.
+    let data = dataset.variables().iter().filter(|(_, role)| *role == Role::Data);
+    let rest = dataset.variables().iter().filter(|(_, role)| role.is_coordinate());
+    for (variable, _) in data.chain(rest) {
         for (dim, size) in variable.dims().iter().zip(variable.shape()) {
-            if *role != Role::Bounds {
-                dimensions.entry(dim.clone()).or_insert_with(|| (*size).into());
-            }
+            dimensions.entry(dim.clone()).or_insert_with(|| (*size).into());
         }
+    }
+    for (variable, role) in dataset.variables() {
         let info = variable_info(variable, *role).await?;
         match role {
             Role::DimensionCoordinate | Role::AuxiliaryCoordinate => coordinates.push(info),

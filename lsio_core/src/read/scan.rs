@@ -131,13 +131,17 @@ impl Scan {
         &self.tiles
     }
 
-    /// The number of stored chunks that reading all tiles touches, if each is read once.
+    /// The number of chunks that the scan reads, if it reads all tiles and each chunk once. Those of
+    /// columns that are in memory already don't count.
     #[must_use]
     pub fn chunks(&self) -> u64 {
         self.columns
             .iter()
             .map(|column| match &column.source {
                 Source::Chunked { variable, .. } => variable.grid().len(),
+                Source::Held { column, .. } if column.loaded().is_none() => {
+                    column.variable.as_ref().map_or(0, |variable| variable.grid().len())
+                }
                 Source::Index | Source::Held { .. } => 0,
             })
             .fold(0, u64::saturating_add)

@@ -14,11 +14,11 @@ use datafusion::{
 
 mod calendar_functions;
 mod calendar_text;
-mod float_literals;
+mod literals;
 mod wide_integers;
 
 pub use calendar_functions::CalendarFunctions;
-pub use float_literals::FloatLiterals;
+pub use literals::ComparedLiterals;
 pub use wide_integers::WideIntegers;
 
 use crate::ZarrTable;

@@ -27,7 +27,7 @@ use self::{
 };
 use crate::{
     LsioConfig, RepeatedValueNotes, ZarrTable,
-    analyze::{CalendarFunctions, FloatLiterals, WideIntegers},
+    analyze::{CalendarFunctions, ComparedLiterals, WideIntegers},
     error::external,
 };
 
@@ -137,7 +137,7 @@ impl ZarrSessionBuilder for SessionStateBuilder {
             0..0,
             [
                 Arc::new(CalendarFunctions) as _,
-                Arc::new(FloatLiterals) as _,
+                Arc::new(ComparedLiterals) as _,
                 Arc::new(WideIntegers) as _,
             ],
         );

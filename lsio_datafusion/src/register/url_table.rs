@@ -42,15 +42,20 @@ impl UrlTableFactory for ZarrUrlTableFactory {
         }
         let (location, options) = match resolve(name, OpenOptions::default(), &self.runtime) {
             Ok(resolved) => resolved,
-            Err(error) if is_surely_zarr(name) => return Err(error),
+            Err(error) if is_named_zarr(name) || is_path(name) => return Err(error),
             Err(_) => return Ok(None),
         };
         match Dataset::open(&location, &options).await {
             Ok(dataset) => Ok(Some(Arc::new(ZarrTable::new(dataset).map_err(external)?))),
-            // A plain name is more likely a table that doesn't exist.
-            Err(Error::NotFound { .. }) if !is_surely_zarr(name) => Ok(None),
+            // A plain name is more likely a table that doesn't exist; about a path, an error that
+            // names it helps more than "no such table".
+            Err(Error::NotFound { .. } | Error::NotZarr { .. })
+                if !is_named_zarr(name) && !is_path(name) =>
+            {
+                Ok(None)
+            }
             Err(Error::NotZarr { .. })
-                if !is_surely_zarr(name) && holds_other_formats(&location).await =>
+                if !is_named_zarr(name) && holds_other_formats(&location).await =>
             {
                 Ok(None)
             }
@@ -68,13 +73,14 @@ fn may_be_zarr(name: &str) -> bool {
     !(path.is_empty() || is_glob || is_other)
 }
 
-/// Whether the name can only be meant as a Zarr store: an error about it helps more than "no such
-/// table".
-fn is_surely_zarr(name: &str) -> bool {
+/// Whether a part of the path has the extension of a Zarr store.
+fn is_named_zarr(name: &str) -> bool {
     let path = name.split('?').next().unwrap_or(name).to_ascii_lowercase();
     path.split('/').any(|part| part.ends_with(".zarr"))
-        || (scheme(name) == Some("file") && !path.ends_with('/'))
-        || (path.contains('/') && scheme(name).is_none() && !path.ends_with('/'))
+}
+
+fn is_path(name: &str) -> bool {
+    name.contains('/') || scheme(name).is_some()
 }
 
 async fn holds_other_formats(location: &Location) -> bool {

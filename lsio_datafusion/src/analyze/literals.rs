@@ -1,0 +1,156 @@
+//! What literals mean beside the types that arrays have: float32 columns and durations.
+
+use arrow::datatypes::{DataType, IntervalMonthDayNano, TimeUnit};
+use datafusion::{
+    common::{DFSchema, Result, config::ConfigOptions, plan_err, tree_node::Transformed},
+    logical_expr::{
+        Between, BinaryExpr, Expr, ExprSchemable as _, LogicalPlan, Operator, expr::InList,
+    },
+    optimizer::AnalyzerRule,
+    scalar::ScalarValue,
+};
+
+use super::rewrite_expressions;
+use crate::schema::is_zarr_field;
+
+/// Converts literals to the type of what they are compared with:
+///
+/// - numbers to Float16 or Float32 beside a Zarr table's column of that type, so that
+///   `latitude = 50.1` finds the row that xarray's `sel(latitude=50.1)` finds;
+/// - intervals to durations beside durations, so that `lead_time <= INTERVAL '1 day'` means 24 hours.
+///   (DataFusion compares the days and the nanoseconds of an interval one after the other.)
+#[derive(Debug)]
+pub struct ComparedLiterals;
+
+impl AnalyzerRule for ComparedLiterals {
+    fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
+        rewrite_expressions(plan, convert_literals)
+    }
+
+    fn name(&self) -> &'static str {
+        "zarr_compared_literals"
+    }
+}
+
+fn convert_literals(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    match expr {
+        Expr::BinaryExpr(BinaryExpr { mut left, op, mut right }) if is_comparison(op) => {
+            let mut transformed = false;
+            if let Some(to) = target(&left, schema)? {
+                transformed |= convert(&mut right, &to)?;
+            }
+            if let Some(to) = target(&right, schema)? {
+                transformed |= convert(&mut left, &to)?;
+            }
+            let expr = Expr::BinaryExpr(BinaryExpr { left, op, right });
+            Ok(Transformed::new_transformed(expr, transformed))
+        }
+        Expr::Between(Between { expr, negated, mut low, mut high }) => {
+            let mut transformed = false;
+            if let Some(to) = target(&expr, schema)? {
+                transformed |= convert(&mut low, &to)?;
+                transformed |= convert(&mut high, &to)?;
+            }
+            let between = Expr::Between(Between { expr, negated, low, high });
+            Ok(Transformed::new_transformed(between, transformed))
+        }
+        Expr::InList(InList { expr, mut list, negated }) => {
+            let mut transformed = false;
+            if let Some(to) = target(&expr, schema)? {
+                for item in &mut list {
+                    transformed |= convert(item, &to)?;
+                }
+            }
+            let in_list = Expr::InList(InList { expr, list, negated });
+            Ok(Transformed::new_transformed(in_list, transformed))
+        }
+        other => Ok(Transformed::no(other)),
+    }
+}
+
+fn is_comparison(op: Operator) -> bool {
+    use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq};
+
+    matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom)
+}
+
+/// The type that literals beside an expression are converted to, if any: that of a duration, and
+/// that of a Zarr table's column of narrow floats.
+fn target(expr: &Expr, schema: &DFSchema) -> Result<Option<DataType>> {
+    if matches!(expr, Expr::Literal(..) | Expr::Placeholder(_)) {
+        return Ok(None);
+    }
+    let (_, field) = expr.to_field(schema)?;
+    let is_column =
+        matches!(expr, Expr::Column(_) | Expr::OuterReferenceColumn(..) | Expr::Alias(_));
+    let converts = match field.data_type() {
+        DataType::Float16 | DataType::Float32 => is_column && is_zarr_field(&field),
+        DataType::Duration(_) => true,
+        _ => false,
+    };
+    Ok(converts.then(|| field.data_type().clone()))
+}
+
+/// Converts a literal, also one with a minus in front. Says whether it was one.
+fn convert(expr: &mut Expr, to: &DataType) -> Result<bool> {
+    match (expr, to) {
+        (Expr::Negative(inner), _) => convert(inner, to),
+        (Expr::Literal(value, _), DataType::Duration(unit)) => {
+            let Some(nanos) = interval_nanos(value)? else { return Ok(false) };
+            *value = duration(nanos, *unit)?;
+            Ok(true)
+        }
+        (Expr::Literal(value, _), _)
+            if value.data_type().is_numeric() && value.data_type() != *to =>
+        {
+            *value = value.cast_to(to)?;
+            Ok(true)
+        }
+        _ => Ok(false),
+    }
+}
+
+/// The length of an interval. Months have none.
+fn interval_nanos(value: &ScalarValue) -> Result<Option<i128>> {
+    const DAY: i128 = 86_400_000_000_000;
+    match value {
+        ScalarValue::IntervalMonthDayNano(Some(interval)) => {
+            let IntervalMonthDayNano { months, days, nanoseconds } = *interval;
+            if months != 0 {
+                return plan_err!(
+                    "a duration can't be compared with an interval of months or years, whose \
+                     lengths differ: say it in days"
+                );
+            }
+            Ok(Some(i128::from(days) * DAY + i128::from(nanoseconds)))
+        }
+        ScalarValue::IntervalDayTime(Some(interval)) => Ok(Some(
+            i128::from(interval.days) * DAY + i128::from(interval.milliseconds) * 1_000_000,
+        )),
+        _ => Ok(None),
+    }
+}
+
+/// A duration. What is too long becomes the longest there is, which compares the same.
+fn duration(nanos: i128, unit: TimeUnit) -> Result<ScalarValue> {
+    let unit_nanos = match unit {
+        TimeUnit::Second => 1_000_000_000,
+        TimeUnit::Millisecond => 1_000_000,
+        TimeUnit::Microsecond => 1_000,
+        TimeUnit::Nanosecond => 1,
+    };
+    if nanos % unit_nanos != 0 {
+        return plan_err!(
+            "an interval of {nanos} nanoseconds is finer than the durations it is compared with, \
+             which are in units of {unit_nanos} nanoseconds"
+        );
+    }
+    let value = (nanos / unit_nanos).clamp(i64::MIN.into(), i64::MAX.into());
+    let value = i64::try_from(value).ok();
+    Ok(match unit {
+        TimeUnit::Second => ScalarValue::DurationSecond(value),
+        TimeUnit::Millisecond => ScalarValue::DurationMillisecond(value),
+        TimeUnit::Microsecond => ScalarValue::DurationMicrosecond(value),
+        TimeUnit::Nanosecond => ScalarValue::DurationNanosecond(value),
+    })
+}
