@@ -224,9 +224,8 @@ fn seed(variable: u64, t: u64, y: u64, x: u64) -> u64 {
     mixed | 1
 }
 
-/// Keeps 12 bits of the mantissa, as bitround does before real data are compressed.
+/// Rounds to steps of 2⁻⁷, as data are rounded to their real precision before they are compressed.
 fn round(value: f32) -> f32 {
-    const DROPPED: u32 = 23 - 12;
-    let bits = value.to_bits() + (1 << (DROPPED - 1));
-    f32::from_bits(bits & !((1 << DROPPED) - 1))
+    const STEPS: f32 = 128.0;
+    (value * STEPS).round() / STEPS
 }
