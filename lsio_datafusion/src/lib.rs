@@ -15,6 +15,7 @@ pub mod prelude {
 }
 pub use analyze::{CalendarFunctions, ComparedLiterals, WideIntegers};
 pub use config::LsioConfig;
+pub use lsio_core;
 pub use notes::{RepeatedValueNotes, notes};
 pub use register::{ZarrSession, ZarrSessionBuilder, open_dataset};
 pub use scan::ZarrSource;

@@ -27,6 +27,7 @@ type Error = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    log_to_stderr();
     match run(args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if is_closed_pipe(error.as_ref()) => ExitCode::SUCCESS,
@@ -71,6 +72,19 @@ async fn queries(args: &Args) -> Result<(), Error> {
     let mut script = String::new();
     io::stdin().read_to_string(&mut script)?;
     runner.run_script(&script).await
+}
+
+/// Shows what readers of stores warn of; `RUST_LOG` shows more or less.
+fn log_to_stderr() {
+    use std::io::Write as _;
+
+    env_logger::Builder::new()
+        .filter_level(log::LevelFilter::Off)
+        .filter_module("lsio_core", log::LevelFilter::Warn)
+        .filter_module("lsio_datafusion", log::LevelFilter::Warn)
+        .parse_default_env()
+        .format(|out, record| writeln!(out, "{}: {}", record.level(), record.args()))
+        .init();
 }
 
 /// An error's message without what the layers in between say of themselves.

@@ -181,8 +181,11 @@ impl Dataset {
         document: &ArrayDocument,
         options: &OpenOptions,
     ) -> Result<Self> {
-        let mut variables =
-            open_variables(&[("value".to_owned(), location.clone(), document)], options)?;
+        let mut variables = open_variables(
+            &[("value".to_owned(), location.clone(), document)],
+            options,
+            Some("value"),
+        )?;
         let variable = variables.pop().map(|v| (Arc::new(v), Role::Data));
         Ok(Self {
             location: location.clone(),
@@ -206,13 +209,15 @@ impl Dataset {
         for (name, node) in &group.nodes {
             match node {
                 Node::Group(_) => children.push(name.clone()),
-                Node::Array(_) if options.drop_variables.contains(name) => {}
+                Node::Array(_)
+                    if options.drop_variables.contains(name) && selected.as_ref() != Some(name) => {
+                }
                 Node::Array(document) => {
                     arrays.push((name.clone(), group.location.child(name)?, document));
                 }
             }
         }
-        let mut variables = open_variables(&arrays, options)?;
+        let mut variables = open_variables(&arrays, options, selected.as_deref())?;
 
         // Dimension coordinates of the groups above serve this one where sizes agree, as in
         // xarray's DataTree.
@@ -220,7 +225,8 @@ impl Dataset {
             if group.nodes.contains_key(name) || options.drop_variables.contains(name) {
                 continue;
             }
-            let inherited = open_variables(&[(name.clone(), location.clone(), document)], options)?;
+            let inherited =
+                open_variables(&[(name.clone(), location.clone(), document)], options, None)?;
             for variable in inherited {
                 let fits = |v: &Variable| {
                     v.dims()
@@ -390,32 +396,43 @@ async fn inherited_coordinates(
     Ok(found)
 }
 
+/// Opens the arrays of a group. One that is broken is left out, with a warning; unless it is the
+/// `required` one.
 fn open_variables(
     arrays: &[(String, Location, &ArrayDocument)],
     options: &OpenOptions,
+    required: Option<&str>,
 ) -> Result<Vec<Variable>> {
-    let mut readable = Vec::with_capacity(arrays.len());
+    let leave_out = |name: &str, error: Error| {
+        if required == Some(name) {
+            return Err(error);
+        }
+        log::warn!("the array '{name}' is left out: {error}");
+        Ok(())
+    };
+    let mut described = Vec::with_capacity(arrays.len());
     let mut shapes = Vec::with_capacity(arrays.len());
     for (name, location, document) in arrays {
         match Layout::new(document) {
             Ok(layout) => {
-                readable.push((name, location, *document));
+                described.push((name, location, *document));
                 shapes.push((*document, layout.shape));
             }
-            // The only array of a path is what the user asked for.
-            Err(reason) if arrays.len() == 1 => {
-                return Err(Error::Metadata { key: document.key.clone(), reason });
+            Err(reason) => {
+                leave_out(name, Error::Metadata { key: document.key.clone(), reason })?;
             }
-            Err(reason) => log::warn!("{} is left out: {reason}", document.key),
         }
     }
-    readable
-        .into_iter()
-        .zip(name_dimensions(&shapes))
-        .map(|((name, location, document), dimensions)| {
-            Variable::new(name.clone(), location.clone(), document, dimensions, options)
-        })
-        .collect()
+    let mut variables = Vec::with_capacity(described.len());
+    for ((name, location, document), dimensions) in
+        described.into_iter().zip(name_dimensions(&shapes))
+    {
+        match Variable::new(name.clone(), location.clone(), document, dimensions, options) {
+            Ok(variable) => variables.push(variable),
+            Err(error) => leave_out(name, error)?,
+        }
+    }
+    Ok(variables)
 }
 
 /// What each variable is, from its name, its dimensions and the attributes that point to it.

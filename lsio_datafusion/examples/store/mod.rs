@@ -1,0 +1,26 @@
+//! The store that the examples read.
+
+use std::{io, path::Path};
+
+use lsio_datafusion::lsio_core::{
+    synthetic::{self, Specification},
+    write::Compression,
+};
+
+/// Writes two days of a coarse synthetic reanalysis, and gives its path.
+pub fn write(directory: &Path) -> io::Result<String> {
+    let store = directory.join("era5.zarr");
+    synthetic::write(
+        &store,
+        &Specification {
+            times: 48,
+            latitudes: 19,
+            longitudes: 36,
+            chunks: [24, 10, 36],
+            shards: None,
+            compression: Compression::Zstd(3),
+            packed: false,
+        },
+    )?;
+    Ok(store.to_string_lossy().into_owned())
+}

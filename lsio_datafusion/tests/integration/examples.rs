@@ -1,0 +1,23 @@
+//! The examples run.
+
+#[path = "../../examples/dataframe.rs"]
+mod dataframe;
+#[path = "../../examples/own_session.rs"]
+mod own_session;
+#[path = "../../examples/sql.rs"]
+mod sql;
+
+#[test]
+fn dataframe_example() {
+    dataframe::main().unwrap();
+}
+
+#[test]
+fn own_session_example() {
+    own_session::main().unwrap();
+}
+
+#[test]
+fn sql_example() {
+    sql::main().unwrap();
+}

@@ -1,0 +1,236 @@
+//! What plans say, and that answers don't depend on how they run.
+
+use std::{fs, path::Path, sync::Arc, time::Instant};
+
+use datafusion::{
+    physical_plan::{ExecutionPlan, collect, displayable},
+    prelude::{SessionConfig, SessionContext},
+};
+use lsio_core::{
+    synthetic::{self, Specification},
+    write::Compression,
+};
+use lsio_datafusion::ZarrSource;
+use serde_json::{Value, json};
+
+use crate::harness::{config, json_rows, rows, same, session};
+
+/// Seven chunks along time, 2 × 2 on the map, cut off at all edges.
+fn store(directory: &Path) -> String {
+    let store = directory.join("store.zarr");
+    let spec = Specification {
+        times: 20,
+        latitudes: 7,
+        longitudes: 11,
+        chunks: [3, 4, 6],
+        shards: None,
+        compression: Compression::Zstd(1),
+        packed: false,
+    };
+    synthetic::write(&store, &spec).unwrap();
+    store.to_string_lossy().into_owned()
+}
+
+fn partitioned(partitions: usize, batch_size: usize) -> SessionConfig {
+    let mut config = config().with_target_partitions(partitions).with_batch_size(batch_size);
+    config.options_mut().optimizer.repartition_file_min_size = 0;
+    config
+}
+
+async fn plan(ctx: &SessionContext, sql: &str) -> Arc<dyn ExecutionPlan> {
+    ctx.sql(sql).await.unwrap().create_physical_plan().await.unwrap()
+}
+
+fn text(plan: &Arc<dyn ExecutionPlan>) -> String {
+    displayable(plan.as_ref()).indent(false).to_string()
+}
+
+const QUERIES: [&str; 8] = [
+    "SELECT count(*), count(t2m), sum(CAST(t2m AS DOUBLE)), min(t2m), max(u10) FROM '{store}'",
+    "SELECT latitude, avg(t2m) FROM '{store}' GROUP BY latitude ORDER BY latitude",
+    "SELECT time, longitude, max(v10) FROM '{store}' GROUP BY time, longitude ORDER BY time, longitude",
+    "SELECT * FROM '{store}' ORDER BY time, latitude, longitude",
+    "SELECT v10, longitude, v10 AS again FROM '{store}' WHERE t2m > 290 ORDER BY time, latitude, longitude",
+    "SELECT count(*) FROM '{store}' WHERE u10 > v10",
+    "SELECT count(*), min(latitude) FROM (SELECT latitude FROM '{store}' LIMIT 333)",
+    "SELECT a.time, sum(a.t2m - b.t2m) FROM '{store}' a JOIN '{store}' b \
+     ON a.time = b.time AND a.latitude = b.latitude AND a.longitude = b.longitude GROUP BY a.time ORDER BY a.time",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_do_not_depend_on_partitions_and_batches() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = store(directory.path());
+    for sql in QUERIES {
+        let sql = sql.replace("{store}", &store);
+        let expected = rows(&session(partitioned(1, 8192)), &sql).await.unwrap();
+        assert!(!expected.is_empty());
+        for partitions in [1, 2, 7, 16] {
+            for batch_size in [1, 7, 1024, 8192] {
+                let ctx = session(partitioned(partitions, batch_size));
+                let actual = rows(&ctx, &sql).await.unwrap();
+                assert!(same(&actual, &expected), "{partitions}, {batch_size}: {sql}");
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_plan_runs_twice_and_at_the_same_time() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = store(directory.path());
+    for stealing in [true, false] {
+        let mut config = partitioned(7, 100);
+        config.options_mut().execution.enable_file_stream_work_stealing = stealing;
+        let ctx = session(config);
+        let sql =
+            format!("SELECT count(*), sum(CAST(t2m AS DOUBLE)) FROM '{store}' WHERE u10 > -1000");
+        let plan = plan(&ctx, &sql).await;
+        assert!(text(&plan).contains("DataSourceExec"), "{}", text(&plan));
+        let task = ctx.task_ctx();
+        let first = json_rows(&collect(Arc::clone(&plan), Arc::clone(&task)).await.unwrap());
+        assert_eq!(first[0][0], json!(20 * 7 * 11));
+        // Again in the same context, and twice at once in contexts of their own.
+        let again = json_rows(&collect(Arc::clone(&plan), task).await.unwrap());
+        assert!(same(&again, &first));
+        let (left, right) = tokio::join!(
+            collect(Arc::clone(&plan), ctx.task_ctx()),
+            collect(Arc::clone(&plan), ctx.task_ctx())
+        );
+        assert!(same(&json_rows(&left.unwrap()), &first));
+        assert!(same(&json_rows(&right.unwrap()), &first));
+    }
+}
+
+#[tokio::test]
+async fn explain_shows_columns_and_chunks() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = store(directory.path());
+    let ctx = session(partitioned(4, 8192));
+    let plan =
+        plan(&ctx, &format!("SELECT latitude, avg(u10) FROM '{store}' GROUP BY latitude")).await;
+    let text = text(&plan);
+    let expected = format!(
+        "DataSourceExec: zarr='{store}', columns=[latitude, u10], \
+         grid=[time=20, latitude=7, longitude=11], chunks=28"
+    );
+    assert!(text.contains(&expected), "{text}");
+}
+
+#[tokio::test]
+async fn counts_and_ranges_of_coordinates_read_no_chunk() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = store(directory.path());
+    // Without the data, whatever reads a chunk of it would see fill values; without coordinates too,
+    // whatever counts cells still can.
+    for name in ["t2m", "u10", "v10"] {
+        fs::remove_dir_all(Path::new(&store).join(name).join("c")).unwrap();
+    }
+    let ctx = session(config());
+    let sql = format!(
+        "SELECT count(*), min(time), max(time), min(latitude), count(longitude) FROM '{store}'"
+    );
+    let plan = plan(&ctx, &sql).await;
+    assert!(!text(&plan).contains("DataSourceExec"), "{}", text(&plan));
+    assert_eq!(
+        rows(&ctx, &sql).await.unwrap(),
+        [[
+            json!(1540),
+            json!("2019-01-01T00:00:00"),
+            json!("2019-01-01T19:00:00"),
+            json!(-90.0),
+            json!(1540)
+        ]]
+    );
+}
+
+#[tokio::test]
+async fn limits_are_exact_and_start_at_the_start() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = store(directory.path());
+    for partitions in [1, 7] {
+        let ctx = session(partitioned(partitions, 16));
+        for limit in [0, 1, 5, 17, 72, 73, 1000, 5000] {
+            let sql = format!("SELECT time, t2m FROM '{store}' LIMIT {limit}");
+            let rows = rows(&ctx, &sql).await.unwrap();
+            assert_eq!(rows.len(), limit.min(1540));
+            assert!(rows.first().is_none_or(|row| row[0] == json!("2019-01-01T00:00:00")));
+        }
+        let sql = format!("SELECT count(*) FROM (SELECT t2m FROM '{store}' LIMIT 100 OFFSET 1500)");
+        assert_eq!(rows(&ctx, &sql).await.unwrap(), [[json!(40)]]);
+    }
+}
+
+#[tokio::test]
+async fn aggregates_over_repeated_values_are_noted() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.zarr");
+    crate::differential::write_lower_rank(&path);
+    let store = path.to_string_lossy();
+    let ctx = session(config());
+    for (sql, noted) in [
+        ("SELECT avg(low) FROM '{store}'", true),
+        ("SELECT sum(low + 1) FROM '{store}' WHERE y = 0", true),
+        ("SELECT min(low), max(low), count(DISTINCT low) FROM '{store}'", false),
+        ("SELECT sum(low * full) FROM '{store}'", false),
+        ("SELECT y, sum(low) FROM '{store}' GROUP BY y", false),
+        ("SELECT sum(low) FROM '{store}/low'", false),
+    ] {
+        let plan = plan(&ctx, &sql.replace("{store}", &store)).await;
+        let notes = lsio_datafusion::notes(&plan).unwrap();
+        assert_eq!(!notes.is_empty(), noted, "{sql}: {notes:?}");
+        for note in notes {
+            assert_eq!(
+                note,
+                format!("low doesn't vary along y: each value counts 2 times; use '{store}/low'")
+            );
+            assert!(text(&plan).contains(&note));
+        }
+    }
+}
+
+/// A store of 10⁸ chunks, of which none is stored.
+fn huge(path: &Path, shape: &[u64], chunks: &[u64], names: Value) {
+    let metadata = json!({
+        "zarr_format": 3, "node_type": "array", "shape": shape, "data_type": "float32",
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": chunks}},
+        "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+        "fill_value": 1.5, "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}],
+        "dimension_names": names, "attributes": {},
+    });
+    fs::create_dir_all(path).unwrap();
+    fs::write(path.join("zarr.json"), metadata.to_string()).unwrap();
+}
+
+#[tokio::test]
+async fn nothing_enumerates_chunks() {
+    let directory = tempfile::tempdir().unwrap();
+    let flat = directory.path().join("flat.zarr");
+    huge(&flat, &[100_000_000, 4], &[1, 4], Value::Null);
+    let cube = directory.path().join("cube.zarr");
+    huge(&cube, &[10_000, 1_000, 1_000], &[10, 10, 10], json!(["t", "y", "x"]));
+    let ctx = session(partitioned(4, 8192));
+    for (path, count) in [(flat, 400_000_000_u64), (cube, 10_000_000_000)] {
+        let path = path.to_string_lossy();
+        let start = Instant::now();
+        assert_eq!(rows(&ctx, &format!("SELECT * FROM '{path}' LIMIT 5")).await.unwrap().len(), 5);
+        let counted = rows(&ctx, &format!("SELECT count(*) FROM '{path}'")).await.unwrap();
+        assert_eq!(counted, [[json!(count)]]);
+        // Far below what 10⁸ of anything takes, and far above what a slow machine needs.
+        assert!(start.elapsed().as_secs() < 10);
+    }
+}
+
+#[tokio::test]
+async fn projections_are_pushed_into_the_scan() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = store(directory.path());
+    let ctx = session(config());
+    let plan = plan(&ctx, &format!("SELECT v10 AS v, time FROM '{store}'")).await;
+    let [scan] = plan.children()[..] else { panic!("{}", text(&plan)) };
+    let scan = scan.downcast_ref::<datafusion::datasource::source::DataSourceExec>();
+    let source = scan.and_then(|scan| scan.data_source().downcast_ref::<ZarrSource>());
+    assert!(source.is_some(), "{}", text(&plan));
+    let names: Vec<String> = plan.schema().fields().iter().map(|f| f.name().clone()).collect();
+    assert_eq!(names, ["v", "time"]);
+}

@@ -1,0 +1,145 @@
+//! Sessions that know Zarr, and all else that they knew before.
+
+use std::path::Path;
+
+use datafusion::prelude::SessionContext;
+use lsio_datafusion::prelude::*;
+use object_store::{ObjectStoreExt as _, PutPayload, memory::InMemory};
+use serde_json::json;
+
+use crate::{
+    differential::write_lower_rank,
+    harness::{config, query, rows, session},
+};
+
+fn store(directory: &Path) -> String {
+    let path = directory.join("store.zarr");
+    write_lower_rank(&path);
+    path.to_string_lossy().into_owned()
+}
+
+#[tokio::test]
+async fn other_formats_go_on_working() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = store(directory.path());
+    let base = directory.path().to_string_lossy().into_owned();
+    let ctx = session(config());
+    for extension in ["parquet", "csv", "json"] {
+        let file = format!("{base}/copy.{extension}");
+        let copied = rows(&ctx, &format!("COPY (SELECT x, y, full FROM '{store}') TO '{file}'"))
+            .await
+            .unwrap();
+        assert_eq!(copied, [[json!(6)]]);
+        let sql = format!(
+            "SELECT sum(z.full * f.full) FROM '{store}' z JOIN '{file}' f ON z.x = f.x AND z.y = f.y"
+        );
+        assert_eq!(rows(&ctx, &sql).await.unwrap(), [[json!(91.0)]], "{extension}");
+    }
+    std::fs::create_dir(directory.path().join("folder")).unwrap();
+    std::fs::copy(format!("{base}/copy.parquet"), format!("{base}/folder/1.parquet")).unwrap();
+    for folder in ["folder", "folder/"] {
+        let sql = format!("SELECT count(*) FROM '{base}/{folder}'");
+        assert_eq!(rows(&ctx, &sql).await.unwrap(), [[json!(6)]]);
+    }
+}
+
+#[tokio::test]
+async fn an_existing_session_keeps_what_it_has() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = store(directory.path());
+    let ctx = SessionContext::new();
+    query(&ctx, "CREATE TABLE mine AS SELECT 1 AS one").await.unwrap();
+    let id = ctx.session_id();
+    let ctx = ctx.with_zarr();
+    assert_eq!(ctx.session_id(), id);
+    ctx.register_zarr("z", &store, OpenOptions::default()).await.unwrap();
+    let sql = format!("SELECT one, sum(z.low) FROM mine, z, '{store}/low' GROUP BY one");
+    assert_eq!(rows(&ctx, &sql).await.unwrap(), [[json!(1), json!(36.0)]]);
+    // Teaching it twice changes nothing.
+    let ctx = ctx.with_zarr();
+    assert_eq!(rows(&ctx, "SELECT count(*) FROM z").await.unwrap(), [[json!(6)]]);
+}
+
+#[tokio::test]
+async fn ddl_and_describe() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = store(directory.path());
+    let ctx = session(config());
+    query(
+        &ctx,
+        &format!(
+            "CREATE EXTERNAL TABLE t STORED AS ZARR LOCATION '{store}' OPTIONS ('zarr.dims' 'x,y')"
+        ),
+    )
+    .await
+    .unwrap();
+    assert_eq!(
+        rows(&ctx, "SELECT * FROM t LIMIT 3").await.unwrap(),
+        [
+            [json!(0), json!(0), json!(1.0), json!(1.0)],
+            [json!(0), json!(1), json!(4.0), json!(1.0)],
+            [json!(1), json!(0), json!(2.0), json!(2.0)]
+        ]
+    );
+    let described = [
+        [json!("y"), json!("Int64"), json!("NO")],
+        [json!("x"), json!("Int64"), json!("NO")],
+        [json!("full"), json!("Float64"), json!("YES")],
+        [json!("low"), json!("Float64"), json!("YES")],
+    ];
+    assert_eq!(rows(&ctx, &format!("DESCRIBE '{store}'")).await.unwrap(), described);
+    query(&ctx, &format!("CREATE VIEW v AS SELECT x, sum(full) AS s FROM '{store}' GROUP BY x"))
+        .await
+        .unwrap();
+    assert_eq!(rows(&ctx, "SELECT sum(s) FROM v").await.unwrap(), [[json!(21.0)]]);
+}
+
+#[tokio::test]
+async fn stores_of_other_object_stores() {
+    let directory = tempfile::tempdir().unwrap();
+    let local = store(directory.path());
+    let memory = InMemory::new();
+    for file in ["zarr.json", "full/zarr.json", "full/c/0/0", "low/zarr.json", "low/c/0"] {
+        let bytes = std::fs::read(Path::new(&local).join(file)).unwrap();
+        let path = object_store::path::Path::from(format!("data/store.zarr/{file}"));
+        memory.put(&path, PutPayload::from(bytes)).await.unwrap();
+    }
+    let ctx = session(config());
+    let url = url::Url::parse("memory://bucket").unwrap();
+    ctx.register_object_store(&url, std::sync::Arc::new(memory));
+    for (path, sum) in [("store.zarr", 21.0), ("store.zarr?dims=x,y&signature=x", 21.0)] {
+        let sql = format!("SELECT sum(full) FROM 'memory://bucket/data/{path}'");
+        assert_eq!(rows(&ctx, &sql).await.unwrap(), [[json!(sum)]]);
+    }
+}
+
+#[tokio::test]
+async fn intervals_meet_durations() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("steps.zarr");
+    let group = lsio_core::write::GroupWriter::create(&path, json!({})).unwrap();
+    let spec = lsio_core::write::ArraySpec {
+        name: "step",
+        data_type: "int64",
+        dims: &[("n", 4)],
+        chunks: &[],
+        shards: None,
+        compression: lsio_core::write::Compression::None,
+        fill_value: json!(0),
+        attributes: json!({"units": "hours", "dtype": "timedelta64[s]"}),
+    };
+    group.whole_array(&spec, &[0_i64, 24, 36, 72]).unwrap();
+    let store = path.to_string_lossy();
+    let ctx = session(config());
+    for (condition, count) in [
+        ("step <= INTERVAL '1 day'", 2),
+        ("INTERVAL '36 hours' < step", 1),
+        ("step BETWEEN INTERVAL '1 day' AND INTERVAL '2 days'", 2),
+        ("step IN (INTERVAL '0 days', INTERVAL '3 days')", 2),
+    ] {
+        let sql = format!("SELECT count(*) FROM '{store}' WHERE {condition}");
+        assert_eq!(rows(&ctx, &sql).await.unwrap(), [[json!(count)]], "{condition}");
+    }
+    let sql = format!("SELECT count(*) FROM '{store}' WHERE step < INTERVAL '1 month'");
+    assert!(rows(&ctx, &sql).await.is_err_and(|e| e.to_string().contains("in days")));
+}
