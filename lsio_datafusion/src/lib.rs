@@ -1,22 +1,70 @@
-//! stub
+//! Zarr stores as tables of Apache DataFusion.
+//!
+//! A Zarr group is a table, one row a cell of its grid. A session learns Zarr by one call,
+//! [`with_zarr`](ZarrSessionBuilder::with_zarr); then there are three doors:
+//!
+//! - SQL: `SELECT avg(t2m) FROM 'store.zarr'`, `CREATE EXTERNAL TABLE … STORED AS ZARR`,
+//! - DataFrames: [`ctx.read_zarr(…)`](ZarrSession::read_zarr),
+//! - your own session's catalog: [`ctx.register_zarr(…)`](ZarrSession::register_zarr), or a
+//!   [`ZarrTable`] wherever a `TableProvider` is wanted.
+//!
+//! `examples/` has a program for each.
+//!
+//! # What a query reads
+//!
+//! ```text
+//! SQL / DataFrame
+//!   │ ZarrTable      TableProvider: the columns, and the coordinates that the query names
+//!   ▼
+//! ZarrSource         DataSource in DataFusion's DataSourceExec: the columns' chunks, shared out
+//!   │ lsio_core      fetch, decode, broadcast
+//!   ▼
+//! record batches
+//! ```
+//!
+//! Counts, and minima and maxima of coordinates, come from exact statistics and read no chunk of
+//! data. `EXPLAIN` shows what a scan reads:
+//!
+//! ```text
+//! DataSourceExec: zarr='store.zarr', columns=[latitude, t2m], grid=[time=744, latitude=33, longitude=49], chunks=16
+//! ```
+//!
+//! # What expressions mean
+//!
+//! In a session that knows Zarr, a query that reads a Zarr table
+//!
+//! - computes with integers of 64 bits: `b8 - b4` of uint16 bands can be negative ([`WideIntegers`]),
+//! - compares float32 columns with literals as numpy does: `latitude = 50.1` finds the row that
+//!   `sel(latitude=50.1)` finds; and durations with intervals by their lengths
+//!   ([`ComparedLiterals`]),
+//! - takes `date_part`, `EXTRACT` and `date_trunc` of times in calendars that SQL doesn't have, which
+//!   are text ([`CalendarFunctions`]),
+//! - notes at the scan where an aggregate counts values several times ([`RepeatedValueNotes`]).
+
 mod analyze;
 mod config;
 mod error;
 mod notes;
 mod register;
 mod scan;
-mod schema;
+pub mod schema;
 mod statistics;
 mod table;
-pub mod prelude {
-    //! x
-    pub use crate::{ZarrSession, ZarrSessionBuilder};
-    pub use lsio_core::OpenOptions;
-}
-pub use analyze::{CalendarFunctions, ComparedLiterals, WideIntegers};
-pub use config::LsioConfig;
+
 pub use lsio_core;
-pub use notes::{RepeatedValueNotes, notes};
-pub use register::{ZarrSession, ZarrSessionBuilder, open_dataset};
-pub use scan::ZarrSource;
-pub use table::ZarrTable;
+
+pub use crate::{
+    analyze::{CalendarFunctions, ComparedLiterals, WideIntegers},
+    config::LsioConfig,
+    notes::{RepeatedValueNotes, notes},
+    register::{ZarrSession, ZarrSessionBuilder, open_dataset},
+    scan::ZarrSource,
+    table::ZarrTable,
+};
+
+/// What a program that queries Zarr needs in scope.
+pub mod prelude {
+    pub use lsio_core::OpenOptions;
+
+    pub use crate::{ZarrSession, ZarrSessionBuilder};
+}
