@@ -168,10 +168,9 @@ fn write_chunks(
     let threads = thread::available_parallelism().map_or(1, usize::from);
     thread::scope(|scope| {
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        workers
-            .into_iter()
-            .map(|worker| worker.join().map_err(|_| io::Error::other("a writer gave up"))?)
-            .collect()
+        workers.into_iter().try_for_each(|worker| {
+            worker.join().map_err(|_| io::Error::other("a writer gave up"))?
+        })
     })
 }
 

@@ -14,6 +14,10 @@ use lsio_datafusion::prelude::*;
 #[path = "store/mod.rs"]
 mod store;
 
+/// Runs the example; the tests do so too.
+///
+/// # Errors
+/// Those of the queries.
 #[tokio::main]
 pub async fn main() -> Result<()> {
     let directory = tempfile::tempdir()?;

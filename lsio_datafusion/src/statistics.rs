@@ -19,10 +19,10 @@ use lsio_core::{Column, Table};
 pub(crate) fn column_statistics(table: &Table, column: &Column) -> Result<ColumnStatistics> {
     let mut statistics = ColumnStatistics::new_unknown();
     let rows = usize::try_from(table.rows).ok();
-    if let (Some(rows), Some(width)) = (rows, column.data_type().primitive_width()) {
-        if let Some(bytes) = rows.checked_mul(width) {
-            statistics.byte_size = Precision::Exact(bytes);
-        }
+    if let (Some(rows), Some(width)) = (rows, column.data_type().primitive_width())
+        && let Some(bytes) = rows.checked_mul(width)
+    {
+        statistics.byte_size = Precision::Exact(bytes);
     }
     if table.rows == 0 {
         return Ok(statistics);

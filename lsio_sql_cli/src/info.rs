@@ -281,10 +281,10 @@ fn variable_text(out: &mut String, variable: &VariableInfo, names: usize, dims: 
             );
         }
     }
-    if let Some(units) = variable.attributes.get("units").and_then(Value::as_str) {
-        if variable.data_type.as_deref().is_none_or(|t| !t.starts_with("Timestamp")) {
-            let _ = write!(out, "  [{units}]");
-        }
+    if let Some(units) = variable.attributes.get("units").and_then(Value::as_str)
+        && variable.data_type.as_deref().is_none_or(|t| !t.starts_with("Timestamp"))
+    {
+        let _ = write!(out, "  [{units}]");
     }
     out.push('\n');
 }

@@ -364,10 +364,10 @@ fn lenient_fill(metadata: &mut Map<String, Value>, element: &ElementType) {
         if let Some(number) = fill.as_f64() {
             *fill = json!(number != 0.0);
         }
-    } else if is_integer {
-        if let Some(number) = fill.as_str().and_then(|text| text.parse::<i64>().ok()) {
-            *fill = json!(number);
-        }
+    } else if is_integer
+        && let Some(number) = fill.as_str().and_then(|text| text.parse::<i64>().ok())
+    {
+        *fill = json!(number);
     }
 }
 

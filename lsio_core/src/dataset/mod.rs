@@ -306,16 +306,16 @@ impl Dataset {
 /// The error for a path without a Zarr node.
 async fn nothing_at(location: &Location, consolidated: bool) -> Result<Error> {
     // A wrong name inside a store: tell the right ones.
-    if let (Some(parent), Some(name)) = (location.parent(), location.path().filename()) {
-        if let Some(Node::Group(document)) = read_node(&parent, consolidated).await? {
-            let group = expand(&parent, document, &[]).await?;
-            return Ok(Error::NoSuch {
-                location: parent.name().to_owned(),
-                what: "variable or group",
-                name: name.to_owned(),
-                known: group.nodes.into_keys().collect(),
-            });
-        }
+    if let (Some(parent), Some(name)) = (location.parent(), location.path().filename())
+        && let Some(Node::Group(document)) = read_node(&parent, consolidated).await?
+    {
+        let group = expand(&parent, document, &[]).await?;
+        return Ok(Error::NoSuch {
+            location: parent.name().to_owned(),
+            what: "variable or group",
+            name: name.to_owned(),
+            known: group.nodes.into_keys().collect(),
+        });
     }
     let location_name = location.name().to_owned();
     Ok(if exists(location).await? {
@@ -454,17 +454,19 @@ fn roles(
         if let Some(mapping) = variable.text_attribute("grid_mapping") {
             named_mappings.extend(words(mapping));
         }
-        if options.decode_cf && options.decode_coords {
-            if let Some(names) = variable.text_attribute("coordinates") {
-                auxiliary.extend(names.split_whitespace());
-            }
+        if options.decode_cf
+            && options.decode_coords
+            && let Some(names) = variable.text_attribute("coordinates")
+        {
+            auxiliary.extend(names.split_whitespace());
         }
     }
     mappings.extend(named_mappings.iter().map(String::as_str));
-    if options.decode_cf && options.decode_coords {
-        if let Some(names) = group_attributes.get("coordinates").and_then(Value::as_str) {
-            auxiliary.extend(names.split_whitespace());
-        }
+    if options.decode_cf
+        && options.decode_coords
+        && let Some(names) = group_attributes.get("coordinates").and_then(Value::as_str)
+    {
+        auxiliary.extend(names.split_whitespace());
     }
     let is_dimension_coordinate = |v: &Variable| v.dims() == [v.name()];
     let is_bounds_by_name = |v: &Variable| {

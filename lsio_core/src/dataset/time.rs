@@ -69,7 +69,7 @@ impl TimeUnits {
     pub fn instant_from_f64(&self, value: f64) -> Option<i64> {
         // Whole units and the rest apart: a product of the two in f64 loses microseconds.
         let whole = value.trunc();
-        if !(whole.abs() < 9.0e18) {
+        if value.is_nan() || whole.abs() >= 9.0e18 {
             return None;
         }
         let rest = ((value - whole) * (self.unit_nanos as f64) / 1_000.0).round() as i64;

@@ -7,8 +7,6 @@ use datafusion::{
     catalog::{DynamicFileCatalog, MemoryCatalogProviderList, TableFunction},
     error::Result,
     execution::{SessionState, SessionStateBuilder, runtime_env::RuntimeEnv},
-    optimizer::Analyzer,
-    physical_optimizer::optimizer::PhysicalOptimizer,
     prelude::{DataFrame, SessionConfig, SessionContext},
 };
 use lsio_core::OpenOptions;
@@ -132,7 +130,7 @@ impl ZarrSessionBuilder for SessionStateBuilder {
 
         // Before DataFusion's own rules: they see the types as the user wrote them, and type
         // coercion sees theirs.
-        let mut rules = self.analyzer().take().unwrap_or_else(Analyzer::new).rules;
+        let mut rules = self.analyzer().take().unwrap_or_default().rules;
         rules.splice(
             0..0,
             [
@@ -143,8 +141,7 @@ impl ZarrSessionBuilder for SessionStateBuilder {
         );
 
         // At the end, when the plan has its final shape.
-        let mut physical =
-            self.physical_optimizers().take().unwrap_or_else(PhysicalOptimizer::new).rules;
+        let mut physical = self.physical_optimizers().take().unwrap_or_default().rules;
         physical.push(Arc::new(RepeatedValueNotes));
 
         let functions = self.table_functions().get_or_insert_default();

@@ -1,4 +1,11 @@
 //! The tests of lsio_datafusion that run queries: one binary, since each one links DataFusion.
+#![allow(
+    clippy::duplicate_mod,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that can't go on stops; each example is a program with its own copy of the store"
+)]
 
 mod answers;
 mod differential;
