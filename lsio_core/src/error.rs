@@ -37,7 +37,7 @@ pub enum Error {
     /// A metadata document is broken.
     #[error("the metadata in '{key}' can't be used: {reason}")]
     Metadata {
-        /// The document, as a path within its object store.
+        /// The document.
         key: String,
         /// What is wrong with it.
         reason: String,
@@ -97,7 +97,7 @@ pub enum Error {
     /// A variable whose metadata was understood well enough to list it, but not to read it.
     #[error("the array '{array}' can't be read: {reason}")]
     Unreadable {
-        /// The array, as a path within its object store.
+        /// The array, by the path that the user gave.
         array: String,
         /// Which codec, data type or size is the matter.
         reason: String,
@@ -106,11 +106,11 @@ pub enum Error {
     /// A chunk that can't be decoded.
     #[error("chunk {chunk:?} of the array '{array}' (key '{key}') can't be decoded: {reason}")]
     Chunk {
-        /// The array, as a path within its object store.
+        /// The array, by the path that the user gave.
         array: String,
         /// The chunk's indices in the array's chunk grid.
         chunk: Vec<u64>,
-        /// The chunk's key within its object store.
+        /// The chunk's key within the array.
         key: String,
         /// What is wrong with it.
         reason: String,
@@ -119,7 +119,7 @@ pub enum Error {
     /// Values that can't be decoded after CF conventions.
     #[error("the values of '{array}' can't be decoded: {reason}")]
     Decode {
-        /// The array, as a path within its object store.
+        /// The array, by the path that the user gave.
         array: String,
         /// What is wrong, and which option helps.
         reason: String,
@@ -128,7 +128,7 @@ pub enum Error {
     /// The object store failed.
     #[error("reading '{key}' failed: {source}")]
     Store {
-        /// The object, as a path within its object store.
+        /// The object.
         key: String,
         /// The store's own error.
         source: object_store::Error,

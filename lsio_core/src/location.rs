@@ -13,12 +13,14 @@ pub struct Location {
     store: Arc<dyn ObjectStore>,
     path: Path,
     name: String,
+    /// The root of the local file system that the store reads, if it reads one.
+    root: Option<PathBuf>,
 }
 
 impl Location {
     /// A place in `store`, called `name` in messages.
     pub fn new(store: Arc<dyn ObjectStore>, path: Path, name: impl Into<String>) -> Self {
-        Self { store, path, name: name.into() }
+        Self { store, path, name: name.into(), root: None }
     }
 
     /// Resolves a local path or a `file://` URL.
@@ -52,7 +54,10 @@ impl Location {
         }
         let text = normal.to_str().ok_or_else(|| invalid("the path is not UTF-8".to_owned()))?;
         let path = Path::parse(text).map_err(|e| invalid(e.to_string()))?;
-        Ok(Self::new(Arc::new(LocalFileSystem::new()), path, location))
+        Ok(Self {
+            root: Some(PathBuf::from("/")),
+            ..Self::new(Arc::new(LocalFileSystem::new()), path, location)
+        })
     }
 
     /// The object store.
@@ -73,6 +78,12 @@ impl Location {
         &self.name
     }
 
+    /// The path in the local file system, if the place is there.
+    #[must_use]
+    pub fn local_path(&self) -> Option<PathBuf> {
+        Some(self.root.as_ref()?.join(self.path.as_ref()))
+    }
+
     /// A place below this one. Names are taken as they are, without percent-encoding.
     ///
     /// # Errors
@@ -83,7 +94,7 @@ impl Location {
             reason,
         })?;
         let name = format!("{}/{relative}", self.name.trim_end_matches('/'));
-        Ok(Self { store: Arc::clone(&self.store), path, name })
+        Ok(Self { path, name, ..self.clone() })
     }
 
     /// The directory above, or `None` at the root of the object store.
@@ -94,7 +105,7 @@ impl Location {
             Some((parent, _)) => parent.to_owned(),
             None => format!("{}/..", self.name),
         };
-        Some(Self { store: Arc::clone(&self.store), path, name })
+        Some(Self { path, name, ..self.clone() })
     }
 }
 

@@ -10,7 +10,7 @@ use datafusion::{
     },
     datasource::source::DataSourceExec,
     error::Result,
-    physical_expr::{PhysicalExpr, utils::collect_columns},
+    physical_expr::{PhysicalExpr, aggregate::AggregateFunctionExpr, utils::collect_columns},
     physical_optimizer::PhysicalOptimizerRule,
     physical_plan::{
         ExecutionPlan,
@@ -110,19 +110,25 @@ fn repeated_values(aggregate: &AggregateExec, source: &ZarrSource) -> Vec<String
     for (key, _) in aggregate.group_expr().expr() {
         grouped.extend(varies_along(key, &schema).into_iter().flatten());
     }
+    let reads_data = |function: &AggregateFunctionExpr| {
+        let arguments = function.expressions();
+        arguments.iter().flat_map(collect_columns).any(|c| is_data(schema.field(c.index())))
+    };
+    // Beside data, coordinates alone make weights, which are meant to count for every cell.
+    let any_data = aggregate.aggr_expr().iter().any(|function| reads_data(function));
     let mut notes = Vec::new();
     for function in aggregate.aggr_expr() {
         if matches!(function.fun().name(), "min" | "max") || function.is_distinct() {
             continue;
         }
         let arguments = function.expressions();
-        let columns = || arguments.iter().flat_map(collect_columns);
-        // Coordinates alone make weights, which are meant to count for every cell.
-        let data: Vec<String> = columns()
-            .filter(|column| is_data(schema.field(column.index())))
-            .map(|column| column.name().to_owned())
-            .collect();
-        let Some(name) = data.first() else { continue };
+        let mut columns: Vec<_> = arguments.iter().flat_map(collect_columns).collect();
+        // The data first: what the note is about.
+        columns.sort_by_key(|column| !is_data(schema.field(column.index())));
+        let Some(name) = columns.first().map(|column| column.name()) else { continue };
+        if any_data && !reads_data(function) {
+            continue;
+        }
         let Some(varying) = arguments
             .iter()
             .map(|argument| varies_along(argument, &schema))

@@ -351,7 +351,7 @@ fn lenient_v2(metadata: &mut Map<String, Value>, layout: &Layout, element: &Elem
 fn lenient_v3(metadata: &mut Map<String, Value>, element: &ElementType) {
     lenient_fill(metadata, element);
     if let Some(codecs) = metadata.get_mut("codecs") {
-        complete_zstd(codecs);
+        complete_codecs(codecs);
     }
 }
 
@@ -371,25 +371,28 @@ fn lenient_fill(metadata: &mut Map<String, Value>, element: &ElementType) {
     }
 }
 
-/// zarrs wants `checksum` in the configuration of zstd, which some writers leave out.
-fn complete_zstd(codecs: &mut Value) {
+/// Adds what zarrs wants in the configurations of codecs, but some writers leave out. Decoding needs
+/// none of it.
+fn complete_codecs(codecs: &mut Value) {
     for codec in codecs.as_array_mut().into_iter().flatten() {
-        let name = codec.get("name").and_then(Value::as_str).map(str::to_owned);
-        let Some(configuration) = codec.get_mut("configuration").and_then(Value::as_object_mut)
-        else {
-            continue;
+        if let Value::String(name) = codec {
+            *codec = json!({"name": name});
+        }
+        let Some(codec) = codec.as_object_mut() else { continue };
+        let name = codec.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let defaults = match name.trim_start_matches("numcodecs.") {
+            "zstd" => json!({"checksum": false, "level": 0}),
+            "bz2" | "gzip" | "zlib" => json!({"level": 1}),
+            "sharding_indexed" => json!({}),
+            _ => continue,
         };
-        match name.as_deref() {
-            Some("zstd") => {
-                configuration.entry("checksum").or_insert(json!(false));
-                configuration.entry("level").or_insert(json!(0));
-            }
-            Some("sharding_indexed") => {
-                if let Some(inner) = configuration.get_mut("codecs") {
-                    complete_zstd(inner);
-                }
-            }
-            _ => {}
+        let configuration = codec.entry("configuration").or_insert_with(|| json!({}));
+        let Some(configuration) = configuration.as_object_mut() else { continue };
+        for (key, value) in defaults.as_object().into_iter().flatten() {
+            configuration.entry(key.as_str()).or_insert_with(|| value.clone());
+        }
+        if let Some(inner) = configuration.get_mut("codecs") {
+            complete_codecs(inner);
         }
     }
 }

@@ -422,13 +422,20 @@ fn cast(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, String> {
     cast_with_options(array, to, &options).map_err(|e| e.to_string())
 }
 
+/// Integers, where the smallest one stands for numpy's NaT: xarray writes no other sign of it.
+fn integers_or_nat(array: &ArrayRef) -> Result<PrimitiveArray<Int64Type>, String> {
+    let integers = cast(array, &DataType::Int64)?;
+    let integers = integers.as_primitive::<Int64Type>();
+    let nat = nulls(integers.values(), |v| v == i64::MIN);
+    let nulls = NullBuffer::union(integers.nulls(), nat.as_ref());
+    Ok(PrimitiveArray::new(integers.values().clone(), nulls))
+}
+
 fn scaled(
     array: &ArrayRef,
     f: impl Fn(i64) -> Option<i64>,
 ) -> Result<PrimitiveArray<Int64Type>, String> {
-    let integers = cast(array, &DataType::Int64)?;
-    integers
-        .as_primitive::<Int64Type>()
+    integers_or_nat(array)?
         .try_unary(|v| f(v).ok_or_else(|| format!("{v} is out of the range of times")))
 }
 
@@ -466,9 +473,7 @@ fn times(array: &ArrayRef, units: &TimeUnits, text: bool) -> Result<ArrayRef, St
         });
         instants.collect::<Result<_, _>>()?
     } else {
-        let integers = cast(array, &DataType::Int64)?;
-        integers
-            .as_primitive::<Int64Type>()
+        integers_or_nat(array)?
             .try_unary(|v| units.instant_from_i64(v).ok_or_else(|| out_of_range(&v)))?
     };
     if text {

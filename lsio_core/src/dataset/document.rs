@@ -94,7 +94,7 @@ pub(crate) async fn list_nodes(location: &Location) -> Result<BTreeMap<String, N
         .store()
         .list_with_delimiter(Some(location.path()))
         .await
-        .map_err(|source| Error::Store { key: location.path().to_string(), source })?;
+        .map_err(|source| Error::Store { key: location.name().to_owned(), source })?;
     let names: Vec<String> = listing
         .common_prefixes
         .into_iter()
@@ -123,11 +123,12 @@ async fn read_child(location: &Location, name: String) -> Result<(String, Option
 async fn read(location: &Location, file: &str) -> Result<Option<(String, Bytes)>> {
     let path = join(location.path(), file)
         .map_err(|reason| Error::Location { location: location.name().to_owned(), reason })?;
-    read_object(location, &path).await.map(|bytes| Some((path.to_string(), bytes?)))
+    let key = format!("{}/{file}", location.name().trim_end_matches('/'));
+    read_object(location, &path, &key).await.map(|bytes| Some((key, bytes?)))
 }
 
-async fn read_object(location: &Location, path: &Path) -> Result<Option<Bytes>> {
-    let key = || path.to_string();
+async fn read_object(location: &Location, path: &Path, key: &str) -> Result<Option<Bytes>> {
+    let key = || key.to_owned();
     let result = match location.store().get_opts(path, GetOptions::default()).await {
         Ok(result) => result,
         Err(e) if is_missing(&e) => return Ok(None),
@@ -169,6 +170,9 @@ pub(crate) fn is_missing(error: &object_store::Error) -> bool {
 
 /// Whether anything exists at a location: an object, or a directory with something in it.
 pub(crate) async fn exists(location: &Location) -> Result<bool> {
+    if let Some(path) = location.local_path() {
+        return Ok(path.exists());
+    }
     if location.store().head(location.path()).await.is_ok() {
         return Ok(true);
     }

@@ -105,7 +105,7 @@ impl Dataset {
             let own = matches!(&node, Node::Group(document) if has(document));
             if !own && !ancestors.iter().any(|(_, document)| has(document)) {
                 return Err(Error::Metadata {
-                    key: location.path().to_string(),
+                    key: location.name().to_owned(),
                     reason: "there is no consolidated metadata, which the option consolidated=true asks for".to_owned(),
                 });
             }
@@ -260,13 +260,18 @@ impl Dataset {
 
     /// Leaves the variable and the coordinates on its dimensions.
     fn select(&mut self, name: &str) {
-        let dims = match self.variables.iter().find(|(v, _)| v.name() == name) {
-            Some((variable, _)) => variable.dims().to_vec(),
-            None => return,
+        let Some((selected, _)) = self.variables.iter().find(|(v, _)| v.name() == name) else {
+            return;
+        };
+        let selected = Arc::clone(selected);
+        let size = |dim: &String| {
+            let axis = selected.dims().iter().position(|d| d == dim)?;
+            Some(selected.shape()[axis])
         };
         self.variables.retain(|(variable, role)| {
-            variable.name() == name
-                || (role.is_coordinate() && variable.dims().iter().all(|d| dims.contains(d)))
+            let mut sizes = variable.dims().iter().zip(variable.shape());
+            let fits = sizes.all(|(dim, own)| size(dim) == Some(*own));
+            variable.name() == name || (role.is_coordinate() && fits)
         });
         for (variable, role) in &mut self.variables {
             if variable.name() == name && *role != Role::DimensionCoordinate {

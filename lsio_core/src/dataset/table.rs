@@ -181,7 +181,7 @@ impl Dataset {
         let rows =
             checked_product(&sizes).filter(|&r| i64::try_from(r).is_ok()).ok_or_else(|| {
                 Error::Metadata {
-                    key: self.location().path().to_string(),
+                    key: self.location().name().to_owned(),
                     reason: format!("the grid {sizes:?} has more cells than 63 bits count"),
                 }
             })?;

@@ -214,7 +214,7 @@ impl Variable {
         match result {
             Ok(bytes) => Ok(Some(bytes)),
             Err(e) if is_missing(&e) => Ok(None),
-            Err(source) => Err(Error::Store { key: path.to_string(), source }),
+            Err(source) => Err(Error::Store { key: format!("{}/{key}", self.path()), source }),
         }
     }
 
@@ -335,7 +335,7 @@ impl Variable {
 
     /// The path of the array, for messages.
     pub(crate) fn path(&self) -> String {
-        self.location.path().to_string()
+        self.location.name().to_owned()
     }
 
     fn key(&self, chunk: &[u64]) -> Result<String> {

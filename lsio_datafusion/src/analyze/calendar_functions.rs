@@ -9,7 +9,7 @@ use arrow::{
 };
 use datafusion::{
     common::{
-        DFSchema, Result, config::ConfigOptions, exec_datafusion_err, exec_err, internal_err,
+        Result, config::ConfigOptions, exec_datafusion_err, exec_err, internal_err,
         tree_node::Transformed,
     },
     logical_expr::{
@@ -21,7 +21,7 @@ use datafusion::{
 };
 use lsio_core::dataset::calendar::Calendar;
 
-use super::{calendar_text::TextTime, rewrite_expressions};
+use super::{Scope, calendar_text::TextTime, rewrite_expressions};
 use crate::schema::{CALENDAR, text_calendar};
 
 /// Replaces calls of `date_part` and `date_trunc` on a Zarr table's text times by functions that know
@@ -39,7 +39,7 @@ impl AnalyzerRule for CalendarFunctions {
     }
 }
 
-fn replace(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+fn replace(expr: Expr, scope: &Scope<'_>) -> Result<Transformed<Expr>> {
     let Expr::ScalarFunction(mut call) = expr else { return Ok(Transformed::no(expr)) };
     let kind = match call.func.name() {
         "date_part" => Kind::Part,
@@ -48,7 +48,7 @@ fn replace(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     };
     let calendar = match call.args.get(1) {
         Some(time) => {
-            let (_, field) = time.to_field(schema)?;
+            let (_, field) = time.to_field(scope.schema)?;
             text_calendar(&field).and_then(Calendar::from_name)
         }
         None => None,

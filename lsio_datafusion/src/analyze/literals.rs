@@ -2,15 +2,15 @@
 
 use arrow::datatypes::{DataType, IntervalMonthDayNano, TimeUnit};
 use datafusion::{
-    common::{DFSchema, Result, config::ConfigOptions, plan_err, tree_node::Transformed},
+    common::{Result, config::ConfigOptions, plan_err, tree_node::Transformed},
     logical_expr::{
-        Between, BinaryExpr, Expr, ExprSchemable as _, LogicalPlan, Operator, expr::InList,
+        Between, BinaryExpr, Case, Expr, ExprSchemable as _, LogicalPlan, Operator, expr::InList,
     },
     optimizer::AnalyzerRule,
     scalar::ScalarValue,
 };
 
-use super::rewrite_expressions;
+use super::{Scope, rewrite_expressions};
 use crate::schema::is_zarr_field;
 
 /// Converts literals to the type of what they are compared with:
@@ -32,14 +32,14 @@ impl AnalyzerRule for ComparedLiterals {
     }
 }
 
-fn convert_literals(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+fn convert_literals(expr: Expr, scope: &Scope<'_>) -> Result<Transformed<Expr>> {
     match expr {
         Expr::BinaryExpr(BinaryExpr { mut left, op, mut right }) if is_comparison(op) => {
             let mut transformed = false;
-            if let Some(to) = target(&left, schema)? {
+            if let Some(to) = target(&left, scope)? {
                 transformed |= convert(&mut right, &to)?;
             }
-            if let Some(to) = target(&right, schema)? {
+            if let Some(to) = target(&right, scope)? {
                 transformed |= convert(&mut left, &to)?;
             }
             let expr = Expr::BinaryExpr(BinaryExpr { left, op, right });
@@ -47,7 +47,7 @@ fn convert_literals(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> 
         }
         Expr::Between(Between { expr, negated, mut low, mut high }) => {
             let mut transformed = false;
-            if let Some(to) = target(&expr, schema)? {
+            if let Some(to) = target(&expr, scope)? {
                 transformed |= convert(&mut low, &to)?;
                 transformed |= convert(&mut high, &to)?;
             }
@@ -56,13 +56,32 @@ fn convert_literals(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> 
         }
         Expr::InList(InList { expr, mut list, negated }) => {
             let mut transformed = false;
-            if let Some(to) = target(&expr, schema)? {
+            if let Some(to) = target(&expr, scope)? {
                 for item in &mut list {
                     transformed |= convert(item, &to)?;
                 }
             }
             let in_list = Expr::InList(InList { expr, list, negated });
             Ok(Transformed::new_transformed(in_list, transformed))
+        }
+        Expr::Case(Case { expr: Some(expr), mut when_then_expr, else_expr }) => {
+            let mut transformed = false;
+            if let Some(to) = target(&expr, scope)? {
+                for (when, _) in &mut when_then_expr {
+                    transformed |= convert(when, &to)?;
+                }
+            }
+            let case = Expr::Case(Case { expr: Some(expr), when_then_expr, else_expr });
+            Ok(Transformed::new_transformed(case, transformed))
+        }
+        Expr::ScalarFunction(mut call) if call.func.name() == "nullif" => {
+            let mut transformed = false;
+            if let [value, null] = call.args.as_mut_slice()
+                && let Some(to) = target(value, scope)?
+            {
+                transformed = convert(null, &to)?;
+            }
+            Ok(Transformed::new_transformed(Expr::ScalarFunction(call), transformed))
         }
         other => Ok(Transformed::no(other)),
     }
@@ -75,16 +94,16 @@ fn is_comparison(op: Operator) -> bool {
 }
 
 /// The type that literals beside an expression are converted to, if any: that of a duration, and
-/// that of a Zarr table's column of narrow floats.
-fn target(expr: &Expr, schema: &DFSchema) -> Result<Option<DataType>> {
+/// that of narrow floats of a Zarr table.
+fn target(expr: &Expr, scope: &Scope<'_>) -> Result<Option<DataType>> {
     if matches!(expr, Expr::Literal(..) | Expr::Placeholder(_)) {
         return Ok(None);
     }
-    let (_, field) = expr.to_field(schema)?;
-    let is_column =
-        matches!(expr, Expr::Column(_) | Expr::OuterReferenceColumn(..) | Expr::Alias(_));
+    let (_, field) = expr.to_field(scope.schema)?;
     let converts = match field.data_type() {
-        DataType::Float16 | DataType::Float32 => is_column && is_zarr_field(&field),
+        // What an aggregate or a function makes of a column has lost its mark, but where all tables
+        // are Zarr's it can be nobody else's.
+        DataType::Float16 | DataType::Float32 => scope.only_zarr || is_zarr_field(&field),
         DataType::Duration(_) => true,
         _ => false,
     };

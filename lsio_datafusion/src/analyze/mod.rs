@@ -24,12 +24,13 @@ pub use wide_integers::WideIntegers;
 use crate::ZarrTable;
 
 /// Rewrites every expression of a plan that reads a Zarr table, from the leaves up; `rewrite` gets
-/// each with the fields that its columns refer to. Names of output columns stay.
+/// each with what its columns refer to. Names of output columns stay.
 fn rewrite_expressions(
     plan: LogicalPlan,
-    rewrite: impl Fn(Expr, &DFSchema) -> Result<Transformed<Expr>>,
+    rewrite: impl Fn(Expr, &Scope<'_>) -> Result<Transformed<Expr>>,
 ) -> Result<LogicalPlan> {
-    if !reads_zarr(&plan)? {
+    let tables = tables(&plan)?;
+    if tables.zarr == 0 {
         return Ok(plan);
     }
     plan.transform_up_with_subqueries(|plan| {
@@ -41,9 +42,10 @@ fn rewrite_expressions(
             )?);
         }
         let names = NamePreserver::new(&plan);
+        let scope = Scope { schema: &schema, only_zarr: tables.others == 0 };
         let rewritten = plan.map_expressions(|expr| {
             let name = names.save(&expr);
-            let rewritten = expr.transform_up(|expr| rewrite(expr, &schema))?;
+            let rewritten = expr.transform_up(|expr| rewrite(expr, &scope))?;
             Ok(rewritten.update_data(|expr| name.restore(expr)))
         })?;
         if rewritten.transformed {
@@ -55,17 +57,32 @@ fn rewrite_expressions(
     .map(|rewritten| rewritten.data)
 }
 
-fn reads_zarr(plan: &LogicalPlan) -> Result<bool> {
-    let mut found = false;
+/// What an expression's columns refer to.
+struct Scope<'a> {
+    schema: &'a DFSchema,
+    /// Whether the plan reads Zarr tables and no others.
+    only_zarr: bool,
+}
+
+/// How many tables a plan reads.
+#[derive(Default)]
+struct Tables {
+    zarr: usize,
+    others: usize,
+}
+
+fn tables(plan: &LogicalPlan) -> Result<Tables> {
+    let mut tables = Tables::default();
     plan.apply_with_subqueries(|plan| {
         if let LogicalPlan::TableScan(scan) = plan {
             let provider = source_as_provider(&scan.source);
             if provider.is_ok_and(|provider| provider.downcast_ref::<ZarrTable>().is_some()) {
-                found = true;
-                return Ok(TreeNodeRecursion::Stop);
+                tables.zarr += 1;
+            } else {
+                tables.others += 1;
             }
         }
         Ok(TreeNodeRecursion::Continue)
     })?;
-    Ok(found)
+    Ok(tables)
 }

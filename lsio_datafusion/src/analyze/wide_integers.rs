@@ -7,9 +7,9 @@ use datafusion::{
     optimizer::AnalyzerRule,
 };
 
-use super::rewrite_expressions;
+use super::{Scope, rewrite_expressions};
 
-/// Widens integers to Int64 before they are added, subtracted, multiplied, divided or negated, so
+/// Widens integers to Int64 before they are added, subtracted, multiplied, divided, negated or summed, so
 /// that `b8 - b4` of two uint16 bands can be negative.
 #[derive(Debug)]
 pub struct WideIntegers;
@@ -24,9 +24,10 @@ impl AnalyzerRule for WideIntegers {
     }
 }
 
-fn widen(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+fn widen(expr: Expr, scope: &Scope<'_>) -> Result<Transformed<Expr>> {
     use Operator::{Divide, Minus, Modulo, Multiply, Plus};
 
+    let schema = scope.schema;
     match expr {
         Expr::BinaryExpr(BinaryExpr {
             left,
@@ -49,13 +50,33 @@ fn widen(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             Ok(Transformed::new_transformed(Expr::Negative(inner), transformed))
         }
         Expr::ScalarFunction(mut call) if call.func.name() == "abs" && call.args.len() == 1 => {
-            let data_type = call.args[0].get_type(schema)?;
-            let transformed = is_narrow(&data_type);
-            call.args = call.args.into_iter().map(|arg| wide(arg, &data_type)).collect();
+            let transformed = widen_all(&mut call.args, schema)?;
             Ok(Transformed::new_transformed(Expr::ScalarFunction(call), transformed))
+        }
+        // DataFusion sums unsigned integers to unsigned ones, whose differences would wrap.
+        Expr::AggregateFunction(mut call) if call.func.name() == "sum" => {
+            let transformed = widen_all(&mut call.params.args, schema)?;
+            Ok(Transformed::new_transformed(Expr::AggregateFunction(call), transformed))
+        }
+        Expr::WindowFunction(mut call) if call.fun.name() == "sum" => {
+            let transformed = widen_all(&mut call.params.args, schema)?;
+            Ok(Transformed::new_transformed(Expr::WindowFunction(call), transformed))
         }
         other => Ok(Transformed::no(other)),
     }
+}
+
+/// Widens the arguments of a function. Says whether there was anything to widen.
+fn widen_all(args: &mut [Expr], schema: &DFSchema) -> Result<bool> {
+    let mut transformed = false;
+    for arg in args {
+        let data_type = arg.get_type(schema)?;
+        if is_narrow(&data_type) {
+            *arg = cast(std::mem::take(arg), DataType::Int64);
+            transformed = true;
+        }
+    }
+    Ok(transformed)
 }
 
 fn is_narrow(data_type: &DataType) -> bool {

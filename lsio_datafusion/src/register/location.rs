@@ -3,7 +3,7 @@
 use std::path::Path as FilePath;
 
 use datafusion::{
-    common::plan_datafusion_err,
+    common::exec_datafusion_err,
     error::{DataFusionError, Result},
     execution::runtime_env::RuntimeEnv,
 };
@@ -56,10 +56,11 @@ pub(super) fn resolve(
                     options.set(&key, &value).map_err(external)?;
                 }
             }
-            let store = runtime.object_store_registry.get_store(&url).map_err(|e| {
-                plan_datafusion_err!(
-                    "'{text}' can't be opened: no object store is registered for its URL ({e}); \
-                     use SessionContext::register_object_store"
+            let store = runtime.object_store_registry.get_store(&url).map_err(|_| {
+                let origin = &url[..url::Position::BeforePath];
+                exec_datafusion_err!(
+                    "no object store is registered for {origin}: lsio reads local paths, programs \
+                     register stores with SessionContext::register_object_store"
                 )
             })?;
             let path = Path::from_url_path(url.path())

@@ -79,8 +79,10 @@ fn is_named_zarr(name: &str) -> bool {
     path.split('/').any(|part| part.ends_with(".zarr"))
 }
 
+/// Whether the name can hardly be a plain table's.
 fn is_path(name: &str) -> bool {
-    name.contains('/') || scheme(name).is_some()
+    let has_options = || name.split_once('?').is_some_and(|(path, _)| Path::new(path).exists());
+    name.contains('/') || scheme(name).is_some() || has_options()
 }
 
 async fn holds_other_formats(location: &Location) -> bool {
