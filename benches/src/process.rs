@@ -26,5 +26,7 @@ pub(crate) fn peak_memory() -> Option<u64> {
 
 /// Empties the page cache, if this process may.
 pub(crate) fn drop_caches() -> bool {
-    fs::write("/proc/sys/vm/drop_caches", "1").is_ok()
+    // Pages that aren't on the disk yet would stay.
+    let synced = std::process::Command::new("sync").status().is_ok_and(|s| s.success());
+    synced && fs::write("/proc/sys/vm/drop_caches", "1").is_ok()
 }

@@ -1,5 +1,12 @@
 //! Chunk-grid arithmetic: regular grids, regions in them, and positions in C order.
 
+use std::{ops::Range, sync::Arc};
+
+use arrow::{
+    array::{Array as _, ArrayRef, MutableArrayData, make_array},
+    error::ArrowError,
+};
+
 /// A box of indices: where it starts in each dimension, and how far it extends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Region {
@@ -13,7 +20,8 @@ impl Region {
     /// The number of cells.
     #[must_use]
     pub fn cells(&self) -> u64 {
-        self.shape.iter().product()
+        // Never more than a grid's, which is checked; but a size of 0 must win over all others.
+        checked_product(&self.shape).unwrap_or(u64::MAX)
     }
 }
 
@@ -146,11 +154,57 @@ pub fn unravel(mut position: u64, shape: &[u64]) -> Vec<u64> {
 /// The distances, in cells, between neighbours along each dimension of a C-ordered array.
 #[must_use]
 pub fn strides(shape: &[u64]) -> Vec<u64> {
-    let mut strides = vec![1; shape.len()];
+    let mut strides = vec![1_u64; shape.len()];
     for d in (1..shape.len()).rev() {
-        strides[d - 1] = strides[d] * shape[d];
+        // Of an array with a size of 0 no stride is ever used.
+        strides[d - 1] = strides[d].wrapping_mul(shape[d]);
     }
     strides
+}
+
+/// The runs of cells that a region of a C-ordered array of `shape` consists of, in order: along the
+/// innermost dimension cells lie side by side. The array is in memory, so its positions fit.
+pub(crate) fn runs(shape: &[u64], region: &Region) -> impl Iterator<Item = Range<usize>> {
+    let at = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+    let strides = strides(shape);
+    let inner = shape.len().saturating_sub(1);
+    let outer = region.shape.get(..inner).unwrap_or_default().to_vec();
+    let start = region.start.clone();
+    let len = region.shape.last().copied().unwrap_or(1);
+    let rows = if len == 0 { 0 } else { checked_product(&outer).unwrap_or(0) };
+    (0..rows).map(move |row| {
+        let first: u64 = unravel(row, &outer)
+            .iter()
+            .zip(&start)
+            .zip(&strides)
+            .map(|((i, start), stride)| (i + start) * stride)
+            .sum::<u64>()
+            + start.last().copied().unwrap_or(0);
+        at(first)..at(first + len)
+    })
+}
+
+/// The part of a C-ordered array inside a region.
+pub(crate) fn crop(
+    values: &ArrayRef,
+    shape: &[u64],
+    region: &Region,
+) -> Result<ArrayRef, ArrowError> {
+    if region.shape == shape {
+        return Ok(Arc::clone(values));
+    }
+    let mut runs = runs(shape, region);
+    if shape.len() == 1 {
+        let run = runs.next().unwrap_or(0..0);
+        return Ok(values.slice(run.start, run.len()));
+    }
+    let data = values.to_data();
+    let cells = usize::try_from(region.cells()).unwrap_or(0);
+    let mut out = MutableArrayData::new(vec![&data], false, cells);
+    for run in runs {
+        out.try_extend(0, run.start, run.end)?;
+    }
+    Ok(make_array(out.freeze()))
 }
 
 #[cfg(test)]

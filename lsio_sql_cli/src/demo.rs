@@ -14,7 +14,7 @@ use lsio_core::{
 use crate::{
     Error,
     execute::Runner,
-    output::{Format, MaxRows, Output},
+    output::{Format, MaxRows, Output, say},
     session,
 };
 
@@ -54,21 +54,22 @@ const QUERIES: [(&str, &str); 4] = [
 /// Writes the store, if it isn't there from before, and runs the queries.
 pub(crate) async fn run(directory: Option<&Path>) -> Result<(), Error> {
     let directory = match directory {
-        Some(directory) => directory.to_owned(),
+        // Without a slash at the end, which would put what lies beside the directory into it.
+        Some(directory) => directory.components().collect(),
         None => env::temp_dir().join("lsio-demo.zarr"),
     };
     prepare(&directory)?;
     let store = directory.to_string_lossy().into_owned();
-    println!("The store is {store}; 'lsio info {store}' shows what is in it.");
+    say!("The store is {store}; 'lsio info {store}' shows what is in it.");
 
     let output = Output { format: Format::Table, maxrows: MaxRows::Unlimited, quiet: true };
     let runner = Runner::new(session::new(None)?, output);
     for (title, sql) in QUERIES {
         let sql = sql.replace("{store}", &store.replace('\'', "''"));
-        println!("\n{title}:\n\n{sql};\n");
+        say!("\n{title}:\n\n{sql};\n");
         let start = Instant::now();
         runner.run_statement(&sql).await?;
-        println!("{:.3} seconds", start.elapsed().as_secs_f64());
+        say!("{:.3} seconds", start.elapsed().as_secs_f64());
     }
     Ok(())
 }
@@ -97,8 +98,10 @@ fn prepare(directory: &Path) -> Result<(), Error> {
     let written = (|| {
         synthetic::write(&partial, &SPECIFICATION)?;
         fs::write(partial.join(MARK), mark)?;
-        if directory.exists() {
+        if is_ours {
             fs::remove_dir_all(directory)?;
+        } else if directory.exists() {
+            fs::remove_dir(directory)?;
         }
         fs::rename(&partial, directory)
     })();
@@ -107,7 +110,7 @@ fn prepare(directory: &Path) -> Result<(), Error> {
         let _ = fs::remove_dir_all(&partial);
         return Err(format!("writing '{}' failed: {error}", directory.display()).into());
     }
-    println!(
+    say!(
         "Wrote {} MB in {:.1} seconds.",
         SPECIFICATION.bytes() / 1_000_000,
         start.elapsed().as_secs_f64()

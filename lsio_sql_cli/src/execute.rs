@@ -10,7 +10,7 @@ use lsio_datafusion::notes;
 
 use crate::{
     Error,
-    output::{Format, Output},
+    output::{Format, Output, say},
     script::{Part, parts},
 };
 
@@ -28,11 +28,12 @@ pub(crate) struct Runner {
 }
 
 /// The commands, with what they do.
-const COMMANDS: [(&str, &str); 8] = [
+const COMMANDS: [(&str, &str); 9] = [
     ("\\d", "list tables"),
     ("\\d NAME", "describe a table or a store"),
     ("\\i FILE", "run the statements of a file"),
     ("\\h", "list functions"),
+    ("\\h NAME", "describe a function"),
     ("\\pset format FORMAT", "set the output format: table, csv, tsv, json, nd-json, automatic"),
     ("\\quiet true|false", "print results only, or rows and times too"),
     ("\\?", "this help"),
@@ -108,10 +109,10 @@ impl Runner {
             None => (command, ""),
         };
         match (name, argument) {
-            ("q", "") => return Ok(Next::Quit),
+            ("q" | "quit" | "exit", "") => return Ok(Next::Quit),
             ("?", "") => {
                 for (command, meaning) in COMMANDS {
-                    println!("{command:<22} {meaning}");
+                    say!("{command:<22} {meaning}");
                 }
             }
             ("d", "") => self.run_statement("SHOW TABLES").await?,
@@ -121,9 +122,20 @@ impl Runner {
                 let table = if path { format!("'{table}'") } else { table.to_owned() };
                 self.run_statement(&format!("DESCRIBE {table}")).await?;
             }
-            ("h", "") => self.run_statement("SHOW FUNCTIONS").await?,
+            ("h", "") => {
+                self.run_statement(
+                    "SELECT function_type, string_agg(DISTINCT routine_name, ' ') AS functions \
+                     FROM information_schema.routines GROUP BY function_type ORDER BY function_type",
+                )
+                .await?;
+            }
             ("h", function) => {
-                self.run_statement(&format!("SHOW FUNCTIONS LIKE '{function}'")).await?;
+                let function = function.replace('\'', "''");
+                self.run_statement(&format!(
+                    "SELECT DISTINCT routine_name, data_type, description, syntax_example \
+                     FROM information_schema.routines WHERE routine_name = '{function}'"
+                ))
+                .await?;
             }
             ("i", "") => return Err("\\i needs the name of a file".into()),
             ("i", file) => {
@@ -139,6 +151,9 @@ impl Runner {
                             "\\pset format takes table, csv, tsv, json, nd-json or automatic"
                         )
                     })?;
+            }
+            ("quiet", "") => {
+                say!("quiet is {}", self.output.quiet);
             }
             ("quiet", "true" | "on") => self.output.quiet = true,
             ("quiet", "false" | "off") => self.output.quiet = false,

@@ -10,7 +10,7 @@ use lsio_datafusion::open_dataset;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::Error;
+use crate::{Error, output::say};
 
 /// The objects of an array that are counted: listing all of a huge one would take minutes.
 const MAX_OBJECTS: usize = 100_000;
@@ -67,9 +67,9 @@ pub(crate) async fn print(store: &str, json: bool) -> Result<(), Error> {
     let dataset = open_dataset(store, OpenOptions::default(), &RuntimeEnv::default()).await?;
     let info = collect(store, &dataset).await?;
     if json {
-        println!("{}", serde_json::to_string_pretty(&info)?);
+        say!("{}", serde_json::to_string_pretty(&info)?);
     } else {
-        print!("{}", text(&info));
+        say!("{}", text(&info).trim_end());
     }
     Ok(())
 }
@@ -91,6 +91,27 @@ async fn collect(store: &str, dataset: &Dataset) -> Result<Info, Error> {
             Role::DimensionCoordinate | Role::AuxiliaryCoordinate => coordinates.push(info),
             Role::Data => data_variables.push(info),
             Role::Bounds | Role::GridMapping => other_variables.push(info),
+        }
+    }
+    // A dimension is as long as its coordinate; who differs can't be in its table.
+    for (name, size) in &mut dimensions {
+        let coordinate = coordinates.iter().find(|c| c.name == *name && c.shape.len() == 1);
+        if let Some(coordinate) = coordinate {
+            *size = coordinate.shape[0].into();
+        }
+    }
+    for variable in coordinates.iter_mut().chain(&mut data_variables) {
+        let sizes = variable.dimensions.iter().zip(&variable.shape);
+        let conflict = sizes.into_iter().find(|(dim, size)| {
+            dimensions.get(*dim).and_then(Value::as_u64).is_some_and(|known| known != **size)
+        });
+        if let Some((dim, size)) = conflict {
+            variable.unreadable.get_or_insert(format!(
+                "it has {size} indices along {dim}, where the dimension has {}; '{}/{}' is its own table",
+                dimensions[dim],
+                store.split('?').next().unwrap_or(store).trim_end_matches('/'),
+                variable.name
+            ));
         }
     }
     // As xarray has them: dimension coordinates first.
@@ -118,7 +139,9 @@ fn tables(store: &str, dataset: &Dataset) -> Vec<TableInfo> {
     let base = store.split('?').next().unwrap_or(store);
     let mut tables = Vec::new();
     for (dims, _) in grids {
-        let path = if only { store.to_owned() } else { format!("{base}?dims={}", dims.join(",")) };
+        let rest = store.split_once('?').map_or(String::new(), |(_, query)| format!("&{query}"));
+        let path =
+            if only { store.to_owned() } else { format!("{base}?dims={}{rest}", dims.join(",")) };
         if let Ok(table) = dataset.table_on(&dims) {
             tables.push(TableInfo {
                 path,
@@ -133,11 +156,15 @@ fn tables(store: &str, dataset: &Dataset) -> Vec<TableInfo> {
 
 async fn variable_info(variable: &Variable, role: Role) -> Result<VariableInfo, Error> {
     let layout = variable.layout();
-    let (first, last) = if role.is_coordinate() && variable.unreadable().is_none() {
-        ends(variable).await?
-    } else {
-        (None, None)
-    };
+    let mut unreadable = variable.unreadable().map(str::to_owned);
+    let (mut first, mut last) = (None, None);
+    if role.is_coordinate() && unreadable.is_none() {
+        // A broken chunk is no reason not to show the rest.
+        match ends(variable).await {
+            Ok(ends) => (first, last) = ends,
+            Err(error) => unreadable = Some(error.to_string()),
+        }
+    }
     let (mut stored_bytes, mut stored_objects, mut more_objects) = (0, 0, false);
     let location = variable.location();
     let mut objects = location.store().list(Some(location.path()));
@@ -153,7 +180,6 @@ async fn variable_info(variable: &Variable, role: Role) -> Result<VariableInfo, 
         stored_objects += 1;
         stored_bytes += object.size;
     }
-    let unreadable = variable.unreadable().map(str::to_owned);
     Ok(VariableInfo {
         name: variable.name().to_owned(),
         role: role.name(),
@@ -234,7 +260,7 @@ fn text(info: &Info) -> String {
         let _ = writeln!(
             out,
             "    '{}'  {} rows on ({})",
-            table.path,
+            table.path.replace('\'', "''"),
             table.rows,
             table.dimensions.join(", ")
         );

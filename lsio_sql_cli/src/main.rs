@@ -10,8 +10,10 @@ mod script;
 mod session;
 
 use std::{
-    io::{self, IsTerminal as _, Read as _},
+    collections::HashSet,
+    io::{self, IsTerminal as _},
     process::ExitCode,
+    sync::{Mutex, PoisonError},
 };
 
 use clap::Parser as _;
@@ -30,7 +32,6 @@ fn main() -> ExitCode {
     log_to_stderr();
     match run(args) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(error) if is_closed_pipe(error.as_ref()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("Error: {}", message(error.as_ref()));
             ExitCode::FAILURE
@@ -59,8 +60,12 @@ async fn queries(args: &Args) -> Result<(), Error> {
         runner.run_script(command).await?;
     }
     for file in &args.file {
-        let script = std::fs::read_to_string(file)
-            .map_err(|e| format!("the script {}: {e}", file.display()))?;
+        let script = if file.as_os_str() == "-" {
+            io::read_to_string(io::stdin())
+        } else {
+            std::fs::read_to_string(file)
+        };
+        let script = script.map_err(|e| format!("the script {}: {e}", file.display()))?;
         runner.run_script(&script).await?;
     }
     if !args.command.is_empty() || !args.file.is_empty() {
@@ -69,21 +74,26 @@ async fn queries(args: &Args) -> Result<(), Error> {
     if io::stdin().is_terminal() {
         return repl::run(&mut runner).await;
     }
-    let mut script = String::new();
-    io::stdin().read_to_string(&mut script)?;
-    runner.run_script(&script).await
+    runner.run_script(&io::read_to_string(io::stdin())?).await
 }
 
-/// Shows what readers of stores warn of; `RUST_LOG` shows more or less.
+/// Shows what readers of stores warn of, each thing once; `RUST_LOG` shows more or less.
 fn log_to_stderr() {
     use std::io::Write as _;
+
+    // A query opens a store several times.
+    let shown = Mutex::new(HashSet::new());
 
     env_logger::Builder::new()
         .filter_level(log::LevelFilter::Off)
         .filter_module("lsio_core", log::LevelFilter::Warn)
         .filter_module("lsio_datafusion", log::LevelFilter::Warn)
         .parse_default_env()
-        .format(|out, record| writeln!(out, "{}: {}", record.level(), record.args()))
+        .format(move |out, record| {
+            let line = format!("{}: {}", record.level(), record.args());
+            let mut shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
+            if shown.insert(line.clone()) { writeln!(out, "{line}") } else { Ok(()) }
+        })
         .init();
 }
 
@@ -99,16 +109,4 @@ fn message(error: &(dyn std::error::Error + 'static)) -> String {
         },
         None => error.to_string(),
     }
-}
-
-/// Whether whoever reads our output has stopped: `lsio … | head` is no failure.
-fn is_closed_pipe(error: &(dyn std::error::Error + 'static)) -> bool {
-    let mut next = Some(error);
-    while let Some(error) = next {
-        if let Some(io) = error.downcast_ref::<io::Error>() {
-            return io.kind() == io::ErrorKind::BrokenPipe;
-        }
-        next = error.source();
-    }
-    false
 }

@@ -1,22 +1,60 @@
 //! Results on standard output, in the format asked for.
 
-use std::io::{self, BufWriter, Write as _};
+use std::{
+    io::{self, BufWriter, Write as _},
+    sync::Arc,
+};
 
 use arrow::{
-    array::RecordBatch,
+    array::{Array as _, ArrayRef, RecordBatch, StringArray},
     csv::WriterBuilder,
-    datatypes::SchemaRef,
+    datatypes::{Field, Schema, SchemaRef},
     json::{
         WriterBuilder as JsonWriterBuilder,
         writer::{JsonArray, JsonFormat, LineDelimited},
     },
-    util::pretty::pretty_format_batches_with_schema,
+    util::{
+        display::{ArrayFormatter, FormatOptions},
+        pretty::pretty_format_batches_with_schema,
+    },
 };
 use clap::ValueEnum;
 use datafusion::execution::SendableRecordBatchStream;
 use futures::StreamExt as _;
 
 use crate::Error;
+
+/// Standard output. Whoever reads it may have had enough (`lsio … | head`), which is no failure: then
+/// the program ends.
+pub(crate) struct Stdout;
+
+impl io::Write for Stdout {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        end_on_closed_pipe(io::stdout().write(bytes))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        end_on_closed_pipe(io::stdout().flush())
+    }
+}
+
+fn end_on_closed_pipe<T>(result: io::Result<T>) -> io::Result<T> {
+    if result.as_ref().is_err_and(|e| e.kind() == io::ErrorKind::BrokenPipe) {
+        std::process::exit(0);
+    }
+    result
+}
+
+/// Writes a line to [`Stdout`], where `println!` would panic.
+macro_rules! say {
+    ($($argument:tt)*) => {
+        std::io::Write::write_fmt(
+            &mut $crate::output::Stdout,
+            format_args!("{}\n", format_args!($($argument)*)),
+        )?
+    };
+}
+pub(crate) use say;
 
 /// How results are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -65,7 +103,7 @@ impl Output {
         mut stream: SendableRecordBatchStream,
     ) -> Result<Written, Error> {
         let schema = stream.schema();
-        let stdout = BufWriter::new(io::stdout().lock());
+        let stdout = BufWriter::new(Stdout);
         match self.format {
             Format::Table | Format::Automatic => {
                 drop(stdout);
@@ -76,10 +114,10 @@ impl Output {
                 let builder = WriterBuilder::new().with_delimiter(delimiter).with_header(true);
                 let mut writer = builder.build(stdout);
                 // The header comes with the first batch: a result without rows has one too.
-                writer.write(&RecordBatch::new_empty(schema))?;
+                writer.write(&flat(&RecordBatch::new_empty(schema))?)?;
                 let mut rows = 0;
                 while let Some(batch) = stream.next().await {
-                    let batch = batch?;
+                    let batch = flat(&batch?)?;
                     rows += batch.num_rows();
                     writer.write(&batch)?;
                 }
@@ -115,11 +153,33 @@ impl Output {
             }
         }
         drop(stream);
-        let mut stdout = io::stdout().lock();
-        writeln!(stdout, "{}", pretty_format_batches_with_schema(schema.clone(), &batches)?)?;
-        stdout.flush()?;
+        say!("{}", pretty_format_batches_with_schema(schema.clone(), &batches)?);
         Ok(Written { rows, cut })
     }
+}
+
+/// A batch whose lists and structs are texts, since CSV has neither.
+fn flat(batch: &RecordBatch) -> Result<RecordBatch, Error> {
+    let options = FormatOptions::default();
+    let mut columns = Vec::with_capacity(batch.num_columns());
+    for column in batch.columns() {
+        if !column.data_type().is_nested() {
+            columns.push(Arc::clone(column));
+            continue;
+        }
+        let texts = ArrayFormatter::try_new(column, &options)?;
+        let text = |row| column.is_valid(row).then(|| texts.value(row).to_string());
+        let texts: StringArray = (0..column.len()).map(text).collect();
+        columns.push(Arc::new(texts) as ArrayRef);
+    }
+    let schema = batch.schema();
+    let fields: Vec<Field> = schema
+        .fields()
+        .iter()
+        .zip(&columns)
+        .map(|(field, column)| Field::new(field.name(), column.data_type().clone(), true))
+        .collect();
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
 }
 
 async fn write_json<F: JsonFormat>(

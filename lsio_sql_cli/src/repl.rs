@@ -50,6 +50,9 @@ pub(crate) async fn run(runner: &mut Runner) -> Result<(), Error> {
         if line.trim().is_empty() {
             continue;
         }
+        if is_farewell(&line) {
+            break;
+        }
         editor.add_history_entry(line.as_str())?;
         if let Some(history) = &history {
             // A history that can't be written costs no query.
@@ -64,14 +67,17 @@ pub(crate) async fn run(runner: &mut Runner) -> Result<(), Error> {
 
 async fn run_line(runner: &mut Runner, line: &str) -> Next {
     for part in parts(line) {
-        let result = match part {
-            Part::Statement { sql, .. } => {
-                tokio::select! {
-                    result = runner.run_statement(sql) => result.map(|()| Next::Continue),
-                    _ = tokio::signal::ctrl_c() => Err("cancelled".into()),
+        let run = async {
+            match part {
+                Part::Statement { sql, .. } => {
+                    runner.run_statement(sql).await.map(|()| Next::Continue)
                 }
+                Part::Command(command) => runner.run_command(command).await,
             }
-            Part::Command(command) => runner.run_command(command).await,
+        };
+        let result = tokio::select! {
+            result = run => result,
+            _ = tokio::signal::ctrl_c() => Err("cancelled".into()),
         };
         match result {
             Ok(Next::Continue) => {}
@@ -85,6 +91,13 @@ async fn run_line(runner: &mut Runner, line: &str) -> Next {
     Next::Continue
 }
 
+/// Whether the last line says that the user wants to leave.
+fn is_farewell(input: &str) -> bool {
+    let last = input.lines().last().unwrap_or_default().trim().trim_end_matches(';');
+    last == "\\q"
+        || (["exit", "quit"].contains(&last) && input.trim().trim_end_matches(';') == last)
+}
+
 fn history_file() -> Option<PathBuf> {
     Some(PathBuf::from(env::var_os("HOME")?).join(".lsio_history"))
 }
@@ -95,6 +108,9 @@ struct SqlHelper;
 impl Validator for SqlHelper {
     /// Enter runs what ends with a semicolon, and makes a new line otherwise.
     fn validate(&self, context: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
+        if is_farewell(context.input()) {
+            return Ok(ValidationResult::Valid(None));
+        }
         Ok(match parts(context.input()).last() {
             Some(Part::Statement { complete: false, .. }) => ValidationResult::Incomplete,
             _ => ValidationResult::Valid(None),

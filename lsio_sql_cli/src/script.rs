@@ -50,8 +50,9 @@ fn skip_blank(text: &str) -> usize {
         at += rest.len() - trimmed.len();
         if trimmed.starts_with("--") {
             at += trimmed.find('\n').unwrap_or(trimmed.len());
-        } else if let Some(end) = trimmed.starts_with("/*").then(|| trimmed.find("*/")).flatten() {
-            at += end + 2;
+        } else if let Some(end) = trimmed.strip_prefix("/*").and_then(|comment| comment.find("*/"))
+        {
+            at += end + 4;
         } else {
             return at;
         }
@@ -68,7 +69,7 @@ fn statement_end(text: &str) -> Option<usize> {
             // A doubled quote closes and opens again, which comes to the same.
             '\'' | '"' | '`' => rest[1..].find(c)? + 2,
             '-' if rest.starts_with("--") => rest.find('\n').unwrap_or(rest.len()),
-            '/' if rest.starts_with("/*") => rest.find("*/")? + 2,
+            '/' if rest.starts_with("/*") => rest[2..].find("*/")? + 4,
             '$' => match rest[1..].find('$') {
                 // $$ … $$ or $tag$ … $tag$
                 Some(length)
@@ -108,6 +109,7 @@ mod tests {
             "SELECT \"a;b\" FROM 't;.zarr'",
             "SELECT 1 -- one; two\n + 1",
             "SELECT /* ; */ 1",
+            "SELECT /*/ ; */ 1",
             "SELECT $$;$$",
             "SELECT $tag$ ; $$ $tag$",
             "SELECT $1",

@@ -88,6 +88,9 @@ fn formats() {
         assert_eq!(succeeded(&output), expected);
         assert_eq!(stderr(&output), "");
     }
+    // Lists are texts where the format has none.
+    let output = lsio(&["--format", "csv", "-c", "SELECT [1, 2] AS l"]);
+    assert_eq!(succeeded(&output), "l\n\"[1, 2]\"\n");
     // Results without rows.
     let sql = "SELECT 1 AS a WHERE false";
     for (format, expected) in [
@@ -137,6 +140,7 @@ fn scripts() {
         "SELECT x FROM t",
     ]);
     assert_eq!(succeeded(&output), "x\n3\n");
+    assert_eq!(succeeded(&piped(&["--format", "csv", "-f", "-"], "SELECT 5 AS y")), "y\n5\n");
     let output = piped(&[], &format!("\\pset format csv\n\\i {file}\n\\q\nSELECT nonsense"));
     assert_eq!(succeeded(&output), expected);
 }
@@ -180,6 +184,31 @@ fn options() {
     assert!(
         succeeded(&lsio(&["-p", &base, "-m", "1g", "--format", "csv", "-c", sql])).contains("1200")
     );
+}
+
+#[test]
+fn readers_that_have_had_enough() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = store(directory.path());
+    for args in [
+        vec!["--format", "csv", "-c", "SELECT a.t2m FROM 's' a, 's' b"],
+        vec!["--format", "nd-json", "-c", "SELECT a.t2m FROM 's' a, 's' b"],
+        vec!["info", "s"],
+    ] {
+        let args: Vec<String> =
+            args.iter().map(|a| a.replace("'s'", &format!("'{store}'"))).collect();
+        let args = args.iter().map(|a| if a == "s" { store.clone() } else { a.clone() });
+        let mut child = Command::new(env!("CARGO_BIN_EXE_lsio"))
+            .args(args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert_eq!(stderr(&output), "");
+    }
 }
 
 #[test]
@@ -242,8 +271,15 @@ fn demo() {
     assert!(first.contains("Wrote"));
     assert_eq!(first.matches(" seconds\n").count(), 4);
     // The second time the store is there.
-    let second = succeeded(&lsio(&["demo", &store]));
+    let second = succeeded(&lsio(&["demo", &format!("{store}/")]));
     assert!(!second.contains("Wrote"));
+    // An empty directory will do, also with a slash behind its name.
+    let empty = directory.path().join("empty");
+    std::fs::create_dir(&empty).unwrap();
+    assert!(
+        succeeded(&lsio(&["demo", &format!("{}/", empty.to_string_lossy())])).contains("Wrote")
+    );
+    assert!(empty.join("zarr.json").is_file());
     // A directory with something else in it stays as it is.
     let base = directory.path().to_string_lossy();
     assert!(failed(&lsio(&["demo", &base])).contains("not empty"));

@@ -18,14 +18,19 @@ use serde_json::{Map, Value, json};
 use zarrs::array::{Array, ArrayBytes, ArrayMetadata, ArrayToBytesCodecTraits as _, CodecOptions};
 
 use super::{
+    compression::{Compressor, peel_v2, peel_v3},
     decoding::StoredValues,
     document::{ArrayDocument, ZarrFormat},
     dtype::ElementType,
+    shard::ShardIndex,
 };
 use crate::grid::checked_product;
 
 /// The largest chunk that is decoded, in bytes: numpy's and most codecs' own limit is near.
 const MAX_CHUNK_BYTES: u64 = 2 << 30;
+
+/// The memory that a string takes at least, roughly: its place in the array and in the offsets.
+const STRING_BYTES: usize = 32;
 
 /// What an array's metadata says of its layout, read leniently, so that arrays can be listed that
 /// can't be decoded.
@@ -102,8 +107,10 @@ pub(crate) struct ChunkCodec {
     chunk_shape: Vec<NonZeroU64>,
     cells: usize,
     element: ElementType,
-    /// Whether the outermost codec is zstd, whose frames say how much memory they want.
-    zstd: bool,
+    /// The outermost codecs, which are undone here, the last first.
+    peeled: Vec<Compressor>,
+    /// Where the index of a shard is, if the array is sharded.
+    shard_index: Option<ShardIndex>,
     options: CodecOptions,
 }
 
@@ -116,7 +123,8 @@ impl ChunkCodec {
         element: &ElementType,
     ) -> Result<Self, String> {
         let cells = checked_product(&layout.chunks);
-        let bytes = cells.and_then(|cells| cells.checked_mul(element.size().unwrap_or(1) as u64));
+        let width = element.size().unwrap_or(STRING_BYTES) as u64;
+        let bytes = cells.and_then(|cells| cells.checked_mul(width));
         let cells = match (cells, bytes) {
             (Some(cells), Some(bytes)) if bytes <= MAX_CHUNK_BYTES => {
                 usize::try_from(cells).map_err(|e| e.to_string())?
@@ -130,15 +138,19 @@ impl ChunkCodec {
             }
         };
         let mut metadata = document.metadata.clone();
+        let shard_index = ShardIndex::new(&metadata, layout);
+        let peeled;
         let metadata = match document.format {
             ZarrFormat::V2 => {
                 lenient_v2(&mut metadata, layout, element);
+                peeled = peel_v2(&mut metadata);
                 ArrayMetadata::V2(
                     serde_json::from_value(Value::Object(metadata)).map_err(|e| e.to_string())?,
                 )
             }
             ZarrFormat::V3 => {
                 lenient_v3(&mut metadata, element);
+                peeled = peel_v3(&mut metadata);
                 ArrayMetadata::V3(
                     serde_json::from_value(Value::Object(metadata)).map_err(|e| e.to_string())?,
                 )
@@ -155,9 +167,8 @@ impl ChunkCodec {
         let mut options = CodecOptions::default();
         options.set_concurrent_target(1);
         options.set_chunk_concurrent_minimum(1);
-        let zstd =
-            layout.inner_chunks.is_none() && layout.codecs.last().is_some_and(|c| c == "zstd");
-        Ok(Self { array, chunk_shape, cells, element: element.clone(), zstd, options })
+        let element = element.clone();
+        Ok(Self { array, chunk_shape, cells, element, peeled, shard_index, options })
     }
 
     /// The key of a chunk, relative to the array.
@@ -165,21 +176,22 @@ impl ChunkCodec {
         self.array.chunk_key(chunk).as_str().to_owned()
     }
 
-    /// The number of cells of a chunk, those beyond the array's edges counted.
-    pub(crate) fn cells(&self) -> usize {
-        self.cells
-    }
-
-    /// Decodes a chunk; `None` stands for one that isn't stored and so holds the fill value.
+    /// Decodes a chunk to all of its cells, those beyond the array's edges too.
     ///
     /// # Errors
     /// A text that says what is wrong with the bytes.
-    pub(crate) fn decode(&self, encoded: Option<&Bytes>) -> Result<StoredValues, String> {
-        let Some(encoded) = encoded else {
-            return self.stored(self.fill()?);
+    pub(crate) fn decode(&self, encoded: &Bytes) -> Result<StoredValues, String> {
+        // What the elements take, with room for checksums and the like.
+        let most = match self.element.size() {
+            Some(size) => size * self.cells + 1_024,
+            None => usize::try_from(MAX_CHUNK_BYTES).unwrap_or(usize::MAX),
         };
-        if self.zstd {
-            self.check_zstd_frame(encoded)?;
+        let mut encoded = encoded.clone();
+        for compressor in &self.peeled {
+            encoded = compressor.decompress(&encoded, most)?;
+        }
+        if let Some(index) = &self.shard_index {
+            index.check(&self.array.codecs(), &encoded, &self.options)?;
         }
         let decode = || {
             self.array.codecs().decode(
@@ -196,49 +208,52 @@ impl ChunkCodec {
             .map_err(|_| "the bytes are corrupt: the codec gave up".to_owned())?
             .map_err(|e| e.to_string())?;
         match decoded {
-            // Uncompressed, native byte order: the bytes are used where they are.
+            // Nothing was left to decode: the bytes are used where they are.
             ArrayBytes::Fixed(Cow::Borrowed(_)) => {
-                self.stored(ArrayBytesOwned::Fixed(Buffer::from(encoded.clone())))
+                self.stored(ArrayBytesOwned::Fixed(Buffer::from(encoded.clone())), self.cells)
             }
             ArrayBytes::Fixed(Cow::Owned(bytes)) => {
-                self.stored(ArrayBytesOwned::Fixed(Buffer::from_vec(bytes)))
+                self.stored(ArrayBytesOwned::Fixed(Buffer::from_vec(bytes)), self.cells)
             }
             ArrayBytes::Variable(strings) => {
                 let (bytes, offsets) = strings.into_parts();
-                self.stored(ArrayBytesOwned::Variable(bytes.into_owned(), offsets.to_vec()))
+                let strings = ArrayBytesOwned::Variable(bytes.into_owned(), offsets.to_vec());
+                self.stored(strings, self.cells)
             }
             ArrayBytes::Optional(_) => Err("optional data types aren't supported".to_owned()),
         }
     }
 
-    fn fill(&self) -> Result<ArrayBytesOwned, String> {
+    /// The cells of a chunk that isn't stored: the fill value, `cells` times.
+    ///
+    /// # Errors
+    /// A text, if the fill value isn't one of the data type.
+    pub(crate) fn fill(&self, cells: usize) -> Result<StoredValues, String> {
         let fill = self.array.fill_value().as_ne_bytes();
-        match self.element.size() {
-            Some(size) if fill.len() == size => {
-                let bytes = size * self.cells;
-                let mut buffer = MutableBuffer::with_capacity(bytes);
-                if fill.iter().all(|&b| b == 0) {
-                    buffer.extend_zeros(bytes);
-                } else {
-                    for _ in 0..self.cells {
-                        buffer.extend_from_slice(fill);
-                    }
-                }
-                Ok(ArrayBytesOwned::Fixed(buffer.into()))
-            }
-            Some(size) => Err(format!("the fill value has {} bytes, not {size}", fill.len())),
-            None => Ok(ArrayBytesOwned::Variable(
-                fill.repeat(self.cells),
-                (0..=self.cells).map(|i| i * fill.len()).collect(),
-            )),
+        let Some(size) = self.element.size() else {
+            let fill = str::from_utf8(fill).map_err(|_| "the fill value is not UTF-8")?;
+            let mut strings = StringViewBuilder::with_capacity(cells).with_deduplicate_strings();
+            (0..cells).for_each(|_| strings.append_value(fill));
+            return Ok(StoredValues::Strings(Arc::new(strings.finish())));
+        };
+        if fill.len() != size {
+            return Err(format!("the fill value has {} bytes, not {size}", fill.len()));
         }
+        let bytes = size * cells;
+        let mut buffer = MutableBuffer::with_capacity(bytes);
+        if fill.iter().all(|&b| b == 0) {
+            buffer.extend_zeros(bytes);
+        } else {
+            (0..cells).for_each(|_| buffer.extend_from_slice(fill));
+        }
+        self.stored(ArrayBytesOwned::Fixed(buffer.into()), cells)
     }
 
     /// Checks lengths, alignment and encoding, so that what follows can rely on them.
-    fn stored(&self, bytes: ArrayBytesOwned) -> Result<StoredValues, String> {
+    fn stored(&self, bytes: ArrayBytesOwned, cells: usize) -> Result<StoredValues, String> {
         match (bytes, self.element.size()) {
             (ArrayBytesOwned::Fixed(buffer), Some(size)) => {
-                let expected = size * self.cells;
+                let expected = size * cells;
                 if buffer.len() != expected {
                     return Err(format!("it holds {} bytes instead of {expected}", buffer.len()));
                 }
@@ -247,14 +262,14 @@ impl ChunkCodec {
                 Ok(StoredValues::Fixed(buffer))
             }
             (ArrayBytesOwned::Variable(bytes, offsets), None) => {
-                if offsets.len() != self.cells + 1 {
+                if offsets.len() != cells + 1 {
                     return Err(format!(
                         "it holds {} strings instead of {}",
                         offsets.len().saturating_sub(1),
-                        self.cells
+                        cells
                     ));
                 }
-                let mut strings = StringViewBuilder::with_capacity(self.cells);
+                let mut strings = StringViewBuilder::with_capacity(cells);
                 for (i, ends) in offsets.windows(2).enumerate() {
                     let string = bytes
                         .get(ends[0]..ends[1])
@@ -265,22 +280,6 @@ impl ChunkCodec {
                 Ok(StoredValues::Strings(Arc::new(strings.finish())))
             }
             _ => Err("it holds elements of another kind than its data type says".to_owned()),
-        }
-    }
-
-    /// A zstd frame may claim any size, and the decoder would allocate it.
-    fn check_zstd_frame(&self, encoded: &[u8]) -> Result<(), String> {
-        let expected = match self.element.size() {
-            // Checksums and the like come on top of the elements.
-            Some(size) => (size as u64) * (self.cells as u64) + 1_024,
-            None => MAX_CHUNK_BYTES,
-        };
-        match zstd::zstd_safe::get_frame_content_size(encoded) {
-            Ok(Some(size)) if size > expected => Err(format!(
-                "its zstd frame claims {size} bytes, where the chunk has at most {expected}"
-            )),
-            Ok(_) => Ok(()),
-            Err(_) => Err("it is no zstd frame".to_owned()),
         }
     }
 }

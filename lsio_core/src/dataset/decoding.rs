@@ -10,7 +10,7 @@ use arrow::{
         Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, Float64Array, PrimitiveArray,
         StringViewBuilder,
     },
-    buffer::{BooleanBuffer, Buffer, NullBuffer, ScalarBuffer},
+    buffer::{BooleanBuffer, Buffer, MutableBuffer, NullBuffer, ScalarBuffer},
     compute::{CastOptions, cast_with_options},
     datatypes::{
         DataType, DurationMicrosecondType, DurationMillisecondType, DurationNanosecondType,
@@ -29,7 +29,10 @@ use super::{
     fill::{Number, numbers},
     time::{TimeUnits, duration_unit},
 };
-use crate::options::{DecodeTimes, OpenOptions};
+use crate::{
+    grid::{Region, crop, runs},
+    options::{DecodeTimes, OpenOptions},
+};
 
 /// Stored values, after the codecs and before the CF conventions.
 #[derive(Clone, Debug)]
@@ -38,6 +41,35 @@ pub enum StoredValues {
     Fixed(Buffer),
     /// Strings.
     Strings(ArrayRef),
+}
+
+impl StoredValues {
+    /// The values of the box of `part` at the start of an array of `shape`.
+    ///
+    /// # Errors
+    /// A text, if arrow can't gather them.
+    pub(super) fn crop(self, shape: &[u64], part: &[u64]) -> Result<Self, String> {
+        if shape == part {
+            return Ok(self);
+        }
+        let region = Region { start: vec![0; part.len()], shape: part.to_vec() };
+        Ok(match self {
+            Self::Strings(strings) => {
+                Self::Strings(crop(&strings, shape, &region).map_err(|e| e.to_string())?)
+            }
+            Self::Fixed(buffer) => {
+                let cells: u64 = shape.iter().product();
+                let width = buffer.len() / usize::try_from(cells.max(1)).unwrap_or(usize::MAX);
+                let mut out = MutableBuffer::with_capacity(
+                    usize::try_from(region.cells()).unwrap_or(0).saturating_mul(width),
+                );
+                for run in runs(shape, &region) {
+                    out.extend_from_slice(&buffer[run.start * width..run.end * width]);
+                }
+                Self::Fixed(out.into())
+            }
+        })
+    }
 }
 
 /// How the stored values of one variable become values of its column.

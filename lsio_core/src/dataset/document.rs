@@ -279,9 +279,9 @@ fn v3_node(mut document: Map<String, Value>, key: &str, consolidated: bool) -> R
 }
 
 /// `.zmetadata`: the documents of all nodes by their keys.
-fn v2_consolidated(document: Map<String, Value>, key: &str) -> Result<BTreeMap<String, Node>> {
+fn v2_consolidated(mut document: Map<String, Value>, key: &str) -> Result<BTreeMap<String, Node>> {
     let error = |reason: String| Error::Metadata { key: key.to_owned(), reason };
-    let Some(Value::Object(mut documents)) = document.get("metadata").cloned() else {
+    let Some(Value::Object(mut documents)) = document.remove("metadata") else {
         return Err(error("it has no object 'metadata'".to_owned()));
     };
     let split = |path: &str| match path.rsplit_once('/') {

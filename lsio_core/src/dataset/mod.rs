@@ -6,11 +6,13 @@ use serde_json::{Map, Value};
 
 pub mod calendar;
 mod codec;
+mod compression;
 mod decoding;
 pub(crate) mod document;
 mod dtype;
 mod fill;
 mod names;
+mod shard;
 mod table;
 mod time;
 mod variable;
@@ -95,11 +97,13 @@ impl Dataset {
             Some(group) => location.child(group)?,
         };
         let use_consolidated = options.consolidated != Some(false);
-        let node = match read_node(&location, use_consolidated).await? {
+        let node = read_node(&location, use_consolidated).await?;
+        let ancestors = ancestors(&location, use_consolidated).await?;
+        // A store may hold nothing but its root's consolidated metadata.
+        let node = match node.or_else(|| consolidated_node(&location, &ancestors)) {
             Some(node) => node,
             None => return Err(nothing_at(&location, use_consolidated).await?),
         };
-        let ancestors = ancestors(&location, use_consolidated).await?;
         if options.consolidated == Some(true) {
             let has = |document: &GroupDocument| document.consolidated.is_some();
             let own = matches!(&node, Node::Group(document) if has(document));
@@ -330,6 +334,14 @@ async fn nothing_at(location: &Location, consolidated: bool) -> Result<Error> {
     })
 }
 
+/// The node that the consolidated metadata of a group above has for a location.
+fn consolidated_node(location: &Location, ancestors: &[(Location, GroupDocument)]) -> Option<Node> {
+    ancestors.iter().find_map(|(holder, document)| {
+        let below = location.path().as_ref().strip_prefix(holder.path().as_ref())?;
+        document.consolidated.as_ref()?.get(below.trim_start_matches('/')).cloned()
+    })
+}
+
 /// The groups above, the nearest first.
 async fn ancestors(
     location: &Location,
@@ -343,6 +355,8 @@ async fn ancestors(
                 next = parent.parent();
                 ancestors.push((parent, document));
             }
+            // A group inside a store may have its metadata in the root's alone: look one further.
+            Ok(None) if ancestors.is_empty() => next = parent.parent(),
             // What lies above a store is none of its business, even if it looks broken.
             _ => break,
         }

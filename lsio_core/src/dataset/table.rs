@@ -149,7 +149,8 @@ impl Dataset {
     /// [`Error::Metadata`] if there are more cells than 63 bits count.
     pub fn table(&self) -> Result<Table> {
         let location = self.location().name().to_owned();
-        if self.variables().is_empty() {
+        let is_column = |role: &Role| *role == Role::Data || role.is_coordinate();
+        if !self.variables().iter().any(|(_, role)| is_column(role)) {
             return Err(Error::NoVariables { location, children: self.children().to_vec() });
         }
         let names = match &self.options().dims {
@@ -199,8 +200,10 @@ impl Dataset {
             columns.push(match coordinate {
                 Some((variable, role)) => self.column(variable, *role, dims),
                 None => {
-                    let taken = self.variables().iter().any(|(v, _)| v.name() == dim.name);
-                    let name = if taken { format!("{}_index", dim.name) } else { dim.name.clone() };
+                    let mut name = dim.name.clone();
+                    while self.variables().iter().any(|(v, _)| v.name() == name) {
+                        name.push_str("_index");
+                    }
                     Column {
                         name,
                         variable: None,

@@ -23,9 +23,9 @@ impl TimeUnits {
     /// or if its reference doesn't exist in the calendar.
     #[must_use]
     pub fn parse(units: &str, calendar: Calendar) -> Option<Self> {
-        let mut words = units.trim().splitn(3, char::is_whitespace);
-        let unit = words.next()?;
-        if !words.next()?.eq_ignore_ascii_case("since") {
+        let (unit, rest) = units.trim().split_once(char::is_whitespace)?;
+        let (since, reference) = rest.trim_start().split_once(char::is_whitespace)?;
+        if !since.eq_ignore_ascii_case("since") {
             return None;
         }
         let unit_nanos = match duration_unit(unit) {
@@ -38,7 +38,7 @@ impl TimeUnits {
             }
             None => return None,
         };
-        let reference = parse_instant(words.next()?.trim(), calendar)?;
+        let reference = parse_instant(reference.trim(), calendar)?;
         Some(Self { calendar, unit_nanos, reference })
     }
 
@@ -238,6 +238,7 @@ mod tests {
         let standard = Calendar::Standard;
         for (units, value, expected) in [
             ("days since 2000-01-01", 1.5, "2000-01-02T12:00:00"),
+            ("days  since   2000-01-02", 0.0, "2000-01-02T00:00:00"),
             ("Days Since 2000-1-1 6", 1.0, "2000-01-02T06:00:00"),
             ("hours since 1900-01-01 00:00:0.0", 24.0, "1900-01-02T00:00:00"),
             ("h since 1970-01-01T00:00:00Z", 1.0, "1970-01-01T01:00:00"),

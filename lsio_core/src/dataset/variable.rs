@@ -218,25 +218,29 @@ impl Variable {
         }
     }
 
-    /// Decodes a chunk to its values in C order, cells beyond the array's edges included. `None`
+    /// Decodes a chunk to its values in C order, cells beyond the array's edges left out. `None`
     /// stands for a chunk that isn't stored: all its cells have the fill value.
     ///
     /// # Errors
     /// [`Error::Chunk`] if the bytes are corrupt, [`Error::Decode`] if a value has no meaning.
     pub fn decode_chunk(&self, chunk: &[u64], encoded: Option<&Bytes>) -> Result<ArrayRef> {
         let reader = self.reader()?;
-        let stored = reader.codec.decode(encoded).map_err(|reason| Error::Chunk {
+        let region = self.grid.region_at(chunk);
+        let stored = match encoded {
+            None => reader.codec.fill(index(region.cells())),
+            Some(encoded) => reader
+                .codec
+                .decode(encoded)
+                // Beyond the edges lies what writers left there: it may mean nothing.
+                .and_then(|stored| stored.crop(self.grid.chunk_shape(), &region.shape)),
+        };
+        let stored = stored.map_err(|reason| Error::Chunk {
             array: self.path(),
             chunk: chunk.to_vec(),
             key: reader.codec.key(chunk),
             reason,
         })?;
-        let array = reader
-            .decoding
-            .apply(stored)
-            .map_err(|reason| Error::Decode { array: self.path(), reason })?;
-        debug_assert_eq!(array.len(), reader.codec.cells());
-        Ok(array)
+        reader.decoding.apply(stored).map_err(|reason| Error::Decode { array: self.path(), reason })
     }
 
     /// Fetches and decodes a chunk.
@@ -282,13 +286,12 @@ impl Variable {
     /// # Errors
     /// [`Error::Decode`] if a chunk that the region touches isn't among `chunks`.
     pub fn assemble(&self, region: &Region, chunks: &[(Vec<u64>, ArrayRef)]) -> Result<ArrayRef> {
-        let chunk_shape = self.grid.chunk_shape();
-        if let [(chunk, array)] = chunks {
-            let whole = self.grid.region_at(chunk);
-            if whole == *region && whole.shape == chunk_shape {
-                return Ok(Arc::clone(array));
-            }
+        if let [(chunk, array)] = chunks
+            && self.grid.region_at(chunk) == *region
+        {
+            return Ok(Arc::clone(array));
         }
+        let chunk_shape = self.grid.chunk_shape();
         let missing = || Error::Decode {
             array: self.path(),
             reason: format!("not all chunks of {region:?} were read"),
@@ -297,7 +300,14 @@ impl Variable {
         let data: Vec<_> = chunks.iter().map(|(_, array)| array.to_data()).collect();
         let cells = index(region.cells());
         let mut out = MutableArrayData::new(data.iter().collect(), false, cells);
-        let chunk_strides = strides(chunk_shape);
+        let boxes: Vec<(Region, Vec<u64>)> = chunks
+            .iter()
+            .map(|(chunk, _)| {
+                let region = self.grid.region_at(chunk);
+                let strides = strides(&region.shape);
+                (region, strides)
+            })
+            .collect();
         let Some(inner) = region.shape.len().checked_sub(1) else {
             // A scalar.
             out.try_extend(0, 0, 1).map_err(failed)?;
@@ -318,14 +328,14 @@ impl Variable {
                 let source = chunks
                     .binary_search_by(|(other, _)| other.cmp(&chunk))
                     .map_err(|_| missing())?;
+                let (held, strides) = &boxes[source];
                 let offset: u64 = at
                     .iter()
-                    .zip(chunk_shape)
-                    .zip(&chunk_strides)
-                    .map(|((i, c), stride)| i % c * stride)
+                    .zip(&held.start)
+                    .zip(strides)
+                    .map(|((i, start), stride)| (i - start) * stride)
                     .sum();
-                let run =
-                    (end - at[inner]).min(chunk_shape[inner] - at[inner] % chunk_shape[inner]);
+                let run = end.min(held.start[inner] + held.shape[inner]) - at[inner];
                 out.try_extend(source, index(offset), index(offset + run)).map_err(failed)?;
                 at[inner] += run;
             }

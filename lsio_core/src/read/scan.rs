@@ -3,17 +3,18 @@
 use std::{collections::HashSet, sync::Arc};
 
 use arrow::{
-    array::{ArrayRef, Int64Array, MutableArrayData, make_array},
+    array::{ArrayRef, Int64Array},
     error::ArrowError,
 };
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, TryStreamExt as _, future::try_join_all, stream};
+use tokio::{sync::Semaphore, task::JoinHandle};
 
 use super::broadcast::{Pattern, broadcast};
 use crate::{
     Column, Error, Result, Table, Variable,
     dataset::transpose,
-    grid::{Region, RegularGrid, strides, unravel},
+    grid::{Region, RegularGrid, checked_product, crop},
 };
 
 /// The stored bytes that are fetched ahead of decoding, as far as they can be guessed.
@@ -22,18 +23,27 @@ const FETCH_AHEAD_BYTES: u64 = 16 << 20;
 /// The most tiles that are fetched ahead of decoding.
 const FETCH_AHEAD_TILES: u64 = 32;
 
+/// The chunks of a scan that are read at the same time, by all partitions together.
+const CONCURRENT_READS: usize = 64;
+
+/// The bytes of a column up to which tiles are made larger than its chunks.
+const TILE_BYTES: u64 = 32 << 20;
+
 /// The rows of a tile where no chunk decides its shape.
 const ROWS_WITHOUT_CHUNKS: u64 = 1 << 20;
 
 /// Reads columns of a table, one tile after the other.
 ///
-/// A tile is what the cells of one chunk cover: that of the first variable with all dimensions of
-/// the grid. Other variables are cut to it, whatever their own chunks. Tiles are numbered, and
+/// A tile is what the cells of one chunk cover: a chunk of the variables with all dimensions of the
+/// grid. Where their chunks differ, it covers whole chunks of all, if that isn't too much; other
+/// variables are cut to it. Tiles are numbered, and
 /// computed from their numbers, so that nothing is enumerated ahead.
 #[derive(Debug)]
 pub struct Scan {
     columns: Vec<ScanColumn>,
     tiles: RegularGrid,
+    /// What keeps the number of chunks that are read at the same time low.
+    reads: Semaphore,
 }
 
 #[derive(Debug)]
@@ -67,6 +77,24 @@ struct Fetched {
     chunks: Vec<Chunks>,
 }
 
+/// A fetch under way, given up if nobody waits for it any more.
+struct FetchTask(JoinHandle<Result<Fetched>>);
+
+impl FetchTask {
+    async fn join(mut self) -> Result<Fetched> {
+        (&mut self.0).await.map_err(|e| Error::Decode {
+            array: "a tile".to_owned(),
+            reason: format!("its fetch ended early: {e}"),
+        })?
+    }
+}
+
+impl Drop for FetchTask {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
 impl Scan {
     /// Plans a scan of the columns at these positions; reads nothing. Columns that
     /// [`Column::is_held`] allows with `held_bytes` are read as a whole.
@@ -82,8 +110,11 @@ impl Scan {
         }
         let is_chunked =
             |column: &Column| column.variable.is_some() && !column.is_held(rank, held_bytes);
-        let chunks =
-            columns.iter().filter(|c| is_chunked(c)).find_map(|column| own_chunks(column, rank));
+        let chunks = columns
+            .iter()
+            .filter(|column| is_chunked(column))
+            .filter_map(|column| own_chunks(column, rank))
+            .reduce(tile_over_chunks);
         let tile = chunks.unwrap_or_else(|| tile_without_chunks(&shape));
         let tiles = RegularGrid::new(shape.clone(), tile).ok_or_else(|| Error::Decode {
             array: columns.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", "),
@@ -107,7 +138,7 @@ impl Scan {
                 ScanColumn { dims: column.dims.clone(), source }
             })
             .collect();
-        Ok(Self { columns, tiles })
+        Ok(Self { columns, tiles, reads: Semaphore::new(CONCURRENT_READS) })
     }
 
     /// Reads the columns that are held in memory. [`Scan::read`] needs them.
@@ -147,27 +178,32 @@ impl Scan {
             .fold(0, u64::saturating_add)
     }
 
-    /// How many tiles to fetch ahead.
+    /// How many tiles to fetch ahead, where this many partitions share them.
     #[must_use]
-    pub fn fetch_ahead(&self) -> usize {
+    pub fn fetch_ahead(&self, partitions: usize) -> usize {
+        let tile = self.tiles.chunk_shape();
         let bytes: u64 = self
             .columns
             .iter()
             .filter_map(|column| match &column.source {
                 Source::Chunked { variable, .. } => {
                     let width = variable.data_type().primitive_width().unwrap_or(16) as u64;
-                    let cells: u64 = variable.grid().chunk_shape().iter().product();
+                    let own: Vec<u64> = column.dims.iter().map(|&d| tile[d]).collect();
+                    let cells = checked_product(variable.grid().chunk_shape()).unwrap_or(u64::MAX);
+                    let cells = cells.max(checked_product(&own).unwrap_or(u64::MAX));
                     Some(cells.saturating_mul(width))
                 }
                 Source::Index | Source::Held { .. } => None,
             })
             .fold(0, u64::saturating_add);
+        // What one partition has taken no other can take: leave enough for all.
+        let share = self.tiles.len() / (2 * partitions.max(1) as u64);
         let tiles = (FETCH_AHEAD_BYTES / bytes.max(1)).clamp(2, FETCH_AHEAD_TILES);
-        usize::try_from(tiles).unwrap_or(1)
+        usize::try_from(tiles.min(share).max(1)).unwrap_or(1)
     }
 
     /// Reads the tiles of these numbers, in their order. `ahead` of them are fetched while one is
-    /// decoded; decoding happens in the task that polls.
+    /// decoded; decoding happens in the task that polls. Must be polled inside a tokio runtime.
     pub fn read(
         self: Arc<Self>,
         numbers: impl Iterator<Item = u64> + Send + 'static,
@@ -196,7 +232,10 @@ impl Scan {
                         wanted
                     })
                     .collect();
-                async move { scan.fetch(region, wanted).await }
+                // A task of its own: it goes on while tiles are decoded and used.
+                let fetch =
+                    FetchTask(tokio::spawn(async move { scan.fetch(region, wanted).await }));
+                fetch.join()
             })
             .buffered(ahead.max(1))
             .and_then(move |fetched| {
@@ -211,8 +250,13 @@ impl Scan {
                 return Ok::<_, Error>(Vec::new());
             };
             try_join_all(wanted.into_iter().map(|(chunk, new)| async move {
-                let bytes = if new { Some(variable.fetch_chunk(&chunk).await?) } else { None };
-                Ok((chunk, bytes))
+                if !new {
+                    return Ok((chunk, None));
+                }
+                // The semaphore is never closed; without a permit there would just be no limit.
+                let _permit = self.reads.acquire().await;
+                let bytes = variable.fetch_chunk(&chunk).await?;
+                Ok((chunk, Some(bytes)))
             }))
             .await
         });
@@ -295,7 +339,12 @@ impl ScanColumn {
                         Some(encoded) => variable.decode_chunk(&chunk, encoded.as_ref())?,
                         None => match decoded.iter().find(|(other, _)| *other == chunk) {
                             Some((_, array)) => Arc::clone(array),
-                            None => variable.decode_chunk(&chunk, None)?,
+                            None => {
+                                return Err(Error::Decode {
+                                    array: variable.location().name().to_owned(),
+                                    reason: format!("chunk {chunk:?} is lost: tiles were skipped"),
+                                });
+                            }
                         },
                     };
                     now.push((chunk, array));
@@ -360,6 +409,20 @@ fn own_chunks(column: &Column, rank: usize) -> Option<Vec<u64>> {
     Some(column.axes.iter().map(|&axis| variable.grid().chunk_shape()[axis]).collect())
 }
 
+/// A tile that covers whole chunks of either shape, so that each is read once; as long as it is not
+/// too large: then the larger chunk, and the other's chunks are read again where tiles cut them.
+fn tile_over_chunks(one: Vec<u64>, other: Vec<u64>) -> Vec<u64> {
+    let both: Vec<u64> = one.iter().zip(&other).map(|(a, b)| *a.max(b)).collect();
+    let cells = |shape: &[u64]| checked_product(shape).unwrap_or(u64::MAX);
+    if cells(&both) <= TILE_BYTES / 8 {
+        both
+    } else if cells(&one) >= cells(&other) {
+        one
+    } else {
+        other
+    }
+}
+
 /// Whole inner dimensions, as long as they are not too many rows.
 fn tile_without_chunks(shape: &[u64]) -> Vec<u64> {
     let mut rows = ROWS_WITHOUT_CHUNKS;
@@ -374,34 +437,6 @@ fn tile_without_chunks(shape: &[u64]) -> Vec<u64> {
         .collect();
     tile.reverse();
     tile
-}
-
-/// The part of a C-ordered array inside a region.
-fn crop(values: &ArrayRef, shape: &[u64], region: &Region) -> Result<ArrayRef, ArrowError> {
-    let at = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-    match (shape, region.start.as_slice(), region.shape.as_slice()) {
-        ([], ..) => Ok(Arc::clone(values)),
-        (_, [start], [len]) => Ok(values.slice(at(*start), at(*len))),
-        _ if region.shape == shape => Ok(Arc::clone(values)),
-        _ => {
-            let data = values.to_data();
-            let mut out = MutableArrayData::new(vec![&data], false, at(region.cells()));
-            let strides = strides(shape);
-            let inner = shape.len() - 1;
-            let rows = region.shape[..inner].iter().product();
-            for row in 0..rows {
-                let offset: u64 = unravel(row, &region.shape[..inner])
-                    .iter()
-                    .zip(&region.start)
-                    .zip(&strides)
-                    .map(|((i, start), stride)| (i + start) * stride)
-                    .sum::<u64>()
-                    + region.start[inner];
-                out.try_extend(0, at(offset), at(offset + region.shape[inner]))?;
-            }
-            Ok(make_array(out.freeze()))
-        }
-    }
 }
 
 fn gather_error(error: ArrowError) -> Error {

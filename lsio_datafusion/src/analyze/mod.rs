@@ -48,11 +48,8 @@ fn rewrite_expressions(
             let rewritten = expr.transform_up(|expr| rewrite(expr, &scope))?;
             Ok(rewritten.update_data(|expr| name.restore(expr)))
         })?;
-        if rewritten.transformed {
-            rewritten.map_data(LogicalPlan::recompute_schema)
-        } else {
-            Ok(rewritten)
-        }
+        // Also where nothing changed here: what changed below may have given columns other types.
+        rewritten.map_data(LogicalPlan::recompute_schema)
     })
     .map(|rewritten| rewritten.data)
 }

@@ -10,7 +10,9 @@ use datafusion::{
 use super::{Scope, rewrite_expressions};
 
 /// Widens integers to Int64 before they are added, subtracted, multiplied, divided, negated or summed, so
-/// that `b8 - b4` of two uint16 bands can be negative.
+/// that `b8 - b4` of two uint16 bands can be negative. In a query that reads a Zarr table this holds
+/// for the integers of the other tables too: what a join or an aggregate has made of a column can't
+/// be told apart.
 #[derive(Debug)]
 pub struct WideIntegers;
 

@@ -57,16 +57,20 @@ pub(super) fn resolve(
                 }
             }
             let store = runtime.object_store_registry.get_store(&url).map_err(|_| {
-                let origin = &url[..url::Position::BeforePath];
+                // Neither passwords nor signatures belong in a message.
                 exec_datafusion_err!(
-                    "no object store is registered for {origin}: lsio reads local paths, programs \
-                     register stores with SessionContext::register_object_store"
+                    "no object store is registered for {}://{}: lsio reads local paths, programs \
+                     register stores with SessionContext::register_object_store",
+                    url.scheme(),
+                    url.host_str().unwrap_or_default()
                 )
             })?;
             let path = Path::from_url_path(url.path())
                 .map_err(|e| DataFusionError::External(Box::new(e)))?;
-            // What is behind the `?` may be a signature, which belongs in no message.
+            // The name is for messages: without what may be secret.
             url.set_query(None);
+            let _ = url.set_username("");
+            let _ = url.set_password(None);
             Ok((Location::new(store, path, url.as_str()), options))
         }
     }

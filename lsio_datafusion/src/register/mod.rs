@@ -4,13 +4,15 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use datafusion::{
-    catalog::{DynamicFileCatalog, MemoryCatalogProviderList, TableFunction},
+    catalog::{MemoryCatalogProviderList, TableFunction},
     error::Result,
-    execution::{SessionState, SessionStateBuilder, runtime_env::RuntimeEnv},
+    execution::{SessionStateBuilder, runtime_env::RuntimeEnv},
+    optimizer::AnalyzerRule,
     prelude::{DataFrame, SessionConfig, SessionContext},
 };
 use lsio_core::OpenOptions;
 
+mod catalog;
 mod factory;
 mod location;
 mod metadata;
@@ -19,6 +21,7 @@ mod url_table;
 pub use location::open_dataset;
 
 use self::{
+    catalog::UrlCatalogList,
     factory::ZarrTableFactory,
     metadata::{Metadata, MetadataFunction},
     url_table::ZarrUrlTableFactory,
@@ -79,10 +82,11 @@ pub trait ZarrSession: Sized {
 #[async_trait]
 impl ZarrSession for SessionContext {
     fn with_zarr(self) -> Self {
-        let session_id = self.session_id();
-        let state: SessionState =
-            self.into_state_builder().with_session_id(session_id).with_zarr().build();
-        Self::new_with_state(state)
+        // In place: what knows the session by its state goes on knowing it.
+        let builder = SessionStateBuilder::new_from_existing(self.state());
+        let state = builder.with_session_id(self.session_id()).with_zarr().build();
+        *self.state_ref().write() = state;
+        self
     }
 
     async fn read_zarr(&self, location: &str, options: OpenOptions) -> Result<DataFrame> {
@@ -130,15 +134,16 @@ impl ZarrSessionBuilder for SessionStateBuilder {
 
         // Before DataFusion's own rules: they see the types as the user wrote them, and type
         // coercion sees theirs.
-        let mut rules = self.analyzer().take().unwrap_or_default().rules;
-        rules.splice(
-            0..0,
-            [
-                Arc::new(CalendarFunctions) as _,
-                Arc::new(ComparedLiterals) as _,
-                Arc::new(WideIntegers) as _,
-            ],
-        );
+        let mut analyzer = self.analyzer().take().unwrap_or_default();
+        let rules: [Arc<dyn AnalyzerRule + Send + Sync>; 3] =
+            [Arc::new(CalendarFunctions), Arc::new(ComparedLiterals), Arc::new(WideIntegers)];
+        if analyzer.rules.iter().any(|known| known.name() == rules[0].name()) {
+            // The session has been taught before.
+            *self.analyzer() = Some(analyzer);
+            return self.with_config(config).with_runtime_env(runtime).with_catalog_list(catalogs);
+        }
+        analyzer.rules.splice(0..0, rules);
+        *self.analyzer() = Some(analyzer);
 
         // At the end, when the plan has its final shape.
         let mut physical = self.physical_optimizers().take().unwrap_or_default().rules;
@@ -152,8 +157,7 @@ impl ZarrSessionBuilder for SessionStateBuilder {
         }
         self.with_config(config)
             .with_runtime_env(runtime)
-            .with_catalog_list(Arc::new(DynamicFileCatalog::new(catalogs, url_tables)))
-            .with_analyzer_rules(rules)
+            .with_catalog_list(Arc::new(UrlCatalogList::new(catalogs, url_tables)))
             .with_physical_optimizer_rules(physical)
             .with_table_factory("ZARR".to_owned(), Arc::new(ZarrTableFactory))
     }

@@ -14,9 +14,12 @@ use lsio_core::{Dataset, Error, Location, OpenOptions, scheme};
 use super::location::resolve;
 use crate::{ZarrTable, error::external};
 
-/// Extensions of files that other formats read, compressed or not.
+/// Extensions of files that other formats read.
 const OTHER_FORMATS: [&str; 8] =
     ["parquet", "csv", "tsv", "json", "ndjson", "jsonl", "arrow", "avro"];
+
+/// Extensions that compressed files have behind that of their format.
+const COMPRESSIONS: [&str; 4] = ["gz", "bz2", "xz", "zst"];
 
 /// The objects of a directory that are looked at to tell whether another format reads it.
 const OBJECTS_LOOKED_AT: usize = 1_000;
@@ -66,11 +69,16 @@ impl UrlTableFactory for ZarrUrlTableFactory {
 
 /// Whether the name could be a Zarr store's: any path may, unless its extension says otherwise.
 fn may_be_zarr(name: &str) -> bool {
-    let path = name.split('?').next().unwrap_or(name);
-    let is_glob = path.contains('*') && !Path::new(name).exists();
-    let mut extensions = path.rsplit('/').next().unwrap_or(path).split('.').skip(1);
-    let is_other = extensions.any(|e| OTHER_FORMATS.contains(&e.to_ascii_lowercase().as_str()));
-    !(path.is_empty() || is_glob || is_other)
+    let path = name.split('?').next().unwrap_or(name).to_ascii_lowercase();
+    if path.is_empty() || (path.contains('*') && !Path::new(name).exists()) {
+        return false;
+    }
+    let file = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
+    let mut extensions = file.rsplit('.');
+    let last = extensions.next().unwrap_or_default();
+    let extension =
+        if COMPRESSIONS.contains(&last) { extensions.next().unwrap_or_default() } else { last };
+    !OTHER_FORMATS.contains(&extension)
 }
 
 /// Whether a part of the path has the extension of a Zarr store.

@@ -129,7 +129,7 @@ impl ZarrSource {
             .map(|&position| column_statistics(&self.table, &self.table.columns[position]))
             .collect::<Result<_>>()?;
         statistics.calculate_total_byte_size(&self.schema);
-        statistics.with_fetch(self.limit, 0, 1)
+        statistics.with_fetch(self.limit, 0, self.partitions)
     }
 }
 
@@ -157,6 +157,7 @@ impl DataSource for ZarrSource {
             Arc::clone(&self.schema),
             self.limit,
             args.context.session_config().batch_size(),
+            self.partitions,
             Metrics::new(&self.metrics, args.partition),
         )))
     }

@@ -41,10 +41,11 @@ impl ZarrStream {
         schema: SchemaRef,
         limit: Option<usize>,
         batch_size: usize,
+        partitions: usize,
         metrics: Metrics,
     ) -> Self {
         // A limit is reached soon: what is fetched ahead would be for nothing.
-        let ahead = if limit.is_some() { 1 } else { scan.fetch_ahead() };
+        let ahead = if limit.is_some() { 1 } else { scan.fetch_ahead(partitions) };
         let tiles = stream::once(async move {
             scan.load().await?;
             Ok(scan.read(tiles, ahead))
@@ -98,13 +99,17 @@ impl Stream for ZarrStream {
                 self.tiles = stream::empty().boxed();
                 break Poll::Ready(None);
             }
-            let timer = self.metrics.time_reading.clone();
-            let timer = timer.timer();
-            let tile = ready!(self.tiles.poll_next_unpin(cx));
+            let time = self.metrics.time_decoding.clone();
+            let timer = time.timer();
+            let tile = self.tiles.poll_next_unpin(cx);
             timer.done();
-            match tile {
+            match ready!(tile) {
                 None => break Poll::Ready(None),
-                Some(Err(error)) => break Poll::Ready(Some(Err(external(error)))),
+                Some(Err(error)) => {
+                    // What comes after an error would be out of place.
+                    self.tiles = stream::empty().boxed();
+                    break Poll::Ready(Some(Err(external(error))));
+                }
                 Some(Ok(tile)) => {
                     self.metrics.count(&tile);
                     self.current = Some((tile, 0));
@@ -127,8 +132,8 @@ pub(super) struct Metrics {
     bytes_read: Count,
     chunks_read: Count,
     chunks_absent: Count,
-    /// Polling for tiles: starting reads, and decoding what has come.
-    time_reading: Time,
+    /// Polling for tiles: starting fetches, and decoding what has come.
+    time_decoding: Time,
     time_broadcasting: Time,
 }
 
@@ -142,7 +147,7 @@ impl Metrics {
                 .counter("bytes_read", partition),
             chunks_read: builder().counter("chunks_read", partition),
             chunks_absent: builder().counter("chunks_absent", partition),
-            time_reading: builder().subset_time("time_decoding", partition),
+            time_decoding: builder().subset_time("time_decoding", partition),
             time_broadcasting: builder().subset_time("time_broadcasting", partition),
         }
     }

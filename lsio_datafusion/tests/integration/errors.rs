@@ -146,10 +146,70 @@ async fn chunks_that_are_corrupt() {
 }
 
 #[tokio::test]
+async fn shards_whose_index_is_corrupt() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.zarr");
+    let spec = lsio_core::synthetic::Specification {
+        times: 4,
+        latitudes: 4,
+        longitudes: 4,
+        chunks: [2, 2, 4],
+        shards: Some([4, 4, 4]),
+        compression: lsio_core::write::Compression::Zstd(3),
+        packed: false,
+    };
+    lsio_core::synthetic::write(&path, &spec).unwrap();
+    let store = path.to_string_lossy();
+    let file = path.join("t2m/c/0/0/0");
+    let good = fs::read(&file).unwrap();
+    let sql = format!("SELECT sum(t2m) FROM '{store}'");
+    assert!(rows(&session(config()), &sql).await.is_ok());
+    for bad in [Vec::new(), vec![0; 10], good[1..].to_vec(), good[..good.len() - 3].to_vec()] {
+        fs::write(&file, bad).unwrap();
+        assert_says(&failure(&sql).await, &["store.zarr/t2m", "[0, 0, 0]", "c/0/0/0"]);
+    }
+    // An index with a right checksum, whose chunk lies beyond the end: without the checksum it needs
+    // none.
+    edit(&store, "t2m", |metadata| {
+        metadata["codecs"][0]["configuration"]["index_codecs"] =
+            json!([{"name": "bytes", "configuration": {"endian": "little"}}]);
+    });
+    let mut index: Vec<u8> = good[..good.len() - 4 - 4 * 16].to_vec();
+    for entry in [u64::MAX - 10, 16, 0, 16, 0, 1 << 40, 0, 16] {
+        index.extend(entry.to_le_bytes());
+    }
+    fs::write(&file, index).unwrap();
+    assert_says(&failure(&sql).await, &["store.zarr/t2m", "chunk 0", "byte 18446744073709551605"]);
+}
+
+#[tokio::test]
+async fn cells_beyond_the_edge_mean_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.zarr");
+    let group = lsio_core::write::GroupWriter::create(&path, json!({})).unwrap();
+    let spec = lsio_core::write::ArraySpec {
+        name: "time",
+        data_type: "int64",
+        dims: &[("time", 2)],
+        chunks: &[4],
+        shards: None,
+        compression: lsio_core::write::Compression::None,
+        fill_value: json!(0),
+        attributes: json!({"units": "days since 2000-01-01"}),
+    };
+    group.array(&spec).unwrap().write(&[0], &[0_i64, 1, i64::MAX, i64::MAX]).unwrap();
+    let sql = format!("SELECT CAST(max(time) AS VARCHAR) FROM '{}'", path.to_string_lossy());
+    let rows = rows(&session(config()), &sql).await.unwrap();
+    assert_eq!(rows, [[json!("2000-01-02T00:00:00")]]);
+}
+
+#[tokio::test]
 async fn shapes_that_are_too_large() {
     for (shape, chunks, words) in [
         (json!([1_u64 << 40, 1_u64 << 40]), json!([1, 1]), ["too large", "store.zarr/full"]),
         (json!([1_u64 << 40, 3]), json!([1_u64 << 40, 3]), ["GiB", "store.zarr/full"]),
+        // Nothing of such a size is made for one cell that isn't stored.
+        (json!([1_u64 << 40, 3]), json!([1_u64 << 29, 1]), ["GiB", "store.zarr/full"]),
         (json!([4, 3]), json!([0, 3]), ["size of 0", "store.zarr/full"]),
         (json!([-4, 3]), json!([1, 3]), ["shape", "store.zarr/full"]),
     ] {

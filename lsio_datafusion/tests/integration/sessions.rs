@@ -143,3 +143,93 @@ async fn intervals_meet_durations() {
     let sql = format!("SELECT count(*) FROM '{store}' WHERE step < INTERVAL '1 month'");
     assert!(rows(&ctx, &sql).await.is_err_and(|e| e.to_string().contains("in days")));
 }
+
+#[tokio::test]
+async fn zarr_and_other_paths_in_either_order() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = store(directory.path());
+    let base = directory.path().to_string_lossy().into_owned();
+    // Names in which other formats' extensions stand, but not at the end.
+    for name in ["a.csv.zarr", "b.json.d", "plain"] {
+        write_lower_rank(&directory.path().join(name));
+    }
+    for ctx in [
+        SessionContext::new().with_zarr().enable_url_table(),
+        SessionContext::new().enable_url_table().with_zarr(),
+        SessionContext::new().enable_url_table().with_zarr().with_zarr(),
+    ] {
+        let file = format!("{base}/copy.parquet");
+        query(&ctx, &format!("COPY (SELECT \"full\" AS f FROM '{store}') TO '{file}'"))
+            .await
+            .unwrap();
+        assert_eq!(
+            rows(&ctx, &format!("SELECT sum(f) FROM '{file}'")).await.unwrap(),
+            [[json!(21.0)]]
+        );
+        for name in ["a.csv.zarr", "b.json.d", "plain"] {
+            let sql = format!("SELECT sum(\"full\") FROM '{base}/{name}'");
+            assert_eq!(rows(&ctx, &sql).await.unwrap(), [[json!(21.0)]], "{name}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn types_follow_through_subqueries() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("days.zarr");
+    let group = lsio_core::write::GroupWriter::create(&path, json!({})).unwrap();
+    let spec = lsio_core::write::ArraySpec {
+        name: "time",
+        data_type: "int64",
+        dims: &[("time", 60)],
+        chunks: &[],
+        shards: None,
+        compression: lsio_core::write::Compression::None,
+        fill_value: json!(0),
+        attributes: json!({"units": "days since 2000-01-30", "calendar": "360_day"}),
+    };
+    group.whole_array(&spec, &(0_i64..60).collect::<Vec<_>>()).unwrap();
+    let store = path.to_string_lossy();
+    let ctx = session(config());
+    let inner =
+        format!("SELECT date_trunc('day', time) AS d, count(*) AS n FROM '{store}' GROUP BY 1");
+    for sql in [
+        format!("SELECT max(date_part('day', d)) FROM ({inner})"),
+        format!(
+            "WITH days AS ({inner}) SELECT max(date_part('day', x.d)) FROM days AS x WHERE x.n = 1"
+        ),
+    ] {
+        assert_eq!(rows(&ctx, &sql).await.unwrap(), [[json!(30)]], "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn metadata_in_the_root_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = store(directory.path());
+    for name in ["full", "low"] {
+        std::fs::remove_file(Path::new(&store).join(name).join("zarr.json")).unwrap();
+    }
+    // write_lower_rank doesn't consolidate: this does, by hand.
+    let array = |dims: serde_json::Value, shape: serde_json::Value| {
+        json!({
+            "zarr_format": 3, "node_type": "array", "shape": shape, "data_type": "float64",
+            "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": shape}},
+            "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
+            "fill_value": 0, "codecs": [{"name": "bytes", "configuration": {"endian": "little"}}],
+            "dimension_names": dims, "attributes": {},
+        })
+    };
+    let group = json!({
+        "zarr_format": 3, "node_type": "group", "attributes": {},
+        "consolidated_metadata": {"kind": "inline", "must_understand": false, "metadata": {
+            "full": array(json!(["y", "x"]), json!([2, 3])), "low": array(json!(["x"]), json!([3])),
+        }},
+    });
+    std::fs::write(Path::new(&store).join("zarr.json"), group.to_string()).unwrap();
+    let ctx = session(config());
+    for (path, column, sum) in [("", "full", 21.0), ("/full", "full", 21.0), ("/low", "low", 6.0)] {
+        let sql = format!("SELECT sum({column}) FROM '{store}{path}'");
+        assert_eq!(rows(&ctx, &sql).await.unwrap(), [[json!(sum)]], "{path}");
+    }
+}
