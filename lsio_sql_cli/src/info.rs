@@ -114,8 +114,12 @@ async fn collect(store: &str, dataset: &Dataset) -> Result<Info, Error> {
             ));
         }
     }
-    // As xarray has them: dimension coordinates first.
-    coordinates.sort_by_key(|info| info.role != Role::DimensionCoordinate.name());
+    // Dimension coordinates first, as xarray has them, in the order of the dimensions.
+    let order: Vec<String> = dimensions.keys().cloned().collect();
+    coordinates.sort_by_key(|info| {
+        let position = order.iter().position(|dim| *dim == info.name);
+        (info.role != Role::DimensionCoordinate.name(), position)
+    });
     Ok(Info {
         store: store.to_owned(),
         zarr_format: match dataset.format() {

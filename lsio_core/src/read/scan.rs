@@ -62,7 +62,7 @@ enum Source {
     Chunked {
         variable: Arc<Variable>,
         axes: Vec<usize>,
-        /// Whether each tile needs exactly one chunk of it, and no other tile needs that chunk.
+        /// Whether no two tiles need the same chunk of it.
         aligned: bool,
     },
 }
@@ -128,7 +128,9 @@ impl Scan {
                     Some(variable) if is_chunked(column) => Source::Chunked {
                         variable: Arc::clone(variable),
                         axes: column.axes.clone(),
-                        aligned: own_chunks(column, rank).as_deref() == Some(tiles.chunk_shape()),
+                        aligned: own_chunks(column, rank).is_some_and(|own| {
+                            tiles.chunk_shape().iter().zip(&own).all(|(t, c)| t % c == 0)
+                        }),
                     },
                     Some(_) => Source::Held {
                         column: column.clone(),

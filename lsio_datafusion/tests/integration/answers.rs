@@ -3,6 +3,7 @@
 
 use std::{
     env,
+    io::Write as _,
     path::{Path, PathBuf},
 };
 
@@ -39,21 +40,26 @@ async fn test_data() {
     folders.sort();
     if folders.is_empty() {
         assert!(named.is_none(), "LSIO_TEST_DATA names {folder:?}, which has no answers.json");
-        println!(
+        say(&format!(
             "SKIPPED: no test data in {}; LSIO_TEST_DATA names another place",
             folder.display()
-        );
+        ));
         return;
     }
     let (mut all_asked, mut all_wrong) = (0, Vec::new());
     for folder in folders {
         let (asked, wrong) = ask(&folder).await;
-        println!("{}: {asked} asked, {} right", folder.display(), asked - wrong.len());
+        say(&format!("{}: {asked} asked, {} right", folder.display(), asked - wrong.len()));
         all_asked += asked;
         all_wrong.extend(wrong);
     }
     assert!(all_asked > 0);
     assert!(all_wrong.is_empty(), "{}", all_wrong.join("\n"));
+}
+
+/// Tells what was asked, also where the test succeeds and its output is captured.
+fn say(text: &str) {
+    writeln!(std::io::stderr(), "{text}").unwrap();
 }
 
 /// Asks all questions of a folder. Gives how many there were, and what was wrong.
