@@ -258,7 +258,8 @@ fn info() {
     assert_eq!(json["dimensions"]["time"], 30);
     assert_eq!(json["data_variables"][0]["name"], "t2m");
     assert_eq!(json["data_variables"][0]["logical_bytes"], 4800);
-    assert_eq!(json["coordinates"][0]["first"], "90.0");
+    assert_eq!(json["coordinates"][0]["first"], "2019-01-01T00:00:00");
+    assert_eq!(json["coordinates"][1]["last"], "-90.0");
     assert_eq!(json["tables"][0]["rows"], 1200);
 }
 

@@ -12,6 +12,7 @@ pub(crate) mod document;
 mod dtype;
 mod fill;
 mod names;
+mod roles;
 mod shard;
 mod table;
 mod time;
@@ -20,49 +21,16 @@ mod variable;
 pub use self::{
     codec::Layout,
     document::ZarrFormat,
+    roles::Role,
     table::{Column, Dimension, Table},
     variable::{Variable, transpose},
 };
 use self::{
     document::{ArrayDocument, GroupDocument, Node, exists, list_nodes, read_node},
     names::name_dimensions,
+    roles::roles,
 };
 use crate::{Error, Location, OpenOptions, Result};
-
-/// What a variable is to its dataset (CF conventions, sections 5 and 7).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// One-dimensional, and named as its dimension.
-    DimensionCoordinate,
-    /// Named by a `coordinates` attribute.
-    AuxiliaryCoordinate,
-    /// The bounds of a coordinate's cells.
-    Bounds,
-    /// Describes a map projection.
-    GridMapping,
-    /// Anything else: the data.
-    Data,
-}
-
-impl Role {
-    /// A word for it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::DimensionCoordinate => "dimension coordinate",
-            Self::AuxiliaryCoordinate => "auxiliary coordinate",
-            Self::Bounds => "bounds",
-            Self::GridMapping => "grid mapping",
-            Self::Data => "data variable",
-        }
-    }
-
-    /// Whether it is a coordinate of either kind.
-    #[must_use]
-    pub fn is_coordinate(self) -> bool {
-        matches!(self, Self::DimensionCoordinate | Self::AuxiliaryCoordinate)
-    }
-}
 
 /// A Zarr group, or a lone array: metadata only.
 #[derive(Debug)]
@@ -348,15 +316,23 @@ async fn ancestors(
     consolidated: bool,
 ) -> Result<Vec<(Location, GroupDocument)>> {
     let mut ancestors = Vec::new();
+    // A group inside a store may have its metadata in the consolidated ones above alone.
+    let mut skipped: Option<Location> = None;
     let mut next = location.parent();
     while let Some(parent) = next {
+        next = parent.parent();
         match read_node(&parent, consolidated).await {
             Ok(Some(Node::Group(document))) => {
-                next = parent.parent();
-                ancestors.push((parent, document));
+                let found = [(parent, document)];
+                if let Some(skipped) = skipped.take() {
+                    match consolidated_node(&skipped, &found) {
+                        Some(Node::Group(document)) => ancestors.push((skipped, document)),
+                        _ => break,
+                    }
+                }
+                ancestors.extend(found);
             }
-            // A group inside a store may have its metadata in the root's alone: look one further.
-            Ok(None) if ancestors.is_empty() => next = parent.parent(),
+            Ok(None) if skipped.is_none() => skipped = Some(parent),
             // What lies above a store is none of its business, even if it looks broken.
             _ => break,
         }
@@ -452,69 +428,4 @@ fn open_variables(
         }
     }
     Ok(variables)
-}
-
-/// What each variable is, from its name, its dimensions and the attributes that point to it.
-fn roles(
-    variables: &[Variable],
-    group_attributes: &Map<String, Value>,
-    options: &OpenOptions,
-) -> Vec<Role> {
-    let mut bounds: Vec<&str> = Vec::new();
-    let mut mappings: Vec<&str> = Vec::new();
-    let mut auxiliary: Vec<&str> = Vec::new();
-    let words = |text: &'_ str| -> Vec<String> {
-        text.split_whitespace().map(|w| w.trim_end_matches(':').to_owned()).collect()
-    };
-    let mut named_mappings: Vec<String> = Vec::new();
-    for variable in variables {
-        bounds.extend(variable.text_attribute("bounds"));
-        bounds.extend(variable.text_attribute("climatology"));
-        if let Some(mapping) = variable.text_attribute("grid_mapping") {
-            named_mappings.extend(words(mapping));
-        }
-        if options.decode_cf
-            && options.decode_coords
-            && let Some(names) = variable.text_attribute("coordinates")
-        {
-            auxiliary.extend(names.split_whitespace());
-        }
-    }
-    mappings.extend(named_mappings.iter().map(String::as_str));
-    if options.decode_cf
-        && options.decode_coords
-        && let Some(names) = group_attributes.get("coordinates").and_then(Value::as_str)
-    {
-        auxiliary.extend(names.split_whitespace());
-    }
-    let is_dimension_coordinate = |v: &Variable| v.dims() == [v.name()];
-    let is_bounds_by_name = |v: &Variable| {
-        ["_bnds", "_bnd", "_bounds"].iter().any(|suffix| {
-            let Some(name) = v.name().strip_suffix(suffix) else { return false };
-            variables.iter().any(|coordinate| {
-                coordinate.name() == name
-                    && (is_dimension_coordinate(coordinate) || auxiliary.contains(&name))
-                    && v.dims().len() == coordinate.dims().len() + 1
-                    && v.dims().starts_with(coordinate.dims())
-            })
-        })
-    };
-    variables
-        .iter()
-        .map(|variable| {
-            let name = variable.name();
-            if is_dimension_coordinate(variable) {
-                Role::DimensionCoordinate
-            } else if bounds.contains(&name) || is_bounds_by_name(variable) {
-                Role::Bounds
-            } else if mappings.contains(&name) && !auxiliary.contains(&name) {
-                // `grid_mapping = "crs: x y"` names coordinates too.
-                Role::GridMapping
-            } else if auxiliary.contains(&name) {
-                Role::AuxiliaryCoordinate
-            } else {
-                Role::Data
-            }
-        })
-        .collect()
 }

@@ -36,8 +36,8 @@ const ROWS_WITHOUT_CHUNKS: u64 = 1 << 20;
 ///
 /// A tile is what the cells of one chunk cover: a chunk of the variables with all dimensions of the
 /// grid. Where their chunks differ, it covers whole chunks of all, if that isn't too much; other
-/// variables are cut to it. Tiles are numbered, and
-/// computed from their numbers, so that nothing is enumerated ahead.
+/// variables are cut to it. Tiles are numbered, and computed from their numbers, so that nothing is
+/// enumerated ahead.
 #[derive(Debug)]
 pub struct Scan {
     columns: Vec<ScanColumn>,

@@ -59,7 +59,9 @@ async fn test_data() {
 
 /// Tells what was asked, also where the test succeeds and its output is captured.
 fn say(text: &str) {
-    writeln!(std::io::stderr(), "{text}").unwrap();
+    // Not by eprintln!, which is captured.
+    let mut stderr = std::io::stderr();
+    writeln!(stderr, "{text}").unwrap();
 }
 
 /// Asks all questions of a folder. Gives how many there were, and what was wrong.

@@ -220,15 +220,25 @@ async fn metadata_in_the_root_alone() {
             "dimension_names": dims, "attributes": {},
         })
     };
+    std::fs::create_dir(Path::new(&store).join("sub")).unwrap();
+    std::fs::rename(Path::new(&store).join("full"), Path::new(&store).join("sub/full")).unwrap();
     let group = json!({
         "zarr_format": 3, "node_type": "group", "attributes": {},
         "consolidated_metadata": {"kind": "inline", "must_understand": false, "metadata": {
-            "full": array(json!(["y", "x"]), json!([2, 3])), "low": array(json!(["x"]), json!([3])),
+            "low": array(json!(["x"]), json!([3])),
+            "sub": {"zarr_format": 3, "node_type": "group", "attributes": {}},
+            "sub/full": array(json!(["y", "x"]), json!([2, 3])),
         }},
     });
     std::fs::write(Path::new(&store).join("zarr.json"), group.to_string()).unwrap();
     let ctx = session(config());
-    for (path, column, sum) in [("", "full", 21.0), ("/full", "full", 21.0), ("/low", "low", 6.0)] {
+    for (path, column, sum) in [
+        ("", "low", 6.0),
+        ("/low", "low", 6.0),
+        ("/sub", "full", 21.0),
+        ("/sub/full", "full", 21.0),
+        ("?group=sub", "full", 21.0),
+    ] {
         let sql = format!("SELECT sum({column}) FROM '{store}{path}'");
         assert_eq!(rows(&ctx, &sql).await.unwrap(), [[json!(sum)]], "{path}");
     }

@@ -1,0 +1,132 @@
+//! What each variable of a dataset is: from its name, its dimensions, and the attributes that point to
+//! it.
+
+use serde_json::{Map, Value};
+
+use super::Variable;
+use crate::OpenOptions;
+
+/// What a variable is to its dataset (CF conventions, sections 5 and 7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// One-dimensional, and named as its dimension.
+    DimensionCoordinate,
+    /// Named by a `coordinates` attribute.
+    AuxiliaryCoordinate,
+    /// The bounds of a coordinate's cells.
+    Bounds,
+    /// Describes a map projection.
+    GridMapping,
+    /// Anything else: the data.
+    Data,
+}
+
+impl Role {
+    /// A word for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::DimensionCoordinate => "dimension coordinate",
+            Self::AuxiliaryCoordinate => "auxiliary coordinate",
+            Self::Bounds => "bounds",
+            Self::GridMapping => "grid mapping",
+            Self::Data => "data variable",
+        }
+    }
+
+    /// Whether it is a coordinate of either kind.
+    #[must_use]
+    pub fn is_coordinate(self) -> bool {
+        matches!(self, Self::DimensionCoordinate | Self::AuxiliaryCoordinate)
+    }
+}
+
+/// The roles of the variables of a group, in their order.
+pub(super) fn roles(
+    variables: &[Variable],
+    group_attributes: &Map<String, Value>,
+    options: &OpenOptions,
+) -> Vec<Role> {
+    let references = References::new(variables, group_attributes, options);
+    variables.iter().map(|variable| references.role(variable, variables)).collect()
+}
+
+/// The names that attributes point to.
+struct References<'a> {
+    bounds: Vec<&'a str>,
+    grid_mappings: Vec<&'a str>,
+    auxiliary: Vec<&'a str>,
+}
+
+impl<'a> References<'a> {
+    fn new(
+        variables: &'a [Variable],
+        group_attributes: &'a Map<String, Value>,
+        options: &OpenOptions,
+    ) -> Self {
+        let texts = |key: &'static str| variables.iter().filter_map(|v| v.text_attribute(key));
+        let mut auxiliary: Vec<&str> = Vec::new();
+        if options.decode_cf && options.decode_coords {
+            let of_group = group_attributes.get("coordinates").and_then(Value::as_str);
+            let lists = texts("coordinates").chain(of_group);
+            auxiliary.extend(lists.flat_map(str::split_whitespace));
+        }
+        Self {
+            bounds: texts("bounds").chain(texts("climatology")).collect(),
+            grid_mappings: texts("grid_mapping").flat_map(mapping_names).collect(),
+            auxiliary,
+        }
+    }
+
+    fn role(&self, variable: &Variable, all: &[Variable]) -> Role {
+        let name = variable.name();
+        if is_dimension_coordinate(variable) {
+            Role::DimensionCoordinate
+        } else if self.bounds.contains(&name) || self.is_bounds_by_name(variable, all) {
+            Role::Bounds
+        } else if self.grid_mappings.contains(&name) {
+            Role::GridMapping
+        } else if self.auxiliary.contains(&name) {
+            Role::AuxiliaryCoordinate
+        } else {
+            Role::Data
+        }
+    }
+
+    /// Whether a variable is called like the bounds of a coordinate, and has one dimension more.
+    fn is_bounds_by_name(&self, variable: &Variable, all: &[Variable]) -> bool {
+        ["_bnds", "_bnd", "_bounds"].iter().any(|suffix| {
+            let Some(name) = variable.name().strip_suffix(suffix) else { return false };
+            all.iter().any(|coordinate| {
+                coordinate.name() == name
+                    && (is_dimension_coordinate(coordinate) || self.auxiliary.contains(&name))
+                    && variable.dims().len() == coordinate.dims().len() + 1
+                    && variable.dims().starts_with(coordinate.dims())
+            })
+        })
+    }
+}
+
+fn is_dimension_coordinate(variable: &Variable) -> bool {
+    variable.dims() == [variable.name()]
+}
+
+/// The mappings that a `grid_mapping` attribute names: `crs`, or in the extended form
+/// `crs: x y latlon: lat lon` those with a colon (CF conventions, section 5.6).
+fn mapping_names(attribute: &str) -> Vec<&str> {
+    let extended: Vec<&str> =
+        attribute.split_whitespace().filter_map(|word| word.strip_suffix(':')).collect();
+    if extended.is_empty() { attribute.split_whitespace().collect() } else { extended }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn grid_mappings_in_both_forms() {
+        assert_eq!(mapping_names("crs"), ["crs"]);
+        assert_eq!(mapping_names("crs: x y latlon: lat lon"), ["crs", "latlon"]);
+        assert_eq!(mapping_names(""), [""; 0]);
+    }
+}
