@@ -162,6 +162,34 @@ pub fn strides(shape: &[u64]) -> Vec<u64> {
     strides
 }
 
+/// Where the values of cells `start..start + len` lie, in C order over dimensions that are given by
+/// their sizes and the distances between neighbours in the values.
+pub(crate) fn positions(dims: &[(usize, usize)], start: usize, len: usize) -> Vec<u64> {
+    let mut at = vec![0; dims.len()];
+    let mut rest = start;
+    for (d, &(size, _)) in dims.iter().enumerate().rev() {
+        at[d] = rest % size;
+        rest /= size;
+    }
+    let mut position: usize = at.iter().zip(dims).map(|(i, (_, stride))| i * stride).sum();
+    let mut out = Vec::with_capacity(len);
+    for _ in 0..len {
+        out.push(position as u64);
+        for d in (0..dims.len()).rev() {
+            let (size, stride) = dims[d];
+            // An odometer: the innermost dimension turns fastest.
+            at[d] += 1;
+            position += stride;
+            if at[d] < size {
+                break;
+            }
+            position -= size * stride;
+            at[d] = 0;
+        }
+    }
+    out
+}
+
 /// The runs of cells that a region of a C-ordered array of `shape` consists of, in order: along the
 /// innermost dimension cells lie side by side. The array is in memory, so its positions fit.
 pub(crate) fn runs(shape: &[u64], region: &Region) -> impl Iterator<Item = Range<usize>> {

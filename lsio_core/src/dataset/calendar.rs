@@ -28,6 +28,32 @@ pub struct Date {
     pub day: u8,
 }
 
+impl Date {
+    /// Writes the date and a time of day, given in microseconds, as ISO text:
+    /// `YYYY-MM-DDThh:mm:ss[.f]`.
+    pub fn write_iso(self, micros_of_day: i64, out: &mut String) {
+        use std::fmt::Write as _;
+
+        let Self { year, month, day } = self;
+        let seconds = micros_of_day / 1_000_000;
+        let sign = if year < 0 { "-" } else { "" };
+        // Writing to a String can't fail.
+        let _ = write!(
+            out,
+            "{sign}{:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}",
+            year.abs(),
+            seconds / 3600,
+            seconds / 60 % 60,
+            seconds % 60
+        );
+        let fraction = micros_of_day % 1_000_000;
+        if fraction != 0 {
+            let digits = format!("{fraction:06}");
+            let _ = write!(out, ".{}", digits.trim_end_matches('0'));
+        }
+    }
+}
+
 /// The first day of the Gregorian calendar, 1582-10-15, in days since 1970-01-01.
 const GREGORIAN_START: i64 = -141_427;
 

@@ -27,7 +27,7 @@ use super::{
 use crate::grid::checked_product;
 
 /// The largest chunk that is decoded, in bytes: numpy's and most codecs' own limit is near.
-const MAX_CHUNK_BYTES: u64 = 2 << 30;
+pub(super) const MAX_CHUNK_BYTES: u64 = 2 << 30;
 
 /// The memory that a string takes at least, roughly: its place in the array and in the offsets.
 const STRING_BYTES: usize = 32;
@@ -138,7 +138,7 @@ impl ChunkCodec {
             }
         };
         let mut metadata = document.metadata.clone();
-        let shard_index = ShardIndex::new(&metadata, layout);
+        let shard_index = ShardIndex::new(&metadata, layout, element.size());
         let peeled;
         let metadata = match document.format {
             ZarrFormat::V2 => {

@@ -13,11 +13,8 @@ use arrow::{
     buffer::{BooleanBuffer, Buffer, MutableBuffer, NullBuffer, ScalarBuffer},
     compute::{CastOptions, cast_with_options},
     datatypes::{
-        DataType, DurationMicrosecondType, DurationMillisecondType, DurationNanosecondType,
-        DurationSecondType, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type,
-        Int64Type, TimeUnit, TimestampMicrosecondType, TimestampMillisecondType,
-        TimestampNanosecondType, TimestampSecondType, UInt8Type, UInt16Type, UInt32Type,
-        UInt64Type,
+        DataType, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
+        TimeUnit, TimestampMicrosecondType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
     },
 };
 use half::f16;
@@ -391,20 +388,10 @@ impl Decoding {
                 Ok(Arc::new(BooleanArray::new(bits, numbers.nulls().cloned())))
             }
             Meaning::Time { units, text } => times(&array, &units, text),
-            Meaning::DateTime64(NumpyTime { unit, multiplier }) => {
+            // Casts of integers to times and durations are but another name for the same numbers.
+            Meaning::DateTime64(NumpyTime { multiplier, .. }) => {
                 let values = scaled(&array, |v| v.checked_mul(multiplier))?;
-                Ok(match unit {
-                    TimeUnit::Second => Arc::new(values.reinterpret_cast::<TimestampSecondType>()),
-                    TimeUnit::Millisecond => {
-                        Arc::new(values.reinterpret_cast::<TimestampMillisecondType>())
-                    }
-                    TimeUnit::Microsecond => {
-                        Arc::new(values.reinterpret_cast::<TimestampMicrosecondType>())
-                    }
-                    TimeUnit::Nanosecond => {
-                        Arc::new(values.reinterpret_cast::<TimestampNanosecondType>())
-                    }
-                })
+                cast(&(Arc::new(values) as ArrayRef), &self.data_type())
             }
             Meaning::Duration { unit_nanos, unit } => {
                 let to = nanos(unit);
@@ -422,18 +409,7 @@ impl Decoding {
                         .ok()
                     })?
                 };
-                Ok(match unit {
-                    TimeUnit::Second => Arc::new(values.reinterpret_cast::<DurationSecondType>()),
-                    TimeUnit::Millisecond => {
-                        Arc::new(values.reinterpret_cast::<DurationMillisecondType>())
-                    }
-                    TimeUnit::Microsecond => {
-                        Arc::new(values.reinterpret_cast::<DurationMicrosecondType>())
-                    }
-                    TimeUnit::Nanosecond => {
-                        Arc::new(values.reinterpret_cast::<DurationNanosecondType>())
-                    }
-                })
+                cast(&(Arc::new(values) as ArrayRef), &self.data_type())
             }
         }
     }

@@ -410,8 +410,8 @@ fn open_variables(
     for (name, location, document) in arrays {
         match Layout::new(document) {
             Ok(layout) => {
-                described.push((name, location, *document));
-                shapes.push((*document, layout.shape));
+                shapes.push((*document, layout.shape.clone()));
+                described.push((name, location, *document, layout));
             }
             Err(reason) => {
                 leave_out(name, Error::Metadata { key: document.key.clone(), reason })?;
@@ -419,12 +419,13 @@ fn open_variables(
         }
     }
     let mut variables = Vec::with_capacity(described.len());
-    for ((name, location, document), dimensions) in
+    for ((name, location, document, layout), dimensions) in
         described.into_iter().zip(name_dimensions(&shapes))
     {
-        match Variable::new(name.clone(), location.clone(), document, dimensions, options) {
+        let (name, location) = (name.clone(), location.clone());
+        match Variable::new(name.clone(), location, document, layout, dimensions, options) {
             Ok(variable) => variables.push(variable),
-            Err(error) => leave_out(name, error)?,
+            Err(error) => leave_out(&name, error)?,
         }
     }
     Ok(variables)

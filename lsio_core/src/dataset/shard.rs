@@ -5,7 +5,7 @@ use std::num::NonZeroU64;
 use serde_json::{Map, Value};
 use zarrs::array::{CodecChain, CodecOptions, codec::ShardingCodec};
 
-use super::codec::Layout;
+use super::codec::{Layout, MAX_CHUNK_BYTES};
 
 /// Where the index of an array's shards is, and what is known of the chunks that it points to.
 #[derive(Debug)]
@@ -19,8 +19,12 @@ pub(super) struct ShardIndex {
 
 impl ShardIndex {
     /// `None` if the array isn't sharded, or its index is encoded in a way of its own: then zarrs
-    /// alone knows where it is.
-    pub(super) fn new(metadata: &Map<String, Value>, layout: &Layout) -> Option<Self> {
+    /// alone knows where it is. `width` is the bytes of an element, if they don't vary.
+    pub(super) fn new(
+        metadata: &Map<String, Value>,
+        layout: &Layout,
+        width: Option<usize>,
+    ) -> Option<Self> {
         let [codec] = metadata.get("codecs")?.as_array()?.as_slice() else { return None };
         let configuration = codec.get("configuration")?;
         let inner = layout.inner_chunks.as_ref()?;
@@ -45,9 +49,12 @@ impl ShardIndex {
         let bytes = usize::try_from(count.checked_mul(16)?.checked_add(checksum)?).ok()?;
         let at_end = configuration.get("index_location").and_then(Value::as_str) != Some("start");
         let cells = inner.iter().try_fold(1_u64, |n, c| n.checked_mul(*c))?;
-        // No fixed-size element is wider; what is longer will fail its own check.
-        let zstd_bound = (layout.codecs.last().map(String::as_str) == Some("zstd"))
-            .then(|| cells.saturating_mul(1_024).saturating_add(1_024));
+        let most = match width {
+            // Checksums and the like come on top of the elements.
+            Some(width) => cells.checked_mul(width as u64)?.checked_add(1_024)?,
+            None => MAX_CHUNK_BYTES,
+        };
+        let zstd_bound = (layout.codecs.last().map(String::as_str) == Some("zstd")).then_some(most);
         Some(Self { chunks, bytes, at_end, zstd_bound })
     }
 

@@ -96,26 +96,8 @@ impl TimeUnits {
 
     /// Writes the instant as ISO text, `YYYY-MM-DDThh:mm:ss[.f]`.
     pub fn write_text(&self, instant: i64, out: &mut String) {
-        use std::fmt::Write as _;
-
-        let Date { year, month, day } = self.calendar.date(instant.div_euclid(MICROS_PER_DAY));
-        let micros = instant.rem_euclid(MICROS_PER_DAY);
-        let seconds = micros / 1_000_000;
-        let sign = if year < 0 { "-" } else { "" };
-        // Writing to a String can't fail.
-        let _ = write!(
-            out,
-            "{sign}{:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}",
-            year.abs(),
-            seconds / 3600,
-            seconds / 60 % 60,
-            seconds % 60
-        );
-        let fraction = micros % 1_000_000;
-        if fraction != 0 {
-            let digits = format!("{fraction:06}");
-            let _ = write!(out, ".{}", digits.trim_end_matches('0'));
-        }
+        let date = self.calendar.date(instant.div_euclid(MICROS_PER_DAY));
+        date.write_iso(instant.rem_euclid(MICROS_PER_DAY), out);
     }
 
     /// The calendar.

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     Error, Location, OpenOptions, Result,
-    grid::{Region, RegularGrid, strides},
+    grid::{Region, RegularGrid, positions, strides},
     location::join,
 };
 
@@ -55,16 +55,16 @@ struct Reader {
 
 impl Variable {
     /// # Errors
-    /// [`Error::Metadata`] if the document doesn't even tell a shape.
+    /// [`Error::Metadata`] if the shape is too large.
     pub(crate) fn new(
         name: String,
         location: Location,
         document: &ArrayDocument,
+        layout: Layout,
         dimensions: Dimensions,
         options: &OpenOptions,
     ) -> Result<Self> {
         let metadata_error = |reason| Error::Metadata { key: document.key.clone(), reason };
-        let layout = Layout::new(document).map_err(metadata_error)?;
         let grid = RegularGrid::new(layout.shape.clone(), layout.chunks.clone())
             .ok_or_else(|| metadata_error(format!("the shape {:?} is too large", layout.shape)))?;
 
@@ -369,24 +369,9 @@ pub fn transpose(array: &ArrayRef, shape: &[u64], axes: &[usize]) -> Result<Arra
         return Ok(Arc::clone(array));
     }
     let from = strides(shape);
-    let to_shape: Vec<u64> = axes.iter().map(|&axis| shape[axis]).collect();
-    let to_strides: Vec<u64> = axes.iter().map(|&axis| from[axis]).collect();
-    let mut indices = Vec::with_capacity(array.len());
-    let mut at = vec![0_u64; axes.len()];
-    let mut position = 0;
-    for _ in 0..array.len() {
-        indices.push(position);
-        // An odometer: the innermost dimension turns fastest.
-        for d in (0..at.len()).rev() {
-            at[d] += 1;
-            position += to_strides[d];
-            if at[d] < to_shape[d] {
-                break;
-            }
-            position -= at[d] * to_strides[d];
-            at[d] = 0;
-        }
-    }
+    let dims: Vec<(usize, usize)> =
+        axes.iter().map(|&axis| (index(shape[axis]), index(from[axis]))).collect();
+    let indices = positions(&dims, 0, array.len());
     take(array, &UInt64Array::from(indices), None).map_err(|e| Error::Decode {
         array: "a transposed array".to_owned(),
         reason: e.to_string(),

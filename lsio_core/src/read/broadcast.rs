@@ -12,7 +12,7 @@ use arrow::{
     error::ArrowError,
 };
 
-use crate::grid::strides;
+use crate::grid::{positions, strides};
 
 /// How the values of a column lie under the rows of a tile.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,7 +76,7 @@ pub(super) fn broadcast(
         }
         Pattern::Regular { repeat, period } => repeat_each(values, *repeat, *period, start, len),
         Pattern::Scattered(dims) => {
-            take(values, &UInt64Array::from(scattered(dims, start, len)), None)
+            take(values, &UInt64Array::from(positions(dims, start, len)), None)
         }
     }
 }
@@ -154,32 +154,6 @@ fn for_each_run(
         f(row / repeat % period, run);
         row += run;
     }
-}
-
-/// The position of each row's value, where the column's dimensions are apart.
-fn scattered(dims: &[(usize, usize)], start: usize, len: usize) -> Vec<u64> {
-    let mut at = vec![0; dims.len()];
-    let mut rest = start;
-    for (d, &(size, _)) in dims.iter().enumerate().rev() {
-        at[d] = rest % size;
-        rest /= size;
-    }
-    let mut position: usize = at.iter().zip(dims).map(|(i, (_, stride))| i * stride).sum();
-    let mut out = Vec::with_capacity(len);
-    for _ in 0..len {
-        out.push(position as u64);
-        for d in (0..dims.len()).rev() {
-            let (size, stride) = dims[d];
-            at[d] += 1;
-            position += stride;
-            if at[d] < size {
-                break;
-            }
-            position -= size * stride;
-            at[d] = 0;
-        }
-    }
-    out
 }
 
 #[cfg(test)]

@@ -1,7 +1,5 @@
 //! Times as ISO text, `YYYY-MM-DDThh:mm:ss[.f]`, in calendars that SQL's timestamps don't have.
 
-use std::fmt::Write as _;
-
 use datafusion::{common::exec_err, error::Result};
 use lsio_core::dataset::calendar::{Calendar, Date};
 
@@ -152,20 +150,8 @@ impl TextTime {
 
     /// Writes the time as text.
     pub(super) fn write(&self, out: &mut String) {
-        let Self { date, hour, minute, second, micros } = self;
-        let sign = if date.year < 0 { "-" } else { "" };
-        // Writing to a String can't fail.
-        let _ = write!(
-            out,
-            "{sign}{:04}-{:02}-{:02}T{hour:02}:{minute:02}:{second:02}",
-            date.year.abs(),
-            date.month,
-            date.day
-        );
-        if *micros != 0 {
-            let digits = format!("{micros:06}");
-            let _ = write!(out, ".{}", digits.trim_end_matches('0'));
-        }
+        let seconds = (self.hour * 60 + self.minute) * 60 + self.second;
+        self.date.write_iso(seconds * 1_000_000 + self.micros, out);
     }
 }
 

@@ -15,8 +15,8 @@ use crate::error::external;
 
 /// Opens the dataset at a path or URL. Options behind a `?` are added to `options`.
 ///
-/// Local paths are read through this project's own store; other URLs through the object store that
-/// the session has registered for them.
+/// Local paths are read from the file system; other URLs through the object store that the session
+/// has registered for them.
 ///
 /// # Errors
 /// Those of [`Dataset::open`], unknown options, and URLs without an object store.
