@@ -54,6 +54,8 @@ mod location;
 mod options;
 pub mod read;
 pub mod synthetic;
+#[cfg(unix)]
+pub mod uring;
 pub mod write;
 
 pub use object_store;

@@ -1,0 +1,434 @@
+//! Memory for reads: a bounded pool of arenas on huge pages, used again and again.
+//!
+//! A drive writes into memory that the kernel has to pin, page by page. In 2 MiB pages that is one
+//! entry where 4 KiB pages need 512, and memory that was used before costs no page faults. So reads
+//! go to arenas that are aligned to huge pages, faulted in once and never given back, and what was
+//! read leaves the pool as [`Bytes`] without a copy; dropping them returns the memory.
+//!
+//! Nobody ever waits for memory that a consumer holds. Only a part of the pool is lent to consumers
+//! ([`Pool::lend`]); beyond it they get copies. The rest always comes back by itself.
+
+use std::{
+    collections::BTreeMap,
+    ffi::c_void,
+    ops::Range,
+    ptr::NonNull,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
+
+/// What a buffer's start and size are a multiple of: enough for direct reads on common drives.
+pub(crate) const BLOCK: usize = 4096;
+
+/// The memory that the pool grows by. Its size is one of huge pages.
+pub(crate) const ARENA: usize = 32 << 20;
+
+/// The size of a huge page.
+const HUGE_PAGE: usize = 2 << 20;
+
+/// The memory that is never lent, so that reads always find some.
+const RESERVE: usize = 48 << 20;
+
+/// Buffers below this size lie at the end of an arena and larger ones at its start, so that small
+/// ones that are held for long leave large gaps.
+const SMALL: usize = 256 << 10;
+
+/// A bounded pool of memory.
+#[derive(Clone, Debug)]
+pub(crate) struct Pool(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    arenas: Mutex<Vec<Arena>>,
+    /// The most arenas.
+    limit: usize,
+    /// The most bytes that consumers hold.
+    lent_limit: usize,
+    lent: AtomicUsize,
+    /// Bytes of buffers that exist, those outside the arenas too.
+    used: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Arena {
+    memory: Memory,
+    /// Free extents: the offset of each, and its length. No two touch.
+    free: BTreeMap<usize, usize>,
+}
+
+impl Pool {
+    /// An empty pool that grows up to `bytes`.
+    pub(crate) fn new(bytes: usize) -> Self {
+        let limit = bytes.div_ceil(ARENA);
+        Self(Arc::new(Shared {
+            arenas: Mutex::default(),
+            limit,
+            lent_limit: (limit * ARENA).saturating_sub(RESERVE),
+            lent: AtomicUsize::new(0),
+            used: AtomicUsize::new(0),
+        }))
+    }
+
+    /// A buffer of at least `len` bytes from the pool; `None` if it has no such gap now. The bytes
+    /// are initialised, and arbitrary.
+    pub(crate) fn take(&self, len: usize) -> Option<Buffer> {
+        let size = len.max(1).checked_next_multiple_of(BLOCK).filter(|&size| size <= ARENA)?;
+        let mut arenas = self.0.arenas();
+        let mut found = arenas
+            .iter_mut()
+            .enumerate()
+            .find_map(|(index, arena)| Some((index, arena.take(size)?)));
+        if found.is_none() && arenas.len() < self.0.limit {
+            let mut arena = Arena::new()?;
+            found = arena.take(size).map(|offset| (arenas.len(), offset));
+            arenas.push(arena);
+        }
+        let (arena, offset) = found?;
+        let start = arenas[arena].memory.at(offset);
+        drop(arenas);
+        self.0.used.fetch_add(size, Ordering::Relaxed);
+        let home = Home::Pool { pool: Arc::clone(&self.0), arena, offset };
+        Some(Buffer { start, size, home })
+    }
+
+    /// A buffer with a mapping of its own, for when the pool has none.
+    ///
+    /// # Errors
+    /// [`std::io::ErrorKind::OutOfMemory`].
+    pub(crate) fn map(&self, len: usize) -> std::io::Result<Buffer> {
+        let exhausted = || std::io::Error::from(std::io::ErrorKind::OutOfMemory);
+        let size = len.max(1).checked_next_multiple_of(BLOCK).ok_or_else(exhausted)?;
+        let memory = Memory::map(size, BLOCK).ok_or_else(exhausted)?;
+        let start = memory.start;
+        self.0.used.fetch_add(size, Ordering::Relaxed);
+        Ok(Buffer { start, size, home: Home::Own { pool: Arc::clone(&self.0), _memory: memory } })
+    }
+
+    /// A part of a buffer, handed to a consumer. The buffer itself, if it isn't much larger than the
+    /// part and consumers don't hold too much already; else a copy.
+    pub(crate) fn lend(&self, buffer: Buffer, part: Range<usize>) -> Bytes {
+        let wasteful = buffer.size > 2 * part.len().next_multiple_of(BLOCK) + BLOCK;
+        if wasteful {
+            return Bytes::copy_from_slice(&buffer.as_ref()[part]);
+        }
+        if matches!(buffer.home, Home::Own { .. }) {
+            return Bytes::from_owner(buffer).slice(part);
+        }
+        let lent = self.0.lent.fetch_add(buffer.size, Ordering::Relaxed);
+        let loan = Loan(buffer);
+        if lent + loan.0.size > self.0.lent_limit {
+            return Bytes::copy_from_slice(&loan.0.as_ref()[part]);
+        }
+        Bytes::from_owner(loan).slice(part)
+    }
+
+    /// Whether a buffer of this size could be lent now.
+    pub(crate) fn may_lend(&self, len: usize) -> bool {
+        self.0.lent.load(Ordering::Relaxed).saturating_add(len) <= self.0.lent_limit
+    }
+
+    /// The memory of arena `index`, if there is one.
+    pub(crate) fn arena(&self, index: usize) -> Option<NonNull<u8>> {
+        self.0.arenas().get(index).map(|arena| arena.memory.start)
+    }
+
+    /// The bytes of all arenas.
+    pub(crate) fn size(&self) -> usize {
+        self.0.arenas().len() * ARENA
+    }
+
+    /// The bytes of buffers that exist, lent ones and those outside the arenas included.
+    pub(crate) fn used(&self) -> usize {
+        self.0.used.load(Ordering::Relaxed)
+    }
+}
+
+impl Shared {
+    fn arenas(&self) -> MutexGuard<'_, Vec<Arena>> {
+        // Nothing in the critical sections can leave an arena half changed.
+        self.arenas.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Arena {
+    fn new() -> Option<Self> {
+        let memory = Memory::huge(ARENA)?;
+        Some(Self { memory, free: BTreeMap::from([(0, ARENA)]) })
+    }
+
+    /// Takes `size` bytes out of a free extent.
+    fn take(&mut self, size: usize) -> Option<usize> {
+        let fits = |(_, length): &(&usize, &usize)| **length >= size;
+        if size < SMALL {
+            let (&offset, &length) = self.free.iter().rev().find(fits)?;
+            self.shrink(offset, length - size);
+            Some(offset + length - size)
+        } else {
+            let (&offset, &length) = self.free.iter().find(fits)?;
+            self.shrink(offset, 0);
+            if length > size {
+                self.free.insert(offset + size, length - size);
+            }
+            Some(offset)
+        }
+    }
+
+    fn shrink(&mut self, offset: usize, length: usize) {
+        if length == 0 {
+            self.free.remove(&offset);
+        } else {
+            self.free.insert(offset, length);
+        }
+    }
+
+    /// Gives an extent back, and joins it with its neighbours.
+    fn put(&mut self, offset: usize, size: usize) {
+        let (mut start, mut end) = (offset, offset + size);
+        if let Some((&before, &length)) = self.free.range(..offset).next_back()
+            && before + length == start
+        {
+            start = before;
+        }
+        if let Some(length) = self.free.remove(&end) {
+            end += length;
+        }
+        self.free.insert(start, end - start);
+    }
+}
+
+/// Memory for one read, at a multiple of [`BLOCK`].
+#[derive(Debug)]
+pub(crate) struct Buffer {
+    start: NonNull<u8>,
+    size: usize,
+    home: Home,
+}
+
+#[derive(Debug)]
+enum Home {
+    Pool { pool: Arc<Shared>, arena: usize, offset: usize },
+    Own { pool: Arc<Shared>, _memory: Memory },
+}
+
+// SAFETY: a buffer is the only owner of its bytes, as a Box would be.
+unsafe impl Send for Buffer {}
+// SAFETY: sharing a buffer gives only shared access to its bytes.
+unsafe impl Sync for Buffer {}
+
+impl Buffer {
+    pub(crate) fn size(&self) -> usize {
+        self.size
+    }
+
+    /// The first byte, for the kernel to write to.
+    pub(crate) fn start(&self) -> NonNull<u8> {
+        self.start
+    }
+
+    /// The arena that the buffer is in, and where; `None` for one of its own.
+    pub(crate) fn place(&self) -> Option<(usize, usize)> {
+        match &self.home {
+            Home::Pool { arena, offset, .. } => Some((*arena, *offset)),
+            Home::Own { .. } => None,
+        }
+    }
+}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        // SAFETY: the memory is initialised, `size` bytes long and owned by this buffer alone.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.size) }
+    }
+}
+
+impl AsMut<[u8]> for Buffer {
+    fn as_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as for `as_ref`, and nothing else refers to it while `self` is borrowed.
+        unsafe { std::slice::from_raw_parts_mut(self.start.as_ptr(), self.size) }
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        match &self.home {
+            Home::Pool { pool, arena, offset } => {
+                pool.used.fetch_sub(self.size, Ordering::Relaxed);
+                if let Some(arena) = pool.arenas().get_mut(*arena) {
+                    arena.put(*offset, self.size);
+                }
+            }
+            Home::Own { pool, .. } => {
+                pool.used.fetch_sub(self.size, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+/// A buffer of the pool in the hands of a consumer.
+struct Loan(Buffer);
+
+impl AsRef<[u8]> for Loan {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_ref()
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        if let Home::Pool { pool, .. } = &self.0.home {
+            pool.lent.fetch_sub(self.0.size, Ordering::Relaxed);
+        }
+    }
+}
+
+/// Zeroed memory of its own mapping.
+#[derive(Debug)]
+struct Memory {
+    start: NonNull<u8>,
+    size: usize,
+    /// The whole mapping, which may begin before `start` for the sake of alignment.
+    mapping: NonNull<c_void>,
+    mapped: usize,
+}
+
+// SAFETY: it owns its memory, and gives out pointers only.
+unsafe impl Send for Memory {}
+// SAFETY: as above.
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    /// Maps memory at a multiple of `align`, itself a multiple of the size of a page.
+    fn map(size: usize, align: usize) -> Option<Self> {
+        let mapped = if align > BLOCK { size.checked_add(align)? } else { size };
+        // SAFETY: the kernel chooses the address, so nothing is overwritten.
+        let mapping = unsafe {
+            mmap_anonymous(
+                std::ptr::null_mut(),
+                mapped,
+                ProtFlags::READ | ProtFlags::WRITE,
+                MapFlags::PRIVATE,
+            )
+        };
+        let mapping = NonNull::new(mapping.ok()?)?;
+        let skipped = mapping.as_ptr().addr().next_multiple_of(align) - mapping.as_ptr().addr();
+        // SAFETY: `align` more bytes were mapped than are used, if any have to be skipped.
+        let start = unsafe { mapping.cast::<u8>().add(skipped) };
+        Some(Self { start, size, mapping, mapped })
+    }
+
+    /// Memory on huge pages where the system has them, faulted in.
+    fn huge(size: usize) -> Option<Self> {
+        let memory = Self::map(size, HUGE_PAGE)?;
+        #[cfg(target_os = "linux")]
+        {
+            use rustix::mm::{Advice, madvise};
+            let start = memory.start.as_ptr().cast();
+            // Both are hints: without them the memory is as good, and slower.
+            // SAFETY: the range is ours alone, and neither advice changes what it holds.
+            unsafe {
+                let _ = madvise(start, size, Advice::LinuxHugepage);
+                let _ = madvise(start, size, Advice::LinuxPopulateWrite);
+            }
+        }
+        Some(memory)
+    }
+
+    fn at(&self, offset: usize) -> NonNull<u8> {
+        debug_assert!(offset < self.size, "an offset beyond the memory");
+        // SAFETY: offsets come from the arena's free list and lie inside its memory.
+        unsafe { self.start.add(offset) }
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        // SAFETY: mapped in `map` with this size; the last owner is gone.
+        let _ = unsafe { munmap(self.mapping.as_ptr(), self.mapped) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_comes_back() {
+        let pool = Pool::new(ARENA);
+        let large = pool.take(ARENA / 2).unwrap();
+        let small = pool.take(5).unwrap();
+        assert_eq!(large.place(), Some((0, 0)));
+        assert_eq!(small.place(), Some((0, ARENA - BLOCK)));
+        assert_eq!(pool.used(), ARENA / 2 + BLOCK);
+        assert!(pool.take(ARENA / 2).is_none());
+        assert!(pool.take(ARENA / 2 - BLOCK).is_some());
+        drop(large);
+        drop(small);
+        assert_eq!(pool.used(), 0);
+        assert_eq!(pool.take(ARENA).unwrap().size(), ARENA);
+        assert!(pool.take(ARENA + 1).is_none());
+    }
+
+    #[test]
+    fn extents_join_in_any_order() {
+        let pool = Pool::new(ARENA);
+        for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+            let mut buffers: Vec<_> = (0..3).map(|_| pool.take(ARENA / 4)).collect();
+            for index in order {
+                buffers[index] = None;
+            }
+            assert!(pool.take(ARENA).is_some(), "{order:?}");
+        }
+    }
+
+    #[test]
+    fn buffers_hold_what_was_written() {
+        let pool = Pool::new(ARENA);
+        let mut buffers: Vec<_> = (1..200_u8)
+            .map(|n| {
+                let mut buffer = pool.take(usize::from(n) * 700).unwrap();
+                buffer.as_mut().fill(n);
+                buffer
+            })
+            .collect();
+        buffers.push(pool.map(10).unwrap());
+        for (n, buffer) in (1..200_u8).zip(&buffers) {
+            assert!(buffer.as_ref().iter().all(|&byte| byte == n));
+            assert_eq!(buffer.start().as_ptr().addr() % BLOCK, 0);
+        }
+    }
+
+    #[test]
+    fn what_consumers_hold_is_bounded() {
+        let pool = Pool::new(2 * ARENA);
+        let held: Vec<_> = (0..100)
+            .map(|_| {
+                let buffer = pool.take(1 << 20).unwrap();
+                pool.lend(buffer, 0..1 << 20)
+            })
+            .collect();
+        assert_eq!(held.len(), 100);
+        assert!(pool.used() <= 2 * ARENA - RESERVE);
+        assert!(!pool.may_lend(1 << 20));
+        drop(held);
+        assert_eq!(pool.used(), 0);
+        assert!(pool.may_lend(1 << 20));
+    }
+
+    #[test]
+    fn a_small_part_does_not_hold_a_large_buffer() {
+        let pool = Pool::new(2 * ARENA);
+        let mut buffer = pool.take(1 << 20).unwrap();
+        buffer.as_mut()[7] = 42;
+        let part = pool.lend(buffer, 7..8);
+        assert_eq!(pool.used(), 0);
+        assert_eq!(&part[..], &[42]);
+        let kept = pool.lend(pool.take(20_000).unwrap(), 100..15_000);
+        assert_eq!(kept.len(), 14_900);
+        assert_eq!(pool.used(), 20_480);
+    }
+}

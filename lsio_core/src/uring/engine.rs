@@ -1,0 +1,384 @@
+//! What runs reads: rings, or threads that read, and the memory that both read into.
+
+use std::{
+    io::{self, IoSliceMut},
+    ops::Range,
+    os::unix::fs::FileExt as _,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use bytes::Bytes;
+
+use super::{
+    buffers::Pool,
+    counters::{Counters, Counts},
+    error::ReadError,
+    fair::FairQueue,
+    files::OpenFile,
+    mailbox::Mailbox,
+    options::{Engine, Options},
+    workers::Workers,
+};
+
+/// A running engine. Dropping the last handle ends it, after what is under way.
+#[derive(Debug)]
+pub(crate) struct Running {
+    kind: Kind,
+    workers: Workers,
+    pool: Pool,
+    counters: Arc<Counters>,
+    options: Options,
+    callers: AtomicU64,
+}
+
+#[derive(Debug)]
+enum Kind {
+    #[cfg(target_os = "linux")]
+    Uring(Vec<Arc<super::driver::Inbox>>),
+    Pread(Arc<Mutex<FairQueue<Read>>>),
+}
+
+/// A span of a file to be read, and who wants it.
+#[derive(Debug)]
+pub(crate) struct Read {
+    pub(crate) file: Arc<OpenFile>,
+    /// The bytes wanted, all within the file when it was opened.
+    pub(crate) span: Range<u64>,
+    /// Whether to read past the page cache.
+    pub(crate) direct: bool,
+    /// Whose turn it is counted as.
+    pub(crate) caller: u64,
+    pub(crate) mailbox: Arc<Mailbox>,
+    /// The caller's number of the span.
+    pub(crate) number: usize,
+}
+
+impl Running {
+    /// Starts an engine.
+    ///
+    /// # Errors
+    /// If io_uring is demanded and doesn't work, or another engine than ours.
+    pub(crate) fn start(options: Options) -> io::Result<Self> {
+        let pool = Pool::new(options.pool_bytes);
+        let counters = Arc::new(Counters::default());
+        let kind = match options.engine {
+            Engine::Auto => start_rings(&options, &pool, &counters).unwrap_or_else(|error| {
+                log::info!("io_uring doesn't work here ({error}): local files are read by threads");
+                Kind::pread()
+            }),
+            Engine::Uring => start_rings(&options, &pool, &counters).map_err(|error| {
+                io::Error::new(error.kind(), format!("io_uring doesn't work here: {error}"))
+            })?,
+            Engine::Pread => Kind::pread(),
+            Engine::ObjectStore => {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidInput,
+                    "object_store's engine is its own LocalFileSystem",
+                ));
+            }
+        };
+        let workers = Workers::new(options.threads);
+        let callers = AtomicU64::new(0);
+        let running = Self { kind, workers, pool, counters, options, callers };
+        log::info!("the engine for local files is {}", running.engine());
+        Ok(running)
+    }
+
+    /// Which engine runs: never [`Engine::Auto`].
+    pub(crate) fn engine(&self) -> Engine {
+        match &self.kind {
+            #[cfg(target_os = "linux")]
+            Kind::Uring(_) => Engine::Uring,
+            Kind::Pread(_) => Engine::Pread,
+        }
+    }
+
+    pub(crate) fn counts(&self) -> Counts {
+        Counts {
+            pool_bytes: self.pool.size(),
+            used_bytes: self.pool.used(),
+            ..self.counters.counts()
+        }
+    }
+
+    pub(crate) fn options(&self) -> &Options {
+        &self.options
+    }
+
+    pub(crate) fn workers(&self) -> &Workers {
+        &self.workers
+    }
+
+    /// A number for a new caller.
+    pub(crate) fn caller(&self) -> u64 {
+        self.callers.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Starts reads of one caller. Their mailboxes get the bytes.
+    pub(crate) fn read(self: &Arc<Self>, reads: Vec<Read>) {
+        let Some(first) = reads.first() else { return };
+        match &self.kind {
+            #[cfg(target_os = "linux")]
+            Kind::Uring(inboxes) => {
+                if let Some(inbox) = inboxes.get(first.caller as usize % inboxes.len()) {
+                    inbox.send(reads);
+                }
+            }
+            Kind::Pread(queue) => {
+                let count = reads.len();
+                let mut waiting = queue.lock().unwrap_or_else(PoisonError::into_inner);
+                for read in reads {
+                    waiting.push(read.caller, read.span.end - read.span.start, read);
+                }
+                drop(waiting);
+                for _ in 0..count {
+                    let (queue, pool) = (Arc::clone(queue), self.pool.clone());
+                    let counters = Arc::clone(&self.counters);
+                    self.workers.spawn(move || {
+                        // Not the read that this job came with, but the one whose turn it is.
+                        let read = queue.lock().unwrap_or_else(PoisonError::into_inner).pop();
+                        if let Some(read) = read.filter(|read| !read.mailbox.is_closed()) {
+                            pread(read, &pool, &counters);
+                        }
+                    });
+                }
+            }
+        }
+    }
+
+    /// Copies bytes that are in the page cache; those that are not there after all are waited for.
+    ///
+    /// # Errors
+    /// If the file ends early or can't be read.
+    pub(crate) fn copy(&self, file: &OpenFile, span: &Range<u64>) -> Result<Bytes, ReadError> {
+        let failed = |error| ReadError::read(file.path(), error);
+        let from = file.buffered().map_err(failed)?;
+        let read = |bytes: &mut [u8]| {
+            let mut filled = 0;
+            while filled < bytes.len() {
+                match from.read_at(&mut bytes[filled..], span.start + filled as u64) {
+                    Ok(0) => return Err(ended(file, span)),
+                    Ok(count) => filled += count,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Err(error) => return Err(failed(error)),
+                }
+            }
+            Ok(())
+        };
+        self.fill(file, span, read)
+    }
+
+    /// Copies bytes out of the page cache if all are there; `None` if not.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn copy_now(&self, file: &OpenFile, span: &Range<u64>) -> Option<Bytes> {
+        use rustix::io::{ReadWriteFlags, preadv2};
+        let from = file.buffered().ok()?;
+        let read = |bytes: &mut [u8]| {
+            let wanted = bytes.len();
+            let buffers = &mut [IoSliceMut::new(bytes)];
+            match preadv2(from, buffers, span.start, ReadWriteFlags::NOWAIT) {
+                Ok(count) if count == wanted => Ok(()),
+                _ => Err(ended(file, span)),
+            }
+        };
+        self.fill(file, span, read).ok()
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn copy_now(&self, _: &OpenFile, _: &Range<u64>) -> Option<Bytes> {
+        None
+    }
+
+    /// Finds memory for a span, in the pool if it is worth it, and has it filled.
+    fn fill(
+        &self,
+        file: &OpenFile,
+        span: &Range<u64>,
+        read: impl FnOnce(&mut [u8]) -> Result<(), ReadError>,
+    ) -> Result<Bytes, ReadError> {
+        /// Below this size the heap has memory that was used before too.
+        const FROM_POOL: usize = 32 << 10;
+
+        let len = length(span).map_err(|error| ReadError::read(file.path(), error))?;
+        let buffer =
+            if len >= FROM_POOL && self.pool.may_lend(len) { self.pool.take(len) } else { None };
+        let bytes = match buffer {
+            Some(mut buffer) => {
+                read(&mut buffer.as_mut()[..len])?;
+                self.pool.lend(buffer, 0..len)
+            }
+            None => {
+                let mut bytes = vec![0; len];
+                read(&mut bytes)?;
+                bytes.into()
+            }
+        };
+        self.counters.copied(len);
+        Ok(bytes)
+    }
+}
+
+impl Kind {
+    fn pread() -> Self {
+        Self::Pread(Arc::new(Mutex::new(FairQueue::new())))
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        match &self.kind {
+            #[cfg(target_os = "linux")]
+            Kind::Uring(inboxes) => inboxes.iter().for_each(|inbox| inbox.stop()),
+            Kind::Pread(_) => {}
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn start_rings(options: &Options, pool: &Pool, counters: &Arc<Counters>) -> io::Result<Kind> {
+    use super::{
+        driver::{Driver, Inbox, Limits},
+        ring::KernelRing,
+    };
+    use std::{sync::mpsc, thread};
+
+    /// The most operations that a ring has under way.
+    const OPERATIONS: usize = 127;
+    /// The bytes of an operation.
+    const OPERATION_BYTES: usize = 1 << 20;
+
+    let inboxes: io::Result<Vec<_>> = (0..options.rings.max(1))
+        .map(|_| {
+            let inbox = Arc::new(Inbox::new()?);
+            let limits =
+                Limits { in_flight: options.in_flight_bytes.max(1), operation: OPERATION_BYTES };
+            let (pool, counters) = (pool.clone(), Arc::clone(counters));
+            let (report, started) = mpsc::channel();
+            let theirs = Arc::clone(&inbox);
+            // A ring belongs to the thread that made it.
+            thread::Builder::new().name("lsio-ring".to_owned()).spawn(
+                move || match KernelRing::new(OPERATIONS, Arc::clone(theirs.event()), pool.clone())
+                {
+                    Ok(ring) => {
+                        let driver = Driver::new(ring, theirs, pool, counters, limits);
+                        let _ = report.send(Ok(()));
+                        driver.run();
+                    }
+                    Err(error) => {
+                        let _ = report.send(Err(error));
+                    }
+                },
+            )?;
+            started.recv().map_err(io::Error::other)??;
+            Ok(inbox)
+        })
+        .collect();
+    match inboxes {
+        Ok(inboxes) => Ok(Kind::Uring(inboxes)),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn start_rings(_: &Options, _: &Pool, _: &Arc<Counters>) -> io::Result<Kind> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, "it is a part of Linux"))
+}
+
+/// Reads a span in this thread.
+fn pread(read: Read, pool: &Pool, counters: &Counters) {
+    match pread_bytes(&read, pool, counters) {
+        Ok(bytes) => read.succeed(bytes),
+        Err(error) => read.fail(error),
+    }
+}
+
+fn pread_bytes(read: &Read, pool: &Pool, counters: &Counters) -> Result<Bytes, ReadError> {
+    let failed = |error| ReadError::read(read.file.path(), error);
+    let window = read.window();
+    let len = length(&window).map_err(failed)?;
+    let mut buffer = match pool.take(len) {
+        Some(buffer) => buffer,
+        None => pool.map(len).map_err(failed)?,
+    };
+    let mut direct = if read.direct { read.file.direct() } else { None };
+    let mut at = 0;
+    while window.start + (at as u64) < read.span.end {
+        let file = direct.map_or_else(|| read.file.buffered(), Ok).map_err(failed)?;
+        match file.read_at(&mut buffer.as_mut()[at..len], window.start + at as u64) {
+            Ok(0) => return Err(read.ended()),
+            Ok(count) => {
+                counters.read(count, direct.is_some());
+                at += count;
+                // Where a short read ends on no boundary, a direct one can't go on.
+                direct =
+                    direct.filter(|_| (at as u64).is_multiple_of(read.file.system().alignment()));
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if direct.is_some() && is_refusal(&error) => {
+                read.file.system().refuse_direct();
+                direct = None;
+            }
+            Err(error) => return Err(failed(error)),
+        }
+    }
+    let start = (read.span.start - window.start) as usize;
+    let end = (read.span.end - window.start) as usize;
+    Ok(pool.lend(buffer, start..end))
+}
+
+/// Whether an error says that direct reads don't work on the file.
+fn is_refusal(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let code = error.raw_os_error();
+    [Errno::INVAL, Errno::OPNOTSUPP].iter().any(|refusal| code == Some(refusal.raw_os_error()))
+}
+
+fn length(range: &Range<u64>) -> io::Result<usize> {
+    usize::try_from(range.end - range.start)
+        .map_err(|_| io::Error::new(io::ErrorKind::OutOfMemory, "more bytes than an address space"))
+}
+
+/// The error for a file that ends before the end of a span that it had.
+fn ended(file: &OpenFile, span: &Range<u64>) -> ReadError {
+    let path = file.path().to_owned();
+    let length = file.any().metadata().map_or(0, |now| now.len());
+    ReadError::Ended { path, length, wanted: span.end }
+}
+
+impl Read {
+    /// The bytes of the file to be read: for a direct read whole blocks.
+    pub(crate) fn window(&self) -> Range<u64> {
+        if !self.direct {
+            return self.span.clone();
+        }
+        let alignment = self.file.system().alignment();
+        let start = self.span.start / alignment * alignment;
+        let end = self.span.end.checked_next_multiple_of(alignment).unwrap_or(self.span.end);
+        start..end
+    }
+
+    pub(crate) fn ended(&self) -> ReadError {
+        ended(&self.file, &self.span)
+    }
+
+    pub(crate) fn stopped(&self) -> ReadError {
+        ReadError::Stopped { path: self.file.path().to_owned() }
+    }
+
+    /// Fails because nobody is there to read.
+    pub(crate) fn stop(self) {
+        let stopped = self.stopped();
+        self.fail(stopped);
+    }
+
+    pub(crate) fn succeed(self, bytes: Bytes) {
+        self.mailbox.deliver(self.number, Ok(bytes));
+    }
+
+    pub(crate) fn fail(self, error: ReadError) {
+        self.mailbox.deliver(self.number, Err(error));
+    }
+}

@@ -1,0 +1,362 @@
+//! Open files: those used last stay open, and are never trusted without a look at their path.
+
+use std::{
+    collections::HashMap,
+    fs::{File, Metadata},
+    io,
+    num::NonZero,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use lru::LruCache;
+use rustix::fs::{Mode, OFlags, fcntl_setfl};
+use std::os::unix::fs::MetadataExt as _;
+
+use super::buffers::BLOCK;
+
+/// Opens files, and remembers them and what their file systems can do.
+#[derive(Debug)]
+pub(crate) struct Files {
+    open: Mutex<LruCache<PathBuf, Arc<OpenFile>>>,
+    systems: Mutex<HashMap<u64, Arc<FileSystem>>>,
+}
+
+/// Whether a call may wait for a drive.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Here {
+    /// An asynchronous task: what would have to wait fails with [`io::ErrorKind::WouldBlock`].
+    Task,
+    /// A thread of our own, which may wait.
+    Worker,
+}
+
+/// A regular file that is open for reading.
+#[derive(Debug)]
+pub(crate) struct OpenFile {
+    path: PathBuf,
+    /// Device and inode: what a path is compared with before the file is used again.
+    identity: (u64, u64),
+    system: Arc<FileSystem>,
+    file: File,
+    /// Whether `file` reads past the page cache.
+    is_direct: bool,
+    /// The same file, opened the other way.
+    other: OnceLock<io::Result<File>>,
+}
+
+/// What is known of a file system.
+#[derive(Debug)]
+pub(crate) struct FileSystem {
+    /// What positions and sizes of direct reads have to be a multiple of.
+    alignment: usize,
+    refuses_direct: AtomicBool,
+}
+
+impl Files {
+    /// Keeps up to `capacity` files open.
+    pub(crate) fn new(capacity: usize) -> Self {
+        let open = match NonZero::new(capacity) {
+            Some(capacity) => LruCache::new(capacity),
+            None => LruCache::new(NonZero::<usize>::MIN),
+        };
+        Self { open: Mutex::new(open), systems: Mutex::default() }
+    }
+
+    /// Opens a file, or finds it open. Its metadata are of now.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::IsADirectory`] for directories, [`io::ErrorKind::InvalidInput`] for anything
+    /// else that is no regular file, and the system's own.
+    pub(crate) fn open(&self, path: &Path, here: Here) -> io::Result<(Arc<OpenFile>, Metadata)> {
+        let known = self.cache().get(path).cloned();
+        if let Some(file) = known {
+            // While a file is open its directory entry stays in memory: this doesn't wait for a drive.
+            let now = std::fs::metadata(path);
+            if let Ok(now) = now
+                && (now.dev(), now.ino()) == file.identity
+            {
+                return Ok((file, now));
+            }
+            self.forget(path);
+        }
+        let file = open(path, here)?;
+        let metadata = file.metadata()?;
+        if metadata.is_dir() {
+            return Err(io::Error::new(io::ErrorKind::IsADirectory, "is directory"));
+        }
+        if !metadata.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "is not a regular file"));
+        }
+        let identity = (metadata.dev(), metadata.ino());
+        let system = self.system(identity.0, &file);
+        let file = OpenFile {
+            path: path.to_owned(),
+            identity,
+            system,
+            file,
+            is_direct: false,
+            other: OnceLock::new(),
+        };
+        Ok((Arc::new(file), metadata))
+    }
+
+    /// Keeps a file open for later.
+    pub(crate) fn keep(&self, file: &Arc<OpenFile>) {
+        // What it displaces is closed here, after the lock is free.
+        let _displaced = self.cache().push(file.path.clone(), Arc::clone(file));
+    }
+
+    /// Closes a file, as soon as nobody reads it.
+    pub(crate) fn forget(&self, path: &Path) {
+        let _closed = self.cache().pop(path);
+    }
+
+    fn cache(&self) -> MutexGuard<'_, LruCache<PathBuf, Arc<OpenFile>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn system(&self, device: u64, file: &File) -> Arc<FileSystem> {
+        let mut systems = self.systems.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(systems.entry(device).or_insert_with(|| Arc::new(FileSystem::of(file))))
+    }
+}
+
+impl OpenFile {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn system(&self) -> &FileSystem {
+        &self.system
+    }
+
+    /// The file for reads through the page cache.
+    ///
+    /// # Errors
+    /// If it was opened for direct reads and can't be opened again.
+    pub(crate) fn buffered(&self) -> io::Result<&File> {
+        if self.is_direct { self.other() } else { Ok(&self.file) }
+    }
+
+    /// The file for reads past the page cache; `None` if its file system has none.
+    pub(crate) fn direct(&self) -> Option<&File> {
+        if self.system.refuses_direct() {
+            return None;
+        }
+        if self.is_direct {
+            return Some(&self.file);
+        }
+        match self.other() {
+            Ok(file) => Some(file),
+            Err(error) => {
+                // Other failures, such as too many open files, say nothing about the file system.
+                if error.raw_os_error() == Some(INVALID) {
+                    self.system.refuse_direct();
+                }
+                None
+            }
+        }
+    }
+
+    /// Either file: for questions about the file, not for reads.
+    pub(crate) fn any(&self) -> &File {
+        &self.file
+    }
+
+    /// Makes the one file that is open a direct one, which saves opening it a second time.
+    pub(crate) fn turn_direct(&mut self) {
+        if self.is_direct || self.system.refuses_direct() {
+            return;
+        }
+        match set_direct(&self.file) {
+            Ok(()) => self.is_direct = true,
+            Err(_) => self.system.refuse_direct(),
+        }
+    }
+
+    fn other(&self) -> io::Result<&File> {
+        let other = self.other.get_or_init(|| reopen(self, !self.is_direct));
+        // An error is kept: of its two halves, kind and code, this keeps the one that matters.
+        other.as_ref().map_err(|e| match e.raw_os_error() {
+            Some(code) => io::Error::from_raw_os_error(code),
+            None => io::Error::new(e.kind(), e.to_string()),
+        })
+    }
+}
+
+impl FileSystem {
+    pub(crate) fn alignment(&self) -> u64 {
+        self.alignment as u64
+    }
+
+    pub(crate) fn refuses_direct(&self) -> bool {
+        self.refuses_direct.load(Ordering::Relaxed)
+    }
+
+    /// Remembers that direct reads don't work here.
+    pub(crate) fn refuse_direct(&self) {
+        if !self.refuses_direct.swap(true, Ordering::Relaxed) {
+            log::info!("a file system refuses direct reads; its files are read through the cache");
+        }
+    }
+
+    #[cfg(target_os = "linux")]
+    fn of(file: &File) -> Self {
+        use rustix::fs::{AtFlags, StatxFlags, statx};
+        let alignment = statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::DIOALIGN)
+            .ok()
+            .filter(|s| s.stx_mask & StatxFlags::DIOALIGN.bits() != 0)
+            .map(|s| s.stx_dio_offset_align.max(s.stx_dio_mem_align) as usize);
+        // Zero says that there are no direct reads. More than a page has no buffer here.
+        let refuses = alignment.is_some_and(|a| a == 0 || !BLOCK.is_multiple_of(a));
+        Self { alignment: BLOCK, refuses_direct: AtomicBool::new(refuses) }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn of(_: &File) -> Self {
+        Self { alignment: BLOCK, refuses_direct: AtomicBool::new(true) }
+    }
+}
+
+/// `EINVAL`, which is how file systems refuse direct reads.
+const INVALID: i32 = rustix::io::Errno::INVAL.raw_os_error();
+
+/// Without `NONBLOCK`, opening a named pipe would wait for its writer.
+const FLAGS: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
+
+fn open(path: &Path, here: Here) -> io::Result<File> {
+    let file = match here {
+        Here::Task => open_cached(path)?,
+        Here::Worker => File::from(rustix::fs::open(path, FLAGS, Mode::empty())?),
+    };
+    // Reads are to wait for the drive.
+    fcntl_setfl(&file, OFlags::empty())?;
+    Ok(file)
+}
+
+/// Opens a file only if its directory entries are in memory.
+#[cfg(target_os = "linux")]
+fn open_cached(path: &Path) -> io::Result<File> {
+    use rustix::{
+        fs::{CWD, ResolveFlags, openat2},
+        io::Errno,
+    };
+    static UNSUPPORTED: AtomicBool = AtomicBool::new(false);
+    let would_block = || io::Error::from(io::ErrorKind::WouldBlock);
+    if UNSUPPORTED.load(Ordering::Relaxed) {
+        return Err(would_block());
+    }
+    match openat2(CWD, path, FLAGS, Mode::empty(), ResolveFlags::CACHED) {
+        Ok(file) => Ok(File::from(file)),
+        Err(Errno::NOSYS | Errno::INVAL | Errno::PERM | Errno::TOOBIG) => {
+            // The call is younger than Linux 5.12, or a sandbox doesn't know it.
+            UNSUPPORTED.store(true, Ordering::Relaxed);
+            Err(would_block())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn open_cached(_: &Path) -> io::Result<File> {
+    Err(io::ErrorKind::WouldBlock.into())
+}
+
+#[cfg(target_os = "linux")]
+fn set_direct(file: &File) -> io::Result<()> {
+    Ok(fcntl_setfl(file, OFlags::DIRECT)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn set_direct(_: &File) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Opens the very file that is open already, whatever its path names by now.
+#[cfg(target_os = "linux")]
+fn reopen(file: &OpenFile, direct: bool) -> io::Result<File> {
+    use std::os::fd::AsRawFd as _;
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let flags = if direct { flags | OFlags::DIRECT } else { flags };
+    let link = format!("/proc/self/fd/{}", file.file.as_raw_fd());
+    match rustix::fs::open(link, flags, Mode::empty()) {
+        // No /proc: by its name, if that is still the same file.
+        Err(rustix::io::Errno::NOENT) => {
+            let again = File::from(rustix::fs::open(&file.path, flags, Mode::empty())?);
+            let metadata = again.metadata()?;
+            if (metadata.dev(), metadata.ino()) == file.identity {
+                Ok(again)
+            } else {
+                Err(io::Error::new(io::ErrorKind::NotFound, "replaced while it was read"))
+            }
+        }
+        opened => Ok(File::from(opened?)),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn reopen(_: &OpenFile, _: bool) -> io::Result<File> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replaced_file_is_opened_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("f");
+        std::fs::write(&path, "one").unwrap();
+        let files = Files::new(4);
+        let (first, metadata) = files.open(&path, Here::Worker).unwrap();
+        assert_eq!(metadata.len(), 3);
+        files.keep(&first);
+        let (again, _) = files.open(&path, Here::Worker).unwrap();
+        assert!(Arc::ptr_eq(&first, &again));
+
+        std::fs::write(directory.path().join("g"), "three").unwrap();
+        std::fs::rename(directory.path().join("g"), &path).unwrap();
+        let (second, metadata) = files.open(&path, Here::Worker).unwrap();
+        assert!(!Arc::ptr_eq(&first, &second));
+        assert_eq!(metadata.len(), 5);
+
+        files.keep(&second);
+        std::fs::remove_file(&path).unwrap();
+        let gone = files.open(&path, Here::Worker).unwrap_err();
+        assert_eq!(gone.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn what_is_no_file_is_refused_without_waiting() {
+        let directory = tempfile::tempdir().unwrap();
+        let pipe = directory.path().join("pipe");
+        let mode = Mode::from_raw_mode(0o600);
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        let files = Files::new(4);
+        let kind = |path: &Path| files.open(path, Here::Worker).unwrap_err().kind();
+        assert_eq!(kind(&pipe), io::ErrorKind::InvalidInput);
+        assert_eq!(kind(directory.path()), io::ErrorKind::IsADirectory);
+        assert_eq!(kind(&directory.path().join("none")), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_file_opens_both_ways() {
+        use std::os::unix::fs::FileExt as _;
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("f");
+        std::fs::write(&path, vec![7; 3 * BLOCK]).unwrap();
+        let files = Files::new(4);
+        let (mut file, _) = files.open(&path, Here::Worker).unwrap();
+        Arc::get_mut(&mut file).unwrap().turn_direct();
+        // Beyond the buffered file nothing is certain: the file system may refuse direct reads.
+        let mut bytes = [0; 5];
+        file.buffered().unwrap().read_exact_at(&mut bytes, 1).unwrap();
+        assert_eq!(bytes, [7; 5]);
+        assert_eq!(file.direct().is_some(), !file.system().refuses_direct());
+    }
+}

@@ -1,0 +1,249 @@
+//! From the ranges that a caller wants to the spans that are read, and back: merged where they are
+//! near, split where they are large.
+
+use std::{collections::BTreeMap, ops::Range};
+
+use bytes::{Bytes, BytesMut};
+
+use super::{
+    error::ReadError,
+    files::OpenFile,
+    options::Access,
+    reads::{Span, Way},
+};
+
+/// The most bytes that come in one piece of memory.
+const CONTIGUOUS: u64 = 32 << 20;
+
+/// The spans of what is longer.
+const PIECE: u64 = 4 << 20;
+
+/// The gap between ranges that is rather read than skipped: a further read of a drive takes about as
+/// long as reading this many bytes, and more of the processor's time.
+const DRIVE_GAP: u64 = 64 << 10;
+
+/// The same for copies out of the page cache.
+const CACHE_GAP: u64 = 4 << 10;
+
+/// The bytes up to which ranges are merged.
+const MERGED: u64 = 4 << 20;
+
+/// The spans to read for some ranges, and which bytes of them each range is.
+#[derive(Debug)]
+pub(crate) struct Plan {
+    ranges: Vec<Range<u64>>,
+    /// The numbers of the ranges that aren't empty, by their start.
+    order: Vec<usize>,
+    spans: Vec<PlannedSpan>,
+    /// The parts of ranges in several spans that have landed, by span.
+    landed: BTreeMap<usize, Bytes>,
+}
+
+#[derive(Debug)]
+struct PlannedSpan {
+    span: Span,
+    /// Whom it serves: a part of the order.
+    users: Range<usize>,
+    /// The bytes that they want of it; where ranges overlap, more than there are.
+    wanted: u64,
+    /// Where a range needs several spans: all of them.
+    siblings: Option<Range<usize>>,
+}
+
+/// The spans of one range: one if it is small enough, else several in order.
+pub(crate) fn split(file: &OpenFile, range: Range<u64>, access: Access) -> Vec<Span> {
+    pieces(range)
+        .map(|piece| Span { way: Way::choose(file, &piece, access), range: piece })
+        .collect()
+}
+
+fn pieces(range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+    let contiguous = range.end - range.start <= CONTIGUOUS;
+    let mut start = range.start;
+    std::iter::from_fn(move || {
+        // Pieces end on boundaries, so that no block is read twice.
+        let boundary = (start / PIECE + 1).saturating_mul(PIECE);
+        let end = if contiguous { range.end } else { boundary.min(range.end) };
+        let piece = start..end;
+        start = end;
+        (!piece.is_empty()).then_some(piece)
+    })
+}
+
+impl Plan {
+    /// Plans the reads of ranges of a file of `length` bytes.
+    ///
+    /// # Errors
+    /// As [`LocalFileSystem`](object_store::local::LocalFileSystem) has it: if a range that isn't
+    /// empty reaches beyond the file. And if one ends before it starts.
+    pub(crate) fn new(
+        file: &OpenFile,
+        ranges: &[Range<u64>],
+        length: u64,
+        access: Access,
+    ) -> Result<Self, ReadError> {
+        for &Range { start, end } in ranges {
+            if start > end || (start < end && end > length) {
+                let path = file.path().to_owned();
+                return Err(ReadError::OutOfRange { path, start, end, length });
+            }
+        }
+        Ok(Self::with(ranges, |range| Way::choose(file, range, access)))
+    }
+
+    fn with(ranges: &[Range<u64>], way: impl Fn(&Range<u64>) -> Way) -> Self {
+        let mut order: Vec<usize> = (0..ranges.len()).filter(|&n| !ranges[n].is_empty()).collect();
+        order.sort_unstable_by_key(|&n| ranges[n].start);
+        let mut spans: Vec<PlannedSpan> = Vec::new();
+        for (position, &number) in order.iter().enumerate() {
+            let range = &ranges[number];
+            let len = range.end - range.start;
+            let last = spans.last_mut().filter(|last| last.siblings.is_none());
+            let own = if len <= CONTIGUOUS { way(range) } else { Way::Direct };
+            if let Some(last) = last
+                && last.takes(range, own)
+            {
+                last.users.end = position + 1;
+                last.wanted += len;
+                last.span.range.end = last.span.range.end.max(range.end);
+                continue;
+            }
+            let first = spans.len();
+            for piece in pieces(range.clone()) {
+                let whole = piece == *range;
+                spans.push(PlannedSpan {
+                    users: position..position + 1,
+                    wanted: piece.end - piece.start,
+                    siblings: None,
+                    span: Span { way: if whole { own } else { way(&piece) }, range: piece },
+                });
+            }
+            let siblings = first..spans.len();
+            if siblings.len() > 1 {
+                spans[first..].iter_mut().for_each(|span| span.siblings = Some(siblings.clone()));
+            }
+        }
+        for planned in spans.iter_mut().filter(|planned| planned.users.len() > 1) {
+            // Small ones together aren't small.
+            planned.span.way = way(&planned.span.range);
+        }
+        Self { ranges: ranges.to_vec(), order, spans, landed: BTreeMap::new() }
+    }
+
+    pub(crate) fn spans(&self) -> Vec<Span> {
+        self.spans.iter().map(|planned| planned.span.clone()).collect()
+    }
+
+    /// The number of ranges.
+    pub(crate) fn len(&self) -> usize {
+        self.ranges.len()
+    }
+
+    /// The ranges without bytes, which need no spans.
+    pub(crate) fn empty(&self) -> impl Iterator<Item = usize> {
+        (0..self.ranges.len()).filter(|&number| self.ranges[number].is_empty())
+    }
+
+    /// Takes a span that has landed, and gives out the ranges that are complete by that.
+    pub(crate) fn land(&mut self, number: usize, bytes: Bytes, mut give: impl FnMut(usize, Bytes)) {
+        let planned = &self.spans[number];
+        let Some(siblings) = planned.siblings.clone() else {
+            let span = &planned.span.range;
+            // A slice keeps the whole span in memory, which is worth it if most of it is wanted.
+            let copies = planned.wanted < (span.end - span.start) / 2;
+            for &user in &self.order[planned.users.clone()] {
+                let range = &self.ranges[user];
+                let own = (range.start - span.start) as usize..(range.end - span.start) as usize;
+                let own =
+                    if copies { Bytes::copy_from_slice(&bytes[own]) } else { bytes.slice(own) };
+                give(user, own);
+            }
+            return;
+        };
+        let user = self.order[planned.users.start];
+        self.landed.insert(number, bytes);
+        if self.landed.range(siblings.clone()).count() == siblings.len() {
+            let range = &self.ranges[user];
+            let mut whole = BytesMut::with_capacity((range.end - range.start) as usize);
+            for part in siblings.filter_map(|sibling| self.landed.remove(&sibling)) {
+                whole.extend_from_slice(&part);
+            }
+            give(user, whole.freeze());
+        }
+    }
+}
+
+impl PlannedSpan {
+    /// Whether a range that doesn't start before this span is read with it.
+    fn takes(&self, range: &Range<u64>, way: Way) -> bool {
+        let span = &self.span.range;
+        if range.end <= span.end {
+            return true;
+        }
+        let gap = range.start.saturating_sub(span.end);
+        let most = if way == Way::Cached { CACHE_GAP } else { DRIVE_GAP };
+        way == self.span.way && gap <= most && range.end - span.start <= MERGED
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn spans(ranges: &[Range<u64>], way: Way) -> Vec<Range<u64>> {
+        Plan::with(ranges, |_| way).spans().into_iter().map(|span| span.range).collect()
+    }
+
+    #[test]
+    fn near_ranges_are_read_together() {
+        let ranges = [70_000..80_000, 0..10_000, 5..10, 200_000..200_001];
+        assert_eq!(spans(&ranges, Way::Direct), [0..80_000, 200_000..200_001]);
+        assert_eq!(spans(&ranges, Way::Cached), [0..10_000, 70_000..80_000, 200_000..200_001]);
+    }
+
+    #[test]
+    fn large_ranges_are_split_and_near_ones_not_without_end() {
+        let ranges = std::array::from_fn::<_, 10, _>(|n| (n as u64) << 20..(n as u64 + 1) << 20);
+        assert_eq!(spans(&ranges, Way::Direct), [0..4 << 20, 4 << 20..8 << 20, 8 << 20..10 << 20]);
+        let large = 100..(100 << 20);
+        let spans = spans(std::slice::from_ref(&large), Way::Direct);
+        assert_eq!((spans[0].clone(), spans[1].start), (100..4 << 20, 4 << 20));
+        assert_eq!(spans.len(), 25);
+        assert_eq!(pieces(5..CONTIGUOUS + 5).count(), 1);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn every_range_gets_its_bytes(
+            ranges in prop::collection::vec((0..200_000_u64, 0..100_000_u64), 0..40),
+            large in prop::option::of((0..1000_u64, CONTIGUOUS - 5..CONTIGUOUS + PIECE)),
+            ways in prop::collection::vec(0..3, 8),
+        ) {
+            let mut ranges: Vec<_> = ranges.into_iter().map(|(start, len)| start..start + len).collect();
+            ranges.extend(large.map(|(start, len)| start..start + len));
+            let file: Vec<u8> = (0..=250).cycle().take(251 * 997).collect::<Vec<_>>().repeat(140);
+            let bytes = |range: Range<u64>| &file[range.start as usize..range.end as usize];
+            let way = |range: &Range<u64>| match ways[(range.start % 8) as usize] {
+                0 => Way::Direct,
+                1 => Way::Cached,
+                _ => Way::Small,
+            };
+            let mut plan = Plan::with(&ranges, way);
+            let mut given: Vec<Option<Bytes>> = vec![None; ranges.len()];
+            plan.empty().for_each(|number| given[number] = Some(Bytes::new()));
+            // Spans land in any order; backwards is one.
+            for (number, span) in plan.spans().into_iter().enumerate().rev() {
+                let landed = Bytes::copy_from_slice(bytes(span.range));
+                plan.land(number, landed, |range, bytes| {
+                    assert!(given[range].replace(bytes).is_none());
+                });
+            }
+            for (range, given) in ranges.iter().zip(given) {
+                prop_assert!(given.unwrap() == bytes(range.clone()));
+            }
+        }
+    }
+}

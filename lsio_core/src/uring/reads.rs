@@ -1,0 +1,206 @@
+//! Reads of one caller from one file: started as far as a window allows, taken as they land.
+
+use std::{
+    ops::Range,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+
+use super::{
+    engine::{Read, Running},
+    error::ReadError,
+    files::{Here, OpenFile},
+    mailbox::Mailbox,
+    options::Access,
+    residency::{Residency, residency},
+};
+
+/// Below this size a read goes through the page cache, whose next user will find it there.
+const SMALL: u64 = 16 << 10;
+
+/// Up to this size a task copies out of the page cache itself: handing it over would take longer.
+const COPIED_AT_ONCE: u64 = 64 << 10;
+
+/// The bytes that one caller has under way, and the number of spans.
+const WINDOW_BYTES: u64 = 32 << 20;
+const WINDOW_SPANS: usize = 512;
+
+/// The bytes that a worker copies before another one may take over.
+const COPY_BATCH: u64 = 1 << 20;
+
+/// Spans of a file being read. Dropping it gives up what has not landed.
+#[derive(Debug)]
+pub(crate) struct Reads {
+    engine: Arc<Running>,
+    file: Arc<OpenFile>,
+    spans: Vec<Span>,
+    caller: u64,
+    mailbox: Arc<Mailbox>,
+    /// The spans that were started are those before this number.
+    started: usize,
+    /// The spans that were started and not taken, and their bytes.
+    open: usize,
+    open_bytes: u64,
+}
+
+/// A span of a file, and how to read it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) range: Range<u64>,
+    pub(crate) way: Way,
+}
+
+/// How a span is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// So small that it is tried at once.
+    Small,
+    /// Copied from the page cache.
+    Cached,
+    /// As `Cached`, but some of it isn't there.
+    MostlyCached,
+    /// Past the page cache.
+    Direct,
+    /// Through the page cache, into which it has to come first.
+    Buffered,
+}
+
+impl Way {
+    /// The best way for a range of a file: what the kernel says that is in its cache comes from there.
+    pub(crate) fn choose(file: &OpenFile, range: &Range<u64>, access: Access) -> Self {
+        let past = if file.system().refuses_direct() { Self::Buffered } else { Self::Direct };
+        match access {
+            Access::Direct => past,
+            Access::Buffered => Self::Buffered,
+            Access::Auto if range.end - range.start < SMALL => Self::Small,
+            Access::Auto => match residency(file.any(), range) {
+                Residency::All => Self::Cached,
+                Residency::Most => Self::MostlyCached,
+                Residency::Little => past,
+            },
+        }
+    }
+}
+
+impl Reads {
+    /// Starts to read spans.
+    pub(crate) fn start(
+        engine: Arc<Running>,
+        file: Arc<OpenFile>,
+        spans: Vec<Span>,
+        here: Here,
+    ) -> Self {
+        let mut reads = Self {
+            caller: engine.caller(),
+            engine,
+            file,
+            spans,
+            mailbox: Arc::default(),
+            started: 0,
+            open: 0,
+            open_bytes: 0,
+        };
+        reads.advance(here);
+        reads
+    }
+
+    /// The next span that has landed, in whatever order, with its number. The task is woken when about
+    /// `wanted` have.
+    pub(crate) fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+        wanted: usize,
+    ) -> Poll<Option<Result<(usize, Bytes), ReadError>>> {
+        if self.open == 0 {
+            return Poll::Ready(None);
+        }
+        // Half a window: the other half keeps the drive busy until this task has come.
+        let wanted = wanted.min(self.open.div_ceil(2)).max(1);
+        let (number, result) = ready!(self.mailbox.poll(context, wanted));
+        self.open -= 1;
+        let range = &self.spans[number].range;
+        self.open_bytes -= range.end - range.start;
+        self.advance(Here::Task);
+        Poll::Ready(Some(result.map(|bytes| (number, bytes))))
+    }
+
+    /// Starts what the window allows.
+    fn advance(&mut self, here: Here) {
+        let waits = self.open_bytes > WINDOW_BYTES / 2 || self.open > WINDOW_SPANS / 2;
+        if self.started == self.spans.len() || (waits && self.started > 0) {
+            return;
+        }
+        let mut reads = Vec::new();
+        let mut copies = Vec::new();
+        let mut copied = 0;
+        let alone = self.spans.len() == 1;
+        while self.started < self.spans.len()
+            && self.open < WINDOW_SPANS
+            && (self.open == 0 || self.open_bytes < WINDOW_BYTES)
+        {
+            let number = self.started;
+            let Span { range, way } = self.spans[number].clone();
+            let len = range.end - range.start;
+            self.started += 1;
+            self.open += 1;
+            self.open_bytes += len;
+            let at_once = match way {
+                Way::Small => true,
+                Way::Cached => alone && len <= COPIED_AT_ONCE,
+                Way::MostlyCached | Way::Direct | Way::Buffered => false,
+            };
+            let cached = matches!(way, Way::Small | Way::Cached | Way::MostlyCached);
+            if cached && alone && here == Here::Worker {
+                self.mailbox.deliver(number, self.engine.copy(&self.file, &range));
+            } else if let Some(bytes) =
+                at_once.then(|| self.engine.copy_now(&self.file, &range)).flatten()
+            {
+                self.mailbox.deliver(number, Ok(bytes));
+            } else if cached && way != Way::Small {
+                copies.push((number, range));
+                copied += len;
+                if copied >= COPY_BATCH {
+                    self.copy(std::mem::take(&mut copies));
+                    copied = 0;
+                }
+            } else {
+                reads.push(Read {
+                    file: Arc::clone(&self.file),
+                    span: range,
+                    direct: way == Way::Direct,
+                    caller: self.caller,
+                    mailbox: Arc::clone(&self.mailbox),
+                    number,
+                });
+            }
+        }
+        if !copies.is_empty() {
+            self.copy(copies);
+        }
+        self.engine.read(reads);
+    }
+
+    /// Has a worker copy spans out of the page cache.
+    fn copy(&self, spans: Vec<(usize, Range<u64>)>) {
+        // The handle keeps neither the engine's workers nor its rings from ending: they end after what
+        // they have been given.
+        let engine = Arc::clone(&self.engine);
+        let (file, mailbox) = (Arc::clone(&self.file), Arc::clone(&self.mailbox));
+        self.engine.workers().spawn(move || {
+            for (number, range) in spans {
+                if mailbox.is_closed() {
+                    return;
+                }
+                mailbox.deliver(number, engine.copy(&file, &range));
+            }
+        });
+    }
+}
+
+impl Drop for Reads {
+    fn drop(&mut self) {
+        self.mailbox.close();
+    }
+}

@@ -1,0 +1,421 @@
+//! The object store: `LocalFileSystem`'s names, writes and errors, and reads of our own.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt,
+    fs::Metadata,
+    future::poll_fn,
+    io,
+    ops::Range,
+    path::{Path as FilePath, PathBuf},
+    pin::Pin,
+    sync::{Arc, LazyLock},
+    task::{Context, Poll, ready},
+    time::UNIX_EPOCH,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{Stream, StreamExt as _, TryStreamExt as _, channel::oneshot, stream::BoxStream};
+use object_store::{
+    Attributes, CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult,
+    MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload,
+    PutResult, RenameOptions, Result, local::LocalFileSystem, path::Path,
+};
+use std::os::unix::fs::MetadataExt as _;
+
+use super::{
+    counters::Counts,
+    engine::Running,
+    error::{ReadError, STORE},
+    files::{Files, Here},
+    options::{Engine, Options},
+    plan::{Plan, split},
+    reads::Reads,
+};
+
+/// Local files as an object store, read at the speed of the drive.
+///
+/// Names, listings, writes, ETags and kinds of errors are those of [`LocalFileSystem`]; each can read
+/// what the other wrote, and preconditions hold across both. Reads differ:
+///
+/// - What isn't in the page cache is read past it (`O_DIRECT`) through io_uring, into memory on huge
+///   pages that is used again and again; what is there is copied. The kernel is asked each time.
+/// - The bytes of an object of up to 32 MiB come in one piece, without a copy in between. Dropping them
+///   gives the memory back; who holds much of it gets copies.
+/// - [`get_ranges`](ObjectStore::get_ranges) has many ranges under way at once and merges near ones.
+/// - Where io_uring doesn't work, a few threads with `pread(2)` do the same.
+/// - Pipes, sockets and devices are refused.
+///
+/// Clones share the engine. It needs no asynchronous runtime.
+#[derive(Clone, Debug)]
+pub struct UringFileSystem {
+    local: LocalFileSystem,
+    files: Arc<Files>,
+    engine: Arc<Running>,
+}
+
+impl UringFileSystem {
+    /// All files, with the engine that [`UringFileSystem::shared`] has.
+    ///
+    /// # Errors
+    /// Those of [`UringFileSystem::shared`].
+    pub fn new() -> Result<Self> {
+        Self::shared(Engine::Auto)
+    }
+
+    /// All files, with an engine that the whole process shares, started on first use.
+    ///
+    /// # Errors
+    /// [`Error::Generic`] if [`Engine::Uring`] is asked for and doesn't work here, or
+    /// [`Engine::ObjectStore`].
+    pub fn shared(engine: Engine) -> Result<Self> {
+        type Shared = LazyLock<std::result::Result<UringFileSystem, Arc<Error>>>;
+        fn start(engine: Engine) -> std::result::Result<UringFileSystem, Arc<Error>> {
+            let options = Options { engine, ..Options::default() };
+            UringFileSystem::with_options(LocalFileSystem::new(), options).map_err(Arc::new)
+        }
+        static AUTO: Shared = LazyLock::new(|| start(Engine::Auto));
+        static PREAD: Shared = LazyLock::new(|| start(Engine::Pread));
+        static URING: Shared = LazyLock::new(|| match &*AUTO {
+            // The one that runs is as good.
+            Ok(store) if store.engine() == Engine::Uring => Ok(store.clone()),
+            _ => start(Engine::Uring),
+        });
+        let shared = match engine {
+            Engine::Auto => &*AUTO,
+            Engine::Pread => &*PREAD,
+            Engine::Uring => &*URING,
+            Engine::ObjectStore => return start(engine).map_err(generic),
+        };
+        shared.clone().map_err(generic)
+    }
+
+    /// The files that `local` sees, with an engine of its own.
+    ///
+    /// ```
+    /// use lsio_core::{object_store::local::LocalFileSystem, uring::{Options, UringFileSystem}};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// let local = LocalFileSystem::new_with_prefix(directory.path())?;
+    /// let store = UringFileSystem::with_options(local, Options::default())?;
+    /// println!("{store} is read with {}", store.engine());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// As for [`UringFileSystem::shared`].
+    pub fn with_options(local: LocalFileSystem, options: Options) -> Result<Self> {
+        let files = Arc::new(Files::new(options.open_files));
+        let engine = Running::start(options).map_err(generic)?;
+        Ok(Self { local, files, engine: Arc::new(engine) })
+    }
+
+    /// The files that `local` sees, with the engine of this store.
+    #[must_use]
+    pub fn with_root(&self, local: LocalFileSystem) -> Self {
+        Self { local, ..self.clone() }
+    }
+
+    /// The engine that runs: [`Engine::Uring`] or [`Engine::Pread`].
+    #[must_use]
+    pub fn engine(&self) -> Engine {
+        self.engine.engine()
+    }
+
+    /// What the engine has done.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.engine.counts()
+    }
+
+    /// Reads ranges of an object, and gives each out as soon as it has landed: with its number, in
+    /// whatever order. Up to 32 MiB are read ahead of the consumer; dropping the stream gives up the
+    /// rest. An error ends it.
+    ///
+    /// # Errors
+    /// Those of [`ObjectStore::get_ranges`].
+    pub async fn stream_ranges(
+        &self,
+        location: &Path,
+        ranges: &[Range<u64>],
+    ) -> Result<impl Stream<Item = Result<(usize, Bytes)>> + Send + use<>> {
+        self.read_ranges(location, ranges).await
+    }
+
+    async fn read_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Ranges> {
+        /// Looking at more than this many ranges takes longer than handing them over.
+        const FEW: usize = 64;
+
+        let path = self.local.path_to_filesystem(location)?;
+        let ranges = ranges.to_vec();
+        let here = if ranges.len() <= FEW { Here::Task } else { Here::Worker };
+        self.at(here, path, move |store, path, here| {
+            let (mut file, metadata) = store.files.open(path, here)?;
+            let access = store.engine.options().access;
+            let plan = Plan::new(&file, &ranges, metadata.len(), access);
+            Ok(plan.map(|plan| {
+                let spans = plan.spans();
+                turn_direct(&mut file, &spans);
+                store.files.keep(&file);
+                Ranges {
+                    ready: plan.empty().map(|number| (number, Bytes::new())).collect(),
+                    reads: Reads::start(Arc::clone(&store.engine), file, spans, here),
+                    plan,
+                }
+            }))
+        })
+        .await
+    }
+
+    /// Opens an object and starts to read it.
+    async fn begin(&self, location: &Path, options: GetOptions) -> Result<Begun> {
+        let path = self.local.path_to_filesystem(location)?;
+        let location = location.clone();
+        self.at(Here::Task, path, move |store, path, here| {
+            let (mut file, metadata) = store.files.open(path, here)?;
+            Ok((|| {
+                let meta = object_meta(&metadata, location.clone());
+                options.check_preconditions(&meta)?;
+                let range = match &options.range {
+                    Some(range) => range.as_range(meta.size).map_err(generic)?,
+                    None => 0..meta.size,
+                };
+                let whole = range == (0..meta.size);
+                let reads = (!options.head && !range.is_empty()).then(|| {
+                    let access = store.engine.options().access;
+                    let spans = split(&file, range.clone(), access);
+                    turn_direct(&mut file, &spans);
+                    if !whole {
+                        store.files.keep(&file);
+                    }
+                    Reads::start(Arc::clone(&store.engine), file, spans, here)
+                });
+                Ok::<_, Error>(Begun { meta, range, reads })
+            })())
+        })
+        .await
+    }
+
+    /// Does something with a file: here, if that needs no waiting, else in a worker. The outer result
+    /// is of opening the file.
+    async fn at<T, E>(
+        &self,
+        here: Here,
+        path: PathBuf,
+        work: impl Fn(&Self, &FilePath, Here) -> io::Result<std::result::Result<T, E>> + Send + 'static,
+    ) -> Result<T>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+        Error: From<E>,
+    {
+        let opened = |path: &FilePath, result: io::Result<std::result::Result<T, E>>| match result {
+            Ok(result) => Ok(result?),
+            Err(error) => Err(ReadError::open(path, error).into()),
+        };
+        if here == Here::Task {
+            match work(self, &path, here) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return opened(&path, result),
+            }
+        }
+        let (sender, receiver) = oneshot::channel();
+        let store = self.clone();
+        self.engine.workers().spawn(move || {
+            if !sender.is_canceled() {
+                let result = work(&store, &path, Here::Worker);
+                let _ = sender.send((path, result));
+            }
+        });
+        let (path, result) = receiver.await.map_err(generic)?;
+        opened(&path, result)
+    }
+}
+
+/// A file that only this caller has open, and that is to be read past the page cache, needs no second
+/// descriptor for that.
+fn turn_direct(file: &mut Arc<super::files::OpenFile>, spans: &[super::reads::Span]) {
+    let direct = spans.iter().all(|span| span.way == super::reads::Way::Direct);
+    if direct && let Some(file) = Arc::get_mut(file) {
+        file.turn_direct();
+    }
+}
+
+/// An object that was opened.
+struct Begun {
+    meta: ObjectMeta,
+    range: Range<u64>,
+    reads: Option<Reads>,
+}
+
+/// The bytes of one range, in order.
+struct InOrder {
+    reads: Reads,
+    next: usize,
+    early: BTreeMap<usize, Bytes>,
+}
+
+impl Stream for InOrder {
+    type Item = Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            let next = self.next;
+            if let Some(bytes) = self.early.remove(&next) {
+                self.next += 1;
+                return Poll::Ready(Some(Ok(bytes)));
+            }
+            match ready!(self.reads.poll(context, 1)) {
+                Some(Ok((number, bytes))) => {
+                    self.early.insert(number, bytes);
+                }
+                Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+                None => return Poll::Ready(None),
+            }
+        }
+    }
+}
+
+/// Ranges as they land.
+struct Ranges {
+    reads: Reads,
+    plan: Plan,
+    ready: VecDeque<(usize, Bytes)>,
+}
+
+impl Ranges {
+    /// The next range; the task is woken when about `wanted` spans have landed.
+    fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+        wanted: usize,
+    ) -> Poll<Option<Result<(usize, Bytes)>>> {
+        loop {
+            if let Some(landed) = self.ready.pop_front() {
+                return Poll::Ready(Some(Ok(landed)));
+            }
+            match ready!(self.reads.poll(context, wanted)) {
+                Some(Ok((span, bytes))) => {
+                    let ready = &mut self.ready;
+                    self.plan.land(span, bytes, |number, bytes| ready.push_back((number, bytes)));
+                }
+                Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
+                None => return Poll::Ready(None),
+            }
+        }
+    }
+}
+
+impl Stream for Ranges {
+    type Item = Result<(usize, Bytes)>;
+
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll(context, 1)
+    }
+}
+
+#[async_trait]
+#[deny(clippy::missing_trait_methods)]
+impl ObjectStore for UringFileSystem {
+    async fn put_opts(
+        &self,
+        location: &Path,
+        payload: PutPayload,
+        options: PutOptions,
+    ) -> Result<PutResult> {
+        self.local.put_opts(location, payload, options).await
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        location: &Path,
+        options: PutMultipartOptions,
+    ) -> Result<Box<dyn MultipartUpload>> {
+        self.local.put_multipart_opts(location, options).await
+    }
+
+    async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
+        let Begun { meta, range, reads } = self.begin(location, options).await?;
+        let stream = match reads {
+            Some(reads) => InOrder { reads, next: 0, early: BTreeMap::new() }.boxed(),
+            None => futures::stream::empty().boxed(),
+        };
+        let payload = GetResultPayload::Stream(stream);
+        Ok(GetResult { payload, meta, range, attributes: Attributes::default() })
+    }
+
+    async fn get_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
+        let mut reading = self.read_ranges(location, ranges).await?;
+        let mut all = vec![Bytes::new(); reading.plan.len()];
+        while let Some(landed) = poll_fn(|context| reading.poll(context, usize::MAX)).await {
+            let (number, bytes) = landed?;
+            all[number] = bytes;
+        }
+        Ok(all)
+    }
+
+    fn delete_stream(
+        &self,
+        locations: BoxStream<'static, Result<Path>>,
+    ) -> BoxStream<'static, Result<Path>> {
+        let (files, local) = (Arc::clone(&self.files), self.local.clone());
+        // A file that stays open would keep its place on the drive.
+        let forget = move |deleted: &Path| {
+            if let Ok(path) = local.path_to_filesystem(deleted) {
+                files.forget(&path);
+            }
+        };
+        self.local.delete_stream(locations).inspect_ok(forget).boxed()
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.local.list(prefix)
+    }
+
+    fn list_with_offset(
+        &self,
+        prefix: Option<&Path>,
+        offset: &Path,
+    ) -> BoxStream<'static, Result<ObjectMeta>> {
+        self.local.list_with_offset(prefix, offset)
+    }
+
+    async fn list_with_delimiter(&self, prefix: Option<&Path>) -> Result<ListResult> {
+        self.local.list_with_delimiter(prefix).await
+    }
+
+    async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
+        self.local.copy_opts(from, to, options).await
+    }
+
+    async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
+        self.local.rename_opts(from, to, options).await
+    }
+}
+
+impl fmt::Display for UringFileSystem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{STORE}({}, {})", self.engine(), self.local)
+    }
+}
+
+/// The metadata of an object as [`LocalFileSystem`] has them, with the same ETag.
+fn object_meta(metadata: &Metadata, location: Path) -> ObjectMeta {
+    let modified = metadata.modified().unwrap_or(UNIX_EPOCH);
+    let microseconds = modified.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();
+    let (inode, size) = (metadata.ino(), metadata.len());
+    ObjectMeta {
+        location,
+        last_modified: modified.into(),
+        size,
+        e_tag: Some(format!("{inode:x}-{microseconds:x}-{size:x}")),
+        version: None,
+    }
+}
+
+fn generic(source: impl std::error::Error + Send + Sync + 'static) -> Error {
+    Error::Generic { store: STORE, source: Box::new(source) }
+}

@@ -1,0 +1,4 @@
+//! Tests of what the crate offers, in one binary.
+
+#[cfg(unix)]
+mod local_files;
