@@ -25,11 +25,11 @@ use super::{
     engine::Read,
     error::ReadError,
     fair::FairQueue,
-    ring::{Operation, Ring},
+    ring::{Operation, Ring, Wait},
+    workers::Job,
 };
 
 /// How callers reach the thread of a ring.
-#[derive(Debug)]
 pub(super) struct Inbox {
     messages: Mutex<Messages>,
     /// Whether the thread sleeps, or is about to.
@@ -37,9 +37,10 @@ pub(super) struct Inbox {
     event: Arc<OwnedFd>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct Messages {
     reads: Vec<Read>,
+    openings: Vec<Job>,
     stop: bool,
     /// Whether the thread is gone.
     ended: bool,
@@ -62,6 +63,7 @@ pub(super) struct Driver<R> {
     counters: Arc<Counters>,
     limits: Limits,
     queue: FairQueue<Read>,
+    openings: VecDeque<Job>,
     /// The read whose turn it is, while there is no memory for it.
     next: Option<Read>,
     transfers: Slab<Transfer>,
@@ -99,6 +101,9 @@ struct Part {
     refusals: u32,
 }
 
+/// The files that are opened between two looks at what has completed.
+const OPENINGS: usize = 16;
+
 /// How often in a row the kernel may refuse an operation for the time being.
 const MOST_REFUSALS: u32 = 1000;
 
@@ -122,6 +127,11 @@ impl Inbox {
         self.change(|messages| messages.reads.extend(reads));
     }
 
+    /// Has the thread open a file.
+    pub(super) fn open(&self, opening: Job) {
+        self.change(|messages| messages.openings.push(opening));
+    }
+
     /// Has the thread end, as soon as what is under way has come.
     pub(super) fn stop(&self) {
         self.change(|messages| messages.stop = true);
@@ -130,19 +140,23 @@ impl Inbox {
     fn change(&self, change: impl FnOnce(&mut Messages)) {
         let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
         change(&mut messages);
-        let lost = if messages.ended { std::mem::take(&mut messages.reads) } else { Vec::new() };
+        let lost =
+            if messages.ended { std::mem::take(&mut *messages) } else { Messages::default() };
+        messages.ended |= lost.ended;
         drop(messages);
-        lost.into_iter().for_each(Read::stop);
+        // Openings that are dropped tell those who wait for them.
+        lost.reads.into_iter().for_each(Read::stop);
         if self.sleeping.swap(false, Ordering::SeqCst) {
             // Fails only if the event is signalled already.
             let _ = rustix::io::write(self.event.as_fd(), &1_u64.to_ne_bytes());
         }
     }
 
-    /// Takes what has come, into `reads`; false once the thread is to stop.
-    fn receive(&self, reads: &mut Vec<Read>) -> bool {
+    /// Takes what has come; false once the thread is to stop.
+    fn receive(&self, reads: &mut Vec<Read>, openings: &mut VecDeque<Job>) -> bool {
         let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
-        std::mem::swap(&mut messages.reads, reads);
+        reads.append(&mut messages.reads);
+        openings.extend(messages.openings.drain(..));
         !messages.stop
     }
 
@@ -150,7 +164,7 @@ impl Inbox {
     fn may_sleep(&self) -> bool {
         self.sleeping.store(true, Ordering::SeqCst);
         let messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
-        messages.reads.is_empty() && !messages.stop
+        messages.reads.is_empty() && messages.openings.is_empty() && !messages.stop
     }
 
     fn awake(&self) {
@@ -178,6 +192,7 @@ impl<R: Ring> Driver<R> {
             counters,
             limits,
             queue: FairQueue::new(),
+            openings: VecDeque::new(),
             next: None,
             transfers: Slab::new(),
             operations: Slab::new(),
@@ -210,7 +225,7 @@ impl<R: Ring> Driver<R> {
     fn serve(&mut self) {
         let mut received = Vec::new();
         loop {
-            let running = self.inbox.receive(&mut received);
+            let running = self.inbox.receive(&mut received, &mut self.openings);
             for read in received.drain(..) {
                 self.queue.push(read.caller, read.span.end - read.span.start, read);
             }
@@ -221,8 +236,16 @@ impl<R: Ring> Driver<R> {
                 }
             }
             self.start();
-            // Without operations under way only callers could wake it, and after the stop they don't.
-            let wait = if running { self.inbox.may_sleep() } else { !self.operations.is_empty() };
+            let wait = if !self.openings.is_empty() {
+                Wait::Not
+            } else if !running {
+                // There is something under way, or it would have ended.
+                Wait::ForCompletion
+            } else if self.inbox.may_sleep() {
+                Wait::ForCompletion
+            } else {
+                Wait::Not
+            };
             let submitted = self.ring.submit(wait);
             self.inbox.awake();
             if let Err(error) = submitted
@@ -237,6 +260,8 @@ impl<R: Ring> Driver<R> {
                 self.complete(token, result);
             }
             self.counters.set_registered(self.ring.registered());
+            // While the drive is at it, and a few at a time, so that it always is.
+            self.openings.drain(..self.openings.len().min(OPENINGS)).for_each(|open| open());
         }
     }
 
@@ -431,6 +456,7 @@ impl<R: Ring> Driver<R> {
 
     /// Gives up what was not started.
     fn abandon(&mut self) {
+        self.openings.clear();
         while let Some(read) = self.next.take().or_else(|| self.queue.pop()) {
             read.stop();
         }

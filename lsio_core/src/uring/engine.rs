@@ -1,6 +1,7 @@
 //! What runs reads: rings, or threads that read, and the memory that both read into.
 
 use std::{
+    fmt,
     io::{self, IoSliceMut},
     ops::Range,
     os::unix::fs::FileExt as _,
@@ -8,6 +9,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    time::Instant,
 };
 
 use bytes::Bytes;
@@ -17,14 +19,13 @@ use super::{
     counters::{Counters, Counts},
     error::ReadError,
     fair::FairQueue,
-    files::OpenFile,
+    files::{Here, OpenFile},
     mailbox::Mailbox,
     options::{Engine, Options},
     workers::Workers,
 };
 
 /// A running engine. Dropping the last handle ends it, after what is under way.
-#[derive(Debug)]
 pub(crate) struct Running {
     kind: Kind,
     workers: Workers,
@@ -32,9 +33,10 @@ pub(crate) struct Running {
     counters: Arc<Counters>,
     options: Options,
     callers: AtomicU64,
+    /// The time that opening a file takes, in nanoseconds: a moving average.
+    opening_time: AtomicU64,
 }
 
-#[derive(Debug)]
 enum Kind {
     #[cfg(target_os = "linux")]
     Uring(Vec<Arc<super::driver::Inbox>>),
@@ -82,7 +84,8 @@ impl Running {
         };
         let workers = Workers::new(options.threads);
         let callers = AtomicU64::new(0);
-        let running = Self { kind, workers, pool, counters, options, callers };
+        let opening_time = AtomicU64::new(0);
+        let running = Self { kind, workers, pool, counters, options, callers, opening_time };
         log::info!("the engine for local files is {}", running.engine());
         Ok(running)
     }
@@ -110,6 +113,35 @@ impl Running {
 
     pub(crate) fn workers(&self) -> &Workers {
         &self.workers
+    }
+
+    /// Has another thread open a file. A ring's own does it as long as that is fast: then handing over
+    /// to a worker, and from there to the ring, would take longer. Where opening means to wait for a
+    /// disk or a server, workers wait for several at once.
+    pub(crate) fn open(self: &Arc<Self>, opening: impl FnOnce(Here) + Send + 'static) {
+        /// In nanoseconds.
+        const FAST: u64 = 100_000;
+
+        let engine = Arc::downgrade(self);
+        let timed = move |here| {
+            let start = Instant::now();
+            opening(here);
+            let nanoseconds = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+            if let Some(engine) = engine.upgrade() {
+                // One that waited for something else shouldn't count for more than some do.
+                let now = nanoseconds.min(10 * FAST);
+                let before = engine.opening_time.load(Ordering::Relaxed);
+                engine.opening_time.store(before - before / 8 + now / 8, Ordering::Relaxed);
+            }
+        };
+        match &self.kind {
+            #[cfg(target_os = "linux")]
+            Kind::Uring(inboxes) if self.opening_time.load(Ordering::Relaxed) < FAST => {
+                let number = self.callers.load(Ordering::Relaxed) as usize % inboxes.len();
+                inboxes[number].open(Box::new(move || timed(Here::Ring)));
+            }
+            _ => self.workers.spawn(move || timed(Here::Worker)),
+        }
     }
 
     /// A number for a new caller.
@@ -218,6 +250,12 @@ impl Running {
         };
         self.counters.copied(len);
         Ok(bytes)
+    }
+}
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running").field("engine", &self.engine()).finish_non_exhaustive()
     }
 }
 

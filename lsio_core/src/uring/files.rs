@@ -5,10 +5,11 @@ use std::{
     fs::{File, Metadata},
     io,
     num::NonZero,
+    ops::Deref,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
 };
 
@@ -30,8 +31,44 @@ pub(crate) struct Files {
 pub(crate) enum Here {
     /// An asynchronous task: what would have to wait fails with [`io::ErrorKind::WouldBlock`].
     Task,
-    /// A thread of our own, which may wait.
+    /// The thread of a ring, which may wait for a file to open but has no time for copies.
+    Ring,
+    /// A thread for what may wait.
     Worker,
+}
+
+/// A file that was just opened, or was open already.
+#[derive(Debug)]
+pub(crate) enum Opened {
+    New(OpenFile),
+    Kept(Arc<OpenFile>),
+}
+
+impl Opened {
+    /// The file, ready to be read; past the page cache if `direct` is set.
+    ///
+    /// # Errors
+    /// The system's own.
+    pub(crate) fn ready(self, direct: bool) -> io::Result<Arc<OpenFile>> {
+        match self {
+            Self::New(mut file) => {
+                file.settle(direct)?;
+                Ok(Arc::new(file))
+            }
+            Self::Kept(file) => Ok(file),
+        }
+    }
+}
+
+impl Deref for Opened {
+    type Target = OpenFile;
+
+    fn deref(&self) -> &OpenFile {
+        match self {
+            Self::New(file) => file,
+            Self::Kept(file) => file,
+        }
+    }
 }
 
 /// A regular file that is open for reading.
@@ -71,7 +108,7 @@ impl Files {
     /// # Errors
     /// [`io::ErrorKind::IsADirectory`] for directories, [`io::ErrorKind::InvalidInput`] for anything
     /// else that is no regular file, and the system's own.
-    pub(crate) fn open(&self, path: &Path, here: Here) -> io::Result<(Arc<OpenFile>, Metadata)> {
+    pub(crate) fn open(&self, path: &Path, here: Here) -> io::Result<(Opened, Metadata)> {
         let known = self.cache().get(path).cloned();
         if let Some(file) = known {
             // While a file is open its directory entry stays in memory: this doesn't wait for a drive.
@@ -79,7 +116,7 @@ impl Files {
             if let Ok(now) = now
                 && (now.dev(), now.ino()) == file.identity
             {
-                return Ok((file, now));
+                return Ok((Opened::Kept(file), now));
             }
             self.forget(path);
         }
@@ -101,7 +138,7 @@ impl Files {
             is_direct: false,
             other: OnceLock::new(),
         };
-        Ok((Arc::new(file), metadata))
+        Ok((Opened::New(file), metadata))
     }
 
     /// Keeps a file open for later.
@@ -167,15 +204,19 @@ impl OpenFile {
         &self.file
     }
 
-    /// Makes the one file that is open a direct one, which saves opening it a second time.
-    pub(crate) fn turn_direct(&mut self) {
-        if self.is_direct || self.system.refuses_direct() {
-            return;
+    /// Readies a file that nobody else has yet for reads, which are to wait for the drive. If it will
+    /// be read past the cache, making this descriptor a direct one saves a second one.
+    fn settle(&mut self, direct: bool) -> io::Result<()> {
+        if direct && !self.system.refuses_direct() {
+            match set_direct(&self.file) {
+                Ok(()) => {
+                    self.is_direct = true;
+                    return Ok(());
+                }
+                Err(_) => self.system.refuse_direct(),
+            }
         }
-        match set_direct(&self.file) {
-            Ok(()) => self.is_direct = true,
-            Err(_) => self.system.refuse_direct(),
-        }
+        Ok(fcntl_setfl(&self.file, OFlags::empty())?)
     }
 
     fn other(&self) -> io::Result<&File> {
@@ -229,13 +270,10 @@ const INVALID: i32 = rustix::io::Errno::INVAL.raw_os_error();
 const FLAGS: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
 
 fn open(path: &Path, here: Here) -> io::Result<File> {
-    let file = match here {
-        Here::Task => open_cached(path)?,
-        Here::Worker => File::from(rustix::fs::open(path, FLAGS, Mode::empty())?),
-    };
-    // Reads are to wait for the drive.
-    fcntl_setfl(&file, OFlags::empty())?;
-    Ok(file)
+    match here {
+        Here::Task => open_cached(path),
+        Here::Ring | Here::Worker => Ok(rustix::fs::open(path, FLAGS, Mode::empty())?.into()),
+    }
 }
 
 /// Opens a file only if its directory entries are in memory.
@@ -245,20 +283,33 @@ fn open_cached(path: &Path) -> io::Result<File> {
         fs::{CWD, ResolveFlags, openat2},
         io::Errno,
     };
-    static UNSUPPORTED: AtomicBool = AtomicBool::new(false);
-    let would_block = || io::Error::from(io::ErrorKind::WouldBlock);
-    if UNSUPPORTED.load(Ordering::Relaxed) {
-        return Err(would_block());
-    }
-    match openat2(CWD, path, FLAGS, Mode::empty(), ResolveFlags::CACHED) {
-        Ok(file) => Ok(File::from(file)),
-        Err(Errno::NOSYS | Errno::INVAL | Errno::PERM | Errno::TOOBIG) => {
-            // The call is younger than Linux 5.12, or a sandbox doesn't know it.
-            UNSUPPORTED.store(true, Ordering::Relaxed);
-            Err(would_block())
+    /// How many of the next files to leave to a worker without trying.
+    static DOUBTS: AtomicU32 = AtomicU32::new(0);
+    /// After a file that isn't in memory, the next ones mostly aren't either.
+    const AFTER_A_MISS: u32 = 15;
+    const FOR_EVER: u32 = u32::MAX;
+
+    let doubts = DOUBTS.load(Ordering::Relaxed);
+    if doubts > 0 {
+        if doubts < FOR_EVER {
+            DOUBTS.store(doubts - 1, Ordering::Relaxed);
         }
-        Err(error) => Err(error.into()),
+        return Err(io::ErrorKind::WouldBlock.into());
     }
+    openat2(CWD, path, FLAGS, Mode::empty(), ResolveFlags::CACHED).map(File::from).map_err(
+        |error| {
+            match error {
+                Errno::AGAIN => DOUBTS.store(AFTER_A_MISS, Ordering::Relaxed),
+                // The call is younger than Linux 5.12, or a sandbox doesn't know it.
+                Errno::NOSYS | Errno::INVAL | Errno::PERM | Errno::TOOBIG => {
+                    DOUBTS.store(FOR_EVER, Ordering::Relaxed);
+                    return io::ErrorKind::WouldBlock.into();
+                }
+                _ => {}
+            }
+            error.into()
+        },
+    )
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -313,15 +364,19 @@ mod tests {
         let path = directory.path().join("f");
         std::fs::write(&path, "one").unwrap();
         let files = Files::new(4);
-        let (first, metadata) = files.open(&path, Here::Worker).unwrap();
+        let open = || {
+            let (file, metadata) = files.open(&path, Here::Worker).unwrap();
+            (file.ready(false).unwrap(), metadata)
+        };
+        let (first, metadata) = open();
         assert_eq!(metadata.len(), 3);
         files.keep(&first);
-        let (again, _) = files.open(&path, Here::Worker).unwrap();
+        let (again, _) = open();
         assert!(Arc::ptr_eq(&first, &again));
 
         std::fs::write(directory.path().join("g"), "three").unwrap();
         std::fs::rename(directory.path().join("g"), &path).unwrap();
-        let (second, metadata) = files.open(&path, Here::Worker).unwrap();
+        let (second, metadata) = open();
         assert!(!Arc::ptr_eq(&first, &second));
         assert_eq!(metadata.len(), 5);
 
@@ -351,8 +406,7 @@ mod tests {
         let path = directory.path().join("f");
         std::fs::write(&path, vec![7; 3 * BLOCK]).unwrap();
         let files = Files::new(4);
-        let (mut file, _) = files.open(&path, Here::Worker).unwrap();
-        Arc::get_mut(&mut file).unwrap().turn_direct();
+        let file = files.open(&path, Here::Worker).unwrap().0.ready(true).unwrap();
         // Beyond the buffered file nothing is certain: the file system may refuse direct reads.
         let mut bytes = [0; 5];
         file.buffered().unwrap().read_exact_at(&mut bytes, 1).unwrap();

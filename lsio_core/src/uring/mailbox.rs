@@ -61,6 +61,17 @@ impl Mailbox {
         }
     }
 
+    /// Has a task woken by the next delivery, as if it had polled. Wakes it now if there is one.
+    pub(crate) fn wake_later(&self, waker: Waker) {
+        let mut state = self.state();
+        if state.deliveries.is_empty() {
+            state.waiting = Some((1, waker));
+        } else {
+            drop(state);
+            waker.wake();
+        }
+    }
+
     /// Says that nobody will look any more.
     pub(crate) fn close(&self) {
         let mut state = self.state();

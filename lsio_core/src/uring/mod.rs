@@ -52,6 +52,7 @@ mod engine;
 mod error;
 mod fair;
 mod files;
+mod handover;
 mod mailbox;
 mod options;
 mod plan;

@@ -106,6 +106,11 @@ impl Reads {
         reads
     }
 
+    /// Where the spans land.
+    pub(crate) fn mailbox(&self) -> &Arc<Mailbox> {
+        &self.mailbox
+    }
+
     /// The next span that has landed, in whatever order, with its number. The task is woken when about
     /// `wanted` have.
     pub(crate) fn poll(

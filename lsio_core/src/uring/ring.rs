@@ -23,18 +23,26 @@ pub(super) trait Ring {
     /// and nothing else may use the memory meanwhile.
     unsafe fn queue(&mut self, token: u64, operation: Operation);
 
-    /// Starts what is queued, and if `wait` is set, sleeps until something completes or the event
-    /// that wakes the ring is signalled.
+    /// Starts what is queued, and waits if it is to.
     ///
     /// # Errors
     /// What is queued stays queued, and its memory stays the kernel's.
-    fn submit(&mut self, wait: bool) -> io::Result<()>;
+    fn submit(&mut self, wait: Wait) -> io::Result<()>;
 
     /// The next completion: its token, and the number of bytes or a negative error code.
     fn completion(&mut self) -> Option<(u64, i32)>;
 
     /// The bytes of memory that the kernel has registered.
     fn registered(&self) -> usize;
+}
+
+/// Whether to wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// Only for a look at what has completed.
+    Not,
+    /// Until something completes, or the event that wakes the ring is signalled.
+    ForCompletion,
 }
 
 /// One read.
@@ -112,7 +120,7 @@ impl KernelRing {
         // the buffer is leaked.
         unsafe { self.queue(0, operation) };
         loop {
-            match self.submit(true) {
+            match self.submit(Wait::ForCompletion) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
@@ -201,14 +209,24 @@ impl Ring for KernelRing {
         self.push(&entry.user_data(token));
     }
 
-    fn submit(&mut self, wait: bool) -> io::Result<()> {
-        if wait && !self.watches {
+    fn submit(&mut self, wait: Wait) -> io::Result<()> {
+        if wait == Wait::Not {
+            /// `IORING_ENTER_GETEVENTS`: has the kernel bring completions, even without waiting.
+            const GET_EVENTS: u32 = 1;
+            let queued = u32::try_from(self.ring.submission().len()).map_err(io::Error::other)?;
+            // SAFETY: as many entries as are queued, whose memory their owner keeps, and no argument.
+            let entered = unsafe {
+                self.ring.submitter().enter::<libc::sigset_t>(queued, 0, GET_EVENTS, None)
+            };
+            return entered.map(|_| ());
+        }
+        if !self.watches {
             const READABLE: u32 = libc::POLLIN as u32;
             let entry = opcode::PollAdd::new(Fd(self.wake.as_raw_fd()), READABLE).build();
             self.push(&entry.user_data(WAKE));
             self.watches = true;
         }
-        self.ring.submit_and_wait(usize::from(wait)).map(|_| ())
+        self.ring.submit_and_wait(1).map(|_| ())
     }
 
     fn completion(&mut self) -> Option<(u64, i32)> {

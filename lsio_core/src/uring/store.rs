@@ -16,7 +16,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::{Stream, StreamExt as _, TryStreamExt as _, channel::oneshot, stream::BoxStream};
+use futures::{Stream, StreamExt as _, TryStreamExt as _, stream::BoxStream};
 use object_store::{
     Attributes, CopyOptions, Error, GetOptions, GetResult, GetResultPayload, ListResult,
     MultipartUpload, ObjectMeta, ObjectStore, PutMultipartOptions, PutOptions, PutPayload,
@@ -29,9 +29,11 @@ use super::{
     engine::Running,
     error::{ReadError, STORE},
     files::{Files, Here},
+    handover::handover,
+    mailbox::Mailbox,
     options::{Engine, Options},
     plan::{Plan, split},
-    reads::Reads,
+    reads::{Reads, Span, Way},
 };
 
 /// Local files as an object store, read at the speed of the drive.
@@ -51,6 +53,8 @@ use super::{
 #[derive(Clone, Debug)]
 pub struct UringFileSystem {
     local: LocalFileSystem,
+    /// The directory that names are below.
+    root: Option<PathBuf>,
     files: Arc<Files>,
     engine: Arc<Running>,
 }
@@ -110,13 +114,13 @@ impl UringFileSystem {
     pub fn with_options(local: LocalFileSystem, options: Options) -> Result<Self> {
         let files = Arc::new(Files::new(options.open_files));
         let engine = Running::start(options).map_err(generic)?;
-        Ok(Self { local, files, engine: Arc::new(engine) })
+        Ok(Self { root: root(&local), local, files, engine: Arc::new(engine) })
     }
 
     /// The files that `local` sees, with the engine of this store.
     #[must_use]
     pub fn with_root(&self, local: LocalFileSystem) -> Self {
-        Self { local, ..self.clone() }
+        Self { root: root(&local), local, ..self.clone() }
     }
 
     /// The engine that runs: [`Engine::Uring`] or [`Engine::Pread`].
@@ -149,98 +153,139 @@ impl UringFileSystem {
         /// Looking at more than this many ranges takes longer than handing them over.
         const FEW: usize = 64;
 
-        let path = self.local.path_to_filesystem(location)?;
+        let path = self.file_path(location)?;
         let ranges = ranges.to_vec();
-        let here = if ranges.len() <= FEW { Here::Task } else { Here::Worker };
-        self.at(here, path, move |store, path, here| {
-            let (mut file, metadata) = store.files.open(path, here)?;
+        let first = if ranges.len() <= FEW { Here::Task } else { Here::Worker };
+        let start = move |store: &Self, path: &FilePath, here| {
+            let (file, metadata) = store.files.open(path, here)?;
             let access = store.engine.options().access;
-            let plan = Plan::new(&file, &ranges, metadata.len(), access);
-            Ok(plan.map(|plan| {
-                let spans = plan.spans();
-                turn_direct(&mut file, &spans);
-                store.files.keep(&file);
-                Ranges {
-                    ready: plan.empty().map(|number| (number, Bytes::new())).collect(),
-                    reads: Reads::start(Arc::clone(&store.engine), file, spans, here),
-                    plan,
-                }
-            }))
-        })
-        .await
+            let plan = Plan::new(&file, &ranges, metadata.len(), access)?;
+            let spans = plan.spans();
+            let file = file.ready(are_direct(&spans))?;
+            store.files.keep(&file);
+            Ok(Ranges {
+                ready: plan.empty().map(|number| (number, Bytes::new())).collect(),
+                reads: Reads::start(Arc::clone(&store.engine), file, spans, here),
+                plan,
+            })
+        };
+        self.at(path, first, start, |_| None).await
     }
 
     /// Opens an object and starts to read it.
     async fn begin(&self, location: &Path, options: GetOptions) -> Result<Begun> {
-        let path = self.local.path_to_filesystem(location)?;
+        let path = self.file_path(location)?;
         let location = location.clone();
-        self.at(Here::Task, path, move |store, path, here| {
-            let (mut file, metadata) = store.files.open(path, here)?;
-            Ok((|| {
-                let meta = object_meta(&metadata, location.clone());
-                options.check_preconditions(&meta)?;
-                let range = match &options.range {
-                    Some(range) => range.as_range(meta.size).map_err(generic)?,
-                    None => 0..meta.size,
-                };
-                let whole = range == (0..meta.size);
-                let reads = (!options.head && !range.is_empty()).then(|| {
-                    let access = store.engine.options().access;
-                    let spans = split(&file, range.clone(), access);
-                    turn_direct(&mut file, &spans);
-                    if !whole {
-                        store.files.keep(&file);
-                    }
-                    Reads::start(Arc::clone(&store.engine), file, spans, here)
-                });
-                Ok::<_, Error>(Begun { meta, range, reads })
-            })())
-        })
-        .await
+        let start = move |store: &Self, path: &FilePath, here| {
+            let (file, metadata) = store.files.open(path, here)?;
+            let meta = object_meta(&metadata, location.clone());
+            options.check_preconditions(&meta)?;
+            let range = match &options.range {
+                Some(range) => range.as_range(meta.size).map_err(generic)?,
+                None => 0..meta.size,
+            };
+            if options.head || range.is_empty() {
+                return Ok(Begun { meta, range, reads: None });
+            }
+            let spans = split(&file, range.clone(), store.engine.options().access);
+            let file = file.ready(are_direct(&spans))?;
+            // Who reads a part will read another.
+            if range != (0..meta.size) {
+                store.files.keep(&file);
+            }
+            let reads = Reads::start(Arc::clone(&store.engine), file, spans, here);
+            Ok(Begun { meta, range, reads: Some(reads) })
+        };
+        // The task has no use for what is begun before there are bytes.
+        self.at(path, Here::Task, start, |begun| begun.reads.as_ref().map(Reads::mailbox)).await
     }
 
-    /// Does something with a file: here, if that needs no waiting, else in a worker. The outer result
-    /// is of opening the file.
-    async fn at<T, E>(
+    /// The file of an object: [`LocalFileSystem::path_to_filesystem`], which goes by way of a URL, but
+    /// not for the names that need none of its care.
+    fn file_path(&self, location: &Path) -> Result<PathBuf> {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
+        let name = location.as_ref();
+        match &self.root {
+            Some(root) if !name.is_empty() && name.bytes().all(plain) => Ok(root.join(name)),
+            _ => self.local.path_to_filesystem(location),
+        }
+    }
+
+    /// Does something with a file: in this task, if `first` says so and it needs no waiting, else in
+    /// another thread. If `awaits` names a mailbox, this task is woken by what comes there.
+    async fn at<T: Send + 'static>(
         &self,
-        here: Here,
         path: PathBuf,
-        work: impl Fn(&Self, &FilePath, Here) -> io::Result<std::result::Result<T, E>> + Send + 'static,
-    ) -> Result<T>
-    where
-        T: Send + 'static,
-        E: Send + 'static,
-        Error: From<E>,
-    {
-        let opened = |path: &FilePath, result: io::Result<std::result::Result<T, E>>| match result {
-            Ok(result) => Ok(result?),
-            Err(error) => Err(ReadError::open(path, error).into()),
-        };
-        if here == Here::Task {
-            match work(self, &path, here) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                result => return opened(&path, result),
+        first: Here,
+        work: impl Fn(&Self, &FilePath, Here) -> std::result::Result<T, Failure> + Send + 'static,
+        awaits: fn(&T) -> Option<&Arc<Mailbox>>,
+    ) -> Result<T> {
+        if first == Here::Task {
+            match work(self, &path, Here::Task) {
+                Err(Failure::Open(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return result.map_err(|failure| failure.into_error(&path)),
             }
         }
-        let (sender, receiver) = oneshot::channel();
+        let (giver, taker) = handover();
         let store = self.clone();
-        self.engine.workers().spawn(move || {
-            if !sender.is_canceled() {
-                let result = work(&store, &path, Here::Worker);
-                let _ = sender.send((path, result));
+        let elsewhere = move |here| {
+            if giver.is_alone() {
+                return;
             }
-        });
-        let (path, result) = receiver.await.map_err(generic)?;
-        opened(&path, result)
+            let result = work(&store, &path, here).map_err(|failure| failure.into_error(&path));
+            let mailbox = result.as_ref().ok().and_then(awaits).cloned();
+            giver.give(result, |waker| match mailbox {
+                Some(mailbox) => mailbox.wake_later(waker),
+                None => waker.wake(),
+            });
+        };
+        match first {
+            Here::Task => self.engine.open(elsewhere),
+            Here::Ring | Here::Worker => {
+                self.engine.workers().spawn(move || elsewhere(Here::Worker));
+            }
+        }
+        let given = poll_fn(|context| taker.poll(context)).await;
+        given.unwrap_or_else(|| Err(generic(io::Error::other("the engine has stopped"))))
     }
 }
 
-/// A file that only this caller has open, and that is to be read past the page cache, needs no second
-/// descriptor for that.
-fn turn_direct(file: &mut Arc<super::files::OpenFile>, spans: &[super::reads::Span]) {
-    let direct = spans.iter().all(|span| span.way == super::reads::Way::Direct);
-    if direct && let Some(file) = Arc::get_mut(file) {
-        file.turn_direct();
+/// Whether a file that is opened for these spans is best opened for direct reads at once.
+fn are_direct(spans: &[Span]) -> bool {
+    spans.iter().all(|span| span.way == Way::Direct)
+}
+
+/// Why something with a file failed.
+enum Failure {
+    /// The file was not opened.
+    Open(io::Error),
+    Other(Error),
+}
+
+impl Failure {
+    fn into_error(self, path: &FilePath) -> Error {
+        match self {
+            Self::Open(error) => ReadError::open(path, error).into(),
+            Self::Other(error) => error,
+        }
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Open(error)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Other(error)
+    }
+}
+
+impl From<ReadError> for Failure {
+    fn from(error: ReadError) -> Self {
+        Self::Other(error.into())
     }
 }
 
@@ -400,6 +445,12 @@ impl fmt::Display for UringFileSystem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{STORE}({}, {})", self.engine(), self.local)
     }
+}
+
+/// The directory that a store's names are below.
+fn root(local: &LocalFileSystem) -> Option<PathBuf> {
+    let file = local.path_to_filesystem(&Path::from("file")).ok()?;
+    file.parent().map(FilePath::to_owned)
 }
 
 /// The metadata of an object as [`LocalFileSystem`] has them, with the same ETag.

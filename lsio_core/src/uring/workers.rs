@@ -9,7 +9,7 @@ use std::{
 };
 
 /// Something to do.
-type Job = Box<dyn FnOnce() + Send>;
+pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
 /// Threads that are started when there is more to do than the others can take.
 #[derive(Debug)]

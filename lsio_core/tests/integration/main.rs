@@ -1,4 +1,9 @@
 //! Tests of what the crate offers, in one binary.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests are tests: they fail by panicking"
+)]
 
 #[cfg(unix)]
 mod local_files;
