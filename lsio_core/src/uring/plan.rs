@@ -224,7 +224,8 @@ mod tests {
         ) {
             let mut ranges: Vec<_> = ranges.into_iter().map(|(start, len)| start..start + len).collect();
             ranges.extend(large.map(|(start, len)| start..start + len));
-            let file: Vec<u8> = (0..=250).cycle().take(251 * 997).collect::<Vec<_>>().repeat(150);
+            let period: Vec<u8> = (0..=250).cycle().take(251 * 997).collect();
+            let file = period.repeat((CONTIGUOUS + PIECE) as usize / period.len() + 1);
             let bytes = |range: Range<u64>| &file[range.start as usize..range.end as usize];
             let way = |range: &Range<u64>| match ways[(range.start % 8) as usize] {
                 0 => Way::Direct,
