@@ -336,10 +336,7 @@ fn summary(samples: &[Sample], sides: &[Side]) {
                     })
                     .cloned()
                     .collect();
-                let f = figures(&own);
-                    println!("      {f}");
-                }
-                f
+                figures(&own)
             });
             let Some(best) = best.max_by(|a, b| a.speed.total_cmp(&b.speed)) else { continue };
             let base = base.get_or_insert(Figures { ..best });

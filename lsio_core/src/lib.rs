@@ -9,6 +9,7 @@
 //! - [`Variable`] is one array. Its values come decoded: masked cells are null, packed numbers are
 //!   unpacked, times are times.
 //! - [`Table`] is a dataset seen as rows, one for each cell of a grid of dimensions.
+//! - [`uring`] holds the object store for local files, which is of use by itself.
 //! - [`read::Scan`] reads columns of a table, tile by tile.
 //!
 //! ```
@@ -54,7 +55,6 @@ mod location;
 mod options;
 pub mod read;
 pub mod synthetic;
-#[cfg(unix)]
 pub mod uring;
 pub mod write;
 

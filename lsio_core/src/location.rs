@@ -2,10 +2,13 @@
 
 use std::{fmt, path::PathBuf, sync::Arc};
 
-use object_store::{ObjectStore, local::LocalFileSystem, path::Path};
+use object_store::{ObjectStore, path::Path};
 use url::Url;
 
-use crate::{Error, Result};
+use crate::{
+    Error, Result,
+    uring::{self, Engine},
+};
 
 /// A place in an object store, with the name by which the user knows it.
 #[derive(Clone)]
@@ -23,11 +26,25 @@ impl Location {
         Self { store, path, name: name.into(), root: None }
     }
 
-    /// Resolves a local path or a `file://` URL.
+    /// Resolves a local path or a `file://` URL, which is read with the engine that the environment
+    /// names ([`Engine::from_environment`]).
     ///
     /// # Errors
-    /// [`Error::Location`] for any other URL: its object store has to be given to [`Location::new`].
+    /// Those of [`Location::parse_with`], and if the environment names no engine.
     pub fn parse(location: &str) -> Result<Self> {
+        let engine = Engine::from_environment().map_err(|e| Error::Location {
+            location: location.to_owned(),
+            reason: e.to_string(),
+        })?;
+        Self::parse_with(location, engine)
+    }
+
+    /// Resolves a local path or a `file://` URL, which is read with `engine`.
+    ///
+    /// # Errors
+    /// [`Error::Location`] for any other URL, whose object store has to be given to
+    /// [`Location::new`], and if the engine doesn't work here.
+    pub fn parse_with(location: &str, engine: Engine) -> Result<Self> {
         let invalid = |reason: String| Error::Location { location: location.to_owned(), reason };
         let file = match scheme(location) {
             None => PathBuf::from(location),
@@ -54,10 +71,8 @@ impl Location {
         }
         let text = normal.to_str().ok_or_else(|| invalid("the path is not UTF-8".to_owned()))?;
         let path = Path::parse(text).map_err(|e| invalid(e.to_string()))?;
-        Ok(Self {
-            root: Some(PathBuf::from("/")),
-            ..Self::new(Arc::new(LocalFileSystem::new()), path, location)
-        })
+        let store = uring::store(engine).map_err(|e| invalid(e.to_string()))?;
+        Ok(Self { root: Some(PathBuf::from("/")), ..Self::new(store, path, location) })
     }
 
     /// The object store.

@@ -1,9 +1,14 @@
 //! The session's settings under `lsio.`.
 
+use std::{fmt, sync::Arc};
+
 use datafusion::{
     common::{config::ConfigExtension, extensions_options},
-    config::ConfigOptions,
+    config::{ConfigField, ConfigOptions, Visit},
+    error::{DataFusionError, Result},
 };
+use lsio_core::uring::{self, Engine};
+use object_store::ObjectStore;
 
 extensions_options! {
     /// Settings of Light Speed IO: `SET lsio.coordinate_memory = 1000000`.
@@ -11,6 +16,10 @@ extensions_options! {
         /// Bytes up to which a coordinate, or a variable that lacks a dimension of its table, is
         /// read as a whole and kept; larger ones are streamed.
         pub coordinate_memory: usize, default = 64 << 20
+
+        /// What reads local files: auto, uring, pread or object_store. Without it the environment
+        /// variable LSIO_IO_ENGINE says.
+        pub io_engine: IoEngine, default = IoEngine::default()
     }
 }
 
@@ -28,4 +37,56 @@ impl LsioConfig {
     pub(crate) fn held_bytes(&self) -> u64 {
         self.coordinate_memory as u64
     }
+}
+
+/// The setting `lsio.io_engine`: an engine, or what the environment says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IoEngine(Option<Engine>);
+
+impl IoEngine {
+    /// The engine.
+    ///
+    /// # Errors
+    /// If it isn't set, and the environment names one that doesn't exist.
+    pub fn get(self) -> Result<Engine> {
+        self.0.map_or_else(Engine::from_environment, Ok).map_err(configuration)
+    }
+
+    /// The object store for local files.
+    ///
+    /// # Errors
+    /// Those of [`IoEngine::get`], and if the engine doesn't work here.
+    pub fn store(self) -> Result<Arc<dyn ObjectStore>> {
+        Ok(uring::store(self.get()?)?)
+    }
+}
+
+impl From<Engine> for IoEngine {
+    fn from(engine: Engine) -> Self {
+        Self(Some(engine))
+    }
+}
+
+impl fmt::Display for IoEngine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.map_or_else(Engine::from_environment, Ok) {
+            Ok(engine) => engine.fmt(f),
+            Err(unknown) => f.write_str(&unknown.name),
+        }
+    }
+}
+
+impl ConfigField for IoEngine {
+    fn visit<V: Visit>(&self, visitor: &mut V, key: &str, description: &'static str) {
+        visitor.some(key, self, description);
+    }
+
+    fn set(&mut self, _: &str, value: &str) -> Result<()> {
+        self.0 = Some(value.parse().map_err(configuration)?);
+        Ok(())
+    }
+}
+
+fn configuration(unknown: uring::UnknownEngine) -> DataFusionError {
+    DataFusionError::Configuration(unknown.to_string())
 }

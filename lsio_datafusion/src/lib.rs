@@ -55,7 +55,7 @@ pub use lsio_core;
 
 pub use crate::{
     analyze::{CalendarFunctions, ComparedLiterals, WideIntegers},
-    config::LsioConfig,
+    config::{IoEngine, LsioConfig},
     notes::{RepeatedValueNotes, notes},
     register::{ZarrSession, ZarrSessionBuilder, open_dataset},
     scan::ZarrSource,

@@ -14,7 +14,12 @@ use datafusion::{
 use futures::future::try_join_all;
 use lsio_core::{Dataset, Location, OpenOptions, Table};
 
-use crate::{config::LsioConfig, error::external, scan::ZarrSource, schema::schema};
+use crate::{
+    config::LsioConfig,
+    error::external,
+    scan::{Reading, ZarrSource},
+    schema::schema,
+};
 
 /// A Zarr group or array as a table: one row for each cell of its grid.
 ///
@@ -76,7 +81,10 @@ impl TableProvider for ZarrTable {
         _filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let held_bytes = LsioConfig::of(state.config_options()).held_bytes();
+        let config = LsioConfig::of(state.config_options());
+        let held_bytes = config.held_bytes();
+        let is_local = self.dataset.location().local_path().is_some();
+        let store = if is_local { Some(config.io_engine.store()?) } else { None };
         let columns = match projection {
             Some(columns) => columns.clone(),
             None => (0..self.table.columns.len()).collect(),
@@ -95,7 +103,7 @@ impl TableProvider for ZarrTable {
             Arc::clone(&self.table),
             columns,
             &self.schema,
-            held_bytes,
+            Reading { held_bytes, store },
         )?;
         Ok(DataSourceExec::from_data_source(source.with_limit(limit)))
     }

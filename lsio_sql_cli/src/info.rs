@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::{config::ConfigOptions, execution::runtime_env::RuntimeEnv};
 use futures::TryStreamExt as _;
 use lsio_core::{Dataset, OpenOptions, Role, Variable, dataset::ZarrFormat, grid::Region};
 use lsio_datafusion::open_dataset;
@@ -64,7 +64,8 @@ struct TableInfo {
 }
 
 pub(crate) async fn print(store: &str, json: bool) -> Result<(), Error> {
-    let dataset = open_dataset(store, OpenOptions::default(), &RuntimeEnv::default()).await?;
+    let (options, config) = (OpenOptions::default(), ConfigOptions::default());
+    let dataset = open_dataset(store, options, &config, &RuntimeEnv::default()).await?;
     let info = collect(store, &dataset).await?;
     if json {
         say!("{}", serde_json::to_string_pretty(&info)?);

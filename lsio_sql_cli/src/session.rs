@@ -4,10 +4,12 @@ use std::sync::Arc;
 
 use datafusion::{
     error::Result,
-    execution::{SessionStateBuilder, runtime_env::RuntimeEnvBuilder},
+    execution::{
+        SessionStateBuilder, object_store::ObjectStoreUrl, runtime_env::RuntimeEnvBuilder,
+    },
     prelude::{SessionConfig, SessionContext},
 };
-use lsio_datafusion::prelude::*;
+use lsio_datafusion::{IoEngine, prelude::*};
 
 pub(crate) fn new(memory_limit: Option<usize>) -> Result<SessionContext> {
     let mut config = SessionConfig::new().with_information_schema(true);
@@ -21,9 +23,13 @@ pub(crate) fn new(memory_limit: Option<usize>) -> Result<SessionContext> {
     if let Some(bytes) = memory_limit {
         runtime = runtime.with_memory_limit(bytes, 1.0);
     }
+    let runtime = runtime.build()?;
+    // Local files of other formats come the same way as those of Zarr.
+    let files = ObjectStoreUrl::local_filesystem();
+    runtime.register_object_store(files.as_ref(), IoEngine::default().store()?);
     let state = SessionStateBuilder::new()
         .with_config(config)
-        .with_runtime_env(Arc::new(runtime.build()?))
+        .with_runtime_env(Arc::new(runtime))
         .with_default_features()
         .with_zarr()
         .build();

@@ -10,7 +10,7 @@ use arrow::{
 };
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use object_store::ObjectStoreExt as _;
+use object_store::{ObjectStore, ObjectStoreExt as _};
 use serde_json::{Map, Value};
 
 use super::{
@@ -200,6 +200,18 @@ impl Variable {
     /// # Errors
     /// [`Error::Unreadable`] and [`Error::Store`].
     pub async fn fetch_chunk(&self, chunk: &[u64]) -> Result<Option<Bytes>> {
+        self.fetch_chunk_from(self.location.store().as_ref(), chunk).await
+    }
+
+    /// The same from another object store that holds the same objects.
+    ///
+    /// # Errors
+    /// Those of [`Variable::fetch_chunk`].
+    pub async fn fetch_chunk_from(
+        &self,
+        store: &dyn ObjectStore,
+        chunk: &[u64],
+    ) -> Result<Option<Bytes>> {
         let key = self.key(chunk)?;
         let path = join(self.location.path(), &key).map_err(|reason| Error::Chunk {
             array: self.path(),
@@ -207,7 +219,7 @@ impl Variable {
             key: key.clone(),
             reason,
         })?;
-        let result = match self.location.store().get(&path).await {
+        let result = match store.get(&path).await {
             Ok(result) => result.bytes().await,
             Err(e) => Err(e),
         };

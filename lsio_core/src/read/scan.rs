@@ -8,6 +8,7 @@ use arrow::{
 };
 use bytes::Bytes;
 use futures::{Stream, StreamExt as _, TryStreamExt as _, future::try_join_all, stream};
+use object_store::ObjectStore;
 use tokio::{sync::Semaphore, task::JoinHandle};
 
 use super::broadcast::{Pattern, broadcast};
@@ -44,6 +45,8 @@ pub struct Scan {
     tiles: RegularGrid,
     /// What keeps the number of chunks that are read at the same time low.
     reads: Semaphore,
+    /// Where chunks are read from, if not from where the table was opened.
+    store: Option<Arc<dyn ObjectStore>>,
 }
 
 #[derive(Debug)]
@@ -140,7 +143,13 @@ impl Scan {
                 ScanColumn { dims: column.dims.clone(), source }
             })
             .collect();
-        Ok(Self { columns, tiles, reads: Semaphore::new(CONCURRENT_READS) })
+        Ok(Self { columns, tiles, reads: Semaphore::new(CONCURRENT_READS), store: None })
+    }
+
+    /// Reads chunks from another object store that holds the same objects.
+    #[must_use]
+    pub fn with_store(self, store: Option<Arc<dyn ObjectStore>>) -> Self {
+        Self { store, ..self }
     }
 
     /// Reads the columns that are held in memory. [`Scan::read`] needs them.
@@ -257,7 +266,8 @@ impl Scan {
                 }
                 // The semaphore is never closed; without a permit there would just be no limit.
                 let _permit = self.reads.acquire().await;
-                let bytes = variable.fetch_chunk(&chunk).await?;
+                let store = self.store.as_ref().unwrap_or(variable.location().store());
+                let bytes = variable.fetch_chunk_from(store.as_ref(), &chunk).await?;
                 Ok((chunk, Some(bytes)))
             }))
             .await

@@ -44,25 +44,71 @@
 //! the cache's own work, huge pages that are used again save page faults and pinning, and many reads
 //! under way keep a drive busy. io_uring alone gains little; it keeps the processor free.
 
+use std::sync::Arc;
+
+use object_store::{ObjectStore, Result, local::LocalFileSystem};
+
+mod options;
+
+#[cfg(unix)]
 mod buffers;
+#[cfg(unix)]
 mod counters;
 #[cfg(target_os = "linux")]
 mod driver;
+#[cfg(unix)]
 mod engine;
+#[cfg(unix)]
 mod error;
+#[cfg(unix)]
 mod fair;
+#[cfg(unix)]
 mod files;
+#[cfg(unix)]
 mod handover;
+#[cfg(unix)]
 mod mailbox;
-mod options;
+#[cfg(unix)]
 mod plan;
+#[cfg(unix)]
 mod reads;
+#[cfg(unix)]
 mod residency;
 #[cfg(target_os = "linux")]
 mod ring;
+#[cfg(all(test, target_os = "linux"))]
+mod simulated;
+#[cfg(unix)]
 mod store;
+#[cfg(unix)]
 mod workers;
 
-pub use counters::Counts;
 pub use options::{Access, Engine, Options, UnknownEngine};
-pub use store::UringFileSystem;
+#[cfg(unix)]
+pub use {counters::Counts, store::UringFileSystem};
+
+/// The object store that reads all local files with `engine`. The process has one of each.
+///
+/// # Errors
+/// If the engine doesn't work here. [`Engine::Auto`] always does.
+#[cfg(unix)]
+pub fn store(engine: Engine) -> Result<Arc<dyn ObjectStore>> {
+    match engine {
+        Engine::ObjectStore => Ok(Arc::new(LocalFileSystem::new())),
+        ours => Ok(Arc::new(UringFileSystem::shared(ours)?)),
+    }
+}
+
+/// The object store that reads all local files. Here it is always object_store's own.
+///
+/// # Errors
+/// If one of our own engines is asked for, which are made for Unix.
+#[cfg(not(unix))]
+pub fn store(engine: Engine) -> Result<Arc<dyn ObjectStore>> {
+    match engine {
+        Engine::Auto | Engine::ObjectStore => Ok(Arc::new(LocalFileSystem::new())),
+        Engine::Uring | Engine::Pread => Err(object_store::Error::NotSupported {
+            source: format!("the engine '{engine}' needs Linux or another Unix").into(),
+        }),
+    }
+}

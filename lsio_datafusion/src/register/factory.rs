@@ -51,7 +51,8 @@ impl TableProviderFactory for ZarrTableFactory {
             let key = key.strip_prefix("format.").unwrap_or(key);
             options.set(key.strip_prefix("zarr.").unwrap_or(key), value).map_err(external)?;
         }
-        let dataset = open_dataset(location, options, state.runtime_env()).await?;
+        let (config, runtime) = (state.config_options(), state.runtime_env());
+        let dataset = open_dataset(location, options, config, runtime).await?;
         Ok(Arc::new(ZarrTable::new(dataset).map_err(external)?))
     }
 }

@@ -4,6 +4,7 @@ use std::path::Path as FilePath;
 
 use datafusion::{
     common::exec_datafusion_err,
+    config::ConfigOptions,
     error::{DataFusionError, Result},
     execution::runtime_env::RuntimeEnv,
 };
@@ -11,21 +12,23 @@ use lsio_core::{Dataset, Location, OpenOptions, scheme};
 use object_store::path::Path;
 use url::Url;
 
-use crate::error::external;
+use crate::{IoEngine, LsioConfig, error::external};
 
 /// Opens the dataset at a path or URL. Options behind a `?` are added to `options`.
 ///
-/// Local paths are read from the file system; other URLs through the object store that the session
-/// has registered for them.
+/// Local paths are read from the file system, with the engine that the session's settings name; other
+/// URLs through the object store that the session has registered for them.
 ///
 /// # Errors
 /// Those of [`Dataset::open`], unknown options, and URLs without an object store.
 pub async fn open_dataset(
     location: &str,
     options: OpenOptions,
+    config: &ConfigOptions,
     runtime: &RuntimeEnv,
 ) -> Result<Dataset> {
-    let (location, options) = resolve(location, options, runtime)?;
+    let engine = LsioConfig::of(config).io_engine;
+    let (location, options) = resolve(location, options, engine, runtime)?;
     Dataset::open(&location, &options).await.map_err(external)
 }
 
@@ -33,6 +36,7 @@ pub async fn open_dataset(
 pub(super) fn resolve(
     text: &str,
     mut options: OpenOptions,
+    engine: IoEngine,
     runtime: &RuntimeEnv,
 ) -> Result<(Location, OpenOptions)> {
     match scheme(text) {
@@ -46,7 +50,7 @@ pub(super) fn resolve(
                 }
                 None => text,
             };
-            Ok((Location::parse(base).map_err(external)?, options))
+            Ok((Location::parse_with(base, engine.get()?).map_err(external)?, options))
         }
         Some(_) => {
             let mut url = Url::parse(text).map_err(|e| DataFusionError::External(Box::new(e)))?;

@@ -136,12 +136,14 @@ impl TableProvider for MetadataTable {
 
     async fn scan(
         &self,
-        _state: &dyn Session,
+        state: &dyn Session,
         projection: Option<&Vec<usize>>,
         _filters: &[Expr],
         _limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let dataset = open_dataset(&self.location, OpenOptions::default(), &self.runtime).await?;
+        let options = OpenOptions::default();
+        let config = state.config_options();
+        let dataset = open_dataset(&self.location, options, config, &self.runtime).await?;
         let batch = self.metadata.batch(&dataset)?;
         let plan =
             MemorySourceConfig::try_new_exec(&[vec![batch]], self.schema(), projection.cloned())?;

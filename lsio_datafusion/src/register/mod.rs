@@ -90,12 +90,16 @@ impl ZarrSession for SessionContext {
     }
 
     async fn read_zarr(&self, location: &str, options: OpenOptions) -> Result<DataFrame> {
-        let dataset = open_dataset(location, options, &self.runtime_env()).await?;
+        let state = self.state();
+        let (config, runtime) = (state.config_options(), state.runtime_env());
+        let dataset = open_dataset(location, options, config, runtime).await?;
         self.read_table(Arc::new(ZarrTable::new(dataset).map_err(external)?))
     }
 
     async fn register_zarr(&self, name: &str, location: &str, options: OpenOptions) -> Result<()> {
-        let dataset = open_dataset(location, options, &self.runtime_env()).await?;
+        let state = self.state();
+        let (config, runtime) = (state.config_options(), state.runtime_env());
+        let dataset = open_dataset(location, options, config, runtime).await?;
         self.register_table(name, Arc::new(ZarrTable::new(dataset).map_err(external)?))?;
         Ok(())
     }
@@ -130,7 +134,8 @@ impl ZarrSessionBuilder for SessionStateBuilder {
             .catalog_list()
             .take()
             .unwrap_or_else(|| Arc::new(MemoryCatalogProviderList::new()));
-        let url_tables = Arc::new(ZarrUrlTableFactory::new(Arc::clone(&runtime)));
+        let engine = LsioConfig::of(config.options()).io_engine;
+        let url_tables = Arc::new(ZarrUrlTableFactory::new(engine, Arc::clone(&runtime)));
 
         // Before DataFusion's own rules: they see the types as the user wrote them, and type
         // coercion sees theirs.

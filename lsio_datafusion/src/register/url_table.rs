@@ -12,7 +12,7 @@ use futures::StreamExt as _;
 use lsio_core::{Dataset, Error, Location, OpenOptions, scheme};
 
 use super::location::resolve;
-use crate::{ZarrTable, error::external};
+use crate::{IoEngine, ZarrTable, error::external};
 
 /// Extensions of files that other formats read.
 const OTHER_FORMATS: [&str; 8] =
@@ -28,12 +28,14 @@ const OBJECTS_LOOKED_AT: usize = 1_000;
 /// every name that it doesn't know.
 #[derive(Debug)]
 pub(super) struct ZarrUrlTableFactory {
+    /// For metadata. Queries read chunks with the engine that is set when they run.
+    engine: IoEngine,
     runtime: Arc<RuntimeEnv>,
 }
 
 impl ZarrUrlTableFactory {
-    pub(super) fn new(runtime: Arc<RuntimeEnv>) -> Self {
-        Self { runtime }
+    pub(super) fn new(engine: IoEngine, runtime: Arc<RuntimeEnv>) -> Self {
+        Self { engine, runtime }
     }
 }
 
@@ -43,7 +45,8 @@ impl UrlTableFactory for ZarrUrlTableFactory {
         if !may_be_zarr(name) {
             return Ok(None);
         }
-        let (location, options) = match resolve(name, OpenOptions::default(), &self.runtime) {
+        let resolved = resolve(name, OpenOptions::default(), self.engine, &self.runtime);
+        let (location, options) = match resolved {
             Ok(resolved) => resolved,
             Err(error) if is_named_zarr(name) || is_path(name) => return Err(error),
             Err(_) => return Ok(None),

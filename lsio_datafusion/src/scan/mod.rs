@@ -11,4 +11,5 @@ mod queue;
 mod source;
 mod stream;
 
+pub(crate) use source::Reading;
 pub use source::ZarrSource;

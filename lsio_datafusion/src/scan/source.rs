@@ -18,6 +18,7 @@ use datafusion::{
     physical_plan::{DisplayFormatType, Partitioning, metrics::ExecutionPlanMetricsSet},
 };
 use lsio_core::{Table, read::Scan};
+use object_store::ObjectStore;
 
 use super::{
     queue::{TileQueues, Tiles},
@@ -36,13 +37,29 @@ pub struct ZarrSource {
     /// be there twice.
     columns: Vec<usize>,
     schema: SchemaRef,
-    held_bytes: u64,
+    reading: Reading,
     limit: Option<usize>,
     partitions: usize,
     /// What the user should know of the query.
     notes: Vec<String>,
     statistics: OnceLock<Arc<Statistics>>,
     metrics: ExecutionPlanMetricsSet,
+}
+
+/// How a session's settings have a table read.
+#[derive(Clone, Debug)]
+pub(crate) struct Reading {
+    /// The bytes up to which coordinates and their like are read as a whole.
+    pub(crate) held_bytes: u64,
+    /// Where chunks are read from, if not from where the table was opened.
+    pub(crate) store: Option<Arc<dyn ObjectStore>>,
+}
+
+impl Reading {
+    fn scan(&self, table: &Table, columns: &[usize]) -> Result<Arc<Scan>> {
+        let scan = Scan::new(table, columns, self.held_bytes).map_err(external)?;
+        Ok(Arc::new(scan.with_store(self.store.clone())))
+    }
 }
 
 impl ZarrSource {
@@ -55,17 +72,17 @@ impl ZarrSource {
         table: Arc<Table>,
         columns: Vec<usize>,
         table_schema: &Schema,
-        held_bytes: u64,
+        reading: Reading,
     ) -> Result<Self> {
-        let scan = Scan::new(&table, &columns, held_bytes).map_err(external)?;
+        let scan = reading.scan(&table, &columns)?;
         let schema = Arc::new(table_schema.project(&columns)?);
         Ok(Self {
             store: store.into(),
             table,
-            scan: Arc::new(scan),
+            scan,
             columns,
             schema,
-            held_bytes,
+            reading,
             limit: None,
             partitions: 1,
             notes: Vec::new(),
@@ -264,7 +281,7 @@ impl DataSource for ZarrSource {
         }
         let schema = Arc::new(projection.project_schema(&self.schema)?);
         let columns: Vec<usize> = picked.iter().map(|&index| self.columns[index]).collect();
-        let scan = Arc::new(Scan::new(&self.table, &columns, self.held_bytes).map_err(external)?);
+        let scan = self.reading.scan(&self.table, &columns)?;
         Ok(Some(Arc::new(Self {
             columns,
             schema,

@@ -2,6 +2,8 @@
 
 mod conformance;
 mod differential;
+#[cfg(target_os = "linux")]
+mod restricted;
 
 use std::path::Path;
 
