@@ -107,37 +107,31 @@ impl KernelRing {
     /// Reads something: that a ring can be made doesn't say that it may be used.
     fn probe(&mut self) -> io::Result<()> {
         let file = std::fs::File::open("/dev/zero")?;
-        let mut buffer = self.pool.map(1)?;
-        buffer.as_mut().fill(1);
+        // Not freed unless its read has completed.
+        let buffer = NonNull::from(Box::leak(Box::new([1_u8; 8])));
         let operation = Operation {
             file: file.as_raw_fd(),
-            memory: buffer.start(),
+            memory: buffer.cast(),
             place: None,
             len: 8,
             offset: 0,
         };
-        // SAFETY: file and buffer are alive until the completion is there; if waiting for it fails,
-        // the buffer is leaked.
+        // SAFETY: file and buffer are alive until the completion is there.
         unsafe { self.queue(0, operation) };
         loop {
             match self.submit(Wait::ForCompletion) {
                 Ok(()) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    std::mem::forget(buffer);
-                    return Err(error);
-                }
+                Err(error) => return Err(error),
             }
-            match self.completion() {
-                Some((_, 8)) if buffer.as_ref()[..8] == [0; 8] => return Ok(()),
-                Some((_, result)) if result < 0 => {
-                    return Err(io::Error::from_raw_os_error(-result));
-                }
-                Some((_, result)) => {
-                    return Err(io::Error::other(format!("a read of 8 bytes gave {result}")));
-                }
-                None => {}
-            }
+            let Some((_, result)) = self.completion() else { continue };
+            // SAFETY: it came from a box, and the only operation that used it is complete.
+            let bytes = unsafe { Box::from_raw(buffer.as_ptr()) };
+            return match result {
+                8 if *bytes == [0; 8] => Ok(()),
+                ..0 => Err(io::Error::from_raw_os_error(-result)),
+                _ => Err(io::Error::other(format!("a read of 8 bytes gave {result}"))),
+            };
         }
     }
 
