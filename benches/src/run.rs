@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Instant};
 
 use datafusion::prelude::{SessionConfig, SessionContext};
 use lsio_core::{Dataset, Location, OpenOptions};
-use lsio_datafusion::prelude::*;
+use lsio_datafusion::{IoEngine, prelude::*};
 
 use crate::{
     Error,
@@ -48,7 +48,8 @@ async fn run_queries(args: &Args) -> Result<(), Error> {
     if let Some(partitions) = args.partitions {
         config = config.with_target_partitions(partitions);
     }
-    println!("{store}, {} partitions", config.target_partitions());
+    let files = IoEngine::default().store()?;
+    println!("{store}, {} partitions, read through {files}", config.target_partitions());
     let cold = !args.no_cold && drop_caches();
     if !args.no_cold && !cold {
         println!("cold runs are left out: emptying the page cache needs root");

@@ -285,3 +285,21 @@ fn demo() {
     let base = directory.path().to_string_lossy();
     assert!(failed(&lsio(&["demo", &base])).contains("not empty"));
 }
+
+#[test]
+fn the_environment_names_the_engine_for_local_files() {
+    let directory = tempfile::tempdir().unwrap();
+    let csv = directory.path().join("numbers.csv");
+    std::fs::write(&csv, "n\n1\n2\n").unwrap();
+    let sql = format!("SELECT sum(n) AS total FROM '{}'", csv.display());
+    let run = |engine: &str| {
+        let mut lsio = Command::new(env!("CARGO_BIN_EXE_lsio"));
+        lsio.env("LSIO_IO_ENGINE", engine).args(["-q", "--format", "csv", "-c", &sql]);
+        lsio.output().unwrap()
+    };
+    for engine in ["", "auto", "pread", "object_store"] {
+        assert_eq!(succeeded(&run(engine)), "total\n3\n");
+    }
+    let error = failed(&run("fast"));
+    assert!(error.contains("LSIO_IO_ENGINE") && error.contains("'fast'"), "{error}");
+}

@@ -26,7 +26,7 @@ use super::{
     error::ReadError,
     fair::FairQueue,
     ring::{Operation, Ring, Wait},
-    workers::Job,
+    workers::{self, Job},
 };
 
 /// How callers reach the thread of a ring.
@@ -101,8 +101,10 @@ struct Part {
     refusals: u32,
 }
 
-/// The files that are opened between two looks at what has completed.
+/// The files that are opened between two looks at what has completed, unless their bytes are enough
+/// to start with.
 const OPENINGS: usize = 16;
+const OPENED_BYTES: u64 = 1 << 20;
 
 /// How often in a row the kernel may refuse an operation for the time being.
 const MOST_REFUSALS: u32 = 1000;
@@ -158,6 +160,11 @@ impl Inbox {
         reads.append(&mut messages.reads);
         openings.extend(messages.openings.drain(..));
         !messages.stop
+    }
+
+    fn waiting_bytes(&self) -> u64 {
+        let messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
+        messages.reads.iter().map(|read| read.span.end - read.span.start).sum()
     }
 
     /// Announces that the thread will sleep; false if something has come meanwhile.
@@ -236,16 +243,15 @@ impl<R: Ring> Driver<R> {
                 }
             }
             self.start();
-            let wait = if !self.openings.is_empty() {
-                Wait::Not
-            } else if !running {
-                // There is something under way, or it would have ended.
-                Wait::ForCompletion
-            } else if self.inbox.may_sleep() {
-                Wait::ForCompletion
+            let sleeps = if !self.openings.is_empty() {
+                false
+            } else if running {
+                self.inbox.may_sleep()
             } else {
-                Wait::Not
+                // Only a completion could end this sleep: callers are answered without the thread.
+                !self.operations.is_empty()
             };
+            let wait = if sleeps { Wait::ForCompletion } else { Wait::Not };
             let submitted = self.ring.submit(wait);
             self.inbox.awake();
             if let Err(error) = submitted
@@ -260,8 +266,19 @@ impl<R: Ring> Driver<R> {
                 self.complete(token, result);
             }
             self.counters.set_registered(self.ring.registered());
-            // While the drive is at it, and a few at a time, so that it always is.
-            self.openings.drain(..self.openings.len().min(OPENINGS)).for_each(|open| open());
+            self.open_files();
+        }
+    }
+
+    /// Opens some of the files that are to be opened, while the drive is busy with others.
+    fn open_files(&mut self) {
+        for _ in 0..OPENINGS {
+            let Some(opening) = self.openings.pop_front() else { return };
+            // What it starts to read comes by the inbox.
+            workers::run(opening);
+            if self.inbox.waiting_bytes() >= OPENED_BYTES {
+                return;
+            }
         }
     }
 

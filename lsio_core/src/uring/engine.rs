@@ -1,8 +1,7 @@
 //! What runs reads: rings, or threads that read, and the memory that both read into.
 
 use std::{
-    fmt,
-    io::{self, IoSliceMut},
+    fmt, io,
     ops::Range,
     os::unix::fs::FileExt as _,
     sync::{
@@ -207,6 +206,8 @@ impl Running {
     #[cfg(target_os = "linux")]
     pub(crate) fn copy_now(&self, file: &OpenFile, span: &Range<u64>) -> Option<Bytes> {
         use rustix::io::{ReadWriteFlags, preadv2};
+        use std::io::IoSliceMut;
+
         let from = file.buffered().ok()?;
         let read = |bytes: &mut [u8]| {
             let wanted = bytes.len();

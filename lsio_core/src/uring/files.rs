@@ -14,7 +14,10 @@ use std::{
 };
 
 use lru::LruCache;
-use rustix::fs::{Mode, OFlags, fcntl_setfl};
+use rustix::{
+    fs::{Mode, OFlags, fcntl_setfl},
+    io::retry_on_intr,
+};
 use std::os::unix::fs::MetadataExt as _;
 
 use super::buffers::BLOCK;
@@ -272,7 +275,9 @@ const FLAGS: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLO
 fn open(path: &Path, here: Here) -> io::Result<File> {
     match here {
         Here::Task => open_cached(path),
-        Here::Ring | Here::Worker => Ok(rustix::fs::open(path, FLAGS, Mode::empty())?.into()),
+        Here::Ring | Here::Worker => {
+            Ok(retry_on_intr(|| rustix::fs::open(path, FLAGS, Mode::empty()))?.into())
+        }
     }
 }
 
@@ -386,6 +391,7 @@ mod tests {
         assert_eq!(gone.kind(), io::ErrorKind::NotFound);
     }
 
+    #[cfg(target_os = "linux")]
     #[test]
     fn what_is_no_file_is_refused_without_waiting() {
         let directory = tempfile::tempdir().unwrap();

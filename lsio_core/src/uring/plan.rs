@@ -50,11 +50,12 @@ struct PlannedSpan {
     siblings: Option<Range<usize>>,
 }
 
-/// The spans of one range: one if it is small enough, else several in order.
+/// The spans of one range: one if it is small enough, else several in order. How to read those is
+/// decided when their turn comes.
 pub(crate) fn split(file: &OpenFile, range: Range<u64>, access: Access) -> Vec<Span> {
-    pieces(range)
-        .map(|piece| Span { way: Way::choose(file, &piece, access), range: piece })
-        .collect()
+    let whole = range.clone();
+    let way = |piece: &Range<u64>| (*piece == whole).then(|| Way::choose(file, piece, access));
+    pieces(range).map(|piece| Span { way: way(&piece), range: piece }).collect()
 }
 
 fn pieces(range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
@@ -115,7 +116,7 @@ impl Plan {
                     users: position..position + 1,
                     wanted: piece.end - piece.start,
                     siblings: None,
-                    span: Span { way: if whole { own } else { way(&piece) }, range: piece },
+                    span: Span { way: whole.then_some(own), range: piece },
                 });
             }
             let siblings = first..spans.len();
@@ -125,7 +126,7 @@ impl Plan {
         }
         for planned in spans.iter_mut().filter(|planned| planned.users.len() > 1) {
             // Small ones together aren't small.
-            planned.span.way = way(&planned.span.range);
+            planned.span.way = Some(way(&planned.span.range));
         }
         Self { ranges: ranges.to_vec(), order, spans, landed: BTreeMap::new() }
     }
@@ -182,7 +183,7 @@ impl PlannedSpan {
         }
         let gap = range.start.saturating_sub(span.end);
         let most = if way == Way::Cached { CACHE_GAP } else { DRIVE_GAP };
-        way == self.span.way && gap <= most && range.end - span.start <= MERGED
+        Some(way) == self.span.way && gap <= most && range.end - span.start <= MERGED
     }
 }
 

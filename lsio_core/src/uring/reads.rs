@@ -49,7 +49,8 @@ pub(crate) struct Reads {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Span {
     pub(crate) range: Range<u64>,
-    pub(crate) way: Way,
+    /// `None` if that is to be decided when it is started.
+    pub(crate) way: Option<Way>,
 }
 
 /// How a span is read.
@@ -147,6 +148,8 @@ impl Reads {
         {
             let number = self.started;
             let Span { range, way } = self.spans[number].clone();
+            let access = self.engine.options().access;
+            let way = way.unwrap_or_else(|| Way::choose(&self.file, &range, access));
             let len = range.end - range.start;
             self.started += 1;
             self.open += 1;

@@ -220,6 +220,10 @@ fn play(scenario: &Scenario, contents: &[u8]) -> Outcome {
         std::thread::yield_now();
     }
     inbox.stop();
+    while !thread.is_finished() {
+        assert!(start.elapsed().as_secs() < 20, "the thread doesn't end: {scenario:?}");
+        std::thread::yield_now();
+    }
     thread.join().unwrap();
     // What comes when nobody is there any more fails, and is not kept.
     let late = Arc::new(Mailbox::default());
@@ -299,7 +303,7 @@ fn scenario() -> impl Strategy<Value = Scenario> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::with_cases(500))]
 
     /// Whatever the ring does, callers get the right bytes or an error, and nothing is left.
     #[test]

@@ -252,7 +252,7 @@ impl UringFileSystem {
 
 /// Whether a file that is opened for these spans is best opened for direct reads at once.
 fn are_direct(spans: &[Span]) -> bool {
-    spans.iter().all(|span| span.way == Way::Direct)
+    spans.iter().all(|span| span.way == Some(Way::Direct))
 }
 
 /// Why something with a file failed.

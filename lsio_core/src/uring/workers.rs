@@ -4,6 +4,7 @@
 use std::{
     collections::VecDeque,
     fmt,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
 };
@@ -68,6 +69,13 @@ impl Workers {
     }
 }
 
+/// Does a job. If it panics, whoever waits for it sees that it is gone, and the thread goes on.
+pub(crate) fn run(job: Job) {
+    if catch_unwind(AssertUnwindSafe(job)).is_err() {
+        log::error!("a read ended in a panic");
+    }
+}
+
 impl Drop for Workers {
     /// The threads end after what they have been given.
     fn drop(&mut self) {
@@ -82,10 +90,7 @@ impl Shared {
         loop {
             if let Some(job) = state.jobs.pop_front() {
                 drop(state);
-                // Whoever waits for the job sees that it is gone; the thread goes on.
-                if std::panic::catch_unwind(std::panic::AssertUnwindSafe(job)).is_err() {
-                    log::error!("a read ended in a panic");
-                }
+                run(job);
                 state = self.state();
             } else if state.stop {
                 state.threads -= 1;

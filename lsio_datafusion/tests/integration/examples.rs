@@ -2,6 +2,8 @@
 
 #[path = "../../examples/dataframe.rs"]
 mod dataframe;
+#[path = "../../examples/local_files.rs"]
+mod local_files;
 #[path = "../../examples/own_session.rs"]
 mod own_session;
 #[path = "../../examples/sql.rs"]
@@ -10,6 +12,11 @@ mod sql;
 #[test]
 fn dataframe_example() {
     dataframe::main().unwrap();
+}
+
+#[test]
+fn local_files_example() {
+    local_files::main().unwrap();
 }
 
 #[test]

@@ -243,3 +243,33 @@ async fn metadata_in_the_root_alone() {
         assert_eq!(rows(&ctx, &sql).await.unwrap(), [[json!(sum)]], "{path}");
     }
 }
+
+/// The setting says how chunks are read, also those of tables that are registered already.
+#[cfg(unix)]
+#[tokio::test]
+async fn the_engine_for_local_files() {
+    use lsio_core::uring::{Engine, UringFileSystem};
+
+    let directory = tempfile::tempdir().unwrap();
+    let store = store(directory.path());
+    let ctx = session(config());
+    ctx.register_zarr("registered", &store, OpenOptions::default()).await.unwrap();
+    let reads = |engine| {
+        let counts = UringFileSystem::shared(engine).unwrap().counts();
+        counts.direct_reads + counts.buffered_reads + counts.cached_reads
+    };
+    for engine in Engine::NAMES {
+        rows(&ctx, &format!("SET lsio.io_engine = '{engine}'")).await.unwrap();
+        let shown = rows(&ctx, "SHOW lsio.io_engine").await.unwrap();
+        assert_eq!(shown, [[json!("lsio.io_engine"), json!(engine)]]);
+        let before = reads(Engine::Pread);
+        for table in ["registered", &format!("'{store}'")] {
+            let sum = rows(&ctx, &format!("SELECT sum(full) FROM {table}")).await.unwrap();
+            assert_eq!(sum, [[json!(21.0)]], "{engine}");
+        }
+        // Others may run at the same time, but none that reads with this engine.
+        assert_eq!(reads(Engine::Pread) > before, engine == "pread", "{engine}");
+    }
+    let error = rows(&ctx, "SET lsio.io_engine = 'fast'").await.unwrap_err().to_string();
+    assert!(error.contains("'fast'") && error.contains("auto, uring, pread"), "{error}");
+}

@@ -114,6 +114,7 @@ async fn ranges_and_preconditions() {
     }
 }
 
+#[cfg(target_os = "linux")]
 #[tokio::test]
 async fn what_is_no_file_is_an_error_that_says_so() {
     for make in stores() {
