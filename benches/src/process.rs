@@ -1,6 +1,6 @@
 //! What Linux says of this process, and of its caches.
 
-use std::fs;
+use std::{fs, io, path::Path};
 
 /// The processor time of this process so far, in seconds.
 pub(crate) fn cpu_seconds() -> Option<f64> {
@@ -29,4 +29,17 @@ pub(crate) fn drop_caches() -> bool {
     // Pages that aren't on the disk yet would stay.
     let synced = std::process::Command::new("sync").status().is_ok_and(|s| s.success());
     synced && fs::write("/proc/sys/vm/drop_caches", "1").is_ok()
+}
+
+/// Reads all files below a directory, so that they are in the page cache if it has room for them.
+pub(crate) fn fill_cache(directory: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            fill_cache(&entry.path())?;
+        } else {
+            io::copy(&mut fs::File::open(entry.path())?, &mut io::sink())?;
+        }
+    }
+    Ok(())
 }
