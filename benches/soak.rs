@@ -105,7 +105,7 @@ async fn operate(
     };
     match random.below(5) {
         0 if size < 2_000_000 || random.below(8) == 0 => {
-            check(file, 0, &store.get(&path).await.unwrap().bytes().await.unwrap())
+            check(file, 0, &store.get(&path).await.unwrap().bytes().await.unwrap());
         }
         1 => {
             let range = range(random);

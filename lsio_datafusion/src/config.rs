@@ -17,8 +17,8 @@ extensions_options! {
         /// read as a whole and kept; larger ones are streamed.
         pub coordinate_memory: usize, default = 64 << 20
 
-        /// What reads local files: auto, uring, pread or object_store. Without it the environment
-        /// variable LSIO_IO_ENGINE says.
+        /// What reads the chunks of local stores: auto, uring, pread or object_store. Without it the
+        /// environment variable LSIO_IO_ENGINE says.
         pub io_engine: IoEngine, default = IoEngine::default()
     }
 }

@@ -68,7 +68,7 @@ impl Pool {
         Self(Arc::new(Shared {
             arenas: Mutex::default(),
             limit,
-            lent_limit: (limit * ARENA).saturating_sub(RESERVE),
+            lent_limit: limit.saturating_mul(ARENA).saturating_sub(RESERVE),
             lent: AtomicUsize::new(0),
             used: AtomicUsize::new(0),
         }))

@@ -20,7 +20,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use slab::Slab;
 
 use super::{
-    buffers::{Buffer, Pool},
+    buffers::{ARENA, Buffer, Pool},
     counters::Counters,
     engine::Read,
     error::ReadError,
@@ -314,7 +314,7 @@ impl<R: Ring> Driver<R> {
         let buffer = match self.pool.take(len) {
             Some(buffer) => buffer,
             // What is under way gives its memory back soon, whatever consumers do.
-            None if !self.transfers.is_empty() => {
+            None if len <= ARENA && !self.transfers.is_empty() => {
                 self.next = Some(read);
                 return false;
             }

@@ -232,12 +232,13 @@ impl Running {
         span: &Range<u64>,
         read: impl FnOnce(&mut [u8]) -> Result<(), ReadError>,
     ) -> Result<Bytes, ReadError> {
-        /// Below this size the heap has memory that was used before too.
-        const FROM_POOL: usize = 32 << 10;
+        /// Up to this size the heap has memory that was used before too, and tasks fill it, which
+        /// have no time for the pool to grow.
+        const FROM_HEAP: usize = 64 << 10;
 
         let len = length(span).map_err(|error| ReadError::read(file.path(), error))?;
         let buffer =
-            if len >= FROM_POOL && self.pool.may_lend(len) { self.pool.take(len) } else { None };
+            if len > FROM_HEAP && self.pool.may_lend(len) { self.pool.take(len) } else { None };
         let bytes = match buffer {
             Some(mut buffer) => {
                 read(&mut buffer.as_mut()[..len])?;
@@ -289,36 +290,40 @@ fn start_rings(options: &Options, pool: &Pool, counters: &Arc<Counters>) -> io::
     /// The bytes of an operation.
     const OPERATION_BYTES: usize = 1 << 20;
 
-    let inboxes: io::Result<Vec<_>> = (0..options.rings.max(1))
-        .map(|_| {
-            let inbox = Arc::new(Inbox::new()?);
-            let limits =
-                Limits { in_flight: options.in_flight_bytes.max(1), operation: OPERATION_BYTES };
-            let (pool, counters) = (pool.clone(), Arc::clone(counters));
-            let (report, started) = mpsc::channel();
-            let theirs = Arc::clone(&inbox);
-            // A ring belongs to the thread that made it.
-            thread::Builder::new().name("lsio-ring".to_owned()).spawn(
-                move || match KernelRing::new(OPERATIONS, Arc::clone(theirs.event()), pool.clone())
-                {
-                    Ok(ring) => {
-                        let driver = Driver::new(ring, theirs, pool, counters, limits);
-                        let _ = report.send(Ok(()));
-                        driver.run();
-                    }
-                    Err(error) => {
-                        let _ = report.send(Err(error));
-                    }
-                },
-            )?;
-            started.recv().map_err(io::Error::other)??;
-            Ok(inbox)
-        })
-        .collect();
-    match inboxes {
-        Ok(inboxes) => Ok(Kind::Uring(inboxes)),
-        Err(error) => Err(error),
+    let start_ring = || -> io::Result<Arc<Inbox>> {
+        let inbox = Arc::new(Inbox::new()?);
+        let limits =
+            Limits { in_flight: options.in_flight_bytes.max(1), operation: OPERATION_BYTES };
+        let (pool, counters) = (pool.clone(), Arc::clone(counters));
+        let (report, started) = mpsc::channel();
+        let theirs = Arc::clone(&inbox);
+        // A ring belongs to the thread that made it.
+        thread::Builder::new().name("lsio-ring".to_owned()).spawn(
+            move || match KernelRing::new(OPERATIONS, Arc::clone(theirs.event()), pool.clone()) {
+                Ok(ring) => {
+                    let driver = Driver::new(ring, theirs, pool, counters, limits);
+                    let _ = report.send(Ok(()));
+                    driver.run();
+                }
+                Err(error) => {
+                    let _ = report.send(Err(error));
+                }
+            },
+        )?;
+        started.recv().map_err(io::Error::other)??;
+        Ok(inbox)
+    };
+    let mut inboxes: Vec<Arc<Inbox>> = Vec::new();
+    for _ in 0..options.rings.max(1) {
+        match start_ring() {
+            Ok(inbox) => inboxes.push(inbox),
+            Err(error) => {
+                inboxes.iter().for_each(|inbox| inbox.stop());
+                return Err(error);
+            }
+        }
     }
+    Ok(Kind::Uring(inboxes))
 }
 
 #[cfg(not(target_os = "linux"))]

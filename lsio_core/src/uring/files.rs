@@ -16,7 +16,7 @@ use std::{
 use lru::LruCache;
 use rustix::{
     fs::{Mode, OFlags, fcntl_setfl},
-    io::retry_on_intr,
+    io::{Errno, retry_on_intr},
 };
 use std::os::unix::fs::MetadataExt as _;
 
@@ -27,6 +27,8 @@ use super::buffers::BLOCK;
 pub(crate) struct Files {
     open: Mutex<LruCache<PathBuf, Arc<OpenFile>>>,
     systems: Mutex<HashMap<u64, Arc<FileSystem>>>,
+    /// Whether one of the file systems so far was remote.
+    remote: AtomicBool,
 }
 
 /// Whether a call may wait for a drive.
@@ -85,7 +87,7 @@ pub(crate) struct OpenFile {
     /// Whether `file` reads past the page cache.
     is_direct: bool,
     /// The same file, opened the other way.
-    other: OnceLock<io::Result<File>>,
+    other: OnceLock<File>,
 }
 
 /// What is known of a file system.
@@ -94,6 +96,8 @@ pub(crate) struct FileSystem {
     /// What positions and sizes of direct reads have to be a multiple of.
     alignment: usize,
     refuses_direct: AtomicBool,
+    /// Whether a server or another program stands behind it, which may keep any call waiting.
+    is_remote: bool,
 }
 
 impl Files {
@@ -103,7 +107,7 @@ impl Files {
             Some(capacity) => LruCache::new(capacity),
             None => LruCache::new(NonZero::<usize>::MIN),
         };
-        Self { open: Mutex::new(open), systems: Mutex::default() }
+        Self { open: Mutex::new(open), systems: Mutex::default(), remote: AtomicBool::new(false) }
     }
 
     /// Opens a file, or finds it open. Its metadata are of now.
@@ -114,6 +118,9 @@ impl Files {
     pub(crate) fn open(&self, path: &Path, here: Here) -> io::Result<(Opened, Metadata)> {
         let known = self.cache().get(path).cloned();
         if let Some(file) = known {
+            if here == Here::Task && file.system.is_remote {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
             // While a file is open its directory entry stays in memory: this doesn't wait for a drive.
             let now = std::fs::metadata(path);
             if let Ok(now) = now
@@ -144,6 +151,11 @@ impl Files {
         Ok((Opened::New(file), metadata))
     }
 
+    /// Whether opening a file may take as long as a server likes.
+    pub(crate) fn may_be_remote(&self) -> bool {
+        self.remote.load(Ordering::Relaxed)
+    }
+
     /// Keeps a file open for later.
     pub(crate) fn keep(&self, file: &Arc<OpenFile>) {
         // What it displaces is closed here, after the lock is free.
@@ -160,8 +172,14 @@ impl Files {
     }
 
     fn system(&self, device: u64, file: &File) -> Arc<FileSystem> {
-        let mut systems = self.systems.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(systems.entry(device).or_insert_with(|| Arc::new(FileSystem::of(file))))
+        let systems = || self.systems.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = systems().get(&device).cloned();
+        known.unwrap_or_else(|| {
+            // Asking may take its time: not under the lock.
+            let system = Arc::new(FileSystem::of(file));
+            self.remote.fetch_or(system.is_remote, Ordering::Relaxed);
+            Arc::clone(systems().entry(device).or_insert(system))
+        })
     }
 }
 
@@ -223,12 +241,12 @@ impl OpenFile {
     }
 
     fn other(&self) -> io::Result<&File> {
-        let other = self.other.get_or_init(|| reopen(self, !self.is_direct));
-        // An error is kept: of its two halves, kind and code, this keeps the one that matters.
-        other.as_ref().map_err(|e| match e.raw_os_error() {
-            Some(code) => io::Error::from_raw_os_error(code),
-            None => io::Error::new(e.kind(), e.to_string()),
-        })
+        if let Some(file) = self.other.get() {
+            return Ok(file);
+        }
+        // Failures, such as too many open files, may be over next time.
+        let file = reopen(self, !self.is_direct)?;
+        Ok(self.other.get_or_init(|| file))
     }
 }
 
@@ -257,17 +275,41 @@ impl FileSystem {
             .map(|s| s.stx_dio_offset_align.max(s.stx_dio_mem_align) as usize);
         // Zero says that there are no direct reads. More than a page has no buffer here.
         let refuses = alignment.is_some_and(|a| a == 0 || !BLOCK.is_multiple_of(a));
-        Self { alignment: BLOCK, refuses_direct: AtomicBool::new(refuses) }
+        Self {
+            alignment: BLOCK,
+            refuses_direct: AtomicBool::new(refuses),
+            is_remote: is_remote(file),
+        }
     }
 
     #[cfg(not(target_os = "linux"))]
     fn of(_: &File) -> Self {
-        Self { alignment: BLOCK, refuses_direct: AtomicBool::new(true) }
+        Self { alignment: BLOCK, refuses_direct: AtomicBool::new(true), is_remote: false }
     }
 }
 
+/// Whether a file is on one of the common file systems behind which there is no drive of this machine.
+#[cfg(target_os = "linux")]
+fn is_remote(file: &File) -> bool {
+    /// The magic numbers of `statfs(2)`: NFS, SMB, CIFS, SMB2, FUSE, 9P, Ceph, AFS, Lustre, GPFS, BeeGFS.
+    const REMOTE: [u32; 11] = [
+        0x6969,
+        0x517b,
+        0xff53_4d42,
+        0xfe53_4d42,
+        0x6573_5546,
+        0x0102_1997,
+        0x00c3_6400,
+        0x5346_414f,
+        0x0bd0_0bd0,
+        0x4750_4653,
+        0x1983_0326,
+    ];
+    rustix::fs::fstatfs(file).is_ok_and(|system| REMOTE.contains(&(system.f_type as u32)))
+}
+
 /// `EINVAL`, which is how file systems refuse direct reads.
-const INVALID: i32 = rustix::io::Errno::INVAL.raw_os_error();
+const INVALID: i32 = Errno::INVAL.raw_os_error();
 
 /// Without `NONBLOCK`, opening a named pipe would wait for its writer.
 const FLAGS: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
@@ -284,10 +326,7 @@ fn open(path: &Path, here: Here) -> io::Result<File> {
 /// Opens a file only if its directory entries are in memory.
 #[cfg(target_os = "linux")]
 fn open_cached(path: &Path) -> io::Result<File> {
-    use rustix::{
-        fs::{CWD, ResolveFlags, openat2},
-        io::Errno,
-    };
+    use rustix::fs::{CWD, ResolveFlags, openat2};
     /// How many of the next files to leave to a worker without trying.
     static DOUBTS: AtomicU32 = AtomicU32::new(0);
     /// After a file that isn't in memory, the next ones mostly aren't either.
@@ -301,20 +340,19 @@ fn open_cached(path: &Path) -> io::Result<File> {
         }
         return Err(io::ErrorKind::WouldBlock.into());
     }
-    openat2(CWD, path, FLAGS, Mode::empty(), ResolveFlags::CACHED).map(File::from).map_err(
-        |error| {
-            match error {
-                Errno::AGAIN => DOUBTS.store(AFTER_A_MISS, Ordering::Relaxed),
-                // The call is younger than Linux 5.12, or a sandbox doesn't know it.
-                Errno::NOSYS | Errno::INVAL | Errno::PERM | Errno::TOOBIG => {
-                    DOUBTS.store(FOR_EVER, Ordering::Relaxed);
-                    return io::ErrorKind::WouldBlock.into();
-                }
-                _ => {}
+    let opened = retry_on_intr(|| openat2(CWD, path, FLAGS, Mode::empty(), ResolveFlags::CACHED));
+    opened.map(File::from).map_err(|error| {
+        match error {
+            Errno::AGAIN => DOUBTS.store(AFTER_A_MISS, Ordering::Relaxed),
+            // The call is younger than Linux 5.12, or a sandbox doesn't know it.
+            Errno::NOSYS | Errno::INVAL | Errno::PERM | Errno::TOOBIG => {
+                DOUBTS.store(FOR_EVER, Ordering::Relaxed);
+                return io::ErrorKind::WouldBlock.into();
             }
-            error.into()
-        },
-    )
+            _ => {}
+        }
+        error.into()
+    })
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -339,10 +377,13 @@ fn reopen(file: &OpenFile, direct: bool) -> io::Result<File> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let flags = if direct { flags | OFlags::DIRECT } else { flags };
     let link = format!("/proc/self/fd/{}", file.file.as_raw_fd());
-    match rustix::fs::open(link, flags, Mode::empty()) {
-        // No /proc: by its name, if that is still the same file.
-        Err(rustix::io::Errno::NOENT) => {
-            let again = File::from(rustix::fs::open(&file.path, flags, Mode::empty())?);
+    match retry_on_intr(|| rustix::fs::open(&link, flags, Mode::empty())) {
+        Ok(file) => Ok(file.into()),
+        Err(error @ (Errno::INVAL | Errno::MFILE | Errno::NFILE)) => Err(error.into()),
+        // No /proc, or not for this process: by its name, if that is still the same file.
+        Err(_) => {
+            let again = retry_on_intr(|| rustix::fs::open(&file.path, flags, Mode::empty()))?;
+            let again = File::from(again);
             let metadata = again.metadata()?;
             if (metadata.dev(), metadata.ino()) == file.identity {
                 Ok(again)
@@ -350,7 +391,6 @@ fn reopen(file: &OpenFile, direct: bool) -> io::Result<File> {
                 Err(io::Error::new(io::ErrorKind::NotFound, "replaced while it was read"))
             }
         }
-        opened => Ok(File::from(opened?)),
     }
 }
 

@@ -64,9 +64,10 @@ impl Mailbox {
     /// Has a task woken by the next delivery, as if it had polled. Wakes it now if there is one.
     pub(crate) fn wake_later(&self, waker: Waker) {
         let mut state = self.state();
-        if state.deliveries.is_empty() {
+        if state.deliveries.is_empty() && state.waiting.is_none() {
             state.waiting = Some((1, waker));
         } else {
+            // Something is there, or somebody waits here already, who may be another task.
             drop(state);
             waker.wake();
         }

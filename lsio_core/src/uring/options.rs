@@ -103,7 +103,7 @@ pub struct Options {
     /// The bytes that the pool of memory may grow to, rounded up to arenas of 32 MiB. It starts
     /// empty, and doesn't shrink.
     pub pool_bytes: usize,
-    /// The files that stay open for further reads.
+    /// The files that stay open for further reads, at least one.
     pub open_files: usize,
 }
 

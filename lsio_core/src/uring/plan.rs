@@ -9,7 +9,7 @@ use super::{
     error::ReadError,
     files::OpenFile,
     options::Access,
-    reads::{Span, Way},
+    reads::{Span, Spans, Way},
 };
 
 /// The most bytes that come in one piece of memory.
@@ -52,23 +52,22 @@ struct PlannedSpan {
 
 /// The spans of one range: one if it is small enough, else several in order. How to read those is
 /// decided when their turn comes.
-pub(crate) fn split(file: &OpenFile, range: Range<u64>, access: Access) -> Vec<Span> {
-    let whole = range.clone();
-    let way = |piece: &Range<u64>| (*piece == whole).then(|| Way::choose(file, piece, access));
-    pieces(range).map(|piece| Span { way: way(&piece), range: piece }).collect()
+pub(crate) fn split(file: &OpenFile, range: Range<u64>, access: Access) -> Spans {
+    if range.end - range.start <= CONTIGUOUS {
+        let way = Some(Way::choose(file, &range, access));
+        Spans::Listed(vec![Span { range, way }])
+    } else {
+        Spans::Pieces { range, size: PIECE }
+    }
 }
 
 fn pieces(range: Range<u64>) -> impl Iterator<Item = Range<u64>> {
-    let contiguous = range.end - range.start <= CONTIGUOUS;
-    let mut start = range.start;
-    std::iter::from_fn(move || {
-        // Pieces end on boundaries, so that no block is read twice.
-        let boundary = (start / PIECE + 1).saturating_mul(PIECE);
-        let end = if contiguous { range.end } else { boundary.min(range.end) };
-        let piece = start..end;
-        start = end;
-        (!piece.is_empty()).then_some(piece)
-    })
+    let spans = if range.end - range.start <= CONTIGUOUS {
+        Spans::Listed(vec![Span { range, way: None }])
+    } else {
+        Spans::Pieces { range, size: PIECE }
+    };
+    (0..spans.len()).map(move |number| spans.get(number).range)
 }
 
 impl Plan {
@@ -87,6 +86,13 @@ impl Plan {
             if start > end || (start < end && end > length) {
                 let path = file.path().to_owned();
                 return Err(ReadError::OutOfRange { path, start, end, length });
+            }
+            // A sparse file may have more bytes than there is memory for.
+            let room =
+                usize::try_from(end - start).map(|len| Vec::<u8>::new().try_reserve_exact(len));
+            if !matches!(room, Ok(Ok(()))) {
+                let error = std::io::ErrorKind::OutOfMemory.into();
+                return Err(ReadError::read(file.path(), error));
             }
         }
         Ok(Self::with(ranges, |range| Way::choose(file, range, access)))
@@ -131,8 +137,8 @@ impl Plan {
         Self { ranges: ranges.to_vec(), order, spans, landed: BTreeMap::new() }
     }
 
-    pub(crate) fn spans(&self) -> Vec<Span> {
-        self.spans.iter().map(|planned| planned.span.clone()).collect()
+    pub(crate) fn spans(&self) -> Spans {
+        Spans::Listed(self.spans.iter().map(|planned| planned.span.clone()).collect())
     }
 
     /// The number of ranges.
@@ -193,7 +199,8 @@ mod tests {
     use proptest::prelude::*;
 
     fn spans(ranges: &[Range<u64>], way: Way) -> Vec<Range<u64>> {
-        Plan::with(ranges, |_| way).spans().into_iter().map(|span| span.range).collect()
+        let spans = Plan::with(ranges, |_| way).spans();
+        (0..spans.len()).map(|number| spans.get(number).range).collect()
     }
 
     #[test]
@@ -237,8 +244,9 @@ mod tests {
             let mut given: Vec<Option<Bytes>> = vec![None; ranges.len()];
             plan.empty().for_each(|number| given[number] = Some(Bytes::new()));
             // Spans land in any order; backwards is one.
-            for (number, span) in plan.spans().into_iter().enumerate().rev() {
-                let landed = Bytes::copy_from_slice(bytes(span.range));
+            let spans = plan.spans();
+            for number in (0..spans.len()).rev() {
+                let landed = Bytes::copy_from_slice(bytes(spans.get(number).range));
                 plan.land(number, landed, |range, bytes| {
                     assert!(given[range].replace(bytes).is_none());
                 });

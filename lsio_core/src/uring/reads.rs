@@ -23,6 +23,9 @@ const SMALL: u64 = 16 << 10;
 /// Up to this size a task copies out of the page cache itself: handing it over would take longer.
 const COPIED_AT_ONCE: u64 = 64 << 10;
 
+/// The copies that a task makes before it leaves them to others.
+const AT_ONCE: usize = 64;
+
 /// The bytes that one caller has under way, and the number of spans.
 const WINDOW_BYTES: u64 = 32 << 20;
 const WINDOW_SPANS: usize = 512;
@@ -35,14 +38,58 @@ const COPY_BATCH: u64 = 1 << 20;
 pub(crate) struct Reads {
     engine: Arc<Running>,
     file: Arc<OpenFile>,
-    spans: Vec<Span>,
+    spans: Spans,
     caller: u64,
     mailbox: Arc<Mailbox>,
     /// The spans that were started are those before this number.
     started: usize,
-    /// The spans that were started and not taken, and their bytes.
+    /// The spans that were started and have not landed.
     open: usize,
+    /// The bytes of spans that were started and are not consumed.
     open_bytes: u64,
+}
+
+/// Spans in the order in which they are started.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Spans {
+    Listed(Vec<Span>),
+    /// The parts of a range between multiples of a size. A file may have more of them than could be
+    /// listed.
+    Pieces {
+        range: Range<u64>,
+        size: u64,
+    },
+}
+
+impl Spans {
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Listed(spans) => spans.len(),
+            Self::Pieces { range, size } => {
+                usize::try_from(range.end.div_ceil(*size) - range.start / size)
+                    .unwrap_or(usize::MAX)
+            }
+        }
+    }
+
+    pub(crate) fn get(&self, number: usize) -> Span {
+        match self {
+            Self::Listed(spans) => spans[number].clone(),
+            Self::Pieces { range, size } => {
+                let first = (range.start / size + number as u64) * size;
+                let end = first.saturating_add(*size).min(range.end);
+                Span { range: first.max(range.start)..end, way: None }
+            }
+        }
+    }
+
+    /// Whether a file that is opened for these is best opened for direct reads at once.
+    pub(crate) fn are_direct(&self) -> bool {
+        match self {
+            Self::Listed(spans) => spans.iter().all(|span| span.way == Some(Way::Direct)),
+            Self::Pieces { .. } => false,
+        }
+    }
 }
 
 /// A span of a file, and how to read it.
@@ -76,7 +123,7 @@ impl Way {
             Access::Direct => past,
             Access::Buffered => Self::Buffered,
             Access::Auto if range.end - range.start < SMALL => Self::Small,
-            Access::Auto => match residency(file.any(), range) {
+            Access::Auto => match residency(file.any(), || file.buffered().ok(), range) {
                 Residency::All => Self::Cached,
                 Residency::Most => Self::MostlyCached,
                 Residency::Little => past,
@@ -90,7 +137,7 @@ impl Reads {
     pub(crate) fn start(
         engine: Arc<Running>,
         file: Arc<OpenFile>,
-        spans: Vec<Span>,
+        spans: Spans,
         here: Here,
     ) -> Self {
         let mut reads = Self {
@@ -112,8 +159,8 @@ impl Reads {
         &self.mailbox
     }
 
-    /// The next span that has landed, in whatever order, with its number. The task is woken when about
-    /// `wanted` have.
+    /// The next span that has landed, in whatever order, with its number, of which the caller says when
+    /// it is consumed. The task is woken when about `wanted` have. An error is the last.
     pub(crate) fn poll(
         &mut self,
         context: &mut Context<'_>,
@@ -126,10 +173,23 @@ impl Reads {
         let wanted = wanted.min(self.open.div_ceil(2)).max(1);
         let (number, result) = ready!(self.mailbox.poll(context, wanted));
         self.open -= 1;
-        let range = &self.spans[number].range;
+        match result {
+            Ok(bytes) => Poll::Ready(Some(Ok((number, bytes)))),
+            Err(error) => {
+                // Nobody can use the rest.
+                self.mailbox.close();
+                self.started = self.spans.len();
+                self.open = 0;
+                Poll::Ready(Some(Err(error)))
+            }
+        }
+    }
+
+    /// Says that the caller has passed a span on, so that the next one may be started.
+    pub(crate) fn consumed(&mut self, number: usize) {
+        let range = self.spans.get(number).range;
         self.open_bytes -= range.end - range.start;
         self.advance(Here::Task);
-        Poll::Ready(Some(result.map(|bytes| (number, bytes))))
     }
 
     /// Starts what the window allows.
@@ -140,14 +200,14 @@ impl Reads {
         }
         let mut reads = Vec::new();
         let mut copies = Vec::new();
-        let mut copied = 0;
+        let (mut copied, mut quick) = (0, 0);
         let alone = self.spans.len() == 1;
         while self.started < self.spans.len()
             && self.open < WINDOW_SPANS
             && (self.open == 0 || self.open_bytes < WINDOW_BYTES)
         {
             let number = self.started;
-            let Span { range, way } = self.spans[number].clone();
+            let Span { range, way } = self.spans.get(number);
             let access = self.engine.options().access;
             let way = way.unwrap_or_else(|| Way::choose(&self.file, &range, access));
             let len = range.end - range.start;
@@ -162,11 +222,13 @@ impl Reads {
             let cached = matches!(way, Way::Small | Way::Cached | Way::MostlyCached);
             if cached && alone && here == Here::Worker {
                 self.mailbox.deliver(number, self.engine.copy(&self.file, &range));
-            } else if let Some(bytes) =
-                at_once.then(|| self.engine.copy_now(&self.file, &range)).flatten()
+            } else if at_once
+                && quick < AT_ONCE
+                && let Some(bytes) = self.engine.copy_now(&self.file, &range)
             {
+                quick += 1;
                 self.mailbox.deliver(number, Ok(bytes));
-            } else if cached && way != Way::Small {
+            } else if cached && (way != Way::Small || quick == AT_ONCE) {
                 copies.push((number, range));
                 copied += len;
                 if copied >= COPY_BATCH {

@@ -18,8 +18,14 @@ pub(crate) enum Residency {
 /// By [`cachestat(2)`](https://man7.org/linux/man-pages/man2/cachestat.2.html) where the kernel has it
 /// and allows it, which for files of others that can't be written it doesn't; else by reads of single
 /// bytes that are told not to wait.
+///
+/// `buffered` gives the file for reads through the cache.
 #[cfg(target_os = "linux")]
-pub(crate) fn residency(file: &File, range: &Range<u64>) -> Residency {
+pub(crate) fn residency<'f>(
+    file: &'f File,
+    buffered: impl FnOnce() -> Option<&'f File>,
+    range: &Range<u64>,
+) -> Residency {
     match cachestat(file, range) {
         Some(cached) => {
             let page = rustix::param::page_size() as u64;
@@ -32,12 +38,16 @@ pub(crate) fn residency(file: &File, range: &Range<u64>) -> Residency {
                 Residency::Little
             }
         }
-        None => probe(file, range),
+        None => buffered().map_or(Residency::Little, |file| probe(file, range)),
     }
 }
 
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn residency(_: &File, _: &Range<u64>) -> Residency {
+pub(crate) fn residency<'f>(
+    _: &'f File,
+    _: impl FnOnce() -> Option<&'f File>,
+    _: &Range<u64>,
+) -> Residency {
     Residency::Little
 }
 
@@ -49,7 +59,7 @@ fn cachestat(file: &File, range: &Range<u64>) -> Option<u64> {
         sync::atomic::{AtomicBool, Ordering},
     };
 
-    /// The number of the system call, the same on all architectures that Rust has.
+    /// The number of the system call, but on MIPS, where this one doesn't exist.
     const CACHESTAT: libc::c_long = 451;
     static MISSING: AtomicBool = AtomicBool::new(false);
 
@@ -127,14 +137,14 @@ mod tests {
         if let Some(cached) = cachestat(&file, &whole) {
             assert_eq!(cached, 256);
             assert_eq!(cachestat(&file, &(4095..4097)), Some(2));
-            assert_eq!(residency(&file, &(5..70_000)), Residency::All);
+            assert_eq!(residency(&file, || Some(&file), &(5..70_000)), Residency::All);
         }
         assert_eq!(probe(&file, &whole), Residency::Most);
 
         file.sync_all().unwrap();
         rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).unwrap();
         if cachestat(&file, &whole) == Some(0) {
-            assert_eq!(residency(&file, &whole), Residency::Little);
+            assert_eq!(residency(&file, || Some(&file), &whole), Residency::Little);
             assert_eq!(probe(&file, &whole), Residency::Little);
         }
     }

@@ -1,4 +1,5 @@
 //! A ring that fails as rings may: what the driver does with it, and what it leaves behind.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
 
 use std::{
     collections::VecDeque,

@@ -33,7 +33,7 @@ use super::{
     mailbox::Mailbox,
     options::{Engine, Options},
     plan::{Plan, split},
-    reads::{Reads, Span, Way},
+    reads::Reads,
 };
 
 /// Local files as an object store, read at the speed of the drive.
@@ -161,7 +161,7 @@ impl UringFileSystem {
             let access = store.engine.options().access;
             let plan = Plan::new(&file, &ranges, metadata.len(), access)?;
             let spans = plan.spans();
-            let file = file.ready(are_direct(&spans))?;
+            let file = file.ready(spans.are_direct())?;
             store.files.keep(&file);
             Ok(Ranges {
                 ready: plan.empty().map(|number| (number, Bytes::new())).collect(),
@@ -188,7 +188,7 @@ impl UringFileSystem {
                 return Ok(Begun { meta, range, reads: None });
             }
             let spans = split(&file, range.clone(), store.engine.options().access);
-            let file = file.ready(are_direct(&spans))?;
+            let file = file.ready(spans.are_direct())?;
             // Who reads a part will read another.
             if range != (0..meta.size) {
                 store.files.keep(&file);
@@ -208,6 +208,13 @@ impl UringFileSystem {
         match &self.root {
             Some(root) if !name.is_empty() && name.bytes().all(plain) => Ok(root.join(name)),
             _ => self.local.path_to_filesystem(location),
+        }
+    }
+
+    /// Closes a file that is no longer what its name means: open, it would keep its place on the drive.
+    fn forget(&self, location: &Path) {
+        if let Ok(path) = self.file_path(location) {
+            self.files.forget(&path);
         }
     }
 
@@ -239,20 +246,14 @@ impl UringFileSystem {
                 None => waker.wake(),
             });
         };
-        match first {
-            Here::Task => self.engine.open(elsewhere),
-            Here::Ring | Here::Worker => {
-                self.engine.workers().spawn(move || elsewhere(Here::Worker));
-            }
+        if first == Here::Task && !self.files.may_be_remote() {
+            self.engine.open(elsewhere);
+        } else {
+            self.engine.workers().spawn(move || elsewhere(Here::Worker));
         }
         let given = poll_fn(|context| taker.poll(context)).await;
         given.unwrap_or_else(|| Err(generic(io::Error::other("the engine has stopped"))))
     }
-}
-
-/// Whether a file that is opened for these spans is best opened for direct reads at once.
-fn are_direct(spans: &[Span]) -> bool {
-    spans.iter().all(|span| span.way == Some(Way::Direct))
 }
 
 /// Why something with a file failed.
@@ -311,6 +312,7 @@ impl Stream for InOrder {
             let next = self.next;
             if let Some(bytes) = self.early.remove(&next) {
                 self.next += 1;
+                self.reads.consumed(next);
                 return Poll::Ready(Some(Ok(bytes)));
             }
             match ready!(self.reads.poll(context, 1)) {
@@ -344,6 +346,7 @@ impl Ranges {
             }
             match ready!(self.reads.poll(context, wanted)) {
                 Some(Ok((span, bytes))) => {
+                    self.reads.consumed(span);
                     let ready = &mut self.ready;
                     self.plan.land(span, bytes, |number, bytes| ready.push_back((number, bytes)));
                 }
@@ -371,7 +374,9 @@ impl ObjectStore for UringFileSystem {
         payload: PutPayload,
         options: PutOptions,
     ) -> Result<PutResult> {
-        self.local.put_opts(location, payload, options).await
+        let result = self.local.put_opts(location, payload, options).await;
+        self.forget(location);
+        result
     }
 
     async fn put_multipart_opts(
@@ -406,14 +411,9 @@ impl ObjectStore for UringFileSystem {
         &self,
         locations: BoxStream<'static, Result<Path>>,
     ) -> BoxStream<'static, Result<Path>> {
-        let (files, local) = (Arc::clone(&self.files), self.local.clone());
-        // A file that stays open would keep its place on the drive.
-        let forget = move |deleted: &Path| {
-            if let Ok(path) = local.path_to_filesystem(deleted) {
-                files.forget(&path);
-            }
-        };
-        self.local.delete_stream(locations).inspect_ok(forget).boxed()
+        let store = self.clone();
+        let deleted = self.local.delete_stream(locations);
+        deleted.inspect_ok(move |deleted| store.forget(deleted)).boxed()
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, Result<ObjectMeta>> {
@@ -433,11 +433,16 @@ impl ObjectStore for UringFileSystem {
     }
 
     async fn copy_opts(&self, from: &Path, to: &Path, options: CopyOptions) -> Result<()> {
-        self.local.copy_opts(from, to, options).await
+        let result = self.local.copy_opts(from, to, options).await;
+        self.forget(to);
+        result
     }
 
     async fn rename_opts(&self, from: &Path, to: &Path, options: RenameOptions) -> Result<()> {
-        self.local.rename_opts(from, to, options).await
+        let result = self.local.rename_opts(from, to, options).await;
+        self.forget(from);
+        self.forget(to);
+        result
     }
 }
 

@@ -44,7 +44,8 @@ impl Workers {
     pub(crate) fn spawn(&self, job: impl FnOnce() + Send + 'static) {
         let mut state = self.0.state();
         state.jobs.push_back(Box::new(job));
-        if state.idle > 0 {
+        // A thread that was woken counts as idle until it runs: it is for a job before this one.
+        if state.jobs.len() <= state.idle {
             drop(state);
             self.0.work.notify_one();
             return;
@@ -62,7 +63,7 @@ impl Workers {
                     log::warn!("no thread can be started for reads: {error}");
                     let jobs = std::mem::take(&mut state.jobs);
                     drop(state);
-                    jobs.into_iter().for_each(|job| job());
+                    jobs.into_iter().for_each(run);
                 }
             }
         }

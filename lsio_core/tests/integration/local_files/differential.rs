@@ -331,3 +331,25 @@ async fn files_that_change_while_they_are_read() {
     })
     .await;
 }
+
+#[tokio::test]
+async fn a_sparse_file_larger_than_memory() {
+    const SIZE: u64 = 1 << 43;
+    each_store(async |directory, _, ours, options| {
+        let path = Path::from("object");
+        let file = std::fs::File::create(directory.join("object")).unwrap();
+        if file.set_len(SIZE).is_err() {
+            eprintln!("SKIPPED a sparse file in {}: it is too large there", directory.display());
+            return;
+        }
+        let object = ours.get(&path).await.unwrap();
+        assert_eq!(object.range, 0..SIZE);
+        let start: Vec<_> = object.into_stream().take(3).try_collect().await.unwrap();
+        assert!(start.iter().flatten().all(|byte| *byte == 0), "{options:?}");
+        assert_eq!(&ours.get_range(&path, SIZE - 2..SIZE + 5).await.unwrap()[..], [0, 0]);
+        let error = ours.get_ranges(&path, std::slice::from_ref(&(0..SIZE))).await.unwrap_err();
+        assert_eq!(kind(&error), "generic", "{error}");
+        all_is_given_back(&ours).await;
+    })
+    .await;
+}
