@@ -346,6 +346,7 @@ async fn a_sparse_file_larger_than_memory() {
         assert_eq!(object.range, 0..SIZE);
         let start: Vec<_> = object.into_stream().take(3).try_collect().await.unwrap();
         assert!(start.iter().flatten().all(|byte| *byte == 0), "{options:?}");
+        drop(start);
         assert_eq!(&ours.get_range(&path, SIZE - 2..SIZE + 5).await.unwrap()[..], [0, 0]);
         let error = ours.get_ranges(&path, std::slice::from_ref(&(0..SIZE))).await.unwrap_err();
         assert_eq!(kind(&error), "generic", "{error}");
