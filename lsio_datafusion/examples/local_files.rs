@@ -29,5 +29,5 @@ pub async fn main() -> Result<()> {
     let ctx = SessionContext::new();
     let url = ObjectStoreUrl::local_filesystem();
     ctx.register_object_store(url.as_ref(), Arc::new(files));
-    ctx.read_csv(path.to_string_lossy(), CsvReadOptions::new()).await?.show().await
+    ctx.read_csv(path.to_string_lossy().into_owned(), CsvReadOptions::new()).await?.show().await
 }
