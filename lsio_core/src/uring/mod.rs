@@ -1,4 +1,4 @@
-//! Local files at the speed of the drive: an [`ObjectStore`](object_store::ObjectStore) on io_uring.
+//! Local files at the speed of the drive: an [`ObjectStore`] on io_uring.
 //!
 //! [`UringFileSystem`] takes the place of object_store's `LocalFileSystem` for all that reads local
 //! files. It needs nothing else of this crate: it can be registered with any DataFusion session.
