@@ -254,8 +254,6 @@ impl Reads {
 
     /// Has a worker copy spans out of the page cache.
     fn copy(&self, spans: Vec<(usize, Range<u64>)>) {
-        // The handle keeps neither the engine's workers nor its rings from ending: they end after what
-        // they have been given.
         let engine = Arc::clone(&self.engine);
         let (file, mailbox) = (Arc::clone(&self.file), Arc::clone(&self.mailbox));
         self.engine.workers().spawn(move || {
