@@ -153,9 +153,15 @@ struct Outcome {
     most: usize,
 }
 
+/// A directory beside the test itself: on a drive, and not among the sources.
+pub(super) fn directory() -> tempfile::TempDir {
+    let test = std::env::current_exe().unwrap();
+    tempfile::tempdir_in(test.parent().unwrap()).unwrap()
+}
+
 /// Plays a scenario through, and checks that nothing is left behind.
 fn play(scenario: &Scenario, contents: &[u8]) -> Outcome {
-    let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
+    let directory = directory();
     let path = directory.path().join("file");
     std::fs::write(&path, contents).unwrap();
     let file = Files::new(1).open(&path, Here::Worker).unwrap().0.ready(false).unwrap();
