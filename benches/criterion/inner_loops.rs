@@ -5,10 +5,9 @@
 use std::sync::Arc;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use futures::{StreamExt as _, executor::block_on};
 use lsio_core::{
-    Dataset, Location, OpenOptions, Variable,
-    read::Scan,
+    Dataset, Location, OpenOptions, Recycler, Selection, Variable,
+    read::{Scan, ScanOptions},
     synthetic::{self, Specification},
     write::Compression,
 };
@@ -51,9 +50,10 @@ fn decode(c: &mut Criterion) {
         let variable = variable(&dataset, "t2m");
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let encoded = runtime.block_on(variable.fetch_chunk(&[0, 0, 0])).unwrap();
+        let recycler = Arc::new(Recycler::default());
         group.throughput(Throughput::Bytes(cells * variable.stored_width().unwrap()));
         group.bench_function(name, |b| {
-            b.iter(|| variable.decode_chunk(&[0, 0, 0], encoded.as_ref()).unwrap());
+            b.iter(|| variable.decode_chunk(&[0, 0, 0], encoded.as_ref(), &recycler).unwrap());
         });
     }
     group.finish();
@@ -65,18 +65,25 @@ fn rows(c: &mut Criterion) {
     let dataset = dataset(&directory.path().join("store.zarr"), Compression::None, false);
     let table = dataset.table().unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let _guard = runtime.enter();
     for name in ["time", "latitude", "longitude", "t2m"] {
         let position = table.columns.iter().position(|column| column.name == name).unwrap();
-        let scan = Arc::new(Scan::new(&table, &[position], 64 << 20).unwrap());
-        block_on(scan.load()).unwrap();
-        let tile = block_on(scan.read(0..1, 1).boxed().next()).unwrap().unwrap();
-        group.throughput(Throughput::Elements(tile.rows() as u64));
+        let selection = table.dims.iter().map(|dim| Selection::all(dim.size)).collect();
+        let scan = Scan::new(&table, &[position], selection, &ScanOptions::default()).unwrap();
+        let scan = Arc::new(scan);
+        let rows = runtime.block_on(async {
+            scan.load().await.unwrap();
+            let block = scan.tiles().block(0);
+            let fetch = scan.fetch(&[0], &block, None);
+            let mut tile = scan.local(&[0], block).unwrap();
+            scan.decode(fetch.join().await.unwrap(), &mut tile).await.unwrap();
+            tile.rows(&[0, 1, 2], &[0]).unwrap()
+        });
+        group.throughput(Throughput::Elements(rows.len() as u64));
         group.bench_function(name, |b| {
             b.iter(|| {
-                for start in (0..tile.rows()).step_by(8192) {
-                    let len = 8192.min(tile.rows() - start);
-                    std::hint::black_box(tile.slice(start, len).unwrap());
+                for start in (0..rows.len()).step_by(8192) {
+                    let len = 8192.min(rows.len() - start);
+                    std::hint::black_box(rows.slice(start, len).unwrap());
                 }
             });
         });

@@ -1,11 +1,13 @@
 //! Chunk-grid arithmetic: regular grids, regions in them, and positions in C order.
 
-use std::{ops::Range, sync::Arc};
+use std::sync::Arc;
 
 use arrow::{
     array::{Array as _, ArrayRef, MutableArrayData, make_array},
     error::ArrowError,
 };
+
+use crate::Selection;
 
 /// A box of indices: where it starts in each dimension, and how far it extends.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,26 +110,6 @@ impl RegularGrid {
             .collect();
         Region { start, shape }
     }
-
-    /// The indices of all boxes that a region touches, in C order.
-    pub fn touching(&self, region: &Region) -> impl Iterator<Item = Vec<u64>> + use<> {
-        let first: Vec<u64> = region.start.iter().zip(&self.chunk).map(|(s, c)| s / c).collect();
-        let counts: Vec<u64> = region
-            .start
-            .iter()
-            .zip(&region.shape)
-            .zip(&self.chunk)
-            .zip(&first)
-            .map(
-                |(((start, size), chunk), first)| {
-                    if *size == 0 { 0 } else { (start + size - 1) / chunk - first + 1 }
-                },
-            )
-            .collect();
-        (0..counts.iter().product()).map(move |number| {
-            unravel(number, &counts).iter().zip(&first).map(|(i, f)| i + f).collect()
-        })
-    }
 }
 
 /// The product, or `None` if it doesn't fit.
@@ -190,47 +172,37 @@ pub(crate) fn positions(dims: &[(usize, usize)], start: usize, len: usize) -> Ve
     out
 }
 
-/// The runs of cells that a region of a C-ordered array of `shape` consists of, in order: along the
-/// innermost dimension cells lie side by side. The array is in memory, so its positions fit.
-pub(crate) fn runs(shape: &[u64], region: &Region) -> impl Iterator<Item = Range<usize>> {
-    let at = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
-    let strides = strides(shape);
-    let inner = shape.len().saturating_sub(1);
-    let outer = region.shape.get(..inner).unwrap_or_default().to_vec();
-    let start = region.start.clone();
-    let len = region.shape.last().copied().unwrap_or(1);
-    let rows = if len == 0 { 0 } else { checked_product(&outer).unwrap_or(0) };
-    (0..rows).map(move |row| {
-        let first: u64 = unravel(row, &outer)
-            .iter()
-            .zip(&start)
-            .zip(&strides)
-            .map(|((i, start), stride)| (i + start) * stride)
-            .sum::<u64>()
-            + start.last().copied().unwrap_or(0);
-        at(first)..at(first + len)
-    })
-}
-
-/// The part of a C-ordered array inside a region.
-pub(crate) fn crop(
+/// The part of a C-ordered array of `shape` at which selections of its dimensions meet.
+pub(crate) fn select(
     values: &ArrayRef,
     shape: &[u64],
-    region: &Region,
+    wanted: &[&Selection],
 ) -> Result<ArrayRef, ArrowError> {
-    if region.shape == shape {
+    let at = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+    let strides = strides(shape);
+    // Whole inner dimensions are one with the one around them.
+    let whole = wanted.iter().zip(shape).rev().take_while(|(w, size)| w.len() == **size).count();
+    let Some(split) = shape.len().checked_sub(whole + 1) else {
         return Ok(Arc::clone(values));
-    }
-    let mut runs = runs(shape, region);
-    if shape.len() == 1 {
-        let run = runs.next().unwrap_or(0..0);
-        return Ok(values.slice(run.start, run.len()));
+    };
+    let outer: Vec<u64> = wanted[..split].iter().map(|w| w.len()).collect();
+    let starts = (0..checked_product(&outer).unwrap_or(0)).map(|row| {
+        let indices = unravel(row, &outer).into_iter().zip(wanted).zip(&strides);
+        indices.map(|((position, w), stride)| w.nth(position).unwrap_or(0) * stride).sum::<u64>()
+    });
+    let mut runs = starts.flat_map(|start| {
+        let stride = strides[split];
+        wanted[split].ranges().map(move |r| start + r.start * stride..start + r.end * stride)
+    });
+    let cells: u64 = wanted.iter().map(|w| w.len()).product();
+    let first = runs.next().unwrap_or(0..0);
+    if first.end - first.start == cells {
+        return Ok(values.slice(at(first.start), at(cells)));
     }
     let data = values.to_data();
-    let cells = usize::try_from(region.cells()).unwrap_or(0);
-    let mut out = MutableArrayData::new(vec![&data], false, cells);
-    for run in runs {
-        out.try_extend(0, run.start, run.end)?;
+    let mut out = MutableArrayData::new(vec![&data], false, at(cells));
+    for run in std::iter::once(first).chain(runs) {
+        out.try_extend(0, at(run.start), at(run.end))?;
     }
     Ok(make_array(out.freeze()))
 }
@@ -259,8 +231,6 @@ mod tests {
             let mut seen = vec![0; usize::try_from(cells).unwrap()];
             for number in 0..grid.len() {
                 let region = grid.region(number);
-                let touching: Vec<_> = grid.touching(&region).collect();
-                prop_assert_eq!(touching, vec![grid.indices(number)]);
                 for cell in 0..region.cells() {
                     let at: u64 = unravel(cell, &region.shape)
                         .iter()

@@ -54,6 +54,8 @@ pub mod grid;
 mod location;
 mod options;
 pub mod read;
+mod recycle;
+mod selection;
 pub mod synthetic;
 pub mod uring;
 pub mod write;
@@ -65,4 +67,6 @@ pub use crate::{
     error::{Error, Result},
     location::{Location, scheme},
     options::{DecodeTimes, OpenOptions},
+    recycle::{Recycled, Recycler},
+    selection::Selection,
 };

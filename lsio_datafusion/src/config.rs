@@ -7,7 +7,10 @@ use datafusion::{
     config::{ConfigField, ConfigOptions, Visit},
     error::{DataFusionError, Result},
 };
-use lsio_core::uring::{self, Engine};
+use lsio_core::{
+    read::ScanOptions,
+    uring::{self, Engine},
+};
 use object_store::ObjectStore;
 
 extensions_options! {
@@ -16,6 +19,9 @@ extensions_options! {
         /// Bytes up to which a coordinate, or a variable that lacks a dimension of its table, is
         /// read as a whole and kept; larger ones are streamed.
         pub coordinate_memory: usize, default = 64 << 20
+
+        /// Decoded bytes of a column up to which small chunks are read and decoded together.
+        pub tile_bytes: usize, default = 2 << 20
 
         /// What reads the chunks of local stores: auto, uring, pread or object_store. Without it the
         /// environment variable LSIO_IO_ENGINE says.
@@ -34,8 +40,13 @@ impl LsioConfig {
         options.extensions.get::<Self>().cloned().unwrap_or_default()
     }
 
-    pub(crate) fn held_bytes(&self) -> u64 {
-        self.coordinate_memory as u64
+    /// How a table is to be read.
+    pub(crate) fn scan_options(&self, is_local: bool) -> Result<ScanOptions> {
+        Ok(ScanOptions {
+            held_bytes: self.coordinate_memory as u64,
+            tile_bytes: self.tile_bytes as u64,
+            store: if is_local { Some(self.io_engine.store()?) } else { None },
+        })
     }
 }
 

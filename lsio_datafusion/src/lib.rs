@@ -45,6 +45,7 @@ mod analyze;
 mod config;
 mod error;
 mod notes;
+mod predicate;
 mod register;
 mod scan;
 pub mod schema;

@@ -13,31 +13,41 @@ use datafusion::{
     logical_expr::Accumulator,
     scalar::ScalarValue,
 };
-use lsio_core::{Column, Table};
+use lsio_core::{Column, Selection, Table};
 
-/// The statistics of one column over all rows of the table.
-pub(crate) fn column_statistics(table: &Table, column: &Column) -> Result<ColumnStatistics> {
+use crate::error::external;
+
+/// The statistics of one column over the rows at which the selections of all dimensions meet.
+pub(crate) fn column_statistics(
+    table: &Table,
+    column: &Column,
+    selection: &[Selection],
+) -> Result<ColumnStatistics> {
     let mut statistics = ColumnStatistics::new_unknown();
-    let rows = usize::try_from(table.rows).ok();
+    let rows = selection.iter().map(Selection::len).fold(1, u64::saturating_mul);
+    let is_empty = rows == 0;
+    let rows = usize::try_from(rows).ok();
     if let (Some(rows), Some(width)) = (rows, column.data_type().primitive_width())
         && let Some(bytes) = rows.checked_mul(width)
     {
         statistics.byte_size = Precision::Exact(bytes);
     }
-    if table.rows == 0 {
+    if is_empty {
         return Ok(statistics);
     }
-    let size = |d: usize| usize::try_from(table.dims[d].size).ok();
-    match (&column.variable, column.loaded()) {
+    let own: Vec<&Selection> = column.dims.iter().map(|&d| &selection[d]).collect();
+    let values = column.loaded().map(|values| column.select(values, table, &own)).transpose();
+    match (&column.variable, values.map_err(external)?) {
         (None, _) => {
-            let Some(size) = column.dims.first().and_then(|&d| size(d)) else {
-                return Ok(statistics);
-            };
-            let last = i64::try_from(size).unwrap_or(i64::MAX) - 1;
+            let &[selected] = own.as_slice() else { return Ok(statistics) };
+            let bounds = selected.bounds();
+            let index = |index: u64| ScalarValue::Int64(i64::try_from(index).ok());
             statistics.null_count = Precision::Exact(0);
-            statistics.min_value = Precision::Exact(ScalarValue::Int64(Some(0)));
-            statistics.max_value = Precision::Exact(ScalarValue::Int64(Some(last)));
-            statistics.distinct_count = Precision::Exact(size);
+            statistics.min_value = Precision::Exact(index(bounds.start));
+            statistics.max_value = Precision::Exact(index(bounds.end - 1));
+            if let Ok(count) = usize::try_from(selected.len()) {
+                statistics.distinct_count = Precision::Exact(count);
+            }
         }
         (Some(_), Some(values)) if !values.is_empty() => {
             // Each value stands once for every index of the other dimensions.
@@ -46,7 +56,7 @@ pub(crate) fn column_statistics(table: &Table, column: &Column) -> Result<Column
                 statistics.null_count = Precision::Exact(nulls);
             }
             if !matches!(values.data_type(), DataType::Boolean | DataType::Null) {
-                let (min, max) = min_max(values)?;
+                let (min, max) = min_max(&values)?;
                 statistics.min_value = Precision::Exact(min);
                 statistics.max_value = Precision::Exact(max);
             }

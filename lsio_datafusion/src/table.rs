@@ -2,22 +2,24 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
+use arrow::{array::Array as _, datatypes::SchemaRef};
 use async_trait::async_trait;
 use datafusion::{
     catalog::{Session, TableProvider},
+    common::{DFSchema, internal_err},
     datasource::source::DataSourceExec,
     error::Result,
-    logical_expr::{Expr, TableType},
+    logical_expr::{Expr, TableProviderFilterPushDown, TableType},
     physical_plan::ExecutionPlan,
 };
 use futures::future::try_join_all;
-use lsio_core::{Dataset, Location, OpenOptions, Table};
+use lsio_core::{Dataset, Location, OpenOptions, Selection, Table};
 
 use crate::{
     config::LsioConfig,
     error::external,
-    scan::{Reading, ZarrSource},
+    predicate::{Predicate, is_selection, nearest_values, select},
+    scan::ZarrSource,
     schema::schema,
 };
 
@@ -74,23 +76,37 @@ impl TableProvider for ZarrTable {
         TableType::Base
     }
 
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> Result<Vec<TableProviderFilterPushDown>> {
+        // The scan takes others too, but not before there is a physical plan.
+        Ok(filters
+            .iter()
+            .map(|filter| match is_selection(filter, &self.table) {
+                true => TableProviderFilterPushDown::Exact,
+                false => TableProviderFilterPushDown::Unsupported,
+            })
+            .collect())
+    }
+
     async fn scan(
         &self,
         state: &dyn Session,
         projection: Option<&Vec<usize>>,
-        _filters: &[Expr],
+        filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let config = LsioConfig::of(state.config_options());
-        let held_bytes = config.held_bytes();
         let is_local = self.dataset.location().local_path().is_some();
-        let store = if is_local { Some(config.io_engine.store()?) } else { None };
+        let options = config.scan_options(is_local)?;
+        let held_bytes = options.held_bytes;
         let columns = match projection {
             Some(columns) => columns.clone(),
             None => (0..self.table.columns.len()).collect(),
         };
-        // The coordinates that the query names: the plan's statistics come from them, and later its
-        // selections will.
+        // The coordinates that the query names: the plan's statistics come from them, and so do
+        // selections from filters that are pushed down later.
         let rank = self.table.dims.len();
         let coordinates = columns
             .iter()
@@ -98,13 +114,34 @@ impl TableProvider for ZarrTable {
             .filter(|column| column.role.is_coordinate() && column.is_held(rank, held_bytes));
         try_join_all(coordinates.map(lsio_core::Column::load)).await.map_err(external)?;
 
+        let mut selection: Vec<Selection> =
+            self.table.dims.iter().map(|dim| Selection::all(dim.size)).collect();
+        let mut notes = Vec::new();
+        let schema = DFSchema::try_from(Arc::clone(&self.schema))?;
+        for filter in filters {
+            let expr = state.create_physical_expr(filter.clone(), &schema)?;
+            let predicate = Predicate::new(Arc::clone(&expr), &self.table, &self.schema)?;
+            match select(&predicate, &self.table, held_bytes).await? {
+                Some((dim, selected)) => selection[dim] = selection[dim].intersect(&selected),
+                // What became a constant.
+                None if predicate.columns().is_empty() => {
+                    let holds = predicate.evaluate(Vec::new(), 1)?;
+                    if !(holds.is_valid(0) && holds.value(0)) {
+                        selection.iter_mut().for_each(|dim| *dim = Selection::default());
+                    }
+                }
+                None => return internal_err!("the filter {filter} was taken for a selection"),
+            }
+            notes.extend(nearest_values(&expr, &self.table, &self.schema)?);
+        }
         let source = ZarrSource::try_new(
             self.dataset.location().name(),
             Arc::clone(&self.table),
+            Arc::clone(&self.schema),
             columns,
-            &self.schema,
-            Reading { held_bytes, store },
+            selection,
+            options,
         )?;
-        Ok(DataSourceExec::from_data_source(source.with_limit(limit)))
+        Ok(DataSourceExec::from_data_source(source.with_notes(&notes).with_limit(limit)))
     }
 }

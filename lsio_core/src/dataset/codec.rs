@@ -9,22 +9,25 @@ use std::{
     sync::Arc,
 };
 
-use arrow::{
-    array::StringViewBuilder,
-    buffer::{Buffer, MutableBuffer},
-};
+use arrow::{array::StringViewBuilder, buffer::Buffer};
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
-use zarrs::array::{Array, ArrayBytes, ArrayMetadata, ArrayToBytesCodecTraits as _, CodecOptions};
+use zarrs::{
+    array::{
+        Array, ArrayBytes, ArrayMetadata, ArrayToBytesCodecTraits as _, CodecChain, CodecOptions,
+    },
+    metadata::v3::MetadataV3,
+};
 
 use super::{
-    compression::{Compressor, peel_v2, peel_v3},
+    chain::{Chain, Storage},
+    compression::{Compressor, peel_codecs, peel_v2, peel_v3},
     decoding::StoredValues,
     document::{ArrayDocument, ZarrFormat},
     dtype::ElementType,
-    shard::ShardIndex,
+    shard::ShardLayout,
 };
-use crate::grid::checked_product;
+use crate::{grid::checked_product, recycle::Recycler};
 
 /// The largest chunk that is decoded, in bytes: numpy's and most codecs' own limit is near.
 pub(super) const MAX_CHUNK_BYTES: u64 = 2 << 30;
@@ -100,18 +103,27 @@ impl Layout {
     }
 }
 
-/// Finds and decodes the chunks of one array.
+/// Finds the objects of one array, and decodes the chunks in them.
+///
+/// A chunk is what is decoded at a time: an object of the store, or a part of one where the array is
+/// sharded. Shards that are encoded in ways that only zarrs knows count as one chunk.
 #[derive(Debug)]
 pub(crate) struct ChunkCodec {
+    /// Knows the keys.
     array: Array<()>,
-    chunk_shape: Vec<NonZeroU64>,
-    cells: usize,
     element: ElementType,
-    /// The outermost codecs, which are undone here, the last first.
-    peeled: Vec<Compressor>,
-    /// Where the index of a shard is, if the array is sharded.
-    shard_index: Option<ShardIndex>,
-    options: CodecOptions,
+    chunk: Vec<u64>,
+    cells: usize,
+    decoder: Decoder,
+    shards: Option<ShardLayout>,
+}
+
+#[derive(Debug)]
+enum Decoder {
+    /// By the codec libraries, straight into one buffer.
+    Direct(Chain),
+    /// By zarrs.
+    Zarrs(ZarrsChain),
 }
 
 impl ChunkCodec {
@@ -122,154 +134,154 @@ impl ChunkCodec {
         layout: &Layout,
         element: &ElementType,
     ) -> Result<Self, String> {
-        let cells = checked_product(&layout.chunks);
-        let width = element.size().unwrap_or(STRING_BYTES) as u64;
-        let bytes = cells.and_then(|cells| cells.checked_mul(width));
-        let cells = match (cells, bytes) {
-            (Some(cells), Some(bytes)) if bytes <= MAX_CHUNK_BYTES => {
-                usize::try_from(cells).map_err(|e| e.to_string())?
-            }
-            _ => {
-                return Err(format!(
-                    "a chunk of shape {:?} takes more than {} GiB",
-                    layout.chunks,
-                    MAX_CHUNK_BYTES >> 30
-                ));
-            }
-        };
         let mut metadata = document.metadata.clone();
-        let shard_index = ShardIndex::new(&metadata, layout, element.size());
-        let peeled;
+        let rank = layout.shape.len();
+        let shards = ShardLayout::new(&metadata, layout);
+        let direct;
+        let mut peeled = Vec::new();
         let metadata = match document.format {
             ZarrFormat::V2 => {
                 lenient_v2(&mut metadata, layout, element);
-                peeled = peel_v2(&mut metadata);
+                direct = Chain::from_v2(&metadata, element, rank);
+                if direct.is_none() {
+                    peeled = peel_v2(&mut metadata);
+                }
                 ArrayMetadata::V2(
                     serde_json::from_value(Value::Object(metadata)).map_err(|e| e.to_string())?,
                 )
             }
             ZarrFormat::V3 => {
                 lenient_v3(&mut metadata, element);
-                peeled = peel_v3(&mut metadata);
+                direct = chunk_codecs(&metadata, shards.is_some())
+                    .and_then(|codecs| Chain::from_v3(codecs, element, rank));
+                if direct.is_none() && shards.is_none() {
+                    peeled = peel_v3(&mut metadata);
+                }
                 ArrayMetadata::V3(
                     serde_json::from_value(Value::Object(metadata)).map_err(|e| e.to_string())?,
                 )
             }
         };
+        let inner = chunk_metadata(&metadata, shards.is_some());
         let array =
             Array::new_with_metadata(Arc::new(()), "/", metadata).map_err(|e| e.to_string())?;
-        let chunk_shape = layout
-            .chunks
-            .iter()
-            .map(|&size| NonZeroU64::new(size).ok_or("a chunk has a size of 0"))
-            .collect::<Result<_, _>>()?;
-        // Decoding runs inside the query's own threads; zarrs must not start others.
-        let mut options = CodecOptions::default();
-        options.set_concurrent_target(1);
-        options.set_chunk_concurrent_minimum(1);
-        let element = element.clone();
-        Ok(Self { array, chunk_shape, cells, element, peeled, shard_index, options })
+        let chunk = match (&shards, &layout.inner_chunks) {
+            (Some(_), Some(inner)) => inner.clone(),
+            _ => layout.chunks.clone(),
+        };
+        let cells = chunk_cells(&chunk, element)?;
+        let decoder = match direct {
+            Some(chain) => Decoder::Direct(chain),
+            None => {
+                let codecs = match inner {
+                    Some(inner) => {
+                        let (inner, peeled_inner) = peel_codecs(inner);
+                        peeled = peeled_inner;
+                        Arc::new(CodecChain::from_metadata(&inner).map_err(|e| e.to_string())?)
+                    }
+                    None => array.codecs(),
+                };
+                Decoder::Zarrs(ZarrsChain::new(codecs, peeled, &chunk)?)
+            }
+        };
+        Ok(Self { array, element: element.clone(), chunk, cells, decoder, shards })
     }
 
-    /// The key of a chunk, relative to the array.
-    pub(crate) fn key(&self, chunk: &[u64]) -> String {
-        self.array.chunk_key(chunk).as_str().to_owned()
+    /// The key of an object, relative to the array.
+    pub(crate) fn key(&self, object: &[u64]) -> String {
+        self.array.chunk_key(object).as_str().to_owned()
+    }
+
+    /// The shape of a chunk.
+    pub(crate) fn chunk_shape(&self) -> &[u64] {
+        &self.chunk
+    }
+
+    /// How shards are laid out, if objects are shards.
+    pub(crate) fn shards(&self) -> Option<&ShardLayout> {
+        self.shards.as_ref()
+    }
+
+    /// The bytes of a decoded chunk; strings count as some bytes each.
+    pub(crate) fn decoded_bytes(&self) -> usize {
+        self.cells.saturating_mul(self.element.size().unwrap_or(STRING_BYTES))
+    }
+
+    /// Whether chunks are stored as they are used, so that decoding takes no memory.
+    pub(crate) fn is_raw(&self) -> bool {
+        matches!(&self.decoder, Decoder::Direct(chain) if chain.is_empty())
+    }
+
+    /// How elements lie in the bytes that [`ChunkCodec::decode`] gives; `None` for strings.
+    pub(crate) fn storage(&self) -> Option<Storage> {
+        match &self.decoder {
+            Decoder::Direct(chain) => Some(chain.storage().clone()),
+            Decoder::Zarrs(_) => {
+                self.element.size().map(|width| Storage::native(self.chunk.len(), width))
+            }
+        }
     }
 
     /// Decodes a chunk to all of its cells, those beyond the array's edges too.
     ///
     /// # Errors
     /// A text that says what is wrong with the bytes.
-    pub(crate) fn decode(&self, encoded: &Bytes) -> Result<StoredValues, String> {
-        // What the elements take, with room for checksums and the like.
-        let most = match self.element.size() {
-            Some(size) => size * self.cells + 1_024,
-            None => usize::try_from(MAX_CHUNK_BYTES).unwrap_or(usize::MAX),
-        };
-        let mut encoded = encoded.clone();
-        for compressor in &self.peeled {
-            encoded = compressor.decompress(&encoded, most)?;
-        }
-        if let Some(index) = &self.shard_index {
-            index.check(&self.array.codecs(), &encoded, &self.options)?;
-        }
-        let decode = || {
-            self.array.codecs().decode(
-                Cow::Borrowed(encoded.as_ref()),
-                &self.chunk_shape,
-                self.array.data_type(),
-                self.array.fill_value(),
-                &self.options,
-            )
-        };
-        // Some codecs index their input without checking it. They hold no state that a panic could
-        // leave broken.
-        let decoded = catch_unwind(AssertUnwindSafe(decode))
-            .map_err(|_| "the bytes are corrupt: the codec gave up".to_owned())?
-            .map_err(|e| e.to_string())?;
-        match decoded {
-            // Nothing was left to decode: the bytes are used where they are.
-            ArrayBytes::Fixed(Cow::Borrowed(_)) => {
-                self.stored(ArrayBytesOwned::Fixed(Buffer::from(encoded.clone())), self.cells)
+    pub(crate) fn decode(
+        &self,
+        encoded: &Bytes,
+        recycler: &Arc<Recycler>,
+    ) -> Result<StoredValues, String> {
+        match (&self.decoder, self.element.size()) {
+            (Decoder::Direct(chain), Some(size)) => {
+                Ok(StoredValues::Fixed(chain.decode(encoded, size * self.cells, recycler)?))
             }
-            ArrayBytes::Fixed(Cow::Owned(bytes)) => {
-                self.stored(ArrayBytesOwned::Fixed(Buffer::from_vec(bytes)), self.cells)
+            (Decoder::Direct(_), None) => Err("strings have codecs of their own".to_owned()),
+            (Decoder::Zarrs(chain), size) => {
+                // What the elements take, with room for checksums and the like.
+                let most = match size {
+                    Some(size) => size * self.cells + 1_024,
+                    None => usize::try_from(MAX_CHUNK_BYTES).unwrap_or(usize::MAX),
+                };
+                let decoded = chain.decode(encoded, &self.array, most)?;
+                self.checked(decoded)
             }
-            ArrayBytes::Variable(strings) => {
-                let (bytes, offsets) = strings.into_parts();
-                let strings = ArrayBytesOwned::Variable(bytes.into_owned(), offsets.to_vec());
-                self.stored(strings, self.cells)
-            }
-            ArrayBytes::Optional(_) => Err("optional data types aren't supported".to_owned()),
         }
     }
 
-    /// The cells of a chunk that isn't stored: the fill value, `cells` times.
+    /// The bytes of the fill value; those of its text for strings.
     ///
     /// # Errors
     /// A text, if the fill value isn't one of the data type.
-    pub(crate) fn fill(&self, cells: usize) -> Result<StoredValues, String> {
+    pub(crate) fn fill(&self) -> Result<&[u8], String> {
         let fill = self.array.fill_value().as_ne_bytes();
-        let Some(size) = self.element.size() else {
-            let fill = str::from_utf8(fill).map_err(|_| "the fill value is not UTF-8")?;
-            let mut strings = StringViewBuilder::with_capacity(cells).with_deduplicate_strings();
-            (0..cells).for_each(|_| strings.append_value(fill));
-            return Ok(StoredValues::Strings(Arc::new(strings.finish())));
-        };
-        if fill.len() != size {
-            return Err(format!("the fill value has {} bytes, not {size}", fill.len()));
+        match self.element.size() {
+            Some(size) if fill.len() != size => {
+                Err(format!("the fill value has {} bytes, not {size}", fill.len()))
+            }
+            None if str::from_utf8(fill).is_err() => Err("the fill value is not UTF-8".to_owned()),
+            _ => Ok(fill),
         }
-        let bytes = size * cells;
-        let mut buffer = MutableBuffer::with_capacity(bytes);
-        if fill.iter().all(|&b| b == 0) {
-            buffer.extend_zeros(bytes);
-        } else {
-            (0..cells).for_each(|_| buffer.extend_from_slice(fill));
-        }
-        self.stored(ArrayBytesOwned::Fixed(buffer.into()), cells)
     }
 
-    /// Checks lengths, alignment and encoding, so that what follows can rely on them.
-    fn stored(&self, bytes: ArrayBytesOwned, cells: usize) -> Result<StoredValues, String> {
-        match (bytes, self.element.size()) {
-            (ArrayBytesOwned::Fixed(buffer), Some(size)) => {
-                let expected = size * cells;
+    /// Checks lengths and encoding, so that what follows can rely on them.
+    fn checked(&self, decoded: Decoded) -> Result<StoredValues, String> {
+        match (decoded, self.element.size()) {
+            (Decoded::Fixed(buffer), Some(size)) => {
+                let expected = size * self.cells;
                 if buffer.len() != expected {
                     return Err(format!("it holds {} bytes instead of {expected}", buffer.len()));
                 }
-                let aligned = buffer.as_ptr().align_offset(size.next_power_of_two().min(8)) == 0;
-                let buffer = if aligned { buffer } else { Buffer::from(buffer.as_slice()) };
                 Ok(StoredValues::Fixed(buffer))
             }
-            (ArrayBytesOwned::Variable(bytes, offsets), None) => {
-                if offsets.len() != cells + 1 {
+            (Decoded::Strings(bytes, offsets), None) => {
+                if offsets.len() != self.cells + 1 {
                     return Err(format!(
                         "it holds {} strings instead of {}",
                         offsets.len().saturating_sub(1),
-                        cells
+                        self.cells
                     ));
                 }
-                let mut strings = StringViewBuilder::with_capacity(cells);
+                let mut strings = StringViewBuilder::with_capacity(self.cells);
                 for (i, ends) in offsets.windows(2).enumerate() {
                     let string = bytes
                         .get(ends[0]..ends[1])
@@ -284,9 +296,99 @@ impl ChunkCodec {
     }
 }
 
-enum ArrayBytesOwned {
+/// The codecs of a chunk as zarrs runs them.
+#[derive(Debug)]
+struct ZarrsChain {
+    codecs: Arc<CodecChain>,
+    /// The outermost codecs, which are undone here, the last first.
+    peeled: Vec<Compressor>,
+    chunk: Vec<NonZeroU64>,
+    options: CodecOptions,
+}
+
+enum Decoded {
     Fixed(Buffer),
-    Variable(Vec<u8>, Vec<usize>),
+    Strings(Vec<u8>, Vec<usize>),
+}
+
+impl ZarrsChain {
+    fn new(
+        codecs: Arc<CodecChain>,
+        peeled: Vec<Compressor>,
+        chunk: &[u64],
+    ) -> Result<Self, String> {
+        let chunk = chunk
+            .iter()
+            .map(|&size| NonZeroU64::new(size).ok_or("a chunk has a size of 0"))
+            .collect::<Result<_, _>>()?;
+        // Decoding runs inside the query's own threads; zarrs must not start others.
+        let mut options = CodecOptions::default();
+        options.set_concurrent_target(1);
+        options.set_chunk_concurrent_minimum(1);
+        Ok(Self { codecs, peeled, chunk, options })
+    }
+
+    fn decode(&self, encoded: &Bytes, array: &Array<()>, most: usize) -> Result<Decoded, String> {
+        let mut encoded = encoded.clone();
+        for compressor in &self.peeled {
+            encoded = compressor.decompress(&encoded, most)?;
+        }
+        let decode = || {
+            self.codecs.decode(
+                Cow::Borrowed(encoded.as_ref()),
+                &self.chunk,
+                array.data_type(),
+                array.fill_value(),
+                &self.options,
+            )
+        };
+        // Some codecs index their input without checking it. They hold no state that a panic could
+        // leave broken.
+        let decoded = catch_unwind(AssertUnwindSafe(decode))
+            .map_err(|_| "the bytes are corrupt: the codec gave up".to_owned())?
+            .map_err(|e| e.to_string())?;
+        match decoded {
+            // Nothing was left to decode: the bytes are used where they are.
+            ArrayBytes::Fixed(Cow::Borrowed(_)) => {
+                Ok(Decoded::Fixed(Buffer::from(encoded.clone())))
+            }
+            ArrayBytes::Fixed(Cow::Owned(bytes)) => Ok(Decoded::Fixed(Buffer::from_vec(bytes))),
+            ArrayBytes::Variable(strings) => {
+                let (bytes, offsets) = strings.into_parts();
+                Ok(Decoded::Strings(bytes.into_owned(), offsets.to_vec()))
+            }
+            ArrayBytes::Optional(_) => Err("optional data types aren't supported".to_owned()),
+        }
+    }
+}
+
+/// The number of cells of a chunk, if they take no more memory than is allowed.
+fn chunk_cells(chunk: &[u64], element: &ElementType) -> Result<usize, String> {
+    let width = element.size().unwrap_or(STRING_BYTES) as u64;
+    checked_product(chunk)
+        .filter(|cells| cells.checked_mul(width).is_some_and(|bytes| bytes <= MAX_CHUNK_BYTES))
+        .and_then(|cells| usize::try_from(cells).ok())
+        .ok_or_else(|| {
+            let limit = MAX_CHUNK_BYTES >> 30;
+            format!("a chunk of shape {chunk:?} takes more than {limit} GiB")
+        })
+}
+
+/// The codecs of a chunk: those inside the shards, where there are shards that are known here.
+fn chunk_codecs(metadata: &Map<String, Value>, sharded: bool) -> Option<&[Value]> {
+    let mut codecs = metadata.get("codecs")?.as_array()?;
+    if sharded {
+        codecs = codecs.first()?.get("configuration")?.get("codecs")?.as_array()?;
+    }
+    Some(codecs)
+}
+
+/// The same as zarrs' metadata, where they aren't the array's own.
+fn chunk_metadata(metadata: &ArrayMetadata, sharded: bool) -> Option<Vec<MetadataV3>> {
+    let ArrayMetadata::V3(metadata) = metadata else { return None };
+    let sharding = metadata.codecs.first().filter(|_| sharded)?;
+    let codecs = sharding.configuration()?.get("codecs")?.clone();
+    serde_json::from_value(codecs).ok()
 }
 
 fn sizes(value: Option<&Value>) -> Option<Vec<u64>> {

@@ -4,10 +4,16 @@
 //! the outermost codecs of an array are taken off its chain, where they are of these kinds, and undone
 //! here first.
 
-use std::io::Read as _;
+use std::{
+    cell::RefCell,
+    io::{self, Read},
+};
 
 use bytes::Bytes;
 use serde_json::{Map, Value};
+use zarrs::metadata::v3::MetadataV3;
+
+use super::blosc;
 
 /// A general compressor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,45 +22,62 @@ pub(super) enum Compressor {
     Gzip,
     Zlib,
     Bz2,
+    Blosc,
 }
 
 impl Compressor {
-    fn from_name(name: &str) -> Option<Self> {
+    /// The compressor of this name in Zarr's metadata.
+    pub(super) fn of(name: &str) -> Option<Self> {
         Some(match name.strip_prefix("numcodecs.").unwrap_or(name) {
             "zstd" => Self::Zstd,
             "gzip" => Self::Gzip,
             "zlib" => Self::Zlib,
             "bz2" => Self::Bz2,
+            "blosc" => Self::Blosc,
             _ => return None,
         })
     }
 
-    /// Decompresses to at most `most` bytes.
+    /// Decompresses what comes to exactly `out.len()` bytes.
+    ///
+    /// # Errors
+    /// A text, if the bytes are corrupt or there are more or fewer of them.
+    pub(super) fn decompress_into(self, encoded: &[u8], out: &mut [u8]) -> Result<(), String> {
+        match self {
+            Self::Zstd => decompress_zstd(encoded, out),
+            Self::Gzip => fill(flate2::bufread::MultiGzDecoder::new(encoded), out),
+            Self::Zlib => fill(flate2::bufread::ZlibDecoder::new(encoded), out),
+            Self::Bz2 => fill(bzip2::bufread::MultiBzDecoder::new(encoded), out),
+            Self::Blosc => blosc::decompress(encoded, out),
+        }
+        .map_err(|reason| format!("{self:?}: {reason}"))
+    }
+
+    /// Decompresses to at most `most` bytes, where their number isn't known.
     ///
     /// # Errors
     /// A text, if the bytes are corrupt or there are more of them.
     pub(super) fn decompress(self, encoded: &[u8], most: usize) -> Result<Bytes, String> {
-        let failed = |e: std::io::Error| format!("{self:?} can't decompress it: {e}");
-        if self == Self::Zstd {
-            return decompress_zstd(encoded, most);
-        }
+        let failed = |e: io::Error| format!("{self:?} can't decompress it: {e}");
         let limit = most as u64 + 1;
         let mut out = Vec::new();
-        match self {
-            Self::Zstd => 0,
-            Self::Gzip => flate2::read::MultiGzDecoder::new(encoded)
-                .take(limit)
-                .read_to_end(&mut out)
-                .map_err(failed)?,
-            Self::Zlib => flate2::read::ZlibDecoder::new(encoded)
-                .take(limit)
-                .read_to_end(&mut out)
-                .map_err(failed)?,
-            Self::Bz2 => bzip2::read::MultiBzDecoder::new(encoded)
-                .take(limit)
-                .read_to_end(&mut out)
-                .map_err(failed)?,
+        let reader: &mut dyn Read = match self {
+            Self::Zstd => &mut zstd::Decoder::with_buffer(encoded).map_err(failed)?,
+            Self::Gzip => &mut flate2::bufread::MultiGzDecoder::new(encoded),
+            Self::Zlib => &mut flate2::bufread::ZlibDecoder::new(encoded),
+            Self::Bz2 => &mut bzip2::bufread::MultiBzDecoder::new(encoded),
+            Self::Blosc => {
+                let size = encoded.get(4..8).and_then(|size| size.try_into().ok());
+                let size = size.map_or(0, u32::from_le_bytes) as usize;
+                if size > most {
+                    return Err(format!("its Blosc header says {size} bytes, more than {most}"));
+                }
+                out.resize(size, 0);
+                blosc::decompress(encoded, &mut out)?;
+                return Ok(out.into());
+            }
         };
+        reader.take(limit).read_to_end(&mut out).map_err(failed)?;
         if out.len() > most {
             return Err(format!("it decompresses to more than the {most} bytes that it may have"));
         }
@@ -62,32 +85,42 @@ impl Compressor {
     }
 }
 
-fn decompress_zstd(encoded: &[u8], most: usize) -> Result<Bytes, String> {
-    // The sum over all frames of what they claim, or of what their blocks can come to.
-    let bound = zstd::zstd_safe::decompress_bound(encoded)
-        .map_err(|_| "it is no sequence of zstd frames".to_owned())?;
-    let claimed = zstd::zstd_safe::get_frame_content_size(encoded);
-    let capacity = match claimed {
-        // One frame that says how large it is: exactly that.
-        Ok(Some(size)) if size == bound => usize::try_from(size).unwrap_or(usize::MAX),
-        _ => usize::try_from(bound).unwrap_or(usize::MAX).min(most),
-    };
-    if capacity > most {
-        return Err(format!("its zstd frames claim {capacity} bytes, where it has at most {most}"));
+thread_local! {
+    /// One context a thread: making one takes longer than decoding a small chunk.
+    static ZSTD: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
+fn decompress_zstd(encoded: &[u8], out: &mut [u8]) -> Result<(), String> {
+    let written = ZSTD.with_borrow_mut(|context| {
+        let decompressor = match context {
+            Some(decompressor) => decompressor,
+            None => context.insert(zstd::bulk::Decompressor::new()?),
+        };
+        decompressor.decompress_to_buffer(encoded, out)
+    });
+    match written {
+        Ok(written) if written == out.len() => Ok(()),
+        Ok(written) => Err(format!("it holds {written} bytes instead of {}", out.len())),
+        Err(e) => Err(format!("it can't be decompressed to {} bytes: {e}", out.len())),
     }
-    let mut out = Vec::with_capacity(capacity);
-    let mut decompressor =
-        zstd::bulk::Decompressor::new().map_err(|e| format!("zstd doesn't start: {e}"))?;
-    decompressor
-        .decompress_to_buffer(encoded, &mut out)
-        .map_err(|e| format!("zstd can't decompress it: {e}"))?;
-    Ok(out.into())
+}
+
+/// Fills a buffer from a reader that holds exactly as much.
+fn fill(mut reader: impl Read, out: &mut [u8]) -> Result<(), String> {
+    let len = out.len();
+    reader.read_exact(out).map_err(|e| format!("it can't be decompressed to {len} bytes: {e}"))?;
+    // What follows may be a checksum, but no further byte.
+    match reader.read(&mut [0]) {
+        Ok(0) => Ok(()),
+        Ok(_) => Err(format!("it holds more than {len} bytes")),
+        Err(e) => Err(e.to_string()),
+    }
 }
 
 /// Takes the compressor off Zarr v2 metadata, if it is one of these.
 pub(super) fn peel_v2(metadata: &mut Map<String, Value>) -> Vec<Compressor> {
     let id = metadata.get("compressor").and_then(|c| c.get("id")).and_then(Value::as_str);
-    let Some(compressor) = id.and_then(Compressor::from_name) else { return Vec::new() };
+    let Some(compressor) = id.and_then(Compressor::of) else { return Vec::new() };
     metadata.insert("compressor".to_owned(), Value::Null);
     vec![compressor]
 }
@@ -103,12 +136,22 @@ pub(super) fn peel_v3(metadata: &mut Map<String, Value>) -> Vec<Compressor> {
         .last()
         .and_then(|codec| codec.get("name"))
         .and_then(Value::as_str)
-        .and_then(Compressor::from_name)
+        .and_then(Compressor::of)
     {
         peeled.push(compressor);
         codecs.pop();
     }
     peeled
+}
+
+/// Takes the outermost compressors off a list of codecs.
+pub(super) fn peel_codecs(mut codecs: Vec<MetadataV3>) -> (Vec<MetadataV3>, Vec<Compressor>) {
+    let mut peeled = Vec::new();
+    while let Some(compressor) = codecs.last().and_then(|codec| Compressor::of(codec.name())) {
+        peeled.push(compressor);
+        codecs.pop();
+    }
+    (codecs, peeled)
 }
 
 #[cfg(test)]
@@ -149,6 +192,13 @@ mod tests {
             assert!(compressor.decompress(&encoded, 99_999).is_err(), "{compressor:?}");
             assert!(compressor.decompress(&encoded[..encoded.len() / 2], 100_000).is_err());
             assert!(compressor.decompress(b"nonsense", 100_000).is_err());
+
+            let mut out = vec![1; 100_001];
+            assert_eq!(compressor.decompress_into(&encoded, &mut out[..100_000]), Ok(()));
+            assert_eq!(out[..100_000], data);
+            assert!(compressor.decompress_into(&encoded, &mut out).is_err(), "{compressor:?}");
+            assert!(compressor.decompress_into(&encoded, &mut out[..99_999]).is_err());
+            assert!(compressor.decompress_into(b"nonsense", &mut out).is_err());
         }
     }
 
@@ -160,5 +210,6 @@ mod tests {
         encoded.extend((1_u64 << 45).to_le_bytes());
         encoded.extend([1, 0, 0]);
         assert!(Compressor::Zstd.decompress(&encoded, 1_000).is_err());
+        assert!(Compressor::Zstd.decompress_into(&encoded, &mut [0; 10]).is_err());
     }
 }

@@ -10,7 +10,7 @@ use arrow::{
         Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, Float64Array, PrimitiveArray,
         StringViewBuilder,
     },
-    buffer::{BooleanBuffer, Buffer, MutableBuffer, NullBuffer, ScalarBuffer},
+    buffer::{BooleanBuffer, Buffer, NullBuffer, ScalarBuffer},
     compute::{CastOptions, cast_with_options},
     datatypes::{
         DataType, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type,
@@ -27,46 +27,17 @@ use super::{
     time::{TimeUnits, duration_unit},
 };
 use crate::{
-    grid::{Region, crop, runs},
     options::{DecodeTimes, OpenOptions},
+    recycle::Recycler,
 };
 
 /// Stored values, after the codecs and before the CF conventions.
 #[derive(Clone, Debug)]
-pub enum StoredValues {
-    /// Elements of a fixed size in native byte order, aligned for their type.
+pub(crate) enum StoredValues {
+    /// Elements of a fixed size.
     Fixed(Buffer),
     /// Strings.
     Strings(ArrayRef),
-}
-
-impl StoredValues {
-    /// The values of the box of `part` at the start of an array of `shape`.
-    ///
-    /// # Errors
-    /// A text, if arrow can't gather them.
-    pub(super) fn crop(self, shape: &[u64], part: &[u64]) -> Result<Self, String> {
-        if shape == part {
-            return Ok(self);
-        }
-        let region = Region { start: vec![0; part.len()], shape: part.to_vec() };
-        Ok(match self {
-            Self::Strings(strings) => {
-                Self::Strings(crop(&strings, shape, &region).map_err(|e| e.to_string())?)
-            }
-            Self::Fixed(buffer) => {
-                let cells: u64 = shape.iter().product();
-                let width = buffer.len() / usize::try_from(cells.max(1)).unwrap_or(usize::MAX);
-                let mut out = MutableBuffer::with_capacity(
-                    usize::try_from(region.cells()).unwrap_or(0).saturating_mul(width),
-                );
-                for run in runs(shape, &region) {
-                    out.extend_from_slice(&buffer[run.start * width..run.end * width]);
-                }
-                Self::Fixed(out.into())
-            }
-        })
-    }
 }
 
 /// How the stored values of one variable become values of its column.
@@ -177,15 +148,24 @@ impl Decoding {
         }
     }
 
-    /// Decodes values.
+    /// Decodes values, which are in the machine's order of bytes and aligned for their type.
     ///
     /// # Errors
     /// A text, if a value has no counterpart in the column's type.
-    pub fn apply(&self, values: StoredValues) -> Result<ArrayRef, String> {
+    pub(crate) fn apply(
+        &self,
+        values: StoredValues,
+        recycler: &Arc<Recycler>,
+    ) -> Result<ArrayRef, String> {
         let buffer = match values {
             StoredValues::Strings(strings) => return Ok(strings),
             StoredValues::Fixed(buffer) => buffer,
         };
+        if let Some(scale) = self.scale
+            && let Some(scaled) = self.scaled(&buffer, scale, recycler)
+        {
+            return self.interpret(Arc::new(scaled));
+        }
         let array: ArrayRef = match self.element {
             ElementType::Bool => Arc::new(self.booleans(&buffer)),
             ElementType::Int8 => Arc::new(self.integers::<Int8Type>(buffer)),
@@ -213,14 +193,6 @@ impl Decoding {
             }
             ElementType::Utf32 { length } => utf32(&buffer, length)?,
             ElementType::Utf8 => return Err("strings were expected".to_owned()),
-        };
-        let array = match self.scale {
-            None => array,
-            Some((factor, offset)) => {
-                let floats = cast(&array, &DataType::Float64)?;
-                let floats = floats.as_primitive::<Float64Type>();
-                Arc::new(floats.unary::<_, Float64Type>(|v| v * factor + offset))
-            }
         };
         self.interpret(array)
     }
@@ -328,19 +300,119 @@ impl Decoding {
         BooleanArray::new(bits, nulls)
     }
 
+    /// Unpacks numbers with scale and offset, in one pass. `None` for what isn't a number.
+    fn scaled(
+        &self,
+        buffer: &Buffer,
+        scale: (f64, f64),
+        recycler: &Arc<Recycler>,
+    ) -> Option<Float64Array> {
+        macro_rules! integers {
+            ($t:ty) => {
+                self.unpack::<$t>(
+                    buffer,
+                    &self.integer_mask::<$t>(),
+                    |v| v as f64 * scale.0 + scale.1,
+                    |_| false,
+                    recycler,
+                )
+            };
+        }
+        macro_rules! floats {
+            ($t:ty, $narrow:expr, $wide:expr, $is_nan:expr) => {
+                self.unpack::<$t>(
+                    buffer,
+                    &self.float_mask::<$t>($narrow),
+                    |v| $wide(v) * scale.0 + scale.1,
+                    |v| self.nan_as_null && $is_nan(v),
+                    recycler,
+                )
+            };
+        }
+        Some(match self.element {
+            ElementType::Int8 => integers!(Int8Type),
+            ElementType::Int16 => integers!(Int16Type),
+            ElementType::Int32 => integers!(Int32Type),
+            ElementType::Int64 => integers!(Int64Type),
+            ElementType::UInt8 => integers!(UInt8Type),
+            ElementType::UInt16 => integers!(UInt16Type),
+            ElementType::UInt32 => integers!(UInt32Type),
+            ElementType::UInt64 => integers!(UInt64Type),
+            ElementType::Float16 => {
+                floats!(Float16Type, f16::from_f64, f16::to_f64, f16::is_nan)
+            }
+            #[expect(clippy::cast_possible_truncation, reason = "the mask is in the stored type")]
+            ElementType::Float32 => {
+                floats!(Float32Type, |v| v as f32, f64::from, f32::is_nan)
+            }
+            ElementType::Float64 => floats!(Float64Type, |v| v, |v: f64| v, f64::is_nan),
+            _ => return None,
+        })
+    }
+
+    fn unpack<T: ArrowPrimitiveType>(
+        &self,
+        buffer: &Buffer,
+        mask: &[T::Native],
+        unpack: impl Fn(T::Native) -> f64,
+        is_nan: impl Fn(T::Native) -> bool,
+        recycler: &Arc<Recycler>,
+    ) -> Float64Array
+    where
+        T::Native: PartialEq,
+    {
+        let values: &[T::Native] = buffer.typed_data();
+        let mut out = recycler.take(values.len() * 8);
+        let (places, _) = out.as_chunks_mut::<8>();
+        let mut any = false;
+        // One loop for each kind of mask: what the compiler can do eight at a time.
+        match mask {
+            [] => places.iter_mut().zip(values).for_each(|(place, &v)| {
+                *place = unpack(v).to_ne_bytes();
+                any |= is_nan(v);
+            }),
+            [one] => places.iter_mut().zip(values).for_each(|(place, &v)| {
+                *place = unpack(v).to_ne_bytes();
+                any |= v == *one || is_nan(v);
+            }),
+            many => places.iter_mut().zip(values).for_each(|(place, &v)| {
+                *place = unpack(v).to_ne_bytes();
+                any |= many.contains(&v) || is_nan(v);
+            }),
+        }
+        let nulls = if any { nulls(values, |v| mask.contains(&v) || is_nan(v)) } else { None };
+        Float64Array::new(ScalarBuffer::from(out.freeze()), nulls)
+    }
+
+    fn integer_mask<T>(&self) -> Vec<T::Native>
+    where
+        T: ArrowPrimitiveType,
+        T::Native: TryFrom<i128>,
+    {
+        let as_integer = |number: &Number| match number {
+            Number::Int(value) => T::Native::try_from(*value).ok(),
+            Number::Float(_) => None,
+        };
+        self.mask.iter().filter_map(as_integer).collect()
+    }
+
+    fn float_mask<T: ArrowPrimitiveType>(
+        &self,
+        narrow: impl Fn(f64) -> T::Native,
+    ) -> Vec<T::Native> {
+        let as_float = |number: &Number| match number {
+            Number::Float(value) if !value.is_nan() => Some(narrow(*value)),
+            _ => None,
+        };
+        self.mask.iter().filter_map(as_float).collect()
+    }
+
     fn integers<T>(&self, buffer: Buffer) -> PrimitiveArray<T>
     where
         T: ArrowPrimitiveType,
         T::Native: TryFrom<i128> + PartialEq,
     {
-        let mask: Vec<T::Native> = self
-            .mask
-            .iter()
-            .filter_map(|number| match number {
-                Number::Int(value) => T::Native::try_from(*value).ok(),
-                Number::Float(_) => None,
-            })
-            .collect();
+        let mask = self.integer_mask::<T>();
         let values = ScalarBuffer::<T::Native>::from(buffer);
         let nulls = match mask.as_slice() {
             [] => None,
@@ -360,14 +432,7 @@ impl Decoding {
         T: ArrowPrimitiveType,
         T::Native: PartialEq,
     {
-        let mask: Vec<T::Native> = self
-            .mask
-            .iter()
-            .filter_map(|number| match number {
-                Number::Float(value) if !value.is_nan() => Some(narrow(*value)),
-                _ => None,
-            })
-            .collect();
+        let mask = self.float_mask::<T>(narrow);
         let values = ScalarBuffer::<T::Native>::from(buffer);
         let nulls = match (self.nan_as_null, mask.as_slice()) {
             (false, []) => None,

@@ -4,7 +4,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use serde_json::{Map, Value};
 
+mod blosc;
 pub mod calendar;
+mod chain;
 mod codec;
 mod compression;
 mod decoding;
@@ -18,12 +20,15 @@ mod table;
 mod time;
 mod variable;
 
+pub(crate) use self::{
+    chain::Storage, decoding::StoredValues, document::is_missing, shard::ShardIndex,
+};
 pub use self::{
     codec::Layout,
     document::ZarrFormat,
     roles::Role,
     table::{Column, Dimension, Table},
-    variable::{Variable, transpose},
+    variable::Variable,
 };
 use self::{
     document::{ArrayDocument, GroupDocument, Node, exists, list_nodes, read_node},

@@ -1,105 +1,186 @@
-//! The index of a shard (Zarr v3, `sharding_indexed`), checked before anything relies on it.
+//! Shards (Zarr v3, `sharding_indexed`): where their indices are, and where those say chunks are.
 
-use std::num::NonZeroU64;
+use std::ops::Range;
 
+use object_store::GetRange;
 use serde_json::{Map, Value};
-use zarrs::array::{CodecChain, CodecOptions, codec::ShardingCodec};
 
-use super::codec::{Layout, MAX_CHUNK_BYTES};
+use super::codec::Layout;
 
-/// Where the index of an array's shards is, and what is known of the chunks that it points to.
-#[derive(Debug)]
-pub(super) struct ShardIndex {
-    chunks: Vec<NonZeroU64>,
-    bytes: usize,
+/// The bytes of an index, at most: a million chunks in a shard.
+const MAX_INDEX_BYTES: u64 = 16 << 20;
+
+/// How the shards of an array are laid out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ShardLayout {
+    /// The number of chunks along each dimension of a shard.
+    counts: Vec<u64>,
     at_end: bool,
-    /// The most bytes that an inner chunk decodes to, if its outermost codec is zstd.
-    zstd_bound: Option<u64>,
+    big_endian: bool,
+    checksum: bool,
 }
 
-impl ShardIndex {
-    /// `None` if the array isn't sharded, or its index is encoded in a way of its own: then zarrs
-    /// alone knows where it is. `width` is the bytes of an element, if they don't vary.
-    pub(super) fn new(
-        metadata: &Map<String, Value>,
-        layout: &Layout,
-        width: Option<usize>,
-    ) -> Option<Self> {
+impl ShardLayout {
+    /// `None` if the array isn't sharded, if its shards are encoded once more as a whole, or if their
+    /// index is encoded in a way that isn't known here.
+    pub(super) fn new(metadata: &Map<String, Value>, layout: &Layout) -> Option<Self> {
         let [codec] = metadata.get("codecs")?.as_array()?.as_slice() else { return None };
         let configuration = codec.get("configuration")?;
         let inner = layout.inner_chunks.as_ref()?;
-        let chunks: Vec<NonZeroU64> = layout
-            .chunks
-            .iter()
-            .zip(inner)
-            .map(|(shard, chunk)| NonZeroU64::new(shard.checked_div(*chunk)?))
-            .collect::<Option<_>>()?;
-        let count = chunks.iter().try_fold(1_u64, |n, c| n.checked_mul(c.get()))?;
-        let names: Vec<&str> = configuration
-            .get("index_codecs")?
-            .as_array()?
-            .iter()
-            .filter_map(|codec| codec.get("name")?.as_str())
-            .collect();
-        let checksum = match names.as_slice() {
-            ["bytes"] => 0,
-            ["bytes", "crc32c"] => 4,
+        if inner.len() != layout.chunks.len() {
+            return None;
+        }
+        let whole = layout.chunks.iter().zip(inner).all(|(s, c)| *c > 0 && s % c == 0);
+        let counts: Vec<u64> =
+            layout.chunks.iter().zip(inner).map(|(s, c)| s / (*c).max(1)).collect();
+        let codecs = configuration.get("index_codecs")?.as_array()?;
+        let name = |codec: &Value| codec.get("name").unwrap_or(codec).as_str().map(str::to_owned);
+        let names: Vec<String> = codecs.iter().map(name).collect::<Option<_>>()?;
+        let checksum = match names.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
+            ["bytes"] => false,
+            ["bytes", "crc32c"] => true,
             _ => return None,
         };
-        let bytes = usize::try_from(count.checked_mul(16)?.checked_add(checksum)?).ok()?;
+        let endian = codecs.first()?.get("configuration").and_then(|c| c.get("endian"));
         let at_end = configuration.get("index_location").and_then(Value::as_str) != Some("start");
-        let cells = inner.iter().try_fold(1_u64, |n, c| n.checked_mul(*c))?;
-        let most = match width {
-            // Checksums and the like come on top of the elements.
-            Some(width) => cells.checked_mul(width as u64)?.checked_add(1_024)?,
-            None => MAX_CHUNK_BYTES,
-        };
-        let zstd_bound = (layout.codecs.last().map(String::as_str) == Some("zstd")).then_some(most);
-        Some(Self { chunks, bytes, at_end, zstd_bound })
+        let big_endian = endian.and_then(Value::as_str) == Some("big");
+        let this = Self { counts, at_end, big_endian, checksum };
+        (whole && this.index_bytes()? <= MAX_INDEX_BYTES).then_some(this)
     }
 
-    /// Checks that all chunks lie inside the shard.
+    /// The number of chunks along each dimension of a shard.
+    pub(crate) fn counts(&self) -> &[u64] {
+        &self.counts
+    }
+
+    /// The part of a shard that is its index.
+    pub(crate) fn index_range(&self) -> GetRange {
+        let bytes = self.index_bytes().unwrap_or(MAX_INDEX_BYTES);
+        if self.at_end { GetRange::Suffix(bytes) } else { GetRange::Bounded(0..bytes) }
+    }
+
+    /// The index in the bytes of a whole shard.
     ///
     /// # Errors
-    /// A text that says what is wrong with the shard.
-    pub(super) fn check(
-        &self,
-        codecs: &CodecChain,
-        shard: &[u8],
-        options: &CodecOptions,
-    ) -> Result<(), String> {
-        let codec = codecs.array_to_bytes_codec();
-        let Some(codec) = codec.as_any().downcast_ref::<ShardingCodec>() else { return Ok(()) };
-        let too_short =
-            || format!("it has {} bytes, fewer than its index of {}", shard.len(), self.bytes);
-        let start = if self.at_end { shard.len().checked_sub(self.bytes) } else { Some(0) };
-        let index =
-            start.and_then(|start| shard.get(start..start + self.bytes)).ok_or_else(too_short)?;
-        let index = codec
-            .decode_index(index, &self.chunks, options)
-            .map_err(|e| format!("the index of the shard is corrupt: {e}"))?;
-        for (number, entry) in index.chunks_exact(2).enumerate() {
-            let [offset, size] = [entry[0], entry[1]];
-            if offset == u64::MAX && size == u64::MAX {
-                continue;
-            }
-            let range = offset
-                .checked_add(size)
-                .and_then(|end| Some(usize::try_from(offset).ok()?..usize::try_from(end).ok()?));
-            let chunk = range.and_then(|range| shard.get(range)).ok_or_else(|| {
-                format!(
-                    "the index of the shard puts its chunk {number} at byte {offset} with {size} \
-                     bytes, but the shard has {} bytes",
-                    shard.len()
-                )
-            })?;
-            if let Some(most) = self.zstd_bound {
-                let bound = zstd::zstd_safe::decompress_bound(chunk);
-                if !bound.is_ok_and(|bound| bound <= most) {
-                    return Err(format!("chunk {number} of the shard is no zstd of its size"));
-                }
-            }
+    /// A text, if the shard is too short.
+    pub(crate) fn index_in<'a>(&self, shard: &'a [u8]) -> Result<&'a [u8], String> {
+        let bytes = usize::try_from(self.index_bytes().unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
+        let start = if self.at_end { shard.len().checked_sub(bytes) } else { Some(0) };
+        start
+            .and_then(|start| shard.get(start..start.checked_add(bytes)?))
+            .ok_or_else(|| format!("it has {} bytes, fewer than its index of {bytes}", shard.len()))
+    }
+
+    /// Reads an index. `size` is that of the whole shard.
+    ///
+    /// # Errors
+    /// A text, if the index is corrupt or points outside of the shard.
+    pub(crate) fn parse(&self, index: &[u8], size: u64) -> Result<ShardIndex, String> {
+        let expected = self.index_bytes().unwrap_or(u64::MAX);
+        if index.len() as u64 != expected {
+            return Err(format!("it has {size} bytes, fewer than its index of {expected}"));
         }
-        Ok(())
+        let entries = match index.split_last_chunk::<4>() {
+            Some((entries, checksum)) if self.checksum => {
+                if crc32c::crc32c(entries) != u32::from_le_bytes(*checksum) {
+                    return Err(
+                        "the index of the shard is corrupt: its checksum (crc32c) doesn't \
+                                fit"
+                        .to_owned(),
+                    );
+                }
+                entries
+            }
+            _ => index,
+        };
+        let number = |bytes: &[u8; 8]| {
+            if self.big_endian { u64::from_be_bytes(*bytes) } else { u64::from_le_bytes(*bytes) }
+        };
+        let (numbers, _) = entries.as_chunks::<8>();
+        let ranges = numbers.as_chunks::<2>().0.iter().enumerate().map(|(chunk, [offset, len])| {
+            let (offset, len) = (number(offset), number(len));
+            if offset == u64::MAX && len == u64::MAX {
+                return Ok(None);
+            }
+            match offset.checked_add(len).filter(|end| *end <= size) {
+                Some(end) => Ok(Some(offset..end)),
+                None => Err(format!(
+                    "the index of the shard puts its chunk {chunk} at byte {offset} with {len} \
+                     bytes, but the shard has {size} bytes"
+                )),
+            }
+        });
+        Ok(ShardIndex { ranges: ranges.collect::<Result<_, _>>()? })
+    }
+
+    /// The number of an array's chunk in its shard.
+    pub(crate) fn number(&self, chunk: &[u64]) -> usize {
+        let number = chunk
+            .iter()
+            .zip(&self.counts)
+            .fold(0, |number: u64, (index, count)| number * count + index % count);
+        usize::try_from(number).unwrap_or(usize::MAX)
+    }
+
+    /// The bytes of the index: two numbers a chunk, and the checksum.
+    pub(crate) fn index_bytes(&self) -> Option<u64> {
+        let chunks = self.counts.iter().try_fold(1_u64, |n, c| n.checked_mul(*c))?;
+        chunks.checked_mul(16)?.checked_add(if self.checksum { 4 } else { 0 })
+    }
+}
+
+/// Where the chunks of one shard are in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ShardIndex {
+    ranges: Vec<Option<Range<u64>>>,
+}
+
+impl ShardIndex {
+    /// The bytes of a chunk; `None` if it isn't stored.
+    pub(crate) fn range(&self, number: usize) -> Option<Range<u64>> {
+        self.ranges.get(number).cloned().flatten()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout(checksum: bool, big_endian: bool) -> ShardLayout {
+        ShardLayout { counts: vec![1, 2], at_end: true, big_endian, checksum }
+    }
+
+    #[test]
+    fn entries_are_checked() {
+        let index = |entries: [u64; 4]| -> Vec<u8> {
+            entries.iter().flat_map(|entry| entry.to_be_bytes()).collect()
+        };
+        let layout = layout(false, true);
+        let parsed = layout.parse(&index([u64::MAX, u64::MAX, 10, 20]), 30).unwrap();
+        assert_eq!(parsed.range(0), None);
+        assert_eq!(parsed.range(1), Some(10..30));
+        assert_eq!(parsed.range(2), None);
+        assert!(layout.parse(&index([u64::MAX, u64::MAX, 10, 20]), 29).is_err());
+        assert!(layout.parse(&index([u64::MAX, 2, 10, 20]), 30).is_err());
+        assert!(layout.parse(&index([5, u64::MAX - 2, 10, 20]), 30).is_err());
+        assert!(layout.parse(&index([0, 1, 2, 3])[1..], 30).is_err());
+        assert!(layout.index_in(&[0; 31]).is_err());
+        assert_eq!(layout.index_in(&[0; 33]).unwrap().len(), 32);
+    }
+
+    #[test]
+    fn checksums_are_checked() {
+        let mut index: Vec<u8> = (0..4_u64).flat_map(u64::to_le_bytes).collect();
+        index.extend(crc32c::crc32c(&index).to_le_bytes());
+        let layout = layout(true, false);
+        assert_eq!(layout.parse(&index, 100).unwrap().range(1), Some(2..5));
+        index[0] ^= 1;
+        assert!(layout.parse(&index, 100).is_err());
+    }
+
+    #[test]
+    fn chunks_are_numbered_in_c_order() {
+        let layout = ShardLayout { counts: vec![3, 4], ..layout(true, false) };
+        assert_eq!(layout.number(&[4, 9]), 5);
     }
 }

@@ -5,8 +5,12 @@ use std::sync::Arc;
 use arrow::{array::ArrayRef, datatypes::DataType};
 use tokio::sync::OnceCell;
 
-use super::{Dataset, Role, Variable, transpose};
-use crate::{Error, Result, grid::checked_product};
+use super::{Dataset, Role, Variable};
+use crate::{
+    Error, Result, Selection,
+    grid::{checked_product, select},
+    read::Part,
+};
 
 /// A dimension of a grid.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,19 +63,55 @@ impl Column {
     /// # Errors
     /// [`Error::Unreadable`], and those of [`Variable::read_all`].
     pub async fn load(&self) -> Result<Option<ArrayRef>> {
+        if self.variable.is_none() {
+            return Ok(None);
+        }
+        self.held.get_or_try_init(|| self.read_now()).await.cloned().map(Some)
+    }
+
+    /// The same, but not kept, unless [`Column::load`] has read them already.
+    ///
+    /// # Errors
+    /// Those of [`Column::load`].
+    pub async fn read(&self) -> Result<Option<ArrayRef>> {
+        match (&self.variable, self.loaded()) {
+            (None, _) => Ok(None),
+            (Some(_), Some(loaded)) => Ok(Some(Arc::clone(loaded))),
+            (Some(_), None) => self.read_now().await.map(Some),
+        }
+    }
+
+    async fn read_now(&self) -> Result<ArrayRef> {
         self.check_readable()?;
-        let Some(variable) = &self.variable else { return Ok(None) };
-        let read = || async {
-            let values = variable.read_all().await?;
-            transpose(&values, variable.shape(), &self.axes)
+        let Some(variable) = &self.variable else {
+            return Err(Error::Decode {
+                array: self.name.clone(),
+                reason: "an index has no values to be read".to_owned(),
+            });
         };
-        self.held.get_or_try_init(read).await.cloned().map(Some)
+        let sizes = self.axes.iter().map(|&axis| Selection::all(variable.shape()[axis]));
+        variable.read_part(&Part::new(variable, &self.axes, sizes.collect())).await
     }
 
     /// The values, if [`Column::load`] has read them.
     #[must_use]
     pub fn loaded(&self) -> Option<&ArrayRef> {
         self.held.get()
+    }
+
+    /// Of the column's values, those at which selections of its dimensions meet.
+    ///
+    /// # Errors
+    /// [`Error::Decode`] if arrow can't gather them.
+    pub fn select(
+        &self,
+        values: &ArrayRef,
+        table: &Table,
+        wanted: &[&Selection],
+    ) -> Result<ArrayRef> {
+        let shape: Vec<u64> = self.dims.iter().map(|&d| table.dims[d].size).collect();
+        select(values, &shape, wanted)
+            .map_err(|e| Error::Decode { array: self.name.clone(), reason: e.to_string() })
     }
 
     /// Fails if the column can't be read.

@@ -1,33 +1,33 @@
 //! One array of a dataset: its dimensions, attributes and values.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use arrow::{
-    array::{Array, ArrayRef, MutableArrayData, UInt64Array, make_array, new_empty_array},
-    compute::take,
+    array::{ArrayRef, new_empty_array},
     datatypes::DataType,
-    error::ArrowError,
 };
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use object_store::{ObjectStore, ObjectStoreExt as _};
+use object_store::path::Path as ObjectPath;
 use serde_json::{Map, Value};
 
 use super::{
     calendar::Calendar,
     codec::{ChunkCodec, Layout},
-    decoding::Decoding,
-    document::{ArrayDocument, ZarrFormat, is_missing},
+    decoding::{Decoding, StoredValues},
+    document::{ArrayDocument, ZarrFormat},
     dtype::ElementType,
     names::Dimensions,
 };
 use crate::{
     Error, Location, OpenOptions, Result,
-    grid::{Region, RegularGrid, positions, strides},
+    grid::{Region, RegularGrid},
     location::join,
+    read::{Fetcher, Part},
+    recycle::Recycler,
 };
 
-/// The chunks of one variable that are read at the same time by [`Variable::read`].
+/// The objects of one variable that are read at the same time by [`Variable::read`].
 const CONCURRENT_READS: usize = 16;
 
 /// One array of a dataset.
@@ -42,15 +42,17 @@ pub struct Variable {
     attributes: Map<String, Value>,
     layout: Layout,
     grid: RegularGrid,
+    chunk_grid: RegularGrid,
     element: Option<ElementType>,
     data_type: DataType,
     reader: Result<Reader, String>,
 }
 
+/// How the chunks of a variable become values.
 #[derive(Debug)]
-struct Reader {
-    codec: ChunkCodec,
-    decoding: Decoding,
+pub(crate) struct Reader {
+    pub(crate) codec: ChunkCodec,
+    pub(crate) decoding: Decoding,
 }
 
 impl Variable {
@@ -95,6 +97,11 @@ impl Variable {
                 .map(|decoding| Reader { codec, decoding })
                 .ok_or_else(|| "its data type isn't supported".to_owned())
         });
+        let chunks = reader.as_ref().map(|reader| reader.codec.chunk_shape().to_vec());
+        let chunk_grid = chunks
+            .ok()
+            .and_then(|chunks| RegularGrid::new(layout.shape.clone(), chunks))
+            .unwrap_or_else(|| grid.clone());
         Ok(Self {
             name,
             location,
@@ -102,6 +109,7 @@ impl Variable {
             attributes: document.attributes.clone(),
             layout,
             grid,
+            chunk_grid,
             element: known,
             data_type,
             reader,
@@ -150,10 +158,17 @@ impl Variable {
         &self.layout
     }
 
-    /// The grid of the chunks (of the shards, where there are shards).
+    /// The grid of the objects in the store: of the shards, where there are shards.
     #[must_use]
     pub fn grid(&self) -> &RegularGrid {
         &self.grid
+    }
+
+    /// The grid of the chunks, which are decoded one by one. They are inside the objects where those
+    /// are shards, and the same otherwise.
+    #[must_use]
+    pub fn chunk_grid(&self) -> &RegularGrid {
+        &self.chunk_grid
     }
 
     /// The type of the decoded values; `Null` if the variable is unreadable.
@@ -200,159 +215,102 @@ impl Variable {
     /// # Errors
     /// [`Error::Unreadable`] and [`Error::Store`].
     pub async fn fetch_chunk(&self, chunk: &[u64]) -> Result<Option<Bytes>> {
-        self.fetch_chunk_from(self.location.store().as_ref(), chunk).await
-    }
-
-    /// The same from another object store that holds the same objects.
-    ///
-    /// # Errors
-    /// Those of [`Variable::fetch_chunk`].
-    pub async fn fetch_chunk_from(
-        &self,
-        store: &dyn ObjectStore,
-        chunk: &[u64],
-    ) -> Result<Option<Bytes>> {
-        let key = self.key(chunk)?;
-        let path = join(self.location.path(), &key).map_err(|reason| Error::Chunk {
-            array: self.path(),
-            chunk: chunk.to_vec(),
-            key: key.clone(),
-            reason,
-        })?;
-        let result = match store.get(&path).await {
-            Ok(result) => result.bytes().await,
-            Err(e) => Err(e),
-        };
-        match result {
-            Ok(bytes) => Ok(Some(bytes)),
-            Err(e) if is_missing(&e) => Ok(None),
-            Err(source) => Err(Error::Store { key: format!("{}/{key}", self.path()), source }),
-        }
+        let (mut fetched, _) = Fetcher::new(self)?.fetch(self, vec![chunk.to_vec()]).await?;
+        Ok(fetched.pop().and_then(|(_, bytes)| bytes))
     }
 
     /// Decodes a chunk to its values in C order, cells beyond the array's edges left out. `None`
-    /// stands for a chunk that isn't stored: all its cells have the fill value.
+    /// stands for a chunk that isn't stored: all its cells have the fill value. The values may lie in
+    /// memory of the recycler.
     ///
     /// # Errors
     /// [`Error::Chunk`] if the bytes are corrupt, [`Error::Decode`] if a value has no meaning.
-    pub fn decode_chunk(&self, chunk: &[u64], encoded: Option<&Bytes>) -> Result<ArrayRef> {
-        let reader = self.reader()?;
-        let region = self.grid.region_at(chunk);
-        let stored = match encoded {
-            None => reader.codec.fill(index(region.cells())),
-            Some(encoded) => reader
-                .codec
-                .decode(encoded)
-                // Beyond the edges lies what writers left there: it may mean nothing.
-                .and_then(|stored| stored.crop(self.grid.chunk_shape(), &region.shape)),
-        };
-        let stored = stored.map_err(|reason| Error::Chunk {
-            array: self.path(),
-            chunk: chunk.to_vec(),
-            key: reader.codec.key(chunk),
-            reason,
-        })?;
-        reader.decoding.apply(stored).map_err(|reason| Error::Decode { array: self.path(), reason })
-    }
-
-    /// Fetches and decodes a chunk.
-    ///
-    /// # Errors
-    /// Those of [`Variable::fetch_chunk`] and [`Variable::decode_chunk`].
-    pub async fn read_chunk(&self, chunk: &[u64]) -> Result<ArrayRef> {
-        let encoded = self.fetch_chunk(chunk).await?;
-        self.decode_chunk(chunk, encoded.as_ref())
+    pub fn decode_chunk(
+        &self,
+        chunk: &[u64],
+        encoded: Option<&Bytes>,
+        recycler: &Arc<Recycler>,
+    ) -> Result<ArrayRef> {
+        let region = self.chunk_grid.region_at(chunk);
+        let part = Part::of(self, &region);
+        let stored = encoded.map(|encoded| part.decode(chunk, encoded, recycler)).transpose()?;
+        part.assemble(vec![(chunk.to_vec(), stored)], recycler)
     }
 
     /// Reads a region, in C order.
     ///
     /// # Errors
-    /// Those of [`Variable::read_chunk`].
+    /// Those of [`Variable::fetch_chunk`] and [`Variable::decode_chunk`].
     pub async fn read(&self, region: &Region) -> Result<ArrayRef> {
-        self.reader()?;
-        if region.cells() == 0 {
+        self.read_part(&Part::of(self, region)).await
+    }
+
+    /// Reads some of the values.
+    ///
+    /// # Errors
+    /// Those of [`Variable::read`].
+    pub(crate) async fn read_part(&self, part: &Part<'_>) -> Result<ArrayRef> {
+        let fetcher = Fetcher::new(self)?;
+        if part.is_empty() {
             return Ok(new_empty_array(&self.data_type));
         }
-        let chunks: Vec<(Vec<u64>, ArrayRef)> = stream::iter(self.grid.touching(region))
-            .map(|chunk| async move {
-                let array = self.read_chunk(&chunk).await?;
-                Ok::<_, Error>((chunk, array))
-            })
-            .buffered(CONCURRENT_READS)
-            .try_collect()
-            .await?;
-        self.assemble(region, &chunks)
+        let recycler = Arc::default();
+        // The chunks of an object in one go, and some objects at a time.
+        let mut objects: BTreeMap<Vec<u64>, Vec<Vec<u64>>> = BTreeMap::new();
+        for chunk in part.chunks() {
+            objects.entry(self.object(&chunk)).or_default().push(chunk);
+        }
+        let chunks: Vec<Vec<(Vec<u64>, Option<StoredValues>)>> =
+            stream::iter(objects.into_values())
+                .map(|chunks| async {
+                    let (fetched, _) = fetcher.fetch(self, chunks).await?;
+                    let decode = |(chunk, encoded): (Vec<u64>, Option<Bytes>)| {
+                        let stored =
+                            encoded.map(|e| part.decode(&chunk, &e, &recycler)).transpose()?;
+                        Ok::<_, Error>((chunk, stored))
+                    };
+                    fetched.into_iter().map(decode).collect()
+                })
+                .buffered(CONCURRENT_READS)
+                .try_collect()
+                .await?;
+        part.assemble(chunks.concat(), &recycler)
     }
 
     /// Reads all values, in C order.
     ///
     /// # Errors
-    /// Those of [`Variable::read_chunk`].
+    /// Those of [`Variable::read`].
     pub async fn read_all(&self) -> Result<ArrayRef> {
         let shape = self.layout.shape.clone();
         self.read(&Region { start: vec![0; shape.len()], shape }).await
     }
 
-    /// Puts together a region from the decoded chunks that it touches, given in C order.
+    /// The indices of the object that holds a chunk.
+    pub(crate) fn object(&self, chunk: &[u64]) -> Vec<u64> {
+        let (inner, outer) = (self.chunk_grid.chunk_shape(), self.grid.chunk_shape());
+        chunk.iter().zip(inner).zip(outer).map(|((i, inner), outer)| i * inner / outer).collect()
+    }
+
+    /// The path of an object in its store.
     ///
     /// # Errors
-    /// [`Error::Decode`] if a chunk that the region touches isn't among `chunks`.
-    pub fn assemble(&self, region: &Region, chunks: &[(Vec<u64>, ArrayRef)]) -> Result<ArrayRef> {
-        if let [(chunk, array)] = chunks
-            && self.grid.region_at(chunk) == *region
-        {
-            return Ok(Arc::clone(array));
-        }
-        let chunk_shape = self.grid.chunk_shape();
-        let missing = || Error::Decode {
-            array: self.path(),
-            reason: format!("not all chunks of {region:?} were read"),
-        };
-        let failed = |e: ArrowError| Error::Decode { array: self.path(), reason: e.to_string() };
-        let data: Vec<_> = chunks.iter().map(|(_, array)| array.to_data()).collect();
-        let cells = index(region.cells());
-        let mut out = MutableArrayData::new(data.iter().collect(), false, cells);
-        let boxes: Vec<(Region, Vec<u64>)> = chunks
-            .iter()
-            .map(|(chunk, _)| {
-                let region = self.grid.region_at(chunk);
-                let strides = strides(&region.shape);
-                (region, strides)
-            })
-            .collect();
-        let Some(inner) = region.shape.len().checked_sub(1) else {
-            // A scalar.
-            out.try_extend(0, 0, 1).map_err(failed)?;
-            return Ok(make_array(out.freeze()));
-        };
-        // Along the innermost dimension cells lie side by side: copied a run at a time.
-        let rows = region.cells() / region.shape[inner].max(1);
-        let row_shape = &region.shape[..inner];
-        for row in 0..rows {
-            let mut at = crate::grid::unravel(row, row_shape);
-            for (at, start) in at.iter_mut().zip(&region.start) {
-                *at += start;
-            }
-            at.push(region.start[inner]);
-            let end = region.start[inner] + region.shape[inner];
-            while at[inner] < end {
-                let chunk: Vec<u64> = at.iter().zip(chunk_shape).map(|(i, c)| i / c).collect();
-                let source = chunks
-                    .binary_search_by(|(other, _)| other.cmp(&chunk))
-                    .map_err(|_| missing())?;
-                let (held, strides) = &boxes[source];
-                let offset: u64 = at
-                    .iter()
-                    .zip(&held.start)
-                    .zip(strides)
-                    .map(|((i, start), stride)| (i - start) * stride)
-                    .sum();
-                let run = end.min(held.start[inner] + held.shape[inner]) - at[inner];
-                out.try_extend(source, index(offset), index(offset + run)).map_err(failed)?;
-                at[inner] += run;
-            }
-        }
-        Ok(make_array(out.freeze()))
+    /// [`Error::Chunk`] if the key is no path.
+    pub(crate) fn object_path(&self, object: &[u64]) -> Result<ObjectPath> {
+        let key = self.reader()?.codec.key(object);
+        join(self.location.path(), &key).map_err(|reason| self.chunk_error(object, reason))
+    }
+
+    /// An error that names an object.
+    pub(crate) fn chunk_error(&self, object: &[u64], reason: String) -> Error {
+        let key = self.reader().map(|reader| reader.codec.key(object)).unwrap_or_default();
+        Error::Chunk { array: self.path(), chunk: object.to_vec(), key, reason }
+    }
+
+    /// An error of the store that names an object.
+    pub(crate) fn store_error(&self, object: &[u64], source: object_store::Error) -> Error {
+        let key = self.reader().map(|reader| reader.codec.key(object)).unwrap_or_default();
+        Error::Store { key: format!("{}/{key}", self.path()), source }
     }
 
     /// The path of the array, for messages.
@@ -360,37 +318,13 @@ impl Variable {
         self.location.name().to_owned()
     }
 
-    fn key(&self, chunk: &[u64]) -> Result<String> {
-        Ok(self.reader()?.codec.key(chunk))
-    }
-
-    fn reader(&self) -> Result<&Reader> {
+    /// How chunks become values.
+    ///
+    /// # Errors
+    /// [`Error::Unreadable`].
+    pub(crate) fn reader(&self) -> Result<&Reader> {
         self.reader
             .as_ref()
             .map_err(|reason| Error::Unreadable { array: self.path(), reason: reason.clone() })
     }
-}
-
-/// Reorders the dimensions of a C-ordered array: dimension `i` of the result is `axes[i]` of the
-/// array.
-///
-/// # Errors
-/// [`Error::Decode`] if arrow can't gather the values.
-pub fn transpose(array: &ArrayRef, shape: &[u64], axes: &[usize]) -> Result<ArrayRef> {
-    if axes.iter().enumerate().all(|(i, &axis)| i == axis) {
-        return Ok(Arc::clone(array));
-    }
-    let from = strides(shape);
-    let dims: Vec<(usize, usize)> =
-        axes.iter().map(|&axis| (index(shape[axis]), index(from[axis]))).collect();
-    let indices = positions(&dims, 0, array.len());
-    take(array, &UInt64Array::from(indices), None).map_err(|e| Error::Decode {
-        array: "a transposed array".to_owned(),
-        reason: e.to_string(),
-    })
-}
-
-/// A number of cells of something that is in memory.
-fn index(cells: u64) -> usize {
-    usize::try_from(cells).unwrap_or(usize::MAX)
 }

@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use arrow::{
     array::{
-        Array, ArrayRef, ArrowPrimitiveType, AsArray, MutableArrayData, PrimitiveArray,
-        UInt64Array, downcast_primitive, make_array,
+        Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, BooleanBufferBuilder,
+        MutableArrayData, PrimitiveArray, UInt64Array, downcast_primitive, make_array,
     },
-    buffer::NullBuffer,
+    buffer::{BooleanBuffer, NullBuffer},
     compute::take,
+    datatypes::DataType,
     error::ArrowError,
 };
 
@@ -109,6 +110,7 @@ fn repeat_each(
     }
     downcast_primitive! {
         values.data_type() => (primitive),
+        DataType::Boolean => Ok(Arc::new(repeat_booleans(values.as_boolean(), repeat, period, start, len))),
         _ => {
             let mut indices = Vec::with_capacity(len);
             for_each_run(repeat, period, start, len, |value, run| {
@@ -130,14 +132,33 @@ fn repeat_primitive<T: ArrowPrimitiveType>(
     for_each_run(repeat, period, start, len, |value, run| {
         out.resize(out.len() + run, values.values()[value]);
     });
-    let nulls = values.nulls().map(|nulls| {
-        let mut valid = arrow::array::BooleanBufferBuilder::new(len);
-        for_each_run(repeat, period, start, len, |value, run| {
-            valid.append_n(run, nulls.is_valid(value));
-        });
-        NullBuffer::new(valid.finish())
-    });
+    let nulls = values.nulls().map(|n| repeat_bits(n.inner(), repeat, period, start, len));
+    let nulls = nulls.map(NullBuffer::new);
     PrimitiveArray::<T>::new(out.into(), nulls).with_data_type(values.data_type().clone())
+}
+
+fn repeat_booleans(
+    values: &BooleanArray,
+    repeat: usize,
+    period: usize,
+    start: usize,
+    len: usize,
+) -> BooleanArray {
+    let bits = repeat_bits(values.values(), repeat, period, start, len);
+    let nulls = values.nulls().map(|n| repeat_bits(n.inner(), repeat, period, start, len));
+    BooleanArray::new(bits, nulls.map(NullBuffer::new))
+}
+
+fn repeat_bits(
+    bits: &BooleanBuffer,
+    repeat: usize,
+    period: usize,
+    start: usize,
+    len: usize,
+) -> BooleanBuffer {
+    let mut out = BooleanBufferBuilder::new(len);
+    for_each_run(repeat, period, start, len, |value, run| out.append_n(run, bits.value(value)));
+    out.finish()
 }
 
 /// Calls `f(value, length)` for each run of rows with one value.
@@ -158,7 +179,10 @@ fn for_each_run(
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{Int64Array, StringViewArray};
+    use arrow::{
+        array::{Int64Array, StringViewArray},
+        datatypes::Int64Type,
+    };
     use proptest::prelude::*;
 
     use super::*;
@@ -193,8 +217,10 @@ mod tests {
                 .collect();
 
             let numbers: ArrayRef = Arc::new(numbers);
+            let booleans = numbers.as_primitive::<Int64Type>().iter().map(|v| v.map(|v| v % 3 == 0));
+            let booleans: ArrayRef = Arc::new(BooleanArray::from_iter(booleans));
             let strings: ArrayRef = Arc::new(strings);
-            for values in [&numbers, &strings] {
+            for values in [&numbers, &booleans, &strings] {
                 let indices = UInt64Array::from_iter_values(expected.iter().map(|&i| i as u64));
                 let expected = take(values, &indices, None).unwrap();
                 let actual = broadcast(values, &pattern, start, len).unwrap();

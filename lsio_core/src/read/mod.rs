@@ -1,14 +1,31 @@
 //! Reading a table: plan → fetch → decode.
 //!
 //! ```text
-//! Scan          which columns, and the grid of tiles (the chunks of the first full-rank variable)
-//!   │ fetch     the bytes of the chunks under a tile, some tiles ahead
-//!   │ decode    one tile at a time, inline: chunks → values at each column's own rank
+//! Scan          which columns and indices, cut into tiles that are computed from their numbers
+//!   │ block     the selected cells of a tile
+//!   │ fetch     the chunks that hold them: whole objects, or ranges of shards, in a task of its own
+//!   │ decode    a chunk at a time, inline: codecs → one pass that picks the selected cells → CF
 //!   ▼
-//! Tile          a box of cells; broadcast to rows a batch at a time
+//! Tile          values at each column's own rank
+//!   │ rows      broadcast, a batch at a time
 //! ```
+//!
+//! Who drives it decides what is fetched when: some columns first, to see which rows are wanted, and
+//! the chunks of other columns only where one is.
 
 mod broadcast;
+mod fetch;
+mod gather;
+mod part;
 mod scan;
+mod shared;
+mod tile;
+mod tiles;
 
-pub use scan::{Counts, Scan, Tile};
+pub use self::{
+    fetch::Counts,
+    scan::{Decoded, FetchTask, Fetched, Scan, ScanOptions},
+    tile::{Rows, Tile},
+    tiles::{Block, Tiles},
+};
+pub(crate) use self::{fetch::Fetcher, part::Part};

@@ -1,52 +1,73 @@
 //! A scan of some columns of a table, tile by tile.
 
-use std::{collections::HashSet, sync::Arc};
+use std::{
+    sync::{Arc, OnceLock},
+    time::{Duration, Instant},
+};
 
 use arrow::{
-    array::{ArrayRef, Int64Array},
-    error::ArrowError,
+    array::{Array as _, ArrayRef, Int64Array},
+    buffer::BooleanBuffer,
 };
 use bytes::Bytes;
-use futures::{Stream, StreamExt as _, TryStreamExt as _, future::try_join_all, stream};
+use futures::future::try_join_all;
 use object_store::ObjectStore;
 use tokio::{sync::Semaphore, task::JoinHandle};
 
-use super::broadcast::{Pattern, broadcast};
+use super::{
+    fetch::{Counts, FetchedChunks, Fetcher},
+    part::{Assembly, Part, holds_wanted_row},
+    shared::{Key, SharedChunk, SharedChunks},
+    tile::{Tile, gather_error},
+    tiles::{Block, Tiles},
+};
 use crate::{
-    Column, Error, Result, Table, Variable,
-    dataset::transpose,
-    grid::{Region, RegularGrid, checked_product, crop},
+    Column, Error, Recycler, Result, Selection, Table, Variable,
+    grid::{checked_product, select},
 };
 
-/// The stored bytes that are fetched ahead of decoding, as far as they can be guessed.
-const FETCH_AHEAD_BYTES: u64 = 16 << 20;
-
-/// The most tiles that are fetched ahead of decoding.
-const FETCH_AHEAD_TILES: u64 = 32;
-
-/// The chunks of a scan that are read at the same time, by all partitions together.
-const CONCURRENT_READS: usize = 64;
-
-/// The bytes of a column up to which tiles are made larger than its chunks.
+/// The bytes of a column up to which tiles are made larger than its chunks, so that other columns'
+/// chunks fit.
 const TILE_BYTES: u64 = 32 << 20;
 
 /// The rows of a tile where no chunk decides its shape.
 const ROWS_WITHOUT_CHUNKS: u64 = 1 << 20;
 
-/// Reads columns of a table, one tile after the other.
+/// The objects of a scan that are read at the same time, by all partitions together.
+const CONCURRENT_READS: usize = 64;
+
+/// The decoded bytes of chunks that are kept for other tiles, unless [`Scan::share_memory`] says
+/// otherwise.
+const SHARED_BYTES: usize = 64 << 20;
+
+/// How a scan is to be read.
+#[derive(Clone, Debug)]
+pub struct ScanOptions {
+    /// The bytes up to which coordinates, and variables that lack a dimension, are read as a whole.
+    pub held_bytes: u64,
+    /// The decoded bytes of a column up to which small chunks are taken together.
+    pub tile_bytes: u64,
+    /// Where chunks are read from, if not from where the table was opened.
+    pub store: Option<Arc<dyn ObjectStore>>,
+}
+
+impl Default for ScanOptions {
+    fn default() -> Self {
+        Self { held_bytes: 64 << 20, tile_bytes: 2 << 20, store: None }
+    }
+}
+
+/// Reads columns of a table, tile after tile.
 ///
-/// A tile is what the cells of one chunk cover: a chunk of the variables with all dimensions of the
-/// grid. Where their chunks differ, it covers whole chunks of all, if that isn't too much; other
-/// variables are cut to it. Tiles are numbered, and computed from their numbers, so that nothing is
-/// enumerated ahead.
+/// A tile is a box of cells. It covers whole chunks of the variables that have all dimensions of the
+/// grid: several, where they are small, and those of all variables, where their chunks differ, if
+/// that isn't too much. Of a tile, only selected cells are ever made.
 #[derive(Debug)]
 pub struct Scan {
     columns: Vec<ScanColumn>,
-    tiles: RegularGrid,
-    /// What keeps the number of chunks that are read at the same time low.
-    reads: Semaphore,
-    /// Where chunks are read from, if not from where the table was opened.
-    store: Option<Arc<dyn ObjectStore>>,
+    tiles: Tiles,
+    recycler: Arc<Recycler>,
+    shared: SharedChunks,
 }
 
 #[derive(Debug)]
@@ -62,29 +83,65 @@ enum Source {
     /// Values that are read as a whole before the first tile, and stay in memory.
     Held { column: Column, shape: Vec<u64> },
     /// Values that are read chunk by chunk.
-    Chunked {
-        variable: Arc<Variable>,
-        axes: Vec<usize>,
-        /// Whether no two tiles need the same chunk of it.
-        aligned: bool,
-    },
+    Chunked(Box<Chunked>),
 }
 
-/// The chunks that a tile needs of one column; `None` for bytes that an earlier tile brought.
-type Chunks = Vec<(Vec<u64>, Option<Encoded>)>;
-/// The stored bytes of a chunk, `None` if it isn't stored.
-type Encoded = Option<Bytes>;
-
-struct Fetched {
-    region: Region,
-    chunks: Vec<Chunks>,
+#[derive(Debug)]
+struct Chunked {
+    variable: Arc<Variable>,
+    axes: Vec<usize>,
+    fetcher: Fetcher,
+    /// Whether no two tiles need the same chunk of it.
+    exclusive: bool,
+    /// Cells of chunks that aren't stored, as many as were needed so far.
+    fill: OnceLock<ArrayRef>,
 }
 
-/// A fetch under way, given up if nobody waits for it any more.
-struct FetchTask(JoinHandle<Result<Fetched>>);
+/// The stored bytes of some columns under a tile.
+#[derive(Debug)]
+pub struct Fetched {
+    columns: Vec<(usize, FetchedColumn)>,
+    counts: Counts,
+}
+
+#[derive(Debug)]
+enum FetchedColumn {
+    Exclusive(FetchedChunks),
+    Shared(Vec<(Vec<u64>, Arc<SharedChunk>)>),
+}
+
+/// What was decoded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Decoded {
+    /// The bytes of the chunks after their codecs.
+    pub bytes: usize,
+    /// How long it took, without the turns of other tasks.
+    pub time: Duration,
+}
+
+enum Encoded {
+    Own(Option<Bytes>),
+    Shared(Arc<SharedChunk>),
+}
+
+impl Fetched {
+    /// What was read for it.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+}
+
+/// A fetch under way, which is given up when this is dropped.
+#[derive(Debug)]
+pub struct FetchTask(JoinHandle<Result<Fetched>>);
 
 impl FetchTask {
-    async fn join(mut self) -> Result<Fetched> {
+    /// Waits for it.
+    ///
+    /// # Errors
+    /// [`Error::Store`] and [`Error::Chunk`], which name the object.
+    pub async fn join(mut self) -> Result<Fetched> {
         (&mut self.0).await.map_err(|e| Error::Decode {
             array: "a tile".to_owned(),
             reason: format!("its fetch ended early: {e}"),
@@ -99,60 +156,77 @@ impl Drop for FetchTask {
 }
 
 impl Scan {
-    /// Plans a scan of the columns at these positions; reads nothing. Columns that
-    /// [`Column::is_held`] allows with `held_bytes` are read as a whole.
+    /// Plans a scan of the columns at these positions, where the selections of all dimensions meet;
+    /// reads nothing.
     ///
     /// # Errors
     /// [`Error::Unreadable`] if one of the columns can't be read.
-    pub fn new(table: &Table, positions: &[usize], held_bytes: u64) -> Result<Self> {
+    pub fn new(
+        table: &Table,
+        positions: &[usize],
+        selection: Vec<Selection>,
+        options: &ScanOptions,
+    ) -> Result<Self> {
         let shape: Vec<u64> = table.dims.iter().map(|d| d.size).collect();
-        let rank = shape.len();
         let columns: Vec<&Column> = positions.iter().map(|&p| &table.columns[p]).collect();
         for column in &columns {
             column.check_readable()?;
         }
-        let is_chunked =
-            |column: &Column| column.variable.is_some() && !column.is_held(rank, held_bytes);
-        let chunks = columns
-            .iter()
-            .filter(|column| is_chunked(column))
-            .filter_map(|column| own_chunks(column, rank))
-            .reduce(tile_over_chunks);
-        let tile = chunks.unwrap_or_else(|| tile_without_chunks(&shape));
-        let tiles = RegularGrid::new(shape.clone(), tile).ok_or_else(|| Error::Decode {
+        let is_chunked = |column: &Column| {
+            column.variable.is_some() && !column.is_held(shape.len(), options.held_bytes)
+        };
+        let chunked: Vec<&Column> = columns.iter().copied().filter(|c| is_chunked(c)).collect();
+        let tile = tile_shape(&chunked, &shape, options.tile_bytes);
+        let tiles = Tiles::new(tile, selection).ok_or_else(|| Error::Decode {
             array: columns.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", "),
             reason: format!("the grid {shape:?} has too many cells"),
         })?;
+        let reads = Arc::new(Semaphore::new(CONCURRENT_READS));
         let columns = columns
             .into_iter()
             .map(|column| {
                 let source = match &column.variable {
                     None => Source::Index,
-                    Some(variable) if is_chunked(column) => Source::Chunked {
-                        variable: Arc::clone(variable),
-                        axes: column.axes.clone(),
-                        aligned: own_chunks(column, rank).is_some_and(|own| {
-                            tiles.chunk_shape().iter().zip(&own).all(|(t, c)| t % c == 0)
-                        }),
-                    },
+                    Some(variable) if is_chunked(column) => {
+                        let fetcher = Fetcher::new(variable)?.with_reads(Arc::clone(&reads));
+                        let fetcher = match &options.store {
+                            Some(store) => fetcher.with_store(Arc::clone(store)),
+                            None => fetcher,
+                        };
+                        Source::Chunked(Box::new(Chunked {
+                            variable: Arc::clone(variable),
+                            axes: column.axes.clone(),
+                            fetcher,
+                            exclusive: is_exclusive(column, variable, &tiles),
+                            fill: OnceLock::new(),
+                        }))
+                    }
                     Some(_) => Source::Held {
                         column: column.clone(),
                         shape: column.dims.iter().map(|&d| shape[d]).collect(),
                     },
                 };
-                ScanColumn { dims: column.dims.clone(), source }
+                Ok(ScanColumn { dims: column.dims.clone(), source })
             })
-            .collect();
-        Ok(Self { columns, tiles, reads: Semaphore::new(CONCURRENT_READS), store: None })
+            .collect::<Result<_>>()?;
+        let shared = SharedChunks::new(SHARED_BYTES);
+        Ok(Self { columns, tiles, recycler: Arc::default(), shared })
     }
 
-    /// Reads chunks from another object store that holds the same objects.
+    /// The same scan, with its tiles in another order: see [`Tiles::with_order`].
     #[must_use]
-    pub fn with_store(self, store: Option<Arc<dyn ObjectStore>>) -> Self {
-        Self { store, ..self }
+    pub fn with_order(mut self, first: &[(usize, bool)]) -> Self {
+        self.tiles = self.tiles.with_order(first);
+        self
     }
 
-    /// Reads the columns that are held in memory. [`Scan::read`] needs them.
+    /// The tiles.
+    #[must_use]
+    pub fn tiles(&self) -> &Tiles {
+        &self.tiles
+    }
+
+    /// Reads the columns that are held in memory. [`Scan::local`] and [`Scan::decode`] need them.
     ///
     /// # Errors
     /// Those of [`Column::load`].
@@ -160,179 +234,306 @@ impl Scan {
         try_join_all(self.columns.iter().map(|column| async move {
             match &column.source {
                 Source::Held { column, .. } => column.load().await.map(|_| ()),
-                Source::Index | Source::Chunked { .. } => Ok(()),
+                Source::Index | Source::Chunked(_) => Ok(()),
             }
         }))
         .await
         .map(|_| ())
     }
 
-    /// The tiles, in the order of the grid.
+    /// Whether the values of a column are in memory, so that it needs no fetch.
     #[must_use]
-    pub fn tiles(&self) -> &RegularGrid {
-        &self.tiles
+    pub fn is_local(&self, column: usize) -> bool {
+        !matches!(self.columns[column].source, Source::Chunked(_))
     }
 
-    /// The number of chunks that the scan reads, if it reads all tiles and each chunk once. Those of
-    /// columns that are in memory already don't count.
+    /// The number of chunks with selected cells, of the columns that are read chunk by chunk.
     #[must_use]
     pub fn chunks(&self) -> u64 {
-        self.columns
-            .iter()
-            .map(|column| match &column.source {
-                Source::Chunked { variable, .. } => variable.grid().len(),
-                Source::Held { column, .. } if column.loaded().is_none() => {
-                    column.variable.as_ref().map_or(0, |variable| variable.grid().len())
-                }
-                Source::Index | Source::Held { .. } => 0,
-            })
-            .fold(0, u64::saturating_add)
+        if self.tiles.is_empty() {
+            return 0;
+        }
+        self.count_chunks(|dim| self.tiles.selection()[dim].clone())
     }
 
-    /// How many tiles to fetch ahead, where this many partitions share them.
+    /// The number of all chunks of these columns, with selected cells or without.
     #[must_use]
-    pub fn fetch_ahead(&self, partitions: usize) -> usize {
-        let tile = self.tiles.chunk_shape();
-        let bytes: u64 = self
-            .columns
-            .iter()
-            .filter_map(|column| match &column.source {
-                Source::Chunked { variable, .. } => {
-                    let width = variable.data_type().primitive_width().unwrap_or(16) as u64;
-                    let own: Vec<u64> = column.dims.iter().map(|&d| tile[d]).collect();
-                    let cells = checked_product(variable.grid().chunk_shape()).unwrap_or(u64::MAX);
-                    let cells = cells.max(checked_product(&own).unwrap_or(u64::MAX));
-                    Some(cells.saturating_mul(width))
-                }
-                Source::Index | Source::Held { .. } => None,
-            })
-            .fold(0, u64::saturating_add);
-        // What one partition has taken no other can take: leave enough for all.
-        let share = self.tiles.len() / (2 * partitions.max(1) as u64);
-        let tiles = (FETCH_AHEAD_BYTES / bytes.max(1)).clamp(2, FETCH_AHEAD_TILES);
-        usize::try_from(tiles.min(share).max(1)).unwrap_or(1)
+    pub fn all_chunks(&self) -> u64 {
+        self.count_chunks(|_| Selection::all(u64::MAX))
     }
 
-    /// Reads the tiles of these numbers, in their order. `ahead` of them are fetched while one is
-    /// decoded; decoding happens in the task that polls. Must be polled inside a tokio runtime.
-    pub fn read(
-        self: Arc<Self>,
-        numbers: impl Iterator<Item = u64> + Send + 'static,
-        ahead: usize,
-    ) -> impl Stream<Item = Result<Tile>> + Send + 'static {
-        let mut asked: Vec<HashSet<Vec<u64>>> = vec![HashSet::new(); self.columns.len()];
-        let mut decoded: Vec<Vec<(Vec<u64>, ArrayRef)>> = vec![Vec::new(); self.columns.len()];
-        let fetching = Arc::clone(&self);
-        stream::iter(numbers)
-            .map(move |number| {
-                let scan = Arc::clone(&fetching);
-                let region = scan.tiles.region(number);
-                // A chunk that the tile before has asked for is still there when this one is
-                // decoded.
-                let wanted: Vec<Vec<(Vec<u64>, bool)>> = scan
-                    .columns
-                    .iter()
-                    .zip(&mut asked)
-                    .map(|(column, asked)| {
-                        let chunks = column.chunks(&region);
-                        let wanted = chunks
-                            .iter()
-                            .map(|chunk| (chunk.clone(), !asked.contains(chunk)))
-                            .collect();
-                        *asked = chunks.into_iter().collect();
-                        wanted
-                    })
-                    .collect();
-                // A task of its own: it goes on while tiles are decoded and used.
-                let fetch =
-                    FetchTask(tokio::spawn(async move { scan.fetch(region, wanted).await }));
-                fetch.join()
-            })
-            .buffered(ahead.max(1))
-            .and_then(move |fetched| {
-                let tile = self.decode(fetched, &mut decoded);
-                async move { tile }
-            })
-    }
-
-    async fn fetch(&self, region: Region, wanted: Vec<Vec<(Vec<u64>, bool)>>) -> Result<Fetched> {
-        let columns = self.columns.iter().zip(wanted).map(|(column, wanted)| async move {
-            let Source::Chunked { variable, .. } = &column.source else {
-                return Ok::<_, Error>(Vec::new());
-            };
-            try_join_all(wanted.into_iter().map(|(chunk, new)| async move {
-                if !new {
-                    return Ok((chunk, None));
-                }
-                // The semaphore is never closed; without a permit there would just be no limit.
-                let _permit = self.reads.acquire().await;
-                let store = self.store.as_ref().unwrap_or(variable.location().store());
-                let bytes = variable.fetch_chunk_from(store.as_ref(), &chunk).await?;
-                Ok((chunk, Some(bytes)))
-            }))
-            .await
-        });
-        Ok(Fetched { region, chunks: try_join_all(columns).await? })
-    }
-
-    /// Decodes the chunks of a tile. `decoded` holds those of the tile before, for the columns that
-    /// may need them again.
-    fn decode(&self, fetched: Fetched, decoded: &mut [Vec<(Vec<u64>, ArrayRef)>]) -> Result<Tile> {
-        let Fetched { region, chunks } = fetched;
-        let mut counts = Counts::default();
-        for (_, encoded) in chunks.iter().flatten() {
-            match encoded {
-                Some(Some(bytes)) => {
-                    counts.chunks += 1;
-                    counts.bytes += bytes.len();
-                }
-                Some(None) => counts.absent += 1,
-                None => {}
+    fn count_chunks(&self, selection: impl Fn(usize) -> Selection) -> u64 {
+        let count = |column: &ScanColumn| match &column.source {
+            Source::Chunked(chunked) => {
+                let grid = chunked.variable.chunk_grid();
+                let along = column.dims.iter().zip(&chunked.axes).map(|(&dim, &axis)| {
+                    let size = grid.shape()[axis];
+                    selection(dim).within(&(0..size)).chunks(grid.chunk_shape()[axis]).len()
+                });
+                along.fold(1, u64::saturating_mul)
             }
+            Source::Index | Source::Held { .. } => 0,
+        };
+        self.columns.iter().map(count).fold(0, u64::saturating_add)
+    }
+
+    /// The memory that reading these columns of a tile takes, roughly: the stored bytes, a chunk at a
+    /// time decoded, and the values.
+    #[must_use]
+    pub fn cost(&self, columns: &[usize], block: &Block) -> usize {
+        let cost = |&position: &usize| {
+            let column = &self.columns[position];
+            let Source::Chunked(chunked) = &column.source else { return 0 };
+            let Ok(reader) = chunked.variable.reader() else { return 0 };
+            let chunk = reader.codec.decoded_bytes();
+            let chunks = chunked.part(column, block).count_chunks();
+            let cells: usize = column
+                .dims
+                .iter()
+                .map(|&d| usize::try_from(block.selections()[d].len()).unwrap_or(usize::MAX))
+                .fold(1, usize::saturating_mul);
+            let width = chunked.variable.data_type().primitive_width().unwrap_or(16);
+            let values = cells.saturating_mul(width);
+            let stored = chunk.saturating_mul(chunks);
+            if reader.codec.is_raw() {
+                // Decoding takes no memory of its own, unless it picks or converts.
+                stored.max(values)
+            } else {
+                (stored / 2).saturating_add(chunk).saturating_add(values)
+            }
+        };
+        columns.iter().map(cost).fold(0, usize::saturating_add)
+    }
+
+    /// Whether chunks of some column are kept for other tiles, which takes
+    /// [`Scan::share_memory`].
+    #[must_use]
+    pub fn shares_chunks(&self) -> bool {
+        self.columns.iter().any(|column| match &column.source {
+            Source::Chunked(chunked) => !chunked.exclusive,
+            Source::Index | Source::Held { .. } => false,
+        })
+    }
+
+    /// Sets the decoded bytes of chunks that are kept for other tiles, at most. Without them a chunk
+    /// that several tiles need is read for each.
+    pub fn share_memory(&self, bytes: usize) {
+        self.shared.set_budget(bytes);
+    }
+
+    /// The most bytes of decoded values that there were at the same time.
+    #[must_use]
+    pub fn peak_memory(&self) -> usize {
+        self.recycler.peak()
+    }
+
+    /// Starts fetching what the columns at these positions need of a tile, those that are local left
+    /// out; as far as only some rows are wanted, for the chunks that hold one of them. Must be called
+    /// inside a tokio runtime.
+    #[must_use]
+    pub fn fetch(
+        self: &Arc<Self>,
+        columns: &[usize],
+        block: &Block,
+        rows: Option<&BooleanBuffer>,
+    ) -> FetchTask {
+        let wanted: Vec<(usize, Vec<Vec<u64>>)> = columns
+            .iter()
+            .filter_map(|&position| {
+                let column = &self.columns[position];
+                let Source::Chunked(chunked) = &column.source else { return None };
+                let mut chunks = chunked.part(column, block).chunks();
+                if let Some(rows) = rows.filter(|_| chunks.len() > 1) {
+                    let dims = (column.dims.as_slice(), chunked.axes.as_slice());
+                    let variable = &chunked.variable;
+                    let all = block.selections();
+                    chunks.retain(|chunk| holds_wanted_row(variable, chunk, dims, all, rows));
+                }
+                Some((position, chunks))
+            })
+            .collect();
+        let scan = Arc::clone(self);
+        // A task of its own: it goes on while tiles are decoded and used.
+        FetchTask(tokio::spawn(async move { scan.fetch_chunks(wanted).await }))
+    }
+
+    async fn fetch_chunks(&self, wanted: Vec<(usize, Vec<Vec<u64>>)>) -> Result<Fetched> {
+        let columns = wanted.into_iter().map(|(position, chunks)| async move {
+            let column = &self.columns[position];
+            let Source::Chunked(chunked) = &column.source else {
+                let none = FetchedColumn::Exclusive(Vec::new());
+                return Ok::<_, Error>((position, none, Counts::default()));
+            };
+            if chunked.exclusive {
+                let (fetched, counts) = chunked.fetcher.fetch(&chunked.variable, chunks).await?;
+                return Ok((position, FetchedColumn::Exclusive(fetched), counts));
+            }
+            let chunks = chunks.into_iter().map(|chunk| async move {
+                let mut counts = Counts::default();
+                let shared = self.shared_chunk(column, chunked, &(position, chunk.clone()));
+                let counted = &mut counts;
+                let wanted = vec![chunk.clone()];
+                shared
+                    .fetch(async {
+                        let (mut fetched, counts) =
+                            chunked.fetcher.fetch(&chunked.variable, wanted).await?;
+                        *counted += counts;
+                        Ok(fetched.pop().and_then(|(_, bytes)| bytes))
+                    })
+                    .await?;
+                Ok::<_, Error>((chunk, shared, counts))
+            });
+            let mut counts = Counts::default();
+            let mut shared = Vec::new();
+            for (chunk, content, more) in try_join_all(chunks).await? {
+                counts += more;
+                shared.push((chunk, content));
+            }
+            Ok((position, FetchedColumn::Shared(shared), counts))
+        });
+        let mut fetched = Fetched { columns: Vec::new(), counts: Counts::default() };
+        for (position, column, counts) in try_join_all(columns).await? {
+            fetched.columns.push((position, column));
+            fetched.counts += counts;
         }
-        let mut columns = Vec::with_capacity(self.columns.len());
-        for ((column, chunks), decoded) in self.columns.iter().zip(chunks).zip(decoded) {
-            let values = column.values(&region, chunks, decoded)?;
-            columns.push((values, Pattern::new(&region.shape, &column.dims)));
+        Ok(fetched)
+    }
+
+    /// Decodes what was fetched for a tile into it, a chunk at a time; between two of them other
+    /// tasks get their turn.
+    ///
+    /// # Errors
+    /// [`Error::Chunk`] if the bytes are corrupt, [`Error::Decode`] if a value has no meaning.
+    pub async fn decode(&self, fetched: Fetched, tile: &mut Tile) -> Result<Decoded> {
+        let mut decoded = Decoded::default();
+        for (position, chunks) in fetched.columns {
+            let column = &self.columns[position];
+            let Source::Chunked(chunked) = &column.source else { continue };
+            let part = chunked.part(column, tile.block());
+            let bytes = chunked.variable.reader()?.codec.decoded_bytes();
+            let mut chunks = match chunks {
+                FetchedColumn::Exclusive(chunks) if chunks.iter().all(|(_, b)| b.is_none()) => {
+                    let start = Instant::now();
+                    tile.set(position, chunked.fill(&part, &self.recycler)?);
+                    decoded.time += start.elapsed();
+                    continue;
+                }
+                FetchedColumn::Exclusive(chunks) => chunks
+                    .into_iter()
+                    .map(|(chunk, encoded)| (chunk, Encoded::Own(encoded)))
+                    .collect::<Vec<_>>(),
+                FetchedColumn::Shared(chunks) => chunks
+                    .into_iter()
+                    .map(|(chunk, shared)| (chunk, Encoded::Shared(shared)))
+                    .collect(),
+            }
+            .into_iter()
+            .peekable();
+            let mut assembly = Assembly::new(&part, &self.recycler)?;
+            while let Some((chunk, encoded)) = chunks.next() {
+                let start = Instant::now();
+                let mut decode = |encoded: &Bytes| {
+                    decoded.bytes += bytes;
+                    part.decode(&chunk, encoded, &self.recycler)
+                };
+                let stored = match encoded {
+                    Encoded::Own(encoded) => encoded.as_ref().map(decode).transpose()?,
+                    Encoded::Shared(shared) => {
+                        let key = (position, chunk.clone());
+                        self.shared.decoded(&key, &shared, &mut decode)?
+                    }
+                };
+                assembly.add(&chunk, stored);
+                decoded.time += start.elapsed();
+                if chunks.peek().is_some() {
+                    tokio::task::yield_now().await;
+                }
+            }
+            let start = Instant::now();
+            tile.set(position, assembly.finish()?);
+            decoded.time += start.elapsed();
+            tokio::task::yield_now().await;
         }
-        Ok(Tile { rows: region.cells(), columns, counts })
+        Ok(decoded)
+    }
+
+    /// A tile with the values of these columns, all of them local.
+    ///
+    /// # Errors
+    /// [`Error::Decode`] if they were not loaded.
+    pub fn local(&self, columns: &[usize], block: Block) -> Result<Tile> {
+        let dims = self.columns.iter().map(|column| column.dims.clone()).collect();
+        let mut tile = Tile::new(block, dims);
+        self.add_local(columns, &mut tile)?;
+        Ok(tile)
+    }
+
+    /// Adds the values of those of the columns that are local.
+    ///
+    /// # Errors
+    /// Those of [`Scan::local`].
+    pub fn add_local(&self, columns: &[usize], tile: &mut Tile) -> Result<()> {
+        for &position in columns {
+            if tile.has(position) || !self.is_local(position) {
+                continue;
+            }
+            let values = self.columns[position].local_values(tile.block())?;
+            tile.set(position, values);
+        }
+        Ok(())
+    }
+
+    fn shared_chunk(&self, column: &ScanColumn, chunked: &Chunked, key: &Key) -> Arc<SharedChunk> {
+        let grid = chunked.variable.chunk_grid();
+        let uses: u64 = self
+            .tiles
+            .touched()
+            .iter()
+            .enumerate()
+            .map(|(dim, touched)| {
+                let own = column.dims.iter().position(|&d| d == dim);
+                let Some(axis) = own.map(|own| chunked.axes[own]) else { return touched.len() };
+                let (size, tile) = (grid.chunk_shape()[axis], self.tiles.shape()[dim]);
+                let first = key.1[axis] * size;
+                let selected = self.tiles.selection()[dim].within(&(first..first + size));
+                selected.chunks(tile).len()
+            })
+            .fold(1, u64::saturating_mul);
+        let bytes = chunked.variable.reader().map_or(0, |reader| reader.codec.decoded_bytes());
+        self.shared.get(key, usize::try_from(uses).unwrap_or(usize::MAX), bytes)
+    }
+}
+
+impl Chunked {
+    fn part(&self, column: &ScanColumn, block: &Block) -> Part<'_> {
+        let wanted = column.dims.iter().map(|&d| block.selections()[d].clone()).collect();
+        Part::new(&self.variable, &self.axes, wanted)
+    }
+
+    /// The cells of a part of which no chunk is stored: all the same, so they are made once.
+    fn fill(&self, part: &Part<'_>, recycler: &Arc<Recycler>) -> Result<ArrayRef> {
+        let cells = part.cells();
+        if let Some(fill) = self.fill.get().filter(|fill| fill.len() >= cells) {
+            return Ok(fill.slice(0, cells));
+        }
+        let mut assembly = Assembly::new(part, recycler)?;
+        for chunk in part.chunks() {
+            assembly.add(&chunk, None);
+        }
+        let values = assembly.finish()?;
+        Ok(Arc::clone(self.fill.get_or_init(|| Arc::clone(&values))))
+            .map(|fill| if fill.len() == cells { fill } else { values })
     }
 }
 
 impl ScanColumn {
-    /// The column's own part of a region of the grid, in the variable's order of dimensions.
-    fn variable_region(&self, region: &Region, axes: &[usize]) -> Region {
-        let mut start = vec![0; axes.len()];
-        let mut shape = vec![0; axes.len()];
-        for (&dim, &axis) in self.dims.iter().zip(axes) {
-            start[axis] = region.start[dim];
-            shape[axis] = region.shape[dim];
-        }
-        Region { start, shape }
-    }
-
-    fn chunks(&self, region: &Region) -> Vec<Vec<u64>> {
-        match &self.source {
-            Source::Chunked { variable, axes, .. } => {
-                variable.grid().touching(&self.variable_region(region, axes)).collect()
-            }
-            Source::Index | Source::Held { .. } => Vec::new(),
-        }
-    }
-
-    /// The values in a region of the grid, at the column's own rank and in the grid's order.
-    fn values(
-        &self,
-        region: &Region,
-        chunks: Chunks,
-        decoded: &mut Vec<(Vec<u64>, ArrayRef)>,
-    ) -> Result<ArrayRef> {
+    /// The values in a tile, at the column's own rank and in the grid's order.
+    fn local_values(&self, block: &Block) -> Result<ArrayRef> {
         match &self.source {
             Source::Index => {
                 let dim = self.dims.first().copied().unwrap_or(0);
-                let first = region.start[dim];
                 // The table's rows are counted with signed numbers, so its indices fit too.
-                let indices = first.cast_signed()..(first + region.shape[dim]).cast_signed();
+                let indices = block.selections()[dim].iter().map(u64::cast_signed);
                 Ok(Arc::new(Int64Array::from_iter_values(indices)))
             }
             Source::Held { column, shape } => {
@@ -340,89 +541,68 @@ impl ScanColumn {
                     array: column.name.clone(),
                     reason: "its values were not loaded before the first tile".to_owned(),
                 })?;
-                let start: Vec<u64> = self.dims.iter().map(|&d| region.start[d]).collect();
-                let own: Vec<u64> = self.dims.iter().map(|&d| region.shape[d]).collect();
-                crop(values, shape, &Region { start, shape: own }).map_err(gather_error)
+                let own: Vec<&Selection> =
+                    self.dims.iter().map(|&d| &block.selections()[d]).collect();
+                select(values, shape, &own).map_err(gather_error)
             }
-            Source::Chunked { variable, axes, aligned } => {
-                let mut now = Vec::with_capacity(chunks.len());
-                for (chunk, encoded) in chunks {
-                    let array = match encoded {
-                        Some(encoded) => variable.decode_chunk(&chunk, encoded.as_ref())?,
-                        None => match decoded.iter().find(|(other, _)| *other == chunk) {
-                            Some((_, array)) => Arc::clone(array),
-                            None => {
-                                return Err(Error::Decode {
-                                    array: variable.location().name().to_owned(),
-                                    reason: format!("chunk {chunk:?} is lost: tiles were skipped"),
-                                });
-                            }
-                        },
-                    };
-                    now.push((chunk, array));
-                }
-                let own = self.variable_region(region, axes);
-                let array = variable.assemble(&own, &now)?;
-                *decoded = if *aligned { Vec::new() } else { now };
-                transpose(&array, &own.shape, axes)
-            }
+            Source::Chunked(_) => Err(Error::Decode {
+                array: "a column".to_owned(),
+                reason: "its chunks were not fetched".to_owned(),
+            }),
         }
     }
 }
 
-/// A box of cells, with the values of each column at its own rank.
-#[derive(Debug)]
-pub struct Tile {
-    rows: u64,
-    columns: Vec<(ArrayRef, Pattern)>,
-    counts: Counts,
+/// Whether each chunk of a column lies in one tile only.
+fn is_exclusive(column: &Column, variable: &Variable, tiles: &Tiles) -> bool {
+    let chunk = variable.chunk_grid().chunk_shape();
+    (0..tiles.shape().len()).all(|dim| match column.dims.iter().position(|&d| d == dim) {
+        Some(own) => {
+            tiles.shape()[dim] % chunk[column.axes[own]] == 0 || tiles.touched()[dim].len() <= 1
+        }
+        None => tiles.touched()[dim].len() <= 1,
+    })
 }
 
-/// What was read from the store.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Stored chunks.
-    pub chunks: usize,
-    /// Chunks that aren't stored, and so hold the fill value.
-    pub absent: usize,
-    /// The stored bytes.
-    pub bytes: usize,
-}
-
-impl Tile {
-    /// The number of cells.
-    #[must_use]
-    pub fn rows(&self) -> usize {
-        usize::try_from(self.rows).unwrap_or(usize::MAX)
+/// The shape of the tiles: whole chunks of the columns that have all dimensions.
+fn tile_shape(columns: &[&Column], shape: &[u64], tile_bytes: u64) -> Vec<u64> {
+    let rank = shape.len();
+    let full: Vec<(&Column, &Variable)> = columns
+        .iter()
+        .filter(|column| column.dims.len() == rank)
+        .filter_map(|column| Some((*column, column.variable.as_deref()?)))
+        .collect();
+    let in_grid_order = |column: &Column, own: &[u64]| -> Vec<u64> {
+        column.axes.iter().map(|&axis| own[axis]).collect()
+    };
+    let chunks = full.iter().map(|(c, v)| in_grid_order(c, v.chunk_grid().chunk_shape()));
+    let Some(mut tile) = chunks.reduce(tile_over_chunks) else {
+        return tile_without_chunks(shape);
+    };
+    // Small chunks are taken together, as long as they are in one object.
+    let width = full.iter().map(|(_, v)| v.data_type().primitive_width().unwrap_or(16) as u64);
+    let width = width.max().unwrap_or(1);
+    let objects = full.iter().map(|(column, variable)| {
+        let is_sharded = variable.grid() != variable.chunk_grid();
+        let object = if is_sharded { variable.grid().chunk_shape() } else { variable.shape() };
+        in_grid_order(column, object)
+    });
+    let objects: Vec<Vec<u64>> = objects.collect();
+    for dim in (0..rank).rev() {
+        let bytes = checked_product(&tile).and_then(|cells| cells.checked_mul(width));
+        let more = tile_bytes / bytes.unwrap_or(u64::MAX).max(1);
+        let whole = objects.iter().map(|o| o[dim].div_ceil(tile[dim])).min().unwrap_or(1);
+        let times = more.min(whole).max(1);
+        tile[dim] = tile[dim].saturating_mul(times);
+        if times < whole {
+            break;
+        }
     }
-
-    /// What was read for this tile.
-    #[must_use]
-    pub fn counts(&self) -> Counts {
-        self.counts
-    }
-
-    /// The columns of `len` rows from `start` on, in C order. Full-rank columns are slices: nothing
-    /// is copied.
-    ///
-    /// # Errors
-    /// [`Error::Decode`] if arrow can't gather the values.
-    pub fn slice(&self, start: usize, len: usize) -> Result<Vec<ArrayRef>> {
-        self.columns
-            .iter()
-            .map(|(values, pattern)| broadcast(values, pattern, start, len).map_err(gather_error))
-            .collect()
-    }
-}
-
-/// The chunk shape of a column in the grid's order of dimensions, if it has all of them.
-fn own_chunks(column: &Column, rank: usize) -> Option<Vec<u64>> {
-    let variable = column.variable.as_ref().filter(|_| column.dims.len() == rank)?;
-    Some(column.axes.iter().map(|&axis| variable.grid().chunk_shape()[axis]).collect())
+    tile
 }
 
 /// A tile that covers whole chunks of either shape, so that each is read once; as long as it is not
-/// too large: then the larger chunk, and the other's chunks are read again where tiles cut them.
+/// too large: then the larger chunk, and the other's chunks are kept for the tiles that they lie in.
 fn tile_over_chunks(one: Vec<u64>, other: Vec<u64>) -> Vec<u64> {
     let both: Vec<u64> = one.iter().zip(&other).map(|(a, b)| *a.max(b)).collect();
     let cells = |shape: &[u64]| checked_product(shape).unwrap_or(u64::MAX);
@@ -449,8 +629,4 @@ fn tile_without_chunks(shape: &[u64]) -> Vec<u64> {
         .collect();
     tile.reverse();
     tile
-}
-
-fn gather_error(error: ArrowError) -> Error {
-    Error::Decode { array: "a column".to_owned(), reason: error.to_string() }
 }

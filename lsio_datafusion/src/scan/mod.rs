@@ -1,15 +1,16 @@
 //! The scan of a Zarr table: a `DataSource` in DataFusion's own `DataSourceExec`.
 //!
 //! ```text
-//! ZarrSource      what to read: columns, limit, partitions; planned, printed, swapped with projections
-//!   │ TileQueue   one for an execution: its partitions take the next tile from it
+//! ZarrSource      what to read: columns, selections, filters, order, limit; planned, printed, changed by rules
+//!   │ TileQueues  one queue for an execution: its partitions take the next tile from it
 //!   ▼
-//! ZarrStream      one for a partition: tiles → record batches
+//! Reader          one for a partition: restrict → fetch → filter → fetch the rest → record batches
 //! ```
 
+mod metrics;
+mod order;
 mod queue;
 mod source;
 mod stream;
 
-pub(crate) use source::Reading;
 pub use source::ZarrSource;

@@ -2,7 +2,7 @@
 
 use std::sync::{
     Arc, Mutex, PoisonError, Weak,
-    atomic::{AtomicU64, Ordering},
+    atomic::{AtomicU64, AtomicUsize, Ordering},
 };
 
 use datafusion::execution::TaskContext;
@@ -14,80 +14,143 @@ use datafusion::execution::TaskContext;
 /// same context, that is a new execution too.
 #[derive(Debug, Default)]
 pub(super) struct TileQueues {
-    executions: Mutex<Vec<Execution>>,
+    executions: Mutex<Vec<Known>>,
 }
 
 #[derive(Debug)]
-struct Execution {
+struct Known {
     context: Weak<TaskContext>,
     opened: Vec<usize>,
-    next: Arc<AtomicU64>,
+    execution: Arc<Execution>,
+}
+
+/// What the partitions of one execution have in common.
+#[derive(Debug)]
+pub(super) struct Execution {
+    /// The next tile that no partition has taken.
+    next: AtomicU64,
+    /// The partitions that aren't at their end yet.
+    running: AtomicUsize,
+    stored: AtomicU64,
+    absent: AtomicU64,
+}
+
+/// The chunks that an execution asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Asked {
+    /// Those that were stored.
+    pub(super) stored: u64,
+    /// Those that weren't.
+    pub(super) absent: u64,
+}
+
+impl Execution {
+    fn new(partitions: usize) -> Arc<Self> {
+        Arc::new(Self {
+            next: AtomicU64::new(0),
+            running: AtomicUsize::new(partitions),
+            stored: AtomicU64::new(0),
+            absent: AtomicU64::new(0),
+        })
+    }
+
+    /// Tells what a partition asked for that is at its end. The last one gets the sum.
+    pub(super) fn finish(&self, asked: Asked) -> Option<Asked> {
+        self.stored.fetch_add(asked.stored, Ordering::Relaxed);
+        self.absent.fetch_add(asked.absent, Ordering::Relaxed);
+        // Whoever comes to the last number sees all that was added before.
+        (self.running.fetch_sub(1, Ordering::AcqRel) == 1).then(|| Asked {
+            stored: self.stored.load(Ordering::Relaxed),
+            absent: self.absent.load(Ordering::Relaxed),
+        })
+    }
 }
 
 impl TileQueues {
-    /// The tiles for a partition, of `tiles` in all.
-    pub(super) fn open(&self, partition: usize, context: &Arc<TaskContext>, tiles: u64) -> Tiles {
+    /// The tiles for one of so many partitions, of `tiles` in all.
+    pub(super) fn open(
+        &self,
+        partition: usize,
+        partitions: usize,
+        context: &Arc<TaskContext>,
+        tiles: u64,
+    ) -> TileNumbers {
         let mut executions = self.executions.lock().unwrap_or_else(PoisonError::into_inner);
-        executions.retain(|execution| execution.context.strong_count() > 0);
-        let position = executions.iter().position(|e| {
-            e.context.as_ptr() == Arc::as_ptr(context) && !e.opened.contains(&partition)
+        executions.retain(|known| known.context.strong_count() > 0);
+        let position = executions.iter().position(|known| {
+            known.context.as_ptr() == Arc::as_ptr(context) && !known.opened.contains(&partition)
         });
-        let next = match position {
+        let execution = match position {
             Some(position) => {
-                let execution = &mut executions[position];
-                execution.opened.push(partition);
-                Arc::clone(&execution.next)
+                let known = &mut executions[position];
+                known.opened.push(partition);
+                Arc::clone(&known.execution)
             }
             None => {
-                let next = Arc::new(AtomicU64::new(0));
-                executions.push(Execution {
+                let execution = Execution::new(partitions);
+                executions.push(Known {
                     context: Arc::downgrade(context),
                     opened: vec![partition],
-                    next: Arc::clone(&next),
+                    execution: Arc::clone(&execution),
                 });
-                next
+                execution
             }
         };
-        Tiles::Shared { next, end: tiles }
+        TileNumbers { execution, end: tiles, strides: None }
     }
 }
 
 /// The numbers of the tiles that one partition reads.
 #[derive(Debug)]
-pub(super) enum Tiles {
-    /// The next that no other partition has taken.
-    Shared {
-        /// The next tile.
-        next: Arc<AtomicU64>,
-        /// The number of tiles.
-        end: u64,
-    },
-    /// Every `step`th from the start.
-    Strided {
-        /// The next tile.
-        next: u64,
-        /// The number of partitions.
-        step: u64,
-        /// The number of tiles.
-        end: u64,
-    },
+pub(super) struct TileNumbers {
+    execution: Arc<Execution>,
+    end: u64,
+    /// The next one and the number of partitions, where partitions share no counter.
+    strides: Option<(u64, u64)>,
 }
 
-impl Iterator for Tiles {
+impl TileNumbers {
+    /// Every so many tiles, for partitions that know nothing of each other.
+    pub(super) fn strided(partition: usize, partitions: usize, tiles: u64) -> Self {
+        // Of several partitions none knows when it is the last.
+        let running = if partitions == 1 { 1 } else { usize::MAX };
+        let strides = Some((partition as u64, partitions.max(1) as u64));
+        Self { execution: Execution::new(running), end: tiles, strides }
+    }
+
+    /// What the partitions have in common.
+    pub(super) fn execution(&self) -> &Arc<Execution> {
+        &self.execution
+    }
+
+    /// Leaves out all tiles before this one, for all partitions: nobody needs them.
+    pub(super) fn skip_to(&mut self, tile: u64) {
+        match &mut self.strides {
+            None => {
+                self.execution.next.fetch_max(tile.min(self.end), Ordering::Relaxed);
+            }
+            Some((next, step)) => {
+                let behind = tile.min(self.end).saturating_sub(*next);
+                *next = next.saturating_add(behind.div_ceil(*step).saturating_mul(*step));
+            }
+        }
+    }
+}
+
+impl Iterator for TileNumbers {
     type Item = u64;
 
     fn next(&mut self) -> Option<u64> {
-        match self {
-            Self::Shared { next, end } => {
-                // The counter passes the end by one a partition, and so can't overflow.
-                Some(next.fetch_add(1, Ordering::Relaxed)).filter(|tile| tile < end)
-            }
-            Self::Strided { next, step, end } => {
-                let tile = Some(*next).filter(|tile| tile < end)?;
+        match &mut self.strides {
+            // The counter passes the end by one a partition, and so can't overflow.
+            None => Some(self.execution.next.fetch_add(1, Ordering::Relaxed)),
+            Some((next, step)) => {
+                let tile = *next;
                 *next = next.saturating_add(*step);
                 Some(tile)
             }
         }
+        .filter(|tile| *tile < self.end)
     }
 }
 
@@ -100,10 +163,10 @@ mod tests {
         let queues = TileQueues::default();
         let (first, second) = (Arc::new(TaskContext::default()), Arc::new(TaskContext::default()));
         // Two executions in two contexts and a third one in the first context, interleaved.
-        let mut tiles: Vec<Tiles> =
+        let mut tiles: Vec<TileNumbers> =
             [(0, &first), (0, &second), (1, &first), (0, &first), (1, &second), (1, &first)]
                 .into_iter()
-                .map(|(partition, context)| queues.open(partition, context, 4))
+                .map(|(partition, context)| queues.open(partition, 2, context, 4))
                 .collect();
         let mut take = |which: [usize; 2]| {
             let mut taken: Vec<u64> = Vec::new();
@@ -115,5 +178,33 @@ mod tests {
         for which in [[0, 2], [1, 4], [3, 5]] {
             assert_eq!(take(which), [0, 1, 2, 3]);
         }
+    }
+
+    #[test]
+    fn tiles_are_left_out() {
+        let queues = TileQueues::default();
+        let context = Arc::new(TaskContext::default());
+        let mut shared = [0, 1].map(|partition| queues.open(partition, 2, &context, 10));
+        shared[0].skip_to(7);
+        shared[1].skip_to(3);
+        assert_eq!(
+            (shared[1].next(), shared[0].next(), shared[0].next()),
+            (Some(7), Some(8), Some(9))
+        );
+        let mut strided = TileNumbers::strided(1, 3, 12);
+        strided.skip_to(5);
+        assert_eq!(strided.next(), Some(7));
+        strided.skip_to(2);
+        assert_eq!(strided.next(), Some(10));
+        strided.skip_to(100);
+        assert_eq!(strided.next(), None);
+    }
+
+    #[test]
+    fn the_last_partition_gets_the_sum() {
+        let execution = Execution::new(2);
+        assert_eq!(execution.finish(Asked { stored: 1, absent: 2 }), None);
+        let sum = Asked { stored: 4, absent: 2 };
+        assert_eq!(execution.finish(Asked { stored: 3, absent: 0 }), Some(sum));
     }
 }

@@ -6,25 +6,38 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use datafusion::{
     common::{Statistics, config::ConfigOptions, stats::Precision, tree_node::TreeNodeRecursion},
     datasource::source::{DataSource, OpenArgs},
     error::Result,
     execution::{SendableRecordBatchStream, TaskContext},
     physical_expr::{
-        EquivalenceProperties, LexOrdering, PhysicalExpr, expressions, projection::ProjectionExprs,
+        EquivalenceProperties, LexOrdering, PhysicalExpr, PhysicalSortExpr, expressions::Column,
+        projection::ProjectionExprs,
     },
-    physical_plan::{DisplayFormatType, Partitioning, metrics::ExecutionPlanMetricsSet},
+    physical_plan::{
+        DisplayFormatType, Partitioning, SortOrderPushdownResult, apply_expression_roots,
+        filter_pushdown::{FilterPushdownPropagation, PushedDown},
+        metrics::ExecutionPlanMetricsSet,
+    },
 };
-use lsio_core::{Table, read::Scan};
-use object_store::ObjectStore;
+use lsio_core::{
+    Selection, Table,
+    read::{Scan, ScanOptions},
+};
 
 use super::{
-    queue::{TileQueues, Tiles},
-    stream::{Metrics, ZarrStream},
+    metrics::Metrics,
+    order::visits,
+    queue::{TileNumbers, TileQueues},
+    stream::{Work, read},
 };
-use crate::{error::external, statistics::column_statistics};
+use crate::{
+    error::external,
+    predicate::{Predicate, is_deferred, select_loaded, with_columns},
+    statistics::column_statistics,
+};
 
 /// A scan of some columns of a Zarr table.
 #[derive(Clone, Debug)]
@@ -32,34 +45,31 @@ pub struct ZarrSource {
     /// The store, as the user wrote it.
     store: Arc<str>,
     table: Arc<Table>,
-    scan: Arc<Scan>,
-    /// The positions of the columns in the table, in the order of the output; the same column may
-    /// be there twice.
-    columns: Vec<usize>,
+    table_schema: SchemaRef,
+    options: ScanOptions,
+    /// The columns of the output by their positions in the table; the same may be there twice.
+    output: Vec<usize>,
     schema: SchemaRef,
-    reading: Reading,
+    /// The selected indices of each dimension.
+    selection: Vec<Selection>,
+    /// What decides on rows, beside the selection. Like all predicates here they name columns by
+    /// their positions in the table, whatever the output is.
+    filters: Vec<Predicate>,
+    /// What the operators above will know when the query runs.
+    deferred: Vec<Arc<dyn PhysicalExpr>>,
+    /// The dimensions in whose order tiles are visited first.
+    order: Vec<(usize, bool)>,
+    /// The order in which rows come out, if one was asked for and can be given.
+    ordering: Option<LexOrdering>,
     limit: Option<usize>,
     partitions: usize,
     /// What the user should know of the query.
     notes: Vec<String>,
+    scan: Arc<Scan>,
+    /// The columns that are read, by their positions in the table: the output's, and the filters'.
+    columns: Vec<usize>,
     statistics: OnceLock<Arc<Statistics>>,
     metrics: ExecutionPlanMetricsSet,
-}
-
-/// How a session's settings have a table read.
-#[derive(Clone, Debug)]
-pub(crate) struct Reading {
-    /// The bytes up to which coordinates and their like are read as a whole.
-    pub(crate) held_bytes: u64,
-    /// Where chunks are read from, if not from where the table was opened.
-    pub(crate) store: Option<Arc<dyn ObjectStore>>,
-}
-
-impl Reading {
-    fn scan(&self, table: &Table, columns: &[usize]) -> Result<Arc<Scan>> {
-        let scan = Scan::new(table, columns, self.held_bytes).map_err(external)?;
-        Ok(Arc::new(scan.with_store(self.store.clone())))
-    }
 }
 
 impl ZarrSource {
@@ -70,29 +80,42 @@ impl ZarrSource {
     pub(crate) fn try_new(
         store: &str,
         table: Arc<Table>,
-        columns: Vec<usize>,
-        table_schema: &Schema,
-        reading: Reading,
+        table_schema: SchemaRef,
+        output: Vec<usize>,
+        selection: Vec<Selection>,
+        options: ScanOptions,
     ) -> Result<Self> {
-        let scan = reading.scan(&table, &columns)?;
-        let schema = Arc::new(table_schema.project(&columns)?);
-        Ok(Self {
+        let scan = Scan::new(&table, &output, selection.clone(), &options).map_err(external)?;
+        let schema = Arc::new(table_schema.project(&output)?);
+        Self {
             store: store.into(),
             table,
-            scan,
-            columns,
+            table_schema,
+            options,
+            output,
             schema,
-            reading,
+            selection,
+            filters: Vec::new(),
+            deferred: Vec::new(),
+            order: Vec::new(),
+            ordering: None,
             limit: None,
             partitions: 1,
             notes: Vec::new(),
+            scan: Arc::new(scan),
+            columns: Vec::new(),
             statistics: OnceLock::new(),
             metrics: ExecutionPlanMetricsSet::new(),
-        })
+        }
+        .replanned()
     }
 
     pub(crate) fn with_limit(mut self, limit: Option<usize>) -> Self {
         self.limit = limit;
+        // What is left out by a deferred predicate must not count, and what counts is decided here.
+        if limit.is_some() {
+            self.deferred.clear();
+        }
         self.statistics = OnceLock::new();
         self
     }
@@ -101,6 +124,12 @@ impl ZarrSource {
     #[must_use]
     pub fn table(&self) -> &Arc<Table> {
         &self.table
+    }
+
+    /// The selected indices of each dimension.
+    #[must_use]
+    pub fn selection(&self) -> &[Selection] {
+        &self.selection
     }
 
     /// What the user should know of the query.
@@ -127,26 +156,122 @@ impl ZarrSource {
         }
     }
 
-    /// The bytes of all rows, decoded.
+    /// The same with the scan that fits what was changed.
+    fn replanned(mut self) -> Result<Self> {
+        self.columns = self.output.clone();
+        self.columns.extend(self.filters.iter().flat_map(Predicate::columns));
+        self.columns.sort_unstable();
+        self.columns.dedup();
+        let scan = Scan::new(&self.table, &self.columns, self.selection.clone(), &self.options)
+            .map_err(external)?;
+        self.scan = Arc::new(scan.with_order(&self.order));
+        self.statistics = OnceLock::new();
+        Ok(self)
+    }
+
+    /// The selected cells. They are part of a table whose cells 63 bits count.
+    fn rows(&self) -> u64 {
+        self.selection.iter().map(Selection::len).fold(1, u64::saturating_mul)
+    }
+
+    /// The bytes of all selected rows, decoded.
     fn bytes(&self) -> u64 {
         let widths = self.columns.iter().map(|&position| {
             self.table.columns[position].data_type().primitive_width().unwrap_or(16) as u64
         });
-        self.table.rows.saturating_mul(widths.sum())
+        self.rows().saturating_mul(widths.sum())
     }
 
     fn statistics(&self) -> Result<Statistics> {
         let mut statistics = Statistics::new_unknown(&self.schema);
-        if let Ok(rows) = usize::try_from(self.table.rows) {
+        if let Ok(rows) = usize::try_from(self.rows()) {
             statistics.num_rows = Precision::Exact(rows);
         }
         statistics.column_statistics = self
-            .columns
+            .output
             .iter()
-            .map(|&position| column_statistics(&self.table, &self.table.columns[position]))
+            .map(|&position| {
+                column_statistics(&self.table, &self.table.columns[position], &self.selection)
+            })
             .collect::<Result<_>>()?;
         statistics.calculate_total_byte_size(&self.schema);
+        if !self.filters.is_empty() || !self.deferred.is_empty() {
+            statistics = statistics.to_inexact();
+        }
         statistics.with_fetch(self.limit, 0, self.partitions)
+    }
+
+    /// A predicate over the output as one over the table.
+    fn over_table(&self, expr: &Arc<dyn PhysicalExpr>) -> Result<Option<Arc<dyn PhysicalExpr>>> {
+        with_columns(expr, |column| {
+            let position = *self.output.get(column.index())?;
+            // Names may have been changed on the way.
+            Some(Column::new(&self.table.columns[position].name, position))
+        })
+    }
+
+    /// Why a filter decides on rows, and isn't a selection.
+    fn reason(&self, filter: &Predicate) -> &'static str {
+        let local = |&position: &usize| {
+            let column = &self.table.columns[position];
+            column.variable.is_none()
+                || column.is_held(self.table.dims.len(), self.options.held_bytes)
+        };
+        if !filter.columns().iter().all(local) {
+            "on the values of chunks"
+        } else if filter.dims().len() > 1 {
+            "on several dimensions, before chunks are read"
+        } else {
+            "before chunks are read"
+        }
+    }
+
+    /// What there is to tell, a line each.
+    fn details(&self) -> Vec<(&'static str, String)> {
+        let mut details = Vec::new();
+        let names: Vec<&str> = self.schema.fields().iter().map(|f| f.name().as_str()).collect();
+        details.push(("columns", format!("[{}]", names.join(", "))));
+        let dims = self.table.dims.iter();
+        let grid: Vec<String> = dims.clone().map(|d| format!("{}={}", d.name, d.size)).collect();
+        details.push(("grid", format!("[{}]", grid.join(", "))));
+        let selected: Vec<String> = dims
+            .zip(&self.selection)
+            .filter(|(dim, selection)| selection.len() < dim.size)
+            .map(|(dim, selection)| {
+                let ranges = selection.ranges().len();
+                let parts = if ranges > 1 { format!(" in {ranges} ranges") } else { String::new() };
+                format!("{}={}/{}{parts}", dim.name, selection.len(), dim.size)
+            })
+            .collect();
+        let (wanted, all) = (self.scan.chunks(), self.scan.all_chunks());
+        if selected.is_empty() {
+            details.push(("chunks", wanted.to_string()));
+        } else {
+            details.push(("selection", format!("[{}]", selected.join(", "))));
+            details.push(("chunks", format!("{wanted}/{all}")));
+        }
+        for filter in &self.filters {
+            details.push(("filter", format!("{} ({})", filter.expr(), self.reason(filter))));
+        }
+        for filter in &self.deferred {
+            details.push(("filter", format!("{filter} (as far as known when the query runs)")));
+        }
+        if !self.order.is_empty() {
+            let order: Vec<String> = self
+                .order
+                .iter()
+                .map(|&(dim, reversed)| {
+                    let from_end = if reversed { " from the end" } else { "" };
+                    format!("{}{from_end}", self.table.dims[dim].name)
+                })
+                .collect();
+            let sorted = if self.ordering.is_some() { ", sorted" } else { "" };
+            details.push(("order", format!("[{}{sorted}]", order.join(", "))));
+        }
+        if let Some(limit) = self.limit {
+            details.push(("limit", limit.to_string()));
+        }
+        details
     }
 }
 
@@ -160,23 +285,28 @@ impl DataSource for ZarrSource {
     }
 
     fn open_with_args(&self, args: OpenArgs) -> Result<SendableRecordBatchStream> {
+        let OpenArgs { partition, context, sibling_state } = args;
         let end = self.scan.tiles().len();
-        let queues = args.sibling_state.as_ref().and_then(|s| s.downcast_ref::<TileQueues>());
+        let queues = sibling_state.as_ref().and_then(|s| s.downcast_ref::<TileQueues>());
         let tiles = match queues {
-            Some(queues) => queues.open(args.partition, &args.context, end),
-            None => {
-                Tiles::Strided { next: args.partition as u64, step: self.partitions as u64, end }
-            }
+            Some(queues) => queues.open(partition, self.partitions, &context, end),
+            None => TileNumbers::strided(partition, self.partitions, end),
         };
-        Ok(Box::pin(ZarrStream::new(
-            Arc::clone(&self.scan),
-            tiles,
-            Arc::clone(&self.schema),
-            self.limit,
-            args.context.session_config().batch_size(),
-            self.partitions,
-            Metrics::new(&self.metrics, args.partition),
-        )))
+        let scan_position = |position| self.columns.binary_search(position).ok();
+        let work = Work {
+            scan: Arc::clone(&self.scan),
+            columns: self.columns.clone(),
+            output: self.output.iter().filter_map(scan_position).collect(),
+            schema: Arc::clone(&self.schema),
+            filters: self.filters.clone(),
+            deferred: self.deferred.clone(),
+            table: Arc::clone(&self.table),
+            table_schema: Arc::clone(&self.table_schema),
+            limit: self.limit,
+            partitions: self.partitions,
+        };
+        let metrics = Metrics::new(&self.metrics, partition, Arc::clone(&self.store));
+        Ok(read(work, tiles, &context, metrics))
     }
 
     fn create_sibling_state(&self, config: &ConfigOptions) -> Option<Arc<dyn Any + Send + Sync>> {
@@ -186,35 +316,18 @@ impl DataSource for ZarrSource {
     }
 
     fn fmt_as(&self, t: DisplayFormatType, f: &mut Formatter) -> fmt::Result {
-        let columns: Vec<&str> = self.schema.fields().iter().map(|f| f.name().as_str()).collect();
-        let grid: Vec<String> =
-            self.table.dims.iter().map(|d| format!("{}={}", d.name, d.size)).collect();
-        let chunks = self.scan.chunks();
+        let details = self.details();
         match t {
             DisplayFormatType::Default | DisplayFormatType::Verbose => {
-                write!(
-                    f,
-                    "zarr='{}', columns=[{}], grid=[{}], chunks={chunks}",
-                    self.store,
-                    columns.join(", "),
-                    grid.join(", ")
-                )?;
-                if let Some(limit) = self.limit {
-                    write!(f, ", limit={limit}")?;
-                }
-                for note in &self.notes {
-                    write!(f, ", note: {note}")?;
-                }
-                Ok(())
+                write!(f, "zarr='{}'", self.store)?;
+                details.iter().try_for_each(|(key, value)| write!(f, ", {key}={value}"))?;
+                self.notes.iter().try_for_each(|note| write!(f, ", note: {note}"))
             }
             DisplayFormatType::TreeRender => {
                 writeln!(f, "format=zarr")?;
-                writeln!(f, "columns={}", columns.join(", "))?;
-                writeln!(f, "grid={}", grid.join(", "))?;
-                writeln!(f, "chunks={chunks}")?;
-                if let Some(limit) = self.limit {
-                    writeln!(f, "limit={limit}")?;
-                }
+                details.iter().try_for_each(|(key, value)| {
+                    writeln!(f, "{key}={}", value.trim_matches(['[', ']']))
+                })?;
                 self.notes.iter().try_for_each(|note| writeln!(f, "note={note}"))
             }
         }
@@ -228,8 +341,11 @@ impl DataSource for ZarrSource {
     ) -> Result<Option<Arc<dyn DataSource>>> {
         let tiles = usize::try_from(self.scan.tiles().len()).unwrap_or(usize::MAX);
         let partitions = target_partitions.min(tiles);
-        // The rows of a limit come from the start of the grid, which one partition reads.
-        if self.limit.is_some() || partitions <= 1 || self.bytes() < min_size as u64 {
+        // The rows of a limit come from the start of the grid, which one partition reads, unless they
+        // have to be looked for. An order is that of one partition.
+        let in_order = self.limit.is_some() && self.filters.is_empty();
+        let small = self.bytes() < min_size as u64;
+        if in_order || self.ordering.is_some() || partitions <= 1 || small {
             return Ok(None);
         }
         Ok(Some(Arc::new(Self { partitions, ..self.clone() })))
@@ -240,7 +356,9 @@ impl DataSource for ZarrSource {
     }
 
     fn eq_properties(&self) -> EquivalenceProperties {
-        EquivalenceProperties::new(Arc::clone(&self.schema))
+        let mut properties = EquivalenceProperties::new(Arc::clone(&self.schema));
+        properties.add_orderings(self.ordering.clone());
+        properties
     }
 
     fn partition_statistics(&self, partition: Option<usize>) -> Result<Arc<Statistics>> {
@@ -274,27 +392,92 @@ impl DataSource for ZarrSource {
         // Columns may be picked, reordered and renamed here; expressions stay above.
         let mut picked = Vec::new();
         for expr in projection.iter() {
-            match expr.expr.downcast_ref::<expressions::Column>() {
+            match expr.expr.downcast_ref::<Column>() {
                 Some(column) => picked.push(column.index()),
                 None => return Ok(None),
             }
         }
+        if self.ordering.is_some() {
+            // It was asked for in terms of the output as it is.
+            return Ok(None);
+        }
         let schema = Arc::new(projection.project_schema(&self.schema)?);
-        let columns: Vec<usize> = picked.iter().map(|&index| self.columns[index]).collect();
-        let scan = self.reading.scan(&self.table, &columns)?;
-        Ok(Some(Arc::new(Self {
-            columns,
-            schema,
-            scan,
-            statistics: OnceLock::new(),
-            ..self.clone()
-        })))
+        let output: Vec<usize> = picked.iter().map(|&index| self.output[index]).collect();
+        Ok(Some(Arc::new(Self { output, schema, ..self.clone() }.replanned()?)))
+    }
+
+    fn try_pushdown_filters(
+        &self,
+        filters: Vec<Arc<dyn PhysicalExpr>>,
+        _config: &ConfigOptions,
+    ) -> Result<FilterPushdownPropagation<Arc<dyn DataSource>>> {
+        let mut source = self.clone();
+        let mut answers = Vec::with_capacity(filters.len());
+        for filter in filters {
+            answers.push(source.push(&filter)?);
+        }
+        let changed = source.filters.len() != self.filters.len()
+            || source.deferred.len() != self.deferred.len()
+            || source.notes.len() != self.notes.len()
+            || source.selection != self.selection;
+        let answers = FilterPushdownPropagation::with_parent_pushdown_result(answers);
+        if !changed {
+            return Ok(answers);
+        }
+        Ok(answers.with_updated_node(Arc::new(source.replanned()?)))
+    }
+
+    fn try_pushdown_sort(
+        &self,
+        order: &[PhysicalSortExpr],
+    ) -> Result<SortOrderPushdownResult<Arc<dyn DataSource>>> {
+        let visits = visits(order, &self.output, &self.table, self.scan.tiles())?;
+        let Some(visits) = visits.filter(|_| self.limit.is_none()) else {
+            return Ok(SortOrderPushdownResult::Unsupported);
+        };
+        let mut source = self.clone();
+        source.order = visits.dims;
+        if visits.exact {
+            source.ordering = LexOrdering::new(order.to_vec());
+            source.partitions = 1;
+        }
+        let inner: Arc<dyn DataSource> = Arc::new(source.replanned()?);
+        Ok(if visits.exact {
+            SortOrderPushdownResult::Exact { inner }
+        } else {
+            SortOrderPushdownResult::Inexact { inner }
+        })
     }
 
     fn apply_expressions(
         &self,
-        _f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
     ) -> Result<TreeNodeRecursion> {
-        Ok(TreeNodeRecursion::Continue)
+        // Joins and sorts keep a filter up to date only if they find it here.
+        apply_expression_roots(self.filters.iter().map(Predicate::expr).chain(&self.deferred), f)
+    }
+}
+
+impl ZarrSource {
+    /// Takes a filter over the output. The answer is whether nobody else has to apply it.
+    fn push(&mut self, filter: &Arc<dyn PhysicalExpr>) -> Result<PushedDown> {
+        let Some(expr) = self.over_table(filter)? else { return Ok(PushedDown::No) };
+        if self.limit.is_some() {
+            // The rows that it leaves out are among those that the limit counts.
+            self.notes.push(format!("not pushed below the limit: {filter}"));
+            return Ok(PushedDown::No);
+        }
+        if is_deferred(&expr) {
+            self.deferred.push(expr);
+            return Ok(PushedDown::No);
+        }
+        let predicate = Predicate::new(expr, &self.table, &self.table_schema)?;
+        match select_loaded(&predicate, &self.table)? {
+            Some((dim, selection)) => {
+                self.selection[dim] = self.selection[dim].intersect(&selection);
+            }
+            None => self.filters.push(predicate),
+        }
+        Ok(PushedDown::Yes)
     }
 }

@@ -1,161 +1,582 @@
 //! One partition of a scan: from tiles to record batches.
 
-use std::{
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll, ready},
-};
+use std::{collections::VecDeque, sync::Arc, time::Instant};
 
 use arrow::{
-    array::{RecordBatch, RecordBatchOptions},
+    array::{
+        Array as _, ArrayRef, AsArray as _, BooleanArray, BooleanBufferBuilder, RecordBatch,
+        RecordBatchOptions,
+    },
+    buffer::BooleanBuffer,
+    compute::{concat_batches, filter},
     datatypes::SchemaRef,
 };
 use datafusion::{
-    error::{DataFusionError, Result},
-    execution::RecordBatchStream,
-    physical_plan::metrics::{
-        BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, MetricCategory, Time,
+    error::Result,
+    execution::{
+        SendableRecordBatchStream, TaskContext,
+        memory_pool::{MemoryConsumer, MemoryLimit, MemoryPool, MemoryReservation},
     },
+    physical_expr::PhysicalExpr,
+    physical_plan::stream::RecordBatchStreamAdapter,
 };
-use futures::{Stream, StreamExt as _, TryStreamExt as _, stream, stream::BoxStream};
-use lsio_core::read::{Scan, Tile};
+use futures::stream;
+use lsio_core::{
+    Table,
+    read::{Block, FetchTask, Rows, Scan, Tile},
+};
 
-use super::queue::Tiles;
-use crate::error::external;
+use super::{metrics::Metrics, queue::TileNumbers};
+use crate::{
+    error::external,
+    predicate::{Deferred, Predicate},
+};
 
-pub(super) struct ZarrStream {
-    schema: SchemaRef,
-    tiles: BoxStream<'static, lsio_core::Result<Tile>>,
-    /// The tile at hand, and the first of its rows that isn't out yet.
-    current: Option<(Tile, usize)>,
+/// The memory for what is fetched ahead of its use, by one partition, as far as there is that much.
+const AHEAD_BYTES: usize = 24 << 20;
+
+/// The most tiles that are fetched ahead.
+const AHEAD_TILES: usize = 32;
+
+/// The tiles whose remaining columns are fetched while further ones are filtered.
+const FILTERED_TILES: usize = 4;
+
+/// The memory for chunks that several tiles need, as far as there is that much.
+const SHARED_BYTES: usize = 64 << 20;
+
+/// What one partition of a scan does.
+pub(super) struct Work {
+    pub(super) scan: Arc<Scan>,
+    /// The scan's columns by their positions in the table.
+    pub(super) columns: Vec<usize>,
+    /// The output's columns by their positions in the scan.
+    pub(super) output: Vec<usize>,
+    pub(super) schema: SchemaRef,
+    /// What decides on rows.
+    pub(super) filters: Vec<Predicate>,
+    /// What may leave out rows as far as it is known.
+    pub(super) deferred: Vec<Arc<dyn PhysicalExpr>>,
+    pub(super) table: Arc<Table>,
+    pub(super) table_schema: SchemaRef,
+    pub(super) limit: Option<usize>,
+    pub(super) partitions: usize,
+}
+
+/// Reads the tiles of these numbers.
+pub(super) fn read(
+    work: Work,
+    tiles: TileNumbers,
+    context: &TaskContext,
+    metrics: Metrics,
+) -> SendableRecordBatchStream {
+    let schema = Arc::clone(&work.schema);
+    let pool = context.memory_pool();
+    let reservation = MemoryConsumer::new("ZarrScan").register(pool);
+    let limit = match pool.memory_limit() {
+        MemoryLimit::Finite(limit) => limit,
+        MemoryLimit::Infinite | MemoryLimit::Unknown => usize::MAX,
+    };
+    let reader = Reader {
+        remaining: work.limit,
+        batch_size: context.session_config().batch_size().max(1),
+        memory: Memory { reservation, pool: Arc::clone(pool), limit },
+        work,
+        tiles,
+        metrics,
+        deferred: None,
+        ahead: VecDeque::new(),
+        filtered: VecDeque::new(),
+        current: None,
+        few: Vec::new(),
+        finished: false,
+    };
+    let batches = stream::try_unfold(reader, |mut reader| async move {
+        let batch = reader.next().await?;
+        Ok(batch.map(|batch| (batch, reader)))
+    });
+    Box::pin(RecordBatchStreamAdapter::new(schema, batches))
+}
+
+struct Reader {
+    work: Work,
+    tiles: TileNumbers,
+    /// What is known by now; nothing before the first poll.
+    deferred: Option<Deferred>,
+    /// Tiles of which the first columns are on their way.
+    ahead: VecDeque<Ahead>,
+    /// Tiles whose wanted rows are known, and the remaining columns on their way.
+    filtered: VecDeque<Filtered>,
+    /// The tile whose rows are being given out.
+    current: Option<Current>,
+    /// Batches of few rows, which wait to become one.
+    few: Vec<RecordBatch>,
     /// The rows that a limit still allows.
     remaining: Option<usize>,
     batch_size: usize,
+    memory: Memory,
     metrics: Metrics,
+    finished: bool,
 }
 
-impl ZarrStream {
-    pub(super) fn new(
-        scan: Arc<Scan>,
-        tiles: Tiles,
-        schema: SchemaRef,
-        limit: Option<usize>,
-        batch_size: usize,
-        partitions: usize,
-        metrics: Metrics,
-    ) -> Self {
-        // A limit is reached soon: what is fetched ahead would be for nothing.
-        let ahead = if limit.is_some() { 1 } else { scan.fetch_ahead(partitions) };
-        let tiles = stream::once(async move {
-            scan.load().await?;
-            Ok(scan.read(tiles, ahead))
-        })
-        .try_flatten()
-        .boxed();
-        Self {
-            schema,
-            tiles,
-            current: None,
-            remaining: limit,
-            batch_size: batch_size.max(1),
-            metrics,
+struct Ahead {
+    number: u64,
+    block: Block,
+    rows: Option<BooleanBuffer>,
+    /// The predicates that its first columns decide.
+    filters: Vec<Predicate>,
+    /// What had been known of deferred predicates.
+    known: usize,
+    fetch: FetchTask,
+    reserved: usize,
+}
+
+struct Filtered {
+    tile: Tile,
+    rows: Option<BooleanBuffer>,
+    fetch: Option<FetchTask>,
+    reserved: usize,
+}
+
+struct Current {
+    rows: Rows,
+    wanted: Option<BooleanBuffer>,
+    next: usize,
+    reserved: usize,
+}
+
+impl Reader {
+    async fn next(&mut self) -> Result<Option<RecordBatch>> {
+        if self.finished {
+            return Ok(None);
         }
+        let result = self.advance().await;
+        if !matches!(result, Ok(Some(_))) {
+            // What comes after an error would be out of place, and what is under way is given up.
+            self.finish();
+        }
+        self.metrics.record(result)
+    }
+
+    async fn advance(&mut self) -> Result<Option<RecordBatch>> {
+        if self.deferred.is_none() {
+            self.start().await?;
+        }
+        loop {
+            if self.remaining == Some(0) {
+                return Ok(None);
+            }
+            if let Some(batch) = self.next_batch()? {
+                return Ok(Some(self.limited(batch)));
+            }
+            self.fetch_ahead()?;
+            if self.filtered.len() < FILTERED_TILES && self.next_is_filter() {
+                self.filter().await?;
+            } else if let Some(filtered) = self.filtered.pop_front() {
+                self.open(filtered).await?;
+            } else if self.ahead.is_empty() {
+                // Only what waits to become a larger batch is left.
+                return Ok(self.take_few()?.map(|batch| self.limited(batch)));
+            } else {
+                self.filter().await?;
+            }
+        }
+    }
+
+    /// What can only be done when the query runs: what operators above know by now is asked for here.
+    async fn start(&mut self) -> Result<()> {
+        self.work.scan.load().await.map_err(external)?;
+        if self.work.scan.shares_chunks() {
+            let mut bytes = SHARED_BYTES / self.work.partitions.max(1);
+            while bytes > 0 && !self.memory.take_spare(bytes) {
+                bytes /= 2;
+            }
+            self.work.scan.share_memory(bytes.saturating_mul(self.work.partitions));
+        }
+        self.deferred = Some(Deferred::new(
+            &self.work.deferred,
+            Arc::clone(&self.work.table),
+            Arc::clone(&self.work.table_schema),
+        ));
+        Ok(())
+    }
+
+    /// Whether the next thing to do is to find out which rows of a tile are wanted, while the
+    /// remaining columns of others are on their way.
+    fn next_is_filter(&self) -> bool {
+        self.ahead.front().is_some_and(|ahead| !ahead.filters.is_empty())
+    }
+
+    /// Starts fetches, as long as there is memory for them.
+    fn fetch_ahead(&mut self) -> Result<()> {
+        let most = if self.remaining.is_some() { 1 } else { AHEAD_TILES };
+        // What one partition has taken no other can take: leave enough for all.
+        let share = self.work.scan.tiles().len() / (2 * self.work.partitions.max(1) as u64);
+        let most = most.min(usize::try_from(share).unwrap_or(usize::MAX)).max(1);
+        while self.ahead.len() + self.filtered.len() < most {
+            let held: usize = self.ahead.iter().map(|ahead| ahead.reserved).sum();
+            let is_first = self.ahead.is_empty() && self.filtered.is_empty();
+            if !is_first && held >= AHEAD_BYTES {
+                break;
+            }
+            let Some(number) = self.tiles.next() else { break };
+            let known = self.deferred.as_mut().map_or(0, Deferred::refresh);
+            let mut block = self.work.scan.tiles().block(number);
+            let Some((rows, filters)) = self.restrict(number, &mut block, true)? else { continue };
+            let first = self.first_columns(&filters);
+            let needed = self.work.scan.cost(&first, &block);
+            if is_first {
+                self.memory.take(needed)?;
+            } else if !self.memory.take_spare(needed) {
+                // Nobody else can take this tile any more. It is the last one for now.
+                self.memory.take(needed)?;
+                let fetch = self.work.scan.fetch(&first, &block, rows.as_ref());
+                let ahead = Ahead { number, block, rows, filters, known, fetch, reserved: needed };
+                self.ahead.push_back(ahead);
+                break;
+            }
+            let fetch = self.work.scan.fetch(&first, &block, rows.as_ref());
+            let ahead = Ahead { number, block, rows, filters, known, fetch, reserved: needed };
+            self.ahead.push_back(ahead);
+        }
+        Ok(())
+    }
+
+    /// Applies what needs no data: leaves out indices of the block, and rows. Gives what needs data;
+    /// `None` if no cell is left.
+    #[expect(clippy::type_complexity, reason = "used here only")]
+    fn restrict(
+        &mut self,
+        number: u64,
+        block: &mut Block,
+        skip: bool,
+    ) -> Result<Option<(Option<BooleanBuffer>, Vec<Predicate>)>> {
+        let timer = Instant::now();
+        let mut rows: Option<BooleanBuffer> = None;
+        let mut later = Vec::new();
+        let deferred = self.deferred.as_ref().map_or(&[][..], Deferred::current);
+        let all = self.work.filters.iter().map(|f| (f, true));
+        let mut several = Vec::new();
+        let mut none_left = None;
+        for (filter, decides) in all.chain(deferred.iter().map(|f| (f, false))) {
+            let Some(columns) = self.work.scan_columns(filter) else { continue };
+            if !columns.iter().all(|&column| self.work.scan.is_local(column)) {
+                later.push((filter.clone(), decides));
+                continue;
+            }
+            let &[dim] = filter.dims() else {
+                several.push((filter, columns, decides));
+                continue;
+            };
+            let tile = self.work.scan.local(&columns, block.clone()).map_err(external)?;
+            match evaluate(&tile, filter, &columns, usize::MAX) {
+                Ok(mask) => block.restrict(dim, &BooleanArray::new(mask, None)),
+                Err(error) if decides => return Err(error),
+                Err(_) => {}
+            }
+            if block.rows() == 0 {
+                none_left = Some(dim);
+                break;
+            }
+        }
+        if let Some(dim) = none_left {
+            if skip {
+                // The tiles that follow have the same indices along this dimension.
+                self.tiles.skip_to(self.work.scan.tiles().after(number, dim));
+            }
+            self.metrics.evaluating(timer.elapsed());
+            return Ok(None);
+        }
+        for (filter, columns, decides) in several {
+            let tile = self.work.scan.local(&columns, block.clone()).map_err(external)?;
+            let mask = match evaluate(&tile, filter, &columns, self.batch_size) {
+                Ok(mask) => mask,
+                Err(error) if decides => return Err(error),
+                Err(_) => continue,
+            };
+            if mask.count_set_bits() == mask.len() {
+                continue;
+            }
+            let mask: ArrayRef = Arc::new(BooleanArray::new(mask, None));
+            let mask = tile.broadcast(&mask, filter.dims()).map_err(external)?;
+            rows = Some(both(rows, mask.as_boolean().values()));
+        }
+        self.metrics.evaluating(timer.elapsed());
+        if rows.as_ref().is_some_and(|rows| rows.count_set_bits() == 0) {
+            return Ok(None);
+        }
+        // A deferred predicate decides nothing, so it can be left out where it would only cost.
+        let filters = later.into_iter().map(|(filter, _)| filter).collect();
+        Ok(Some((rows, filters)))
+    }
+
+    /// The columns that are fetched first: those that decide on rows, or all.
+    fn first_columns(&self, filters: &[Predicate]) -> Vec<usize> {
+        if filters.is_empty() {
+            return self.work.output.clone();
+        }
+        let mut columns: Vec<usize> =
+            filters.iter().filter_map(|filter| self.work.scan_columns(filter)).flatten().collect();
+        columns.sort_unstable();
+        columns.dedup();
+        columns
+    }
+
+    /// Decodes the first columns of the next tile, and finds out which of its rows are wanted.
+    async fn filter(&mut self) -> Result<()> {
+        let Some(ahead) = self.ahead.pop_front() else { return Ok(()) };
+        let Ahead { number, block, mut rows, filters, known, fetch, reserved } = ahead;
+        let waiting = Instant::now();
+        let fetched = fetch.join().await;
+        self.metrics.waiting(waiting.elapsed());
+        let fetched = fetched.map_err(external)?;
+        self.metrics.count(fetched.counts());
+        // What is known by now may leave nothing of the tile.
+        let mut filters = filters;
+        if self.deferred.as_mut().is_some_and(|deferred| deferred.refresh() != known) {
+            let Some((now, later)) = self.restrict(number, &mut block.clone(), false)? else {
+                self.memory.give_back(reserved);
+                return Ok(());
+            };
+            // The rows of a block that has shrunk are others: then they stay as they are.
+            if let Some(now) = now
+                && now.len() == block.rows()
+            {
+                rows = Some(both(rows, &now));
+            }
+            let has = |filter: &Predicate| {
+                let columns = self.work.scan_columns(filter);
+                columns.is_some_and(|columns| {
+                    let first = self.first_columns(&filters);
+                    columns
+                        .iter()
+                        .all(|column| self.work.scan.is_local(*column) || first.contains(column))
+                })
+            };
+            let later: Vec<Predicate> = later.into_iter().filter(|filter| has(filter)).collect();
+            if !later.is_empty() {
+                filters = later;
+            }
+        }
+        let mut tile = self.work.scan.local(&[], block).map_err(external)?;
+        let decoded = self.work.scan.decode(fetched, &mut tile).await.map_err(external)?;
+        self.metrics.decoded(decoded);
+        for filter in &filters {
+            let Some(columns) = self.work.scan_columns(filter) else { continue };
+            self.work.scan.add_local(&columns, &mut tile).map_err(external)?;
+            let timer = Instant::now();
+            let mask = evaluate(&tile, filter, &columns, self.batch_size);
+            let decides = self.work.filters.iter().any(|own| own.expr() == filter.expr());
+            let mask = match mask {
+                Ok(mask) => mask,
+                Err(error) if decides => return Err(error),
+                Err(_) => continue,
+            };
+            let mask = if filter.dims().len() == tile.block().selections().len() {
+                mask
+            } else {
+                let mask: ArrayRef = Arc::new(BooleanArray::new(mask, None));
+                let mask = tile.broadcast(&mask, filter.dims()).map_err(external)?;
+                mask.as_boolean().values().clone()
+            };
+            rows = Some(both(rows, &mask));
+            self.metrics.evaluating(timer.elapsed());
+            // Other tasks get their turn.
+            tokio::task::yield_now().await;
+            if rows.as_ref().is_some_and(|rows| rows.count_set_bits() == 0) {
+                self.memory.give_back(reserved);
+                return Ok(());
+            }
+        }
+        if let Some(all) = &rows
+            && all.count_set_bits() == all.len()
+        {
+            rows = None;
+        }
+        let missing: Vec<usize> =
+            self.work.output.iter().copied().filter(|&column| !tile.has(column)).collect();
+        let needed = self.work.scan.cost(&missing, tile.block());
+        let mut filtered = Filtered { tile, rows, fetch: None, reserved };
+        if missing.iter().any(|&column| !self.work.scan.is_local(column)) {
+            self.memory.take(needed)?;
+            filtered.reserved += needed;
+            let block = filtered.tile.block();
+            filtered.fetch = Some(self.work.scan.fetch(&missing, block, filtered.rows.as_ref()));
+        }
+        self.filtered.push_back(filtered);
+        Ok(())
+    }
+
+    /// Makes the rows of a tile those that are given out.
+    async fn open(&mut self, filtered: Filtered) -> Result<()> {
+        let Filtered { mut tile, rows: wanted, fetch, reserved } = filtered;
+        if let Some(fetch) = fetch {
+            let waiting = Instant::now();
+            let fetched = fetch.join().await;
+            self.metrics.waiting(waiting.elapsed());
+            let fetched = fetched.map_err(external)?;
+            self.metrics.count(fetched.counts());
+            let decoded = self.work.scan.decode(fetched, &mut tile).await.map_err(external)?;
+            self.metrics.decoded(decoded);
+        }
+        self.work.scan.add_local(&self.work.output, &mut tile).map_err(external)?;
+        let dims: Vec<usize> = (0..tile.block().selections().len()).collect();
+        let rows = tile.rows(&dims, &self.work.output).map_err(external)?;
+        self.metrics.peak_memory(self.work.scan.peak_memory());
+        self.current = Some(Current { rows, wanted, next: 0, reserved });
+        Ok(())
     }
 
     /// The next rows of the tile at hand.
-    fn next_batch(&mut self) -> Option<Result<RecordBatch>> {
-        let (tile, start) = self.current.take()?;
-        let allowed = self.remaining.unwrap_or(usize::MAX);
-        let len = (tile.rows() - start).min(self.batch_size).min(allowed);
-        if len == 0 {
-            return None;
+    fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
+        while let Some(current) = &mut self.current {
+            let start = current.next;
+            let mut len = (current.rows.len() - start).min(self.batch_size);
+            if len == 0 {
+                let reserved = current.reserved;
+                self.current = None;
+                self.memory.give_back(reserved);
+                continue;
+            }
+            if let (None, Some(remaining)) = (&current.wanted, self.remaining) {
+                len = len.min(remaining);
+            }
+            current.next += len;
+            let wanted = current.wanted.as_ref().map(|wanted| wanted.slice(start, len));
+            let count = wanted.as_ref().map_or(len, BooleanBuffer::count_set_bits);
+            if count == 0 {
+                continue;
+            }
+            let timer = Instant::now();
+            let mut columns = current.rows.slice(start, len).map_err(external)?;
+            if let Some(wanted) = wanted.filter(|_| count < len) {
+                let mask = BooleanArray::new(wanted, None);
+                for column in &mut columns {
+                    *column = filter(column, &mask)?;
+                }
+            }
+            self.metrics.broadcasting(timer.elapsed());
+            let options = RecordBatchOptions::new().with_row_count(Some(count));
+            let schema = Arc::clone(&self.work.schema);
+            let batch = RecordBatch::try_new_with_options(schema, columns, &options)?;
+            let waiting: usize = self.few.iter().map(RecordBatch::num_rows).sum();
+            let enough = self.batch_size.min(self.remaining.unwrap_or(usize::MAX)) / 2;
+            if waiting == 0 && count >= enough {
+                return Ok(Some(batch));
+            }
+            self.few.push(batch);
+            if waiting + count >= enough {
+                return self.take_few();
+            }
         }
-        let timer = self.metrics.time_broadcasting.timer();
-        let columns = tile.slice(start, len).map_err(external);
-        timer.done();
-        let options = RecordBatchOptions::new().with_row_count(Some(len));
-        let batch = columns.and_then(|columns| {
-            RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)
-                .map_err(DataFusionError::from)
+        Ok(None)
+    }
+
+    fn take_few(&mut self) -> Result<Option<RecordBatch>> {
+        let few = std::mem::take(&mut self.few);
+        if few.len() <= 1 {
+            return Ok(few.into_iter().next());
+        }
+        Ok(Some(concat_batches(&self.work.schema, &few)?))
+    }
+
+    /// As much of a batch as a limit allows.
+    fn limited(&mut self, batch: RecordBatch) -> RecordBatch {
+        let Some(remaining) = &mut self.remaining else { return batch };
+        let len = batch.num_rows().min(*remaining);
+        *remaining -= len;
+        batch.slice(0, len)
+    }
+
+    /// Gives up what is under way, and tells what was read.
+    fn finish(&mut self) {
+        if self.finished {
+            return;
+        }
+        self.finished = true;
+        self.ahead.clear();
+        self.filtered.clear();
+        self.current = None;
+        self.few.clear();
+        self.memory.reservation.free();
+        if let Some(sum) = self.tiles.execution().finish(self.metrics.asked()) {
+            self.metrics.finish(sum, self.work.scan.all_chunks());
+        }
+    }
+}
+
+/// A stream may be dropped before its end.
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+impl Work {
+    /// A predicate's columns by their positions in the scan; `None` if it doesn't read one of them.
+    fn scan_columns(&self, filter: &Predicate) -> Option<Vec<usize>> {
+        let position = |column| self.columns.iter().position(|own| own == column);
+        filter.columns().iter().map(position).collect()
+    }
+}
+
+/// Memory of the session's pool.
+struct Memory {
+    reservation: MemoryReservation,
+    pool: Arc<dyn MemoryPool>,
+    limit: usize,
+}
+
+impl Memory {
+    /// Takes what is necessary.
+    fn take(&self, bytes: usize) -> Result<()> {
+        self.reservation.try_grow(bytes).map_err(|error| {
+            error.context(format!(
+                "a chunk of the scan takes {:.1} MB of memory, which the limit doesn't leave: raise \
+                 it (-m), or lower datafusion.execution.target_partitions",
+                bytes as f64 / 1e6
+            ))
+        })
+    }
+
+    /// Takes what would be of use, as long as half of the memory is left for others.
+    fn take_spare(&self, bytes: usize) -> bool {
+        let half = self.limit / 2;
+        self.pool.reserved().saturating_add(bytes) <= half
+            && self.reservation.try_grow(bytes).is_ok()
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.reservation.shrink(bytes.min(self.reservation.size()));
+    }
+}
+
+/// Evaluates a predicate on a tile, at its own rank, so many rows at a time.
+fn evaluate(
+    tile: &Tile,
+    filter: &Predicate,
+    columns: &[usize],
+    batch_size: usize,
+) -> Result<BooleanBuffer> {
+    let rows = tile.rows(filter.dims(), columns).map_err(external)?;
+    let mut mask = BooleanBufferBuilder::new(rows.len());
+    let mut start = 0;
+    while start < rows.len() {
+        let len = (rows.len() - start).min(batch_size);
+        let columns = rows.slice(start, len).map_err(external)?;
+        let values = filter.evaluate(columns, len)?;
+        mask.append_buffer(&match values.nulls() {
+            // NULL is not true.
+            Some(nulls) => values.values() & nulls.inner(),
+            None => values.values().clone(),
         });
-        if let Some(remaining) = &mut self.remaining {
-            *remaining -= len;
-        }
-        self.current = Some((tile, start + len));
-        Some(batch)
+        start += len;
     }
+    Ok(mask.finish())
 }
 
-impl Stream for ZarrStream {
-    type Item = Result<RecordBatch>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let poll = loop {
-            if let Some(batch) = self.next_batch() {
-                break Poll::Ready(Some(batch));
-            }
-            if self.remaining == Some(0) {
-                // Nothing more is wanted: reads under way are given up.
-                self.tiles = stream::empty().boxed();
-                break Poll::Ready(None);
-            }
-            let time = self.metrics.time_decoding.clone();
-            let timer = time.timer();
-            let tile = self.tiles.poll_next_unpin(cx);
-            timer.done();
-            match ready!(tile) {
-                None => break Poll::Ready(None),
-                Some(Err(error)) => {
-                    // What comes after an error would be out of place.
-                    self.tiles = stream::empty().boxed();
-                    break Poll::Ready(Some(Err(external(error))));
-                }
-                Some(Ok(tile)) => {
-                    self.metrics.count(&tile);
-                    self.current = Some((tile, 0));
-                }
-            }
-        };
-        self.metrics.baseline.record_poll(poll)
-    }
-}
-
-impl RecordBatchStream for ZarrStream {
-    fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.schema)
-    }
-}
-
-/// What `EXPLAIN ANALYZE` shows of a partition.
-pub(super) struct Metrics {
-    baseline: BaselineMetrics,
-    bytes_read: Count,
-    chunks_read: Count,
-    chunks_absent: Count,
-    /// Polling for tiles: starting fetches, and decoding what has come.
-    time_decoding: Time,
-    time_broadcasting: Time,
-}
-
-impl Metrics {
-    pub(super) fn new(set: &ExecutionPlanMetricsSet, partition: usize) -> Self {
-        let builder = || MetricBuilder::new(set);
-        Self {
-            baseline: BaselineMetrics::new(set, partition),
-            bytes_read: builder()
-                .with_category(MetricCategory::Bytes)
-                .counter("bytes_read", partition),
-            chunks_read: builder().counter("chunks_read", partition),
-            chunks_absent: builder().counter("chunks_absent", partition),
-            time_decoding: builder().subset_time("time_decoding", partition),
-            time_broadcasting: builder().subset_time("time_broadcasting", partition),
-        }
-    }
-
-    fn count(&self, tile: &Tile) {
-        let counts = tile.counts();
-        self.bytes_read.add(counts.bytes);
-        self.chunks_read.add(counts.chunks);
-        self.chunks_absent.add(counts.absent);
+fn both(one: Option<BooleanBuffer>, other: &BooleanBuffer) -> BooleanBuffer {
+    match one {
+        Some(one) => &one & other,
+        None => other.clone(),
     }
 }

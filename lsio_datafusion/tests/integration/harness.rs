@@ -12,7 +12,7 @@ use datafusion::{
     error::Result,
     prelude::{SessionConfig, SessionContext},
 };
-use lsio_datafusion::prelude::*;
+use lsio_datafusion::{LsioConfig, prelude::*};
 use serde_json::{Value, json};
 
 /// The workspace's directory.
@@ -20,10 +20,14 @@ pub fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
-/// A session with lsio's own settings.
+/// A session with lsio's own settings, in which small chunks aren't taken together: the stores of
+/// tests would be single tiles.
 pub fn config() -> SessionConfig {
     let mut config = SessionConfig::new().with_information_schema(true);
     let options = config.options_mut();
+    let mut settings = LsioConfig::default();
+    settings.tile_bytes = 0;
+    options.extensions.insert(settings);
     options.sql_parser.enable_ident_normalization = false;
     options.sql_parser.default_null_ordering = "nulls_last".to_owned();
     config

@@ -1,0 +1,297 @@
+//! From chunks to their stored bytes: whole objects, or ranges of shards.
+
+use std::{
+    collections::BTreeMap,
+    num::NonZeroUsize,
+    ops::{AddAssign, Range},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use lru::LruCache;
+use object_store::{GetOptions, ObjectStore};
+use tokio::sync::{OnceCell, Semaphore};
+
+use crate::{
+    Error, Result, Variable,
+    dataset::{ShardIndex, is_missing},
+};
+
+/// The bytes of the shards' indices that are kept, roughly.
+const INDEX_BYTES: u64 = 16 << 20;
+
+/// The objects of one variable that are read at the same time for one request.
+const CONCURRENT_OBJECTS: usize = 16;
+
+/// What an object may have beyond its decoded size: codecs add little to what they can't compress.
+const OVERHEAD_BYTES: u64 = 1 << 20;
+
+/// What was read from the store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Stored chunks.
+    pub chunks: usize,
+    /// Chunks that aren't stored, and so hold the fill value.
+    pub absent: usize,
+    /// What the store was asked for: objects, and ranges of objects.
+    pub requests: usize,
+    /// The stored bytes.
+    pub bytes: usize,
+}
+
+impl AddAssign for Counts {
+    fn add_assign(&mut self, other: Self) {
+        self.chunks += other.chunks;
+        self.absent += other.absent;
+        self.requests += other.requests;
+        self.bytes += other.bytes;
+    }
+}
+
+/// Fetches chunks of one variable.
+#[derive(Debug)]
+pub(crate) struct Fetcher {
+    store: Arc<dyn ObjectStore>,
+    /// The indices of shards that were read before. `None`: there is no such shard.
+    indices: Mutex<LruCache<Vec<u64>, Arc<OnceCell<Option<ShardIndex>>>>>,
+    /// What keeps the number of objects that are read at the same time low.
+    reads: Arc<Semaphore>,
+}
+
+/// Chunks with their stored bytes, `None` for those that aren't stored.
+pub(crate) type FetchedChunks = Vec<(Vec<u64>, Option<Bytes>)>;
+
+impl Fetcher {
+    /// # Errors
+    /// [`crate::Error::Unreadable`].
+    pub(crate) fn new(variable: &Variable) -> Result<Self> {
+        let codec = &variable.reader()?.codec;
+        let bytes = codec.shards().and_then(|shards| shards.index_bytes()).unwrap_or(1);
+        let kept = usize::try_from(INDEX_BYTES / bytes.max(1)).unwrap_or(usize::MAX).min(65_536);
+        let kept = NonZeroUsize::new(kept).unwrap_or(NonZeroUsize::MIN);
+        let store = Arc::clone(variable.location().store());
+        let reads = Arc::new(Semaphore::new(CONCURRENT_OBJECTS));
+        Ok(Self { store, indices: Mutex::new(LruCache::new(kept)), reads })
+    }
+
+    /// Reads from another object store that holds the same objects.
+    pub(super) fn with_store(self, store: Arc<dyn ObjectStore>) -> Self {
+        Self { store, ..self }
+    }
+
+    /// Has a limit of objects that are read at the same time in common with others.
+    pub(super) fn with_reads(self, reads: Arc<Semaphore>) -> Self {
+        Self { reads, ..self }
+    }
+
+    /// Fetches chunks; those of one object with as few requests as possible, and some objects at the
+    /// same time.
+    ///
+    /// # Errors
+    /// [`crate::Error::Store`], and [`crate::Error::Chunk`] for a shard whose index is corrupt.
+    pub(crate) async fn fetch(
+        &self,
+        variable: &Variable,
+        chunks: Vec<Vec<u64>>,
+    ) -> Result<(FetchedChunks, Counts)> {
+        let mut objects: BTreeMap<Vec<u64>, Vec<Vec<u64>>> = BTreeMap::new();
+        for chunk in chunks {
+            objects.entry(variable.object(&chunk)).or_default().push(chunk);
+        }
+        let objects: Vec<(FetchedChunks, Counts)> = stream::iter(objects)
+            .map(|(object, chunks)| async move {
+                // The semaphore is never closed; without a permit there would just be no limit.
+                let _permit = self.reads.acquire().await;
+                let mut counts = Counts::default();
+                let fetched = self.fetch_from(variable, &object, chunks, &mut counts).await?;
+                let stored = fetched.iter().filter(|(_, bytes)| bytes.is_some()).count();
+                counts.chunks += stored;
+                counts.absent += fetched.len() - stored;
+                Ok::<_, Error>((fetched, counts))
+            })
+            .buffered(CONCURRENT_OBJECTS)
+            .try_collect()
+            .await?;
+        let mut all = (Vec::new(), Counts::default());
+        for (fetched, counts) in objects {
+            all.0.extend(fetched);
+            all.1 += counts;
+        }
+        Ok(all)
+    }
+
+    async fn fetch_from(
+        &self,
+        variable: &Variable,
+        object: &[u64],
+        chunks: Vec<Vec<u64>>,
+        counts: &mut Counts,
+    ) -> Result<FetchedChunks> {
+        let Some(shards) = variable.reader()?.codec.shards() else {
+            let bytes = self.fetch_object(variable, object, counts).await?;
+            return Ok(chunks.into_iter().map(|chunk| (chunk, bytes.clone())).collect());
+        };
+        if chunks.len() as u64 == shards.counts().iter().product::<u64>() {
+            // All of it.
+            let bytes = self.fetch_object(variable, object, counts).await?;
+            let failed = |reason| variable.chunk_error(object, reason);
+            let index = match &bytes {
+                Some(bytes) => {
+                    let index = shards.index_in(bytes).map_err(failed)?;
+                    Some(shards.parse(index, bytes.len() as u64).map_err(failed)?)
+                }
+                None => None,
+            };
+            let chunks = chunks.into_iter().map(|chunk| {
+                let range = index.as_ref().and_then(|i| i.range(shards.number(&chunk)));
+                // The index was checked against the object's size, so they fit.
+                let part = range
+                    .zip(bytes.as_ref())
+                    .map(|(range, bytes)| bytes.slice(as_usize(range.start)..as_usize(range.end)));
+                (chunk, part)
+            });
+            return Ok(chunks.collect());
+        }
+        let index = self.index(variable, object, counts).await?;
+        let index = index.get().and_then(Option::as_ref);
+        let ranges = chunks.into_iter().map(|chunk| {
+            let range = index.and_then(|index| index.range(shards.number(&chunk)));
+            (chunk, range)
+        });
+        self.fetch_ranges(variable, object, ranges.collect(), counts).await
+    }
+
+    async fn fetch_object(
+        &self,
+        variable: &Variable,
+        object: &[u64],
+        counts: &mut Counts,
+    ) -> Result<Option<Bytes>> {
+        let path = variable.object_path(object)?;
+        counts.requests += 1;
+        let result = match self.store.get_opts(&path, GetOptions::default()).await {
+            Ok(result) => {
+                check_size(variable, object, result.range.end - result.range.start)?;
+                result.bytes().await
+            }
+            Err(e) => Err(e),
+        };
+        match result {
+            Ok(bytes) => {
+                counts.bytes += bytes.len();
+                Ok(Some(bytes))
+            }
+            Err(e) if is_missing(&e) => Ok(None),
+            Err(source) => Err(variable.store_error(object, source)),
+        }
+    }
+
+    /// The index of a shard, which is read once, whoever asks for it.
+    async fn index(
+        &self,
+        variable: &Variable,
+        object: &[u64],
+        counts: &mut Counts,
+    ) -> Result<Arc<OnceCell<Option<ShardIndex>>>> {
+        let cell = {
+            let mut indices = self.indices.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(indices.get_or_insert(object.to_vec(), Arc::default))
+        };
+        let Some(shards) = variable.reader()?.codec.shards() else { return Ok(cell) };
+        cell.get_or_try_init(|| async {
+            let path = variable.object_path(object)?;
+            counts.requests += 1;
+            let options = GetOptions { range: Some(shards.index_range()), ..GetOptions::default() };
+            let result = match self.store.get_opts(&path, options).await {
+                Ok(result) => {
+                    let size = result.meta.size;
+                    result.bytes().await.map(|bytes| (bytes, size))
+                }
+                Err(e) => Err(e),
+            };
+            match result {
+                Ok((bytes, size)) => {
+                    counts.bytes += bytes.len();
+                    let index = shards.parse(&bytes, size);
+                    index.map(Some).map_err(|reason| variable.chunk_error(object, reason))
+                }
+                Err(e) if is_missing(&e) => Ok(None),
+                Err(source) => Err(variable.store_error(object, source)),
+            }
+        })
+        .await?;
+        Ok(cell)
+    }
+
+    async fn fetch_ranges(
+        &self,
+        variable: &Variable,
+        object: &[u64],
+        chunks: Vec<(Vec<u64>, Option<Range<u64>>)>,
+        counts: &mut Counts,
+    ) -> Result<FetchedChunks> {
+        let mut ranges: Vec<Range<u64>> = chunks.iter().filter_map(|(_, r)| r.clone()).collect();
+        if ranges.is_empty() {
+            return Ok(chunks.into_iter().map(|(chunk, _)| (chunk, None)).collect());
+        }
+        ranges.sort_unstable_by_key(|range| (range.start, range.end));
+        // What lies side by side is one request. More than that is up to the store.
+        ranges.dedup_by(|next, last| {
+            let touches = next.start <= last.end;
+            if touches {
+                last.end = last.end.max(next.end);
+            }
+            touches
+        });
+        let bytes = ranges.iter().map(|range| range.end - range.start).sum();
+        check_size(variable, object, bytes)?;
+        let path = variable.object_path(object)?;
+        counts.requests += ranges.len();
+        let parts = self
+            .store
+            .get_ranges(&path, &ranges)
+            .await
+            .map_err(|source| variable.store_error(object, source))?;
+        counts.bytes += parts.iter().map(Bytes::len).sum::<usize>();
+        chunks
+            .into_iter()
+            .map(|(chunk, range)| {
+                let Some(range) = range else { return Ok((chunk, None)) };
+                let part = ranges.partition_point(|other| other.start <= range.start) - 1;
+                let start = as_usize(range.start - ranges[part].start);
+                let end = start + as_usize(range.end - range.start);
+                match parts.get(part).filter(|part| end <= part.len()) {
+                    Some(part) => Ok((chunk, Some(part.slice(start..end)))),
+                    None => Err(variable.chunk_error(
+                        object,
+                        "the store gave fewer bytes than it was asked for".to_owned(),
+                    )),
+                }
+            })
+            .collect()
+    }
+}
+
+/// Fails if an object is larger than any that a codec could have made.
+fn check_size(variable: &Variable, object: &[u64], bytes: u64) -> Result<()> {
+    let codec = &variable.reader()?.codec;
+    let chunks = codec.shards().map_or(1, |shards| shards.counts().iter().product::<u64>());
+    let index = codec.shards().and_then(|shards| shards.index_bytes()).unwrap_or(0);
+    let most = (codec.decoded_bytes() as u64)
+        .saturating_mul(chunks)
+        .saturating_mul(2)
+        .saturating_add(OVERHEAD_BYTES + index);
+    if bytes <= most {
+        return Ok(());
+    }
+    Err(variable.chunk_error(
+        object,
+        format!("it takes {bytes} bytes, where its values decoded take at most {}", most / 2),
+    ))
+}
+
+/// A number of bytes of something that is in memory.
+fn as_usize(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,366 @@
+//! Picks the selected cells of a chunk and puts them in their places, in the grid's order and the
+//! machine's order of bytes: one pass does all of it.
+
+use crate::{Selection, dataset::Storage};
+
+/// The cells along one side of the blocks in which dimensions are swapped: two blocks of doubles fit
+/// the first-level cache.
+const BLOCK: usize = 32;
+
+/// Some cells of a chunk, and where they go.
+#[derive(Debug)]
+pub(super) struct Gather {
+    /// The dimensions of the destination, slowest first; those of one index are left out.
+    dims: Vec<Dim>,
+    /// The first cell that is picked, and its place.
+    start: (usize, usize),
+    width: usize,
+    swap: usize,
+}
+
+/// The cells along one dimension: distances between neighbours, and runs of indices.
+#[derive(Clone, Debug)]
+struct Dim {
+    source: usize,
+    target: usize,
+    runs: Vec<Run>,
+}
+
+/// Indices side by side: the first in the chunk and in the destination, and how many.
+#[derive(Clone, Debug)]
+struct Run {
+    source: usize,
+    target: usize,
+    len: usize,
+}
+
+/// One dimension of what is gathered.
+pub(super) struct Axis<'a> {
+    /// The position of the dimension in the chunk's own order.
+    pub(super) axis: usize,
+    /// The indices that the destination holds.
+    pub(super) wanted: &'a Selection,
+    /// The first index of the chunk.
+    pub(super) start: u64,
+}
+
+impl Gather {
+    /// From a chunk of this shape to a C-ordered destination, whose dimensions are `axes`.
+    pub(super) fn new(chunk: &[u64], storage: &Storage, axes: &[Axis<'_>]) -> Self {
+        let mut strides = vec![0; chunk.len()];
+        let mut stride = 1;
+        for &axis in storage.order.iter().rev() {
+            strides[axis] = stride;
+            stride *= index(chunk[axis]);
+        }
+        let mut gather =
+            Self { dims: Vec::new(), start: (0, 0), width: storage.width, swap: storage.swap };
+        let mut target = 1;
+        for Axis { axis, wanted, start } in axes.iter().rev() {
+            let runs: Vec<Run> = wanted
+                .within(&(*start..start.saturating_add(chunk[*axis])))
+                .ranges()
+                .map(|range| Run {
+                    source: index(range.start - start),
+                    target: index(wanted.rank(range.start)),
+                    len: index(range.end - range.start),
+                })
+                .collect();
+            gather.push_outer(Dim { source: strides[*axis], target, runs });
+            target *= index(wanted.len());
+        }
+        gather
+    }
+
+    /// Adds the dimension around those that are there, as a part of the last one where they lie side
+    /// by side.
+    fn push_outer(&mut self, dim: Dim) {
+        if let [run] = dim.runs.as_slice() {
+            self.start.0 += run.source * dim.source;
+            self.start.1 += run.target * dim.target;
+            if run.len == 1 {
+                return;
+            }
+            let runs = vec![Run { source: 0, target: 0, len: run.len }];
+            let dim = Dim { runs, ..dim };
+            if let Some(Dim { source, target, runs }) = self.dims.first_mut()
+                && let [inner] = runs.as_mut_slice()
+                && dim.source == inner.len * *source
+                && dim.target == inner.len * *target
+            {
+                inner.len *= run.len;
+                return;
+            }
+            self.dims.insert(0, dim);
+            return;
+        }
+        self.dims.insert(0, dim);
+    }
+
+    /// Whether the destination is the same as the source, where both have so many bytes.
+    pub(super) fn is_identity(&self, source: usize, target: usize) -> bool {
+        let is_whole = match self.dims.as_slice() {
+            [] => self.width == target,
+            [Dim { source: 1, target: 1, runs }] => {
+                matches!(runs.as_slice(), [run] if run.len * self.width == target)
+            }
+            _ => false,
+        };
+        is_whole && source == target && self.start == (0, 0) && self.swap == 1
+    }
+
+    /// Copies the cells. What lies outside of the slices is an error that can't happen, and leaves
+    /// the destination as it is.
+    pub(super) fn copy(&self, source: &[u8], target: &mut [u8]) {
+        // The unit that is copied, and how many make an element.
+        let unit = if self.swap > 1 { self.swap } else { self.width };
+        match unit {
+            1 => self.copy_units::<1>(source, target),
+            2 => self.copy_units::<2>(source, target),
+            4 => self.copy_units::<4>(source, target),
+            8 => self.copy_units::<8>(source, target),
+            unit if unit.is_multiple_of(4) => self.copy_units::<4>(source, target),
+            _ => self.copy_units::<1>(source, target),
+        }
+    }
+
+    /// Sets the cells to one value.
+    pub(super) fn fill(&self, value: &[u8], target: &mut [u8]) {
+        // The same copy, from a chunk whose cells all lie in one place.
+        let dims: Vec<Dim> = self.dims.iter().map(|dim| Dim { source: 0, ..dim.clone() }).collect();
+        let gather = Self { dims, start: (0, self.start.1), width: self.width, swap: 1 };
+        gather.copy(value, target);
+    }
+
+    /// Calls `f` with the position in the chunk and in the destination of each cell.
+    pub(super) fn for_each(&self, mut f: impl FnMut(usize, usize)) {
+        each(&self.dims, self.start, &mut f);
+    }
+
+    /// The runs of cells that lie side by side in the destination: the first, and how many.
+    pub(super) fn target_runs(&self, mut f: impl FnMut(usize, usize)) {
+        let Some((inner, outer)) = self.dims.split_last().filter(|(inner, _)| inner.target == 1)
+        else {
+            return self.for_each(|_, target| f(target, 1));
+        };
+        each(outer, self.start, &mut |_, target| {
+            for run in &inner.runs {
+                f(target + run.target, run.len);
+            }
+        });
+    }
+
+    fn copy_units<const W: usize>(&self, source: &[u8], target: &mut [u8]) {
+        let parts = self.width / W;
+        let (source, _) = source.as_chunks::<W>();
+        let (target, _) = target.as_chunks_mut::<W>();
+        let mut dims = self.dims.clone();
+        let mut start = self.start;
+        if parts > 1 {
+            // An element is a dimension of its own, inside all others.
+            for dim in &mut dims {
+                dim.source *= parts;
+                dim.target *= parts;
+            }
+            start = (start.0 * parts, start.1 * parts);
+            let runs = vec![Run { source: 0, target: 0, len: parts }];
+            dims.push(Dim { source: 1, target: 1, runs });
+        }
+        let Some((inner, outer)) = dims.split_last() else {
+            if let Some((from, to)) = source.get(start.0).zip(target.get_mut(start.1)) {
+                *to = if self.swap > 1 { reversed(*from) } else { *from };
+            }
+            return;
+        };
+        if (inner.source, inner.target) == (1, 1) {
+            each(outer, start, &mut |from, to| {
+                for run in &inner.runs {
+                    let from = from + run.source;
+                    let to = to + run.target;
+                    let pair =
+                        source.get(from..from + run.len).zip(target.get_mut(to..to + run.len));
+                    let Some((from, to)) = pair else { continue };
+                    if self.swap > 1 {
+                        to.iter_mut().zip(from).for_each(|(to, from)| *to = reversed(*from));
+                    } else {
+                        to.copy_from_slice(from);
+                    }
+                }
+            });
+            return;
+        }
+        // Cells that are neighbours in the chunk, if any, lie along another dimension than those that
+        // are neighbours in the destination: block by block, so that both sides stay in the cache.
+        let inner = inner.offsets();
+        let neighbours = outer.iter().position(|dim| dim.source == 1);
+        let (others, near) = match neighbours {
+            Some(position) => {
+                let mut others = outer.to_vec();
+                let near = others.remove(position);
+                (others, near.offsets())
+            }
+            None => (outer.to_vec(), vec![(0, 0)]),
+        };
+        each(&others, start, &mut |from, to| {
+            for near in near.chunks(BLOCK) {
+                for inner in inner.chunks(BLOCK) {
+                    for &(near_from, near_to) in near {
+                        for &(inner_from, inner_to) in inner {
+                            let from = source.get(from + near_from + inner_from);
+                            let to = target.get_mut(to + near_to + inner_to);
+                            if let Some((from, to)) = from.zip(to) {
+                                *to = if self.swap > 1 { reversed(*from) } else { *from };
+                            }
+                        }
+                    }
+                }
+            }
+        });
+    }
+}
+
+impl Dim {
+    /// The distance of each index from the first cell.
+    fn offsets(&self) -> Vec<(usize, usize)> {
+        self.runs
+            .iter()
+            .flat_map(|run| {
+                (0..run.len)
+                    .map(|i| ((run.source + i) * self.source, (run.target + i) * self.target))
+            })
+            .collect()
+    }
+}
+
+/// Calls `f` with the positions of each cell, in the destination's order.
+fn each(dims: &[Dim], start: (usize, usize), f: &mut impl FnMut(usize, usize)) {
+    let Some((dim, inner)) = dims.split_first() else { return f(start.0, start.1) };
+    for run in &dim.runs {
+        for i in 0..run.len {
+            let from = start.0 + (run.source + i) * dim.source;
+            let to = start.1 + (run.target + i) * dim.target;
+            each(inner, (from, to), f);
+        }
+    }
+}
+
+fn reversed<const W: usize>(mut unit: [u8; W]) -> [u8; W] {
+    unit.reverse();
+    unit
+}
+
+/// A number of cells of something that is in memory.
+fn index(cells: u64) -> usize {
+    usize::try_from(cells).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::BooleanArray;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::grid::{strides, unravel};
+
+    /// The cells of a chunk are numbered in the order of their bytes.
+    fn numbered(cells: u64, width: usize, swap: usize) -> Vec<u8> {
+        (0..cells)
+            .flat_map(|cell| {
+                let mut bytes = cell.to_le_bytes().repeat(width.div_ceil(8))[..width].to_vec();
+                if swap > 1 {
+                    bytes.chunks_exact_mut(swap).for_each(<[u8]>::reverse);
+                }
+                bytes
+            })
+            .collect()
+    }
+
+    proptest! {
+        #[test]
+        fn every_cell_comes_to_its_place(
+            sizes in prop::collection::vec((1_u64..9, 0_u64..3), 0..4),
+            seed in prop::collection::vec(any::<bool>(), 64),
+            shuffle in any::<u64>(),
+            (width, swap) in prop::sample::select(vec![
+                (1, 1), (2, 1), (2, 2), (4, 1), (4, 4), (8, 1), (8, 8), (12, 4), (12, 1), (3, 1),
+            ]),
+        ) {
+            let rank = sizes.len();
+            let chunk: Vec<u64> = sizes.iter().map(|s| s.0).collect();
+            let starts: Vec<u64> = sizes.iter().map(|(size, n)| size * n).collect();
+            // Any order of the dimensions in the bytes, and any other one in the destination.
+            let permutation = |mut n: u64| {
+                let mut rest: Vec<usize> = (0..rank).collect();
+                let mut order = Vec::new();
+                while !rest.is_empty() {
+                    order.push(rest.remove((n % rest.len() as u64) as usize));
+                    n /= 7;
+                }
+                order
+            };
+            let storage = Storage { order: permutation(shuffle), width, swap };
+            let axes = permutation(shuffle >> 32);
+            // Of a dimension of three chunks, some indices.
+            let wanted: Vec<Selection> = (0..rank)
+                .map(|d| {
+                    let mask: Vec<bool> = (0..3 * chunk[d])
+                        .map(|i| seed[(i as usize * 5 + d * 11) % 64] || (shuffle >> d) % 2 == 1)
+                        .collect();
+                    Selection::from_mask(&BooleanArray::from(mask))
+                })
+                .collect();
+            let own: Vec<Axis<'_>> = axes
+                .iter()
+                .map(|&axis| Axis { axis, wanted: &wanted[axis], start: starts[axis] })
+                .collect();
+            let gather = Gather::new(&chunk, &storage, &own);
+
+            let cells: u64 = chunk.iter().product();
+            let source = numbered(cells, width, swap);
+            let shape: Vec<u64> = axes.iter().map(|&axis| wanted[axis].len()).collect();
+            let total: u64 = shape.iter().product();
+            let mut target = vec![0xee; total as usize * width];
+            let mut expected = target.clone();
+            let stored_shape: Vec<u64> = storage.order.iter().map(|&axis| chunk[axis]).collect();
+            let plain = numbered(cells, width, 1);
+            let mut filled = expected.clone();
+            let mut runs = 0;
+            for cell in 0..total {
+                let at = unravel(cell, &shape);
+                let mut inside = vec![0; rank];
+                let mut hit = true;
+                for (i, &axis) in axes.iter().enumerate() {
+                    let position = wanted[axis].nth(at[i]).unwrap();
+                    hit &= (starts[axis]..starts[axis] + chunk[axis]).contains(&position);
+                    inside[axis] = position.wrapping_sub(starts[axis]);
+                }
+                if hit {
+                    let stored: u64 = storage
+                        .order
+                        .iter()
+                        .zip(strides(&stored_shape))
+                        .map(|(&axis, stride)| inside[axis] * stride)
+                        .sum();
+                    let (from, to) = (stored as usize * width, cell as usize * width);
+                    expected[to..to + width].copy_from_slice(&plain[from..from + width]);
+                    filled[to..to + width].copy_from_slice(&plain[..width]);
+                    runs += 1;
+                }
+            }
+            gather.copy(&source, &mut target);
+            prop_assert_eq!(&target, &expected);
+            if gather.is_identity(source.len(), target.len()) {
+                prop_assert_eq!(&target, &source);
+            }
+            let mut pairs = 0;
+            gather.for_each(|_, _| pairs += 1);
+            prop_assert_eq!(pairs, runs);
+            let mut covered = 0;
+            gather.target_runs(|_, len| covered += len);
+            prop_assert_eq!(covered, runs);
+            let mut target = vec![0xee; total as usize * width];
+            gather.fill(&plain[..if cells == 0 { 0 } else { width }], &mut target);
+            prop_assert_eq!(target, filled);
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! A part of a variable: which of its chunks hold it, and how it is put together from them.
+
+use std::{borrow::Cow, sync::Arc};
+
+use arrow::{
+    array::{Array as _, ArrayRef, StringViewArray},
+    buffer::{BooleanBuffer, Buffer},
+    compute::interleave,
+};
+use bytes::Bytes;
+
+use super::gather::{Axis, Gather};
+use crate::{
+    Error, Recycled, Recycler, Result, Selection, Variable,
+    dataset::{Storage, StoredValues},
+    grid::{Region, unravel},
+};
+
+/// The cells of a variable at which selections of its dimensions meet.
+#[derive(Debug)]
+pub(crate) struct Part<'a> {
+    variable: &'a Variable,
+    /// The variable's dimensions in the order of the result.
+    axes: Cow<'a, [usize]>,
+    /// The indices that are wanted of each of them.
+    wanted: Vec<Selection>,
+}
+
+impl<'a> Part<'a> {
+    /// The part at these indices of the dimensions `axes`, in their order.
+    pub(crate) fn new(variable: &'a Variable, axes: &'a [usize], wanted: Vec<Selection>) -> Self {
+        Self { variable, axes: Cow::Borrowed(axes), wanted }
+    }
+
+    /// The part in a region, in the variable's own order.
+    pub(crate) fn of(variable: &'a Variable, region: &Region) -> Self {
+        let ranges = region.start.iter().zip(&region.shape);
+        let wanted: Vec<Selection> =
+            ranges.map(|(&start, &size)| [start..start + size].into_iter().collect()).collect();
+        Self { variable, axes: Cow::Owned((0..wanted.len()).collect()), wanted }
+    }
+
+    /// The number of cells.
+    pub(crate) fn cells(&self) -> usize {
+        let cells = self.wanted.iter().map(Selection::len).fold(1, u64::saturating_mul);
+        usize::try_from(cells).unwrap_or(usize::MAX)
+    }
+
+    /// Whether there is no cell.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.wanted.iter().any(Selection::is_empty)
+    }
+
+    /// The number of chunks that hold some of the cells.
+    pub(crate) fn count_chunks(&self) -> usize {
+        let count = self.chunks_along().iter().map(Selection::len).fold(1, u64::saturating_mul);
+        usize::try_from(count).unwrap_or(usize::MAX)
+    }
+
+    /// Of each dimension, the chunks that hold some of the indices.
+    fn chunks_along(&self) -> Vec<Selection> {
+        let shape = self.variable.chunk_grid().chunk_shape();
+        self.axes.iter().zip(&self.wanted).map(|(&axis, w)| w.chunks(shape[axis])).collect()
+    }
+
+    /// The chunks that hold some of the cells.
+    pub(crate) fn chunks(&self) -> Vec<Vec<u64>> {
+        let along = self.chunks_along();
+        let counts: Vec<u64> = along.iter().map(Selection::len).collect();
+        let count = counts.iter().copied().fold(1, u64::saturating_mul);
+        (0..count)
+            .map(|number| {
+                let mut chunk = vec![0; along.len()];
+                for ((position, along), &axis) in
+                    unravel(number, &counts).into_iter().zip(&along).zip(&*self.axes)
+                {
+                    chunk[axis] = along.nth(position).unwrap_or(0);
+                }
+                chunk
+            })
+            .collect()
+    }
+
+    /// Decodes a chunk to all of its cells, as they are stored.
+    ///
+    /// # Errors
+    /// [`Error::Chunk`] if the bytes are corrupt.
+    pub(crate) fn decode(
+        &self,
+        chunk: &[u64],
+        encoded: &Bytes,
+        recycler: &Arc<Recycler>,
+    ) -> Result<StoredValues> {
+        let reader = self.variable.reader()?;
+        reader
+            .codec
+            .decode(encoded, recycler)
+            .map_err(|reason| self.variable.chunk_error(chunk, reason))
+    }
+
+    /// Puts the cells together from decoded chunks, `None` for those that aren't stored.
+    ///
+    /// # Errors
+    /// [`Error::Decode`] if a value has no meaning.
+    pub(crate) fn assemble(
+        &self,
+        chunks: Vec<(Vec<u64>, Option<StoredValues>)>,
+        recycler: &Arc<Recycler>,
+    ) -> Result<ArrayRef> {
+        let mut assembly = Assembly::new(self, recycler)?;
+        for (chunk, stored) in chunks {
+            assembly.add(&chunk, stored);
+        }
+        assembly.finish()
+    }
+
+    fn failed(&self, reason: String) -> Error {
+        Error::Decode { array: self.variable.path(), reason }
+    }
+
+    fn gather_from(&self, chunk: &[u64], storage: &Storage) -> Gather {
+        let shape = self.variable.chunk_grid().chunk_shape();
+        let axes: Vec<Axis<'_>> = self
+            .axes
+            .iter()
+            .zip(&self.wanted)
+            .map(|(&axis, wanted)| Axis { axis, wanted, start: chunk[axis] * shape[axis] })
+            .collect();
+        Gather::new(shape, storage, &axes)
+    }
+}
+
+/// A part that is being put together, a chunk at a time.
+pub(super) struct Assembly<'a> {
+    part: &'a Part<'a>,
+    /// How the elements of chunks lie in their bytes; `None` for strings.
+    storage: Option<Storage>,
+    fill: &'a [u8],
+    recycler: &'a Arc<Recycler>,
+    target: Target,
+}
+
+enum Target {
+    Nothing,
+    /// A chunk that is the whole part as it is.
+    Chunk(Buffer),
+    Bytes(Recycled),
+    Strings {
+        /// The first is the fill value.
+        sources: Vec<ArrayRef>,
+        /// The source of each cell, and the place in it.
+        places: Vec<(usize, usize)>,
+    },
+}
+
+impl<'a> Assembly<'a> {
+    pub(super) fn new(part: &'a Part<'a>, recycler: &'a Arc<Recycler>) -> Result<Self> {
+        let codec = &part.variable.reader()?.codec;
+        let fill = codec.fill().map_err(|reason| part.failed(reason))?;
+        let (storage, target) = match codec.storage() {
+            Some(storage) => (Some(storage), Target::Nothing),
+            None => {
+                let text = str::from_utf8(fill).map_err(|e| part.failed(e.to_string()))?;
+                let sources = vec![Arc::new(StringViewArray::from(vec![text])) as ArrayRef];
+                (None, Target::Strings { sources, places: vec![(0, 0); part.cells()] })
+            }
+        };
+        Ok(Self { part, storage, fill, recycler, target })
+    }
+
+    /// Puts the cells of a chunk in their places; `None` is a chunk that isn't stored, whose cells
+    /// have the fill value. Where chunks are left out, the cells have any value.
+    pub(super) fn add(&mut self, chunk: &[u64], stored: Option<StoredValues>) {
+        let Some(storage) = &self.storage else { return self.add_strings(chunk, stored) };
+        let gather = self.part.gather_from(chunk, storage);
+        let len = self.part.cells().saturating_mul(storage.width);
+        if let (Target::Nothing, Some(StoredValues::Fixed(source))) = (&self.target, &stored)
+            && gather.is_identity(source.len(), len)
+            && source.as_ptr().align_offset(storage.width.next_power_of_two().min(8)) == 0
+        {
+            self.target = Target::Chunk(source.clone());
+            return;
+        }
+        if !matches!(self.target, Target::Bytes(_)) {
+            self.target = Target::Bytes(self.recycler.take(len));
+        }
+        let Target::Bytes(target) = &mut self.target else { return };
+        match stored {
+            Some(StoredValues::Fixed(source)) => gather.copy(&source, target),
+            _ => gather.fill(self.fill, target),
+        }
+    }
+
+    fn add_strings(&mut self, chunk: &[u64], stored: Option<StoredValues>) {
+        let Target::Strings { sources, places } = &mut self.target else { return };
+        let Some(StoredValues::Strings(strings)) = stored else { return };
+        let (source, len) = (sources.len(), strings.len());
+        sources.push(strings);
+        let rank = self.part.variable.shape().len();
+        self.part.gather_from(chunk, &Storage::native(rank, 1)).for_each(|from, to| {
+            if let Some(place) = places.get_mut(to).filter(|_| from < len) {
+                *place = (source, from);
+            }
+        });
+    }
+
+    /// Decodes the values after the CF conventions.
+    ///
+    /// # Errors
+    /// [`Error::Decode`] if a value has no meaning.
+    pub(super) fn finish(self) -> Result<ArrayRef> {
+        let failed = |reason| self.part.failed(reason);
+        let stored = match self.target {
+            Target::Chunk(buffer) => StoredValues::Fixed(buffer),
+            Target::Bytes(bytes) => StoredValues::Fixed(bytes.freeze()),
+            Target::Nothing => StoredValues::Fixed(Buffer::default()),
+            Target::Strings { sources, places } => {
+                let sources: Vec<_> = sources.iter().map(AsRef::as_ref).collect();
+                let strings = interleave(&sources, &places).map_err(|e| failed(e.to_string()))?;
+                StoredValues::Strings(strings)
+            }
+        };
+        let decoding = &self.part.variable.reader()?.decoding;
+        decoding.apply(stored, self.recycler).map_err(failed)
+    }
+}
+
+/// Whether a chunk holds a cell that belongs to a row that is wanted. The rows are those of `block`,
+/// whose dimensions `dims` the variable has as its dimensions `axes`.
+pub(super) fn holds_wanted_row(
+    variable: &Variable,
+    chunk: &[u64],
+    (dims, axes): (&[usize], &[usize]),
+    block: &[Selection],
+    rows: &BooleanBuffer,
+) -> bool {
+    let own = variable.chunk_grid().chunk_shape();
+    let mut start = vec![0; block.len()];
+    let mut shape: Vec<u64> = block.iter().map(|selection| selection.bounds().end).collect();
+    for (&dim, &axis) in dims.iter().zip(axes) {
+        start[dim] = chunk[axis] * own[axis];
+        shape[dim] = own[axis];
+    }
+    let axes: Vec<Axis<'_>> = (0..block.len())
+        .map(|axis| Axis { axis, wanted: &block[axis], start: start[axis] })
+        .collect();
+    let mut found = false;
+    Gather::new(&shape, &Storage::native(block.len(), 1), &axes).target_runs(|first, len| {
+        found = found || rows.slice(first, len).count_set_bits() > 0;
+    });
+    found
+}

@@ -1,0 +1,163 @@
+//! The tiles of a scan, computed from their numbers.
+
+use arrow::array::BooleanArray;
+
+use crate::{
+    Selection,
+    grid::{checked_product, unravel},
+};
+
+/// The boxes into which a scan cuts its grid, as far as they hold selected cells.
+///
+/// They are numbered in the order in which they are visited, and never enumerated: what is kept is
+/// the selection of each dimension.
+#[derive(Clone, Debug)]
+pub struct Tiles {
+    shape: Vec<u64>,
+    selection: Vec<Selection>,
+    /// Of each dimension, the tiles with selected indices.
+    touched: Vec<Selection>,
+    /// The dimensions in the order in which tiles are visited, slowest first, each with whether its
+    /// tiles are visited from the last to the first.
+    order: Vec<(usize, bool)>,
+    len: u64,
+}
+
+impl Tiles {
+    /// Tiles of this shape over the selected cells. `None` if there are more than 64 bits count.
+    #[must_use]
+    pub fn new(shape: Vec<u64>, selection: Vec<Selection>) -> Option<Self> {
+        let touched: Vec<Selection> =
+            selection.iter().zip(&shape).map(|(s, size)| s.chunks(*size)).collect();
+        let counts: Vec<u64> = touched.iter().map(Selection::len).collect();
+        let len = checked_product(&counts)?;
+        let order = (0..shape.len()).map(|dim| (dim, false)).collect();
+        Some(Self { shape, selection, touched, order, len })
+    }
+
+    /// The same tiles, visited in the order of these dimensions, each with whether it is reversed.
+    /// The other dimensions follow.
+    #[must_use]
+    pub fn with_order(&self, first: &[(usize, bool)]) -> Self {
+        let is_first = |dim: &usize| first.iter().any(|(other, _)| other == dim);
+        let rest = (0..self.shape.len()).filter(|dim| !is_first(dim)).map(|dim| (dim, false));
+        Self { order: first.iter().copied().chain(rest).collect(), ..self.clone() }
+    }
+
+    /// The number of tiles.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether no cell is selected.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The shape of a tile that isn't cut off.
+    #[must_use]
+    pub fn shape(&self) -> &[u64] {
+        &self.shape
+    }
+
+    /// The selected indices of each dimension.
+    #[must_use]
+    pub fn selection(&self) -> &[Selection] {
+        &self.selection
+    }
+
+    /// Of each dimension, the tiles that hold selected indices.
+    #[must_use]
+    pub fn touched(&self) -> &[Selection] {
+        &self.touched
+    }
+
+    /// The selected cells of a tile.
+    #[must_use]
+    pub fn block(&self, number: u64) -> Block {
+        let counts: Vec<u64> = self.order.iter().map(|&(dim, _)| self.touched[dim].len()).collect();
+        let mut selections = vec![Selection::default(); self.shape.len()];
+        for (&(dim, reversed), position) in self.order.iter().zip(unravel(number, &counts)) {
+            let touched = &self.touched[dim];
+            let position = if reversed { touched.len() - 1 - position } else { position };
+            let start = touched.nth(position).unwrap_or(0) * self.shape[dim];
+            let range = start..start.saturating_add(self.shape[dim]);
+            selections[dim] = self.selection[dim].within(&range);
+        }
+        Block { selections }
+    }
+
+    /// The first tile, in the order of visits, that may have other indices along a dimension than
+    /// this one.
+    #[must_use]
+    pub fn after(&self, number: u64, dim: usize) -> u64 {
+        let faster = self.order.iter().skip_while(|(other, _)| *other != dim).skip(1);
+        let stride: u64 = faster.map(|&(dim, _)| self.touched[dim].len()).product::<u64>().max(1);
+        (number / stride + 1).saturating_mul(stride)
+    }
+}
+
+/// Selected cells of a tile: those at which the selections of all dimensions meet, in C order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Block {
+    selections: Vec<Selection>,
+}
+
+impl Block {
+    /// The selected indices of each dimension.
+    #[must_use]
+    pub fn selections(&self) -> &[Selection] {
+        &self.selections
+    }
+
+    /// The number of indices along each dimension.
+    #[must_use]
+    pub fn shape(&self) -> Vec<u64> {
+        self.selections.iter().map(Selection::len).collect()
+    }
+
+    /// The number of cells. They fit into memory, so their number fits.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        let rows = self.selections.iter().map(Selection::len).fold(1, u64::saturating_mul);
+        usize::try_from(rows).unwrap_or(usize::MAX)
+    }
+
+    /// Keeps those indices of a dimension at which the mask is true.
+    pub fn restrict(&mut self, dim: usize, mask: &BooleanArray) {
+        self.selections[dim] = self.selections[dim].masked(mask);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tiles_hold_the_selection_and_nothing_else() {
+        let selection: Vec<Selection> =
+            vec![[1..3, 9..10].into_iter().collect(), Selection::all(5)];
+        let tiles = Tiles::new(vec![4, 2], selection).unwrap();
+        assert_eq!(tiles.len(), 6);
+        let starts = |tiles: &Tiles| -> Vec<(u64, u64)> {
+            (0..tiles.len())
+                .map(|number| {
+                    let block = tiles.block(number);
+                    let [rows, columns] = block.selections() else { panic!() };
+                    (rows.bounds().start, columns.bounds().start)
+                })
+                .collect()
+        };
+        assert_eq!(starts(&tiles), [(1, 0), (1, 2), (1, 4), (9, 0), (9, 2), (9, 4)]);
+        assert_eq!(tiles.block(2).shape(), [2, 1]);
+        assert_eq!((tiles.after(1, 0), tiles.after(1, 1)), (3, 2));
+        let other = tiles.with_order(&[(1, true)]);
+        assert_eq!(starts(&other), [(1, 4), (9, 4), (1, 2), (9, 2), (1, 0), (9, 0)]);
+        assert_eq!((other.after(1, 0), other.after(0, 1)), (2, 2));
+        let none = Tiles::new(vec![4], vec![Selection::default()]).unwrap();
+        assert!(none.is_empty());
+        assert_eq!(Tiles::new(vec![], vec![]).unwrap().block(0).rows(), 1);
+    }
+}

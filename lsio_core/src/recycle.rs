@@ -1,0 +1,130 @@
+//! Memory for decoded values that is used again: fresh pages cost more than many codecs do.
+
+use std::{
+    ops::{Deref, DerefMut},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use arrow::buffer::{Buffer, MutableBuffer};
+use bytes::Bytes;
+
+/// The bytes that wait to be used again, at most; what comes back beyond them is freed.
+const MOST_FREE_BYTES: usize = 96 << 20;
+
+/// Hands out buffers, and takes them back when they are dropped.
+///
+/// A buffer holds what its last user left in it. It never goes back to the system before that limit,
+/// so no page of it is zeroed or mapped twice.
+#[derive(Debug, Default)]
+pub struct Recycler {
+    free: Mutex<Vec<MutableBuffer>>,
+    lent: AtomicUsize,
+    peak: AtomicUsize,
+}
+
+impl Recycler {
+    /// A buffer of `len` bytes, aligned for every type, with any content.
+    #[must_use]
+    pub fn take(self: &Arc<Self>, len: usize) -> Recycled {
+        let buffer = self.reuse(len).unwrap_or_else(|| MutableBuffer::from_len_zeroed(len));
+        let lent = self.lent.fetch_add(buffer.len(), Ordering::Relaxed) + buffer.len();
+        self.peak.fetch_max(lent, Ordering::Relaxed);
+        Recycled { buffer, len, home: Arc::clone(self) }
+    }
+
+    /// The most bytes that were lent at the same time.
+    #[must_use]
+    pub fn peak(&self) -> usize {
+        self.peak.load(Ordering::Relaxed)
+    }
+
+    /// The smallest free buffer that is large enough, unless most of it would lie idle.
+    fn reuse(&self, len: usize) -> Option<MutableBuffer> {
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let fits = |buffer: &MutableBuffer| buffer.len() >= len && buffer.len() / 2 <= len;
+        let best = (0..free.len()).filter(|&i| fits(&free[i])).min_by_key(|&i| free[i].len())?;
+        Some(free.swap_remove(best))
+    }
+
+    fn give_back(&self, buffer: MutableBuffer) {
+        self.lent.fetch_sub(buffer.len(), Ordering::Relaxed);
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let idle: usize = free.iter().map(MutableBuffer::len).sum();
+        if idle + buffer.len() <= MOST_FREE_BYTES {
+            free.push(buffer);
+        }
+    }
+}
+
+/// A buffer on loan from a [`Recycler`].
+#[derive(Debug)]
+pub struct Recycled {
+    buffer: MutableBuffer,
+    len: usize,
+    home: Arc<Recycler>,
+}
+
+impl Recycled {
+    /// The buffer for everybody to read; it goes back when the last reader has dropped it.
+    #[must_use]
+    pub fn freeze(self) -> Buffer {
+        if self.len == 0 {
+            return Buffer::default();
+        }
+        Buffer::from(Bytes::from_owner(self))
+    }
+}
+
+impl Deref for Recycled {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.buffer.as_slice()[..self.len]
+    }
+}
+
+impl DerefMut for Recycled {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.buffer.as_slice_mut()[..self.len]
+    }
+}
+
+impl AsRef<[u8]> for Recycled {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl Drop for Recycled {
+    fn drop(&mut self) {
+        self.home.give_back(std::mem::take(&mut self.buffer));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_come_back() {
+        let recycler = Arc::new(Recycler::default());
+        let mut first = recycler.take(1000);
+        first.fill(7);
+        let address = first.as_ptr();
+        let shared = first.freeze();
+        let slice = shared.slice(10);
+        drop(shared);
+        // Somebody still reads it.
+        assert_ne!(recycler.take(1000).as_ptr(), address);
+        assert_eq!(slice.as_slice(), [7; 990]);
+        drop(slice);
+        assert_eq!(recycler.lent.load(Ordering::Relaxed), 0);
+        assert_eq!(recycler.take(900).len(), 900);
+        assert!(recycler.peak() >= 2000);
+        // Too small by far for what lies there.
+        assert_eq!(recycler.take(10).buffer.len(), 10);
+    }
+}

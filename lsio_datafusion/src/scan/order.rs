@@ -1,0 +1,170 @@
+//! Orders along the dimensions: which way of visiting tiles gives rows in that order, or nearly.
+
+use arrow::{
+    array::{Array as _, ArrayRef},
+    compute::{SortOptions, kernels::cmp::lt},
+};
+use datafusion::{
+    error::Result,
+    physical_expr::{PhysicalSortExpr, expressions::Column},
+};
+use lsio_core::{Table, read::Tiles};
+
+/// How to visit tiles for an order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Visits {
+    /// The dimensions, slowest first, each with whether it is visited from the end.
+    pub(super) dims: Vec<(usize, bool)>,
+    /// Whether the rows come out in exactly that order.
+    pub(super) exact: bool,
+}
+
+/// How to visit tiles so that rows come out in an order as far as they can. `columns` are those of
+/// the output, by their positions in the table. `None` if the first key isn't a coordinate in memory
+/// whose values ascend or descend.
+pub(super) fn visits(
+    order: &[PhysicalSortExpr],
+    columns: &[usize],
+    table: &Table,
+    tiles: &Tiles,
+) -> Result<Option<Visits>> {
+    let mut dims: Vec<(usize, bool)> = Vec::new();
+    let mut exact = true;
+    for key in order {
+        let position = key.expr.downcast_ref::<Column>().and_then(|c| columns.get(c.index()));
+        let along = match position {
+            Some(&position) => along(table, position, key.options, tiles)?,
+            None => None,
+        };
+        match along {
+            Some(Along::OneValue) => {}
+            // Rows that are alike in a key before can differ in this one only if that key repeats.
+            Some(Along::Dimension { dim, .. }) if dims.iter().any(|(other, _)| *other == dim) => {
+                exact = false;
+            }
+            Some(Along::Dimension { dim, reversed, strict }) => {
+                dims.push((dim, reversed));
+                exact = exact && (strict || dims.len() == order.len());
+            }
+            None => {
+                exact = false;
+                break;
+            }
+        }
+    }
+    if dims.is_empty() {
+        return Ok(None);
+    }
+    let exact = exact && rows_follow(&dims, tiles);
+    Ok(Some(Visits { dims, exact }))
+}
+
+/// How a column varies.
+enum Along {
+    /// Not at all.
+    OneValue,
+    /// It ascends along a dimension in the wanted order, or does so from the end.
+    Dimension { dim: usize, reversed: bool, strict: bool },
+}
+
+fn along(
+    table: &Table,
+    position: usize,
+    options: SortOptions,
+    tiles: &Tiles,
+) -> Result<Option<Along>> {
+    let column = &table.columns[position];
+    let &[dim] = column.dims.as_slice() else {
+        return Ok(column.dims.is_empty().then_some(Along::OneValue));
+    };
+    if tiles.selection()[dim].len() <= 1 {
+        return Ok(Some(Along::OneValue));
+    }
+    let (ascends, strict) = match (&column.variable, column.loaded()) {
+        (None, _) => (true, true),
+        (Some(_), Some(values)) => match direction(values)? {
+            Some(direction) => direction,
+            None => return Ok(None),
+        },
+        (Some(_), None) => return Ok(None),
+    };
+    Ok(Some(Along::Dimension { dim, reversed: ascends == options.descending, strict }))
+}
+
+/// Whether values ascend (or descend), and whether each differs from the one before. `None` if they
+/// do neither, or some are NULL.
+fn direction(values: &ArrayRef) -> Result<Option<(bool, bool)>> {
+    let Some(pairs) = values.len().checked_sub(1) else { return Ok(Some((true, true))) };
+    if values.null_count() > 0 || values.data_type().is_nested() {
+        return Ok(None);
+    }
+    let (before, after) = (values.slice(0, pairs), values.slice(1, pairs));
+    let up = lt(&before, &after)?.true_count();
+    let down = lt(&after, &before)?.true_count();
+    Ok(match (up, down) {
+        (up, 0) => Some((true, up == pairs)),
+        (0, down) => Some((false, down == pairs)),
+        _ => None,
+    })
+}
+
+/// Whether visiting tiles in the order of these dimensions gives rows in their order. Inside a tile
+/// rows are in C order.
+fn rows_follow(dims: &[(usize, bool)], tiles: &Tiles) -> bool {
+    // The keys must be the grid's first dimensions, as far as they have more than one index.
+    let varying: Vec<usize> =
+        (0..tiles.shape().len()).filter(|&dim| tiles.selection()[dim].len() > 1).collect();
+    let keys: Vec<usize> = dims.iter().map(|(dim, _)| *dim).collect();
+    if !varying.starts_with(&keys) {
+        return false;
+    }
+    let one_index = |dim: usize| {
+        let size = tiles.shape()[dim];
+        size == 1 || tiles.selection()[dim].chunks(size).len() == tiles.selection()[dim].len()
+    };
+    let one_tile = |dim: usize| tiles.touched()[dim].len() <= 1;
+    // From the front: dimensions of which a tile has one index. Then, at most, one of which it has
+    // several; all that vary faster must be whole.
+    let split = varying.iter().position(|&dim| !one_index(dim)).unwrap_or(varying.len());
+    if split >= keys.len() {
+        return true;
+    }
+    // Within a tile nothing is reversed.
+    let forward = dims[split..].iter().all(|(_, reversed)| !reversed);
+    forward && varying[split + 1..].iter().all(|&dim| one_tile(dim))
+}
+
+#[cfg(test)]
+mod tests {
+    use lsio_core::Selection;
+
+    use super::*;
+
+    #[test]
+    fn which_visits_are_exact() {
+        let tiles =
+            |shape: [u64; 3]| Tiles::new(shape.to_vec(), vec![Selection::all(6); 3]).unwrap();
+        let follow = |shape, dims: &[(usize, bool)]| rows_follow(dims, &tiles(shape));
+        // Whole maps.
+        assert!(follow([1, 6, 6], &[(0, false)]));
+        assert!(follow([1, 6, 6], &[(0, true)]));
+        assert!(follow([1, 6, 6], &[(0, true), (1, false), (2, false)]));
+        assert!(follow([2, 6, 6], &[(0, false), (1, false)]));
+        assert!(!follow([2, 6, 6], &[(0, true)]));
+        assert!(!follow([1, 6, 6], &[(0, false), (1, true)]));
+        assert!(!follow([1, 6, 6], &[(1, false)]));
+        assert!(!follow([1, 6, 6], &[(0, false), (2, false)]));
+        // Maps in parts.
+        assert!(follow([1, 3, 6], &[(0, true)]));
+        assert!(follow([1, 3, 6], &[(0, false), (1, false)]));
+        assert!(follow([1, 3, 3], &[(0, false)]));
+        assert!(!follow([1, 3, 3], &[(0, false), (1, false)]));
+        assert!(!follow([2, 3, 6], &[(0, false)]));
+        // Single indices count for nothing.
+        let some = Tiles::new(
+            vec![2, 2, 6],
+            vec![Selection::all(1), Selection::all(6), Selection::all(6)],
+        );
+        assert!(rows_follow(&[(1, false)], &some.unwrap()));
+    }
+}
