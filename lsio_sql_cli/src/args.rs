@@ -72,6 +72,7 @@ impl Args {
             format: self.format,
             maxrows: self.maxrows,
             quiet: self.quiet || !io::stdout().is_terminal(),
+            progress: !self.quiet,
         }
     }
 }

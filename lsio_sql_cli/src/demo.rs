@@ -62,7 +62,8 @@ pub(crate) async fn run(directory: Option<&Path>) -> Result<(), Error> {
     let store = directory.to_string_lossy().into_owned();
     say!("The store is {store}; 'lsio info {store}' shows what is in it.");
 
-    let output = Output { format: Format::Table, maxrows: MaxRows::Unlimited, quiet: true };
+    let output =
+        Output { format: Format::Table, maxrows: MaxRows::Unlimited, quiet: true, progress: false };
     let runner = Runner::new(session::new(None)?, output);
     for (title, sql) in QUERIES {
         let sql = sql.replace("{store}", &store.replace('\'', "''"));

@@ -1,9 +1,11 @@
 //! Running statements and commands.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use datafusion::{
-    common::exec_datafusion_err, physical_plan::execute_stream, prelude::SessionContext,
+    common::exec_datafusion_err,
+    physical_plan::{common::spawn_buffered, execute_stream},
+    prelude::SessionContext,
     sql::parser::Statement,
 };
 use lsio_datafusion::notes;
@@ -11,6 +13,7 @@ use lsio_datafusion::notes;
 use crate::{
     Error,
     output::{Format, Output, say},
+    progress,
     script::{Part, parts},
 };
 
@@ -35,7 +38,7 @@ const COMMANDS: [(&str, &str); 9] = [
     ("\\h", "list functions"),
     ("\\h NAME", "describe a function"),
     ("\\pset format FORMAT", "set the output format: table, csv, tsv, json, nd-json, automatic"),
-    ("\\quiet true|false", "print results only, or rows and times too"),
+    ("\\quiet true|false", "print results only, or rows, times and progress too"),
     ("\\?", "this help"),
     ("\\q", "quit"),
 ];
@@ -69,7 +72,7 @@ impl Runner {
         let is_explain = matches!(statement, Statement::Explain(_));
         let plan = state.statement_to_plan(statement).await?;
         let frame = self.ctx.execute_logical_plan(plan).await?;
-        let task = std::sync::Arc::new(frame.task_ctx());
+        let task = Arc::new(frame.task_ctx());
         let plan = frame.create_physical_plan().await?;
         if !is_explain {
             for note in notes(&plan)? {
@@ -77,7 +80,8 @@ impl Runner {
             }
         }
         let has_columns = !plan.schema().fields().is_empty();
-        let stream = execute_stream(plan, task)?;
+        // In a task of its own: neither Ctrl-C nor the writing of rows waits for what it computes.
+        let mut stream = spawn_buffered(execute_stream(Arc::clone(&plan), task)?, 2);
         if !has_columns {
             // CREATE, SET and the like: run, with nothing to show.
             futures::TryStreamExt::try_collect::<Vec<_>>(stream).await?;
@@ -86,6 +90,9 @@ impl Runner {
                 start.elapsed().as_secs_f64()
             ));
             return Ok(());
+        }
+        if self.output.progress && !is_explain {
+            stream = progress::show(stream, &plan, self.output.shows_rows_early());
         }
         let written = self.output.write(stream).await?;
         if written.cut {
@@ -155,8 +162,12 @@ impl Runner {
             ("quiet", "") => {
                 say!("quiet is {}", self.output.quiet);
             }
-            ("quiet", "true" | "on") => self.output.quiet = true,
-            ("quiet", "false" | "off") => self.output.quiet = false,
+            ("quiet", "true" | "on") => {
+                (self.output.quiet, self.output.progress) = (true, false);
+            }
+            ("quiet", "false" | "off") => {
+                (self.output.quiet, self.output.progress) = (false, true);
+            }
             _ => return Err(format!("unknown command \\{command}; \\? lists them").into()),
         }
         Ok(Next::Continue)

@@ -340,7 +340,7 @@ fn shorten(text: &str, length: usize) -> String {
 }
 
 /// A number of bytes in units of 1000.
-fn bytes(bytes: u64) -> String {
+pub(crate) fn bytes(bytes: u64) -> String {
     let units = ["B", "kB", "MB", "GB", "TB", "PB"];
     let (mut value, mut unit) = (bytes as f64, 0);
     while value >= 1000.0 && unit + 1 < units.len() {

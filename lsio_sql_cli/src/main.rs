@@ -5,6 +5,7 @@ mod demo;
 mod execute;
 mod info;
 mod output;
+mod progress;
 mod repl;
 mod script;
 mod session;
@@ -92,7 +93,11 @@ fn log_to_stderr() {
         .format(move |out, record| {
             let line = format!("{}: {}", record.level(), record.args());
             let mut shown = shown.lock().unwrap_or_else(PoisonError::into_inner);
-            if shown.insert(line.clone()) { writeln!(out, "{line}") } else { Ok(()) }
+            if !shown.insert(line.clone()) {
+                return Ok(());
+            }
+            progress::clear();
+            writeln!(out, "{line}")
         })
         .init();
 }

@@ -1,6 +1,7 @@
 //! Results on standard output, in the format asked for.
 
 use std::{
+    fs,
     io::{self, BufWriter, Write as _},
     sync::Arc,
 };
@@ -86,6 +87,8 @@ pub(crate) struct Output {
     pub format: Format,
     pub maxrows: MaxRows,
     pub quiet: bool,
+    /// Whether a long query shows its progress, if standard error is a terminal.
+    pub progress: bool,
 }
 
 /// What was written of a result.
@@ -97,6 +100,14 @@ pub(crate) struct Written {
 }
 
 impl Output {
+    /// Whether the first rows of a result may be on the terminal before its end.
+    pub(crate) fn shows_rows_early(&self) -> bool {
+        // A table is written at its end, and a file isn't the terminal. Behind a pipe may be a pager.
+        let is_table = matches!(self.format, Format::Table | Format::Automatic);
+        let is_file = fs::metadata("/dev/stdout").is_ok_and(|stdout| stdout.is_file());
+        !is_table && !is_file
+    }
+
     /// Writes a result as it comes. Only tables are cut.
     pub(crate) async fn write(
         &self,
@@ -120,6 +131,8 @@ impl Output {
                     let batch = flat(&batch?)?;
                     rows += batch.num_rows();
                     writer.write(&batch)?;
+                    // Ctrl-C gets its turn.
+                    tokio::task::yield_now().await;
                 }
                 writer.into_inner().flush()?;
                 Ok(Written { rows, cut: false })
@@ -194,6 +207,7 @@ async fn write_json<F: JsonFormat>(
         let batch = batch?;
         rows += batch.num_rows();
         writer.write(&batch)?;
+        tokio::task::yield_now().await;
     }
     writer.finish()?;
     let mut out = writer.into_inner();

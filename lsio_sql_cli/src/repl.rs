@@ -1,11 +1,15 @@
 //! The prompt: statements over several lines, history, highlighting.
 
-use std::{borrow::Cow, env, path::PathBuf};
+use std::{borrow::Cow, env, io, path::PathBuf, thread};
 
 use datafusion::sql::sqlparser::{
     dialect::GenericDialect,
     keywords::Keyword,
     tokenizer::{Token, Tokenizer},
+};
+use futures::{
+    FutureExt as _, StreamExt as _,
+    channel::mpsc::{self, UnboundedReceiver},
 };
 use rustyline::{
     Completer, Config, Editor, Helper, Hinter,
@@ -31,6 +35,7 @@ const RESET: &str = "\x1b[0m";
 /// Reads and runs statements until the user quits. Errors are shown, and the session goes on.
 pub(crate) async fn run(runner: &mut Runner) -> Result<(), Error> {
     let config = Config::builder().history_ignore_space(true).max_history_size(10_000)?.build();
+    let mut interrupts = interrupts()?;
     let mut editor: Editor<SqlHelper, FileHistory> = Editor::with_config(config)?;
     editor.set_helper(Some(SqlHelper));
     let history = history_file();
@@ -58,14 +63,31 @@ pub(crate) async fn run(runner: &mut Runner) -> Result<(), Error> {
             // A history that can't be written costs no query.
             let _ = editor.append_history(history);
         }
-        if run_line(runner, &line).await == Next::Quit {
+        if run_line(runner, &line, &mut interrupts).await == Next::Quit {
             break;
         }
     }
     Ok(())
 }
 
-async fn run_line(runner: &mut Runner, line: &str) -> Next {
+/// Each Ctrl-C outside of the editor. A thread of its own waits for it: the runtime looks at signals
+/// between tasks, now and then, which may take seconds if a query keeps all of its workers busy.
+fn interrupts() -> io::Result<UnboundedReceiver<()>> {
+    // Installs the handler. The editor, whenever it is left, puts back the one that it has found, so
+    // this one has to be there before.
+    tokio::signal::ctrl_c().now_or_never().transpose()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (sender, receiver) = mpsc::unbounded();
+    let wait = async move {
+        while tokio::signal::ctrl_c().await.is_ok() && sender.unbounded_send(()).is_ok() {}
+    };
+    thread::Builder::new().name("ctrl-c".to_owned()).spawn(move || runtime.block_on(wait))?;
+    Ok(receiver)
+}
+
+async fn run_line(runner: &mut Runner, line: &str, interrupts: &mut UnboundedReceiver<()>) -> Next {
+    // One that came after the end of the last query isn't meant for this one.
+    while let Some(Some(())) = interrupts.next().now_or_never() {}
     for part in parts(line) {
         let run = async {
             match part {
@@ -77,7 +99,7 @@ async fn run_line(runner: &mut Runner, line: &str) -> Next {
         };
         let result = tokio::select! {
             result = run => result,
-            _ = tokio::signal::ctrl_c() => Err("cancelled".into()),
+            Some(()) = interrupts.next() => Err("cancelled".into()),
         };
         match result {
             Ok(Next::Continue) => {}

@@ -132,6 +132,12 @@ impl ZarrSource {
         &self.selection
     }
 
+    /// The chunks that hold selected cells, of the columns that are read chunk by chunk.
+    #[must_use]
+    pub fn chunks(&self) -> u64 {
+        self.scan.chunks()
+    }
+
     /// What the user should know of the query.
     #[must_use]
     pub fn notes(&self) -> &[String] {
@@ -243,7 +249,7 @@ impl ZarrSource {
                 format!("{}={}/{}{parts}", dim.name, selection.len(), dim.size)
             })
             .collect();
-        let (wanted, all) = (self.scan.chunks(), self.scan.all_chunks());
+        let (wanted, all) = (self.chunks(), self.scan.all_chunks());
         if selected.is_empty() {
             details.push(("chunks", wanted.to_string()));
         } else {
@@ -358,6 +364,16 @@ impl DataSource for ZarrSource {
     fn eq_properties(&self) -> EquivalenceProperties {
         let mut properties = EquivalenceProperties::new(Arc::clone(&self.schema));
         properties.add_orderings(self.ordering.clone());
+        // The same column under two names, as a projection would have told.
+        for (index, position) in self.output.iter().enumerate() {
+            let first = self.output.iter().position(|other| other == position);
+            let Some(first) = first.filter(|first| *first < index) else { continue };
+            let column = |index: usize| -> Arc<dyn PhysicalExpr> {
+                Arc::new(Column::new(self.schema.field(index).name(), index))
+            };
+            // What can't be told is left out: it only helps.
+            let _ = properties.add_equal_conditions(column(first), column(index));
+        }
         properties
     }
 

@@ -13,4 +13,5 @@ mod errors;
 mod examples;
 mod harness;
 mod plans;
+mod random_queries;
 mod sessions;
