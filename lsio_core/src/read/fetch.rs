@@ -49,12 +49,15 @@ impl AddAssign for Counts {
     }
 }
 
+/// The index of a shard, once it was read; `None` inside: there is no such shard.
+type KnownIndex = OnceCell<Option<ShardIndex>>;
+
 /// Fetches chunks of one variable.
 #[derive(Debug)]
 pub(crate) struct Fetcher {
     store: Arc<dyn ObjectStore>,
-    /// The indices of shards that were read before. `None`: there is no such shard.
-    indices: Mutex<LruCache<Vec<u64>, Arc<OnceCell<Option<ShardIndex>>>>>,
+    /// The indices of shards that were read before.
+    indices: Mutex<LruCache<Vec<u64>, Arc<KnownIndex>>>,
     /// What keeps the number of objects that are read at the same time low.
     reads: Arc<Semaphore>,
 }
@@ -193,7 +196,7 @@ impl Fetcher {
         variable: &Variable,
         object: &[u64],
         counts: &mut Counts,
-    ) -> Result<Arc<OnceCell<Option<ShardIndex>>>> {
+    ) -> Result<Arc<KnownIndex>> {
         let cell = {
             let mut indices = self.indices.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(indices.get_or_insert(object.to_vec(), Arc::default))

@@ -36,7 +36,7 @@ impl<'a> Part<'a> {
     pub(crate) fn of(variable: &'a Variable, region: &Region) -> Self {
         let ranges = region.start.iter().zip(&region.shape);
         let wanted: Vec<Selection> =
-            ranges.map(|(&start, &size)| [start..start + size].into_iter().collect()).collect();
+            ranges.map(|(&start, &size)| std::iter::once(start..start + size).collect()).collect();
         Self { variable, axes: Cow::Owned((0..wanted.len()).collect()), wanted }
     }
 

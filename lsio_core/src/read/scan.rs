@@ -558,7 +558,8 @@ fn is_exclusive(column: &Column, variable: &Variable, tiles: &Tiles) -> bool {
     let chunk = variable.chunk_grid().chunk_shape();
     (0..tiles.shape().len()).all(|dim| match column.dims.iter().position(|&d| d == dim) {
         Some(own) => {
-            tiles.shape()[dim] % chunk[column.axes[own]] == 0 || tiles.touched()[dim].len() <= 1
+            tiles.shape()[dim].is_multiple_of(chunk[column.axes[own]])
+                || tiles.touched()[dim].len() <= 1
         }
         None => tiles.touched()[dim].len() <= 1,
     })

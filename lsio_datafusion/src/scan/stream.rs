@@ -88,6 +88,7 @@ pub(super) fn read(
         filtered: VecDeque::new(),
         current: None,
         few: Vec::new(),
+        filtered_tiles: 0,
         finished: false,
     };
     let batches = stream::try_unfold(reader, |mut reader| async move {
@@ -113,6 +114,8 @@ struct Reader {
     /// The rows that a limit still allows.
     remaining: Option<usize>,
     batch_size: usize,
+    /// The tiles of which it is known which rows are wanted.
+    filtered_tiles: usize,
     memory: Memory,
     metrics: Metrics,
     finished: bool,
@@ -143,6 +146,9 @@ struct Current {
     next: usize,
     reserved: usize,
 }
+
+/// The rows of a tile that are still wanted, if not all, and the predicates that data decide.
+type Restricted = (Option<BooleanBuffer>, Vec<Predicate>);
 
 impl Reader {
     async fn next(&mut self) -> Result<Option<RecordBatch>> {
@@ -212,6 +218,9 @@ impl Reader {
         // What one partition has taken no other can take: leave enough for all.
         let share = self.work.scan.tiles().len() / (2 * self.work.partitions.max(1) as u64);
         let most = most.min(usize::try_from(share).unwrap_or(usize::MAX)).max(1);
+        // The first rows may be all that an operator above needs: it says so in a filter.
+        let most =
+            if self.work.deferred.is_empty() { most } else { most.min(1 + self.filtered_tiles) };
         while self.ahead.len() + self.filtered.len() < most {
             let held: usize = self.ahead.iter().map(|ahead| ahead.reserved).sum();
             let is_first = self.ahead.is_empty() && self.filtered.is_empty();
@@ -224,32 +233,30 @@ impl Reader {
             let Some((rows, filters)) = self.restrict(number, &mut block, true)? else { continue };
             let first = self.first_columns(&filters);
             let needed = self.work.scan.cost(&first, &block);
-            if is_first {
+            // Nobody else can take this tile any more, so it is fetched in any case; but if there is
+            // little memory it is the last one for now.
+            let spare = !is_first && self.memory.take_spare(needed);
+            if !spare {
                 self.memory.take(needed)?;
-            } else if !self.memory.take_spare(needed) {
-                // Nobody else can take this tile any more. It is the last one for now.
-                self.memory.take(needed)?;
-                let fetch = self.work.scan.fetch(&first, &block, rows.as_ref());
-                let ahead = Ahead { number, block, rows, filters, known, fetch, reserved: needed };
-                self.ahead.push_back(ahead);
-                break;
             }
             let fetch = self.work.scan.fetch(&first, &block, rows.as_ref());
             let ahead = Ahead { number, block, rows, filters, known, fetch, reserved: needed };
             self.ahead.push_back(ahead);
+            if !spare && !is_first {
+                break;
+            }
         }
         Ok(())
     }
 
     /// Applies what needs no data: leaves out indices of the block, and rows. Gives what needs data;
     /// `None` if no cell is left.
-    #[expect(clippy::type_complexity, reason = "used here only")]
     fn restrict(
         &mut self,
         number: u64,
         block: &mut Block,
         skip: bool,
-    ) -> Result<Option<(Option<BooleanBuffer>, Vec<Predicate>)>> {
+    ) -> Result<Option<Restricted>> {
         let timer = Instant::now();
         let mut rows: Option<BooleanBuffer> = None;
         let mut later = Vec::new();
@@ -324,6 +331,7 @@ impl Reader {
     /// Decodes the first columns of the next tile, and finds out which of its rows are wanted.
     async fn filter(&mut self) -> Result<()> {
         let Some(ahead) = self.ahead.pop_front() else { return Ok(()) };
+        self.filtered_tiles += 1;
         let Ahead { number, block, mut rows, filters, known, fetch, reserved } = ahead;
         let waiting = Instant::now();
         let fetched = fetch.join().await;

@@ -14,4 +14,5 @@ mod examples;
 mod harness;
 mod plans;
 mod random_queries;
+mod reads;
 mod sessions;
