@@ -148,7 +148,19 @@ impl Decoding {
         }
     }
 
-    /// Decodes values, which are in the machine's order of bytes and aligned for their type.
+    /// Whether all that is left to do with stored values is to find NaN among them, which is NULL.
+    pub(crate) fn only_finds_nan(&self) -> bool {
+        let masks = self.mask.iter().any(|n| !matches!(n, Number::Float(v) if v.is_nan()));
+        self.nan_as_null
+            && !masks
+            && self.scale.is_none()
+            && self.meaning == Meaning::Plain
+            && matches!(self.element, ElementType::Float32 | ElementType::Float64)
+    }
+
+    /// Decodes values, which are in the machine's order of bytes and aligned for their type. Where it
+    /// [only finds NaN](Self::only_finds_nan) that is left to [`nan_to_null`], for when the values are
+    /// used: then they are in the cache once, and not twice.
     ///
     /// # Errors
     /// A text, if a value has no counterpart in the column's type.
@@ -435,6 +447,7 @@ impl Decoding {
         let mask = self.float_mask::<T>(narrow);
         let values = ScalarBuffer::<T::Native>::from(buffer);
         let nulls = match (self.nan_as_null, mask.as_slice()) {
+            _ if self.only_finds_nan() => None,
             (false, []) => None,
             (false, many) => nulls(&values, |v| many.contains(&v)),
             (true, []) => nulls(&values, is_nan),
@@ -478,6 +491,24 @@ impl Decoding {
             }
         }
     }
+}
+
+/// Floats with NULL in place of NaN, if that is `wanted`.
+pub(crate) fn nan_to_null(array: ArrayRef, wanted: bool) -> ArrayRef {
+    if !wanted {
+        return array;
+    }
+    if let Some(floats) = array.as_primitive_opt::<Float32Type>()
+        && let Some(nulls) = nulls(floats.values(), f32::is_nan)
+    {
+        return Arc::new(PrimitiveArray::<Float32Type>::new(floats.values().clone(), Some(nulls)));
+    }
+    if let Some(floats) = array.as_primitive_opt::<Float64Type>()
+        && let Some(nulls) = nulls(floats.values(), f64::is_nan)
+    {
+        return Arc::new(PrimitiveArray::<Float64Type>::new(floats.values().clone(), Some(nulls)));
+    }
+    array
 }
 
 /// The nulls where `is_null` holds, or `None` if it holds nowhere.

@@ -21,7 +21,10 @@ mod time;
 mod variable;
 
 pub(crate) use self::{
-    chain::Storage, decoding::StoredValues, document::is_missing, shard::ShardIndex,
+    chain::Storage,
+    decoding::{StoredValues, nan_to_null},
+    document::is_missing,
+    shard::ShardIndex,
 };
 pub use self::{
     codec::Layout,

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use super::gather::{Axis, Gather};
 use crate::{
     Error, Recycled, Recycler, Result, Selection, Variable,
-    dataset::{Storage, StoredValues},
+    dataset::{Storage, StoredValues, nan_to_null},
     grid::{Region, unravel},
 };
 
@@ -209,6 +209,15 @@ impl<'a> Assembly<'a> {
     /// # Errors
     /// [`Error::Decode`] if a value has no meaning.
     pub(super) fn finish(self) -> Result<ArrayRef> {
+        let only_finds_nan = self.part.variable.reader()?.decoding.only_finds_nan();
+        Ok(nan_to_null(self.finish_but_nan()?, only_finds_nan))
+    }
+
+    /// The same, but where decoding only finds NaN, that is left to do.
+    ///
+    /// # Errors
+    /// Those of [`Assembly::finish`].
+    pub(super) fn finish_but_nan(self) -> Result<ArrayRef> {
         let failed = |reason| self.part.failed(reason);
         let stored = match self.target {
             Target::Chunk(buffer) => StoredValues::Fixed(buffer),

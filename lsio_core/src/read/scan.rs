@@ -414,7 +414,7 @@ impl Scan {
             let mut chunks = match chunks {
                 FetchedColumn::Exclusive(chunks) if chunks.iter().all(|(_, b)| b.is_none()) => {
                     let start = Instant::now();
-                    tile.set(position, chunked.fill(&part, &self.recycler)?);
+                    tile.set(position, chunked.fill(&part, &self.recycler)?, false);
                     decoded.time += start.elapsed();
                     continue;
                 }
@@ -450,7 +450,11 @@ impl Scan {
                 }
             }
             let start = Instant::now();
-            tile.set(position, assembly.finish()?);
+            // Values that stand on several rows are looked at once.
+            let later = column.dims.len() == tile.block().selections().len()
+                && chunked.variable.reader()?.decoding.only_finds_nan();
+            let values = if later { assembly.finish_but_nan()? } else { assembly.finish()? };
+            tile.set(position, values, later);
             decoded.time += start.elapsed();
             tokio::task::yield_now().await;
         }
@@ -478,7 +482,7 @@ impl Scan {
                 continue;
             }
             let values = self.columns[position].local_values(tile.block())?;
-            tile.set(position, values);
+            tile.set(position, values, false);
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use super::{
     broadcast::{Pattern, broadcast},
     tiles::Block,
 };
-use crate::{Error, Result};
+use crate::{Error, Result, dataset::nan_to_null};
 
 /// Selected cells of a tile, with the values of some columns, each at its own rank.
 #[derive(Debug)]
@@ -14,7 +14,16 @@ pub struct Tile {
     block: Block,
     /// The dimensions of each column.
     dims: Vec<Vec<usize>>,
-    values: Vec<Option<ArrayRef>>,
+    values: Vec<Option<Values>>,
+}
+
+/// The values of a column.
+#[derive(Clone, Debug)]
+struct Values {
+    array: ArrayRef,
+    /// Whether NaN is NULL, which is found when rows are made: then the values are in the cache once
+    /// for it and for what comes next.
+    nan_is_null: bool,
 }
 
 impl Tile {
@@ -35,8 +44,8 @@ impl Tile {
         self.values[column].is_some()
     }
 
-    pub(super) fn set(&mut self, column: usize, values: ArrayRef) {
-        self.values[column] = Some(values);
+    pub(super) fn set(&mut self, column: usize, array: ArrayRef, nan_is_null: bool) {
+        self.values[column] = Some(Values { array, nan_is_null });
     }
 
     /// These columns as rows of a grid of these dimensions, which are all that they have.
@@ -76,7 +85,7 @@ impl Tile {
 #[derive(Debug)]
 pub struct Rows {
     rows: usize,
-    columns: Vec<(ArrayRef, Pattern)>,
+    columns: Vec<(Values, Pattern)>,
 }
 
 impl Rows {
@@ -100,7 +109,10 @@ impl Rows {
     pub fn slice(&self, start: usize, len: usize) -> Result<Vec<ArrayRef>> {
         self.columns
             .iter()
-            .map(|(values, pattern)| broadcast(values, pattern, start, len).map_err(gather_error))
+            .map(|(values, pattern)| {
+                let rows = broadcast(&values.array, pattern, start, len).map_err(gather_error)?;
+                Ok(nan_to_null(rows, values.nan_is_null))
+            })
             .collect()
     }
 }

@@ -32,6 +32,9 @@ use crate::{
     error::external,
 };
 
+/// What is buffered of a scan whose rows come sorted.
+const SORTED_BUFFER_BYTES: usize = 32 << 20;
+
 /// Zarr for a session: `read_zarr` and `register_zarr` beside DataFusion's own `read_parquet` and
 /// `register_parquet`.
 ///
@@ -123,7 +126,11 @@ pub trait ZarrSessionBuilder {
 
 impl ZarrSessionBuilder for SessionStateBuilder {
     fn with_zarr(mut self) -> Self {
-        let config = self.config().take().unwrap_or_default();
+        let mut config = self.config().take().unwrap_or_default();
+        // DataFusion's default is a gibibyte for each partition whose rows come sorted out of a scan.
+        let execution = &mut config.options_mut().execution;
+        execution.sort_pushdown_buffer_capacity =
+            execution.sort_pushdown_buffer_capacity.min(SORTED_BUFFER_BYTES);
         let config = if config.options().extensions.get::<LsioConfig>().is_some() {
             config
         } else {

@@ -88,6 +88,7 @@ pub(super) fn read(
         filtered: VecDeque::new(),
         current: None,
         few: Vec::new(),
+        cost: 0,
         filtered_tiles: 0,
         finished: false,
     };
@@ -114,6 +115,8 @@ struct Reader {
     /// The rows that a limit still allows.
     remaining: Option<usize>,
     batch_size: usize,
+    /// The memory for the first columns of the last tile.
+    cost: usize,
     /// The tiles of which it is known which rows are wanted.
     filtered_tiles: usize,
     memory: Memory,
@@ -227,24 +230,30 @@ impl Reader {
             if !is_first && held >= AHEAD_BYTES {
                 break;
             }
-            let Some(number) = self.tiles.next() else { break };
-            let known = self.deferred.as_mut().map_or(0, Deferred::refresh);
-            let mut block = self.work.scan.tiles().block(number);
-            let Some((rows, filters)) = self.restrict(number, &mut block, true)? else { continue };
-            let first = self.first_columns(&filters);
-            let needed = self.work.scan.cost(&first, &block);
-            // Nobody else can take this tile any more, so it is fetched in any case; but if there is
-            // little memory it is the last one for now.
-            let spare = !is_first && self.memory.take_spare(needed);
-            if !spare {
-                self.memory.take(needed)?;
-            }
-            let fetch = self.work.scan.fetch(&first, &block, rows.as_ref());
-            let ahead = Ahead { number, block, rows, filters, known, fetch, reserved: needed };
-            self.ahead.push_back(ahead);
-            if !spare && !is_first {
+            // Nobody else can take a tile any more that was taken, so the memory comes first: as much
+            // as the last one needed.
+            let guess = self.cost;
+            if !is_first && !self.memory.take_spare(guess) {
                 break;
             }
+            let reserved = if is_first { 0 } else { guess };
+            let Some(number) = self.tiles.next() else {
+                self.memory.give_back(reserved);
+                break;
+            };
+            let known = self.deferred.as_mut().map_or(0, Deferred::refresh);
+            let mut block = self.work.scan.tiles().block(number);
+            let Some((rows, filters)) = self.restrict(number, &mut block, true)? else {
+                self.memory.give_back(reserved);
+                continue;
+            };
+            let first = self.first_columns(&filters);
+            self.cost = self.work.scan.cost(&first, &block);
+            self.memory.give_back(reserved.saturating_sub(self.cost));
+            self.memory.take(self.cost.saturating_sub(reserved))?;
+            let fetch = self.work.scan.fetch(&first, &block, rows.as_ref());
+            let reserved = self.cost;
+            self.ahead.push_back(Ahead { number, block, rows, filters, known, fetch, reserved });
         }
         Ok(())
     }
