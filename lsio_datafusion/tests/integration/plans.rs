@@ -234,3 +234,152 @@ async fn projections_are_pushed_into_the_scan() {
     let names: Vec<String> = plan.schema().fields().iter().map(|f| f.name().clone()).collect();
     assert_eq!(names, ["v", "time"]);
 }
+
+#[tokio::test]
+async fn explain_shows_selections_filters_and_orders() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = store(directory.path());
+    let ctx = session(partitioned(4, 8192));
+    for (sql, shown) in [
+        (
+            "SELECT t2m FROM '{store}' WHERE latitude > 0 AND date_part('hour', time) IN (1, 2, 9)",
+            "selection=[time=3/20 in 2 ranges, latitude=3/7], chunks=4/28",
+        ),
+        (
+            "SELECT u10 FROM '{store}' WHERE t2m > 290",
+            "filter=t2m@3 > 290 (on the values of chunks)",
+        ),
+        (
+            "SELECT u10 FROM '{store}' WHERE latitude > longitude",
+            "(on several dimensions, before chunks are read)",
+        ),
+        ("SELECT t2m FROM '{store}' ORDER BY time DESC LIMIT 3", "order=[time from the end]"),
+        ("SELECT t2m FROM '{store}' ORDER BY t2m LIMIT 3", "(as far as known when the query runs)"),
+        ("SELECT * FROM '{store}' LIMIT 3", "limit=3"),
+    ] {
+        let plan = plan(&ctx, &sql.replace("{store}", &store)).await;
+        assert!(text(&plan).contains(shown), "{sql}: {}", text(&plan));
+    }
+}
+
+/// Whole maps as chunks: rows come out of the scan in the order of time, and nothing sorts them.
+#[tokio::test]
+async fn orders_that_cost_nothing_are_exact() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = directory.path().join("store.zarr");
+    let spec = Specification {
+        times: 20,
+        latitudes: 7,
+        longitudes: 11,
+        chunks: [1, 7, 11],
+        shards: None,
+        compression: Compression::None,
+        packed: false,
+    };
+    synthetic::write(&store, &spec).unwrap();
+    let store = store.to_string_lossy().into_owned();
+    let ctx = session(partitioned(4, 8192));
+    let plain = session(partitioned(1, 8192));
+    plain.sql("SET datafusion.optimizer.enable_sort_pushdown = false").await.unwrap();
+    for (order, exact) in [
+        ("time", true),
+        ("time DESC", true),
+        ("time, latitude DESC, longitude", true),
+        ("time DESC, latitude DESC", true),
+        ("time, latitude", false),
+        ("latitude DESC", false),
+        ("time, t2m", false),
+    ] {
+        for limit in ["", " LIMIT 100"] {
+            let keys = format!("{order}, latitude, longitude");
+            let keys = if exact { order } else { keys.as_str() };
+            let sql = format!("SELECT * FROM '{store}' ORDER BY {keys}{limit}");
+            let plan = plan(&ctx, &sql).await;
+            assert_eq!(text(&plan).contains("Sort"), !exact, "{sql}: {}", text(&plan));
+            let actual = rows(&ctx, &sql).await.unwrap();
+            // Rows that are alike in the keys may come in any order: the keys must be the same.
+            let column = usize::from(keys.starts_with("latitude"));
+            let keys = |rows: &[Vec<Value>]| -> Vec<Value> {
+                rows.iter().map(|row| row[column].clone()).collect()
+            };
+            let expected = rows(&plain, &sql).await.unwrap();
+            assert_eq!(keys(&actual), keys(&expected), "{sql}");
+            if limit.is_empty() {
+                let sorted = |rows: &[Vec<Value>]| {
+                    let mut rows: Vec<String> = rows.iter().map(|r| format!("{r:?}")).collect();
+                    rows.sort_unstable();
+                    rows
+                };
+                assert_eq!(sorted(&actual), sorted(&expected), "{sql}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn coordinates_that_match_nothing_name_their_neighbours() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = store(directory.path());
+    let ctx = session(config());
+    for (filter, note) in [
+        ("latitude = 31", "no latitude equals 31.0: the nearest values are 30.0 and 60.0"),
+        ("latitude IN (30, 91)", "no latitude equals 91.0: the largest value is 90.0"),
+        (
+            "time = '2019-01-01T03:30:00'",
+            "no time equals '2019-01-01T03:30:00': the nearest values are '2019-01-01T03:00:00' and \
+             '2019-01-01T04:00:00'",
+        ),
+    ] {
+        let plan = plan(&ctx, &format!("SELECT t2m FROM '{store}' WHERE {filter}")).await;
+        assert_eq!(lsio_datafusion::notes(&plan).unwrap(), [note]);
+    }
+    for filter in ["latitude = 30", "latitude > 31", "t2m = 17"] {
+        let plan = plan(&ctx, &format!("SELECT t2m FROM '{store}' WHERE {filter}")).await;
+        assert_eq!(lsio_datafusion::notes(&plan).unwrap(), Vec::<String>::new());
+    }
+}
+
+/// One chunk under ten keys, and under a thousand: memory doesn't grow with the store.
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_does_not_grow_with_the_store() {
+    let directory = tempfile::tempdir().unwrap();
+    let one = directory.path().join("one.zarr");
+    let spec = Specification {
+        times: 8,
+        latitudes: 64,
+        longitudes: 64,
+        chunks: [8, 64, 64],
+        shards: None,
+        compression: Compression::Zstd(1),
+        packed: false,
+    };
+    synthetic::write(&one, &spec).unwrap();
+    // Ever more chunks, which are links to that one.
+    for chunks in [10_u64, 1000] {
+        let store = directory.path().join(format!("{chunks}.zarr/t2m"));
+        let metadata = fs::read_to_string(one.join("t2m/zarr.json")).unwrap();
+        let mut metadata: Value = serde_json::from_str(&metadata).unwrap();
+        metadata["shape"] = json!([8 * chunks, 64, 64]);
+        fs::create_dir_all(store.join("c")).unwrap();
+        fs::write(store.join("zarr.json"), metadata.to_string()).unwrap();
+        for chunk in 0..chunks {
+            let path = store.join(format!("c/{chunk}/0"));
+            fs::create_dir_all(&path).unwrap();
+            fs::hard_link(one.join("t2m/c/0/0/0"), path.join("0")).unwrap();
+        }
+        let ctx = session(partitioned(2, 8192));
+        let sql = format!("SELECT sum(value), count(*) FROM '{}'", store.to_string_lossy());
+        let plan = plan(&ctx, &sql).await;
+        let result = json_rows(&collect(Arc::clone(&plan), ctx.task_ctx()).await.unwrap());
+        assert_eq!(result[0][1], json!(chunks * 8 * 64 * 64));
+        let mut scan = plan;
+        while let Some(child) = scan.children().first().map(|child| Arc::clone(child)) {
+            scan = child;
+        }
+        let peak = scan.metrics().unwrap().iter().find_map(|metric| {
+            (metric.value().name() == "peak_memory").then(|| metric.value().as_usize())
+        });
+        // Two partitions, and a few chunks of 128 KiB of each under way.
+        assert!(peak.unwrap() <= 1 << 20, "{chunks} chunks: {peak:?}");
+    }
+}
