@@ -207,6 +207,14 @@ impl ChunkCodec {
         self.cells.saturating_mul(self.element.size().unwrap_or(STRING_BYTES))
     }
 
+    /// The most bytes that a decoded chunk can have.
+    pub(crate) fn most_bytes(&self) -> u64 {
+        match self.element.size() {
+            Some(size) => self.cells.saturating_mul(size) as u64,
+            None => MAX_CHUNK_BYTES,
+        }
+    }
+
     /// Whether chunks are stored as they are used, so that decoding takes no memory.
     pub(crate) fn is_raw(&self) -> bool {
         matches!(&self.decoder, Decoder::Direct(chain) if chain.is_empty())

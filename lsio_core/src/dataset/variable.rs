@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 use super::{
     calendar::Calendar,
     codec::{ChunkCodec, Layout},
-    decoding::{Decoding, StoredValues},
+    decoding::Decoding,
     document::{ArrayDocument, ZarrFormat},
     dtype::ElementType,
     names::Dimensions,
@@ -23,7 +23,7 @@ use crate::{
     Error, Location, OpenOptions, Result,
     grid::{Region, RegularGrid},
     location::join,
-    read::{Fetcher, Part},
+    read::{Assembly, Fetcher, Part},
     recycle::Recycler,
 };
 
@@ -234,7 +234,9 @@ impl Variable {
         let region = self.chunk_grid.region_at(chunk);
         let part = Part::of(self, &region);
         let stored = encoded.map(|encoded| part.decode(chunk, encoded, recycler)).transpose()?;
-        part.assemble(vec![(chunk.to_vec(), stored)], recycler)
+        let mut assembly = Assembly::new(&part, recycler)?;
+        assembly.add(chunk, stored);
+        assembly.finish()
     }
 
     /// Reads a region, in C order.
@@ -254,27 +256,24 @@ impl Variable {
         if part.is_empty() {
             return Ok(new_empty_array(&self.data_type));
         }
-        let recycler = Arc::default();
         // The chunks of an object in one go, and some objects at a time.
         let mut objects: BTreeMap<Vec<u64>, Vec<Vec<u64>>> = BTreeMap::new();
         for chunk in part.chunks() {
             objects.entry(self.object(&chunk)).or_default().push(chunk);
         }
-        let chunks: Vec<Vec<(Vec<u64>, Option<StoredValues>)>> =
-            stream::iter(objects.into_values())
-                .map(|chunks| async {
-                    let (fetched, _) = fetcher.fetch(self, chunks).await?;
-                    let decode = |(chunk, encoded): (Vec<u64>, Option<Bytes>)| {
-                        let stored =
-                            encoded.map(|e| part.decode(&chunk, &e, &recycler)).transpose()?;
-                        Ok::<_, Error>((chunk, stored))
-                    };
-                    fetched.into_iter().map(decode).collect()
-                })
-                .buffered(CONCURRENT_READS)
-                .try_collect()
-                .await?;
-        part.assemble(chunks.concat(), &recycler)
+        let mut fetched = stream::iter(objects.into_values())
+            .map(|chunks| fetcher.fetch(self, chunks))
+            .buffered(CONCURRENT_READS);
+        let recycler = Arc::default();
+        let mut assembly = Assembly::new(part, &recycler)?;
+        while let Some((chunks, _)) = fetched.try_next().await? {
+            // One at a time, so that there is no more than one in memory.
+            for (chunk, encoded) in chunks {
+                let stored = encoded.map(|e| part.decode(&chunk, &e, &recycler)).transpose()?;
+                assembly.add(&chunk, stored);
+            }
+        }
+        assembly.finish()
     }
 
     /// Reads all values, in C order.

@@ -281,7 +281,8 @@ fn check_size(variable: &Variable, object: &[u64], bytes: u64) -> Result<()> {
     let codec = &variable.reader()?.codec;
     let chunks = codec.shards().map_or(1, |shards| shards.counts().iter().product::<u64>());
     let index = codec.shards().and_then(|shards| shards.index_bytes()).unwrap_or(0);
-    let most = (codec.decoded_bytes() as u64)
+    let most = codec
+        .most_bytes()
         .saturating_mul(chunks)
         .saturating_mul(2)
         .saturating_add(OVERHEAD_BYTES + index);

@@ -48,10 +48,11 @@ impl Gather {
     /// From a chunk of this shape to a C-ordered destination, whose dimensions are `axes`.
     pub(super) fn new(chunk: &[u64], storage: &Storage, axes: &[Axis<'_>]) -> Self {
         let mut strides = vec![0; chunk.len()];
-        let mut stride = 1;
+        let mut stride = 1_usize;
         for &axis in storage.order.iter().rev() {
             strides[axis] = stride;
-            stride *= index(chunk[axis]);
+            // The last one may not fit: then nothing uses it.
+            stride = stride.wrapping_mul(index(chunk[axis]));
         }
         let mut gather =
             Self { dims: Vec::new(), start: (0, 0), width: storage.width, swap: storage.swap };
@@ -76,7 +77,7 @@ impl Gather {
     /// by side.
     fn push_outer(&mut self, dim: Dim) {
         if let [run] = dim.runs.as_slice() {
-            self.start.0 += run.source * dim.source;
+            self.start.0 = self.start.0.wrapping_add(run.source.wrapping_mul(dim.source));
             self.start.1 += run.target * dim.target;
             if run.len == 1 {
                 return;
@@ -85,7 +86,7 @@ impl Gather {
             let dim = Dim { runs, ..dim };
             if let Some(Dim { source, target, runs }) = self.dims.first_mut()
                 && let [inner] = runs.as_mut_slice()
-                && dim.source == inner.len * *source
+                && dim.source == inner.len.wrapping_mul(*source)
                 && dim.target == inner.len * *target
             {
                 inner.len *= run.len;
@@ -126,10 +127,15 @@ impl Gather {
 
     /// Sets the cells to one value.
     pub(super) fn fill(&self, value: &[u8], target: &mut [u8]) {
-        // The same copy, from a chunk whose cells all lie in one place.
-        let dims: Vec<Dim> = self.dims.iter().map(|dim| Dim { source: 0, ..dim.clone() }).collect();
-        let gather = Self { dims, start: (0, self.start.1), width: self.width, swap: 1 };
-        gather.copy(value, target);
+        if value.is_empty() {
+            return;
+        }
+        self.target_runs(|first, len| {
+            let bytes = first * value.len()..(first + len) * value.len();
+            if let Some(cells) = target.get_mut(bytes) {
+                repeat(value, cells);
+            }
+        });
     }
 
     /// Calls `f` with the position in the chunk and in the destination of each cell.
@@ -237,7 +243,7 @@ fn each(dims: &[Dim], start: (usize, usize), f: &mut impl FnMut(usize, usize)) {
     let Some((dim, inner)) = dims.split_first() else { return f(start.0, start.1) };
     for run in &dim.runs {
         for i in 0..run.len {
-            let from = start.0 + (run.source + i) * dim.source;
+            let from = start.0.wrapping_add((run.source + i).wrapping_mul(dim.source));
             let to = start.1 + (run.target + i) * dim.target;
             each(inner, (from, to), f);
         }
@@ -247,6 +253,17 @@ fn each(dims: &[Dim], start: (usize, usize), f: &mut impl FnMut(usize, usize)) {
 fn reversed<const W: usize>(mut unit: [u8; W]) -> [u8; W] {
     unit.reverse();
     unit
+}
+
+/// Fills a slice with one value after the other.
+pub(super) fn repeat(value: &[u8], target: &mut [u8]) {
+    match value.split_first() {
+        Some((first, rest)) if rest.iter().all(|byte| byte == first) => target.fill(*first),
+        Some(_) => {
+            target.chunks_exact_mut(value.len()).for_each(|cell| cell.copy_from_slice(value));
+        }
+        None => {}
+    }
 }
 
 /// A number of cells of something that is in memory.

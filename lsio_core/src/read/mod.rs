@@ -28,4 +28,7 @@ pub use self::{
     tile::{Rows, Tile},
     tiles::{Block, Tiles},
 };
-pub(crate) use self::{fetch::Fetcher, part::Part};
+pub(crate) use self::{
+    fetch::Fetcher,
+    part::{Assembly, Part},
+};

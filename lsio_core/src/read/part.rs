@@ -9,7 +9,7 @@ use arrow::{
 };
 use bytes::Bytes;
 
-use super::gather::{Axis, Gather};
+use super::gather::{Axis, Gather, repeat};
 use crate::{
     Error, Recycled, Recycler, Result, Selection, Variable,
     dataset::{Storage, StoredValues, nan_to_null},
@@ -98,22 +98,6 @@ impl<'a> Part<'a> {
             .map_err(|reason| self.variable.chunk_error(chunk, reason))
     }
 
-    /// Puts the cells together from decoded chunks, `None` for those that aren't stored.
-    ///
-    /// # Errors
-    /// [`Error::Decode`] if a value has no meaning.
-    pub(crate) fn assemble(
-        &self,
-        chunks: Vec<(Vec<u64>, Option<StoredValues>)>,
-        recycler: &Arc<Recycler>,
-    ) -> Result<ArrayRef> {
-        let mut assembly = Assembly::new(self, recycler)?;
-        for (chunk, stored) in chunks {
-            assembly.add(&chunk, stored);
-        }
-        assembly.finish()
-    }
-
     fn failed(&self, reason: String) -> Error {
         Error::Decode { array: self.variable.path(), reason }
     }
@@ -131,7 +115,7 @@ impl<'a> Part<'a> {
 }
 
 /// A part that is being put together, a chunk at a time.
-pub(super) struct Assembly<'a> {
+pub(crate) struct Assembly<'a> {
     part: &'a Part<'a>,
     /// How the elements of chunks lie in their bytes; `None` for strings.
     storage: Option<Storage>,
@@ -154,7 +138,7 @@ enum Target {
 }
 
 impl<'a> Assembly<'a> {
-    pub(super) fn new(part: &'a Part<'a>, recycler: &'a Arc<Recycler>) -> Result<Self> {
+    pub(crate) fn new(part: &'a Part<'a>, recycler: &'a Arc<Recycler>) -> Result<Self> {
         let codec = &part.variable.reader()?.codec;
         let fill = codec.fill().map_err(|reason| part.failed(reason))?;
         let (storage, target) = match codec.storage() {
@@ -168,9 +152,17 @@ impl<'a> Assembly<'a> {
         Ok(Self { part, storage, fill, recycler, target })
     }
 
+    /// Gives all cells the fill value, because not all chunks will be added.
+    pub(super) fn fill(&mut self) {
+        let Some(storage) = &self.storage else { return };
+        let mut target = self.recycler.take(self.part.cells().saturating_mul(storage.width));
+        repeat(self.fill, &mut target);
+        self.target = Target::Bytes(target);
+    }
+
     /// Puts the cells of a chunk in their places; `None` is a chunk that isn't stored, whose cells
-    /// have the fill value. Where chunks are left out, the cells have any value.
-    pub(super) fn add(&mut self, chunk: &[u64], stored: Option<StoredValues>) {
+    /// have the fill value.
+    pub(crate) fn add(&mut self, chunk: &[u64], stored: Option<StoredValues>) {
         let Some(storage) = &self.storage else { return self.add_strings(chunk, stored) };
         let gather = self.part.gather_from(chunk, storage);
         let len = self.part.cells().saturating_mul(storage.width);
@@ -208,7 +200,7 @@ impl<'a> Assembly<'a> {
     ///
     /// # Errors
     /// [`Error::Decode`] if a value has no meaning.
-    pub(super) fn finish(self) -> Result<ArrayRef> {
+    pub(crate) fn finish(self) -> Result<ArrayRef> {
         let only_finds_nan = self.part.variable.reader()?.decoding.only_finds_nan();
         Ok(nan_to_null(self.finish_but_nan()?, only_finds_nan))
     }

@@ -36,10 +36,6 @@ const ROWS_WITHOUT_CHUNKS: u64 = 1 << 20;
 /// The objects of a scan that are read at the same time, by all partitions together.
 const CONCURRENT_READS: usize = 64;
 
-/// The decoded bytes of chunks that are kept for other tiles, unless [`Scan::share_memory`] says
-/// otherwise.
-const SHARED_BYTES: usize = 64 << 20;
-
 /// How a scan is to be read.
 #[derive(Clone, Debug)]
 pub struct ScanOptions {
@@ -209,8 +205,7 @@ impl Scan {
                 Ok(ScanColumn { dims: column.dims.clone(), source })
             })
             .collect::<Result<_>>()?;
-        let shared = SharedChunks::new(SHARED_BYTES);
-        Ok(Self { columns, tiles, recycler: Arc::default(), shared })
+        Ok(Self { columns, tiles, recycler: Arc::default(), shared: SharedChunks::default() })
     }
 
     /// The same scan, with its tiles in another order: see [`Tiles::with_order`].
@@ -315,10 +310,15 @@ impl Scan {
         })
     }
 
-    /// Sets the decoded bytes of chunks that are kept for other tiles, at most. Without them a chunk
-    /// that several tiles need is read for each.
+    /// Gives memory for decoded chunks that are kept for other tiles. Without any, a chunk that several
+    /// tiles need is read for each.
     pub fn share_memory(&self, bytes: usize) {
-        self.shared.set_budget(bytes);
+        self.shared.grow(bytes);
+    }
+
+    /// Takes back memory that [`Scan::share_memory`] gave.
+    pub fn unshare_memory(&self, bytes: usize) {
+        self.shared.shrink(bytes);
     }
 
     /// The most bytes of decoded values that there were at the same time.
@@ -430,6 +430,9 @@ impl Scan {
             .into_iter()
             .peekable();
             let mut assembly = Assembly::new(&part, &self.recycler)?;
+            if chunks.len() < part.count_chunks() {
+                assembly.fill();
+            }
             while let Some((chunk, encoded)) = chunks.next() {
                 let start = Instant::now();
                 let mut decode = |encoded: &Bytes| {

@@ -17,11 +17,37 @@ use crate::{Result, dataset::StoredValues};
 pub(super) type Key = (usize, Vec<u64>);
 
 /// The chunks that some tiles have asked for, and others will.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct SharedChunks {
-    chunks: Mutex<HashMap<Key, Arc<SharedChunk>>>,
-    /// The decoded bytes that are kept, at most.
-    budget: AtomicUsize,
+    kept: Mutex<Kept>,
+    /// The uses of any chunk so far.
+    clock: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    chunks: HashMap<Key, Arc<SharedChunk>>,
+    /// The decoded bytes of these, and the most that they may be.
+    bytes: usize,
+    budget: usize,
+}
+
+impl Kept {
+    /// What was used longest ago makes room. Tiles that have it already keep it.
+    fn make_room(&mut self, bytes: usize) {
+        while self.bytes + bytes > self.budget {
+            let used = |chunk: &Arc<SharedChunk>| chunk.used.load(Ordering::Relaxed);
+            let Some(oldest) = self.chunks.iter().min_by_key(|(_, chunk)| used(chunk)) else {
+                break;
+            };
+            let oldest = oldest.0.clone();
+            self.remove(&oldest);
+        }
+    }
+
+    fn remove(&mut self, key: &Key) {
+        self.bytes -= self.chunks.remove(key).map_or(0, |chunk| chunk.bytes);
+    }
 }
 
 /// A chunk on its way from the store to the tiles.
@@ -66,38 +92,35 @@ impl SharedChunk {
 }
 
 impl SharedChunks {
-    pub(super) fn new(budget: usize) -> Self {
-        Self { chunks: Mutex::default(), budget: AtomicUsize::new(budget) }
+    /// Allows so many more decoded bytes.
+    pub(super) fn grow(&self, bytes: usize) {
+        self.lock().budget += bytes;
     }
 
-    pub(super) fn set_budget(&self, bytes: usize) {
-        self.budget.store(bytes, Ordering::Relaxed);
+    /// Allows so many fewer.
+    pub(super) fn shrink(&self, bytes: usize) {
+        let mut kept = self.lock();
+        kept.budget = kept.budget.saturating_sub(bytes);
+        kept.make_room(0);
     }
 
     /// The chunk of this key, which `uses` tiles need and which takes `bytes` when it is decoded.
     pub(super) fn get(&self, key: &Key, uses: usize, bytes: usize) -> Arc<SharedChunk> {
-        let mut chunks = self.lock();
-        if let Some(chunk) = chunks.get(key) {
+        let mut kept = self.lock();
+        if let Some(chunk) = kept.chunks.get(key) {
             return Arc::clone(chunk);
         }
-        // What was used longest ago makes room. Tiles that have it already keep it.
-        let mut held: usize = chunks.values().map(|chunk| chunk.bytes).sum();
-        while held + bytes > self.budget.load(Ordering::Relaxed) {
-            let oldest = chunks.iter().min_by_key(|(_, chunk)| chunk.used.load(Ordering::Relaxed));
-            let Some((oldest, _)) = oldest else { break };
-            let oldest = oldest.clone();
-            held -= chunks.remove(&oldest).map_or(0, |chunk| chunk.bytes);
-        }
-        let now = chunks.values().map(|chunk| chunk.used.load(Ordering::Relaxed)).max();
         let chunk = Arc::new(SharedChunk {
             fetched: OnceCell::new(),
             content: Mutex::new(Content::Nothing),
             bytes,
             uses: AtomicUsize::new(uses),
-            used: AtomicUsize::new(now.map_or(0, |now| now + 1)),
+            used: AtomicUsize::new(self.clock.fetch_add(1, Ordering::Relaxed)),
         });
-        if bytes <= self.budget.load(Ordering::Relaxed) {
-            chunks.insert(key.clone(), Arc::clone(&chunk));
+        if bytes <= kept.budget {
+            kept.make_room(bytes);
+            kept.bytes += bytes;
+            kept.chunks.insert(key.clone(), Arc::clone(&chunk));
         }
         chunk
     }
@@ -120,17 +143,15 @@ impl SharedChunks {
                 Content::Nothing | Content::Encoded(_) => None,
             }
         };
-        let mut chunks = self.lock();
         if chunk.uses.fetch_sub(1, Ordering::Relaxed) == 1 {
-            chunks.remove(key);
+            self.lock().remove(key);
         } else {
-            let now = chunks.values().map(|chunk| chunk.used.load(Ordering::Relaxed)).max();
-            chunk.used.store(now.map_or(0, |now| now + 1), Ordering::Relaxed);
+            chunk.used.store(self.clock.fetch_add(1, Ordering::Relaxed), Ordering::Relaxed);
         }
         Ok(values)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Arc<SharedChunk>>> {
-        self.chunks.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -27,6 +27,7 @@ use lsio_core::Table;
 mod deferred;
 mod nearest;
 mod selection;
+mod zeros;
 
 pub(crate) use self::{
     deferred::{Deferred, is_deferred},
@@ -57,7 +58,7 @@ impl Predicate {
         columns.sort_unstable();
         columns.dedup();
         let schema = Arc::new(table_schema.project(&columns)?);
-        let compact = with_columns(&expr, |column| {
+        let compact = with_columns(&zeros::with_both_zeros(&expr)?, |column| {
             let position = columns.binary_search(&column.index()).ok()?;
             Some(Column::new(column.name(), position))
         })?;

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{Array as _, ArrayRef, RecordBatch},
+    array::{Array as _, ArrayRef, AsArray as _, RecordBatch},
     compute::{
         filter,
-        kernels::cmp::{eq, gt, lt},
+        kernels::cmp::{gt, lt},
     },
     datatypes::{DataType, Schema},
     util::display::{ArrayFormatter, FormatOptions},
@@ -82,10 +82,13 @@ fn unmatched(
     if !ordered || literal.is_null() || literal.data_type() != *values.data_type() {
         return Ok(None);
     }
-    let wanted = literal.to_scalar()?;
-    if eq(&values, &wanted)?.true_count() > 0 {
+    // As the query compares: the two zeros are equal.
+    let equal = BinaryExpr::new(only, Operator::Eq, Arc::new(Literal::new(literal.clone())));
+    let equal = equal.evaluate(&batch)?.into_array(values.len())?;
+    if equal.as_boolean().true_count() > 0 {
         return Ok(None);
     }
+    let wanted = literal.to_scalar()?;
     let below = greatest(&filter(&values, &lt(&values, &wanted)?)?)?;
     let above = least(&filter(&values, &gt(&values, &wanted)?)?)?;
     let nearest = match (below, above) {

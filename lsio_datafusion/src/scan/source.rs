@@ -453,6 +453,7 @@ impl DataSource for ZarrSource {
         };
         let mut source = self.clone();
         source.order = visits.dims;
+        source.ordering = None;
         if visits.exact {
             source.ordering = LexOrdering::new(order.to_vec());
             source.partitions = 1;

@@ -88,8 +88,10 @@ pub(super) fn read(
         filtered: VecDeque::new(),
         current: None,
         few: Vec::new(),
+        given: 0,
         cost: 0,
-        filtered_tiles: 0,
+        shared: 0,
+        done: 0,
         finished: false,
     };
     let batches = stream::try_unfold(reader, |mut reader| async move {
@@ -115,10 +117,14 @@ struct Reader {
     /// The rows that a limit still allows.
     remaining: Option<usize>,
     batch_size: usize,
+    /// The rows that were given out.
+    given: usize,
     /// The memory for the first columns of the last tile.
     cost: usize,
-    /// The tiles of which it is known which rows are wanted.
-    filtered_tiles: usize,
+    /// The memory that was given for chunks that several tiles need.
+    shared: usize,
+    /// The tiles of which all wanted rows were given out.
+    done: usize,
     memory: Memory,
     metrics: Metrics,
     finished: bool,
@@ -177,7 +183,7 @@ impl Reader {
             if let Some(batch) = self.next_batch()? {
                 return Ok(Some(self.limited(batch)));
             }
-            self.fetch_ahead()?;
+            self.fetch_ahead().await?;
             if self.filtered.len() < FILTERED_TILES && self.next_is_filter() {
                 self.filter().await?;
             } else if let Some(filtered) = self.filtered.pop_front() {
@@ -199,7 +205,8 @@ impl Reader {
             while bytes > 0 && !self.memory.take_spare(bytes) {
                 bytes /= 2;
             }
-            self.work.scan.share_memory(bytes.saturating_mul(self.work.partitions));
+            self.work.scan.share_memory(bytes);
+            self.shared = bytes;
         }
         self.deferred = Some(Deferred::new(
             &self.work.deferred,
@@ -215,15 +222,26 @@ impl Reader {
         self.ahead.front().is_some_and(|ahead| !ahead.filters.is_empty())
     }
 
-    /// Starts fetches, as long as there is memory for them.
-    fn fetch_ahead(&mut self) -> Result<()> {
-        let most = if self.remaining.is_some() { 1 } else { AHEAD_TILES };
+    /// The tiles that may be on their way at the same time.
+    fn most_ahead(&self) -> usize {
+        let tiles = self.work.scan.tiles();
         // What one partition has taken no other can take: leave enough for all.
-        let share = self.work.scan.tiles().len() / (2 * self.work.partitions.max(1) as u64);
-        let most = most.min(usize::try_from(share).unwrap_or(usize::MAX)).max(1);
-        // The first rows may be all that an operator above needs: it says so in a filter.
-        let most =
-            if self.work.deferred.is_empty() { most } else { most.min(1 + self.filtered_tiles) };
+        let share = tiles.len() / (2 * self.work.partitions.max(1) as u64);
+        let mut most = AHEAD_TILES.min(usize::try_from(share).unwrap_or(usize::MAX));
+        if let (Some(remaining), true) = (self.remaining, self.work.filters.is_empty()) {
+            let rows = tiles.shape().iter().copied().fold(1, u64::saturating_mul).max(1);
+            let needed = (remaining as u64).div_ceil(rows);
+            most = most.min(usize::try_from(needed).unwrap_or(usize::MAX));
+        } else if self.remaining.is_some() || !self.work.deferred.is_empty() {
+            // The first rows may be all that is needed; an operator above says so in a filter.
+            most = most.min(1 + self.done);
+        }
+        most.max(1)
+    }
+
+    /// Starts fetches, as long as there is memory for them.
+    async fn fetch_ahead(&mut self) -> Result<()> {
+        let most = self.most_ahead();
         while self.ahead.len() + self.filtered.len() < most {
             let held: usize = self.ahead.iter().map(|ahead| ahead.reserved).sum();
             let is_first = self.ahead.is_empty() && self.filtered.is_empty();
@@ -245,6 +263,8 @@ impl Reader {
             let mut block = self.work.scan.tiles().block(number);
             let Some((rows, filters)) = self.restrict(number, &mut block, true)? else {
                 self.memory.give_back(reserved);
+                // There may be many of these: other tasks get their turn.
+                tokio::task::yield_now().await;
                 continue;
             };
             let first = self.first_columns(&filters);
@@ -284,7 +304,7 @@ impl Reader {
                 continue;
             };
             let tile = self.work.scan.local(&columns, block.clone()).map_err(external)?;
-            match evaluate(&tile, filter, &columns, usize::MAX) {
+            match evaluate(&tile, filter, &columns, usize::MAX, None) {
                 Ok(mask) => block.restrict(dim, &BooleanArray::new(mask, None)),
                 Err(error) if decides => return Err(error),
                 Err(_) => {}
@@ -304,7 +324,7 @@ impl Reader {
         }
         for (filter, columns, decides) in several {
             let tile = self.work.scan.local(&columns, block.clone()).map_err(external)?;
-            let mask = match evaluate(&tile, filter, &columns, self.batch_size) {
+            let mask = match evaluate(&tile, filter, &columns, self.batch_size, None) {
                 Ok(mask) => mask,
                 Err(error) if decides => return Err(error),
                 Err(_) => continue,
@@ -340,7 +360,6 @@ impl Reader {
     /// Decodes the first columns of the next tile, and finds out which of its rows are wanted.
     async fn filter(&mut self) -> Result<()> {
         let Some(ahead) = self.ahead.pop_front() else { return Ok(()) };
-        self.filtered_tiles += 1;
         let Ahead { number, block, mut rows, filters, known, fetch, reserved } = ahead;
         let waiting = Instant::now();
         let fetched = fetch.join().await;
@@ -381,14 +400,16 @@ impl Reader {
             let Some(columns) = self.work.scan_columns(filter) else { continue };
             self.work.scan.add_local(&columns, &mut tile).map_err(external)?;
             let timer = Instant::now();
-            let mask = evaluate(&tile, filter, &columns, self.batch_size);
+            let is_full = filter.dims().len() == tile.block().selections().len();
+            let wanted = rows.as_ref().filter(|_| is_full);
+            let mask = evaluate(&tile, filter, &columns, self.batch_size, wanted);
             let decides = self.work.filters.iter().any(|own| own.expr() == filter.expr());
             let mask = match mask {
                 Ok(mask) => mask,
                 Err(error) if decides => return Err(error),
                 Err(_) => continue,
             };
-            let mask = if filter.dims().len() == tile.block().selections().len() {
+            let mask = if is_full {
                 mask
             } else {
                 let mask: ArrayRef = Arc::new(BooleanArray::new(mask, None));
@@ -401,6 +422,7 @@ impl Reader {
             tokio::task::yield_now().await;
             if rows.as_ref().is_some_and(|rows| rows.count_set_bits() == 0) {
                 self.memory.give_back(reserved);
+                self.done += 1;
                 return Ok(());
             }
         }
@@ -452,6 +474,7 @@ impl Reader {
                 let reserved = current.reserved;
                 self.current = None;
                 self.memory.give_back(reserved);
+                self.done += 1;
                 continue;
             }
             if let (None, Some(remaining)) = (&current.wanted, self.remaining) {
@@ -476,7 +499,11 @@ impl Reader {
             let schema = Arc::clone(&self.work.schema);
             let batch = RecordBatch::try_new_with_options(schema, columns, &options)?;
             let waiting: usize = self.few.iter().map(RecordBatch::num_rows).sum();
-            let enough = self.batch_size.min(self.remaining.unwrap_or(usize::MAX)) / 2;
+            let mut enough = self.batch_size.min(self.remaining.unwrap_or(usize::MAX)) / 2;
+            if !self.work.deferred.is_empty() {
+                // What an operator above sees may end the scan.
+                enough = enough.min(self.given);
+            }
             if waiting == 0 && count >= enough {
                 return Ok(Some(batch));
             }
@@ -498,6 +525,7 @@ impl Reader {
 
     /// As much of a batch as a limit allows.
     fn limited(&mut self, batch: RecordBatch) -> RecordBatch {
+        self.given += batch.num_rows();
         let Some(remaining) = &mut self.remaining else { return batch };
         let len = batch.num_rows().min(*remaining);
         *remaining -= len;
@@ -514,6 +542,7 @@ impl Reader {
         self.filtered.clear();
         self.current = None;
         self.few.clear();
+        self.work.scan.unshare_memory(self.shared);
         self.memory.reservation.free();
         if let Some(sum) = self.tiles.execution().finish(self.metrics.asked()) {
             self.metrics.finish(sum, self.work.scan.all_chunks());
@@ -567,25 +596,51 @@ impl Memory {
     }
 }
 
-/// Evaluates a predicate on a tile, at its own rank, so many rows at a time.
+/// Evaluates a predicate on a tile, at its own rank, so many rows at a time; as far as only some rows
+/// are wanted, on these.
 fn evaluate(
     tile: &Tile,
     filter: &Predicate,
     columns: &[usize],
     batch_size: usize,
+    wanted: Option<&BooleanBuffer>,
 ) -> Result<BooleanBuffer> {
     let rows = tile.rows(filter.dims(), columns).map_err(external)?;
     let mut mask = BooleanBufferBuilder::new(rows.len());
     let mut start = 0;
     while start < rows.len() {
         let len = (rows.len() - start).min(batch_size);
-        let columns = rows.slice(start, len).map_err(external)?;
-        let values = filter.evaluate(columns, len)?;
-        mask.append_buffer(&match values.nulls() {
+        let wanted = wanted.map(|wanted| wanted.slice(start, len));
+        let count = wanted.as_ref().map_or(len, BooleanBuffer::count_set_bits);
+        if count == 0 {
+            mask.append_n(len, false);
+            start += len;
+            continue;
+        }
+        let mut columns = rows.slice(start, len).map_err(external)?;
+        // A row that isn't wanted must not make the predicate fail either.
+        let some = wanted.filter(|_| count < len).map(|wanted| BooleanArray::new(wanted, None));
+        if let Some(some) = &some {
+            for column in &mut columns {
+                *column = arrow::compute::filter(column, some)?;
+            }
+        }
+        let values = filter.evaluate(columns, count)?;
+        let holds = match values.nulls() {
             // NULL is not true.
             Some(nulls) => values.values() & nulls.inner(),
             None => values.values().clone(),
-        });
+        };
+        match some {
+            None => mask.append_buffer(&holds),
+            Some(some) => {
+                let first = mask.len();
+                mask.append_n(len, false);
+                for (position, row) in some.values().set_indices().enumerate() {
+                    mask.set_bit(first + row, holds.value(position));
+                }
+            }
+        }
         start += len;
     }
     Ok(mask.finish())

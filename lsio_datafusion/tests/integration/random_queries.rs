@@ -513,3 +513,37 @@ async fn filters_are_where_they_belong() {
     let counted = rows(&ctx, &format!("SELECT count(*) FROM {table} WHERE x > 0")).await.unwrap();
     assert_eq!(counted, [[json!(4)]]);
 }
+
+/// The two zeros are equal, also in the sets that joins push down.
+#[tokio::test]
+async fn zeros_are_equal() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.zarr");
+    let group = GroupWriter::create(&path, json!({})).unwrap();
+    for (name, values) in [("x", [-1.0, -0.0, 1.0]), ("v", [0.0, -0.0, 3.0])] {
+        let spec = ArraySpec {
+            name,
+            data_type: "float64",
+            dims: &[("x", 3)],
+            chunks: &[],
+            shards: None,
+            compression: Compression::None,
+            fill_value: json!(9.0),
+            attributes: json!({}),
+        };
+        group.whole_array(&spec, &values).unwrap();
+    }
+    let table = format!("'{}'", path.to_string_lossy());
+    let ctx = session(config());
+    for (sql, count) in [
+        ("SELECT count(*) FROM {} JOIN (VALUES (0.0)) s(k) ON x = k", 1),
+        ("SELECT count(*) FROM {} JOIN (VALUES (0.0), (1.0)) s(k) ON x = k", 2),
+        ("SELECT count(*) FROM {} JOIN (VALUES (0.0), (5.0)) s(k) ON v = k", 2),
+        ("SELECT count(*) FROM {} JOIN (VALUES (0.0, 0.0)) s(k, l) ON x = k AND v = l", 1),
+        ("SELECT count(*) FROM {} WHERE x IN (0.0, 2, 3, 4, 5, 6, 7, 8, 9)", 1),
+        ("SELECT count(*) FROM {} WHERE v NOT IN (-0.0, 2, 4, 5, 6, 7, 8, 9, 10)", 1),
+    ] {
+        let sql = sql.replace("{}", &table);
+        assert_eq!(rows(&ctx, &sql).await.unwrap(), [[json!(count)]], "{sql}");
+    }
+}
