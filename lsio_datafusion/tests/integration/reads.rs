@@ -24,9 +24,9 @@ use lsio_core::{
     Dataset, Location, OpenOptions, Recycler,
     grid::RegularGrid,
     object_store::{
-        CopyOptions, GetOptions, GetRange, GetResult, ListResult, MultipartUpload, ObjectMeta,
-        ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
-        local::LocalFileSystem, path::Path as ObjectPath,
+        CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+        PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, local::LocalFileSystem,
+        path::Path as ObjectPath,
     },
     synthetic::{self, Specification},
     write::Compression,
@@ -42,13 +42,14 @@ const CHUNKS: [u64; 3] = [4, 3, 5];
 #[derive(Debug)]
 struct Watched {
     inner: LocalFileSystem,
-    reads: Mutex<Vec<(String, Option<Range<u64>>, u64)>>,
+    /// The objects, and the bytes of each read.
+    reads: Mutex<Vec<(String, u64)>>,
     /// The read of a chunk that fails, counted from the first.
     fails: AtomicUsize,
 }
 
 impl Watched {
-    fn record(&self, path: &ObjectPath, range: Option<Range<u64>>, bytes: u64) -> Result<()> {
+    fn record(&self, path: &ObjectPath, bytes: u64) -> Result<()> {
         if !path.as_ref().contains("/c/") {
             return Ok(());
         }
@@ -56,7 +57,7 @@ impl Watched {
             let source = "the plug was pulled".into();
             return Err(lsio_core::object_store::Error::Generic { store: "Watched", source });
         }
-        self.reads.lock().unwrap().push((path.to_string(), range, bytes));
+        self.reads.lock().unwrap().push((path.to_string(), bytes));
         Ok(())
     }
 
@@ -65,7 +66,7 @@ impl Watched {
         let part = format!("{variable}/c/");
         let mut requests = 0;
         let mut bytes = BTreeMap::new();
-        self.reads.lock().unwrap().retain(|(path, _, read)| {
+        self.reads.lock().unwrap().retain(|(path, read)| {
             let Some((_, key)) = path.split_once(&part) else { return true };
             requests += 1;
             *bytes.entry(key.to_owned()).or_default() += read;
@@ -102,20 +103,14 @@ impl ObjectStore for Watched {
     }
 
     async fn get_opts(&self, path: &ObjectPath, options: GetOptions) -> Result<GetResult> {
-        let range = options.range.clone();
         let result = self.inner.get_opts(path, options).await?;
-        let read = result.range.clone();
-        let asked = range.map(|range| match range {
-            GetRange::Bounded(range) => range,
-            GetRange::Offset(_) | GetRange::Suffix(_) => read.clone(),
-        });
-        self.record(path, asked, read.end - read.start)?;
+        self.record(path, result.range.end - result.range.start)?;
         Ok(result)
     }
 
     async fn get_ranges(&self, path: &ObjectPath, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         for range in ranges {
-            self.record(path, Some(range.clone()), range.end - range.start)?;
+            self.record(path, range.end - range.start)?;
         }
         self.inner.get_ranges(path, ranges).await
     }
