@@ -257,6 +257,19 @@ impl Scan {
         self.count_chunks(|_| Selection::all(u64::MAX))
     }
 
+    /// The bytes of the chunks with selected cells, decoded.
+    #[must_use]
+    pub fn decoded_bytes(&self) -> u64 {
+        let bytes = |column: &ScanColumn| match &column.source {
+            Source::Chunked(chunked) => {
+                chunked.variable.reader().map_or(0, |reader| reader.codec.decoded_bytes() as u64)
+            }
+            Source::Index | Source::Held { .. } => 0,
+        };
+        let most = self.columns.iter().map(bytes).max().unwrap_or(0);
+        self.chunks().saturating_mul(most)
+    }
+
     fn count_chunks(&self, selection: impl Fn(usize) -> Selection) -> u64 {
         let count = |column: &ScanColumn| match &column.source {
             Source::Chunked(chunked) => {

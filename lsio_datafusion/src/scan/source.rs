@@ -180,12 +180,12 @@ impl ZarrSource {
         self.selection.iter().map(Selection::len).fold(1, u64::saturating_mul)
     }
 
-    /// The bytes of all selected rows, decoded.
+    /// The bytes of all selected rows, or of the chunks that hold them, decoded.
     fn bytes(&self) -> u64 {
         let widths = self.columns.iter().map(|&position| {
             self.table.columns[position].data_type().primitive_width().unwrap_or(16) as u64
         });
-        self.rows().saturating_mul(widths.sum())
+        self.rows().saturating_mul(widths.sum()).max(self.scan.decoded_bytes())
     }
 
     fn statistics(&self) -> Result<Statistics> {
