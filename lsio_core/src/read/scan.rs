@@ -245,44 +245,45 @@ impl Scan {
     /// The number of chunks with selected cells, of the columns that are read chunk by chunk.
     #[must_use]
     pub fn chunks(&self) -> u64 {
-        if self.tiles.is_empty() {
-            return 0;
-        }
-        self.count_chunks(|dim| self.tiles.selection()[dim].clone())
+        self.selected_chunks().map(|(_, chunks)| chunks).fold(0, u64::saturating_add)
     }
 
     /// The number of all chunks of these columns, with selected cells or without.
     #[must_use]
     pub fn all_chunks(&self) -> u64 {
-        self.count_chunks(|_| Selection::all(u64::MAX))
+        let all = self.chunked().map(|(_, chunked)| chunked.variable.chunk_grid().len());
+        all.fold(0, u64::saturating_add)
     }
 
     /// The bytes of the chunks with selected cells, decoded.
     #[must_use]
     pub fn decoded_bytes(&self) -> u64 {
-        let bytes = |column: &ScanColumn| match &column.source {
-            Source::Chunked(chunked) => {
-                chunked.variable.reader().map_or(0, |reader| reader.codec.decoded_bytes() as u64)
-            }
-            Source::Index | Source::Held { .. } => 0,
-        };
-        let most = self.columns.iter().map(bytes).max().unwrap_or(0);
-        self.chunks().saturating_mul(most)
+        let bytes = self.selected_chunks().map(|(chunked, chunks)| {
+            let chunk = chunked.variable.reader().map_or(0, |reader| reader.codec.decoded_bytes());
+            chunks.saturating_mul(chunk as u64)
+        });
+        bytes.fold(0, u64::saturating_add)
     }
 
-    fn count_chunks(&self, selection: impl Fn(usize) -> Selection) -> u64 {
-        let count = |column: &ScanColumn| match &column.source {
-            Source::Chunked(chunked) => {
-                let grid = chunked.variable.chunk_grid();
-                let along = column.dims.iter().zip(&chunked.axes).map(|(&dim, &axis)| {
-                    let size = grid.shape()[axis];
-                    selection(dim).within(&(0..size)).chunks(grid.chunk_shape()[axis]).len()
-                });
-                along.fold(1, u64::saturating_mul)
-            }
-            Source::Index | Source::Held { .. } => 0,
-        };
-        self.columns.iter().map(count).fold(0, u64::saturating_add)
+    /// The columns that are read chunk by chunk.
+    fn chunked(&self) -> impl Iterator<Item = (&ScanColumn, &Chunked)> {
+        self.columns.iter().filter_map(|column| match &column.source {
+            Source::Chunked(chunked) => Some((column, chunked.as_ref())),
+            Source::Index | Source::Held { .. } => None,
+        })
+    }
+
+    /// The same, each with the number of its chunks that hold selected cells.
+    fn selected_chunks(&self) -> impl Iterator<Item = (&Chunked, u64)> {
+        self.chunked().map(|(column, chunked)| {
+            // Without a cell in any other dimension there is none in its own.
+            let chunks = if self.tiles.is_empty() {
+                0
+            } else {
+                chunked.part(column, self.tiles.selection()).count_chunks() as u64
+            };
+            (chunked, chunks)
+        })
     }
 
     /// The memory that reading these columns of a tile takes, roughly: the stored bytes, a chunk at a
@@ -294,14 +295,10 @@ impl Scan {
             let Source::Chunked(chunked) = &column.source else { return 0 };
             let Ok(reader) = chunked.variable.reader() else { return 0 };
             let chunk = reader.codec.decoded_bytes();
-            let chunks = chunked.part(column, block).count_chunks();
-            let cells: usize = column
-                .dims
-                .iter()
-                .map(|&d| usize::try_from(block.selections()[d].len()).unwrap_or(usize::MAX))
-                .fold(1, usize::saturating_mul);
+            let part = chunked.part(column, block.selections());
+            let chunks = part.count_chunks();
             let width = chunked.variable.data_type().primitive_width().unwrap_or(16);
-            let values = cells.saturating_mul(width);
+            let values = part.cells().saturating_mul(width);
             let stored = chunk.saturating_mul(chunks);
             if reader.codec.is_raw() {
                 // Decoding takes no memory of its own, unless it picks or converts.
@@ -317,10 +314,7 @@ impl Scan {
     /// [`Scan::share_memory`].
     #[must_use]
     pub fn shares_chunks(&self) -> bool {
-        self.columns.iter().any(|column| match &column.source {
-            Source::Chunked(chunked) => !chunked.exclusive,
-            Source::Index | Source::Held { .. } => false,
-        })
+        self.chunked().any(|(_, chunked)| !chunked.exclusive)
     }
 
     /// Gives memory for decoded chunks that are kept for other tiles. Without any, a chunk that several
@@ -355,7 +349,7 @@ impl Scan {
             .filter_map(|&position| {
                 let column = &self.columns[position];
                 let Source::Chunked(chunked) = &column.source else { return None };
-                let mut chunks = chunked.part(column, block).chunks();
+                let mut chunks = chunked.part(column, block.selections()).chunks();
                 if let Some(rows) = rows.filter(|_| chunks.len() > 1) {
                     let dims = (column.dims.as_slice(), chunked.axes.as_slice());
                     let variable = &chunked.variable;
@@ -422,7 +416,7 @@ impl Scan {
         for (position, chunks) in fetched.columns {
             let column = &self.columns[position];
             let Source::Chunked(chunked) = &column.source else { continue };
-            let part = chunked.part(column, tile.block());
+            let part = chunked.part(column, tile.block().selections());
             let bytes = chunked.variable.reader()?.codec.decoded_bytes();
             let mut chunks = match chunks {
                 FetchedColumn::Exclusive(chunks) if chunks.iter().all(|(_, b)| b.is_none()) => {
@@ -525,8 +519,8 @@ impl Scan {
 }
 
 impl Chunked {
-    fn part(&self, column: &ScanColumn, block: &Block) -> Part<'_> {
-        let wanted = column.dims.iter().map(|&d| block.selections()[d].clone()).collect();
+    fn part(&self, column: &ScanColumn, selections: &[Selection]) -> Part<'_> {
+        let wanted = column.dims.iter().map(|&d| selections[d].clone()).collect();
         Part::new(&self.variable, &self.axes, wanted)
     }
 

@@ -8,7 +8,7 @@ use arrow::{
         RecordBatchOptions,
     },
     buffer::BooleanBuffer,
-    compute::{concat_batches, filter},
+    compute::{concat_batches, filter as filter_rows},
     datatypes::SchemaRef,
 };
 use datafusion::{
@@ -23,7 +23,7 @@ use datafusion::{
 use futures::stream;
 use lsio_core::{
     Table,
-    read::{Block, FetchTask, Rows, Scan, Tile},
+    read::{Block, FetchTask, Fetched, Rows, Scan, Tile},
 };
 
 use super::{metrics::Metrics, queue::TileNumbers};
@@ -296,7 +296,7 @@ impl Reader {
         for (filter, decides) in all.chain(deferred.iter().map(|f| (f, false))) {
             let Some(columns) = self.work.scan_columns(filter) else { continue };
             if !columns.iter().all(|&column| self.work.scan.is_local(column)) {
-                later.push((filter.clone(), decides));
+                later.push(filter.clone());
                 continue;
             }
             let &[dim] = filter.dims() else {
@@ -332,17 +332,13 @@ impl Reader {
             if mask.count_set_bits() == mask.len() {
                 continue;
             }
-            let mask: ArrayRef = Arc::new(BooleanArray::new(mask, None));
-            let mask = tile.broadcast(&mask, filter.dims()).map_err(external)?;
-            rows = Some(both(rows, mask.as_boolean().values()));
+            rows = Some(both(rows, &on_rows(&tile, filter, mask)?));
         }
         self.metrics.evaluating(timer.elapsed());
         if rows.as_ref().is_some_and(|rows| rows.count_set_bits() == 0) {
             return Ok(None);
         }
-        // A deferred predicate decides nothing, so it can be left out where it would only cost.
-        let filters = later.into_iter().map(|(filter, _)| filter).collect();
-        Ok(Some((rows, filters)))
+        Ok(Some((rows, later)))
     }
 
     /// The columns that are fetched first: those that decide on rows, or all.
@@ -360,14 +356,9 @@ impl Reader {
     /// Decodes the first columns of the next tile, and finds out which of its rows are wanted.
     async fn filter(&mut self) -> Result<()> {
         let Some(ahead) = self.ahead.pop_front() else { return Ok(()) };
-        let Ahead { number, block, mut rows, filters, known, fetch, reserved } = ahead;
-        let waiting = Instant::now();
-        let fetched = fetch.join().await;
-        self.metrics.waiting(waiting.elapsed());
-        let fetched = fetched.map_err(external)?;
-        self.metrics.count(fetched.counts());
+        let Ahead { number, block, mut rows, mut filters, known, fetch, reserved } = ahead;
+        let fetched = self.join(fetch).await?;
         // What is known by now may leave nothing of the tile.
-        let mut filters = filters;
         if self.deferred.as_mut().is_some_and(|deferred| deferred.refresh() != known) {
             let Some((now, later)) = self.restrict(number, &mut block.clone(), false)? else {
                 self.memory.give_back(reserved);
@@ -409,13 +400,7 @@ impl Reader {
                 Err(error) if decides => return Err(error),
                 Err(_) => continue,
             };
-            let mask = if is_full {
-                mask
-            } else {
-                let mask: ArrayRef = Arc::new(BooleanArray::new(mask, None));
-                let mask = tile.broadcast(&mask, filter.dims()).map_err(external)?;
-                mask.as_boolean().values().clone()
-            };
+            let mask = if is_full { mask } else { on_rows(&tile, filter, mask)? };
             rows = Some(both(rows, &mask));
             self.metrics.evaluating(timer.elapsed());
             // Other tasks get their turn.
@@ -445,15 +430,21 @@ impl Reader {
         Ok(())
     }
 
+    /// Waits for a fetch, and counts what it brought.
+    async fn join(&self, fetch: FetchTask) -> Result<Fetched> {
+        let waiting = Instant::now();
+        let fetched = fetch.join().await;
+        self.metrics.waiting(waiting.elapsed());
+        let fetched = fetched.map_err(external)?;
+        self.metrics.count(fetched.counts());
+        Ok(fetched)
+    }
+
     /// Makes the rows of a tile those that are given out.
     async fn open(&mut self, filtered: Filtered) -> Result<()> {
         let Filtered { mut tile, rows: wanted, fetch, reserved } = filtered;
         if let Some(fetch) = fetch {
-            let waiting = Instant::now();
-            let fetched = fetch.join().await;
-            self.metrics.waiting(waiting.elapsed());
-            let fetched = fetched.map_err(external)?;
-            self.metrics.count(fetched.counts());
+            let fetched = self.join(fetch).await?;
             let decoded = self.work.scan.decode(fetched, &mut tile).await.map_err(external)?;
             self.metrics.decoded(decoded);
         }
@@ -491,7 +482,7 @@ impl Reader {
             if let Some(wanted) = wanted.filter(|_| count < len) {
                 let mask = BooleanArray::new(wanted, None);
                 for column in &mut columns {
-                    *column = filter(column, &mask)?;
+                    *column = filter_rows(column, &mask)?;
                 }
             }
             self.metrics.broadcasting(timer.elapsed());
@@ -622,7 +613,7 @@ fn evaluate(
         let some = wanted.filter(|_| count < len).map(|wanted| BooleanArray::new(wanted, None));
         if let Some(some) = &some {
             for column in &mut columns {
-                *column = arrow::compute::filter(column, some)?;
+                *column = filter_rows(column, some)?;
             }
         }
         let values = filter.evaluate(columns, count)?;
@@ -644,6 +635,13 @@ fn evaluate(
         start += len;
     }
     Ok(mask.finish())
+}
+
+/// A predicate's mask, which has its own rank, as one value for each row of a tile.
+fn on_rows(tile: &Tile, filter: &Predicate, mask: BooleanBuffer) -> Result<BooleanBuffer> {
+    let mask: ArrayRef = Arc::new(BooleanArray::new(mask, None));
+    let mask = tile.broadcast(&mask, filter.dims()).map_err(external)?;
+    Ok(mask.as_boolean().values().clone())
 }
 
 fn both(one: Option<BooleanBuffer>, other: &BooleanBuffer) -> BooleanBuffer {
