@@ -4,13 +4,24 @@
 //! cargo run --release --bin lsio-bench -- make-data --gib 4 --codec zstd /tmp/zstd.zarr
 //! cargo run --release --bin lsio-bench -- run /tmp/zstd.zarr
 //! cargo run --release --bin lsio-bench -- bare /tmp/zstd.zarr
+//! cargo run --release --bin lsio-bench -- aggregate /tmp/zstd.zarr
+//! cargo run --release --bin lsio-bench -- grow /tmp/1.zarr /tmp/2.zarr /tmp/4.zarr
 //! ```
 
+mod aggregate;
 mod bare;
+mod chunks;
+mod drive;
+mod grow;
 mod make_data;
+mod measure;
 mod process;
 mod queries;
 mod run;
+mod runner;
+mod shard;
+mod table;
+mod workers;
 
 use clap::{Parser, Subcommand};
 
@@ -29,6 +40,10 @@ enum Command {
     Bare(bare::Args),
     /// Time named queries on a store that make-data wrote
     Run(run::Args),
+    /// Time aggregate queries in turns with a bare loop over the same chunks, or with the drive
+    Aggregate(aggregate::Args),
+    /// Time one aggregate query on stores of several sizes
+    Grow(grow::Args),
 }
 
 /// What the commands fail with.
@@ -39,5 +54,7 @@ fn main() -> Result<(), Error> {
         Command::MakeData(args) => make_data::run(&args),
         Command::Bare(args) => bare::run(&args),
         Command::Run(args) => run::run(&args),
+        Command::Aggregate(args) => aggregate::run(&args),
+        Command::Grow(args) => grow::run(&args),
     }
 }

@@ -1,5 +1,7 @@
 //! The named queries.
 
+use crate::Error;
+
 /// A query, and the variables whose bytes it goes through.
 pub(crate) struct Query {
     pub name: &'static str,
@@ -7,7 +9,29 @@ pub(crate) struct Query {
     pub sql: &'static str,
 }
 
-pub(crate) const QUERIES: [Query; 13] = [
+/// The query of this name.
+pub(crate) fn find(queries: &'static [Query], name: &str) -> Result<&'static Query, Error> {
+    queries.iter().find(|query| query.name == name).ok_or_else(|| {
+        let known: Vec<_> = queries.iter().map(|query| query.name).collect();
+        format!("no query '{name}'; there are {}", known.join(", ")).into()
+    })
+}
+
+/// The queries of these names, or all of them where no names are given.
+pub(crate) fn choose(
+    queries: &'static [Query],
+    names: &[String],
+) -> Result<Vec<&'static Query>, Error> {
+    for name in names {
+        find(queries, name)?;
+    }
+    let is_chosen =
+        |query: &&Query| names.is_empty() || names.iter().any(|name| name == query.name);
+    Ok(queries.iter().filter(is_chosen).collect())
+}
+
+/// What `run` asks.
+pub(crate) static QUERIES: [Query; 13] = [
     Query { name: "count", variables: &[], sql: "SELECT count(*) FROM era5" },
     Query { name: "time_range", variables: &[], sql: "SELECT min(time), max(time) FROM era5" },
     Query { name: "head", variables: &[], sql: "SELECT * FROM era5 LIMIT 1000" },
@@ -59,4 +83,58 @@ pub(crate) const QUERIES: [Query; 13] = [
         variables: &["t2m"],
         sql: "SELECT time, latitude, longitude, t2m FROM era5 ORDER BY t2m DESC NULLS LAST LIMIT 10",
     },
+];
+
+/// What `aggregate` asks: aggregates over every cell, with few rows as the result.
+pub(crate) static AGGREGATES: [Query; 10] = [
+    Query {
+        name: "global",
+        variables: &["t2m"],
+        sql: "SELECT avg(t2m), min(t2m), max(t2m), count(t2m) FROM era5",
+    },
+    Query {
+        name: "by_latitude",
+        variables: &["t2m"],
+        sql: "SELECT latitude, avg(t2m) FROM era5 GROUP BY latitude",
+    },
+    Query {
+        name: "by_time",
+        variables: &["t2m"],
+        sql: "SELECT time, avg(t2m) FROM era5 GROUP BY time",
+    },
+    Query {
+        name: "by_longitude",
+        variables: &["t2m"],
+        sql: "SELECT longitude, avg(t2m) FROM era5 GROUP BY longitude",
+    },
+    Query {
+        name: "by_month",
+        variables: &["t2m"],
+        sql: "SELECT date_trunc('month', time) AS month, avg(t2m) FROM era5 GROUP BY month",
+    },
+    Query {
+        name: "climatology",
+        variables: &["t2m"],
+        sql: "SELECT max(m) FROM (SELECT date_part('month', time) AS month, latitude, longitude, \
+              avg(t2m) AS m FROM era5 GROUP BY month, latitude, longitude)",
+    },
+    Query {
+        name: "boxes",
+        variables: &["t2m"],
+        sql: "SELECT floor(latitude / 10) AS y, floor(longitude / 10) AS x, avg(t2m) FROM era5 \
+              GROUP BY y, x",
+    },
+    Query {
+        name: "wind",
+        variables: &["u10", "v10"],
+        sql: "SELECT date_trunc('month', time) AS month, avg(sqrt(u10 * u10 + v10 * v10)) \
+              FROM era5 GROUP BY month",
+    },
+    Query {
+        name: "weighted",
+        variables: &["t2m"],
+        sql: "SELECT time, sum(t2m * cos(radians(latitude))) / sum(cos(radians(latitude))) \
+              FROM era5 GROUP BY time",
+    },
+    Query { name: "hot", variables: &["t2m"], sql: "SELECT count(*) FROM era5 WHERE t2m > 300" },
 ];

@@ -1,15 +1,16 @@
 //! `run`: times the named queries, hot and cold.
 
-use std::{path::PathBuf, time::Instant};
+use std::path::PathBuf;
 
-use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::prelude::SessionConfig;
 use lsio_core::{Dataset, Location, OpenOptions};
-use lsio_datafusion::{IoEngine, prelude::*};
+use lsio_datafusion::IoEngine;
 
 use crate::{
     Error,
-    process::{cpu_seconds, drop_caches, fill_cache, peak_memory, reset_peak_memory},
-    queries::{QUERIES, Query},
+    measure::{Figures, logical_bytes, median, run_once},
+    process::{drop_caches, fill_cache, reset_peak_memory},
+    queries::{QUERIES, Query, choose},
 };
 
 #[derive(Debug, clap::Args)]
@@ -31,17 +32,12 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Error> {
-    for name in &args.queries {
-        if !QUERIES.iter().any(|query| query.name == name) {
-            let known: Vec<_> = QUERIES.iter().map(|query| query.name).collect();
-            return Err(format!("no query '{name}'; there are {}", known.join(", ")).into());
-        }
-    }
+    let queries = choose(&QUERIES, &args.queries)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(run_queries(args))
+    runtime.block_on(run_queries(args, &queries))
 }
 
-async fn run_queries(args: &Args) -> Result<(), Error> {
+async fn run_queries(args: &Args, queries: &[&Query]) -> Result<(), Error> {
     let store = args.store.to_string_lossy();
     let dataset = Dataset::open(&Location::parse(&store)?, &OpenOptions::default()).await?;
     let mut config = SessionConfig::new();
@@ -61,10 +57,7 @@ async fn run_queries(args: &Args) -> Result<(), Error> {
         "{:<14} {:<4} {:>9} {:>9} {:>7} {:>9}",
         "query", "", "seconds", "GB/s", "CPU s", "peak MiB"
     );
-    for query in &QUERIES {
-        if !args.queries.is_empty() && !args.queries.iter().any(|name| name == query.name) {
-            continue;
-        }
+    for query in queries {
         let bytes = logical_bytes(&dataset, query);
         if cold {
             let runs = args.runs.div_ceil(3).max(1);
@@ -80,55 +73,28 @@ async fn run_queries(args: &Args) -> Result<(), Error> {
     Ok(())
 }
 
-/// Seconds, seconds of processor time and peak of memory of each run.
-type Figures = Vec<(f64, f64, u64)>;
-
 async fn measure(
     store: &str,
     config: &SessionConfig,
     query: &Query,
     runs: usize,
     cold: bool,
-) -> Result<Figures, Error> {
+) -> Result<Vec<Figures>, Error> {
     let mut figures = Vec::with_capacity(runs);
     for _ in 0..runs {
         if cold {
             drop_caches();
         }
-        reset_peak_memory();
-        let cpu = cpu_seconds().unwrap_or(f64::NAN);
-        let start = Instant::now();
-        // What a user waits for: opening, planning and running.
-        let ctx = SessionContext::new_with_config(config.clone()).with_zarr();
-        ctx.register_zarr("era5", store, OpenOptions::default()).await?;
-        ctx.sql(query.sql).await?.collect().await?;
-        let seconds = start.elapsed().as_secs_f64();
-        let cpu = cpu_seconds().unwrap_or(f64::NAN) - cpu;
-        figures.push((seconds, cpu, peak_memory().unwrap_or(0)));
+        figures.push(run_once(store, config, &[], query).await?);
     }
     Ok(figures)
 }
 
-fn print(query: &Query, state: &str, bytes: u64, figures: &Figures) {
-    let seconds = median(figures.iter().map(|f| f.0).collect());
-    let cpu = median(figures.iter().map(|f| f.1).collect());
-    let peak = figures.iter().map(|f| f.2).max().unwrap_or(0);
+fn print(query: &Query, state: &str, bytes: u64, figures: &[Figures]) {
+    let seconds = median(figures.iter().map(|f| f.seconds));
+    let cpu = median(figures.iter().map(|f| f.cpu));
+    let peak = figures.iter().map(|f| f.peak).max().unwrap_or(0);
     let rate =
         if bytes == 0 { "-".to_owned() } else { format!("{:.2}", bytes as f64 / 1e9 / seconds) };
     println!("{:<14} {state:<4} {seconds:>9.4} {rate:>9} {cpu:>7.2} {:>9}", query.name, peak >> 20);
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-/// The bytes of the query's variables as stored, uncompressed.
-fn logical_bytes(dataset: &Dataset, query: &Query) -> u64 {
-    dataset
-        .variables()
-        .iter()
-        .filter(|(variable, _)| query.variables.contains(&variable.name()))
-        .map(|(v, _)| v.stored_width().unwrap_or(0) * v.shape().iter().product::<u64>())
-        .sum()
 }

@@ -55,6 +55,7 @@ mod location;
 mod options;
 pub mod read;
 mod recycle;
+pub mod reduce;
 mod selection;
 pub mod synthetic;
 pub mod uring;

@@ -23,6 +23,9 @@ extensions_options! {
         /// Decoded bytes of a column up to which small chunks are read and decoded together.
         pub tile_bytes: usize, default = 2 << 20
 
+        /// Whether aggregates are computed inside the scan where that is possible.
+        pub aggregate_pushdown: bool, default = true
+
         /// What reads the chunks of local stores: auto, uring, pread or object_store. Without it the
         /// environment variable LSIO_IO_ENGINE says.
         pub io_engine: IoEngine, default = IoEngine::default()

@@ -41,9 +41,11 @@
 //!   are text ([`CalendarFunctions`]),
 //! - notes at the scan where an aggregate counts values several times ([`RepeatedValueNotes`]).
 
+mod aggregate;
 mod analyze;
 mod config;
 mod error;
+mod expression;
 mod notes;
 mod predicate;
 mod register;
@@ -55,6 +57,7 @@ mod table;
 pub use lsio_core;
 
 pub use crate::{
+    aggregate::{AggregatePushdown, ZarrAggregateExec},
     analyze::{CalendarFunctions, ComparedLiterals, WideIntegers},
     config::{IoEngine, LsioConfig},
     notes::{RepeatedValueNotes, notes},

@@ -19,7 +19,7 @@ use datafusion::{
 };
 
 use crate::{
-    ZarrSource,
+    ZarrAggregateExec, ZarrSource,
     schema::{dims, is_data},
 };
 
@@ -90,6 +90,9 @@ pub fn notes(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<String>> {
 }
 
 fn zarr_source(plan: &Arc<dyn ExecutionPlan>) -> Option<&ZarrSource> {
+    if let Some(aggregate) = plan.downcast_ref::<ZarrAggregateExec>() {
+        return Some(aggregate.source());
+    }
     plan.downcast_ref::<DataSourceExec>()?.data_source().downcast_ref::<ZarrSource>()
 }
 

@@ -48,6 +48,12 @@ impl Tile {
         self.values[column] = Some(Values { array, nan_is_null });
     }
 
+    /// The values of a column at its own rank, if they are there, and whether NaN among them is NULL.
+    #[must_use]
+    pub fn values(&self, column: usize) -> Option<(&ArrayRef, bool)> {
+        self.values[column].as_ref().map(|values| (&values.array, values.nan_is_null))
+    }
+
     /// These columns as rows of a grid of these dimensions, which are all that they have.
     ///
     /// # Errors
@@ -68,7 +74,8 @@ impl Tile {
             })
             .collect::<Result<_>>()?;
         let rows = shape.iter().copied().fold(1, u64::saturating_mul);
-        Ok(Rows { rows: usize::try_from(rows).unwrap_or(usize::MAX), columns })
+        let dims = dims.to_vec();
+        Ok(Rows { rows: usize::try_from(rows).unwrap_or(usize::MAX), dims, shape, columns })
     }
 
     /// Values along `dims` as one value for each cell of the tile.
@@ -85,6 +92,8 @@ impl Tile {
 #[derive(Debug)]
 pub struct Rows {
     rows: usize,
+    dims: Vec<usize>,
+    shape: Vec<u64>,
     columns: Vec<(Values, Pattern)>,
 }
 
@@ -99,6 +108,14 @@ impl Rows {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rows == 0
+    }
+
+    /// Adds a column of values along some of the dimensions.
+    pub fn push(&mut self, array: ArrayRef, dims: &[usize]) {
+        let own = dims.iter().map(|dim| self.dims.iter().position(|d| d == dim));
+        let own: Vec<usize> = own.flatten().collect();
+        let pattern = Pattern::new(&self.shape, &own);
+        self.columns.push((Values { array, nan_is_null: false }, pattern));
     }
 
     /// The columns of `len` rows from `start` on, in C order. Columns that have all dimensions are

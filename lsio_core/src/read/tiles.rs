@@ -89,6 +89,12 @@ impl Tiles {
         Block { selections }
     }
 
+    /// All selected cells.
+    #[must_use]
+    pub fn whole(&self) -> Block {
+        Block { selections: self.selection.clone() }
+    }
+
     /// The first tile, in the order of visits, that may have other indices along a dimension than
     /// this one.
     #[must_use]

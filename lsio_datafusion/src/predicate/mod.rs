@@ -10,19 +10,14 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{Array as _, ArrayRef, AsArray as _, BooleanArray, RecordBatch, RecordBatchOptions},
+    array::{Array as _, ArrayRef, AsArray as _, BooleanArray},
     compute::cast,
-    datatypes::{DataType, Schema, SchemaRef},
+    datatypes::{DataType, Schema},
 };
-use datafusion::{
-    common::{
-        exec_err,
-        tree_node::{Transformed, TransformedResult as _, TreeNode as _},
-    },
-    error::Result,
-    physical_expr::{PhysicalExpr, expressions::Column, utils::collect_columns},
-};
+use datafusion::{error::Result, physical_expr::PhysicalExpr};
 use lsio_core::Table;
+
+use crate::expression::Expression;
 
 mod deferred;
 mod nearest;
@@ -38,13 +33,10 @@ pub(crate) use self::{
 /// A predicate over columns of a Zarr table.
 #[derive(Clone, Debug)]
 pub(crate) struct Predicate {
-    /// As it is told to the user: columns by their positions in the table.
+    /// As it is told to the user.
     expr: Arc<dyn PhysicalExpr>,
-    /// The same over a batch of just its own columns.
-    compact: Arc<dyn PhysicalExpr>,
-    schema: SchemaRef,
-    columns: Vec<usize>,
-    dims: Vec<usize>,
+    /// As it is evaluated.
+    expression: Expression,
 }
 
 impl Predicate {
@@ -54,22 +46,8 @@ impl Predicate {
         table: &Table,
         table_schema: &Schema,
     ) -> Result<Self> {
-        let mut columns: Vec<usize> = collect_columns(&expr).iter().map(Column::index).collect();
-        columns.sort_unstable();
-        columns.dedup();
-        let schema = Arc::new(table_schema.project(&columns)?);
-        let compact = with_columns(&zeros::with_both_zeros(&expr)?, |column| {
-            let position = columns.binary_search(&column.index()).ok()?;
-            Some(Column::new(column.name(), position))
-        })?;
-        let Some(compact) = compact else {
-            return exec_err!("the columns of the predicate {expr} are not those of its table");
-        };
-        let mut dims: Vec<usize> =
-            columns.iter().flat_map(|&c| table.columns[c].dims.iter().copied()).collect();
-        dims.sort_unstable();
-        dims.dedup();
-        Ok(Self { expr, compact, schema, columns, dims })
+        let evaluated = zeros::with_both_zeros(&expr)?;
+        Ok(Self { expr, expression: Expression::new(evaluated, table, table_schema)? })
     }
 
     /// The predicate, over the table's columns.
@@ -79,46 +57,25 @@ impl Predicate {
 
     /// The positions of its columns in the table, in order.
     pub(crate) fn columns(&self) -> &[usize] {
-        &self.columns
+        self.expression.columns()
     }
 
     /// The dimensions along which it varies.
     pub(crate) fn dims(&self) -> &[usize] {
-        &self.dims
+        self.expression.dims()
     }
 
     /// Whether the predicate is true, for each row of its columns.
     pub(crate) fn evaluate(&self, columns: Vec<ArrayRef>, rows: usize) -> Result<BooleanArray> {
-        let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        let batch = RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?;
-        let mask = self.compact.evaluate(&batch)?.into_array(rows)?;
-        if *mask.data_type() == DataType::Null {
-            // NULL is not true.
-            return Ok(BooleanArray::from(vec![false; mask.len()]));
-        }
-        Ok(cast(&mask, &DataType::Boolean)?.as_boolean().clone())
+        as_mask(&self.expression.evaluate(columns, rows)?)
     }
 }
 
-/// An expression with other columns in place of its own; `None` if there is none for one of them.
-pub(crate) fn with_columns(
-    expr: &Arc<dyn PhysicalExpr>,
-    replace: impl Fn(&Column) -> Option<Column>,
-) -> Result<Option<Arc<dyn PhysicalExpr>>> {
-    let mut unknown = false;
-    let replaced = Arc::clone(expr)
-        .transform_up(|expr| {
-            let Some(column) = expr.downcast_ref::<Column>() else {
-                return Ok(Transformed::no(expr));
-            };
-            Ok(match replace(column) {
-                Some(column) => Transformed::yes(Arc::new(column) as _),
-                None => {
-                    unknown = true;
-                    Transformed::no(expr)
-                }
-            })
-        })
-        .data()?;
-    Ok((!unknown).then_some(replaced))
+/// The values of a predicate as a mask.
+pub(crate) fn as_mask(values: &ArrayRef) -> Result<BooleanArray> {
+    if *values.data_type() == DataType::Null {
+        // NULL is not true.
+        return Ok(BooleanArray::from(vec![false; values.len()]));
+    }
+    Ok(cast(values, &DataType::Boolean)?.as_boolean().clone())
 }

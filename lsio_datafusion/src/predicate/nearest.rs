@@ -75,7 +75,8 @@ fn unmatched(
         Arc::new(table_schema.project(&[own.index()])?),
         vec![Arc::clone(values)],
     )?;
-    let only = super::with_columns(column, |column| Some(Column::new(column.name(), 0)))?;
+    let only =
+        crate::expression::with_columns(column, |column| Some(Column::new(column.name(), 0)))?;
     let Some(only) = only else { return Ok(None) };
     let values = only.evaluate(&batch)?.into_array(values.len())?;
     let ordered = values.data_type().is_numeric() || values.data_type().is_temporal();

@@ -8,6 +8,7 @@ use datafusion::{
     error::Result,
     execution::{SessionStateBuilder, runtime_env::RuntimeEnv},
     optimizer::AnalyzerRule,
+    physical_optimizer::PhysicalOptimizerRule,
     prelude::{DataFrame, SessionConfig, SessionContext},
 };
 use lsio_core::OpenOptions;
@@ -27,7 +28,7 @@ use self::{
     url_table::ZarrUrlTableFactory,
 };
 use crate::{
-    LsioConfig, RepeatedValueNotes, ZarrTable,
+    AggregatePushdown, LsioConfig, RepeatedValueNotes, ZarrTable,
     analyze::{CalendarFunctions, ComparedLiterals, WideIntegers},
     error::external,
 };
@@ -157,9 +158,13 @@ impl ZarrSessionBuilder for SessionStateBuilder {
         analyzer.rules.splice(0..0, rules);
         *self.analyzer() = Some(analyzer);
 
-        // At the end, when the plan has its final shape.
+        // Behind those that push filters into the scan, and before rows are distributed.
         let mut physical = self.physical_optimizers().take().unwrap_or_default().rules;
-        physical.push(Arc::new(RepeatedValueNotes));
+        let own: [Arc<dyn PhysicalOptimizerRule + Send + Sync>; 2] =
+            [Arc::new(RepeatedValueNotes), Arc::new(AggregatePushdown)];
+        let at = physical.iter().position(|rule| rule.name() == "EnsureRequirements");
+        let at = at.unwrap_or(physical.len());
+        physical.splice(at..at, own);
 
         let functions = self.table_functions().get_or_insert_default();
         for metadata in [Metadata::Variables, Metadata::Attributes] {

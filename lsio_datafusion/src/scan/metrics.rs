@@ -15,7 +15,7 @@ use lsio_core::read::{Counts, Decoded};
 use super::queue::Asked;
 
 /// What one partition has read, and what it took.
-pub(super) struct Metrics {
+pub(crate) struct Metrics {
     baseline: BaselineMetrics,
     /// All chunks of the columns that are read, with wanted cells or without.
     chunks_total: Count,
@@ -31,12 +31,13 @@ pub(super) struct Metrics {
     time_decoding: Time,
     time_evaluating: Time,
     time_broadcasting: Time,
+    time_aggregating: Time,
     peak_memory: Gauge,
     store: Arc<str>,
 }
 
 impl Metrics {
-    pub(super) fn new(set: &ExecutionPlanMetricsSet, partition: usize, store: Arc<str>) -> Self {
+    pub(crate) fn new(set: &ExecutionPlanMetricsSet, partition: usize, store: Arc<str>) -> Self {
         let count = |name: &'static str| MetricBuilder::new(set).counter(name, partition);
         let bytes = |name: &'static str| {
             MetricBuilder::new(set).with_category(MetricCategory::Bytes).counter(name, partition)
@@ -55,13 +56,14 @@ impl Metrics {
             time_decoding: time("time_decoding"),
             time_evaluating: time("time_evaluating"),
             time_broadcasting: time("time_broadcasting"),
+            time_aggregating: time("time_aggregating"),
             peak_memory: MetricBuilder::new(set).peak_memory_usage("peak_memory", partition),
             store,
         }
     }
 
     /// What was fetched.
-    pub(super) fn count(&self, counts: Counts) {
+    pub(crate) fn count(&self, counts: Counts) {
         self.chunks_read.add(counts.chunks);
         self.chunks_absent.add(counts.absent);
         self.requests.add(counts.requests);
@@ -69,46 +71,52 @@ impl Metrics {
     }
 
     /// What was decoded.
-    pub(super) fn decoded(&self, decoded: Decoded) {
+    pub(crate) fn decoded(&self, decoded: Decoded) {
         self.bytes_decoded.add(decoded.bytes);
         self.time_decoding.add_duration(decoded.time);
         self.baseline.elapsed_compute().add_duration(decoded.time);
     }
 
     /// Waiting for chunks.
-    pub(super) fn waiting(&self, time: Duration) {
+    pub(crate) fn waiting(&self, time: Duration) {
         self.time_waiting.add_duration(time);
     }
 
     /// Evaluating predicates.
-    pub(super) fn evaluating(&self, time: Duration) {
+    pub(crate) fn evaluating(&self, time: Duration) {
         self.time_evaluating.add_duration(time);
         self.baseline.elapsed_compute().add_duration(time);
     }
 
     /// Making rows.
-    pub(super) fn broadcasting(&self, time: Duration) {
+    pub(crate) fn broadcasting(&self, time: Duration) {
         self.time_broadcasting.add_duration(time);
         self.baseline.elapsed_compute().add_duration(time);
     }
 
+    /// Reducing values.
+    pub(crate) fn aggregating(&self, time: Duration) {
+        self.time_aggregating.add_duration(time);
+        self.baseline.elapsed_compute().add_duration(time);
+    }
+
     /// The most memory for decoded values so far, of all partitions together.
-    pub(super) fn peak_memory(&self, bytes: usize) {
+    pub(crate) fn peak_memory(&self, bytes: usize) {
         self.peak_memory.set_max(bytes);
     }
 
     /// A batch that is given out, or the end.
-    pub(super) fn record(&self, batch: Result<Option<RecordBatch>>) -> Result<Option<RecordBatch>> {
+    pub(crate) fn record(&self, batch: Result<Option<RecordBatch>>) -> Result<Option<RecordBatch>> {
         Ok(batch?.map(|batch| batch.record_output(&self.baseline)))
     }
 
     /// What this partition asked for.
-    pub(super) fn asked(&self) -> Asked {
+    pub(crate) fn asked(&self) -> Asked {
         Asked { stored: self.chunks_read.value() as u64, absent: self.chunks_absent.value() as u64 }
     }
 
     /// The end of the last partition: what all have asked for, of so many chunks.
-    pub(super) fn finish(&self, sum: Asked, all_chunks: u64) {
+    pub(crate) fn finish(&self, sum: Asked, all_chunks: u64) {
         let total = usize::try_from(all_chunks).unwrap_or(usize::MAX);
         let asked = usize::try_from(sum.stored + sum.absent).unwrap_or(usize::MAX);
         self.chunks_total.add(total);

@@ -13,7 +13,7 @@ use datafusion::execution::TaskContext;
 /// the same time. An execution is known by its task context; if a partition is opened again in the
 /// same context, that is a new execution too.
 #[derive(Debug, Default)]
-pub(super) struct TileQueues {
+pub(crate) struct TileQueues {
     executions: Mutex<Vec<Known>>,
 }
 
@@ -26,7 +26,7 @@ struct Known {
 
 /// What the partitions of one execution have in common.
 #[derive(Debug)]
-pub(super) struct Execution {
+pub(crate) struct Execution {
     /// The next tile that no partition has taken.
     next: AtomicU64,
     /// The partitions that aren't at their end yet.
@@ -37,15 +37,15 @@ pub(super) struct Execution {
 
 /// The chunks that an execution asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Asked {
+pub(crate) struct Asked {
     /// Those that were stored.
-    pub(super) stored: u64,
+    pub(crate) stored: u64,
     /// Those that weren't.
-    pub(super) absent: u64,
+    pub(crate) absent: u64,
 }
 
 impl Execution {
-    fn new(partitions: usize) -> Arc<Self> {
+    pub(crate) fn new(partitions: usize) -> Arc<Self> {
         Arc::new(Self {
             next: AtomicU64::new(0),
             running: AtomicUsize::new(partitions),
@@ -55,7 +55,7 @@ impl Execution {
     }
 
     /// Tells what a partition asked for that is at its end. The last one gets the sum.
-    pub(super) fn finish(&self, asked: Asked) -> Option<Asked> {
+    pub(crate) fn finish(&self, asked: Asked) -> Option<Asked> {
         self.stored.fetch_add(asked.stored, Ordering::Relaxed);
         self.absent.fetch_add(asked.absent, Ordering::Relaxed);
         // Whoever comes to the last number sees all that was added before.
@@ -68,7 +68,7 @@ impl Execution {
 
 impl TileQueues {
     /// The tiles for one of so many partitions, of `tiles` in all.
-    pub(super) fn open(
+    pub(crate) fn open(
         &self,
         partition: usize,
         partitions: usize,
@@ -102,7 +102,7 @@ impl TileQueues {
 
 /// The numbers of the tiles that one partition reads.
 #[derive(Debug)]
-pub(super) struct TileNumbers {
+pub(crate) struct TileNumbers {
     execution: Arc<Execution>,
     end: u64,
     /// The next one and the number of partitions, where partitions share no counter.
@@ -110,8 +110,13 @@ pub(super) struct TileNumbers {
 }
 
 impl TileNumbers {
+    /// The tiles for one of the partitions that have an execution in common.
+    pub(crate) fn shared(execution: &Arc<Execution>, tiles: u64) -> Self {
+        Self { execution: Arc::clone(execution), end: tiles, strides: None }
+    }
+
     /// Every so many tiles, for partitions that know nothing of each other.
-    pub(super) fn strided(partition: usize, partitions: usize, tiles: u64) -> Self {
+    pub(crate) fn strided(partition: usize, partitions: usize, tiles: u64) -> Self {
         // Of several partitions none knows when it is the last.
         let running = if partitions == 1 { 1 } else { usize::MAX };
         let strides = Some((partition as u64, partitions.max(1) as u64));
@@ -119,12 +124,12 @@ impl TileNumbers {
     }
 
     /// What the partitions have in common.
-    pub(super) fn execution(&self) -> &Arc<Execution> {
+    pub(crate) fn execution(&self) -> &Arc<Execution> {
         &self.execution
     }
 
     /// Leaves out all tiles before this one, for all partitions: nobody needs them.
-    pub(super) fn skip_to(&mut self, tile: u64) {
+    pub(crate) fn skip_to(&mut self, tile: u64) {
         match &mut self.strides {
             None => {
                 self.execution.next.fetch_max(tile.min(self.end), Ordering::Relaxed);

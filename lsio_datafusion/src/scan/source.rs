@@ -14,7 +14,7 @@ use datafusion::{
     execution::{SendableRecordBatchStream, TaskContext},
     physical_expr::{
         EquivalenceProperties, LexOrdering, PhysicalExpr, PhysicalSortExpr, expressions::Column,
-        projection::ProjectionExprs,
+        projection::ProjectionExprs, utils::collect_columns,
     },
     physical_plan::{
         DisplayFormatType, Partitioning, SortOrderPushdownResult, apply_expression_roots,
@@ -31,11 +31,13 @@ use super::{
     metrics::Metrics,
     order::visits,
     queue::{TileNumbers, TileQueues},
-    stream::{Work, read},
+    reader::{TileReader, Work},
+    stream::rows,
 };
 use crate::{
     error::external,
-    predicate::{Predicate, is_deferred, select_loaded, with_columns},
+    expression::{union, with_columns},
+    predicate::{Predicate, is_deferred, select_loaded},
     statistics::column_statistics,
 };
 
@@ -65,6 +67,8 @@ pub struct ZarrSource {
     partitions: usize,
     /// What the user should know of the query.
     notes: Vec<String>,
+    /// Why the aggregate above isn't part of the scan.
+    refusal: Option<Arc<str>>,
     scan: Arc<Scan>,
     /// The columns that are read, by their positions in the table: the output's, and the filters'.
     columns: Vec<usize>,
@@ -102,12 +106,37 @@ impl ZarrSource {
             limit: None,
             partitions: 1,
             notes: Vec::new(),
+            refusal: None,
             scan: Arc::new(scan),
             columns: Vec::new(),
             statistics: OnceLock::new(),
             metrics: ExecutionPlanMetricsSet::new(),
         }
         .replanned()
+    }
+
+    /// Reads the tiles of these numbers, as one of so many partitions.
+    pub(crate) fn reader(
+        &self,
+        tiles: TileNumbers,
+        partition: usize,
+        partitions: usize,
+        context: &TaskContext,
+        metrics: &ExecutionPlanMetricsSet,
+    ) -> TileReader {
+        let scan_position = |position| self.columns.binary_search(position).ok();
+        let work = Work {
+            scan: Arc::clone(&self.scan),
+            columns: self.columns.clone(),
+            output: self.output.iter().filter_map(scan_position).collect(),
+            filters: self.filters.clone(),
+            deferred: self.deferred.clone(),
+            table: Arc::clone(&self.table),
+            table_schema: Arc::clone(&self.table_schema),
+            partitions,
+        };
+        let metrics = Metrics::new(metrics, partition, Arc::clone(&self.store));
+        TileReader::new(work, tiles, context, metrics)
     }
 
     pub(crate) fn with_limit(mut self, limit: Option<usize>) -> Self {
@@ -130,6 +159,74 @@ impl ZarrSource {
     #[must_use]
     pub fn selection(&self) -> &[Selection] {
         &self.selection
+    }
+
+    /// The schema of the table.
+    pub(crate) fn table_schema(&self) -> &SchemaRef {
+        &self.table_schema
+    }
+
+    /// The most rows that are given out, if there is a limit.
+    pub(crate) fn limit(&self) -> Option<usize> {
+        self.limit
+    }
+
+    pub(crate) fn scan(&self) -> &Arc<Scan> {
+        &self.scan
+    }
+
+    /// A column of the output, as one of the table.
+    pub(crate) fn column(&self, index: usize) -> Option<Column> {
+        let position = *self.output.get(index)?;
+        // Names may have been changed on the way.
+        Some(Column::new(&self.table.columns[position].name, position))
+    }
+
+    /// The dimensions along which predicates vary that aren't part of the selection.
+    pub(crate) fn filter_dims(&self) -> Vec<usize> {
+        let filters = self.filters.iter().map(Predicate::columns).flatten().copied();
+        let deferred = self.deferred.iter().flat_map(collect_columns).map(|c| c.index());
+        let columns: Vec<usize> = filters.chain(deferred).collect();
+        union(columns.iter().map(|&c| self.table.columns[c].dims.as_slice()))
+    }
+
+    /// Whether some rows of what is selected may be left out.
+    pub(crate) fn leaves_out_rows(&self) -> bool {
+        !self.filters.is_empty() || !self.deferred.is_empty()
+    }
+
+    /// The same rows with other columns, by their positions in the table: those at these indices, and
+    /// as far as these predicates hold.
+    pub(crate) fn reading(
+        mut self,
+        columns: Vec<usize>,
+        selection: Vec<Selection>,
+        filters: Vec<Predicate>,
+    ) -> Result<Self> {
+        self.schema = Arc::new(self.table_schema.project(&columns)?);
+        self.output = columns;
+        self.selection = selection;
+        self.filters.extend(filters);
+        self.replanned()
+    }
+
+    /// The same with tiles in the order of these dimensions.
+    pub(crate) fn visiting(mut self, order: Vec<(usize, bool)>) -> Result<Self> {
+        self.order = order;
+        self.replanned()
+    }
+
+    /// The same with a predicate over the table, which may leave out rows as far as it is known when
+    /// the query runs.
+    pub(crate) fn with_deferred(mut self, predicate: Arc<dyn PhysicalExpr>) -> Self {
+        self.deferred.push(predicate);
+        self
+    }
+
+    /// The same, telling why an aggregate above it isn't part of the scan.
+    pub(crate) fn with_refusal(mut self, reason: &str) -> Self {
+        self.refusal = Some(reason.into());
+        self
     }
 
     /// The chunks that hold selected cells, of the columns that are read chunk by chunk.
@@ -209,11 +306,7 @@ impl ZarrSource {
 
     /// A predicate over the output as one over the table.
     fn over_table(&self, expr: &Arc<dyn PhysicalExpr>) -> Result<Option<Arc<dyn PhysicalExpr>>> {
-        with_columns(expr, |column| {
-            let position = *self.output.get(column.index())?;
-            // Names may have been changed on the way.
-            Some(Column::new(&self.table.columns[position].name, position))
-        })
+        with_columns(expr, |column| self.column(column.index()))
     }
 
     /// Why a filter decides on rows, and isn't a selection.
@@ -277,6 +370,9 @@ impl ZarrSource {
         if let Some(limit) = self.limit {
             details.push(("limit", limit.to_string()));
         }
+        if let Some(reason) = &self.refusal {
+            details.push(("aggregate not pushed down", reason.to_string()));
+        }
         details
     }
 }
@@ -298,21 +394,8 @@ impl DataSource for ZarrSource {
             Some(queues) => queues.open(partition, self.partitions, &context, end),
             None => TileNumbers::strided(partition, self.partitions, end),
         };
-        let scan_position = |position| self.columns.binary_search(position).ok();
-        let work = Work {
-            scan: Arc::clone(&self.scan),
-            columns: self.columns.clone(),
-            output: self.output.iter().filter_map(scan_position).collect(),
-            schema: Arc::clone(&self.schema),
-            filters: self.filters.clone(),
-            deferred: self.deferred.clone(),
-            table: Arc::clone(&self.table),
-            table_schema: Arc::clone(&self.table_schema),
-            limit: self.limit,
-            partitions: self.partitions,
-        };
-        let metrics = Metrics::new(&self.metrics, partition, Arc::clone(&self.store));
-        Ok(read(work, tiles, &context, metrics))
+        let reader = self.reader(tiles, partition, self.partitions, &context, &self.metrics);
+        Ok(rows(reader, Arc::clone(&self.schema), self.limit, &context))
     }
 
     fn create_sibling_state(&self, config: &ConfigOptions) -> Option<Arc<dyn Any + Send + Sync>> {

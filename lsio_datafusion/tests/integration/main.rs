@@ -7,12 +7,14 @@
     reason = "a test that can't go on stops; each example is a program with its own copy of the store"
 )]
 
+mod aggregates;
 mod answers;
 mod differential;
 mod errors;
 mod examples;
 mod harness;
 mod plans;
+mod random_aggregates;
 mod random_queries;
 mod reads;
 mod sessions;

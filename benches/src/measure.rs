@@ -1,0 +1,62 @@
+//! One timed run of a query, and what becomes of several.
+
+use std::time::Instant;
+
+use datafusion::prelude::{SessionConfig, SessionContext};
+use lsio_core::{Dataset, OpenOptions};
+use lsio_datafusion::prelude::*;
+
+use crate::{
+    Error,
+    process::{cpu_seconds, peak_memory, reset_peak_memory},
+    queries::Query,
+};
+
+/// What a run of a query took.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Figures {
+    pub seconds: f64,
+    /// Seconds of processor time.
+    pub cpu: f64,
+    /// The peak of the memory, in bytes.
+    pub peak: u64,
+}
+
+/// Runs a query once in a new session, after statements that set it up.
+pub(crate) async fn run_once(
+    store: &str,
+    config: &SessionConfig,
+    setup: &[&str],
+    query: &Query,
+) -> Result<Figures, Error> {
+    reset_peak_memory();
+    let cpu = cpu_seconds().unwrap_or(f64::NAN);
+    let start = Instant::now();
+    // What a user waits for: opening, planning and running.
+    let ctx = SessionContext::new_with_config(config.clone()).with_zarr();
+    for statement in setup {
+        ctx.sql(statement).await?;
+    }
+    ctx.register_zarr("era5", store, OpenOptions::default()).await?;
+    ctx.sql(query.sql).await?.collect().await?;
+    let seconds = start.elapsed().as_secs_f64();
+    let cpu = cpu_seconds().unwrap_or(f64::NAN) - cpu;
+    Ok(Figures { seconds, cpu, peak: peak_memory().unwrap_or(0) })
+}
+
+/// The value in the middle; the upper one of two.
+pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.into_iter().collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+/// The bytes of the query's variables as stored, uncompressed.
+pub(crate) fn logical_bytes(dataset: &Dataset, query: &Query) -> u64 {
+    dataset
+        .variables()
+        .iter()
+        .filter(|(variable, _)| query.variables.contains(&variable.name()))
+        .map(|(v, _)| v.stored_width().unwrap_or(0) * v.shape().iter().product::<u64>())
+        .sum()
+}

@@ -1,0 +1,24 @@
+//! Dense reductions: the values of a tile into the states of groups, without rows and without hashing.
+//!
+//! ```text
+//! Layout      which group each cell of a tile belongs to: one for long runs, ascending along the
+//!    │        innermost dimension, or scattered
+//!    │ segments
+//! Reduction   count, sum, minimum, maximum and moments of each group, for one type of values
+//!    │ blocks that fit the first-level cache
+//! kernels     the inner loops, compiled for several widths of vectors and chosen at run time
+//! ```
+//!
+//! Groups are numbered from 0 on, and every state is an array with one element for each. Sums of
+//! floating values are sums of doubles.
+
+mod kernels;
+mod layout;
+mod native;
+mod reduction;
+
+pub use self::{
+    kernels::Simd,
+    layout::{Keys, Layout},
+    reduction::{Counts, Reduction, States, Wanted},
+};

@@ -1,0 +1,100 @@
+//! The types of values that have kernels.
+
+use std::cmp::Ordering;
+
+use arrow::datatypes::ArrowNativeType;
+
+/// A number as it lies in memory.
+pub trait Native: ArrowNativeType + PartialOrd {
+    /// Whether values can be NaN.
+    const FLOATS: bool;
+
+    /// Whether many sums of values fit 64 bits.
+    const SMALL: bool;
+
+    /// What is above no value, in the order of [`Native::order`], if any value is.
+    const LEAST: Self;
+
+    /// What every value takes the place of as a minimum.
+    const NO_MINIMUM: Self;
+
+    fn to_double(self) -> f64;
+
+    /// Modulo 2⁶⁴; of integers only.
+    fn to_wrapped(self) -> i64;
+
+    fn is_nan(self) -> bool;
+
+    /// NaN above all else.
+    fn order(self, other: Self) -> Ordering;
+}
+
+macro_rules! integer {
+    ($($t:ty => $small:literal),*) => {$(
+        #[allow(clippy::cast_possible_wrap, reason = "modulo 2⁶⁴ is what is promised")]
+        impl Native for $t {
+            const FLOATS: bool = false;
+            const SMALL: bool = $small;
+            const LEAST: Self = <$t>::MIN;
+            const NO_MINIMUM: Self = <$t>::MAX;
+
+            #[inline(always)]
+            fn to_double(self) -> f64 {
+                self as f64
+            }
+
+            #[inline(always)]
+            fn to_wrapped(self) -> i64 {
+                self as i64
+            }
+
+            #[inline(always)]
+            fn is_nan(self) -> bool {
+                false
+            }
+
+            #[inline(always)]
+            fn order(self, other: Self) -> Ordering {
+                self.cmp(&other)
+            }
+        }
+    )*};
+}
+
+integer!(
+    i8 => true, i16 => true, i32 => true, i64 => false,
+    u8 => true, u16 => true, u32 => true, u64 => false
+);
+
+macro_rules! float {
+    ($($t:ty),*) => {$(
+        impl Native for $t {
+            const FLOATS: bool = true;
+            const SMALL: bool = false;
+            const LEAST: Self = <$t>::NEG_INFINITY;
+            const NO_MINIMUM: Self = <$t>::NAN;
+
+            #[inline(always)]
+            fn to_double(self) -> f64 {
+                f64::from(self)
+            }
+
+            #[inline(always)]
+            fn to_wrapped(self) -> i64 {
+                0
+            }
+
+            #[inline(always)]
+            fn is_nan(self) -> bool {
+                <$t>::is_nan(self)
+            }
+
+            #[inline(always)]
+            fn order(self, other: Self) -> Ordering {
+                self.partial_cmp(&other).unwrap_or_else(|| self.is_nan().cmp(&other.is_nan()))
+            }
+        }
+    )*};
+}
+
+float!(f32, f64);

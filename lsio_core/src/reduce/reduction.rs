@@ -1,0 +1,805 @@
+//! The states of groups.
+
+use std::ops::Range;
+
+use arrow::{
+    array::{Array, ArrayData},
+    buffer::{BooleanBuffer, Buffer, ScalarBuffer},
+    datatypes::DataType,
+};
+
+use super::{
+    kernels::Simd,
+    layout::{Layout, Segment},
+    native::Native,
+};
+
+/// The values that are reduced at a time: they fit the first-level cache, so that each kernel after
+/// the first reads them from there.
+const BLOCK: usize = 2048;
+
+/// What is wanted of the values of each group, beside their number.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wanted {
+    /// The sum, as a double.
+    pub sum: bool,
+    /// The sum of integers, modulo 2⁶⁴.
+    pub integer_sum: bool,
+    /// The least value. NaN is above all others.
+    pub min: bool,
+    /// The greatest value. NaN is above all others.
+    pub max: bool,
+    /// The mean, and the sum of the squared distances from it.
+    pub moments: bool,
+}
+
+impl Wanted {
+    /// What is wanted by either.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            sum: self.sum || other.sum,
+            integer_sum: self.integer_sum || other.integer_sum,
+            min: self.min || other.min,
+            max: self.max || other.max,
+            moments: self.moments || other.moments,
+        }
+    }
+
+    /// The bytes of the states of one group, of values of so many bytes.
+    #[must_use]
+    pub fn bytes(self, width: usize) -> usize {
+        // Two ways of counting.
+        16 + 8 * usize::from(self.sum)
+            + 8 * usize::from(self.integer_sum)
+            + width * (usize::from(self.min) + usize::from(self.max))
+            + 24 * usize::from(self.moments)
+    }
+}
+
+/// How many cells each group has.
+#[derive(Clone, Debug)]
+pub struct Counts {
+    groups: usize,
+    each: Vec<i64>,
+    /// The first group of cells whose groups ascend, and the one behind the last: a row of cells is
+    /// two additions.
+    steps: Vec<i64>,
+}
+
+impl Counts {
+    /// Of no cells.
+    #[must_use]
+    pub fn new(groups: usize) -> Self {
+        Self { groups, each: Vec::new(), steps: Vec::new() }
+    }
+
+    /// Adds some cells of a tile, each so often; of these, those that the mask holds.
+    pub fn update(
+        &mut self,
+        layout: &Layout,
+        cells: Range<usize>,
+        rows: Option<&BooleanBuffer>,
+        weight: u64,
+    ) {
+        let weight = weight.cast_signed();
+        layout.segments(cells, |segment, range| {
+            let Some(rows) = rows else {
+                return match segment {
+                    Segment::Same(group) => self.add(group, range.len() as i64 * weight),
+                    Segment::Ascending(first) => self.add_row(first, range.len(), weight),
+                    Segment::Scattered(base, offsets) => {
+                        offsets.iter().for_each(|offset| self.add(base + *offset as usize, weight));
+                    }
+                };
+            };
+            let rows = rows.slice(range.start, range.len());
+            match segment {
+                Segment::Same(group) => {
+                    self.add(group, rows.count_set_bits() as i64 * weight);
+                }
+                Segment::Ascending(first) => rows.set_slices().for_each(|(start, end)| {
+                    self.add_row(first + start, end - start, weight);
+                }),
+                Segment::Scattered(base, offsets) => rows
+                    .set_indices()
+                    .for_each(|cell| self.add(base + offsets[cell] as usize, weight)),
+            }
+        });
+    }
+
+    /// The number of each group's cells.
+    #[must_use]
+    pub fn finish(&self) -> Vec<i64> {
+        let mut counts =
+            if self.each.is_empty() { vec![0; self.groups] } else { self.each.clone() };
+        let mut sum = 0;
+        for (count, step) in counts.iter_mut().zip(&self.steps) {
+            sum += step;
+            *count += sum;
+        }
+        counts
+    }
+
+    /// Adds the cells of other states of the same groups.
+    pub fn merge(&mut self, other: &Self) {
+        for (own, other) in [(&mut self.each, &other.each), (&mut self.steps, &other.steps)] {
+            if own.is_empty() {
+                own.clone_from(other);
+            } else {
+                own.iter_mut().zip(other).for_each(|(own, other)| *own += other);
+            }
+        }
+    }
+
+    fn add(&mut self, group: usize, count: i64) {
+        if self.each.is_empty() {
+            self.each.resize(self.groups, 0);
+        }
+        self.each[group] += count;
+    }
+
+    fn add_row(&mut self, first: usize, len: usize, count: i64) {
+        if self.steps.is_empty() {
+            self.steps.resize(self.groups + 1, 0);
+        }
+        self.steps[first] += count;
+        self.steps[first + len] -= count;
+    }
+}
+
+/// The states of groups of values of one type.
+#[derive(Clone, Debug)]
+pub struct Reduction(Kind);
+
+/// What was found of each group.
+#[derive(Clone, Debug, Default)]
+pub struct States {
+    /// The number of values.
+    pub counts: Vec<i64>,
+    /// The sums, if they were wanted.
+    pub sums: Vec<f64>,
+    /// The sums of integers.
+    pub integer_sums: Vec<i64>,
+    /// The least values, as they lie in memory. Those of groups without values mean nothing.
+    pub min: Option<Buffer>,
+    /// The greatest values.
+    pub max: Option<Buffer>,
+    /// The means.
+    pub means: Vec<f64>,
+    /// The sums of squared distances from the means.
+    pub squares: Vec<f64>,
+}
+
+/// Defines the kinds of values, and a macro that does the same with each.
+macro_rules! kinds {
+    ($($kind:ident $t:ty),*) => {
+        #[derive(Clone, Debug)]
+        enum Kind {
+            $($kind(Groups<$t>)),*
+        }
+
+        macro_rules! each_kind {
+            ($of:expr, $groups:ident => $do:expr) => {
+                match $of {
+                    $(Kind::$kind($groups) => $do),*
+                }
+            };
+        }
+
+        macro_rules! both_kinds {
+            ($one:expr, $other:expr, $own:ident, $their:ident => $do:expr) => {
+                match ($one, $other) {
+                    $((Kind::$kind($own), Kind::$kind($their)) => $do,)*
+                    _ => {}
+                }
+            };
+        }
+    };
+}
+
+kinds!(
+    Int8 i8, Int16 i16, Int32 i32, Int64 i64, UInt8 u8, UInt16 u16, UInt32 u32, UInt64 u64,
+    Float32 f32, Float64 f64
+);
+
+impl Reduction {
+    /// States of so many groups. `None` for types that have no kernels; times are integers.
+    #[must_use]
+    pub fn new(data_type: &DataType, wanted: Wanted, groups: usize) -> Option<Self> {
+        Some(Self(match data_type {
+            DataType::Int8 => Kind::Int8(Groups::new(wanted, groups)),
+            DataType::Int16 => Kind::Int16(Groups::new(wanted, groups)),
+            DataType::Int32 => Kind::Int32(Groups::new(wanted, groups)),
+            DataType::Int64 | DataType::Timestamp(..) | DataType::Duration(_) => {
+                Kind::Int64(Groups::new(wanted, groups))
+            }
+            DataType::UInt8 => Kind::UInt8(Groups::new(wanted, groups)),
+            DataType::UInt16 => Kind::UInt16(Groups::new(wanted, groups)),
+            DataType::UInt32 => Kind::UInt32(Groups::new(wanted, groups)),
+            DataType::UInt64 => Kind::UInt64(Groups::new(wanted, groups)),
+            DataType::Float32 => Kind::Float32(Groups::new(wanted, groups)),
+            DataType::Float64 => Kind::Float64(Groups::new(wanted, groups)),
+            _ => return None,
+        }))
+    }
+
+    /// The same, with these instructions.
+    #[must_use]
+    pub fn with_simd(mut self, simd: Simd) -> Self {
+        each_kind!(&mut self.0, groups => groups.simd = simd);
+        self
+    }
+
+    /// Adds the values of the cells of a tile from `first` on, each so often. A value that is NULL
+    /// isn't one, nor is NaN if `nan_is_null`, nor what the mask `rows` doesn't hold.
+    ///
+    /// Values of another width than those that the states are made for are left out.
+    pub fn update(
+        &mut self,
+        layout: &Layout,
+        first: usize,
+        values: &dyn Array,
+        nan_is_null: bool,
+        rows: Option<&BooleanBuffer>,
+        weight: u64,
+    ) {
+        let valid =
+            values.nulls().filter(|nulls| nulls.null_count() > 0).map(|nulls| nulls.inner());
+        let both;
+        let rows = match (valid, rows) {
+            (Some(valid), Some(rows)) => {
+                both = valid & rows;
+                Some(&both)
+            }
+            (valid, rows) => valid.or(rows),
+        };
+        let data = values.to_data();
+        each_kind!(&mut self.0, groups => {
+            let Some(native) = native_values(&data) else { return };
+            groups.update(layout, first, &native, nan_is_null, rows, weight);
+        });
+    }
+
+    /// Adds values that lie side by side in memory, in the machine's order of bytes and aligned; what
+    /// isn't is left out. Otherwise like [`Reduction::update`].
+    pub fn update_bytes(&mut self, layout: &Layout, first: usize, bytes: &[u8], nan_is_null: bool) {
+        each_kind!(&mut self.0, groups => {
+            groups.update_bytes(layout, first, bytes, nan_is_null);
+        });
+    }
+
+    /// Adds what other states of the same groups hold.
+    pub fn merge(&mut self, other: &Self) {
+        both_kinds!(&mut self.0, &other.0, own, other => own.merge(other));
+    }
+
+    /// What was found.
+    #[must_use]
+    pub fn finish(self) -> States {
+        each_kind!(self.0, groups => groups.finish())
+    }
+}
+
+fn native_values<T: Native>(data: &ArrayData) -> Option<ScalarBuffer<T>> {
+    let buffer = data.buffers().first()?;
+    if data.data_type().primitive_width()? != size_of::<T>() {
+        return None;
+    }
+    Some(ScalarBuffer::new(buffer.clone(), data.offset(), data.len()))
+}
+
+#[derive(Clone, Debug)]
+struct Groups<T> {
+    wanted: Wanted,
+    simd: Simd,
+    counts: Counts,
+    sums: Vec<f64>,
+    integer_sums: Vec<i64>,
+    min: Vec<T>,
+    max: Vec<T>,
+    moments: Vec<Moments>,
+    /// Room for the values of a block that are left when others are taken out.
+    scratch: Vec<T>,
+}
+
+/// The number of values, their mean, and the sum of the squared distances from it.
+#[derive(Clone, Copy, Debug, Default)]
+struct Moments {
+    count: f64,
+    mean: f64,
+    squares: f64,
+}
+
+impl Moments {
+    /// Chan, Golub and LeVeque: Updating Formulae and a Pairwise Algorithm for Computing Sample
+    /// Variances (1979).
+    fn merge(&mut self, other: Self) {
+        if other.count == 0.0 {
+            return;
+        }
+        let count = self.count + other.count;
+        let distance = other.mean - self.mean;
+        self.mean += distance * (other.count / count);
+        self.squares += other.squares + distance * distance * (self.count * other.count / count);
+        self.count = count;
+    }
+}
+
+impl<T: Native> Groups<T> {
+    fn new(wanted: Wanted, groups: usize) -> Self {
+        Self {
+            wanted,
+            simd: Simd::detect(),
+            counts: Counts::new(groups),
+            sums: vec![0.0; if wanted.sum { groups } else { 0 }],
+            integer_sums: vec![0; if wanted.integer_sum { groups } else { 0 }],
+            min: vec![T::NO_MINIMUM; if wanted.min { groups } else { 0 }],
+            max: vec![T::LEAST; if wanted.max { groups } else { 0 }],
+            moments: vec![Moments::default(); if wanted.moments { groups } else { 0 }],
+            scratch: Vec::new(),
+        }
+    }
+
+    fn update(
+        &mut self,
+        layout: &Layout,
+        first: usize,
+        values: &[T],
+        nan_is_null: bool,
+        rows: Option<&BooleanBuffer>,
+        weight: u64,
+    ) {
+        layout.segments(first..first + values.len(), |segment, range| {
+            let Some(rows) = rows else {
+                self.segment(&segment, &values[range], nan_is_null, weight);
+                return;
+            };
+            let rows = rows.slice(range.start, range.len());
+            let values = &values[range];
+            match rows.count_set_bits() {
+                0 => return,
+                all if all == values.len() => {
+                    self.segment(&segment, values, nan_is_null, weight);
+                    return;
+                }
+                _ => {}
+            }
+            match segment {
+                Segment::Same(group) => {
+                    let mut kept = std::mem::take(&mut self.scratch);
+                    for start in (0..values.len()).step_by(BLOCK) {
+                        let len = BLOCK.min(values.len() - start);
+                        kept.clear();
+                        let rows = rows.slice(start, len);
+                        kept.extend(rows.set_indices().map(|i| values[start + i]));
+                        self.block(group, &kept, nan_is_null, weight);
+                    }
+                    self.scratch = kept;
+                }
+                Segment::Ascending(first) => {
+                    for cell in rows.set_indices() {
+                        self.one(first + cell, values[cell], nan_is_null, weight);
+                    }
+                }
+                Segment::Scattered(base, offsets) => {
+                    for cell in rows.set_indices() {
+                        let group = base + offsets[cell] as usize;
+                        self.one(group, values[cell], nan_is_null, weight);
+                    }
+                }
+            }
+        });
+    }
+
+    fn update_bytes(&mut self, layout: &Layout, first: usize, bytes: &[u8], nan_is_null: bool) {
+        // SAFETY: every pattern of bits is a number, and only whole, aligned numbers are taken.
+        let (_, values, _) = unsafe { bytes.align_to::<T>() };
+        if size_of_val(values) == bytes.len() {
+            self.update(layout, first, values, nan_is_null, None, 1);
+        }
+    }
+
+    fn segment(&mut self, segment: &Segment<'_>, values: &[T], nan_is_null: bool, weight: u64) {
+        match *segment {
+            Segment::Same(group) => {
+                values.chunks(BLOCK).for_each(|v| self.block(group, v, nan_is_null, weight));
+            }
+            Segment::Ascending(first) if weight == 1 => {
+                for (number, block) in values.chunks(BLOCK).enumerate() {
+                    self.row(first + number * BLOCK, block, nan_is_null);
+                }
+            }
+            Segment::Ascending(first) => {
+                for (cell, value) in values.iter().enumerate() {
+                    self.one(first + cell, *value, nan_is_null, weight);
+                }
+            }
+            Segment::Scattered(base, offsets) => {
+                self.scattered(base, offsets, values, nan_is_null, weight);
+            }
+        }
+    }
+
+    /// Values of one group.
+    fn block(&mut self, group: usize, values: &[T], nan_is_null: bool, weight: u64) {
+        if values.is_empty() {
+            return;
+        }
+        let mut sum = 0.0;
+        if T::FLOATS || (self.wanted.sum && !T::SMALL) {
+            sum = self.simd.sum(values);
+            // It is NaN if a value is, and is taken anyway. Infinities can make it NaN as well.
+            if T::FLOATS && sum.is_nan() && self.simd.count_nan(values) > 0 {
+                if !nan_is_null {
+                    values.iter().for_each(|v| self.one(group, *v, false, weight));
+                    return;
+                }
+                let kept: Vec<T> = values.iter().copied().filter(|v| !v.is_nan()).collect();
+                self.block(group, &kept, false, weight);
+                return;
+            }
+        }
+        self.counts.add(group, (values.len() as u64 * weight).cast_signed());
+        if T::SMALL && (self.wanted.sum || self.wanted.integer_sum || self.wanted.moments) {
+            let integer = self.simd.sum_integers(values);
+            sum = integer as f64;
+            if self.wanted.integer_sum {
+                self.add_integer(group, integer, weight);
+            }
+        } else if self.wanted.integer_sum {
+            let integer = self.simd.sum_integers(values);
+            self.add_integer(group, integer, weight);
+        }
+        if self.wanted.sum {
+            self.sums[group] += sum * weight as f64;
+        }
+        if self.wanted.min {
+            let least = self.simd.min(values, values[0]);
+            let own = &mut self.min[group];
+            if least.order(*own).is_lt() {
+                *own = least;
+            }
+        }
+        if self.wanted.max {
+            let most = self.simd.max(values, values[0]);
+            let own = &mut self.max[group];
+            if most.order(*own).is_gt() {
+                *own = most;
+            }
+        }
+        if self.wanted.moments {
+            let count = values.len() as f64;
+            if !T::FLOATS && !T::SMALL {
+                sum = self.simd.sum(values);
+            }
+            let mean = sum / count;
+            let squares = self.simd.sum_of_squares(values, mean);
+            let weight = weight as f64;
+            self.moments[group].merge(Moments {
+                count: count * weight,
+                mean,
+                squares: squares * weight,
+            });
+        }
+    }
+
+    /// Values of groups that follow each other.
+    fn row(&mut self, first: usize, values: &[T], nan_is_null: bool) {
+        let groups = first..first + values.len();
+        let has_nan = T::FLOATS
+            && self.simd.sum(values).is_nan()
+            && values.iter().any(|value| value.is_nan());
+        if has_nan && (!nan_is_null || self.wanted.moments) {
+            for (cell, value) in values.iter().enumerate() {
+                self.one(first + cell, *value, nan_is_null, 1);
+            }
+            return;
+        }
+        self.counts.add_row(first, values.len(), 1);
+        if has_nan {
+            for (cell, value) in values.iter().enumerate() {
+                if value.is_nan() {
+                    self.counts.add_row(first + cell, 1, -1);
+                }
+            }
+            if self.wanted.sum {
+                self.simd.add_each_but_nan(&mut self.sums[groups.clone()], values);
+            }
+        } else if self.wanted.sum {
+            self.simd.add_each(&mut self.sums[groups.clone()], values);
+        }
+        if self.wanted.integer_sum {
+            self.simd.add_each_integer(&mut self.integer_sums[groups.clone()], values);
+        }
+        if self.wanted.min {
+            self.simd.min_each(&mut self.min[groups.clone()], values);
+        }
+        if self.wanted.max {
+            self.simd.max_each(&mut self.max[groups.clone()], values);
+        }
+        if self.wanted.moments {
+            for (moments, value) in self.moments[groups].iter_mut().zip(values) {
+                moments.add(value.to_double());
+            }
+        }
+    }
+
+    /// Values of groups in any order.
+    fn scattered(
+        &mut self,
+        base: usize,
+        offsets: &[u32],
+        values: &[T],
+        nan_is_null: bool,
+        weight: u64,
+    ) {
+        let only_sums =
+            !(self.wanted.integer_sum || self.wanted.min || self.wanted.max || self.wanted.moments)
+                && self.wanted.sum;
+        if !only_sums {
+            for (offset, value) in offsets.iter().zip(values) {
+                self.one(base + *offset as usize, *value, nan_is_null, weight);
+            }
+            return;
+        }
+        for (offset, value) in offsets.iter().zip(values) {
+            if nan_is_null && value.is_nan() {
+                continue;
+            }
+            let group = base + *offset as usize;
+            self.counts.add(group, weight.cast_signed());
+            self.sums[group] += value.to_double() * weight as f64;
+        }
+    }
+
+    /// One value.
+    fn one(&mut self, group: usize, value: T, nan_is_null: bool, weight: u64) {
+        if T::FLOATS && nan_is_null && value.is_nan() {
+            return;
+        }
+        self.counts.add(group, weight.cast_signed());
+        if self.wanted.sum {
+            self.sums[group] += value.to_double() * weight as f64;
+        }
+        if self.wanted.integer_sum {
+            self.add_integer(group, value.to_wrapped(), weight);
+        }
+        if self.wanted.min && value.order(self.min[group]).is_lt() {
+            self.min[group] = value;
+        }
+        if self.wanted.max && value.order(self.max[group]).is_gt() {
+            self.max[group] = value;
+        }
+        if self.wanted.moments {
+            let one = Moments { count: weight as f64, mean: value.to_double(), squares: 0.0 };
+            self.moments[group].merge(one);
+        }
+    }
+
+    fn add_integer(&mut self, group: usize, sum: i64, weight: u64) {
+        let sum = sum.wrapping_mul(weight.cast_signed());
+        self.integer_sums[group] = self.integer_sums[group].wrapping_add(sum);
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.counts.merge(&other.counts);
+        self.simd.add_each(&mut self.sums, &other.sums);
+        self.simd.add_each_integer(&mut self.integer_sums, &other.integer_sums);
+        for (own, value) in self.min.iter_mut().zip(&other.min) {
+            if value.order(*own).is_lt() {
+                *own = *value;
+            }
+        }
+        for (own, value) in self.max.iter_mut().zip(&other.max) {
+            if value.order(*own).is_gt() {
+                *own = *value;
+            }
+        }
+        for (own, moments) in self.moments.iter_mut().zip(&other.moments) {
+            own.merge(*moments);
+        }
+    }
+
+    fn finish(self) -> States {
+        States {
+            counts: self.counts.finish(),
+            sums: self.sums,
+            integer_sums: self.integer_sums,
+            min: self.wanted.min.then(|| ScalarBuffer::from(self.min).into_inner()),
+            max: self.wanted.max.then(|| ScalarBuffer::from(self.max).into_inner()),
+            means: self.moments.iter().map(|moments| moments.mean).collect(),
+            squares: self.moments.iter().map(|moments| moments.squares).collect(),
+        }
+    }
+}
+
+impl Moments {
+    /// Welford: Note on a Method for Calculating Corrected Sums of Squares and Products (1962).
+    #[inline(always)]
+    fn add(&mut self, value: f64) {
+        self.count += 1.0;
+        let distance = value - self.mean;
+        self.mean += distance / self.count;
+        self.squares += distance * (value - self.mean);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::{
+        array::{ArrayRef, Float32Array, Int16Array, Int64Array, PrimitiveArray},
+        datatypes::{ArrowPrimitiveType, Float32Type, Int16Type, Int64Type},
+    };
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::reduce::Keys;
+
+    const ALL: Wanted =
+        Wanted { sum: true, integer_sum: true, min: true, max: true, moments: true };
+
+    /// What one group has, the slow way.
+    fn expected(values: &[f64]) -> (i64, f64, Option<f64>, Option<f64>, f64, f64) {
+        let count = values.len() as f64;
+        let sum: f64 = values.iter().sum();
+        let mean = sum / count;
+        let squares = values.iter().map(|v| (v - mean).powi(2)).sum();
+        (
+            values.len() as i64,
+            sum,
+            values.iter().copied().reduce(f64::min),
+            values.iter().copied().reduce(f64::max),
+            mean,
+            squares,
+        )
+    }
+
+    fn check<T: ArrowPrimitiveType>(
+        layout: &Layout,
+        values: &PrimitiveArray<T>,
+        cuts: &[usize],
+        rows: Option<&BooleanBuffer>,
+        weight: u64,
+        (nan_is_null, scattered): (bool, bool),
+    ) where
+        T::Native: Native,
+    {
+        let groups = if scattered { 64 } else { 400 };
+        for simd in Simd::all() {
+            let new = || Reduction::new(&T::DATA_TYPE, ALL, groups).unwrap().with_simd(simd);
+            let mut parts = [new(), new()];
+            let mut counts = Counts::new(groups);
+            let mut ends = vec![0];
+            ends.extend(cuts.iter().map(|cut| cut % (values.len() + 1)));
+            ends.push(values.len());
+            ends.sort_unstable();
+            for (number, pair) in ends.windows(2).enumerate() {
+                let len = pair[1] - pair[0];
+                let rows = rows.map(|rows| rows.slice(pair[0], len));
+                let part = values.slice(pair[0], len);
+                let reduction = &mut parts[number % 2];
+                reduction.update(layout, pair[0], &part, nan_is_null, rows.as_ref(), weight);
+                counts.update(layout, pair[0]..pair[1], rows.as_ref(), weight);
+            }
+            let [mut one, other] = parts;
+            one.merge(&other);
+            let states = one.finish();
+
+            let mut of_group = vec![Vec::new(); groups];
+            let mut cells = vec![0; groups];
+            let mut cell = 0;
+            layout.groups(0..values.len(), |group| {
+                if rows.is_none_or(|rows| rows.value(cell)) {
+                    cells[group] += weight as i64;
+                    let value = values.value(cell);
+                    if values.is_valid(cell) && !(nan_is_null && value.is_nan()) {
+                        of_group[group]
+                            .extend(std::iter::repeat_n(value.to_double(), weight as usize));
+                    }
+                }
+                cell += 1;
+            });
+            assert_eq!(counts.finish(), cells);
+            let least = states.min.unwrap().typed_data::<T::Native>().to_vec();
+            let most = states.max.unwrap().typed_data::<T::Native>().to_vec();
+            for (group, values) in of_group.iter().enumerate() {
+                let (count, sum, min, max, mean, squares) = expected(values);
+                assert_eq!(states.counts[group], count);
+                let Some((min, max)) = min.zip(max) else { continue };
+                if values.iter().any(|v| v.is_nan()) {
+                    assert!(states.sums[group].is_nan() && most[group].is_nan());
+                    continue;
+                }
+                assert!((states.sums[group] - sum).abs() <= 1e-12 * count as f64 * 1000.0);
+                if !T::Native::FLOATS {
+                    assert_eq!(states.integer_sums[group], sum as i64);
+                }
+                assert_eq!((least[group].to_double(), most[group].to_double()), (min, max));
+                assert!((states.means[group] - mean).abs() <= 1e-9 * 1000.0);
+                assert!((states.squares[group] - squares).abs() <= 1e-9 * squares.max(1.0));
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn states_are_those_of_plain_loops(
+            shape in (1_usize..4, 1_usize..5, 1_usize..60),
+            key in 0..5,
+            values in prop::collection::vec((-500_i64..500, 0_u8..12), 1..800),
+            holes in 0..4_u8,
+            masked: bool,
+            cuts in prop::collection::vec(any::<usize>(), 0..4),
+            weight in 1_u64..4,
+        ) {
+            let shape = [shape.0, shape.1, shape.2];
+            let keys = |dim: usize, id: &dyn Fn(u32) -> u32| Keys {
+                dims: vec![dim],
+                offsets: (0..shape[dim] as u32).map(id).collect(),
+            };
+            let keys = match key {
+                0 => vec![],
+                1 => vec![keys(1, &|i| i)],
+                2 => vec![keys(2, &|i| i), keys(1, &|i| i * 60)],
+                3 => vec![keys(2, &|i| i / 12)],
+                _ => vec![keys(2, &|i| i * 7 % 31), keys(0, &|i| 31 * (i % 2))],
+            };
+            let layout = Layout::new(&shape, &keys);
+            let cells: usize = shape.iter().product();
+            let values: Vec<(i64, u8)> = values.iter().copied().cycle().take(cells).collect();
+            let kept = values.iter().map(|v| v.1 != 5);
+            let mask: BooleanBuffer = kept.collect();
+            let mask = masked.then_some(&mask);
+            let scattered = key != 2;
+            let null = |hole: u8| holes == 1 && hole < 3;
+            let ints: Int16Array =
+                values.iter().map(|(v, h)| (!null(*h)).then_some(*v as i16)).collect();
+            check::<Int16Type>(&layout, &ints, &cuts, mask, weight, (true, scattered));
+            let longs: Int64Array =
+                values.iter().map(|(v, h)| (!null(*h)).then_some(*v)).collect();
+            check::<Int64Type>(&layout, &longs, &cuts, mask, weight, (true, scattered));
+            let floats: Float32Array = values
+                .iter()
+                .map(|(v, h)| {
+                    let value = if holes > 1 && *h < 2 { f32::NAN } else { *v as f32 / 3.0 };
+                    (!null(*h)).then_some(value)
+                })
+                .collect();
+            for nan_is_null in [false, true] {
+                check::<Float32Type>(
+                    &layout, &floats, &cuts, mask, weight, (nan_is_null, scattered),
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_variance_of_large_values() {
+        let layout = Layout::new(&[1000], &[]);
+        let values: Vec<f64> = (0..1000).map(|i| 1e9 + f64::from(i % 2)).collect();
+        let values: ArrayRef = std::sync::Arc::new(arrow::array::Float64Array::from(values));
+        let wanted = Wanted { moments: true, ..Wanted::default() };
+        let mut reduction = Reduction::new(&DataType::Float64, wanted, 1).unwrap();
+        for start in (0..1000).step_by(100) {
+            reduction.update(&layout, start, &values.slice(start, 100), true, None, 1);
+        }
+        let states = reduction.finish();
+        assert_eq!((states.means[0], states.squares[0]), (1e9 + 0.5, 250.0));
+    }
+
+    #[test]
+    fn bytes_are_values() {
+        let layout = Layout::new(&[4], &[]);
+        let wanted = Wanted { integer_sum: true, ..Wanted::default() };
+        let mut reduction = Reduction::new(&DataType::Int32, wanted, 1).unwrap();
+        let values = [1_i32, 2, 3, 4];
+        let bytes = arrow::buffer::Buffer::from_slice_ref(values);
+        reduction.update_bytes(&layout, 0, &bytes[..8], true);
+        reduction.update_bytes(&layout, 2, &bytes[8..], true);
+        // Not a whole number of values, and not aligned.
+        reduction.update_bytes(&layout, 0, &bytes[..7], true);
+        reduction.update_bytes(&layout, 0, &bytes[1..5], true);
+        assert_eq!(reduction.finish().integer_sums, [10]);
+    }
+}

@@ -1,0 +1,363 @@
+//! [`ZarrAggregateExec`]: an aggregate and its scan in one.
+
+use std::{
+    fmt::{self, Formatter},
+    sync::Arc,
+};
+
+use arrow::{array::RecordBatch, datatypes::SchemaRef};
+use datafusion::{
+    common::{
+        Statistics, config::ConfigOptions, internal_err, stats::Precision,
+        tree_node::TreeNodeRecursion,
+    },
+    datasource::source::DataSource as _,
+    error::Result,
+    execution::{SendableRecordBatchStream, TaskContext},
+    physical_expr::{EquivalenceProperties, PhysicalExpr},
+    physical_plan::{
+        DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
+        apply_expression_roots,
+        execution_plan::{Boundedness, EmissionType, ReplaceChildrenOptions, SchedulingType},
+        filter_pushdown::{
+            ChildPushdownResult, FilterPushdownPhase, FilterPushdownPropagation, PushedDown,
+        },
+        metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet, RecordOutput as _},
+        statistics::StatisticsArgs,
+        stream::{RecordBatchReceiverStreamBuilder, RecordBatchStreamAdapter},
+    },
+};
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+
+use super::{
+    keys::Groups,
+    plan::{Aggregation, Function, Values},
+    reduce::{layout_along, shape_of},
+    run::Run,
+    slabs::Slabs,
+};
+use crate::{
+    ZarrSource,
+    expression::{Ranked, substituted},
+    predicate::is_deferred,
+    scan::{Execution, Memory, TileNumbers},
+};
+
+/// The bytes of the states of a slab, if the groups can be cut that small: they stay in the cache.
+const SLAB_BYTES: usize = 8 << 20;
+
+/// The bytes of all states of a slab, as long as one each fits: workers share states beyond that.
+const STATES_BYTES: usize = 256 << 20;
+
+/// Batches that wait for whoever reads them.
+const WAITING_BATCHES: usize = 4;
+
+/// An aggregate over a Zarr scan, by a dense reduction of the chunks.
+///
+/// It gives the rows of DataFusion's own final aggregate, or the states of its partial one, in one
+/// partition. Inside it as many workers as the session has partitions take tiles from one queue.
+#[derive(Debug)]
+pub struct ZarrAggregateExec {
+    plan: Arc<Aggregation>,
+    /// What is grouped by and computed, as DataFusion tells it.
+    description: Arc<str>,
+    /// The same by DataFusion's own operators, for when the groups don't fit the memory.
+    fallback: Option<Arc<dyn ExecutionPlan>>,
+    properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+impl ZarrAggregateExec {
+    pub(super) fn new(
+        plan: Aggregation,
+        description: &str,
+        fallback: Option<Arc<dyn ExecutionPlan>>,
+    ) -> Self {
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(Arc::clone(&plan.schema)),
+            Partitioning::UnknownPartitioning(1),
+            EmissionType::Final,
+            Boundedness::Bounded,
+        )
+        .with_scheduling_type(SchedulingType::Cooperative);
+        Self {
+            plan: Arc::new(plan),
+            description: description.into(),
+            fallback,
+            properties: Arc::new(properties),
+            metrics: ExecutionPlanMetricsSet::new(),
+        }
+    }
+
+    /// What is scanned.
+    #[must_use]
+    pub fn source(&self) -> &ZarrSource {
+        &self.plan.source
+    }
+
+    fn with_plan(&self, plan: Aggregation) -> Self {
+        Self::new(plan, &self.description, self.fallback.clone())
+    }
+
+    /// What there is to tell beside the scan.
+    fn details(&self) -> Vec<(&'static str, String)> {
+        let plan = &self.plan;
+        let mut details = Vec::new();
+        match &plan.groups {
+            Some(groups) => {
+                let count = groups.len().map_or("more than 2⁶⁴".to_owned(), |n| n.to_string());
+                details.push(("groups", count));
+                let slabs = Slabs::new(groups, plan.source.scan().tiles(), self.slab_groups());
+                if slabs.len() > 1 {
+                    details.push(("slabs", slabs.len().to_string()));
+                }
+                if let Some(pattern) = pattern(plan, groups, &slabs) {
+                    details.push(("pattern", pattern.to_owned()));
+                }
+            }
+            None => details.push(("groups", "known when the query runs".to_owned())),
+        }
+        let of = |wanted: fn(&Function) -> bool| {
+            let names = plan.names.iter().zip(&plan.functions);
+            let names: Vec<&str> =
+                names.filter(|(_, f)| wanted(f)).map(|(name, _)| name.as_str()).collect();
+            names.join(", ")
+        };
+        for (key, names) in [
+            ("kernels", of(|f| matches!(f, Function::Reduced { .. }))),
+            ("accumulators", of(|f| matches!(f, Function::Accumulated(_)))),
+        ] {
+            if !names.is_empty() {
+                details.push((key, format!("[{names}]")));
+            }
+        }
+        if plan.weight > 1 {
+            details.push(("each cell counts", format!("{} times", plan.weight)));
+        }
+        if plan.states {
+            details.push(("output", "states".to_owned()));
+        }
+        details
+    }
+
+    /// The groups of a slab, at most, if they can be cut.
+    fn slab_groups(&self) -> usize {
+        SLAB_BYTES / self.plan.group_bytes().max(1)
+    }
+
+    async fn start(
+        plan: Arc<Aggregation>,
+        slab_groups: usize,
+        fallback: Option<Arc<dyn ExecutionPlan>>,
+        metrics: ExecutionPlanMetricsSet,
+        context: Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream> {
+        let source = &plan.source;
+        let groups = match &plan.groups {
+            Some(groups) => groups.clone(),
+            None => plan.keys.read(source.table(), source.selection()).await?,
+        };
+        let memory = Memory::new("ZarrAggregate", &context);
+        let bytes = plan.group_bytes();
+        let slabs = {
+            let most = slab_groups.min(memory.limit() / 8 / bytes.max(1));
+            Slabs::new(&groups, source.scan().tiles(), most)
+        };
+        let slab_bytes = slabs.most_groups().and_then(|groups| groups.checked_mul(bytes));
+        let Some(slab_bytes) = slab_bytes.filter(|bytes| *bytes <= memory.limit() / 2) else {
+            let Some(fallback) = fallback else {
+                return internal_err!("the groups are too many to be held in memory");
+            };
+            log::info!("the groups of an aggregate don't fit the memory: DataFusion's own is used");
+            return fallback.execute(0, context);
+        };
+        let source = source.clone().visiting(slabs.order())?;
+        let tiles = source.scan().tiles().len();
+        let config = context.session_config();
+        let workers = config.target_partitions().min(usize::try_from(tiles).unwrap_or(usize::MAX));
+        let workers = workers.max(1);
+        let most = STATES_BYTES.min(memory.limit() / 2);
+        let copies = (most / slab_bytes.max(1)).clamp(1, workers);
+        let batch_size = config.batch_size().max(1);
+        let schema = Arc::clone(&plan.schema);
+        let execution = Execution::new(workers);
+        let run = Run::new(plan, groups, slabs, (workers, copies), batch_size, memory);
+        let run = Arc::new(run);
+        let mut builder = RecordBatchReceiverStreamBuilder::new(schema, WAITING_BATCHES);
+        for worker in 0..workers {
+            let numbers = TileNumbers::shared(&execution, tiles);
+            let reader = source.reader(numbers, worker, workers, &context, &metrics);
+            builder.spawn(Arc::clone(&run).work(worker, reader, builder.tx()));
+        }
+        Ok(builder.build())
+    }
+}
+
+/// How the groups of the first tile lie.
+fn pattern(plan: &Aggregation, groups: &Groups, slabs: &Slabs) -> Option<&'static str> {
+    let tiles = plan.source.scan().tiles();
+    if tiles.is_empty() || plan.keys.exprs.is_empty() {
+        return None;
+    }
+    slabs.most_groups()?;
+    let block = tiles.block(0);
+    let slab = slabs.slab(slabs.number(&block, tiles));
+    let keys = groups.of_block(&block, &slab.sets);
+    let mut dims = plan.keys.dims();
+    if plan.masked || !plan.accumulated.is_empty() || !plan.filters.is_empty() {
+        dims = (0..block.selections().len()).collect();
+    }
+    for argument in &plan.arguments {
+        dims.extend(plan.dims_of(argument));
+    }
+    dims.sort_unstable();
+    dims.dedup();
+    Some(layout_along(&shape_of(&block), &keys, &dims).pattern())
+}
+
+impl DisplayAs for ZarrAggregateExec {
+    fn fmt_as(&self, t: DisplayFormatType, f: &mut Formatter) -> fmt::Result {
+        match t {
+            DisplayFormatType::Default | DisplayFormatType::Verbose => {
+                write!(f, "ZarrAggregateExec: {}", self.description)?;
+                for (key, value) in self.details() {
+                    write!(f, ", {key}={value}")?;
+                }
+                write!(f, ", ")?;
+            }
+            DisplayFormatType::TreeRender => {
+                writeln!(f, "{}", self.description)?;
+                for (key, value) in self.details() {
+                    writeln!(f, "{key}={}", value.trim_matches(['[', ']']))?;
+                }
+            }
+        }
+        self.plan.source.fmt_as(t, f)
+    }
+}
+
+impl ExecutionPlan for ZarrAggregateExec {
+    fn name(&self) -> &'static str {
+        "ZarrAggregateExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        Vec::new()
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        _children: Vec<Arc<dyn ExecutionPlan>>,
+        _options: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        _children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn apply_expressions(
+        &self,
+        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        let plan = &self.plan;
+        let arguments = plan.arguments.iter().filter_map(|argument| match &argument.values {
+            Values::Rows => None,
+            Values::Valid(expr) | Values::Numbers { expr, .. } => Some(expr),
+        });
+        let accumulated = plan.accumulated.iter().flat_map(|own| &own.arguments);
+        let ranked: Vec<&Ranked> = arguments.chain(accumulated).chain(&plan.filters).collect();
+        let exprs = plan
+            .keys
+            .exprs
+            .iter()
+            .map(|(key, _)| key.expr())
+            .chain(ranked.into_iter().map(|expr| expr.whole().expr()));
+        match apply_expression_roots(exprs, f)? {
+            TreeNodeRecursion::Stop => Ok(TreeNodeRecursion::Stop),
+            _ => plan.source.apply_expressions(f),
+        }
+    }
+
+    fn execute(
+        &self,
+        partition: usize,
+        context: Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream> {
+        if partition != 0 {
+            return internal_err!("ZarrAggregateExec has one partition, not {partition}");
+        }
+        let baseline = BaselineMetrics::new(&self.metrics, partition);
+        // What operators above know is known when the first row is asked for, not before.
+        let rows = stream::once(Self::start(
+            Arc::clone(&self.plan),
+            self.slab_groups(),
+            self.fallback.clone(),
+            self.metrics.clone(),
+            context,
+        ))
+        .try_flatten()
+        .map(move |batch: Result<RecordBatch>| batch.map(|b| b.record_output(&baseline)));
+        let schema: SchemaRef = Arc::clone(&self.plan.schema);
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+
+    fn reset_state(self: Arc<Self>) -> Result<Arc<dyn ExecutionPlan>> {
+        // Every execution has a state of its own.
+        Ok(self)
+    }
+
+    fn statistics_from_inputs(
+        &self,
+        _inputs: &[Arc<Statistics>],
+        _args: &StatisticsArgs,
+    ) -> Result<Arc<Statistics>> {
+        let mut statistics = Statistics::new_unknown(&self.plan.schema);
+        if self.plan.keys.exprs.is_empty() {
+            statistics.num_rows = Precision::Exact(1);
+        } else if let Some(groups) = self.plan.groups.as_ref().and_then(Groups::len) {
+            statistics.num_rows = Precision::Inexact(groups);
+        }
+        Ok(Arc::new(statistics))
+    }
+
+    fn handle_child_pushdown_result(
+        &self,
+        _phase: FilterPushdownPhase,
+        results: ChildPushdownResult,
+        _config: &ConfigOptions,
+    ) -> Result<FilterPushdownPropagation<Arc<dyn ExecutionPlan>>> {
+        let keys = &self.plan.keys.exprs;
+        let mut plan: Option<Aggregation> = None;
+        let filters = results.parent_filters.iter().map(|result| &result.filter);
+        let answers = filters.clone().map(|_| PushedDown::No).collect();
+        for filter in filters {
+            // What decides on keys alone decides on all rows of a group. It is checked again above.
+            let key = |index: usize| keys.get(index).map(|(key, _)| Arc::clone(key.expr()));
+            let Some(filter) = substituted(filter, |column| key(column.index()))? else { continue };
+            if keys.is_empty() || !is_deferred(&filter) {
+                continue;
+            }
+            let changed = plan.get_or_insert_with(|| (*self.plan).clone());
+            changed.source = changed.source.clone().with_deferred(filter);
+            changed.masked = true;
+        }
+        let propagation = FilterPushdownPropagation::with_parent_pushdown_result(answers);
+        Ok(match plan {
+            Some(plan) => propagation.with_updated_node(Arc::new(self.with_plan(plan))),
+            None => propagation,
+        })
+    }
+}

@@ -1,0 +1,30 @@
+//! Aggregates inside the scan: a dense reduction of chunks, without rows and without hashing.
+//!
+//! ```text
+//! rule.rs       finds an aggregate over a Zarr scan; says why one stays where it is
+//! plan.rs       Aggregation: what is grouped by, which functions of which arguments
+//! exec.rs       ZarrAggregateExec: takes the place of both of DataFusion's aggregates
+//!   │ keys.rs   groups of the indices of each dimension, evaluated once
+//!   │ slabs.rs  parts of the groups that no two tiles share, so that few are in memory
+//!   ▼
+//! run.rs        workers take tiles from one queue, and give out slabs that are done
+//!   │ reduce.rs one tile: arguments evaluated at their own rank, a part that fits the cache at a time
+//!   │ state.rs  states of groups: kernels' (lsio_core::reduce), or DataFusion's accumulators
+//!   ▼
+//! output.rs     rows: one for each group
+//! ```
+//!
+//! An argument is reduced at its own rank: what doesn't vary along a dimension is counted as often as
+//! there are indices, not repeated.
+
+mod exec;
+mod keys;
+mod output;
+mod plan;
+mod reduce;
+mod rule;
+mod run;
+mod slabs;
+mod state;
+
+pub use self::{exec::ZarrAggregateExec, rule::AggregatePushdown};

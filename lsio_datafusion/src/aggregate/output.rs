@@ -1,0 +1,157 @@
+//! From states to rows.
+
+use std::sync::Arc;
+
+use arrow::{
+    array::{
+        ArrayData, ArrayRef, Float64Array, Int64Array, RecordBatch, RecordBatchOptions,
+        UInt32Array, UInt64Array, make_array,
+    },
+    buffer::{BooleanBuffer, Buffer, NullBuffer},
+    compute::{cast, take},
+    datatypes::DataType,
+};
+use datafusion::error::Result;
+use lsio_core::reduce::States;
+
+use super::{
+    keys::Groups,
+    plan::{Aggregation, Function, Reduced, Values},
+    slabs::Slab,
+    state::{Finished, State},
+};
+
+/// The rows of a slab.
+pub(super) fn rows(
+    plan: &Aggregation,
+    groups: &Groups,
+    slab: &Slab,
+    state: State,
+) -> Result<RecordBatch> {
+    let Finished { groups: met, states, accumulated } = state.finish(plan)?;
+    let met: Option<UInt32Array> = met.map(UInt32Array::from);
+    let count = if plan.keys.exprs.is_empty() {
+        1
+    } else {
+        met.as_ref().map_or(slab.groups, |met| met.values().len())
+    };
+    let mut columns: Vec<ArrayRef> = keys(groups, slab, met.as_ref(), count)?;
+    for function in &plan.functions {
+        match *function {
+            Function::Accumulated(position) => columns.extend(accumulated[position].clone()),
+            Function::Reduced { argument, result } => {
+                let data_type = match &plan.arguments[argument].values {
+                    Values::Numbers { data_type, .. } => data_type.clone(),
+                    Values::Rows | Values::Valid(_) => DataType::Null,
+                };
+                let states = &states[argument];
+                let results = if plan.states {
+                    partial(result, states, &data_type)?
+                } else {
+                    vec![value(result, states, &data_type)?]
+                };
+                for array in results {
+                    columns.push(match &met {
+                        Some(met) => take(&array, met, None)?,
+                        None => array,
+                    });
+                }
+            }
+        }
+    }
+    // What counts as the same type may differ in name: of a time zone, of a field in a list.
+    let columns = columns
+        .into_iter()
+        .zip(plan.schema.fields())
+        .map(|(column, field)| match column.data_type() == field.data_type() {
+            true => Ok(column),
+            false => Ok(cast(&column, field.data_type())?),
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let options = RecordBatchOptions::new().with_row_count(Some(count));
+    Ok(RecordBatch::try_new_with_options(Arc::clone(&plan.schema), columns, &options)?)
+}
+
+/// The values of the keys, in their own order.
+fn keys(
+    groups: &Groups,
+    slab: &Slab,
+    met: Option<&UInt32Array>,
+    count: usize,
+) -> Result<Vec<ArrayRef>> {
+    let mut columns: Vec<(usize, ArrayRef)> = Vec::new();
+    for ((set, (first, stride)), own) in groups.sets.iter().zip(&slab.sets).zip(&slab.counts) {
+        let index = |group: u32| first + group / (*stride).max(1) % (*own).max(1);
+        let indices: UInt32Array = match met {
+            Some(met) => met.values().iter().map(|&group| index(group)).collect::<Vec<_>>().into(),
+            None => (0_u32..).take(count).map(index).collect::<Vec<_>>().into(),
+        };
+        for (expr, values) in set.exprs.iter().zip(&set.values) {
+            columns.push((*expr, take(values, &indices, None)?));
+        }
+    }
+    columns.sort_by_key(|(expr, _)| *expr);
+    Ok(columns.into_iter().map(|(_, column)| column).collect())
+}
+
+/// The final value of a function for each group.
+fn value(result: Reduced, states: &States, data_type: &DataType) -> Result<ArrayRef> {
+    let valid = |least: i64| {
+        NullBuffer::new(BooleanBuffer::from_iter(states.counts.iter().map(|n| *n >= least)))
+    };
+    let doubles = |values: Vec<f64>, least| -> ArrayRef {
+        Arc::new(Float64Array::new(values.into(), Some(valid(least))))
+    };
+    Ok(match result {
+        Reduced::Count => Arc::new(Int64Array::from(states.counts.clone())),
+        Reduced::Sum => doubles(states.sums.clone(), 1),
+        Reduced::IntegerSum => integers(&states.integer_sums, data_type, valid(1)),
+        Reduced::Avg => {
+            let means = states.sums.iter().zip(&states.counts).map(|(sum, n)| sum / *n as f64);
+            doubles(means.collect(), 1)
+        }
+        Reduced::Min => extreme(states.min.as_ref(), data_type, valid(1))?,
+        Reduced::Max => extreme(states.max.as_ref(), data_type, valid(1))?,
+        Reduced::Variance { sample, root } => {
+            let less = i64::from(sample);
+            let values = states.squares.iter().zip(&states.counts).map(|(squares, n)| {
+                let variance = squares / (n - less) as f64;
+                if root { variance.sqrt() } else { variance }
+            });
+            doubles(values.collect(), 1 + less)
+        }
+    })
+}
+
+/// The state of a function for each group, in the order of DataFusion's own.
+fn partial(result: Reduced, states: &States, data_type: &DataType) -> Result<Vec<ArrayRef>> {
+    let counts = || -> ArrayRef {
+        let counts = states.counts.iter().map(|n| n.cast_unsigned());
+        Arc::new(UInt64Array::from_iter_values(counts))
+    };
+    let doubles = |values: &[f64]| -> ArrayRef { Arc::new(Float64Array::from(values.to_vec())) };
+    Ok(match result {
+        Reduced::Avg => vec![counts(), value(Reduced::Sum, states, data_type)?],
+        Reduced::Variance { .. } => {
+            vec![counts(), doubles(&states.means), doubles(&states.squares)]
+        }
+        other => vec![value(other, states, data_type)?],
+    })
+}
+
+fn integers(sums: &[i64], data_type: &DataType, valid: NullBuffer) -> ArrayRef {
+    if data_type.is_unsigned_integer() {
+        let sums: Vec<u64> = sums.iter().map(|sum| sum.cast_unsigned()).collect();
+        Arc::new(UInt64Array::new(sums.into(), Some(valid)))
+    } else {
+        Arc::new(Int64Array::new(sums.to_vec().into(), Some(valid)))
+    }
+}
+
+fn extreme(values: Option<&Buffer>, data_type: &DataType, valid: NullBuffer) -> Result<ArrayRef> {
+    let data = ArrayData::builder(data_type.clone())
+        .len(valid.len())
+        .nulls(Some(valid))
+        .add_buffer(values.cloned().unwrap_or_default());
+    Ok(make_array(data.build()?))
+}

@@ -1,0 +1,424 @@
+//! What an aggregate over a Zarr scan asks for.
+
+use std::{any::Any, sync::Arc};
+
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+use datafusion::{
+    error::Result,
+    functions_aggregate::{
+        average::Avg,
+        count::Count,
+        min_max::{Max, Min},
+        stddev::{Stddev, StddevPop},
+        sum::Sum,
+        variance::{VariancePopulation, VarianceSample},
+    },
+    physical_expr::{
+        PhysicalExpr,
+        aggregate::AggregateFunctionExpr,
+        expressions::{CastExpr, Literal},
+    },
+    physical_expr_common::physical_expr::is_volatile,
+    physical_plan::aggregates::AggregateExec,
+};
+use lsio_core::{
+    Selection, Table,
+    reduce::{Reduction, Wanted},
+};
+
+use super::keys::{Groups, Keys};
+use crate::{
+    ZarrSource,
+    expression::{Ranked, substituted, union},
+    predicate::Predicate,
+};
+
+/// An aggregate over a Zarr scan, in terms of the table's columns.
+#[derive(Clone, Debug)]
+pub(super) struct Aggregation {
+    /// Reads what the arguments need.
+    pub(super) source: ZarrSource,
+    pub(super) keys: Keys,
+    /// The groups, if they are known already.
+    pub(super) groups: Option<Groups>,
+    pub(super) arguments: Vec<Argument>,
+    /// What DataFusion's own accumulators are for.
+    pub(super) accumulated: Vec<Accumulated>,
+    /// The functions, in the order of the output.
+    pub(super) functions: Vec<Function>,
+    /// Their names.
+    pub(super) names: Vec<String>,
+    /// The conditions of FILTER clauses.
+    pub(super) filters: Vec<Ranked>,
+    /// How often each cell counts, because of dimensions that nothing varies along.
+    pub(super) weight: u64,
+    /// Whether some rows of a tile may be left out.
+    pub(super) masked: bool,
+    pub(super) schema: SchemaRef,
+    /// Whether states are given out, for an aggregate above that merges them.
+    pub(super) states: bool,
+}
+
+/// What kernels reduce.
+#[derive(Clone, Debug)]
+pub(super) struct Argument {
+    pub(super) values: Values,
+    /// The position of its FILTER.
+    pub(super) filter: Option<usize>,
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Values {
+    /// The rows themselves.
+    Rows,
+    /// Whether values are there.
+    Valid(Ranked),
+    /// Numbers.
+    Numbers { expr: Ranked, data_type: DataType, wanted: Wanted },
+}
+
+/// A function that DataFusion accumulates.
+#[derive(Clone, Debug)]
+pub(super) struct Accumulated {
+    pub(super) function: Arc<AggregateFunctionExpr>,
+    pub(super) arguments: Vec<Ranked>,
+    pub(super) filter: Option<usize>,
+}
+
+/// Where the result of a function comes from.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Function {
+    /// From what kernels have reduced of an argument.
+    Reduced { argument: usize, result: Reduced },
+    /// From an accumulator.
+    Accumulated(usize),
+}
+
+/// What a function makes of a reduced argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Reduced {
+    Count,
+    Sum,
+    IntegerSum,
+    Avg,
+    Min,
+    Max,
+    Variance { sample: bool, root: bool },
+}
+
+/// The rows that an aggregate is over.
+#[derive(Debug)]
+pub(super) struct Rows {
+    pub(super) source: ZarrSource,
+    /// What each of its input's columns is, over the table.
+    pub(super) columns: Vec<Arc<dyn PhysicalExpr>>,
+    /// Predicates that aren't in the source.
+    pub(super) filters: Vec<Arc<dyn PhysicalExpr>>,
+}
+
+impl Aggregation {
+    /// `aggregate` sees the rows; `schema` is that of the output, which is states or final values.
+    ///
+    /// # Errors
+    /// The inner one is the reason why this aggregate isn't pushed down.
+    pub(super) fn new(
+        aggregate: &AggregateExec,
+        rows: Rows,
+        schema: SchemaRef,
+        states: bool,
+    ) -> Result<Result<Self, String>> {
+        let by = aggregate.group_expr();
+        if by.has_grouping_set() {
+            return Ok(Err("it has several grouping sets".to_owned()));
+        }
+        let Rows { source, columns, filters } = rows;
+        let (table, table_schema) = (Arc::clone(source.table()), Arc::clone(source.table_schema()));
+        let over_table = |expr: &Arc<dyn PhysicalExpr>| -> Result<Result<Ranked, String>> {
+            if is_volatile(expr) {
+                return Ok(Err(format!("{expr} is another value each time")));
+            }
+            let expr = substituted(expr, |column| columns.get(column.index()).cloned())?;
+            match expr {
+                Some(expr) => Ok(Ok(Ranked::new(expr, &table, &table_schema)?)),
+                None => Ok(Err("it names columns that its input lacks".to_owned())),
+            }
+        };
+        macro_rules! ranked {
+            ($expr:expr) => {
+                match over_table($expr)? {
+                    Ok(expr) => expr,
+                    Err(reason) => return Ok(Err(reason)),
+                }
+            };
+        }
+
+        let mut keys = Vec::new();
+        for (expr, name) in by.expr() {
+            keys.push((ranked!(expr).whole().clone(), name.clone()));
+        }
+        let mut conditions: Vec<Ranked> = Vec::new();
+        let mut arguments: Vec<Argument> = Vec::new();
+        let mut accumulated = Vec::new();
+        let mut functions = Vec::new();
+        for (function, filter) in aggregate.aggr_expr().iter().zip(aggregate.filter_expr()) {
+            let filter = match filter {
+                None => None,
+                Some(filter) => {
+                    let filter = ranked!(filter);
+                    let same = |other: &Ranked| other.whole().expr().eq(filter.whole().expr());
+                    let known = conditions.iter().position(same);
+                    if known.is_none() {
+                        conditions.push(filter);
+                    }
+                    Some(known.unwrap_or(conditions.len() - 1))
+                }
+            };
+            let mut exprs = function.expressions();
+            exprs.extend(function.order_bys().iter().map(|order| Arc::clone(&order.expr)));
+            let mut own = Vec::new();
+            for expr in &exprs {
+                own.push(ranked!(expr));
+            }
+            let reduced = reduced(function, &own, (&table, &table_schema))?;
+            let reduced = match reduced {
+                Some((values, result)) => match with_argument(&mut arguments, values, filter) {
+                    Some(argument) => Some(Function::Reduced { argument, result }),
+                    None => None,
+                },
+                None => None,
+            };
+            functions.push(reduced.unwrap_or_else(|| {
+                let function = Arc::clone(function);
+                accumulated.push(Accumulated { function, arguments: own, filter });
+                Function::Accumulated(accumulated.len() - 1)
+            }));
+        }
+        let mut predicates = Vec::new();
+        for filter in filters {
+            predicates.push(Predicate::new(filter, &table, &table_schema)?);
+        }
+
+        let mut needed: Vec<usize> = Vec::new();
+        let mut dims: Vec<usize> = Vec::new();
+        let exprs = arguments
+            .iter()
+            .filter_map(|argument| match &argument.values {
+                Values::Rows => None,
+                Values::Valid(expr) | Values::Numbers { expr, .. } => Some(expr),
+            })
+            .chain(accumulated.iter().flat_map(|function: &Accumulated| &function.arguments))
+            .chain(&conditions);
+        for expr in exprs {
+            needed.extend(expr.whole().columns());
+            dims.extend(expr.whole().dims());
+        }
+        for (key, _) in &keys {
+            dims.extend(key.dims());
+        }
+        for filter in &predicates {
+            dims.extend(filter.dims());
+        }
+        dims.extend(source.filter_dims());
+        // A dimension along which nothing varies only says how often each cell counts.
+        let mut selection: Vec<Selection> = source.selection().to_vec();
+        let mut weight = 1_u64;
+        if accumulated.is_empty() {
+            for (dim, selection) in selection.iter_mut().enumerate() {
+                if !dims.contains(&dim) && selection.len() > 1 {
+                    weight = weight.saturating_mul(selection.len());
+                    let first = selection.bounds().start;
+                    *selection = std::iter::once(first..first + 1).collect();
+                }
+            }
+        }
+        needed.sort_unstable();
+        needed.dedup();
+        let keys = match Keys::new(keys, &table, &selection) {
+            Ok(keys) => keys,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        let groups = keys.known(&table, &selection)?;
+        let source = source.reading(needed, selection, predicates)?;
+        let masked = source.leaves_out_rows();
+        Ok(Ok(Self {
+            source,
+            keys,
+            groups,
+            arguments,
+            accumulated,
+            functions,
+            names: aggregate.aggr_expr().iter().map(|f| f.name().to_owned()).collect(),
+            filters: conditions,
+            weight,
+            masked,
+            schema,
+            states,
+        }))
+    }
+
+    /// The dimensions of the keys and of an argument: those along which it is reduced.
+    pub(super) fn dims_of(&self, argument: &Argument) -> Vec<usize> {
+        let keys = self.keys.dims();
+        match &argument.values {
+            Values::Rows => keys,
+            Values::Valid(expr) | Values::Numbers { expr, .. } => {
+                union([keys.as_slice(), expr.whole().dims()].into_iter())
+            }
+        }
+    }
+
+    /// The bytes of the states of one group that kernels reduce.
+    pub(super) fn group_bytes(&self) -> usize {
+        let arguments = self.arguments.iter().map(|argument| match &argument.values {
+            Values::Rows | Values::Valid(_) => Wanted::default().bytes(0),
+            Values::Numbers { data_type, wanted, .. } => {
+                wanted.bytes(data_type.primitive_width().unwrap_or(8))
+            }
+        });
+        // Which groups there are is written down for rows that are left out, and for accumulators.
+        arguments.sum::<usize>() + 16 * usize::from(self.masked) + 4 * self.accumulated.len().min(1)
+    }
+}
+
+/// The position of an argument; it is added, or wanted more of, if need be. `None` if there are no
+/// kernels for it.
+fn with_argument(
+    arguments: &mut Vec<Argument>,
+    values: Values,
+    filter: Option<usize>,
+) -> Option<usize> {
+    if let Values::Numbers { data_type, wanted, .. } = &values {
+        Reduction::new(data_type, *wanted, 0)?;
+    }
+    for (position, known) in arguments.iter_mut().enumerate() {
+        if known.filter != filter {
+            continue;
+        }
+        match (&mut known.values, &values) {
+            (Values::Rows, Values::Rows) => return Some(position),
+            (Values::Valid(known), Values::Valid(expr)) => {
+                if known.whole().expr().eq(expr.whole().expr()) {
+                    return Some(position);
+                }
+            }
+            (
+                Values::Numbers { expr: known, wanted, .. },
+                Values::Numbers { expr, wanted: more, .. },
+            ) if known.whole().expr().eq(expr.whole().expr()) => {
+                *wanted = wanted.or(*more);
+                return Some(position);
+            }
+            _ => {}
+        }
+    }
+    arguments.push(Argument { values, filter });
+    Some(arguments.len() - 1)
+}
+
+/// What kernels are to reduce for a function; `None` if they can't.
+fn reduced(
+    function: &AggregateFunctionExpr,
+    arguments: &[Ranked],
+    (table, schema): (&Table, &Schema),
+) -> Result<Option<(Values, Reduced)>> {
+    let [argument] = arguments else { return Ok(None) };
+    if function.is_distinct() || !function.order_bys().is_empty() {
+        return Ok(None);
+    }
+    // By what it is, and not by its name: a user's function may be called the same.
+    let kind: &dyn Any = function.fun().inner().as_ref();
+    let field = function.field();
+    let (given, data_type) = (argument.whole().data_type()?, field.data_type());
+    let float = *data_type == DataType::Float64 && given == DataType::Float64;
+    let none = Wanted::default();
+    if kind.is::<Count>() {
+        let literal = argument.whole().expr().downcast_ref::<Literal>();
+        if literal.is_some_and(|literal| !literal.value().is_null()) {
+            return Ok(Some((Values::Rows, Reduced::Count)));
+        }
+        let numbers = Reduction::new(&given, none, 0).is_some();
+        let expr = argument.clone();
+        let values = if numbers {
+            Values::Numbers { expr, data_type: given, wanted: none }
+        } else {
+            Values::Valid(expr)
+        };
+        return Ok(Some((values, Reduced::Count)));
+    }
+    let (wanted, result) = if kind.is::<Sum>() && float {
+        (Wanted { sum: true, ..none }, Reduced::Sum)
+    } else if kind.is::<Sum>()
+        && given == *data_type
+        && matches!(data_type, DataType::Int64 | DataType::UInt64)
+    {
+        (Wanted { integer_sum: true, ..none }, Reduced::IntegerSum)
+    } else if kind.is::<Avg>() && float {
+        (Wanted { sum: true, ..none }, Reduced::Avg)
+    } else if kind.is::<Min>() && given == *data_type {
+        (Wanted { min: true, ..none }, Reduced::Min)
+    } else if kind.is::<Max>() && given == *data_type {
+        (Wanted { max: true, ..none }, Reduced::Max)
+    } else if let Some((sample, root)) = variance(kind).filter(|_| float) {
+        (Wanted { moments: true, ..none }, Reduced::Variance { sample, root })
+    } else {
+        return Ok(None);
+    };
+    let (expr, data_type) = if wanted.min || wanted.max {
+        (argument.clone(), given)
+    } else {
+        without_cast(argument, given, (table, schema))?
+    };
+    Ok(Some((Values::Numbers { expr, data_type, wanted }, result)))
+}
+
+/// Whether it is the variance of a sample, and whether its root is taken.
+fn variance(kind: &dyn Any) -> Option<(bool, bool)> {
+    if kind.is::<VarianceSample>() {
+        Some((true, false))
+    } else if kind.is::<VariancePopulation>() {
+        Some((false, false))
+    } else if kind.is::<Stddev>() {
+        Some((true, true))
+    } else {
+        kind.is::<StddevPop>().then_some((false, true))
+    }
+}
+
+/// Kernels take numbers as they are, so that a column needn't be cast to a wider type first.
+fn without_cast(
+    argument: &Ranked,
+    data_type: DataType,
+    (table, schema): (&Table, &Schema),
+) -> Result<(Ranked, DataType)> {
+    let Some(cast) = argument.whole().expr().downcast_ref::<CastExpr>() else {
+        return Ok((argument.clone(), data_type));
+    };
+    let inner = Ranked::new(Arc::clone(cast.expr()), table, schema)?;
+    let from = inner.whole().data_type()?;
+    let same = match (&from, &data_type) {
+        (
+            DataType::Float32
+            | DataType::Int8
+            | DataType::Int16
+            | DataType::Int32
+            | DataType::Int64
+            | DataType::UInt8
+            | DataType::UInt16
+            | DataType::UInt32
+            | DataType::UInt64,
+            DataType::Float64,
+        ) => true,
+        (
+            DataType::Int8
+            | DataType::Int16
+            | DataType::Int32
+            | DataType::UInt8
+            | DataType::UInt16
+            | DataType::UInt32,
+            DataType::Int64,
+        ) => true,
+        (DataType::UInt8 | DataType::UInt16 | DataType::UInt32, DataType::UInt64) => true,
+        _ => false,
+    };
+    Ok(if same { (inner, from) } else { (argument.clone(), data_type) })
+}

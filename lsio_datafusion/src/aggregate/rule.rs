@@ -1,0 +1,290 @@
+//! Finds aggregates over Zarr scans.
+
+use std::sync::Arc;
+
+use datafusion::{
+    common::{
+        config::ConfigOptions,
+        tree_node::{Transformed, TreeNode as _, TreeNodeRecursion},
+    },
+    datasource::source::DataSourceExec,
+    error::Result,
+    physical_expr::{PhysicalExpr, expressions::Column, split_conjunction},
+    physical_optimizer::PhysicalOptimizerRule,
+    physical_plan::{
+        ExecutionPlan,
+        aggregates::{AggregateExec, AggregateMode},
+        coalesce_partitions::CoalescePartitionsExec,
+        coop::CooperativeExec,
+        filter::FilterExec,
+        projection::ProjectionExec,
+        repartition::RepartitionExec,
+        replace_children_if_necessary,
+        union::UnionExec,
+    },
+};
+
+use super::{
+    ZarrAggregateExec,
+    plan::{Aggregation, Rows},
+};
+use crate::{LsioConfig, ZarrSource, expression::substituted};
+
+/// Puts aggregates into the Zarr scans below them.
+///
+/// It belongs where filters are in the scan already and nothing is distributed yet. What stays where
+/// it is, stays as it is; the scan's line in `EXPLAIN` says why.
+#[derive(Debug)]
+pub struct AggregatePushdown;
+
+impl PhysicalOptimizerRule for AggregatePushdown {
+    fn optimize(
+        &self,
+        plan: Arc<dyn ExecutionPlan>,
+        config: &ConfigOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        if !LsioConfig::of(config).aggregate_pushdown {
+            return Ok(plan);
+        }
+        plan.transform_down(|plan| {
+            let Some(aggregate) = plan.downcast_ref::<AggregateExec>() else {
+                return Ok(Transformed::no(plan));
+            };
+            let partial = match aggregate.mode() {
+                AggregateMode::Single | AggregateMode::SinglePartitioned => aggregate,
+                AggregateMode::Final | AggregateMode::FinalPartitioned => {
+                    match aggregate.input().downcast_ref::<AggregateExec>() {
+                        Some(partial) if *partial.mode() == AggregateMode::Partial => partial,
+                        _ => return Ok(Transformed::no(plan)),
+                    }
+                }
+                AggregateMode::Partial | AggregateMode::PartialReduce => {
+                    return Ok(Transformed::no(plan));
+                }
+            };
+            match pushed(aggregate, partial, config)? {
+                Ok(pushed) => Ok(Transformed::new(pushed, true, TreeNodeRecursion::Jump)),
+                Err(reason) => Ok(Transformed::yes(refused(plan, &reason)?)),
+            }
+        })
+        .map(|transformed| transformed.data)
+    }
+
+    fn name(&self) -> &'static str {
+        "zarr_aggregate_pushdown"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+}
+
+/// The plan that takes the place of a whole aggregate, or why there is none.
+fn pushed(
+    whole: &AggregateExec,
+    partial: &AggregateExec,
+    config: &ConfigOptions,
+) -> Result<Result<Arc<dyn ExecutionPlan>, String>> {
+    if let Some(union) = union_below(partial.input()) {
+        return over_union(whole, partial, union);
+    }
+    let rows = match rows(partial.input())? {
+        Ok(rows) => rows,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    let fallback = fallback(whole, partial, config)?;
+    let plan = Aggregation::new(partial, rows, whole.schema(), false)?;
+    Ok(plan.map(|plan| {
+        let description = description(partial);
+        Arc::new(ZarrAggregateExec::new(plan, &description, Some(fallback))) as _
+    }))
+}
+
+/// Aggregates the inputs of a union one by one, to states that the aggregate above merges.
+fn over_union(
+    whole: &AggregateExec,
+    partial: &AggregateExec,
+    union: &Arc<dyn ExecutionPlan>,
+) -> Result<Result<Arc<dyn ExecutionPlan>, String>> {
+    if *partial.mode() != AggregateMode::Partial {
+        return Ok(Err("it is over a union".to_owned()));
+    }
+    let mut arms: Vec<Arc<dyn ExecutionPlan>> = Vec::new();
+    let mut reasons = Vec::new();
+    for arm in union.children() {
+        let input = replaced(partial.input(), union, arm)?;
+        let rows = rows(&input)?;
+        let plan = match rows {
+            Ok(rows) => Aggregation::new(partial, rows, partial.schema(), true)?,
+            Err(reason) => Err(reason),
+        };
+        arms.push(match plan {
+            Ok(plan) => Arc::new(ZarrAggregateExec::new(plan, &description(partial), None)),
+            Err(reason) => {
+                let plain = refused(input, &reason)?;
+                reasons.push(reason);
+                let partial: Arc<dyn ExecutionPlan> = Arc::new(partial.clone());
+                replace_children_if_necessary(partial, vec![plain])?
+            }
+        });
+    }
+    if reasons.len() == arms.len() {
+        return Ok(Err(reasons.swap_remove(0)));
+    }
+    let whole: Arc<dyn ExecutionPlan> = Arc::new(whole.clone());
+    Ok(Ok(replace_children_if_necessary(whole, vec![UnionExec::try_new(arms)?])?))
+}
+
+/// The union below operators that leave rows and columns what they are, or pick among them.
+fn union_below(plan: &Arc<dyn ExecutionPlan>) -> Option<&Arc<dyn ExecutionPlan>> {
+    if plan.downcast_ref::<UnionExec>().is_some() {
+        return Some(plan);
+    }
+    if !is_transparent(plan) {
+        return None;
+    }
+    match plan.children().as_slice() {
+        [input] => union_below(input),
+        _ => None,
+    }
+}
+
+/// A chain of operators with another input at its end.
+fn replaced(
+    plan: &Arc<dyn ExecutionPlan>,
+    end: &Arc<dyn ExecutionPlan>,
+    by: &Arc<dyn ExecutionPlan>,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    if Arc::ptr_eq(plan, end) {
+        return Ok(Arc::clone(by));
+    }
+    let children = plan
+        .children()
+        .into_iter()
+        .map(|input| replaced(input, end, by))
+        .collect::<Result<Vec<_>>>()?;
+    replace_children_if_necessary(Arc::clone(plan), children)
+}
+
+/// Whether an operator passes on all rows, or those for which predicates hold.
+fn is_transparent(plan: &Arc<dyn ExecutionPlan>) -> bool {
+    let passes = plan.downcast_ref::<ProjectionExec>().is_some()
+        || plan.downcast_ref::<FilterExec>().is_some()
+        || plan.downcast_ref::<CooperativeExec>().is_some()
+        || plan.downcast_ref::<CoalescePartitionsExec>().is_some()
+        || plan.downcast_ref::<RepartitionExec>().is_some();
+    passes && plan.fetch().is_none()
+}
+
+/// What an operator gives, in terms of a Zarr table; or why that can't be told.
+fn rows(plan: &Arc<dyn ExecutionPlan>) -> Result<Result<Rows, String>> {
+    if let Some(scan) = plan.downcast_ref::<DataSourceExec>() {
+        let Some(source) = scan.data_source().downcast_ref::<ZarrSource>() else {
+            return Ok(Err("it is over other rows".to_owned()));
+        };
+        if source.limit().is_some() {
+            return Ok(Err("it is over a LIMIT".to_owned()));
+        }
+        let columns = (0..scan.schema().fields().len())
+            .filter_map(|index| Some(Arc::new(source.column(index)?) as Arc<dyn PhysicalExpr>));
+        let columns = columns.collect();
+        return Ok(Ok(Rows { source: source.clone(), columns, filters: Vec::new() }));
+    }
+    let children = plan.children();
+    let ([input], true) = (children.as_slice(), is_transparent(plan)) else {
+        let limit = if plan.fetch().is_some() { " with a LIMIT" } else { "" };
+        return Ok(Err(format!("it is over {}{limit}", plan.name())));
+    };
+    let mut rows = match rows(input)? {
+        Ok(rows) => rows,
+        Err(reason) => return Ok(Err(reason)),
+    };
+    let over_table = |expr: &Arc<dyn PhysicalExpr>, columns: &[Arc<dyn PhysicalExpr>]| {
+        substituted(expr, |column: &Column| columns.get(column.index()).cloned())
+    };
+    let unknown = || Ok(Err(format!("{} names columns that its input lacks", plan.name())));
+    if let Some(projection) = plan.downcast_ref::<ProjectionExec>() {
+        let mut columns = Vec::new();
+        for expr in projection.expr() {
+            match over_table(&expr.expr, &rows.columns)? {
+                Some(expr) => columns.push(expr),
+                None => return unknown(),
+            }
+        }
+        rows.columns = columns;
+    } else if let Some(filter) = plan.downcast_ref::<FilterExec>() {
+        for conjunct in split_conjunction(filter.predicate()) {
+            match over_table(conjunct, &rows.columns)? {
+                Some(expr) => rows.filters.push(expr),
+                None => return unknown(),
+            }
+        }
+        if let Some(picked) = filter.projection() {
+            let columns: Option<Vec<_>> =
+                picked.iter().map(|&index| rows.columns.get(index).cloned()).collect();
+            match columns {
+                Some(columns) => rows.columns = columns,
+                None => return unknown(),
+            }
+        }
+    }
+    Ok(Ok(rows))
+}
+
+/// The same aggregate by DataFusion's own operators, in one partition.
+fn fallback(
+    whole: &AggregateExec,
+    partial: &AggregateExec,
+    config: &ConfigOptions,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let whole_plan: Arc<dyn ExecutionPlan> = Arc::new(whole.clone());
+    if *partial.mode() != AggregateMode::Partial {
+        return Ok(whole_plan);
+    }
+    let parallel = Arc::clone(partial.input())
+        .transform_down(|plan| {
+            let Some(scan) = plan.downcast_ref::<DataSourceExec>() else {
+                return Ok(Transformed::no(plan));
+            };
+            let partitions = config.execution.target_partitions;
+            Ok(match scan.data_source().repartitioned(partitions, 0, None)? {
+                Some(source) => Transformed::yes(Arc::new(scan.clone().with_data_source(source))),
+                None => Transformed::no(plan),
+            })
+        })?
+        .data;
+    let partial: Arc<dyn ExecutionPlan> = Arc::new(partial.clone());
+    let partial = replace_children_if_necessary(partial, vec![parallel])?;
+    let merged = Arc::new(CoalescePartitionsExec::new(partial));
+    replace_children_if_necessary(whole_plan, vec![merged])
+}
+
+/// The plan with the reason at the scans that the aggregate is over.
+fn refused(plan: Arc<dyn ExecutionPlan>, reason: &str) -> Result<Arc<dyn ExecutionPlan>> {
+    plan.transform_down(|plan| {
+        let noted = plan.downcast_ref::<DataSourceExec>().and_then(|scan| {
+            let source = scan.data_source().downcast_ref::<ZarrSource>()?;
+            let source = Arc::new(source.clone().with_refusal(reason));
+            Some(Arc::new(scan.clone().with_data_source(source)) as Arc<dyn ExecutionPlan>)
+        });
+        Ok(match noted {
+            Some(noted) => Transformed::yes(noted),
+            None => Transformed::no(plan),
+        })
+    })
+    .map(|transformed| transformed.data)
+}
+
+/// What is grouped by, and the functions.
+fn description(aggregate: &AggregateExec) -> String {
+    let keys = aggregate.group_expr().expr().iter().map(|(expr, name)| {
+        let expr = expr.to_string();
+        if expr == *name { expr } else { format!("{expr} as {name}") }
+    });
+    let functions = aggregate.aggr_expr().iter().map(|function| function.name().to_owned());
+    format!(
+        "gby=[{}], aggr=[{}]",
+        keys.collect::<Vec<_>>().join(", "),
+        functions.collect::<Vec<_>>().join(", ")
+    )
+}

@@ -1,0 +1,209 @@
+//! One execution: workers that take tiles from one queue.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Instant,
+};
+
+use arrow::array::RecordBatch;
+use datafusion::error::Result;
+use tokio::sync::mpsc::Sender;
+
+use super::{
+    keys::Groups,
+    output,
+    plan::Aggregation,
+    reduce::reduce,
+    slabs::{Slab, Slabs},
+    state::State,
+};
+use crate::scan::{Memory, Ready, TileReader};
+
+/// What the workers of an execution have in common.
+pub(super) struct Run {
+    plan: Arc<Aggregation>,
+    groups: Groups,
+    slabs: Slabs,
+    batch_size: usize,
+    /// The states of a slab, at most: with one for each worker none has to wait.
+    copies: usize,
+    memory: Memory,
+    /// The slabs that have states, by number.
+    open: Mutex<BTreeMap<u64, Arc<Open>>>,
+    /// The tile that each worker is at.
+    at: Vec<AtomicU64>,
+    /// The workers that aren't at their end.
+    running: AtomicUsize,
+    given: AtomicBool,
+}
+
+/// A slab whose tiles are being reduced.
+struct Open {
+    slab: Slab,
+    copies: Vec<Mutex<Option<State>>>,
+    bytes: AtomicUsize,
+}
+
+impl Run {
+    pub(super) fn new(
+        plan: Arc<Aggregation>,
+        groups: Groups,
+        slabs: Slabs,
+        (workers, copies): (usize, usize),
+        batch_size: usize,
+        memory: Memory,
+    ) -> Self {
+        Self {
+            plan,
+            groups,
+            slabs,
+            batch_size,
+            copies,
+            memory,
+            open: Mutex::default(),
+            at: (0..workers).map(|_| AtomicU64::new(0)).collect(),
+            running: AtomicUsize::new(workers),
+            given: AtomicBool::new(false),
+        }
+    }
+
+    /// Reduces the tiles of a reader, and gives out slabs that are done.
+    pub(super) async fn work(
+        self: Arc<Self>,
+        worker: usize,
+        mut reader: TileReader,
+        rows: Sender<Result<RecordBatch>>,
+    ) -> Result<()> {
+        let mut last = None;
+        while let Some(mut ready) = reader.next(None).await? {
+            self.at[worker].store(ready.number, Ordering::Release);
+            let number = self.slabs.number(ready.tile.block(), reader.work().scan.tiles());
+            if last.replace(number).is_some_and(|last| last != number) {
+                self.close(&rows).await?;
+            }
+            reader.decode(&mut ready).await?;
+            let timer = Instant::now();
+            self.reduce(worker, number, &reader, &ready)?;
+            reader.metrics().aggregating(timer.elapsed());
+            reader.give_back(ready.reserved);
+            drop(ready);
+            // Other tasks get their turn.
+            tokio::task::yield_now().await;
+        }
+        self.at[worker].store(u64::MAX, Ordering::Release);
+        reader.finish();
+        self.close(&rows).await?;
+        if self.running.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.end(&rows).await?;
+        }
+        Ok(())
+    }
+
+    fn reduce(&self, worker: usize, number: u64, reader: &TileReader, ready: &Ready) -> Result<()> {
+        let open = self.open(number);
+        let copy = &open.copies[worker % open.copies.len()];
+        let mut copy = copy.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = match &mut *copy {
+            Some(state) => state,
+            None => {
+                let bytes = open.slab.groups.saturating_mul(self.plan.group_bytes());
+                self.take(&open, bytes)?;
+                copy.insert(State::new(&self.plan, open.slab.groups)?)
+            }
+        };
+        let columns = &reader.work().columns;
+        reduce(
+            &self.plan,
+            (&self.groups, &open.slab),
+            (&ready.tile, ready.rows.as_ref()),
+            &|column| columns.binary_search(&column).ok(),
+            self.batch_size,
+            state,
+        )?;
+        if !self.plan.accumulated.is_empty() {
+            let size = state.size_of_accumulators();
+            let more = size.saturating_sub(state.accumulator_bytes);
+            state.accumulator_bytes += more;
+            self.take(&open, more)?;
+        }
+        Ok(())
+    }
+
+    fn take(&self, open: &Open, bytes: usize) -> Result<()> {
+        self.memory.take(bytes, "the state of the aggregate's groups")?;
+        open.bytes.fetch_add(bytes, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn open(&self, number: u64) -> Arc<Open> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let slab = open.entry(number).or_insert_with(|| {
+            Arc::new(Open {
+                slab: self.slabs.slab(number),
+                copies: (0..self.copies).map(|_| Mutex::new(None)).collect(),
+                bytes: AtomicUsize::new(0),
+            })
+        });
+        Arc::clone(slab)
+    }
+
+    /// Gives out the slabs whose tiles all workers have behind them.
+    async fn close(&self, rows: &Sender<Result<RecordBatch>>) -> Result<()> {
+        let at = self.at.iter().map(|at| at.load(Ordering::Acquire)).min().unwrap_or(u64::MAX);
+        loop {
+            let done = {
+                let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+                let done = open.iter().find(|(_, open)| open.slab.last < at).map(|(n, _)| *n);
+                done.and_then(|number| open.remove(&number))
+            };
+            let Some(done) = done else { return Ok(()) };
+            self.give(&done, rows).await?;
+        }
+    }
+
+    /// What is left when all workers are at their end.
+    async fn end(&self, rows: &Sender<Result<RecordBatch>>) -> Result<()> {
+        // Without keys there is a row even if there was no cell.
+        if self.plan.keys.exprs.is_empty() && !self.given.load(Ordering::Acquire) {
+            let slab = self.slabs.slab(0);
+            let state = State::new(&self.plan, slab.groups)?;
+            self.send(output::rows(&self.plan, &self.groups, &slab, state)?, rows).await;
+        }
+        Ok(())
+    }
+
+    async fn give(&self, open: &Open, rows: &Sender<Result<RecordBatch>>) -> Result<()> {
+        let mut whole: Option<State> = None;
+        for copy in &open.copies {
+            let state = copy.lock().unwrap_or_else(PoisonError::into_inner).take();
+            match (&mut whole, state) {
+                (Some(whole), Some(state)) => whole.merge(state)?,
+                (None, state) => whole = state,
+                (Some(_), None) => {}
+            }
+        }
+        if let Some(state) = whole {
+            let batch = output::rows(&self.plan, &self.groups, &open.slab, state)?;
+            self.memory.give_back(open.bytes.load(Ordering::Relaxed));
+            self.given.store(true, Ordering::Release);
+            self.send(batch, rows).await;
+        }
+        Ok(())
+    }
+
+    async fn send(&self, batch: RecordBatch, rows: &Sender<Result<RecordBatch>>) {
+        let mut start = 0;
+        while start < batch.num_rows() {
+            let len = self.batch_size.min(batch.num_rows() - start);
+            // Nobody wants it any more if the other end is closed.
+            if rows.send(Ok(batch.slice(start, len))).await.is_err() {
+                return;
+            }
+            start += len;
+        }
+    }
+}

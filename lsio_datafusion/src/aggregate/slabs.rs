@@ -1,0 +1,182 @@
+//! Slabs: parts of the groups that have tiles of their own.
+//!
+//! Where a group's cells along a dimension all lie in a few tiles, as those of a latitude do, the
+//! tiles fall into slabs that have no group in common. Tiles are visited slab by slab: few groups are
+//! in memory at a time, no states of others have to be merged with theirs, and a slab is given out
+//! when its last tile is done.
+
+use std::ops::Range;
+
+use lsio_core::read::{Block, Tiles};
+
+use super::keys::{GroupSet, Groups};
+
+/// How tiles and groups are cut.
+#[derive(Clone, Debug)]
+pub(super) struct Slabs {
+    cuts: Vec<Cut>,
+    /// The number of tiles that differ in dimensions that aren't cut.
+    inner_tiles: u64,
+    /// The groups of each set.
+    counts: Vec<u32>,
+}
+
+/// A dimension that is cut, and its parts.
+#[derive(Clone, Debug)]
+struct Cut {
+    set: usize,
+    dim: usize,
+    /// The number of tiles along it.
+    tiles: u64,
+    parts: Vec<Part>,
+}
+
+/// Tiles along a dimension, by their positions among those that are visited, and their groups.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Part {
+    tiles: Range<u64>,
+    ids: Range<u32>,
+}
+
+/// One slab.
+#[derive(Clone, Debug)]
+pub(super) struct Slab {
+    /// Of each set, the first group and what its number is multiplied with.
+    pub(super) sets: Vec<(u32, u32)>,
+    /// Of each set, the number of groups.
+    pub(super) counts: Vec<u32>,
+    /// The number of all groups.
+    pub(super) groups: usize,
+    /// The number of its last tile.
+    pub(super) last: u64,
+}
+
+impl Slabs {
+    /// Cuts until the groups of a slab are no more than `most`, as far as that goes.
+    pub(super) fn new(groups: &Groups, tiles: &Tiles, most: usize) -> Self {
+        let counts: Vec<u32> =
+            groups.sets.iter().map(|s| u32::try_from(s.count).unwrap_or(u32::MAX)).collect();
+        let mut possible: Vec<Cut> = groups
+            .sets
+            .iter()
+            .enumerate()
+            .filter_map(|(position, set)| {
+                let &[dim] = set.dims.as_slice() else { return None };
+                let parts = parts(set, dim, tiles);
+                let tiles = tiles.touched()[dim].len();
+                (parts.len() > 1).then_some(Cut { set: position, dim, tiles, parts })
+            })
+            .collect();
+        // As few cuts as are needed, those into many parts first.
+        possible.sort_by_key(|cut| cut.parts.len());
+        let mut sizes: Vec<usize> = groups.sets.iter().map(|set| set.count).collect();
+        let mut cuts: Vec<Cut> = Vec::new();
+        let product = |sizes: &[usize]| sizes.iter().copied().fold(1, usize::saturating_mul);
+        while product(&sizes) > most {
+            let Some(cut) = possible.pop() else { break };
+            let largest = cut.parts.iter().map(|p| p.ids.len()).max();
+            sizes[cut.set] = largest.unwrap_or(0);
+            cuts.push(cut);
+        }
+        cuts.sort_by_key(|cut| cut.dim);
+        let is_cut = |dim: &usize| cuts.iter().any(|cut| cut.dim == *dim);
+        let rest = (0..tiles.shape().len()).filter(|dim| !is_cut(dim));
+        let inner_tiles = rest.map(|dim| tiles.touched()[dim].len()).fold(1, u64::saturating_mul);
+        Self { cuts, inner_tiles, counts }
+    }
+
+    /// The order in which tiles are to be visited.
+    pub(super) fn order(&self) -> Vec<(usize, bool)> {
+        self.cuts.iter().map(|cut| (cut.dim, false)).collect()
+    }
+
+    /// The number of slabs.
+    pub(super) fn len(&self) -> u64 {
+        self.cuts.iter().map(|cut| cut.parts.len() as u64).fold(1, u64::saturating_mul)
+    }
+
+    /// The groups of the largest slab; `None` if 32 bits don't count them.
+    pub(super) fn most_groups(&self) -> Option<usize> {
+        let mut sizes: Vec<u32> = self.counts.clone();
+        for cut in &self.cuts {
+            let largest = cut.parts.iter().map(|p| p.ids.end - p.ids.start).max();
+            sizes[cut.set] = largest.unwrap_or(0);
+        }
+        let groups = sizes.iter().try_fold(1_u32, |groups, size| groups.checked_mul(*size))?;
+        usize::try_from(groups).ok()
+    }
+
+    /// The number of the slab that a block of cells belongs to.
+    pub(super) fn number(&self, block: &Block, tiles: &Tiles) -> u64 {
+        self.cuts.iter().fold(0, |number, cut| {
+            let start = block.selections()[cut.dim].bounds().start;
+            let tile = tiles.touched()[cut.dim].rank(start / tiles.shape()[cut.dim]);
+            let part = cut.parts.partition_point(|part| part.tiles.end <= tile) as u64;
+            number * cut.parts.len() as u64 + part
+        })
+    }
+
+    /// The slab of this number.
+    pub(super) fn slab(&self, number: u64) -> Slab {
+        let mut firsts = vec![0_u32; self.counts.len()];
+        let mut counts = self.counts.clone();
+        let mut last = self.inner_tiles.saturating_sub(1);
+        let mut stride = self.inner_tiles;
+        let mut rest = number;
+        for cut in self.cuts.iter().rev() {
+            let parts = cut.parts.len() as u64;
+            let part = &cut.parts[usize::try_from(rest % parts).unwrap_or(0)];
+            rest /= parts;
+            firsts[cut.set] = part.ids.start;
+            counts[cut.set] = part.ids.end - part.ids.start;
+            last += (part.tiles.end - 1) * stride;
+            stride = stride.saturating_mul(cut.tiles);
+        }
+        let mut stride = 1_u32;
+        let mut sets = vec![(0, 0); counts.len()];
+        for (position, count) in counts.iter().enumerate().rev() {
+            sets[position] = (firsts[position], stride);
+            stride = stride.saturating_mul(*count);
+        }
+        Slab { sets, counts, groups: stride as usize, last }
+    }
+}
+
+/// The parts into which the tiles along a dimension fall, none of which has a group that another has.
+fn parts(set: &GroupSet, dim: usize, tiles: &Tiles) -> Vec<Part> {
+    let (selection, size) = (&tiles.selection()[dim], tiles.shape()[dim]);
+    // Of each tile, the least and the greatest group.
+    let bounds: Vec<(u32, u32)> = tiles.touched()[dim]
+        .iter()
+        .map(|tile| {
+            let index = |position: u64| usize::try_from(position).unwrap_or(usize::MAX);
+            let start = index(selection.rank(tile.saturating_mul(size)));
+            let end = index(selection.rank((tile + 1).saturating_mul(size)));
+            let ids = set.ids.get(start..end).unwrap_or_default();
+            let least = ids.iter().copied().min().unwrap_or(u32::MAX);
+            (least, ids.iter().copied().max().unwrap_or(0))
+        })
+        .collect();
+    let mut later = u32::MAX;
+    let mut least_after: Vec<u32> = bounds
+        .iter()
+        .rev()
+        .map(|(least, _)| {
+            let after = later;
+            later = later.min(*least);
+            after
+        })
+        .collect();
+    least_after.reverse();
+    let mut parts: Vec<Part> = Vec::new();
+    let (mut tile, mut id, mut most) = (0, 0, 0);
+    for (position, ((_, greatest), after)) in bounds.iter().zip(&least_after).enumerate() {
+        most = most.max(greatest + 1);
+        if *after >= most {
+            let end = position as u64 + 1;
+            parts.push(Part { tiles: tile..end, ids: id..most });
+            (tile, id) = (end, most);
+        }
+    }
+    parts
+}

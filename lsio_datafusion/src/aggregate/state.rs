@@ -1,0 +1,277 @@
+//! The states of a slab's groups.
+
+use std::sync::Arc;
+
+use arrow::{
+    array::{ArrayRef, BooleanArray},
+    buffer::BooleanBuffer,
+    compute::filter as filter_rows,
+};
+use datafusion::{
+    error::Result,
+    logical_expr::{Accumulator, EmitTo, GroupsAccumulator},
+    physical_expr::{GroupsAccumulatorAdapter, aggregate::AggregateFunctionExpr},
+    scalar::ScalarValue,
+};
+use lsio_core::reduce::{Counts, Layout, Reduction, States};
+
+use super::plan::{Aggregation, Values};
+
+/// What was found so far.
+pub(super) struct State {
+    /// The rows of each group, where a group may have none.
+    rows: Option<Counts>,
+    pub(super) arguments: Vec<ArgumentState>,
+    accumulated: Vec<AccumulatorState>,
+    met: Met,
+    /// The bytes of accumulators when they were last asked.
+    pub(super) accumulator_bytes: usize,
+}
+
+/// The state of what kernels reduce.
+pub(super) enum ArgumentState {
+    Counts(Counts),
+    Numbers(Reduction),
+}
+
+enum AccumulatorState {
+    /// Of all rows: there are no keys.
+    One(Box<dyn Accumulator>),
+    /// Of each group that was met.
+    Groups(Box<dyn GroupsAccumulator>),
+}
+
+/// The groups that were met, in that order: accumulators must not be told of others. One that never
+/// gets a row would count as one whose values are not all NULL.
+#[derive(Default)]
+struct Met {
+    /// Of each group, its number among those that were met.
+    numbers: Vec<u32>,
+    groups: Vec<u32>,
+}
+
+/// Not met yet.
+const NEVER: u32 = u32::MAX;
+
+/// Rows for the accumulators.
+pub(super) struct Batch<'a> {
+    pub(super) layout: &'a Layout,
+    /// The first of the cells, and how many there are.
+    pub(super) cells: std::ops::Range<usize>,
+    /// Those of them that are wanted, if not all.
+    pub(super) rows: Option<BooleanBuffer>,
+}
+
+impl State {
+    pub(super) fn new(plan: &Aggregation, groups: usize) -> Result<Self> {
+        let is_grouped = !plan.keys.exprs.is_empty();
+        let arguments = plan.arguments.iter().map(|argument| match &argument.values {
+            Values::Numbers { data_type, wanted, .. } => {
+                match Reduction::new(data_type, *wanted, groups) {
+                    Some(reduction) => ArgumentState::Numbers(reduction),
+                    None => ArgumentState::Counts(Counts::new(groups)),
+                }
+            }
+            Values::Rows | Values::Valid(_) => ArgumentState::Counts(Counts::new(groups)),
+        });
+        let accumulated = plan
+            .accumulated
+            .iter()
+            .map(|own| {
+                Ok(if is_grouped {
+                    AccumulatorState::Groups(groups_accumulator(&own.function)?)
+                } else {
+                    AccumulatorState::One(own.function.create_accumulator()?)
+                })
+            })
+            .collect::<Result<Vec<_>>>()?;
+        let met = if is_grouped && !accumulated.is_empty() {
+            Met { numbers: vec![NEVER; groups], groups: Vec::new() }
+        } else {
+            Met::default()
+        };
+        Ok(Self {
+            rows: (plan.masked && is_grouped).then(|| Counts::new(groups)),
+            arguments: arguments.collect(),
+            accumulated,
+            met,
+            accumulator_bytes: 0,
+        })
+    }
+
+    /// Counts rows of groups, where that is of use.
+    pub(super) fn count_rows(&mut self, layout: &Layout, rows: Option<&BooleanBuffer>) {
+        if let Some(counts) = &mut self.rows {
+            counts.update(layout, 0..layout.cells(), rows, 1);
+        }
+    }
+
+    /// The numbers of the groups of a batch's wanted rows, for the accumulators.
+    pub(super) fn meet(&mut self, batch: &Batch<'_>) -> Vec<usize> {
+        let mut numbers = Vec::with_capacity(batch.cells.len());
+        if self.met.numbers.is_empty() {
+            return numbers;
+        }
+        let mut cell = 0;
+        batch.layout.groups(batch.cells.clone(), |group| {
+            if batch.rows.as_ref().is_none_or(|rows| rows.value(cell)) {
+                let number = &mut self.met.numbers[group];
+                if *number == NEVER {
+                    // There are as many as 32 bits count, at most.
+                    *number = u32::try_from(self.met.groups.len()).unwrap_or(NEVER);
+                    self.met.groups.push(u32::try_from(group).unwrap_or(NEVER));
+                }
+                numbers.push(*number as usize);
+            }
+            cell += 1;
+        });
+        numbers
+    }
+
+    /// Gives rows to an accumulator: its arguments, the numbers of their groups, and which of them
+    /// its FILTER keeps.
+    pub(super) fn accumulate(
+        &mut self,
+        position: usize,
+        values: &[ArrayRef],
+        groups: &[usize],
+        filter: Option<&BooleanArray>,
+    ) -> Result<()> {
+        match &mut self.accumulated[position] {
+            AccumulatorState::Groups(accumulator) => {
+                accumulator.update_batch(values, groups, filter, self.met.groups.len())
+            }
+            AccumulatorState::One(accumulator) => match filter {
+                None => accumulator.update_batch(values),
+                Some(filter) => {
+                    let values: Vec<ArrayRef> = values
+                        .iter()
+                        .map(|values| filter_rows(values, filter))
+                        .collect::<Result<_, _>>()?;
+                    accumulator.update_batch(&values)
+                }
+            },
+        }
+    }
+
+    /// The bytes that accumulators hold by now.
+    pub(super) fn size_of_accumulators(&self) -> usize {
+        self.accumulated
+            .iter()
+            .map(|state| match state {
+                AccumulatorState::One(accumulator) => accumulator.size(),
+                AccumulatorState::Groups(accumulator) => accumulator.size(),
+            })
+            .sum()
+    }
+
+    /// Adds what another state of the same groups holds.
+    pub(super) fn merge(&mut self, mut other: Self) -> Result<()> {
+        if let (Some(own), Some(other)) = (&mut self.rows, &other.rows) {
+            own.merge(other);
+        }
+        for (own, other) in self.arguments.iter_mut().zip(&other.arguments) {
+            match (own, other) {
+                (ArgumentState::Counts(own), ArgumentState::Counts(other)) => own.merge(other),
+                (ArgumentState::Numbers(own), ArgumentState::Numbers(other)) => own.merge(other),
+                _ => {}
+            }
+        }
+        let numbers: Vec<usize> = other
+            .met
+            .groups
+            .iter()
+            .map(|&group| {
+                let number = &mut self.met.numbers[group as usize];
+                if *number == NEVER {
+                    *number = u32::try_from(self.met.groups.len()).unwrap_or(NEVER);
+                    self.met.groups.push(group);
+                }
+                *number as usize
+            })
+            .collect();
+        for (own, other) in self.accumulated.iter_mut().zip(&mut other.accumulated) {
+            match (own, other) {
+                (AccumulatorState::One(own), AccumulatorState::One(other)) => {
+                    let state = arrays(other.state()?)?;
+                    own.merge_batch(&state)?;
+                }
+                (AccumulatorState::Groups(own), AccumulatorState::Groups(other)) => {
+                    if !numbers.is_empty() {
+                        let state = other.state(EmitTo::All)?;
+                        own.merge_batch(&state, &numbers, self.met.groups.len())?;
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends it: the groups that have rows (`None` is all), what kernels found, and what accumulators
+    /// give, in the order of these groups.
+    pub(super) fn finish(self, plan: &Aggregation) -> Result<Finished> {
+        let is_grouped = !plan.keys.exprs.is_empty();
+        let mut order = None;
+        let groups = if !is_grouped {
+            None
+        } else if !self.accumulated.is_empty() {
+            let mut by_group: Vec<u32> = (0..).take(self.met.groups.len()).collect();
+            by_group.sort_unstable_by_key(|&number| self.met.groups[number as usize]);
+            let groups = by_group.iter().map(|&number| self.met.groups[number as usize]).collect();
+            order = Some(arrow::array::UInt32Array::from(by_group));
+            Some(groups)
+        } else {
+            self.rows.map(|rows| {
+                let counts = rows.finish();
+                (0_u32..).zip(&counts).filter(|(_, count)| **count > 0).map(|(g, _)| g).collect()
+            })
+        };
+        let states = self.arguments.into_iter().map(|state| match state {
+            ArgumentState::Counts(counts) => {
+                States { counts: counts.finish(), ..States::default() }
+            }
+            ArgumentState::Numbers(reduction) => reduction.finish(),
+        });
+        let states = states.collect();
+        let mut accumulated = Vec::new();
+        for state in self.accumulated {
+            let arrays = match state {
+                AccumulatorState::One(mut one) if plan.states => arrays(one.state()?)?,
+                AccumulatorState::One(mut one) => arrays(vec![one.evaluate()?])?,
+                AccumulatorState::Groups(mut groups) if plan.states => groups.state(EmitTo::All)?,
+                AccumulatorState::Groups(mut groups) => vec![groups.evaluate(EmitTo::All)?],
+            };
+            accumulated.push(match &order {
+                Some(order) if !order.is_empty() => arrays
+                    .iter()
+                    .map(|array| arrow::compute::take(array, order, None))
+                    .collect::<Result<_, _>>()?,
+                _ => arrays,
+            });
+        }
+        Ok(Finished { groups, states, accumulated })
+    }
+}
+
+/// What was found of a slab.
+pub(super) struct Finished {
+    /// The groups that have rows, in order, if not all have.
+    pub(super) groups: Option<Vec<u32>>,
+    /// Of each argument, by group.
+    pub(super) states: Vec<States>,
+    /// Of each accumulator, the columns of its result.
+    pub(super) accumulated: Vec<Vec<ArrayRef>>,
+}
+
+fn groups_accumulator(function: &Arc<AggregateFunctionExpr>) -> Result<Box<dyn GroupsAccumulator>> {
+    if function.groups_accumulator_supported() {
+        return function.create_groups_accumulator();
+    }
+    let function = Arc::clone(function);
+    Ok(Box::new(GroupsAccumulatorAdapter::new(move || function.create_accumulator())))
+}
+
+fn arrays(values: Vec<ScalarValue>) -> Result<Vec<ArrayRef>> {
+    values.into_iter().map(|value| value.to_array_of_size(1)).collect()
+}

@@ -1,0 +1,289 @@
+//! Expressions over a table's columns, evaluated at their own rank.
+
+use std::sync::Arc;
+
+use arrow::{
+    array::{ArrayRef, RecordBatch, RecordBatchOptions},
+    datatypes::{DataType, Field, Schema, SchemaRef},
+};
+use datafusion::{
+    common::{
+        exec_err,
+        tree_node::{Transformed, TransformedResult as _, TreeNode as _, TreeNodeRecursion},
+    },
+    error::Result,
+    logical_expr::Operator,
+    physical_expr::{
+        PhysicalExpr, ScalarFunctionExpr,
+        expressions::{BinaryExpr, CaseExpr, Column},
+        utils::collect_columns,
+    },
+};
+use lsio_core::{
+    Table,
+    read::{Rows, Tile},
+};
+
+use crate::error::external;
+
+/// An expression over columns of a Zarr table.
+#[derive(Clone, Debug)]
+pub(crate) struct Expression {
+    /// As it is told to the user: columns by their positions in the table.
+    expr: Arc<dyn PhysicalExpr>,
+    /// The same over a batch of just its own columns.
+    compact: Arc<dyn PhysicalExpr>,
+    schema: SchemaRef,
+    columns: Vec<usize>,
+    dims: Vec<usize>,
+}
+
+impl Expression {
+    /// An expression whose columns are given by their positions in the table.
+    pub(crate) fn new(
+        expr: Arc<dyn PhysicalExpr>,
+        table: &Table,
+        table_schema: &Schema,
+    ) -> Result<Self> {
+        let mut columns: Vec<usize> = collect_columns(&expr).iter().map(Column::index).collect();
+        columns.sort_unstable();
+        columns.dedup();
+        let schema = Arc::new(table_schema.project(&columns)?);
+        let compact = with_columns(&expr, |column| {
+            let position = columns.binary_search(&column.index()).ok()?;
+            Some(Column::new(column.name(), position))
+        })?;
+        let Some(compact) = compact else {
+            return exec_err!("the columns of {expr} are not those of its table");
+        };
+        let dims = union(columns.iter().map(|&c| table.columns[c].dims.as_slice()));
+        Ok(Self { expr, compact, schema, columns, dims })
+    }
+
+    /// The expression, over the table's columns.
+    pub(crate) fn expr(&self) -> &Arc<dyn PhysicalExpr> {
+        &self.expr
+    }
+
+    /// The positions of its columns in the table, in order.
+    pub(crate) fn columns(&self) -> &[usize] {
+        &self.columns
+    }
+
+    /// The dimensions along which it varies, in order.
+    pub(crate) fn dims(&self) -> &[usize] {
+        &self.dims
+    }
+
+    /// The type of its values.
+    pub(crate) fn data_type(&self) -> Result<DataType> {
+        self.compact.data_type(&self.schema)
+    }
+
+    /// The column's position in the table, if the expression is a column.
+    pub(crate) fn as_column(&self) -> Option<usize> {
+        self.expr.downcast_ref::<Column>().map(Column::index)
+    }
+
+    /// The values, for each row of its columns.
+    pub(crate) fn evaluate(&self, columns: Vec<ArrayRef>, rows: usize) -> Result<ArrayRef> {
+        evaluate(&self.compact, &self.schema, columns, rows)
+    }
+}
+
+/// An expression whose parts of lower rank are evaluated once for a tile, and not for each row.
+#[derive(Clone, Debug)]
+pub(crate) struct Ranked {
+    whole: Expression,
+    /// What is left, over the columns and then the parts.
+    rest: Arc<dyn PhysicalExpr>,
+    schema: SchemaRef,
+    columns: Vec<usize>,
+    parts: Vec<Expression>,
+}
+
+impl Ranked {
+    pub(crate) fn new(
+        expr: Arc<dyn PhysicalExpr>,
+        table: &Table,
+        table_schema: &Schema,
+    ) -> Result<Self> {
+        let whole = Expression::new(expr, table, table_schema)?;
+        let mut parts: Vec<Expression> = Vec::new();
+        // Parts stand behind all columns of the table until it is known which are used.
+        let behind = table.columns.len();
+        let rest = Arc::clone(whole.expr())
+            .transform_down(|node| {
+                let is_leaf = node.children().is_empty();
+                let columns = collect_columns(&node);
+                let dims = union(columns.iter().map(|c| table.columns[c.index()].dims.as_slice()));
+                if !is_leaf && !columns.is_empty() && dims.len() < whole.dims().len() {
+                    let part = parts.iter().position(|part| part.expr().eq(&node));
+                    let position = match part {
+                        Some(position) => position,
+                        None => {
+                            parts.push(Expression::new(node, table, table_schema)?);
+                            parts.len() - 1
+                        }
+                    };
+                    let column = Column::new("part", behind + position);
+                    let column: Arc<dyn PhysicalExpr> = Arc::new(column);
+                    return Ok(Transformed::new(column, true, TreeNodeRecursion::Jump));
+                }
+                // What is evaluated on some rows only must not fail on others.
+                let next = if is_leaf || evaluates_some(&node) {
+                    TreeNodeRecursion::Jump
+                } else {
+                    TreeNodeRecursion::Continue
+                };
+                Ok(Transformed::new(node, false, next))
+            })
+            .data()?;
+        let mut columns: Vec<usize> = collect_columns(&rest)
+            .iter()
+            .map(Column::index)
+            .filter(|index| *index < behind)
+            .collect();
+        columns.sort_unstable();
+        columns.dedup();
+        let mut fields: Vec<Field> =
+            columns.iter().map(|&column| table_schema.field(column).clone()).collect();
+        for part in &parts {
+            fields.push(Field::new("part", part.data_type()?, true));
+        }
+        let rest = with_columns(&rest, |column| {
+            let position = match column.index().checked_sub(behind) {
+                Some(part) => columns.len() + part,
+                None => columns.binary_search(&column.index()).ok()?,
+            };
+            Some(Column::new(column.name(), position))
+        })?;
+        let Some(rest) = rest else {
+            return exec_err!("the columns of {} are not those of its table", whole.expr());
+        };
+        Ok(Self { whole, rest, schema: Arc::new(Schema::new(fields)), columns, parts })
+    }
+
+    /// The expression as a whole.
+    pub(crate) fn whole(&self) -> &Expression {
+        &self.whole
+    }
+
+    /// Makes ready to evaluate it on the rows of a tile, as a grid of these dimensions.
+    /// `position` says where a column of the table is in the tile.
+    pub(crate) fn on(
+        &self,
+        tile: &Tile,
+        dims: &[usize],
+        position: impl Fn(usize) -> Option<usize>,
+    ) -> Result<Evaluation<'_>> {
+        let positions = |columns: &[usize]| -> Vec<usize> {
+            columns.iter().filter_map(|&column| position(column)).collect()
+        };
+        let mut rows = tile.rows(dims, &positions(&self.columns)).map_err(external)?;
+        let mut parts = Ok(());
+        for part in &self.parts {
+            let own = tile.rows(part.dims(), &positions(part.columns())).map_err(external)?;
+            let columns = own.slice(0, own.len()).map_err(external)?;
+            match part.evaluate(columns, own.len()) {
+                Ok(values) => rows.push(values, part.dims()),
+                Err(error) => {
+                    parts = Err(error);
+                    break;
+                }
+            }
+        }
+        if parts.is_err() {
+            // A row that isn't asked for may be to blame.
+            let rows = tile.rows(dims, &positions(self.whole.columns())).map_err(external)?;
+            return Ok(Evaluation { expr: &self.whole.compact, schema: &self.whole.schema, rows });
+        }
+        Ok(Evaluation { expr: &self.rest, schema: &self.schema, rows })
+    }
+}
+
+/// An expression on the rows of a tile.
+#[derive(Debug)]
+pub(crate) struct Evaluation<'a> {
+    expr: &'a Arc<dyn PhysicalExpr>,
+    schema: &'a SchemaRef,
+    rows: Rows,
+}
+
+impl Evaluation<'_> {
+    /// The number of rows.
+    pub(crate) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// What the expression is made of, on `len` rows from `start` on.
+    pub(crate) fn columns(&self, start: usize, len: usize) -> Result<Vec<ArrayRef>> {
+        self.rows.slice(start, len).map_err(external)
+    }
+
+    /// The values on rows of these columns.
+    pub(crate) fn evaluate(&self, columns: Vec<ArrayRef>, rows: usize) -> Result<ArrayRef> {
+        evaluate(self.expr, self.schema, columns, rows)
+    }
+}
+
+/// An expression with other columns in place of its own; `None` if there is none for one of them.
+pub(crate) fn with_columns(
+    expr: &Arc<dyn PhysicalExpr>,
+    replace: impl Fn(&Column) -> Option<Column>,
+) -> Result<Option<Arc<dyn PhysicalExpr>>> {
+    substituted(expr, |column| Some(Arc::new(replace(column)?)))
+}
+
+/// An expression with others in place of its columns; `None` if there is none for one of them.
+pub(crate) fn substituted(
+    expr: &Arc<dyn PhysicalExpr>,
+    replace: impl Fn(&Column) -> Option<Arc<dyn PhysicalExpr>>,
+) -> Result<Option<Arc<dyn PhysicalExpr>>> {
+    let mut unknown = false;
+    let replaced = Arc::clone(expr)
+        .transform_up(|expr| {
+            let Some(column) = expr.downcast_ref::<Column>() else {
+                return Ok(Transformed::no(expr));
+            };
+            Ok(match replace(column) {
+                Some(other) => Transformed::yes(other),
+                None => {
+                    unknown = true;
+                    Transformed::no(expr)
+                }
+            })
+        })
+        .data()?;
+    Ok((!unknown).then_some(replaced))
+}
+
+/// Some dimensions, each once and in order.
+pub(crate) fn union<'a>(dims: impl Iterator<Item = &'a [usize]>) -> Vec<usize> {
+    let mut all: Vec<usize> = dims.flatten().copied().collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+fn evaluate(
+    expr: &Arc<dyn PhysicalExpr>,
+    schema: &SchemaRef,
+    columns: Vec<ArrayRef>,
+    rows: usize,
+) -> Result<ArrayRef> {
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    let batch = RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?;
+    expr.evaluate(&batch)?.into_array(rows)
+}
+
+/// Whether an expression may leave rows out when it evaluates its parts.
+fn evaluates_some(expr: &Arc<dyn PhysicalExpr>) -> bool {
+    if let Some(binary) = expr.downcast_ref::<BinaryExpr>() {
+        return matches!(binary.op(), Operator::And | Operator::Or);
+    }
+    if let Some(function) = expr.downcast_ref::<ScalarFunctionExpr>() {
+        return function.fun().short_circuits();
+    }
+    expr.downcast_ref::<CaseExpr>().is_some()
+}

@@ -1,0 +1,479 @@
+//! The tiles that one partition reads: which cells are wanted, and their chunks on the way.
+
+use std::{collections::VecDeque, sync::Arc, time::Instant};
+
+use arrow::{array::BooleanArray, buffer::BooleanBuffer, datatypes::SchemaRef};
+use datafusion::{error::Result, execution::TaskContext, physical_expr::PhysicalExpr};
+use lsio_core::{
+    Table,
+    read::{Block, FetchTask, Fetched, Scan, Tile},
+};
+
+use super::{
+    masks::{both, evaluate, on_rows},
+    memory::Memory,
+    metrics::Metrics,
+    queue::TileNumbers,
+};
+use crate::{
+    error::external,
+    predicate::{Deferred, Predicate},
+};
+
+/// The memory for what is fetched ahead of its use, by one partition, as far as there is that much.
+const AHEAD_BYTES: usize = 24 << 20;
+
+/// The most tiles that are fetched ahead.
+const AHEAD_TILES: usize = 32;
+
+/// The tiles whose remaining columns are fetched while further ones are filtered.
+const FILTERED_TILES: usize = 4;
+
+/// The memory for chunks that several tiles need, as far as there is that much.
+const SHARED_BYTES: usize = 64 << 20;
+
+const A_CHUNK: &str = "a chunk of the scan";
+
+/// What one partition of a scan reads.
+pub(crate) struct Work {
+    pub(crate) scan: Arc<Scan>,
+    /// The scan's columns by their positions in the table.
+    pub(crate) columns: Vec<usize>,
+    /// The columns whose values are wanted, by their positions in the scan.
+    pub(crate) output: Vec<usize>,
+    /// What decides on rows.
+    pub(crate) filters: Vec<Predicate>,
+    /// What may leave out rows as far as it is known.
+    pub(crate) deferred: Vec<Arc<dyn PhysicalExpr>>,
+    pub(crate) table: Arc<Table>,
+    pub(crate) table_schema: SchemaRef,
+    pub(crate) partitions: usize,
+}
+
+/// Reads tiles.
+pub(crate) struct TileReader {
+    work: Work,
+    tiles: TileNumbers,
+    batch_size: usize,
+    /// What is known by now; nothing before the first poll.
+    deferred: Option<Deferred>,
+    /// Tiles of which the first columns are on their way.
+    ahead: VecDeque<Ahead>,
+    /// Tiles whose wanted rows are known, and the remaining columns on their way.
+    filtered: VecDeque<Filtered>,
+    /// The memory for the first columns of the last tile.
+    cost: usize,
+    /// The memory that was given for chunks that several tiles need.
+    shared: usize,
+    /// The tiles that were used, or of which no row was wanted.
+    done: usize,
+    memory: Memory,
+    metrics: Metrics,
+    finished: bool,
+}
+
+/// A tile whose wanted rows are known and whose columns were fetched.
+pub(crate) struct Ready {
+    pub(crate) number: u64,
+    /// The cells, with the columns that predicates needed.
+    pub(crate) tile: Tile,
+    /// The wanted rows, if not all.
+    pub(crate) rows: Option<BooleanBuffer>,
+    /// What is to be decoded.
+    pub(crate) fetched: Option<Fetched>,
+    /// The memory for it, which [`TileReader::give_back`] wants.
+    pub(crate) reserved: usize,
+}
+
+struct Ahead {
+    number: u64,
+    block: Block,
+    rows: Option<BooleanBuffer>,
+    /// The predicates that its first columns decide.
+    filters: Vec<Predicate>,
+    /// What had been known of deferred predicates.
+    known: usize,
+    fetch: FetchTask,
+    reserved: usize,
+}
+
+struct Filtered {
+    number: u64,
+    tile: Tile,
+    rows: Option<BooleanBuffer>,
+    rest: Rest,
+    reserved: usize,
+}
+
+/// The columns that aren't decoded yet.
+enum Rest {
+    None,
+    Fetching(FetchTask),
+    Fetched(Fetched),
+}
+
+/// The rows of a tile that are still wanted, if not all, and the predicates that data decide.
+type Restricted = (Option<BooleanBuffer>, Vec<Predicate>);
+
+impl TileReader {
+    /// A reader of the tiles of these numbers.
+    pub(crate) fn new(
+        work: Work,
+        tiles: TileNumbers,
+        context: &TaskContext,
+        metrics: Metrics,
+    ) -> Self {
+        Self {
+            batch_size: context.session_config().batch_size().max(1),
+            memory: Memory::new("ZarrScan", context),
+            work,
+            tiles,
+            metrics,
+            deferred: None,
+            ahead: VecDeque::new(),
+            filtered: VecDeque::new(),
+            cost: 0,
+            shared: 0,
+            done: 0,
+            finished: false,
+        }
+    }
+
+    pub(crate) fn work(&self) -> &Work {
+        &self.work
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// The next tile of which rows are wanted; no more than so many rows, if that is given.
+    pub(crate) async fn next(&mut self, remaining: Option<usize>) -> Result<Option<Ready>> {
+        if self.deferred.is_none() {
+            self.start().await?;
+        }
+        loop {
+            self.fetch_ahead(remaining).await?;
+            if self.filtered.len() < FILTERED_TILES && self.next_is_filter() {
+                self.filter().await?;
+            } else if let Some(filtered) = self.filtered.pop_front() {
+                return self.fetched(filtered).await.map(Some);
+            } else if self.ahead.is_empty() {
+                return Ok(None);
+            } else {
+                self.filter().await?;
+            }
+        }
+    }
+
+    /// Decodes what is left of a tile, and adds what is in memory.
+    pub(crate) async fn decode(&self, ready: &mut Ready) -> Result<()> {
+        if let Some(fetched) = ready.fetched.take() {
+            let decoded = self.work.scan.decode(fetched, &mut ready.tile).await;
+            self.metrics.decoded(decoded.map_err(external)?);
+        }
+        self.work.scan.add_local(&self.work.output, &mut ready.tile).map_err(external)?;
+        self.metrics.peak_memory(self.work.scan.peak_memory());
+        Ok(())
+    }
+
+    /// Gives back the memory of a tile that isn't needed any more.
+    pub(crate) fn give_back(&mut self, reserved: usize) {
+        self.memory.give_back(reserved);
+        self.done += 1;
+    }
+
+    /// Whether predicates that aren't known yet may leave out rows.
+    pub(crate) fn may_end_early(&self) -> bool {
+        !self.work.deferred.is_empty()
+    }
+
+    /// Gives up what is under way, and tells what was read.
+    pub(crate) fn finish(&mut self) {
+        if self.finished {
+            return;
+        }
+        self.finished = true;
+        self.ahead.clear();
+        self.filtered.clear();
+        self.work.scan.unshare_memory(self.shared);
+        self.memory.give_back_all();
+        if let Some(sum) = self.tiles.execution().finish(self.metrics.asked()) {
+            self.metrics.finish(sum, self.work.scan.all_chunks());
+        }
+    }
+
+    /// What can only be done when the query runs: what operators above know by now is asked for here.
+    async fn start(&mut self) -> Result<()> {
+        self.work.scan.load().await.map_err(external)?;
+        if self.work.scan.shares_chunks() {
+            let mut bytes = SHARED_BYTES / self.work.partitions.max(1);
+            while bytes > 0 && !self.memory.take_spare(bytes) {
+                bytes /= 2;
+            }
+            self.work.scan.share_memory(bytes);
+            self.shared = bytes;
+        }
+        self.deferred = Some(Deferred::new(
+            &self.work.deferred,
+            Arc::clone(&self.work.table),
+            Arc::clone(&self.work.table_schema),
+        ));
+        Ok(())
+    }
+
+    /// Whether the next thing to do is to find out which rows of a tile are wanted, while the
+    /// remaining columns of others are on their way.
+    fn next_is_filter(&self) -> bool {
+        self.ahead.front().is_some_and(|ahead| !ahead.filters.is_empty())
+    }
+
+    /// The tiles that may be on their way at the same time.
+    fn most_ahead(&self, remaining: Option<usize>) -> usize {
+        let tiles = self.work.scan.tiles();
+        // What one partition has taken no other can take: leave enough for all.
+        let share = tiles.len() / (2 * self.work.partitions.max(1) as u64);
+        let mut most = AHEAD_TILES.min(usize::try_from(share).unwrap_or(usize::MAX));
+        if let (Some(remaining), true) = (remaining, self.work.filters.is_empty()) {
+            let rows = tiles.shape().iter().copied().fold(1, u64::saturating_mul).max(1);
+            let needed = (remaining as u64).div_ceil(rows);
+            most = most.min(usize::try_from(needed).unwrap_or(usize::MAX));
+        } else if remaining.is_some() || !self.work.deferred.is_empty() {
+            // The first rows may be all that is needed; an operator above says so in a filter.
+            most = most.min(1 + self.done);
+        }
+        most.max(1)
+    }
+
+    /// Starts fetches, as long as there is memory for them.
+    async fn fetch_ahead(&mut self, remaining: Option<usize>) -> Result<()> {
+        let most = self.most_ahead(remaining);
+        while self.ahead.len() + self.filtered.len() < most {
+            let held: usize = self.ahead.iter().map(|ahead| ahead.reserved).sum();
+            let is_first = self.ahead.is_empty() && self.filtered.is_empty();
+            if !is_first && held >= AHEAD_BYTES {
+                break;
+            }
+            // Nobody else can take a tile any more that was taken, so the memory comes first: as much
+            // as the last one needed.
+            let guess = self.cost;
+            if !is_first && !self.memory.take_spare(guess) {
+                break;
+            }
+            let reserved = if is_first { 0 } else { guess };
+            let Some(number) = self.tiles.next() else {
+                self.memory.give_back(reserved);
+                break;
+            };
+            let known = self.deferred.as_mut().map_or(0, Deferred::refresh);
+            let mut block = self.work.scan.tiles().block(number);
+            let Some((rows, filters)) = self.restrict(number, &mut block, true)? else {
+                self.memory.give_back(reserved);
+                // There may be many of these: other tasks get their turn.
+                tokio::task::yield_now().await;
+                continue;
+            };
+            let first = self.first_columns(&filters);
+            self.cost = self.work.scan.cost(&first, &block);
+            self.memory.give_back(reserved.saturating_sub(self.cost));
+            self.memory.take(self.cost.saturating_sub(reserved), A_CHUNK)?;
+            let fetch = self.work.scan.fetch(&first, &block, rows.as_ref());
+            let reserved = self.cost;
+            self.ahead.push_back(Ahead { number, block, rows, filters, known, fetch, reserved });
+        }
+        Ok(())
+    }
+
+    /// Applies what needs no data: leaves out indices of the block, and rows. Gives what needs data;
+    /// `None` if no cell is left.
+    fn restrict(
+        &mut self,
+        number: u64,
+        block: &mut Block,
+        skip: bool,
+    ) -> Result<Option<Restricted>> {
+        let timer = Instant::now();
+        let mut rows: Option<BooleanBuffer> = None;
+        let mut later = Vec::new();
+        let deferred = self.deferred.as_ref().map_or(&[][..], Deferred::current);
+        let all = self.work.filters.iter().map(|f| (f, true));
+        let mut several = Vec::new();
+        let mut none_left = None;
+        for (filter, decides) in all.chain(deferred.iter().map(|f| (f, false))) {
+            let Some(columns) = self.work.scan_columns(filter) else { continue };
+            if !columns.iter().all(|&column| self.work.scan.is_local(column)) {
+                later.push(filter.clone());
+                continue;
+            }
+            let &[dim] = filter.dims() else {
+                several.push((filter, columns, decides));
+                continue;
+            };
+            let tile = self.work.scan.local(&columns, block.clone()).map_err(external)?;
+            match evaluate(&tile, filter, &columns, usize::MAX, None) {
+                Ok(mask) => block.restrict(dim, &BooleanArray::new(mask, None)),
+                Err(error) if decides => return Err(error),
+                Err(_) => {}
+            }
+            if block.rows() == 0 {
+                none_left = Some(dim);
+                break;
+            }
+        }
+        if let Some(dim) = none_left {
+            if skip {
+                // The tiles that follow have the same indices along this dimension.
+                self.tiles.skip_to(self.work.scan.tiles().after(number, dim));
+            }
+            self.metrics.evaluating(timer.elapsed());
+            return Ok(None);
+        }
+        for (filter, columns, decides) in several {
+            let tile = self.work.scan.local(&columns, block.clone()).map_err(external)?;
+            let mask = match evaluate(&tile, filter, &columns, self.batch_size, None) {
+                Ok(mask) => mask,
+                Err(error) if decides => return Err(error),
+                Err(_) => continue,
+            };
+            if mask.count_set_bits() == mask.len() {
+                continue;
+            }
+            rows = Some(both(rows, &on_rows(&tile, filter, mask)?));
+        }
+        self.metrics.evaluating(timer.elapsed());
+        if rows.as_ref().is_some_and(|rows| rows.count_set_bits() == 0) {
+            return Ok(None);
+        }
+        Ok(Some((rows, later)))
+    }
+
+    /// The columns that are fetched first: those that decide on rows, or all.
+    fn first_columns(&self, filters: &[Predicate]) -> Vec<usize> {
+        if filters.is_empty() {
+            return self.work.output.clone();
+        }
+        let mut columns: Vec<usize> =
+            filters.iter().filter_map(|filter| self.work.scan_columns(filter)).flatten().collect();
+        columns.sort_unstable();
+        columns.dedup();
+        columns
+    }
+
+    /// Decodes the first columns of the next tile, and finds out which of its rows are wanted.
+    async fn filter(&mut self) -> Result<()> {
+        let Some(ahead) = self.ahead.pop_front() else { return Ok(()) };
+        let Ahead { number, block, mut rows, mut filters, known, fetch, reserved } = ahead;
+        let fetched = self.join(fetch).await?;
+        // What is known by now may leave nothing of the tile.
+        if self.deferred.as_mut().is_some_and(|deferred| deferred.refresh() != known) {
+            let Some((now, later)) = self.restrict(number, &mut block.clone(), false)? else {
+                self.give_back(reserved);
+                return Ok(());
+            };
+            // The rows of a block that has shrunk are others: then they stay as they are.
+            if let Some(now) = now
+                && now.len() == block.rows()
+            {
+                rows = Some(both(rows, &now));
+            }
+            let has = |filter: &Predicate| {
+                let columns = self.work.scan_columns(filter);
+                columns.is_some_and(|columns| {
+                    let first = self.first_columns(&filters);
+                    columns
+                        .iter()
+                        .all(|column| self.work.scan.is_local(*column) || first.contains(column))
+                })
+            };
+            let later: Vec<Predicate> = later.into_iter().filter(|filter| has(filter)).collect();
+            if !later.is_empty() {
+                filters = later;
+            }
+        }
+        let mut tile = self.work.scan.local(&[], block).map_err(external)?;
+        if filters.is_empty() {
+            let rest = Rest::Fetched(fetched);
+            self.filtered.push_back(Filtered { number, tile, rows, rest, reserved });
+            return Ok(());
+        }
+        let decoded = self.work.scan.decode(fetched, &mut tile).await.map_err(external)?;
+        self.metrics.decoded(decoded);
+        for filter in &filters {
+            let Some(columns) = self.work.scan_columns(filter) else { continue };
+            self.work.scan.add_local(&columns, &mut tile).map_err(external)?;
+            let timer = Instant::now();
+            let is_full = filter.dims().len() == tile.block().selections().len();
+            let wanted = rows.as_ref().filter(|_| is_full);
+            let mask = evaluate(&tile, filter, &columns, self.batch_size, wanted);
+            let decides = self.work.filters.iter().any(|own| own.expr() == filter.expr());
+            let mask = match mask {
+                Ok(mask) => mask,
+                Err(error) if decides => return Err(error),
+                Err(_) => continue,
+            };
+            let mask = if is_full { mask } else { on_rows(&tile, filter, mask)? };
+            rows = Some(both(rows, &mask));
+            self.metrics.evaluating(timer.elapsed());
+            // Other tasks get their turn.
+            tokio::task::yield_now().await;
+            if rows.as_ref().is_some_and(|rows| rows.count_set_bits() == 0) {
+                self.give_back(reserved);
+                return Ok(());
+            }
+        }
+        if let Some(all) = &rows
+            && all.count_set_bits() == all.len()
+        {
+            rows = None;
+        }
+        let missing: Vec<usize> =
+            self.work.output.iter().copied().filter(|&column| !tile.has(column)).collect();
+        let needed = self.work.scan.cost(&missing, tile.block());
+        let mut filtered = Filtered { number, tile, rows, rest: Rest::None, reserved };
+        if missing.iter().any(|&column| !self.work.scan.is_local(column)) {
+            self.memory.take(needed, A_CHUNK)?;
+            filtered.reserved += needed;
+            let block = filtered.tile.block();
+            let fetch = self.work.scan.fetch(&missing, block, filtered.rows.as_ref());
+            filtered.rest = Rest::Fetching(fetch);
+        }
+        self.filtered.push_back(filtered);
+        Ok(())
+    }
+
+    /// Waits for a fetch, and counts what it brought.
+    async fn join(&self, fetch: FetchTask) -> Result<Fetched> {
+        let waiting = Instant::now();
+        let fetched = fetch.join().await;
+        self.metrics.waiting(waiting.elapsed());
+        let fetched = fetched.map_err(external)?;
+        self.metrics.count(fetched.counts());
+        Ok(fetched)
+    }
+
+    /// Waits for the remaining columns of a tile.
+    async fn fetched(&self, filtered: Filtered) -> Result<Ready> {
+        let Filtered { number, tile, rows, rest, reserved } = filtered;
+        let fetched = match rest {
+            Rest::None => None,
+            Rest::Fetching(fetch) => Some(self.join(fetch).await?),
+            Rest::Fetched(fetched) => Some(fetched),
+        };
+        Ok(Ready { number, tile, rows, fetched, reserved })
+    }
+}
+
+/// A reader may be dropped before its end.
+impl Drop for TileReader {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+impl Work {
+    /// A predicate's columns by their positions in the scan; `None` if it doesn't read one of them.
+    fn scan_columns(&self, filter: &Predicate) -> Option<Vec<usize>> {
+        let position = |column| self.columns.iter().position(|own| own == column);
+        filter.columns().iter().map(position).collect()
+    }
+}
