@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::{
     array::{
-        ArrayData, ArrayRef, Float64Array, Int64Array, RecordBatch, RecordBatchOptions,
+        Array as _, ArrayData, ArrayRef, Float64Array, Int64Array, RecordBatch, RecordBatchOptions,
         UInt32Array, UInt64Array, make_array,
     },
     buffer::{BooleanBuffer, Buffer, NullBuffer},
@@ -125,15 +125,19 @@ fn value(result: Reduced, states: &States, data_type: &DataType) -> Result<Array
 
 /// The state of a function for each group, in the order of DataFusion's own.
 fn partial(result: Reduced, states: &States, data_type: &DataType) -> Result<Vec<ArrayRef>> {
-    let counts = || -> ArrayRef {
-        let counts = states.counts.iter().map(|n| n.cast_unsigned());
-        Arc::new(UInt64Array::from_iter_values(counts))
+    let counts = |nulls| -> ArrayRef {
+        let counts: Vec<u64> = states.counts.iter().map(|n| n.cast_unsigned()).collect();
+        Arc::new(UInt64Array::new(counts.into(), nulls))
     };
     let doubles = |values: &[f64]| -> ArrayRef { Arc::new(Float64Array::from(values.to_vec())) };
     Ok(match result {
-        Reduced::Avg => vec![counts(), value(Reduced::Sum, states, data_type)?],
+        Reduced::Avg => {
+            let sums = value(Reduced::Sum, states, data_type)?;
+            // A count of none would be a value, where there is none.
+            vec![counts(sums.nulls().cloned()), sums]
+        }
         Reduced::Variance { .. } => {
-            vec![counts(), doubles(&states.means), doubles(&states.squares)]
+            vec![counts(None), doubles(&states.means), doubles(&states.squares)]
         }
         other => vec![value(other, states, data_type)?],
     })

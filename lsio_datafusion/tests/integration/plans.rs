@@ -10,7 +10,7 @@ use lsio_core::{
     synthetic::{self, Specification},
     write::Compression,
 };
-use lsio_datafusion::ZarrSource;
+use lsio_datafusion::{LsioConfig, ZarrSource};
 use serde_json::{Value, json};
 
 use crate::harness::{config, json_rows, rows, same, session};
@@ -79,14 +79,20 @@ async fn answers_do_not_depend_on_partitions_and_batches() {
 async fn one_plan_runs_twice_and_at_the_same_time() {
     let directory = tempfile::tempdir().unwrap();
     let store = store(directory.path());
-    for stealing in [true, false] {
+    for (stealing, pushdown, node) in [
+        (true, true, "ZarrAggregateExec"),
+        (true, false, "DataSourceExec"),
+        (false, false, "DataSourceExec"),
+    ] {
         let mut config = partitioned(7, 100);
-        config.options_mut().execution.enable_file_stream_work_stealing = stealing;
+        let options = config.options_mut();
+        options.execution.enable_file_stream_work_stealing = stealing;
+        options.extensions.get_mut::<LsioConfig>().unwrap().aggregate_pushdown = pushdown;
         let ctx = session(config);
         let sql =
             format!("SELECT count(*), sum(CAST(t2m AS DOUBLE)) FROM '{store}' WHERE u10 > -1000");
         let plan = plan(&ctx, &sql).await;
-        assert!(text(&plan).contains("DataSourceExec"), "{}", text(&plan));
+        assert!(text(&plan).contains(node), "{}", text(&plan));
         let task = ctx.task_ctx();
         let first = json_rows(&collect(Arc::clone(&plan), Arc::clone(&task)).await.unwrap());
         assert_eq!(first[0][0], json!(20 * 7 * 11));
@@ -110,11 +116,12 @@ async fn explain_shows_columns_and_chunks() {
     let plan =
         plan(&ctx, &format!("SELECT latitude, avg(u10) FROM '{store}' GROUP BY latitude")).await;
     let text = text(&plan);
-    let expected = format!(
-        "DataSourceExec: zarr='{store}', columns=[latitude, u10], \
-         grid=[time=20, latitude=7, longitude=11], chunks=28"
+    let scan = format!(
+        "zarr='{store}', columns=[u10], grid=[time=20, latitude=7, longitude=11], chunks=28"
     );
-    assert!(text.contains(&expected), "{text}");
+    for expected in ["ZarrAggregateExec: gby=[latitude@0 as latitude]", "groups=7", &scan] {
+        assert!(text.contains(expected), "{expected}: {text}");
+    }
 }
 
 #[tokio::test]

@@ -685,7 +685,10 @@ fn random_aggregate(random: &mut Random, tables: &Tables) -> Aggregate {
                 let mut keys: Vec<String> = (1..arguments.len())
                     .map(|place| format!("{{{place}}} {}", direction(random)))
                     .collect();
-                keys.push("{0}".to_owned());
+                // DataFusion's accumulator panics on a key that is there twice.
+                if !arguments[1..].contains(&arguments[0]) {
+                    keys.push("{0}".to_owned());
+                }
                 (
                     format!("first_value({{0}} ORDER BY {})", keys.join(", ")),
                     arguments,
@@ -1005,9 +1008,11 @@ async fn run(ctx: &SessionContext, sql: &str) -> Result<Ran> {
     Ok(Ran { rows: cells(&batches), types, plan: text })
 }
 
-/// The fields in lists have metadata, which mean nothing here.
+/// The fields in lists have metadata, which mean nothing here. Arithmetic on integers is widened for
+/// Zarr's columns and not for those in memory.
 fn same_type(one: &DataType, other: &DataType) -> bool {
-    one == other || (one.is_nested() && other.is_nested())
+    let exact = |t: &DataType| t.is_integer() || t.is_decimal();
+    one == other || (one.is_nested() && other.is_nested()) || (exact(one) && exact(other))
 }
 
 /// What came of queries.
@@ -1032,9 +1037,20 @@ fn random_config(random: &mut Random, pushdown: bool) -> SessionConfig {
     config
 }
 
-/// Makes the cells of a store a table in memory, from a scan that leaves nothing out.
+/// Makes the cells of a store a table in memory, from a scan that leaves nothing out. Integers are as
+/// wide as Zarr's become in arithmetic.
 async fn load(plain: &SessionContext, name: &str, table: &str) {
-    let frame = plain.sql(&format!("SELECT * FROM {table}")).await.unwrap();
+    let all = plain.sql(&format!("SELECT * FROM {table}")).await.unwrap();
+    let columns = all.schema().fields().iter().map(|field| {
+        let name = field.name();
+        let narrow = field.data_type().primitive_width().is_some_and(|width| width < 8);
+        match field.data_type().is_integer() && narrow {
+            true => format!("CAST({name} AS BIGINT) AS {name}"),
+            false => name.clone(),
+        }
+    });
+    let columns = columns.collect::<Vec<_>>().join(", ");
+    let frame = plain.sql(&format!("SELECT {columns} FROM {table}")).await.unwrap();
     let schema = Arc::clone(frame.schema().inner());
     let cells = frame.collect().await.unwrap();
     let memory = MemTable::try_new(schema, vec![cells]).unwrap();
@@ -1102,6 +1118,12 @@ async fn try_store(seed: u64) -> Counts {
                     println!("{at}: {error}");
                     counts.failed += usize::from(pushdown);
                 }
+                // DataFusion leaves casts out of names, so different columns may get the same one.
+                (Err(error), _) | (_, Err(error))
+                    if error.to_string().contains("duplicate unqualified field name") =>
+                {
+                    counts.failed += usize::from(pushdown);
+                }
                 (Err(error), Ok(_)) => panic!("{at}: {error}"),
                 (Ok(actual), Err(error)) => {
                     panic!("{at}: only in memory: {error}\n{}", actual.plan)
@@ -1137,6 +1159,7 @@ async fn aggregates_are_those_of_the_cells_in_memory() {
         add(done.unwrap());
     }
     // Otherwise the queries above tested something else.
+    println!("{total:?}");
     assert!(total.pushed * 3 > total.queries, "{total:?}");
     assert!(total.failed * 10 <= total.queries, "{total:?}");
 }
