@@ -57,6 +57,7 @@ pub mod read;
 mod recycle;
 pub mod reduce;
 mod selection;
+mod simd;
 pub mod synthetic;
 pub mod uring;
 pub mod write;

@@ -9,7 +9,7 @@ use datafusion::{
 };
 use lsio_core::{
     read::ScanOptions,
-    uring::{self, Engine},
+    uring::{self, Engine, PageCache},
 };
 use object_store::ObjectStore;
 
@@ -49,6 +49,7 @@ impl LsioConfig {
             held_bytes: self.coordinate_memory as u64,
             tile_bytes: self.tile_bytes as u64,
             store: if is_local { Some(self.io_engine.store()?) } else { None },
+            page_cache: if is_local { PageCache::new(self.io_engine.get()?)? } else { None },
         })
     }
 }

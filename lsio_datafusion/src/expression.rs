@@ -12,16 +12,19 @@ use datafusion::{
         tree_node::{Transformed, TransformedResult as _, TreeNode as _, TreeNodeRecursion},
     },
     error::Result,
+    functions::math::{abs, sqrt},
     logical_expr::Operator,
     physical_expr::{
         PhysicalExpr, ScalarFunctionExpr,
-        expressions::{BinaryExpr, CaseExpr, Column},
+        expressions::{BinaryExpr, CaseExpr, CastExpr, Column, Literal, NegativeExpr},
         utils::collect_columns,
     },
+    scalar::ScalarValue,
 };
 use lsio_core::{
     Table,
     read::{Rows, Tile},
+    reduce::{Arithmetic, Function, Operation},
 };
 
 use crate::error::external;
@@ -100,6 +103,8 @@ pub(crate) struct Ranked {
     schema: SchemaRef,
     columns: Vec<usize>,
     parts: Vec<Expression>,
+    /// The same for kernels, if it is such.
+    arithmetic: Option<Arithmetic>,
 }
 
 impl Ranked {
@@ -161,7 +166,9 @@ impl Ranked {
         let Some(rest) = rest else {
             return exec_err!("the columns of {} are not those of its table", whole.expr());
         };
-        Ok(Self { whole, rest, schema: Arc::new(Schema::new(fields)), columns, parts })
+        let schema = Arc::new(Schema::new(fields));
+        let arithmetic = arithmetic(&rest, &schema)?;
+        Ok(Self { whole, rest, schema, columns, parts, arithmetic })
     }
 
     /// The expression as a whole.
@@ -196,9 +203,11 @@ impl Ranked {
         if parts.is_err() {
             // A row that isn't asked for may be to blame.
             let rows = tile.rows(dims, &positions(self.whole.columns())).map_err(external)?;
-            return Ok(Evaluation { expr: &self.whole.compact, schema: &self.whole.schema, rows });
+            let Expression { compact, schema, .. } = &self.whole;
+            return Ok(Evaluation { expr: compact, schema, arithmetic: None, rows });
         }
-        Ok(Evaluation { expr: &self.rest, schema: &self.schema, rows })
+        let Self { rest, schema, arithmetic, .. } = self;
+        Ok(Evaluation { expr: rest, schema, arithmetic: arithmetic.as_ref(), rows })
     }
 }
 
@@ -207,6 +216,7 @@ impl Ranked {
 pub(crate) struct Evaluation<'a> {
     expr: &'a Arc<dyn PhysicalExpr>,
     schema: &'a SchemaRef,
+    arithmetic: Option<&'a Arithmetic>,
     rows: Rows,
 }
 
@@ -214,6 +224,16 @@ impl Evaluation<'_> {
     /// The number of rows.
     pub(crate) fn len(&self) -> usize {
         self.rows.len()
+    }
+
+    /// The expression for kernels, over [`Evaluation::stored`].
+    pub(crate) fn arithmetic(&self) -> Option<&Arithmetic> {
+        self.arithmetic
+    }
+
+    /// What the expression is made of, on `len` rows from `start` on, each with whether NaN is NULL.
+    pub(crate) fn stored(&self, start: usize, len: usize) -> Result<Vec<(ArrayRef, bool)>> {
+        self.rows.stored(start, len).map_err(external)
     }
 
     /// What the expression is made of, on `len` rows from `start` on.
@@ -275,6 +295,65 @@ fn evaluate(
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     let batch = RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?;
     expr.evaluate(&batch)?.into_array(rows)
+}
+
+/// An expression for kernels: arithmetic on floats, and what users compute most often with it.
+fn arithmetic(expr: &Arc<dyn PhysicalExpr>, schema: &Schema) -> Result<Option<Arithmetic>> {
+    let data_type = expr.data_type(schema)?;
+    if !matches!(data_type, DataType::Float32 | DataType::Float64) {
+        return Ok(None);
+    }
+    if let Some(column) = expr.downcast_ref::<Column>() {
+        return Ok(Some(Arithmetic::Column(column.index())));
+    }
+    if let Some(literal) = expr.downcast_ref::<Literal>() {
+        return Ok(match literal.value() {
+            ScalarValue::Float32(Some(value)) => Some(Arithmetic::Single(*value)),
+            ScalarValue::Float64(Some(value)) => Some(Arithmetic::Double(*value)),
+            _ => None,
+        });
+    }
+    let operand = |expr: &Arc<dyn PhysicalExpr>| -> Result<Option<Box<Arithmetic>>> {
+        Ok(arithmetic(expr, schema)?.map(Box::new))
+    };
+    if let Some(cast) = expr.downcast_ref::<CastExpr>() {
+        return Ok(match (cast.expr().data_type(schema)?, data_type) {
+            (DataType::Float32, DataType::Float64) => operand(cast.expr())?.map(Arithmetic::Widen),
+            (from, to) if from == to => arithmetic(cast.expr(), schema)?,
+            _ => None,
+        });
+    }
+    if let Some(negative) = expr.downcast_ref::<NegativeExpr>() {
+        return Ok(operand(negative.arg())?.map(|of| Arithmetic::Apply(Function::Negate, of)));
+    }
+    if let Some(call) = expr.downcast_ref::<ScalarFunctionExpr>() {
+        // By what it is: a user's function may be called the same.
+        let function = match call.fun() {
+            fun if *fun == *sqrt() => Function::Root,
+            fun if *fun == *abs() => Function::Absolute,
+            _ => return Ok(None),
+        };
+        let [of] = call.args() else { return Ok(None) };
+        if of.data_type(schema)? != data_type {
+            return Ok(None);
+        }
+        return Ok(operand(of)?.map(|of| Arithmetic::Apply(function, of)));
+    }
+    let Some(binary) = expr.downcast_ref::<BinaryExpr>() else { return Ok(None) };
+    let operation = match binary.op() {
+        Operator::Plus => Operation::Add,
+        Operator::Minus => Operation::Subtract,
+        Operator::Multiply => Operation::Multiply,
+        Operator::Divide => Operation::Divide,
+        _ => return Ok(None),
+    };
+    for side in [binary.left(), binary.right()] {
+        if side.data_type(schema)? != data_type {
+            return Ok(None);
+        }
+    }
+    let sides = operand(binary.left())?.zip(operand(binary.right())?);
+    Ok(sides.map(|(one, other)| Arithmetic::Combine(operation, one, other)))
 }
 
 /// Whether an expression may leave rows out when it evaluates its parts.

@@ -1,14 +1,28 @@
 //! Blosc, by the C library: straight into the caller's buffer.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::{c_char, c_int, c_void};
 
 use blosc_src::{blosc_cbuffer_validate, blosc_decompress_ctx};
+
+use super::compression::Compressor;
 
 /// The bytes of the header.
 const HEADER: usize = 16;
 
 /// The flag of the header that says that the data are stored as they are.
 const MEMCPYED: u8 = 0x2;
+
+/// The flag that says that the bytes of elements stand apart.
+const SHUFFLED: u8 = 0x1;
+
+/// The flag that says that their bits do.
+const BITSHUFFLED: u8 = 0x4;
+
+/// The flag that says that blocks aren't split into streams.
+const NOT_SPLIT: u8 = 0x10;
+
+/// The largest block that is decoded for itself: beyond that it wouldn't fit a cache.
+const LARGEST_BLOCK: usize = 4 << 20;
 
 /// The largest block of the compressor blosclz that is decoded. Its C code counts in 32 bits without
 /// checks (c-blosc issue 405); blocks that it writes itself are far smaller.
@@ -55,6 +69,143 @@ pub(super) fn decompress(encoded: &[u8], out: &mut [u8]) -> Result<(), String> {
     } else {
         Err("Blosc can't decompress it".to_owned())
     }
+}
+
+/// A Blosc buffer whose blocks are decoded one by one, by the compressors' own libraries: what
+/// numcodecs writes if it isn't told otherwise, and zstd.
+///
+/// The format is that of [c-blosc](https://github.com/Blosc/c-blosc/blob/main/README_CHUNK_FORMAT.rst).
+#[derive(Debug)]
+pub(crate) struct Blocks<'a> {
+    encoded: &'a [u8],
+    compressor: Inner,
+    /// The bytes of an element, by which blocks are split and shuffled.
+    width: usize,
+    shuffled: bool,
+    split: bool,
+    /// The bytes of a block; the last one may have fewer.
+    block: usize,
+    len: usize,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Inner {
+    Lz4,
+    Zstd,
+}
+
+/// The streams into which a block is split, at most.
+const MOST_STREAMS: usize = 16;
+
+/// The elements of a block from which on it is split.
+const LEAST_SPLIT: usize = 128;
+
+impl<'a> Blocks<'a> {
+    /// `None` if it is encoded in a way that isn't known here, or doesn't hold `len` bytes: then
+    /// [`decompress`] says what is wrong, if anything.
+    pub(crate) fn new(encoded: &'a [u8], len: usize) -> Option<Self> {
+        let header: &[u8; HEADER] = encoded.first_chunk()?;
+        let number = |at: usize| {
+            let bytes = [header[at], header[at + 1], header[at + 2], header[at + 3]];
+            usize::try_from(u32::from_le_bytes(bytes)).ok()
+        };
+        let (bytes, block, stored) = (number(4)?, number(8)?, number(12)?);
+        let (flags, width) = (header[2], usize::from(header[3]));
+        let compressor = match flags >> 5 {
+            1 => Inner::Lz4,
+            4 => Inner::Zstd,
+            _ => return None,
+        };
+        let known = header[0] == 2 && flags & (MEMCPYED | BITSHUFFLED) == 0;
+        let sizes = bytes == len && stored == encoded.len() && block > 0 && block <= len;
+        if !known || !sizes || width == 0 || block > LARGEST_BLOCK {
+            return None;
+        }
+        Some(Self {
+            encoded,
+            compressor,
+            width,
+            shuffled: flags & SHUFFLED != 0 && width > 1,
+            split: flags & NOT_SPLIT == 0,
+            block,
+            len,
+        })
+    }
+
+    /// The number of blocks.
+    pub(crate) fn count(&self) -> usize {
+        self.len.div_ceil(self.block)
+    }
+
+    /// The bytes of a block.
+    pub(crate) fn block_len(&self, number: usize) -> usize {
+        self.block.min(self.len.saturating_sub(number * self.block))
+    }
+
+    /// Whether the bytes of elements stand apart in a block: all first bytes, then all second ones.
+    /// What doesn't fill an element stands behind them.
+    pub(crate) fn shuffled_width(&self) -> Option<usize> {
+        self.shuffled.then_some(self.width)
+    }
+
+    /// Decompresses a block to `out`, which has its length.
+    ///
+    /// # Errors
+    /// A text, if the bytes are corrupt.
+    pub(crate) fn decompress(&self, number: usize, out: &mut [u8]) -> Result<(), String> {
+        let corrupt = || format!("Blosc can't decompress its block {number}");
+        let word = |at: usize| {
+            let bytes = self.encoded.get(at..at.checked_add(4)?)?;
+            let bytes: [u8; 4] = bytes.try_into().ok()?;
+            usize::try_from(i32::from_le_bytes(bytes)).ok()
+        };
+        let mut at = word(HEADER + 4 * number).ok_or_else(corrupt)?;
+        let is_whole = out.len() == self.block;
+        let splits = self.split
+            && is_whole
+            && self.width <= MOST_STREAMS
+            && self.block / self.width >= LEAST_SPLIT;
+        let streams = if splits { self.width } else { 1 };
+        let len = out.len() / streams;
+        if len * streams != out.len() {
+            return Err(corrupt());
+        }
+        for stream in out.chunks_exact_mut(len) {
+            let stored = word(at).ok_or_else(corrupt)?;
+            at += 4;
+            let end = at.checked_add(stored).ok_or_else(corrupt)?;
+            let encoded = self.encoded.get(at..end).ok_or_else(corrupt)?;
+            at = end;
+            if stored == len {
+                stream.copy_from_slice(encoded);
+                continue;
+            }
+            let written = match self.compressor {
+                Inner::Lz4 => lz4(encoded, stream),
+                Inner::Zstd => Compressor::Zstd.decompress_into(encoded, stream).ok().map(|()| len),
+            };
+            if written != Some(len) {
+                return Err(corrupt());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The bytes that were written, if the input isn't corrupt.
+fn lz4(encoded: &[u8], out: &mut [u8]) -> Option<usize> {
+    let (from, to) = (c_int::try_from(encoded.len()).ok()?, c_int::try_from(out.len()).ok()?);
+    // SAFETY: the pointers and lengths are those of two slices, which can't overlap; the library reads
+    // and writes no further, whatever the input is.
+    let written = unsafe {
+        lz4_sys::LZ4_decompress_safe(
+            encoded.as_ptr().cast::<c_char>(),
+            out.as_mut_ptr().cast::<c_char>(),
+            from,
+            to,
+        )
+    };
+    usize::try_from(written).ok()
 }
 
 #[cfg(test)]
@@ -106,6 +257,49 @@ mod tests {
         }
     }
 
+    /// The bytes that the blocks hold, each put together plainly.
+    fn of_blocks(blocks: &Blocks<'_>) -> Result<Vec<u8>, String> {
+        let mut all = Vec::new();
+        for number in 0..blocks.count() {
+            let mut block = vec![0; blocks.block_len(number)];
+            blocks.decompress(number, &mut block)?;
+            let Some(width) = blocks.shuffled_width() else {
+                all.extend(block);
+                continue;
+            };
+            let elements = block.len() / width;
+            all.extend((0..elements * width).map(|i| block[i % width * elements + i / width]));
+            all.extend(&block[elements * width..]);
+        }
+        Ok(all)
+    }
+
+    #[test]
+    fn blocks_are_those_of_the_library() {
+        for len in [4, 129, 1000, 262_144, 1_000_003] {
+            let data: Vec<u8> = (0..len).map(|i: usize| (i / 5 * 7 % 251) as u8).collect();
+            for compressor in [c"lz4", c"lz4hc", c"zstd"] {
+                for (shuffle, width) in [(0, 4), (1, 1), (1, 2), (1, 4), (1, 8), (1, 20), (0, 3)] {
+                    let encoded = compress(&data, compressor, shuffle, width);
+                    let Some(blocks) = Blocks::new(&encoded, len) else {
+                        // What doesn't get smaller is stored as it is.
+                        assert!(encoded[2] & MEMCPYED != 0, "{len} {compressor:?} {width}");
+                        continue;
+                    };
+                    assert_eq!(of_blocks(&blocks).as_ref(), Ok(&data), "{len} {compressor:?}");
+                }
+            }
+        }
+        let data = vec![3; 10_000];
+        for (compressor, shuffle) in [(c"zlib", 1), (c"blosclz", 1), (c"lz4", 2)] {
+            assert!(Blocks::new(&compress(&data, compressor, shuffle, 4), 10_000).is_none());
+        }
+        let encoded = compress(&data, c"lz4", 1, 4);
+        assert!(Blocks::new(&encoded, 9_999).is_none());
+        assert!(Blocks::new(&encoded[..encoded.len() - 1], 10_000).is_none());
+        assert!(Blocks::new(&[], 10_000).is_none());
+    }
+
     #[test]
     fn blocks_too_large_for_blosclz() {
         let mut encoded = compress(&[1; 10_000], c"blosclz", 1, 4);
@@ -127,6 +321,9 @@ mod tests {
             }
             let mut out = vec![0; data.len()];
             let _ = decompress(&encoded, &mut out);
+            if let Some(blocks) = Blocks::new(&encoded, data.len()) {
+                let _ = of_blocks(&blocks);
+            }
         }
     }
 }

@@ -32,6 +32,17 @@ impl Storage {
     }
 }
 
+/// How the decoded bytes of a chunk can be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stream {
+    /// They are stored as they are.
+    Plain,
+    /// Block by block.
+    Blosc,
+    /// All at once.
+    Whole,
+}
+
 /// A chain of codecs that is known here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Chain {
@@ -121,6 +132,15 @@ impl Chain {
     /// Whether there is nothing to undo.
     pub(super) fn is_empty(&self) -> bool {
         self.steps.is_empty()
+    }
+
+    /// How the decoded bytes can be had.
+    pub(super) fn stream(&self) -> Stream {
+        match self.steps.as_slice() {
+            [] => Stream::Plain,
+            [Step::Decompress(Compressor::Blosc)] => Stream::Blosc,
+            _ => Stream::Whole,
+        }
     }
 
     /// How elements lie in the decoded bytes.

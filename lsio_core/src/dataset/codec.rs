@@ -20,7 +20,7 @@ use zarrs::{
 };
 
 use super::{
-    chain::{Chain, Storage},
+    chain::{Chain, Storage, Stream},
     compression::{Compressor, peel_codecs, peel_v2, peel_v3},
     decoding::StoredValues,
     document::{ArrayDocument, ZarrFormat},
@@ -212,6 +212,14 @@ impl ChunkCodec {
         match self.element.size() {
             Some(size) => self.cells.saturating_mul(size) as u64,
             None => MAX_CHUNK_BYTES,
+        }
+    }
+
+    /// How decoded bytes can be had without having all of them.
+    pub(crate) fn stream(&self) -> Stream {
+        match &self.decoder {
+            Decoder::Direct(chain) => chain.stream(),
+            Decoder::Zarrs(_) => Stream::Whole,
         }
     }
 

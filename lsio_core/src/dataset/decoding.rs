@@ -158,6 +158,16 @@ impl Decoding {
             && matches!(self.element, ElementType::Float32 | ElementType::Float64)
     }
 
+    /// Whether stored values are the column's values as they are.
+    pub(crate) fn is_plain(&self) -> bool {
+        let floats = matches!(self.element, ElementType::Float32 | ElementType::Float64);
+        let integers = self.is_number() && !floats && self.element != ElementType::Float16;
+        self.mask.is_empty()
+            && self.scale.is_none()
+            && self.meaning == Meaning::Plain
+            && (integers || (floats && !self.nan_as_null))
+    }
+
     /// Decodes values, which are in the machine's order of bytes and aligned for their type. Where it
     /// [only finds NaN](Self::only_finds_nan) that is left to [`nan_to_null`], for when the values are
     /// used: then they are in the cache once, and not twice.

@@ -16,15 +16,18 @@ mod fill;
 mod names;
 mod roles;
 mod shard;
+mod shuffle;
 mod table;
 mod time;
 mod variable;
 
 pub(crate) use self::{
-    chain::Storage,
+    blosc::Blocks as BloscBlocks,
+    chain::{Storage, Stream},
     decoding::{StoredValues, nan_to_null},
     document::is_missing,
     shard::ShardIndex,
+    shuffle::unshuffle,
 };
 pub use self::{
     codec::Layout,

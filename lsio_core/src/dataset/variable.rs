@@ -216,7 +216,8 @@ impl Variable {
     /// [`Error::Unreadable`] and [`Error::Store`].
     pub async fn fetch_chunk(&self, chunk: &[u64]) -> Result<Option<Bytes>> {
         let (mut fetched, _) = Fetcher::new(self)?.fetch(self, vec![chunk.to_vec()]).await?;
-        Ok(fetched.pop().and_then(|(_, bytes)| bytes))
+        let Some((_, Some(stored))) = fetched.pop() else { return Ok(None) };
+        stored.bytes(&Arc::default()).map(Some).map_err(|reason| self.chunk_error(chunk, reason))
     }
 
     /// Decodes a chunk to its values in C order, cells beyond the array's edges left out. `None`
@@ -269,7 +270,8 @@ impl Variable {
         while let Some((chunks, _)) = fetched.try_next().await? {
             // One at a time, so that there is no more than one in memory.
             for (chunk, encoded) in chunks {
-                let stored = encoded.map(|e| part.decode(&chunk, &e, &recycler)).transpose()?;
+                let stored =
+                    encoded.map(|e| part.decode_stored(&chunk, &e, &recycler)).transpose()?;
                 assembly.add(&chunk, stored);
             }
         }

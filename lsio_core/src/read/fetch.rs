@@ -14,8 +14,9 @@ use object_store::{GetOptions, ObjectStore};
 use tokio::sync::{OnceCell, Semaphore};
 
 use crate::{
-    Error, Result, Variable,
+    Error, Recycler, Result, Variable,
     dataset::{ShardIndex, is_missing},
+    uring::{CachedFile, PageCache},
 };
 
 /// The bytes of the shards' indices that are kept, roughly.
@@ -60,10 +61,59 @@ pub(crate) struct Fetcher {
     indices: Mutex<LruCache<Vec<u64>, Arc<KnownIndex>>>,
     /// What keeps the number of objects that are read at the same time low.
     reads: Arc<Semaphore>,
+    /// Where objects are looked for before they are asked of the store.
+    page_cache: Option<PageCache>,
 }
 
 /// Chunks with their stored bytes, `None` for those that aren't stored.
-pub(crate) type FetchedChunks = Vec<(Vec<u64>, Option<Bytes>)>;
+pub(crate) type FetchedChunks = Vec<(Vec<u64>, Option<Stored>)>;
+
+/// The stored bytes of a chunk, or where they are in the page cache.
+#[derive(Clone, Debug)]
+pub(crate) enum Stored {
+    Bytes(Bytes),
+    Cached(CachedChunk),
+}
+
+/// A part of a file that is in the page cache.
+#[derive(Clone, Debug)]
+pub(crate) struct CachedChunk {
+    file: CachedFile,
+    range: Range<u64>,
+}
+
+impl Stored {
+    /// The bytes.
+    ///
+    /// # Errors
+    /// A text, if they can't be read any more.
+    pub(crate) fn bytes(&self, recycler: &Arc<Recycler>) -> Result<Bytes, String> {
+        match self {
+            Self::Bytes(bytes) => Ok(bytes.clone()),
+            Self::Cached(chunk) => {
+                let mut bytes = recycler.take(chunk.len());
+                chunk.read_at(0, &mut bytes)?;
+                Ok(Bytes::from_owner(bytes))
+            }
+        }
+    }
+}
+
+impl CachedChunk {
+    /// The number of bytes.
+    pub(super) fn len(&self) -> usize {
+        as_usize(self.range.end - self.range.start)
+    }
+
+    /// Reads bytes from an offset in the chunk on, as many as the buffer has.
+    ///
+    /// # Errors
+    /// A text that says what the system said.
+    pub(super) fn read_at(&self, offset: usize, buffer: &mut [u8]) -> Result<(), String> {
+        let read = self.file.read_at(self.range.start + offset as u64, buffer);
+        read.map_err(|error| format!("it can't be read: {error}"))
+    }
+}
 
 impl Fetcher {
     /// # Errors
@@ -75,12 +125,17 @@ impl Fetcher {
         let kept = NonZeroUsize::new(kept).unwrap_or(NonZeroUsize::MIN);
         let store = Arc::clone(variable.location().store());
         let reads = Arc::new(Semaphore::new(CONCURRENT_OBJECTS));
-        Ok(Self { store, indices: Mutex::new(LruCache::new(kept)), reads })
+        Ok(Self { store, indices: Mutex::new(LruCache::new(kept)), reads, page_cache: None })
     }
 
     /// Reads from another object store that holds the same objects.
     pub(super) fn with_store(self, store: Arc<dyn ObjectStore>) -> Self {
         Self { store, ..self }
+    }
+
+    /// Leaves objects that are in the page cache there: whoever decodes them reads them.
+    pub(super) fn with_page_cache(self, page_cache: Option<PageCache>) -> Self {
+        Self { page_cache, ..self }
     }
 
     /// Has a limit of objects that are read at the same time in common with others.
@@ -131,8 +186,11 @@ impl Fetcher {
         chunks: Vec<Vec<u64>>,
         counts: &mut Counts,
     ) -> Result<FetchedChunks> {
+        if let Some(cached) = self.cached(variable, object, &chunks, counts)? {
+            return Ok(cached);
+        }
         let Some(shards) = variable.reader()?.codec.shards() else {
-            let bytes = self.fetch_object(variable, object, counts).await?;
+            let bytes = self.fetch_object(variable, object, counts).await?.map(Stored::Bytes);
             return Ok(chunks.into_iter().map(|chunk| (chunk, bytes.clone())).collect());
         };
         if chunks.len() as u64 == shards.counts().iter().product::<u64>() {
@@ -152,7 +210,7 @@ impl Fetcher {
                 let part = range
                     .zip(bytes.as_ref())
                     .map(|(range, bytes)| bytes.slice(as_usize(range.start)..as_usize(range.end)));
-                (chunk, part)
+                (chunk, part.map(Stored::Bytes))
             });
             return Ok(chunks.collect());
         }
@@ -163,6 +221,47 @@ impl Fetcher {
             (chunk, range)
         });
         self.fetch_ranges(variable, object, ranges.collect(), counts).await
+    }
+
+    /// The chunks of an object, if it is in the page cache.
+    fn cached(
+        &self,
+        variable: &Variable,
+        object: &[u64],
+        chunks: &[Vec<u64>],
+        counts: &mut Counts,
+    ) -> Result<Option<FetchedChunks>> {
+        let Some(page_cache) = &self.page_cache else { return Ok(None) };
+        let Some(file) = page_cache.open(&variable.object_path(object)?) else { return Ok(None) };
+        let failed = |reason| variable.chunk_error(object, reason);
+        let index = match variable.reader()?.codec.shards() {
+            None => None,
+            Some(shards) => {
+                let range = shards.index_range().as_range(file.len());
+                let range = range.map_err(|error| failed(error.to_string()))?;
+                let mut index = vec![0; as_usize(range.end - range.start)];
+                let whole = CachedChunk { file: file.clone(), range };
+                whole.read_at(0, &mut index).map_err(failed)?;
+                counts.requests += 1;
+                counts.bytes += index.len();
+                Some((shards, shards.parse(&index, file.len()).map_err(failed)?))
+            }
+        };
+        let mut cached = Vec::new();
+        for chunk in chunks {
+            let range = match &index {
+                None => Some(0..file.len()),
+                Some((shards, index)) => index.range(shards.number(chunk)),
+            };
+            if let Some(range) = &range {
+                check_size(variable, object, range.end - range.start)?;
+                counts.requests += 1;
+                counts.bytes += as_usize(range.end - range.start);
+            }
+            let stored = range.map(|range| CachedChunk { file: file.clone(), range });
+            cached.push((chunk.clone(), stored.map(Stored::Cached)));
+        }
+        Ok(Some(cached))
     }
 
     async fn fetch_object(
@@ -265,7 +364,7 @@ impl Fetcher {
                 let start = as_usize(range.start - ranges[part].start);
                 let end = start + as_usize(range.end - range.start);
                 match parts.get(part).filter(|part| end <= part.len()) {
-                    Some(part) => Ok((chunk, Some(part.slice(start..end)))),
+                    Some(part) => Ok((chunk, Some(Stored::Bytes(part.slice(start..end))))),
                     None => Err(variable.chunk_error(
                         object,
                         "the store gave fewer bytes than it was asked for".to_owned(),

@@ -143,6 +143,26 @@ impl Gather {
         each(&self.dims, self.start, &mut f);
     }
 
+    /// The runs of cells that lie side by side in the chunk and in the destination: the first in
+    /// either, and how many. `None` if their neighbours differ, or bytes are to be swapped.
+    pub(super) fn runs(&self) -> Option<Vec<(usize, usize, usize)>> {
+        if self.swap > 1 {
+            return None;
+        }
+        let mut runs = Vec::new();
+        match self.dims.split_last() {
+            None => runs.push((self.start.0, self.start.1, 1)),
+            Some((inner, outer)) if (inner.source, inner.target) == (1, 1) => {
+                each(outer, self.start, &mut |source, target| {
+                    let own = inner.runs.iter();
+                    runs.extend(own.map(|run| (source + run.source, target + run.target, run.len)));
+                });
+            }
+            Some(_) => return None,
+        }
+        Some(runs)
+    }
+
     /// The runs of cells that lie side by side in the destination: the first, and how many.
     pub(super) fn target_runs(&self, mut f: impl FnMut(usize, usize)) {
         let Some((inner, outer)) = self.dims.split_last().filter(|(inner, _)| inner.target == 1)

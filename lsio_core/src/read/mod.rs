@@ -6,7 +6,7 @@
 //!   │ fetch     the chunks that hold them: whole objects, or ranges of shards, in a task of its own
 //!   │ decode    a chunk at a time, inline: codecs → one pass that picks the selected cells → CF
 //!   ▼
-//! Tile          values at each column's own rank
+//! Tile          values at each column's own rank; or Pieces, for who needs no more at a time
 //!   │ rows      broadcast, a batch at a time
 //! ```
 //!
@@ -17,6 +17,7 @@ mod broadcast;
 mod fetch;
 mod gather;
 mod part;
+mod pieces;
 mod scan;
 mod shared;
 mod tile;
@@ -24,6 +25,7 @@ mod tiles;
 
 pub use self::{
     fetch::Counts,
+    pieces::{Pieces, Scratch},
     scan::{Decoded, FetchTask, Fetched, Scan, ScanOptions},
     tile::{Rows, Tile},
     tiles::{Block, Tiles},

@@ -9,7 +9,10 @@ use arrow::{
 };
 use bytes::Bytes;
 
-use super::gather::{Axis, Gather, repeat};
+use super::{
+    fetch::Stored,
+    gather::{Axis, Gather, repeat},
+};
 use crate::{
     Error, Recycled, Recycler, Result, Selection, Variable,
     dataset::{Storage, StoredValues, nan_to_null},
@@ -98,11 +101,25 @@ impl<'a> Part<'a> {
             .map_err(|reason| self.variable.chunk_error(chunk, reason))
     }
 
+    /// The same, from where the bytes are.
+    ///
+    /// # Errors
+    /// Those of [`Part::decode`], and [`Error::Chunk`] if they can't be read any more.
+    pub(crate) fn decode_stored(
+        &self,
+        chunk: &[u64],
+        stored: &Stored,
+        recycler: &Arc<Recycler>,
+    ) -> Result<StoredValues> {
+        let bytes = stored.bytes(recycler);
+        self.decode(chunk, &bytes.map_err(|r| self.variable.chunk_error(chunk, r))?, recycler)
+    }
+
     fn failed(&self, reason: String) -> Error {
         Error::Decode { array: self.variable.path(), reason }
     }
 
-    fn gather_from(&self, chunk: &[u64], storage: &Storage) -> Gather {
+    pub(super) fn gather_from(&self, chunk: &[u64], storage: &Storage) -> Gather {
         let shape = self.variable.chunk_grid().chunk_shape();
         let axes: Vec<Axis<'_>> = self
             .axes

@@ -15,8 +15,9 @@ use object_store::ObjectStore;
 use tokio::{sync::Semaphore, task::JoinHandle};
 
 use super::{
-    fetch::{Counts, FetchedChunks, Fetcher},
+    fetch::{Counts, FetchedChunks, Fetcher, Stored},
     part::{Assembly, Part, holds_wanted_row},
+    pieces::{self, Pieces},
     shared::{Key, SharedChunk, SharedChunks},
     tile::{Tile, gather_error},
     tiles::{Block, Tiles},
@@ -24,6 +25,7 @@ use super::{
 use crate::{
     Column, Error, Recycler, Result, Selection, Table, Variable,
     grid::{checked_product, select},
+    uring::PageCache,
 };
 
 /// The bytes of a column up to which tiles are made larger than its chunks, so that other columns'
@@ -45,11 +47,13 @@ pub struct ScanOptions {
     pub tile_bytes: u64,
     /// Where chunks are read from, if not from where the table was opened.
     pub store: Option<Arc<dyn ObjectStore>>,
+    /// Where chunks are looked for first; it must be that of `store`.
+    pub page_cache: Option<PageCache>,
 }
 
 impl Default for ScanOptions {
     fn default() -> Self {
-        Self { held_bytes: 64 << 20, tile_bytes: 2 << 20, store: None }
+        Self { held_bytes: 64 << 20, tile_bytes: 2 << 20, store: None, page_cache: None }
     }
 }
 
@@ -116,7 +120,7 @@ pub struct Decoded {
 }
 
 enum Encoded {
-    Own(Option<Bytes>),
+    Own(Option<Stored>),
     Shared(Arc<SharedChunk>),
 }
 
@@ -189,6 +193,7 @@ impl Scan {
                             Some(store) => fetcher.with_store(Arc::clone(store)),
                             None => fetcher,
                         };
+                        let fetcher = fetcher.with_page_cache(options.page_cache.clone());
                         Source::Chunked(Box::new(Chunked {
                             variable: Arc::clone(variable),
                             axes: column.axes.clone(),
@@ -385,7 +390,9 @@ impl Scan {
                         let (mut fetched, counts) =
                             chunked.fetcher.fetch(&chunked.variable, wanted).await?;
                         *counted += counts;
-                        Ok(fetched.pop().and_then(|(_, bytes)| bytes))
+                        let Some((chunk, Some(stored))) = fetched.pop() else { return Ok(None) };
+                        let failed = |reason| chunked.variable.chunk_error(&chunk, reason);
+                        stored.bytes(&self.recycler).map(Some).map_err(failed)
                     })
                     .await?;
                 Ok::<_, Error>((chunk, shared, counts))
@@ -442,15 +449,18 @@ impl Scan {
             }
             while let Some((chunk, encoded)) = chunks.next() {
                 let start = Instant::now();
-                let mut decode = |encoded: &Bytes| {
-                    decoded.bytes += bytes;
-                    part.decode(&chunk, encoded, &self.recycler)
-                };
                 let stored = match encoded {
-                    Encoded::Own(encoded) => encoded.as_ref().map(decode).transpose()?,
+                    Encoded::Own(None) => None,
+                    Encoded::Own(Some(stored)) => {
+                        decoded.bytes += bytes;
+                        Some(part.decode_stored(&chunk, &stored, &self.recycler)?)
+                    }
                     Encoded::Shared(shared) => {
                         let key = (position, chunk.clone());
-                        self.shared.decoded(&key, &shared, &mut decode)?
+                        self.shared.decoded(&key, &shared, &mut |encoded: &Bytes| {
+                            decoded.bytes += bytes;
+                            part.decode(&chunk, encoded, &self.recycler)
+                        })?
                     }
                 };
                 assembly.add(&chunk, stored);
@@ -469,6 +479,40 @@ impl Scan {
             tokio::task::yield_now().await;
         }
         Ok(decoded)
+    }
+
+    /// Takes a column out of what was fetched for the cells of a block, to be decoded in pieces. `None`
+    /// if it can't be: some of its chunks aren't stored, its values need more than decoding, or come in
+    /// another order than the grid's.
+    pub fn take_pieces(
+        &self,
+        fetched: &mut Fetched,
+        column: usize,
+        block: &Block,
+    ) -> Option<Pieces> {
+        let Source::Chunked(chunked) = &self.columns[column].source else { return None };
+        let reader = chunked.variable.reader().ok()?;
+        let (nan_is_null, plain) = (reader.decoding.only_finds_nan(), reader.decoding.is_plain());
+        if (!nan_is_null && !plain) || self.columns[column].dims.len() < self.tiles.shape().len() {
+            return None;
+        }
+        let position = fetched.columns.iter().position(|(own, _)| *own == column)?;
+        let FetchedColumn::Exclusive(chunks) = &fetched.columns[position].1 else { return None };
+        let part = chunked.part(&self.columns[column], block.selections());
+        if chunks.len() != part.count_chunks() {
+            return None;
+        }
+        let storage = reader.codec.storage()?;
+        let chunks = chunks
+            .iter()
+            .map(|(chunk, stored)| {
+                let gather = part.gather_from(chunk, &storage);
+                pieces::Chunk::new(chunk.clone(), stored.clone()?, &gather)
+            })
+            .collect::<Option<_>>()?;
+        fetched.columns.swap_remove(position);
+        let recycler = Arc::clone(&self.recycler);
+        Some(Pieces { variable: Arc::clone(&chunked.variable), chunks, nan_is_null, recycler })
     }
 
     /// A tile with the values of these columns, all of them local.

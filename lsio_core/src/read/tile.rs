@@ -118,19 +118,29 @@ impl Rows {
         self.columns.push((Values { array, nan_is_null: false }, pattern));
     }
 
+    /// The columns of `len` rows from `start` on as they are stored, each with whether NaN in it is
+    /// NULL.
+    ///
+    /// # Errors
+    /// Those of [`Rows::slice`].
+    pub fn stored(&self, start: usize, len: usize) -> Result<Vec<(ArrayRef, bool)>> {
+        self.columns
+            .iter()
+            .map(|(values, pattern)| {
+                let rows = broadcast(&values.array, pattern, start, len).map_err(gather_error)?;
+                Ok((rows, values.nan_is_null))
+            })
+            .collect()
+    }
+
     /// The columns of `len` rows from `start` on, in C order. Columns that have all dimensions are
     /// slices: nothing is copied.
     ///
     /// # Errors
     /// [`Error::Decode`] if arrow can't gather the values.
     pub fn slice(&self, start: usize, len: usize) -> Result<Vec<ArrayRef>> {
-        self.columns
-            .iter()
-            .map(|(values, pattern)| {
-                let rows = broadcast(&values.array, pattern, start, len).map_err(gather_error)?;
-                Ok(nan_to_null(rows, values.nan_is_null))
-            })
-            .collect()
+        let stored = self.stored(start, len)?.into_iter();
+        Ok(stored.map(|(rows, nan_is_null)| nan_to_null(rows, nan_is_null)).collect())
     }
 }
 

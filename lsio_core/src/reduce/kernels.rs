@@ -1,111 +1,18 @@
 //! The inner loops.
-//!
-//! They are plain loops over lanes, which the compiler makes vectors of. Each is compiled for several
-//! sets of instructions, and the processor's own is chosen when the program runs: the same binary runs
-//! everywhere.
 
-use std::sync::OnceLock;
-
-use super::native::Native;
+use super::{
+    arithmetic::{Function, Operation},
+    comparison::Comparison,
+    native::{Native, Real},
+};
+use crate::simd::kernel;
 
 /// The sums that are taken side by side: as many as hide the time of an addition.
 const LANES: usize = 32;
 
-/// The vector instructions of this processor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Simd(Level);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Level {
-    /// What every processor of the target has.
-    Baseline,
-    #[cfg(target_arch = "x86_64")]
-    Avx2,
-    #[cfg(target_arch = "x86_64")]
-    Avx512,
-}
-
-impl Simd {
-    /// The widest that this processor has.
-    #[must_use]
-    pub fn detect() -> Self {
-        static LEVEL: OnceLock<Simd> = OnceLock::new();
-        *LEVEL.get_or_init(|| *Self::all().last().unwrap_or(&Self(Level::Baseline)))
-    }
-
-    /// All that this processor has, from the narrowest to the widest.
-    #[must_use]
-    pub fn all() -> Vec<Self> {
-        #[allow(unused_mut, reason = "other processors have one only")]
-        let mut all = vec![Self(Level::Baseline)];
-        #[cfg(target_arch = "x86_64")]
-        {
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-                all.push(Self(Level::Avx2));
-            }
-            if is_x86_feature_detected!("avx512f")
-                && is_x86_feature_detected!("avx512bw")
-                && is_x86_feature_detected!("avx512dq")
-                && is_x86_feature_detected!("avx512vl")
-                && all.len() > 1
-            {
-                all.push(Self(Level::Avx512));
-            }
-        }
-        all
-    }
-
-    /// Its name.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self.0 {
-            Level::Baseline => "baseline",
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx2 => "AVX2",
-            #[cfg(target_arch = "x86_64")]
-            Level::Avx512 => "AVX-512",
-        }
-    }
-}
-
-/// Makes a method of [`Simd`] that runs a loop with its instructions.
-macro_rules! kernel {
-    ($(#[$doc:meta])* fn $name:ident($($arg:ident: $ty:ty),*) $(-> $ret:ty)? $body:block) => {
-        impl Simd {
-            $(#[$doc])*
-            pub(super) fn $name<T: Native>(self, $($arg: $ty),*) $(-> $ret)? {
-                #[inline(always)]
-                fn body<T: Native>($($arg: $ty),*) $(-> $ret)? $body
-
-                #[cfg(target_arch = "x86_64")]
-                #[target_feature(enable = "avx2,fma")]
-                fn avx2<T: Native>($($arg: $ty),*) $(-> $ret)? {
-                    body::<T>($($arg),*)
-                }
-
-                #[cfg(target_arch = "x86_64")]
-                #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
-                fn avx512<T: Native>($($arg: $ty),*) $(-> $ret)? {
-                    body::<T>($($arg),*)
-                }
-
-                match self.0 {
-                    Level::Baseline => body::<T>($($arg),*),
-                    // SAFETY: `Simd::all` makes this level only where the processor has them all.
-                    #[cfg(target_arch = "x86_64")]
-                    Level::Avx2 => unsafe { avx2::<T>($($arg),*) },
-                    // SAFETY: as above.
-                    #[cfg(target_arch = "x86_64")]
-                    Level::Avx512 => unsafe { avx512::<T>($($arg),*) },
-                }
-            }
-        }
-    };
-}
-
 kernel! {
     /// The sum, as doubles.
-    fn sum(values: &[T]) -> f64 {
+    fn sum<T: Native>(values: &[T]) -> f64 {
         let (chunks, rest) = values.as_chunks::<LANES>();
         let mut lanes = [0.0; LANES];
         for chunk in chunks {
@@ -122,7 +29,7 @@ kernel! {
 
 kernel! {
     /// The sum modulo 2⁶⁴.
-    fn sum_integers(values: &[T]) -> i64 {
+    fn sum_integers<T: Native>(values: &[T]) -> i64 {
         let (chunks, rest) = values.as_chunks::<LANES>();
         let mut lanes = [0_i64; LANES];
         for chunk in chunks {
@@ -137,7 +44,7 @@ kernel! {
 
 kernel! {
     /// The sum of the squared distances from a value.
-    fn sum_of_squares(values: &[T], from: f64) -> f64 {
+    fn sum_of_squares<T: Native>(values: &[T], from: f64) -> f64 {
         let (chunks, rest) = values.as_chunks::<LANES>();
         let mut lanes = [0.0; LANES];
         for chunk in chunks {
@@ -156,7 +63,7 @@ kernel! {
 
 kernel! {
     /// The number of NaN.
-    fn count_nan(values: &[T]) -> usize {
+    fn count_nan<T: Native>(values: &[T]) -> usize {
         let (chunks, rest) = values.as_chunks::<LANES>();
         let mut lanes = [0_u32; LANES];
         for chunk in chunks {
@@ -171,7 +78,7 @@ kernel! {
 
 kernel! {
     /// The least value; without NaN among them.
-    fn min(values: &[T], start: T) -> T {
+    fn min<T: Native>(values: &[T], start: T) -> T {
         let (chunks, rest) = values.as_chunks::<LANES>();
         let mut lanes = [start; LANES];
         for chunk in chunks {
@@ -185,7 +92,7 @@ kernel! {
 
 kernel! {
     /// The greatest value; without NaN among them.
-    fn max(values: &[T], start: T) -> T {
+    fn max<T: Native>(values: &[T], start: T) -> T {
         let (chunks, rest) = values.as_chunks::<LANES>();
         let mut lanes = [start; LANES];
         for chunk in chunks {
@@ -199,7 +106,7 @@ kernel! {
 
 kernel! {
     /// Adds each value to the sum at its place.
-    fn add_each(sums: &mut [f64], values: &[T]) {
+    fn add_each<T: Native>(sums: &mut [f64], values: &[T]) {
         for (sum, value) in sums.iter_mut().zip(values) {
             *sum += value.to_double();
         }
@@ -208,7 +115,7 @@ kernel! {
 
 kernel! {
     /// Adds each value but NaN to the sum at its place.
-    fn add_each_but_nan(sums: &mut [f64], values: &[T]) {
+    fn add_each_but_nan<T: Native>(sums: &mut [f64], values: &[T]) {
         for (sum, value) in sums.iter_mut().zip(values) {
             *sum += if value.is_nan() { 0.0 } else { value.to_double() };
         }
@@ -217,7 +124,7 @@ kernel! {
 
 kernel! {
     /// Adds each value to the sum at its place, modulo 2⁶⁴.
-    fn add_each_integer(sums: &mut [i64], values: &[T]) {
+    fn add_each_integer<T: Native>(sums: &mut [i64], values: &[T]) {
         for (sum, value) in sums.iter_mut().zip(values) {
             *sum = sum.wrapping_add(value.to_wrapped());
         }
@@ -226,7 +133,7 @@ kernel! {
 
 kernel! {
     /// Keeps the lesser at each place; NaN takes no place.
-    fn min_each(least: &mut [T], values: &[T]) {
+    fn min_each<T: Native>(least: &mut [T], values: &[T]) {
         for (least, value) in least.iter_mut().zip(values) {
             // The other way round, so that NO_MINIMUM gives way.
             let keeps = *least <= *value || value.is_nan();
@@ -237,10 +144,126 @@ kernel! {
 
 kernel! {
     /// Keeps the greater at each place; NaN takes no place.
-    fn max_each(most: &mut [T], values: &[T]) {
+    fn max_each<T: Native>(most: &mut [T], values: &[T]) {
         for (most, value) in most.iter_mut().zip(values) {
             *most = if *value > *most { *value } else { *most };
         }
+    }
+}
+
+kernel! {
+    /// `to[i] = one[i] ∘ other[i]`.
+    fn combine<T: Real>(operation: Operation, to: &mut [T], one: &[T], other: &[T]) {
+        macro_rules! each {
+            ($of:expr) => {
+                for ((to, one), other) in to.iter_mut().zip(one).zip(other) {
+                    *to = $of(*one, *other);
+                }
+            };
+        }
+        match operation {
+            Operation::Add => each!(T::add),
+            Operation::Subtract => each!(T::sub),
+            Operation::Multiply => each!(T::mul),
+            Operation::Divide => each!(T::div),
+        }
+    }
+}
+
+kernel! {
+    /// `to[i] = one[i] ∘ other`.
+    fn combine_right<T: Real>(operation: Operation, to: &mut [T], one: &[T], other: T) {
+        macro_rules! each {
+            ($of:expr) => {
+                for (to, one) in to.iter_mut().zip(one) {
+                    *to = $of(*one, other);
+                }
+            };
+        }
+        match operation {
+            Operation::Add => each!(T::add),
+            Operation::Subtract => each!(T::sub),
+            Operation::Multiply => each!(T::mul),
+            Operation::Divide => each!(T::div),
+        }
+    }
+}
+
+kernel! {
+    /// `to[i] = one ∘ other[i]`.
+    fn combine_left<T: Real>(operation: Operation, to: &mut [T], one: T, other: &[T]) {
+        macro_rules! each {
+            ($of:expr) => {
+                for (to, other) in to.iter_mut().zip(other) {
+                    *to = $of(one, *other);
+                }
+            };
+        }
+        match operation {
+            Operation::Add => each!(T::add),
+            Operation::Subtract => each!(T::sub),
+            Operation::Multiply => each!(T::mul),
+            Operation::Divide => each!(T::div),
+        }
+    }
+}
+
+kernel! {
+    /// A function of each value, in place.
+    fn apply<T: Real>(function: Function, values: &mut [T]) {
+        match function {
+            Function::Negate => values.iter_mut().for_each(|v| *v = -*v),
+            Function::Absolute => values.iter_mut().for_each(|v| *v = v.absolute()),
+            Function::Root => values.iter_mut().for_each(|v| *v = v.root()),
+        }
+    }
+}
+
+kernel! {
+    /// Each value as a double.
+    fn widen<T: Native>(to: &mut [f64], values: &[T]) {
+        to.iter_mut().zip(values).for_each(|(to, value)| *to = value.to_double());
+    }
+}
+
+kernel! {
+    /// Whether each of 64 values compares so with another; NaN does only if it is said to be above
+    /// all.
+    fn compare<T: Native>(comparison: Comparison, values: &[T; 64], with: T, nan_is_most: bool) -> u64 {
+        let mut holds = [0_u8; 64];
+        macro_rules! each {
+            ($of:expr) => {
+                for (holds, value) in holds.iter_mut().zip(values) {
+                    *holds = u8::from($of(*value));
+                }
+            };
+        }
+        match comparison {
+            Comparison::Less => each!(|v: T| v < with),
+            Comparison::LessOrEqual => each!(|v: T| v <= with),
+            Comparison::Equal => each!(|v: T| v == with),
+            Comparison::NotEqual => each!(|v: T| v < with || v > with),
+            Comparison::Greater => each!(|v: T| v > with),
+            Comparison::GreaterOrEqual => each!(|v: T| v >= with),
+        }
+        if nan_is_most
+            && matches!(
+                comparison,
+                Comparison::NotEqual | Comparison::Greater | Comparison::GreaterOrEqual
+            )
+        {
+            for (holds, value) in holds.iter_mut().zip(values) {
+                *holds |= u8::from(value.is_nan());
+            }
+        }
+        let (eights, _) = holds.as_chunks::<8>();
+        let mut word = 0;
+        for (position, eight) in eights.iter().enumerate() {
+            // The lowest bits of eight bytes, side by side in the highest byte.
+            let bits = u64::from_le_bytes(*eight).wrapping_mul(0x0102_0408_1020_4080) >> 56;
+            word |= bits << (8 * position);
+        }
+        word
     }
 }
 
@@ -262,12 +285,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    #[test]
-    fn there_is_always_one() {
-        assert!(Simd::all().contains(&Simd::detect()));
-        assert_eq!(Simd::all()[0].name(), "baseline");
-    }
+    use crate::simd::Simd;
 
     proptest! {
         #[test]

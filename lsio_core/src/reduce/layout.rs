@@ -62,6 +62,15 @@ pub(super) enum Segment<'a> {
     Scattered(usize, &'a [u32]),
 }
 
+/// Cells side by side, one or several rows of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stretch {
+    /// Whole rows with the same groups.
+    Rows { base: usize, len: usize },
+    /// Anything.
+    Cells,
+}
+
 impl Layout {
     /// The groups of the cells of a tile of this shape: the sum of what the keys add. No two keys
     /// have a dimension in common.
@@ -149,6 +158,49 @@ impl Layout {
                 offsets.iter().for_each(|offset| f(base + *offset as usize));
             }
         });
+    }
+
+    /// The stretches of a range of cells, counted from its start. Where kernels do well with one row
+    /// there is one.
+    pub(super) fn stretches(&self, cells: Range<usize>, mut f: impl FnMut(Stretch, Range<usize>)) {
+        if matches!(self.inner, Inner::Same | Inner::Ascending) {
+            return f(Stretch::Cells, 0..cells.len());
+        }
+        let mut cell = cells.start;
+        while cell < cells.end {
+            let (row, start) = (cell / self.len, cell % self.len);
+            let first = cell - cells.start;
+            let whole = (cells.end - cell) / self.len;
+            if start > 0 || whole == 0 {
+                cell = cells.end.min(cell + self.len - start);
+                f(Stretch::Cells, first..cell - cells.start);
+                continue;
+            }
+            let base = self.bases[row];
+            let same = self.bases[row..row + whole].iter().take_while(|b| **b == base).count();
+            cell += same * self.len;
+            f(Stretch::Rows { base, len: self.len }, first..cell - cells.start);
+        }
+    }
+
+    /// The segments of a row that begins at this group.
+    pub(super) fn row_segments<'a>(
+        &'a self,
+        base: usize,
+        mut f: impl FnMut(Segment<'a>, Range<usize>),
+    ) {
+        match &self.inner {
+            Inner::Same => f(Segment::Same(base), 0..self.len),
+            Inner::Ascending => f(Segment::Ascending(base), 0..self.len),
+            Inner::Scattered(ids) => f(Segment::Scattered(base, ids), 0..self.len),
+            Inner::Runs(runs) => {
+                let mut start = 0;
+                for (end, id) in runs {
+                    f(Segment::Same(base + id), start..*end);
+                    start = *end;
+                }
+            }
+        }
     }
 
     /// The segments of a range of cells, each with the range that it covers, counted from the start

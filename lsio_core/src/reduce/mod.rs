@@ -6,19 +6,24 @@
 //!    │ segments
 //! Reduction   count, sum, minimum, maximum and moments of each group, for one type of values
 //!    │ blocks that fit the first-level cache
+//! Arithmetic  what is computed of several columns before, in blocks of the same size
 //! kernels     the inner loops, compiled for several widths of vectors and chosen at run time
 //! ```
 //!
 //! Groups are numbered from 0 on, and every state is an array with one element for each. Sums of
 //! floating values are sums of doubles.
 
+mod arithmetic;
+mod comparison;
 mod kernels;
 mod layout;
 mod native;
 mod reduction;
 
 pub use self::{
-    kernels::Simd,
+    arithmetic::{Arithmetic, Function, Operation},
+    comparison::{Comparison, Number, compare},
     layout::{Keys, Layout},
     reduction::{Counts, Reduction, States, Wanted},
 };
+pub use crate::simd::Simd;

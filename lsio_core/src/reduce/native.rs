@@ -1,6 +1,9 @@
 //! The types of values that have kernels.
 
-use std::cmp::Ordering;
+use std::{
+    cmp::Ordering,
+    ops::{Add, Div, Mul, Neg, Sub},
+};
 
 use arrow::datatypes::ArrowNativeType;
 
@@ -98,3 +101,35 @@ macro_rules! float {
 }
 
 float!(f32, f64);
+
+/// A floating number.
+pub trait Real:
+    Native
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + Div<Output = Self>
+    + Neg<Output = Self>
+{
+    fn absolute(self) -> Self;
+
+    fn root(self) -> Self;
+}
+
+macro_rules! real {
+    ($($t:ty),*) => {$(
+        impl Real for $t {
+            #[inline(always)]
+            fn absolute(self) -> Self {
+                self.abs()
+            }
+
+            #[inline(always)]
+            fn root(self) -> Self {
+                self.sqrt()
+            }
+        }
+    )*};
+}
+
+real!(f32, f64);

@@ -3,20 +3,24 @@
 use std::ops::Range;
 
 use arrow::{
-    array::{Array, ArrayData},
+    array::{Array, ArrayData, ArrayRef},
     buffer::{BooleanBuffer, Buffer, ScalarBuffer},
     datatypes::DataType,
 };
 
 use super::{
-    kernels::Simd,
-    layout::{Layout, Segment},
+    arithmetic::{self, Arithmetic, Block, Columns},
+    layout::{Layout, Segment, Stretch},
     native::Native,
 };
+use crate::simd::Simd;
 
 /// The values that are reduced at a time: they fit the first-level cache, so that each kernel after
 /// the first reads them from there.
 const BLOCK: usize = 2048;
+
+/// The rows with the same groups from which on they are added up first.
+const MANY_ROWS: usize = 4;
 
 /// What is wanted of the values of each group, beside their number.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -269,6 +273,48 @@ impl Reduction {
         });
     }
 
+    /// Adds the values of an expression on the cells of a tile from `first` on, of which these are the
+    /// columns, each with whether NaN in it is NULL. Otherwise like [`Reduction::update`]. Says whether
+    /// the expression has a value of the type that the states are made for; without, nothing is added.
+    pub fn update_with(
+        &mut self,
+        layout: &Layout,
+        (first, expr, columns): (usize, &Arithmetic, &[(ArrayRef, bool)]),
+        rows: Option<&BooleanBuffer>,
+        weight: u64,
+    ) -> bool {
+        let Some(len) = columns.first().map(|(column, _)| column.len()) else { return false };
+        let Some(native) = Columns::new(columns) else { return false };
+        let mut valid = rows.cloned();
+        for nulls in columns.iter().filter_map(|(column, _)| column.nulls()) {
+            if nulls.null_count() > 0 {
+                valid = Some(match valid {
+                    Some(valid) => &valid & nulls.inner(),
+                    None => nulls.inner().clone(),
+                });
+            }
+        }
+        let simd = Simd::detect();
+        for start in (0..len).step_by(arithmetic::BLOCK) {
+            let range = start..len.min(start + arithmetic::BLOCK);
+            let rows = valid.as_ref().map(|valid| valid.slice(start, range.len()));
+            if rows.as_ref().is_some_and(|rows| rows.count_set_bits() == 0) {
+                continue;
+            }
+            let update = (layout, first + start, rows, weight);
+            match (&mut self.0, expr.block(&native, range.clone(), simd)) {
+                (Kind::Float32(groups), Some(Block::Singles(values))) => {
+                    groups.update_block(update, values.as_slice(), &native, range);
+                }
+                (Kind::Float64(groups), Some(Block::Doubles(values))) => {
+                    groups.update_block(update, values.as_slice(), &native, range);
+                }
+                _ => return false,
+            }
+        }
+        true
+    }
+
     /// Adds what other states of the same groups hold.
     pub fn merge(&mut self, other: &Self) {
         both_kinds!(&mut self.0, &other.0, own, other => own.merge(other));
@@ -281,7 +327,7 @@ impl Reduction {
     }
 }
 
-fn native_values<T: Native>(data: &ArrayData) -> Option<ScalarBuffer<T>> {
+pub(super) fn native_values<T: Native>(data: &ArrayData) -> Option<ScalarBuffer<T>> {
     let buffer = data.buffers().first()?;
     if data.data_type().primitive_width()? != size_of::<T>() {
         return None;
@@ -350,6 +396,22 @@ impl<T: Native> Groups<T> {
         rows: Option<&BooleanBuffer>,
         weight: u64,
     ) {
+        if rows.is_none() && weight == 1 && !self.wanted.moments {
+            let cells = first..first + values.len();
+            layout.stretches(cells, |stretch, cells| match stretch {
+                Stretch::Rows { base, len } if cells.len() >= MANY_ROWS * len => {
+                    self.rows(layout, base, len, &values[cells], nan_is_null);
+                }
+                _ => {
+                    let start = cells.start;
+                    layout.segments(first + start..first + cells.end, |segment, range| {
+                        let values = &values[start + range.start..start + range.end];
+                        self.segment(&segment, values, nan_is_null, 1);
+                    });
+                }
+            });
+            return;
+        }
         layout.segments(first..first + values.len(), |segment, range| {
             let Some(rows) = rows else {
                 self.segment(&segment, &values[range], nan_is_null, weight);
@@ -392,6 +454,35 @@ impl<T: Native> Groups<T> {
         });
     }
 
+    /// Adds the values of an expression, made of these rows of columns. One that is NaN because of a
+    /// NULL is left out.
+    fn update_block(
+        &mut self,
+        (layout, first, rows, weight): (&Layout, usize, Option<BooleanBuffer>, u64),
+        values: &[T],
+        columns: &Columns,
+        range: Range<usize>,
+    ) {
+        let all;
+        let values = match values {
+            [one] if range.len() > 1 => {
+                all = vec![*one; range.len()];
+                &all
+            }
+            values => values,
+        };
+        let rows = if self.simd.sum(values).is_nan() {
+            let mut row = range.start..;
+            Some(BooleanBuffer::collect_bool(values.len(), |i| {
+                let row = row.next().unwrap_or(range.end);
+                rows.as_ref().is_none_or(|rows| rows.value(i)) && columns.is_valid(row)
+            }))
+        } else {
+            rows
+        };
+        self.update(layout, first, values, false, rows.as_ref(), weight);
+    }
+
     fn update_bytes(&mut self, layout: &Layout, first: usize, bytes: &[u8], nan_is_null: bool) {
         // SAFETY: every pattern of bits is a number, and only whole, aligned numbers are taken.
         let (_, values, _) = unsafe { bytes.align_to::<T>() };
@@ -418,6 +509,82 @@ impl<T: Native> Groups<T> {
             Segment::Scattered(base, offsets) => {
                 self.scattered(base, offsets, values, nan_is_null, weight);
             }
+        }
+    }
+
+    /// Rows of cells whose groups lie in the same way: added up cell by cell first.
+    fn rows(&mut self, layout: &Layout, base: usize, len: usize, values: &[T], nan_is_null: bool) {
+        let mut sum = Self::new(self.wanted, len);
+        sum.simd = self.simd;
+        let mut rows = 0;
+        for row in values.chunks_exact(len) {
+            if T::FLOATS && self.simd.sum(row).is_nan() {
+                layout.row_segments(base, |segment, range| {
+                    self.segment(&segment, &row[range], nan_is_null, 1);
+                });
+                continue;
+            }
+            rows += 1;
+            sum.add_each(0..len, row);
+        }
+        layout.row_segments(base, |segment, range| match segment {
+            Segment::Same(group) => self.add_row_sums(group, &sum, range, rows),
+            Segment::Ascending(first) => {
+                for cell in range {
+                    self.add_row_sums(first + cell, &sum, cell..cell + 1, rows);
+                }
+            }
+            Segment::Scattered(base, offsets) => {
+                for (cell, offset) in offsets.iter().enumerate() {
+                    self.add_row_sums(base + *offset as usize, &sum, cell..cell + 1, rows);
+                }
+            }
+        });
+    }
+
+    /// Adds what was found of some cells in so many rows to a group.
+    fn add_row_sums(&mut self, group: usize, sum: &Self, cells: Range<usize>, rows: usize) {
+        if rows == 0 {
+            return;
+        }
+        self.counts.add(group, (cells.len() * rows) as i64);
+        if self.wanted.sum {
+            self.sums[group] += sum.sums[cells.clone()].iter().sum::<f64>();
+        }
+        if self.wanted.integer_sum {
+            let own = sum.integer_sums[cells.clone()].iter();
+            let all = own.fold(0_i64, |all, one| all.wrapping_add(*one));
+            self.add_integer(group, all, 1);
+        }
+        if self.wanted.min {
+            for value in &sum.min[cells.clone()] {
+                if value.order(self.min[group]).is_lt() {
+                    self.min[group] = *value;
+                }
+            }
+        }
+        if self.wanted.max {
+            for value in &sum.max[cells] {
+                if value.order(self.max[group]).is_gt() {
+                    self.max[group] = *value;
+                }
+            }
+        }
+    }
+
+    /// Adds each value, none of which is NaN, to the group at its place, but for counts and moments.
+    fn add_each(&mut self, groups: Range<usize>, values: &[T]) {
+        if self.wanted.sum {
+            self.simd.add_each(&mut self.sums[groups.clone()], values);
+        }
+        if self.wanted.integer_sum {
+            self.simd.add_each_integer(&mut self.integer_sums[groups.clone()], values);
+        }
+        if self.wanted.min {
+            self.simd.min_each(&mut self.min[groups.clone()], values);
+        }
+        if self.wanted.max {
+            self.simd.max_each(&mut self.max[groups], values);
         }
     }
 
@@ -506,17 +673,14 @@ impl<T: Native> Groups<T> {
             if self.wanted.sum {
                 self.simd.add_each_but_nan(&mut self.sums[groups.clone()], values);
             }
-        } else if self.wanted.sum {
-            self.simd.add_each(&mut self.sums[groups.clone()], values);
-        }
-        if self.wanted.integer_sum {
-            self.simd.add_each_integer(&mut self.integer_sums[groups.clone()], values);
-        }
-        if self.wanted.min {
-            self.simd.min_each(&mut self.min[groups.clone()], values);
-        }
-        if self.wanted.max {
-            self.simd.max_each(&mut self.max[groups.clone()], values);
+            if self.wanted.min {
+                self.simd.min_each(&mut self.min[groups.clone()], values);
+            }
+            if self.wanted.max {
+                self.simd.max_each(&mut self.max[groups.clone()], values);
+            }
+        } else {
+            self.add_each(groups.clone(), values);
         }
         if self.wanted.moments {
             for (moments, value) in self.moments[groups].iter_mut().zip(values) {
@@ -627,14 +791,16 @@ impl Moments {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use arrow::{
-        array::{ArrayRef, Float32Array, Int16Array, Int64Array, PrimitiveArray},
+        array::{ArrayRef, Float32Array, Float64Array, Int16Array, Int64Array, PrimitiveArray},
         datatypes::{ArrowPrimitiveType, Float32Type, Int16Type, Int64Type},
     };
     use proptest::prelude::*;
 
     use super::*;
-    use crate::reduce::Keys;
+    use crate::reduce::{Function, Keys, Operation};
 
     const ALL: Wanted =
         Wanted { sum: true, integer_sum: true, min: true, max: true, moments: true };
@@ -774,11 +940,71 @@ mod tests {
         }
     }
 
+    proptest! {
+        #[test]
+        fn expressions_are_those_of_their_columns(
+            values in prop::collection::vec((-40_i8..40, -40_i8..40, 0_u8..20), 1..3000),
+            masked: bool,
+            holes: bool,
+        ) {
+            let one: Float32Array = values
+                .iter()
+                .map(|(v, _, hole)| match hole {
+                    0 if holes => Some(f32::NAN),
+                    1 if holes => None,
+                    _ => Some(f32::from(*v)),
+                })
+                .collect();
+            let other: Float64Array = values.iter().map(|(_, v, _)| Some(f64::from(*v))).collect();
+            let mask: BooleanBuffer = values.iter().map(|(_, _, hole)| *hole != 2).collect();
+            let mask = masked.then_some(&mask);
+            // The root of a negative number is NaN, and not NULL.
+            let wide = Box::new(Arithmetic::Widen(Box::new(Arithmetic::Column(0))));
+            let product = Arithmetic::Combine(
+                Operation::Multiply,
+                wide,
+                Box::new(Arithmetic::Apply(Function::Absolute, Box::new(Arithmetic::Column(1)))),
+            );
+            let sum = Arithmetic::Combine(
+                Operation::Add,
+                Box::new(Arithmetic::Double(1500.0)),
+                Box::new(product),
+            );
+            let expr = Arithmetic::Apply(Function::Root, Box::new(sum));
+            let columns: [(ArrayRef, bool); 2] =
+                [(Arc::new(one.clone()), true), (Arc::new(other.clone()), false)];
+            let expected: Float64Array = one
+                .iter()
+                .zip(&other)
+                .map(|(one, other)| {
+                    let one = one.filter(|one| !one.is_nan())?;
+                    Some((1500.0 + f64::from(one) * other?.abs()).sqrt())
+                })
+                .collect();
+            let offsets: Vec<u32> = (0..values.len() as u32).map(|i| i / 50 % 7).collect();
+            let keys = [Keys { dims: vec![0], offsets }];
+            let layout = Layout::new(&[values.len()], &keys);
+            let new = || Reduction::new(&DataType::Float64, ALL, 7).unwrap();
+            let (mut actual, mut plain) = (new(), new());
+            prop_assert!(actual.update_with(&layout, (0, &expr, &columns), mask, 1));
+            plain.update(&layout, 0, &expected, false, mask, 1);
+            let (actual, plain) = (actual.finish(), plain.finish());
+            prop_assert_eq!(&actual.counts, &plain.counts);
+            let pairs = actual.sums.iter().zip(&plain.sums);
+            for (a, p) in pairs.chain(actual.means.iter().zip(&plain.means)) {
+                prop_assert!((a.is_nan() && p.is_nan()) || (a - p).abs() <= 1e-9 * p.abs());
+            }
+            // There is no such column of integers.
+            let integers: ArrayRef = Arc::new(Int64Array::from(vec![1; values.len()]));
+            prop_assert!(!new().update_with(&layout, (0, &expr, &[(integers, true)]), None, 1));
+        }
+    }
+
     #[test]
     fn the_variance_of_large_values() {
         let layout = Layout::new(&[1000], &[]);
         let values: Vec<f64> = (0..1000).map(|i| 1e9 + f64::from(i % 2)).collect();
-        let values: ArrayRef = std::sync::Arc::new(arrow::array::Float64Array::from(values));
+        let values: ArrayRef = Arc::new(Float64Array::from(values));
         let wanted = Wanted { moments: true, ..Wanted::default() };
         let mut reduction = Reduction::new(&DataType::Float64, wanted, 1).unwrap();
         for start in (0..1000).step_by(100) {

@@ -49,6 +49,8 @@ use std::sync::Arc;
 use object_store::{ObjectStore, Result, local::LocalFileSystem};
 
 mod options;
+#[cfg(unix)]
+mod page_cache;
 
 #[cfg(unix)]
 mod buffers;
@@ -85,7 +87,79 @@ mod workers;
 
 pub use options::{Access, Engine, Options, UnknownEngine};
 #[cfg(unix)]
-pub use {counters::Counts, store::UringFileSystem};
+pub use {counters::Counts, page_cache::CachedFile, store::UringFileSystem};
+
+/// Local files, as far as they are in the page cache. On other systems than Unix none is.
+#[derive(Clone, Debug)]
+pub struct PageCache {
+    #[cfg(unix)]
+    files: UringFileSystem,
+}
+
+/// A file that is never there.
+#[cfg(not(unix))]
+#[derive(Clone, Debug)]
+pub enum CachedFile {}
+
+impl PageCache {
+    /// That of all local files; `None` where `engine` is object_store's own.
+    ///
+    /// # Errors
+    /// If the engine doesn't work here.
+    #[cfg(unix)]
+    pub fn new(engine: Engine) -> Result<Option<Self>> {
+        Ok(match engine {
+            Engine::ObjectStore => None,
+            ours => Some(Self { files: UringFileSystem::shared(ours)? }),
+        })
+    }
+
+    /// That of all local files: none.
+    ///
+    /// # Errors
+    /// None.
+    #[cfg(not(unix))]
+    pub fn new(_: Engine) -> Result<Option<Self>> {
+        Ok(None)
+    }
+
+    /// Opens an object, if all of it is there and that can be told without waiting.
+    #[must_use]
+    #[cfg(unix)]
+    pub fn open(&self, location: &object_store::path::Path) -> Option<CachedFile> {
+        self.files.open_cached(location)
+    }
+
+    /// Opens an object, if all of it is there: never.
+    #[must_use]
+    #[cfg(not(unix))]
+    pub fn open(&self, _: &object_store::path::Path) -> Option<CachedFile> {
+        None
+    }
+}
+
+#[cfg(not(unix))]
+impl CachedFile {
+    /// The number of bytes.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        match *self {}
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        match *self {}
+    }
+
+    /// Reads bytes from an offset on.
+    ///
+    /// # Errors
+    /// None.
+    pub fn read_at(&self, _: u64, _: &mut [u8]) -> std::io::Result<()> {
+        match *self {}
+    }
+}
 
 /// The object store that reads all local files with `engine`. The process has one of each.
 ///

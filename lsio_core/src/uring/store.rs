@@ -31,7 +31,7 @@ use super::{
     files::{Files, Here},
     handover::handover,
     mailbox::Mailbox,
-    options::{Engine, Options},
+    options::{Access, Engine, Options},
     plan::{Plan, split},
     reads::Reads,
 };
@@ -129,6 +129,14 @@ impl UringFileSystem {
         self.engine.engine()
     }
 
+    pub(super) fn access(&self) -> Access {
+        self.engine.options().access
+    }
+
+    pub(super) fn files(&self) -> &Files {
+        &self.files
+    }
+
     /// What the engine has done.
     #[must_use]
     pub fn counts(&self) -> Counts {
@@ -202,7 +210,7 @@ impl UringFileSystem {
 
     /// The file of an object: [`LocalFileSystem::path_to_filesystem`], which goes by way of a URL, but
     /// not for the names that need none of its care.
-    fn file_path(&self, location: &Path) -> Result<PathBuf> {
+    pub(super) fn file_path(&self, location: &Path) -> Result<PathBuf> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
         let name = location.as_ref();
         match &self.root {

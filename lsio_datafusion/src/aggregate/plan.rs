@@ -267,6 +267,32 @@ impl Aggregation {
         }
     }
 
+    /// The columns that are needed for nothing but to be reduced as they are, each with the arguments
+    /// that they are.
+    pub(super) fn streamed(&self) -> Vec<(usize, Vec<usize>)> {
+        let mut streamed: Vec<(usize, Vec<usize>)> = Vec::new();
+        let mut others: Vec<usize> = Vec::new();
+        for (position, argument) in self.arguments.iter().enumerate() {
+            match &argument.values {
+                Values::Numbers { expr, .. } => match expr.whole().as_column() {
+                    Some(column) if argument.filter.is_none() => {
+                        match streamed.iter_mut().find(|(own, _)| *own == column) {
+                            Some((_, arguments)) => arguments.push(position),
+                            None => streamed.push((column, vec![position])),
+                        }
+                    }
+                    _ => others.extend(expr.whole().columns()),
+                },
+                Values::Valid(expr) => others.extend(expr.whole().columns()),
+                Values::Rows => {}
+            }
+        }
+        let accumulated = self.accumulated.iter().flat_map(|own| &own.arguments);
+        others.extend(accumulated.chain(&self.filters).flat_map(|expr| expr.whole().columns()));
+        streamed.retain(|(column, _)| !others.contains(column));
+        streamed
+    }
+
     /// The bytes of the states of one group that kernels reduce.
     pub(super) fn group_bytes(&self) -> usize {
         let arguments = self.arguments.iter().map(|argument| match &argument.values {

@@ -9,7 +9,7 @@ use arrow::{
 };
 use datafusion::error::Result;
 use lsio_core::{
-    read::{Block, Tile},
+    read::{Block, Decoded, Pieces, Scratch, Tile},
     reduce::{Keys, Layout},
 };
 
@@ -20,6 +20,7 @@ use super::{
     state::{ArgumentState, Batch, State},
 };
 use crate::{
+    error::external,
     expression::{Evaluation, Ranked},
     predicate::as_mask,
 };
@@ -44,15 +45,17 @@ struct Work<'a> {
     layouts: Vec<(Vec<usize>, Arc<Layout>)>,
 }
 
-/// Adds the wanted rows of a tile to the states.
+/// Adds the wanted rows of a tile to the states. Some of its columns come in pieces, each with the
+/// arguments that it is.
 pub(super) fn reduce(
     plan: &Aggregation,
     (groups, slab): (&Groups, &Slab),
     (tile, rows): (&Tile, Option<&BooleanBuffer>),
+    (pieces, scratch): (&[(&[usize], Pieces)], &mut Scratch),
     position: &dyn Fn(usize) -> Option<usize>,
     batch_size: usize,
     state: &mut State,
-) -> Result<()> {
+) -> Result<Decoded> {
     let shape = shape_of(tile.block());
     let mut work = Work {
         plan,
@@ -67,8 +70,27 @@ pub(super) fn reduce(
     let dims = if rows.is_some() { work.dims.clone() } else { plan.keys.dims() };
     let layout = work.layout(&dims);
     state.count_rows(&layout, rows);
+    let mut decoded = Decoded::default();
+    for (arguments, pieces) in pieces {
+        let all = work.dims.clone();
+        let layout = work.layout(&all);
+        let nan_is_null = pieces.nan_is_null();
+        let part = pieces.for_each(scratch, |first, bytes| {
+            for &argument in *arguments {
+                if let ArgumentState::Numbers(reduction) = &mut state.arguments[argument] {
+                    reduction.update_bytes(&layout, first, bytes, nan_is_null);
+                }
+            }
+        });
+        let part = part.map_err(external)?;
+        decoded.bytes += part.bytes;
+        decoded.time += part.time;
+    }
     let mut masks: Vec<Option<BooleanBuffer>> = vec![None; plan.filters.len()];
-    for (argument, own) in plan.arguments.iter().zip(&mut state.arguments) {
+    for (number, (argument, own)) in plan.arguments.iter().zip(&mut state.arguments).enumerate() {
+        if pieces.iter().any(|(arguments, _)| arguments.contains(&number)) {
+            continue;
+        }
         if let Some(filter) = argument.filter
             && masks[filter].is_none()
         {
@@ -83,7 +105,7 @@ pub(super) fn reduce(
     if !plan.accumulated.is_empty() {
         work.accumulate(batch_size, state)?;
     }
-    Ok(())
+    Ok(decoded)
 }
 
 /// The number of indices along each dimension of a block.
@@ -163,6 +185,22 @@ impl Work<'_> {
                     return Ok(());
                 }
                 let evaluation = expr.on(self.tile, &dims, self.position)?;
+                if let Some(arithmetic) = evaluation.arithmetic() {
+                    let mut start = 0;
+                    while start < evaluation.len() {
+                        let len = ROWS.min(evaluation.len() - start);
+                        let rows = rows.map(|rows| rows.slice(start, len));
+                        let columns = evaluation.stored(start, len)?;
+                        let update = (start, arithmetic, columns.as_slice());
+                        if !reduction.update_with(&layout, update, rows.as_ref(), weight) {
+                            break;
+                        }
+                        start += len;
+                    }
+                    if start >= evaluation.len() {
+                        return Ok(());
+                    }
+                }
                 self.each_batch(&evaluation, rows, |values, start, rows| {
                     reduction.update(&layout, start, &values, false, rows, weight);
                     Ok(())
@@ -201,10 +239,7 @@ impl Work<'_> {
         let layout = self.layout(&dims);
         let on = |expr: &Ranked| -> Result<Evaluations> {
             // Values are gone through once only, so parts of lower rank are worth their while here too.
-            let rows = self
-                .tile
-                .rows(&dims, &positions(expr, self.position))
-                .map_err(crate::error::external)?;
+            let rows = self.tile.rows(&dims, &positions(expr, self.position)).map_err(external)?;
             Ok(Evaluations { expr: expr.clone(), rows })
         };
         let functions = self
@@ -253,7 +288,7 @@ struct Evaluations {
 
 impl Evaluations {
     fn values(&self, start: usize, len: usize, kept: Option<&BooleanArray>) -> Result<ArrayRef> {
-        let mut columns = self.rows.slice(start, len).map_err(crate::error::external)?;
+        let mut columns = self.rows.slice(start, len).map_err(external)?;
         let mut rows = len;
         if let Some(kept) = kept {
             for column in &mut columns {

@@ -11,6 +11,7 @@ use std::{
 
 use arrow::array::RecordBatch;
 use datafusion::error::Result;
+use lsio_core::read::{Decoded, Pieces, Scratch};
 use tokio::sync::mpsc::Sender;
 
 use super::{
@@ -28,6 +29,8 @@ pub(super) struct Run {
     plan: Arc<Aggregation>,
     groups: Groups,
     slabs: Slabs,
+    /// The columns that may be decoded in pieces, with the arguments that they are.
+    streamed: Vec<(usize, Vec<usize>)>,
     batch_size: usize,
     /// The states of a slab, at most: with one for each worker none has to wait.
     copies: usize,
@@ -57,10 +60,13 @@ impl Run {
         batch_size: usize,
         memory: Memory,
     ) -> Self {
+        // Whoever shares states with others must not keep them for as long as decoding takes.
+        let streamed = if copies >= workers { plan.streamed() } else { Vec::new() };
         Self {
             plan,
             groups,
             slabs,
+            streamed,
             batch_size,
             copies,
             memory,
@@ -79,16 +85,19 @@ impl Run {
         rows: Sender<Result<RecordBatch>>,
     ) -> Result<()> {
         let mut last = None;
+        let mut scratch = Scratch::default();
         while let Some(mut ready) = reader.next(None).await? {
             self.at[worker].store(ready.number, Ordering::Release);
             let number = self.slabs.number(ready.tile.block(), reader.work().scan.tiles());
             if last.replace(number).is_some_and(|last| last != number) {
                 self.close(&rows).await?;
             }
+            let pieces = self.pieces(&reader, &mut ready);
             reader.decode(&mut ready).await?;
             let timer = Instant::now();
-            self.reduce(worker, number, &reader, &ready)?;
-            reader.metrics().aggregating(timer.elapsed());
+            let decoded = self.reduce((worker, number), &reader, &ready, &pieces, &mut scratch)?;
+            reader.metrics().decoded(decoded);
+            reader.metrics().aggregating(timer.elapsed().saturating_sub(decoded.time));
             reader.give_back(ready.reserved);
             drop(ready);
             // Other tasks get their turn.
@@ -103,7 +112,28 @@ impl Run {
         Ok(())
     }
 
-    fn reduce(&self, worker: usize, number: u64, reader: &TileReader, ready: &Ready) -> Result<()> {
+    /// Takes what can be decoded in pieces out of what was fetched for a tile.
+    fn pieces(&self, reader: &TileReader, ready: &mut Ready) -> Vec<(&[usize], Pieces)> {
+        let (None, Some(fetched)) = (&ready.rows, &mut ready.fetched) else { return Vec::new() };
+        let work = reader.work();
+        self.streamed
+            .iter()
+            .filter_map(|(column, arguments)| {
+                let position = work.columns.binary_search(column).ok()?;
+                let pieces = work.scan.take_pieces(fetched, position, ready.tile.block())?;
+                Some((arguments.as_slice(), pieces))
+            })
+            .collect()
+    }
+
+    fn reduce(
+        &self,
+        (worker, number): (usize, u64),
+        reader: &TileReader,
+        ready: &Ready,
+        pieces: &[(&[usize], Pieces)],
+        scratch: &mut Scratch,
+    ) -> Result<Decoded> {
         let open = self.open(number);
         let copy = &open.copies[worker % open.copies.len()];
         let mut copy = copy.lock().unwrap_or_else(PoisonError::into_inner);
@@ -116,10 +146,11 @@ impl Run {
             }
         };
         let columns = &reader.work().columns;
-        reduce(
+        let decoded = reduce(
             &self.plan,
             (&self.groups, &open.slab),
             (&ready.tile, ready.rows.as_ref()),
+            (pieces, scratch),
             &|column| columns.binary_search(&column).ok(),
             self.batch_size,
             state,
@@ -130,7 +161,7 @@ impl Run {
             state.accumulator_bytes += more;
             self.take(&open, more)?;
         }
-        Ok(())
+        Ok(decoded)
     }
 
     fn take(&self, open: &Open, bytes: usize) -> Result<()> {

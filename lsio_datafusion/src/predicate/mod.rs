@@ -11,11 +11,23 @@ use std::sync::Arc;
 
 use arrow::{
     array::{Array as _, ArrayRef, AsArray as _, BooleanArray},
+    buffer::BooleanBuffer,
     compute::cast,
     datatypes::{DataType, Schema},
 };
-use datafusion::{error::Result, physical_expr::PhysicalExpr};
-use lsio_core::Table;
+use datafusion::{
+    error::Result,
+    logical_expr::Operator,
+    physical_expr::{
+        PhysicalExpr,
+        expressions::{BinaryExpr, Column, Literal},
+    },
+    scalar::ScalarValue,
+};
+use lsio_core::{
+    Table,
+    reduce::{Comparison, Number, compare},
+};
 
 use crate::expression::Expression;
 
@@ -37,6 +49,8 @@ pub(crate) struct Predicate {
     expr: Arc<dyn PhysicalExpr>,
     /// As it is evaluated.
     expression: Expression,
+    /// The same for a kernel, if it compares a column of floats with a number.
+    comparison: Option<(Comparison, Number)>,
 }
 
 impl Predicate {
@@ -47,7 +61,14 @@ impl Predicate {
         table_schema: &Schema,
     ) -> Result<Self> {
         let evaluated = zeros::with_both_zeros(&expr)?;
-        Ok(Self { expr, expression: Expression::new(evaluated, table, table_schema)? })
+        let comparison = comparison(&expr);
+        Ok(Self { expr, expression: Expression::new(evaluated, table, table_schema)?, comparison })
+    }
+
+    /// Whether the predicate is true for each of its only column's values, if a kernel can tell.
+    pub(crate) fn compare(&self, values: &ArrayRef, nan_is_null: bool) -> Option<BooleanBuffer> {
+        let (comparison, with) = self.comparison?;
+        compare(values, nan_is_null, comparison, with)
     }
 
     /// The predicate, over the table's columns.
@@ -69,6 +90,28 @@ impl Predicate {
     pub(crate) fn evaluate(&self, columns: Vec<ArrayRef>, rows: usize) -> Result<BooleanArray> {
         as_mask(&self.expression.evaluate(columns, rows)?)
     }
+}
+
+/// How a predicate compares a column with a number, if that is what it does.
+fn comparison(expr: &Arc<dyn PhysicalExpr>) -> Option<(Comparison, Number)> {
+    let binary = expr.downcast_ref::<BinaryExpr>()?;
+    let (column, literal) = (binary.left(), binary.right());
+    column.downcast_ref::<Column>()?;
+    let number = match literal.downcast_ref::<Literal>()?.value() {
+        ScalarValue::Float32(Some(value)) => Number::Float32(*value),
+        ScalarValue::Float64(Some(value)) => Number::Float64(*value),
+        _ => return None,
+    };
+    let comparison = match binary.op() {
+        Operator::Lt => Comparison::Less,
+        Operator::LtEq => Comparison::LessOrEqual,
+        Operator::Eq => Comparison::Equal,
+        Operator::NotEq => Comparison::NotEqual,
+        Operator::Gt => Comparison::Greater,
+        Operator::GtEq => Comparison::GreaterOrEqual,
+        _ => return None,
+    };
+    Some((comparison, number))
 }
 
 /// The values of a predicate as a mask.

@@ -21,6 +21,12 @@ pub(super) fn evaluate(
     batch_size: usize,
     wanted: Option<&BooleanBuffer>,
 ) -> Result<BooleanBuffer> {
+    if let &[column] = columns
+        && let Some((values, nan_is_null)) = tile.values(column)
+        && let Some(mask) = filter.compare(values, nan_is_null)
+    {
+        return Ok(mask);
+    }
     let rows = tile.rows(filter.dims(), columns).map_err(external)?;
     let mut mask = BooleanBufferBuilder::new(rows.len());
     let mut start = 0;

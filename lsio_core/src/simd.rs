@@ -1,0 +1,123 @@
+//! Inner loops for the vector instructions that the processor has.
+//!
+//! They are plain loops over lanes, which the compiler makes vectors of. Each is compiled for several
+//! sets of instructions, and the processor's own is chosen when the program runs: the same binary runs
+//! everywhere.
+
+use std::sync::OnceLock;
+
+/// The vector instructions of this processor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Simd(Level);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Level {
+    /// What every processor of the target has.
+    Baseline,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+}
+
+impl Simd {
+    /// The widest that this processor has.
+    #[must_use]
+    pub fn detect() -> Self {
+        static LEVEL: OnceLock<Simd> = OnceLock::new();
+        *LEVEL.get_or_init(|| *Self::all().last().unwrap_or(&Self(Level::Baseline)))
+    }
+
+    /// All that this processor has, from the narrowest to the widest.
+    #[must_use]
+    pub fn all() -> Vec<Self> {
+        #[allow(unused_mut, reason = "other processors have one only")]
+        let mut all = vec![Self(Level::Baseline)];
+        #[cfg(target_arch = "x86_64")]
+        {
+            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+                all.push(Self(Level::Avx2));
+            }
+            if is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl")
+                && all.len() > 1
+            {
+                all.push(Self(Level::Avx512));
+            }
+        }
+        all
+    }
+
+    pub(crate) fn level(self) -> Level {
+        self.0
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            Level::Baseline => "baseline",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => "AVX2",
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => "AVX-512",
+        }
+    }
+}
+
+/// Makes a method of [`Simd`] that runs a loop with its instructions.
+macro_rules! kernel {
+    ($(#[$doc:meta])* fn $name:ident<T: $bound:ident>($($rest:tt)*) $($more:tt)*) => {
+        $crate::simd::kernel!(@ [T: $bound] [T] $(#[$doc])* fn $name($($rest)*) $($more)*);
+    };
+    ($(#[$doc:meta])* fn $name:ident($($rest:tt)*) $($more:tt)*) => {
+        $crate::simd::kernel!(@ [] [] $(#[$doc])* fn $name($($rest)*) $($more)*);
+    };
+    (@ [$($generic:tt)*] [$($given:tt)*] $(#[$doc:meta])*
+        fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+        impl $crate::simd::Simd {
+            $(#[$doc])*
+            pub(crate) fn $name<$($generic)*>(self, $($arg: $ty),*) $(-> $ret)? {
+                #[inline(always)]
+                fn body<$($generic)*>($($arg: $ty),*) $(-> $ret)? $body
+
+                #[cfg(target_arch = "x86_64")]
+                #[target_feature(enable = "avx2,fma")]
+                fn avx2<$($generic)*>($($arg: $ty),*) $(-> $ret)? {
+                    body::<$($given)*>($($arg),*)
+                }
+
+                #[cfg(target_arch = "x86_64")]
+                #[target_feature(enable = "avx2,fma,avx512f,avx512bw,avx512dq,avx512vl")]
+                fn avx512<$($generic)*>($($arg: $ty),*) $(-> $ret)? {
+                    body::<$($given)*>($($arg),*)
+                }
+
+                match self.level() {
+                    $crate::simd::Level::Baseline => body::<$($given)*>($($arg),*),
+                    // SAFETY: `Simd::all` makes this level only where the processor has them all.
+                    #[cfg(target_arch = "x86_64")]
+                    $crate::simd::Level::Avx2 => unsafe { avx2::<$($given)*>($($arg),*) },
+                    // SAFETY: as above.
+                    #[cfg(target_arch = "x86_64")]
+                    $crate::simd::Level::Avx512 => unsafe { avx512::<$($given)*>($($arg),*) },
+                }
+            }
+        }
+    };
+}
+
+pub(crate) use kernel;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn there_is_always_one() {
+        assert!(Simd::all().contains(&Simd::detect()));
+        assert_eq!(Simd::all()[0].name(), "baseline");
+    }
+}

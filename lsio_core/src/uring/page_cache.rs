@@ -1,0 +1,62 @@
+//! Files that are in the page cache: read where they are needed, without a thread in between.
+
+use std::{io, os::unix::fs::FileExt as _, sync::Arc};
+
+use object_store::path::Path;
+
+use super::{
+    UringFileSystem,
+    files::{Here, OpenFile},
+    options::Access,
+    residency::{Residency, residency},
+};
+
+/// A file all of whose bytes were in the page cache when it was opened.
+///
+/// Reading it is copying it: so fast that handing it to another thread would take longer, and best
+/// done in pieces that stay in the processor's own cache. A page that is dropped meanwhile is read
+/// from the drive again, and the reader waits.
+#[derive(Clone, Debug)]
+pub struct CachedFile {
+    file: Arc<OpenFile>,
+    len: u64,
+}
+
+impl UringFileSystem {
+    /// Opens an object, if all of it is in the page cache and that can be told without waiting.
+    #[must_use]
+    pub fn open_cached(&self, location: &Path) -> Option<CachedFile> {
+        if self.access() != Access::Auto {
+            return None;
+        }
+        let path = self.file_path(location).ok()?;
+        let (file, metadata) = self.files().open(&path, Here::Task).ok()?;
+        let file = file.ready(false).ok()?;
+        let len = metadata.len();
+        let all = 0..len;
+        let resident = residency(file.any(), || file.buffered().ok(), &all) == Residency::All;
+        (resident && !all.is_empty()).then_some(CachedFile { file, len })
+    }
+}
+
+impl CachedFile {
+    /// The number of bytes.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.len
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Reads bytes from an offset on, as many as the buffer has.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::UnexpectedEof`] if the file has become shorter, and the system's own.
+    pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.file.buffered()?.read_exact_at(buffer, offset)
+    }
+}
