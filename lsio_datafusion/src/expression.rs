@@ -23,7 +23,7 @@ use datafusion::{
 };
 use lsio_core::{
     Table,
-    read::{Rows, Tile},
+    read::{Rows, Tile, nan_to_null},
     reduce::{Arithmetic, Function, Operation},
 };
 
@@ -177,37 +177,40 @@ impl Ranked {
     }
 
     /// Makes ready to evaluate it on the rows of a tile, as a grid of these dimensions.
-    /// `position` says where a column of the table is in the tile.
+    /// `position` says where a column of the table is in the tile. Some of the columns come a piece at a
+    /// time, and aren't there: those of the table at `pieces`.
     pub(crate) fn on(
         &self,
         tile: &Tile,
         dims: &[usize],
         position: impl Fn(usize) -> Option<usize>,
+        pieces: &[usize],
     ) -> Result<Evaluation<'_>> {
         let positions = |columns: &[usize]| -> Vec<usize> {
-            columns.iter().filter_map(|&column| position(column)).collect()
+            let there = columns.iter().filter(|column| !pieces.contains(column));
+            there.filter_map(|&column| position(column)).collect()
+        };
+        let slots = |columns: &[usize]| -> Vec<Option<usize>> {
+            columns.iter().map(|column| pieces.iter().position(|piece| piece == column)).collect()
         };
         let mut rows = tile.rows(dims, &positions(&self.columns)).map_err(external)?;
-        let mut parts = Ok(());
         for part in &self.parts {
             let own = tile.rows(part.dims(), &positions(part.columns())).map_err(external)?;
             let columns = own.slice(0, own.len()).map_err(external)?;
-            match part.evaluate(columns, own.len()) {
-                Ok(values) => rows.push(values, part.dims()),
-                Err(error) => {
-                    parts = Err(error);
-                    break;
-                }
-            }
-        }
-        if parts.is_err() {
-            // A row that isn't asked for may be to blame.
-            let rows = tile.rows(dims, &positions(self.whole.columns())).map_err(external)?;
-            let Expression { compact, schema, .. } = &self.whole;
-            return Ok(Evaluation { expr: compact, schema, arithmetic: None, rows });
+            let Ok(values) = part.evaluate(columns, own.len()) else {
+                // A row that isn't asked for may be to blame.
+                let rows = tile.rows(dims, &positions(self.whole.columns())).map_err(external)?;
+                let Expression { compact, schema, columns, .. } = &self.whole;
+                let slots = slots(columns);
+                return Ok(Evaluation { expr: compact, schema, arithmetic: None, rows, slots });
+            };
+            rows.push(values, part.dims());
         }
         let Self { rest, schema, arithmetic, .. } = self;
-        Ok(Evaluation { expr: rest, schema, arithmetic: arithmetic.as_ref(), rows })
+        let mut slots = slots(&self.columns);
+        slots.resize(slots.len() + self.parts.len(), None);
+        let arithmetic = arithmetic.as_ref();
+        Ok(Evaluation { expr: rest, schema, arithmetic, rows, slots })
     }
 }
 
@@ -218,27 +221,46 @@ pub(crate) struct Evaluation<'a> {
     schema: &'a SchemaRef,
     arithmetic: Option<&'a Arithmetic>,
     rows: Rows,
+    /// Of each column, which of the pieces it is; `None` is one of the rows'.
+    slots: Vec<Option<usize>>,
 }
 
-impl Evaluation<'_> {
-    /// The number of rows.
-    pub(crate) fn len(&self) -> usize {
-        self.rows.len()
-    }
+/// Values of a column, and whether NaN among them is NULL.
+pub(crate) type Stored = (ArrayRef, bool);
 
+impl Evaluation<'_> {
     /// The expression for kernels, over [`Evaluation::stored`].
     pub(crate) fn arithmetic(&self) -> Option<&Arithmetic> {
         self.arithmetic
     }
 
-    /// What the expression is made of, on `len` rows from `start` on, each with whether NaN is NULL.
-    pub(crate) fn stored(&self, start: usize, len: usize) -> Result<Vec<(ArrayRef, bool)>> {
-        self.rows.stored(start, len).map_err(external)
+    /// What the expression is made of, on `len` rows from `start` on, of which these are the pieces.
+    pub(crate) fn stored(
+        &self,
+        start: usize,
+        len: usize,
+        pieces: &[Stored],
+    ) -> Result<Vec<Stored>> {
+        let mut rows = self.rows.stored(start, len).map_err(external)?.into_iter();
+        let columns = self.slots.iter().map(|slot| match slot {
+            Some(piece) => pieces.get(*piece).cloned(),
+            None => rows.next(),
+        });
+        match columns.collect() {
+            Some(columns) => Ok(columns),
+            None => exec_err!("a column of {} is missing", self.expr),
+        }
     }
 
-    /// What the expression is made of, on `len` rows from `start` on.
-    pub(crate) fn columns(&self, start: usize, len: usize) -> Result<Vec<ArrayRef>> {
-        self.rows.slice(start, len).map_err(external)
+    /// The same, with NULL in place of NaN where that is meant.
+    pub(crate) fn columns(
+        &self,
+        start: usize,
+        len: usize,
+        pieces: &[Stored],
+    ) -> Result<Vec<ArrayRef>> {
+        let stored = self.stored(start, len, pieces)?.into_iter();
+        Ok(stored.map(|(values, nan_is_null)| nan_to_null(values, nan_is_null)).collect())
     }
 
     /// The values on rows of these columns.

@@ -1,10 +1,14 @@
-//! Blosc, by the C library: straight into the caller's buffer.
+//! Blosc: block by block where its format is the usual one, else by the C library; straight into the
+//! caller's buffer.
 
-use std::ffi::{c_char, c_int, c_void};
+use std::{
+    cell::RefCell,
+    ffi::{c_char, c_int, c_void},
+};
 
 use blosc_src::{blosc_cbuffer_validate, blosc_decompress_ctx};
 
-use super::compression::Compressor;
+use super::{compression::Compressor, shuffle::unshuffle};
 
 /// The bytes of the header.
 const HEADER: usize = 16;
@@ -33,6 +37,17 @@ const LARGEST_BLOSCLZ_BLOCK: u32 = 8 << 20;
 /// # Errors
 /// A text, if the bytes are corrupt or there are more or fewer of them.
 pub(super) fn decompress(encoded: &[u8], out: &mut [u8]) -> Result<(), String> {
+    thread_local! {
+        /// A block whose bytes stand apart.
+        static SHUFFLED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    }
+    match Blocks::new(encoded, out.len()) {
+        Some(blocks) => SHUFFLED.with_borrow_mut(|block| blocks.decompress_all(block, out)),
+        None => decompress_by_library(encoded, out),
+    }
+}
+
+fn decompress_by_library(encoded: &[u8], out: &mut [u8]) -> Result<(), String> {
     let header: &[u8; HEADER] =
         encoded.first_chunk().ok_or("it is too short for a header of Blosc")?;
     let block = u32::from_le_bytes([header[8], header[9], header[10], header[11]]);
@@ -132,11 +147,6 @@ impl<'a> Blocks<'a> {
         })
     }
 
-    /// The number of blocks.
-    pub(crate) fn count(&self) -> usize {
-        self.len.div_ceil(self.block)
-    }
-
     /// The bytes of a block.
     pub(crate) fn block_len(&self, number: usize) -> usize {
         self.block.min(self.len.saturating_sub(number * self.block))
@@ -146,6 +156,23 @@ impl<'a> Blocks<'a> {
     /// What doesn't fill an element stands behind them.
     pub(crate) fn shuffled_width(&self) -> Option<usize> {
         self.shuffled.then_some(self.width)
+    }
+
+    /// Decompresses all blocks, with room for one.
+    fn decompress_all(&self, room: &mut Vec<u8>, out: &mut [u8]) -> Result<(), String> {
+        for (number, out) in out.chunks_mut(self.block).enumerate() {
+            let Some(width) = self.shuffled_width() else {
+                self.decompress(number, out)?;
+                continue;
+            };
+            room.resize(self.block, 0);
+            let block = &mut room[..out.len()];
+            self.decompress(number, block)?;
+            let elements = out.len() / width * width;
+            unshuffle(&block[..elements], width, 0, &mut out[..elements]);
+            out[elements..].copy_from_slice(&block[elements..]);
+        }
+        Ok(())
     }
 
     /// Decompresses a block to `out`, which has its length.
@@ -247,9 +274,12 @@ mod tests {
         for compressor in COMPRESSORS {
             for shuffle in 0..3 {
                 let encoded = compress(&data, compressor, shuffle, 4);
+                for decompress in [decompress, decompress_by_library] {
+                    let mut out = vec![1; data.len()];
+                    assert_eq!(decompress(&encoded, &mut out), Ok(()), "{compressor:?}");
+                    assert_eq!(out, data);
+                }
                 let mut out = vec![1; data.len()];
-                assert_eq!(decompress(&encoded, &mut out), Ok(()), "{compressor:?}");
-                assert_eq!(out, data);
                 assert!(decompress(&encoded, &mut out[1..]).is_err());
                 assert!(decompress(&encoded[..encoded.len() - 1], &mut out).is_err());
                 assert!(decompress(&encoded[..10], &mut out).is_err());
@@ -260,7 +290,7 @@ mod tests {
     /// The bytes that the blocks hold, each put together plainly.
     fn of_blocks(blocks: &Blocks<'_>) -> Result<Vec<u8>, String> {
         let mut all = Vec::new();
-        for number in 0..blocks.count() {
+        for number in 0..blocks.len.div_ceil(blocks.block) {
             let mut block = vec![0; blocks.block_len(number)];
             blocks.decompress(number, &mut block)?;
             let Some(width) = blocks.shuffled_width() else {
@@ -287,6 +317,9 @@ mod tests {
                         continue;
                     };
                     assert_eq!(of_blocks(&blocks).as_ref(), Ok(&data), "{len} {compressor:?}");
+                    let mut out = vec![1; len];
+                    assert_eq!(decompress(&encoded, &mut out), Ok(()));
+                    assert_eq!(out, data, "{len} {compressor:?} {width}");
                 }
             }
         }

@@ -504,7 +504,7 @@ impl Decoding {
 }
 
 /// Floats with NULL in place of NaN, if that is `wanted`.
-pub(crate) fn nan_to_null(array: ArrayRef, wanted: bool) -> ArrayRef {
+pub fn nan_to_null(array: ArrayRef, wanted: bool) -> ArrayRef {
     if !wanted {
         return array;
     }

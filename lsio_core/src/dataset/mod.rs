@@ -24,13 +24,14 @@ mod variable;
 pub(crate) use self::{
     blosc::Blocks as BloscBlocks,
     chain::{Storage, Stream},
-    decoding::{StoredValues, nan_to_null},
+    decoding::StoredValues,
     document::is_missing,
     shard::ShardIndex,
     shuffle::unshuffle,
 };
 pub use self::{
     codec::Layout,
+    decoding::nan_to_null,
     document::ZarrFormat,
     roles::Role,
     table::{Column, Dimension, Table},

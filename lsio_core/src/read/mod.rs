@@ -23,6 +23,8 @@ mod shared;
 mod tile;
 mod tiles;
 
+pub use crate::dataset::nan_to_null;
+
 pub use self::{
     fetch::Counts,
     pieces::{Pieces, Scratch},

@@ -1,40 +1,43 @@
-//! The values of a column of a tile, decoded a piece at a time into memory that stays in the cache.
+//! The values of columns of a tile, decoded a piece at a time into memory that stays in the cache.
 //!
-//! Who reduces values needn't have all of them at once. What comes in pieces by itself, bytes from the
+//! Who reduces values needn't have all of them at once. What comes in pieces by itself, bytes in the
 //! page cache and the blocks of Blosc, is never written out to memory as a whole.
 
 use std::{
+    ops::ControlFlow,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use super::{
-    fetch::{CachedChunk, Stored},
-    gather::Gather,
-    scan::Decoded,
-};
+use arrow::buffer::Buffer;
+use bytes::Bytes;
+
+use super::{fetch::Stored, gather::Gather, scan::Decoded};
 use crate::{
     Recycler, Result, Variable,
     dataset::{BloscBlocks, StoredValues, Stream, unshuffle},
 };
 
-/// The bytes that are read at a time.
-const READ: usize = 256 << 10;
-
-/// The bytes of elements that are put together at a time.
-const ELEMENTS: usize = 16 << 10;
-
 /// Memory for pieces, which is used again.
 #[derive(Debug, Default)]
-pub struct Scratch {
-    /// Words, so that every type is aligned.
+pub struct Scratch(Vec<Room>);
+
+/// That of one column: words, so that every type is aligned.
+#[derive(Debug, Default)]
+struct Room {
     piece: Vec<u64>,
     block: Vec<u64>,
 }
 
-/// The values of a column of a tile, still encoded.
+/// Columns of a tile, still encoded. Their chunks lie alike.
 #[derive(Debug)]
 pub struct Pieces {
+    columns: Vec<Encoded>,
+}
+
+/// One column.
+#[derive(Debug)]
+pub(super) struct Encoded {
     pub(super) variable: Arc<Variable>,
     pub(super) chunks: Vec<Chunk>,
     pub(super) nan_is_null: bool,
@@ -50,69 +53,90 @@ pub(super) struct Chunk {
     runs: Vec<(usize, usize, usize)>,
 }
 
+/// The cells of runs, on average, below which pieces would be too small to be worth their while.
+const SHORT_RUNS: usize = 512;
+
 impl Chunk {
-    /// `None` if its cells don't come in the order in which the tile has them.
+    /// `None` if its cells don't come in the order in which the tile has them, or scattered.
     pub(super) fn new(indices: Vec<u64>, stored: Stored, gather: &Gather) -> Option<Self> {
         let runs = gather.runs()?;
         let in_order = runs.windows(2).all(|pair| pair[0].0 + pair[0].2 <= pair[1].0);
-        in_order.then_some(Self { indices, stored, runs })
+        let cells: usize = runs.iter().map(|run| run.2).sum();
+        let long = runs.len() == 1 || cells >= SHORT_RUNS * runs.len();
+        (in_order && long).then_some(Self { indices, stored, runs })
     }
 }
 
 impl Pieces {
-    /// Whether NaN is NULL.
-    #[must_use]
-    pub fn nan_is_null(&self) -> bool {
-        self.nan_is_null
+    /// `None` if the chunks of the columns differ in shape.
+    pub(super) fn new(columns: Vec<Encoded>) -> Option<Self> {
+        let (first, others) = columns.split_first()?;
+        let alike = others.iter().all(|other| {
+            let pairs = first.chunks.iter().zip(&other.chunks);
+            first.chunks.len() == other.chunks.len() && pairs.clone().all(|(a, b)| a.runs == b.runs)
+        });
+        alike.then_some(Self { columns })
     }
 
-    /// Decodes, and calls `f` with cells that lie side by side in the tile: the first, and their bytes,
-    /// aligned and in the machine's order.
+    /// Of each column, whether NaN is NULL.
+    pub fn nan_is_null(&self) -> impl Iterator<Item = bool> {
+        self.columns.iter().map(|column| column.nan_is_null)
+    }
+
+    /// Decodes, and calls `f` with up to `most` cells that lie side by side in the tile: the first, and
+    /// their bytes of each column, aligned and in the machine's order. It ends when `f` says so.
     ///
     /// # Errors
     /// [`crate::Error::Chunk`] if the bytes are corrupt.
     pub fn for_each(
         &self,
         scratch: &mut Scratch,
-        mut f: impl FnMut(usize, &[u8]),
+        most: usize,
+        mut f: impl FnMut(usize, &[&[u8]]) -> ControlFlow<()>,
     ) -> Result<Decoded> {
-        let codec = &self.variable.reader()?.codec;
-        let Some(width) = codec.storage().map(|storage| storage.width) else {
-            return Ok(Decoded::default());
-        };
+        scratch.0.resize_with(self.columns.len().max(scratch.0.len()), Room::default);
         let start = Instant::now();
         let mut used = Duration::ZERO;
-        let mut timed = |first: usize, bytes: &[u8]| {
-            let start = Instant::now();
-            f(first, bytes);
-            used += start.elapsed();
-        };
         let mut bytes = 0;
-        for chunk in &self.chunks {
-            let len = codec.decoded_bytes();
-            bytes += len;
-            let mut feed = Feed { runs: &chunk.runs, width, f: &mut timed };
-            let failed = |reason| self.variable.chunk_error(&chunk.indices, reason);
-            let given = match (codec.stream(), &chunk.stored) {
-                (Stream::Plain, Stored::Cached(stored)) => {
-                    feed.file(stored, len, scratch).map_err(failed)?;
-                    true
-                }
-                (Stream::Plain, Stored::Bytes(stored)) => feed.memory(stored, len),
-                (Stream::Blosc, stored) => {
-                    let encoded = stored.bytes(&self.recycler).map_err(failed)?;
-                    match BloscBlocks::new(&encoded, len) {
-                        Some(blocks) => feed.blocks(&blocks, scratch).map_err(failed)?,
-                        None => false,
-                    }
-                }
-                (Stream::Whole, _) => false,
+        let chunks = self.columns.first().map_or(0, |column| column.chunks.len());
+        'chunks: for number in 0..chunks {
+            let mut readers = Vec::with_capacity(self.columns.len());
+            for column in &self.columns {
+                let chunk = &column.chunks[number];
+                let reader = Reader::new(column, chunk);
+                readers.push(reader.map_err(|r| column.variable.chunk_error(&chunk.indices, r))?);
+                bytes += column.variable.reader()?.codec.decoded_bytes();
+            }
+            let Some(runs) = self.columns.first().map(|column| &column.chunks[number].runs) else {
+                break;
             };
-            if !given {
-                let encoded = chunk.stored.bytes(&self.recycler).map_err(failed)?;
-                let decoded = codec.decode(&encoded, &self.recycler).map_err(failed)?;
-                if let StoredValues::Fixed(buffer) = decoded {
-                    feed.aligned(&buffer, scratch);
+            for &(source, target, len) in runs {
+                let mut at = 0;
+                while at < len {
+                    let mut cells = most.min(len - at);
+                    let all = readers.iter_mut().zip(&mut scratch.0).zip(&self.columns);
+                    for ((reader, room), column) in all {
+                        let available = reader.open(source + at, room);
+                        let available = available.map_err(|reason| {
+                            column.variable.chunk_error(&column.chunks[number].indices, reason)
+                        })?;
+                        cells = cells.min(available.max(1));
+                    }
+                    let mut slices: Vec<&[u8]> = Vec::with_capacity(readers.len());
+                    let all = readers.iter_mut().zip(&mut scratch.0).zip(&self.columns);
+                    for ((reader, room), column) in all {
+                        let slice = reader.get(source + at, cells, room);
+                        slices.push(slice.map_err(|reason| {
+                            column.variable.chunk_error(&column.chunks[number].indices, reason)
+                        })?);
+                    }
+                    let called = Instant::now();
+                    let flow = f(target + at, &slices);
+                    used += called.elapsed();
+                    if flow.is_break() {
+                        break 'chunks;
+                    }
+                    at += cells;
                 }
             }
         }
@@ -120,124 +144,114 @@ impl Pieces {
     }
 }
 
-/// Hands on what is wanted of a chunk's cells, which come in order.
-struct Feed<'a, F> {
-    /// The runs that aren't behind yet.
-    runs: &'a [(usize, usize, usize)],
+/// Gives any cells of a chunk, best those that follow each other.
+struct Reader<'a> {
     width: usize,
-    f: &'a mut F,
+    source: Source<'a>,
 }
 
-impl<F: FnMut(usize, &[u8])> Feed<'_, F> {
-    /// The cells from `first` on.
-    fn give(&mut self, first: usize, bytes: &[u8]) {
-        let end = first + bytes.len() / self.width;
-        while let Some(&(source, target, len)) = self.runs.first() {
-            if source >= end {
-                return;
+enum Source<'a> {
+    /// Cells as they are, in a file that is in the page cache.
+    File(&'a super::fetch::CachedChunk),
+    /// Decoded cells.
+    Memory(Buffer),
+    /// Blocks of Blosc, one of which is decoded: its number.
+    Blosc { encoded: Bytes, len: usize, current: Option<usize> },
+}
+
+impl<'a> Reader<'a> {
+    fn new(column: &Encoded, chunk: &'a Chunk) -> Result<Self, String> {
+        let codec = &column.variable.reader().map_err(|e| e.to_string())?.codec;
+        let Some(storage) = codec.storage() else {
+            return Err("strings don't come in pieces".to_owned());
+        };
+        let (width, len) = (storage.width, codec.decoded_bytes());
+        let source = match (codec.stream(), &chunk.stored) {
+            (Stream::Plain, Stored::Cached(file)) => {
+                if file.len() != len {
+                    return Err(format!("it holds {} bytes instead of {len}", file.len()));
+                }
+                Source::File(file)
             }
-            let (from, to) = (source.max(first), (source + len).min(end));
-            if from < to {
-                let part = (from - first) * self.width..(to - first) * self.width;
-                (self.f)(target + from - source, &bytes[part]);
+            (stream, stored) => {
+                let encoded = stored.bytes(&column.recycler)?;
+                let blocks = (stream == Stream::Blosc)
+                    .then(|| BloscBlocks::new(&encoded, len))
+                    .flatten()
+                    .filter(|blocks| in_blocks(blocks, width));
+                if blocks.is_some() {
+                    Source::Blosc { encoded, len, current: None }
+                } else {
+                    match codec.decode(&encoded, &column.recycler)? {
+                        StoredValues::Fixed(buffer) => Source::Memory(buffer),
+                        StoredValues::Strings(_) => return Err("it holds strings".to_owned()),
+                    }
+                }
             }
-            if source + len > end {
-                return;
-            }
-            self.runs = &self.runs[1..];
-        }
+        };
+        Ok(Self { width, source })
     }
 
-    /// The next cell that is wanted.
-    fn next(&self) -> Option<usize> {
-        self.runs.first().map(|run| run.0)
+    /// Makes ready to give cells from `at` on; gives how many there are.
+    fn open(&mut self, at: usize, room: &mut Room) -> Result<usize, String> {
+        Ok(match &mut self.source {
+            Source::File(file) => file.len() / self.width - at,
+            Source::Memory(buffer) => (buffer.len() / self.width).saturating_sub(at),
+            Source::Blosc { encoded, len, current } => {
+                let Some(blocks) = BloscBlocks::new(encoded, *len) else { return Ok(0) };
+                let in_block = blocks.block_len(0) / self.width;
+                let number = at / in_block;
+                let bytes = blocks.block_len(number);
+                if *current != Some(number) {
+                    *current = None;
+                    blocks.decompress(number, bytes_of(&mut room.block, bytes))?;
+                    *current = Some(number);
+                }
+                bytes / self.width - (at - number * in_block)
+            }
+        })
     }
 
-    /// A file that holds the cells as they are.
-    fn file(
-        &mut self,
-        file: &CachedChunk,
-        len: usize,
-        scratch: &mut Scratch,
-    ) -> Result<(), String> {
-        if file.len() != len {
-            return Err(format!("it holds {} bytes instead of {len}", file.len()));
-        }
-        let piece = bytes_of(&mut scratch.piece, READ);
-        let mut at = 0;
-        while let Some(next) = self.next() {
-            // What isn't wanted isn't read.
-            at = at.max(next * self.width);
-            let part = &mut piece[..READ.min(len - at) / self.width * self.width];
-            if part.is_empty() {
-                return Ok(());
+    /// The bytes of so many cells, of those that [`Reader::open`] has made ready.
+    fn get<'b>(&'b self, at: usize, cells: usize, room: &'b mut Room) -> Result<&'b [u8], String> {
+        let (first, len) = (at * self.width, cells * self.width);
+        match &self.source {
+            Source::File(file) => {
+                let piece = bytes_of(&mut room.piece, len);
+                file.read_at(first, piece)?;
+                Ok(piece)
             }
-            file.read_at(at, part)?;
-            self.give(at / self.width, part);
-            at += part.len();
-        }
-        Ok(())
-    }
-
-    /// Bytes that are the cells as they are, if they are aligned and as many as they must be.
-    fn memory(&mut self, bytes: &[u8], len: usize) -> bool {
-        let fits = bytes.len() == len && is_aligned(bytes, self.width);
-        if fits {
-            self.give(0, bytes);
-        }
-        fits
-    }
-
-    /// Decoded bytes of all cells.
-    fn aligned(&mut self, bytes: &[u8], scratch: &mut Scratch) {
-        if is_aligned(bytes, self.width) {
-            return self.give(0, bytes);
-        }
-        let piece = bytes_of(&mut scratch.piece, READ);
-        let size = READ / self.width * self.width;
-        for (number, bytes) in bytes.chunks(size.max(self.width)).enumerate() {
-            piece[..bytes.len()].copy_from_slice(bytes);
-            self.give(number * size / self.width, &piece[..bytes.len()]);
-        }
-    }
-
-    /// Blocks of Blosc; `false` if an element may lie in two of them.
-    fn blocks(&mut self, blocks: &BloscBlocks<'_>, scratch: &mut Scratch) -> Result<bool, String> {
-        let width = self.width;
-        let shuffled = blocks.shuffled_width();
-        let first_len = blocks.block_len(0);
-        let is_whole = first_len.is_multiple_of(width) || blocks.count() == 1;
-        if !is_whole || shuffled.is_some_and(|own| own != width) {
-            return Ok(false);
-        }
-        for number in 0..blocks.count() {
-            let first = number * first_len / width;
-            let len = blocks.block_len(number);
-            let Some(next) = self.next() else { break };
-            if next >= first + len / width {
-                continue;
+            Source::Memory(buffer) => {
+                let bytes = buffer.get(first..first + len);
+                let bytes = bytes.ok_or_else(|| "it has too few values".to_owned())?;
+                if bytes.as_ptr().align_offset(self.width.next_power_of_two().min(8)) == 0 {
+                    return Ok(bytes);
+                }
+                let piece = bytes_of(&mut room.piece, len);
+                piece.copy_from_slice(bytes);
+                Ok(piece)
             }
-            let block = bytes_of(&mut scratch.block, len);
-            blocks.decompress(number, block)?;
-            if shuffled.is_none() {
-                self.give(first, block);
-                continue;
-            }
-            let piece = bytes_of(&mut scratch.piece, ELEMENTS);
-            let cells = len / width;
-            for start in (0..cells).step_by(ELEMENTS / width) {
-                let some = (ELEMENTS / width).min(cells - start);
-                let out = &mut piece[..some * width];
-                unshuffle(block, width, start, out);
-                self.give(first + start, out);
+            Source::Blosc { encoded, len: all, .. } => {
+                let blocks = BloscBlocks::new(encoded, *all);
+                let blocks = blocks.ok_or_else(|| "its header is corrupt".to_owned())?;
+                let in_block = blocks.block_len(0) / self.width;
+                let (number, start) = (at / in_block, at % in_block);
+                let block = bytes_of(&mut room.block, blocks.block_len(number));
+                if blocks.shuffled_width().is_none() {
+                    return Ok(&block[start * self.width..][..len]);
+                }
+                let piece = bytes_of(&mut room.piece, len);
+                unshuffle(block, self.width, start, piece);
+                Ok(piece)
             }
         }
-        Ok(true)
     }
 }
 
-fn is_aligned(bytes: &[u8], width: usize) -> bool {
-    bytes.as_ptr().align_offset(width.next_power_of_two().min(8)) == 0
+/// Whether blocks hold whole elements of this width.
+fn in_blocks(blocks: &BloscBlocks<'_>, width: usize) -> bool {
+    let whole = blocks.block_len(0).is_multiple_of(width);
+    whole && blocks.shuffled_width().is_none_or(|own| own == width)
 }
 
 /// So many bytes, at least, of some words.

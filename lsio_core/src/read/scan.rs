@@ -481,23 +481,30 @@ impl Scan {
         Ok(decoded)
     }
 
-    /// Takes a column out of what was fetched for the cells of a block, to be decoded in pieces. `None`
-    /// if it can't be: some of its chunks aren't stored, its values need more than decoding, or come in
-    /// another order than the grid's.
+    /// Takes columns out of what was fetched for the cells of a block, to be decoded in pieces. `None`,
+    /// and nothing is taken, if they can't be: some of their chunks aren't stored, values need more than
+    /// decoding, or come in another order than the grid's, or chunks of the columns differ.
     pub fn take_pieces(
         &self,
         fetched: &mut Fetched,
-        column: usize,
+        columns: &[usize],
         block: &Block,
     ) -> Option<Pieces> {
+        let all = columns.iter().map(|&column| self.encoded(fetched, column, block));
+        let pieces = Pieces::new(all.collect::<Option<_>>()?)?;
+        fetched.columns.retain(|(own, _)| !columns.contains(own));
+        Some(pieces)
+    }
+
+    fn encoded(&self, fetched: &Fetched, column: usize, block: &Block) -> Option<pieces::Encoded> {
         let Source::Chunked(chunked) = &self.columns[column].source else { return None };
         let reader = chunked.variable.reader().ok()?;
         let (nan_is_null, plain) = (reader.decoding.only_finds_nan(), reader.decoding.is_plain());
         if (!nan_is_null && !plain) || self.columns[column].dims.len() < self.tiles.shape().len() {
             return None;
         }
-        let position = fetched.columns.iter().position(|(own, _)| *own == column)?;
-        let FetchedColumn::Exclusive(chunks) = &fetched.columns[position].1 else { return None };
+        let (_, chunks) = fetched.columns.iter().find(|(own, _)| *own == column)?;
+        let FetchedColumn::Exclusive(chunks) = chunks else { return None };
         let part = chunked.part(&self.columns[column], block.selections());
         if chunks.len() != part.count_chunks() {
             return None;
@@ -510,9 +517,8 @@ impl Scan {
                 pieces::Chunk::new(chunk.clone(), stored.clone()?, &gather)
             })
             .collect::<Option<_>>()?;
-        fetched.columns.swap_remove(position);
-        let recycler = Arc::clone(&self.recycler);
-        Some(Pieces { variable: Arc::clone(&chunked.variable), chunks, nan_is_null, recycler })
+        let (variable, recycler) = (Arc::clone(&chunked.variable), Arc::clone(&self.recycler));
+        Some(pieces::Encoded { variable, chunks, nan_is_null, recycler })
     }
 
     /// A tile with the values of these columns, all of them local.

@@ -12,7 +12,7 @@ use datafusion::{
         tree_node::TreeNodeRecursion,
     },
     datasource::source::DataSource as _,
-    error::Result,
+    error::{DataFusionError, Result},
     execution::{SendableRecordBatchStream, TaskContext},
     physical_expr::{EquivalenceProperties, PhysicalExpr},
     physical_plan::{
@@ -171,7 +171,10 @@ impl ZarrAggregateExec {
             log::info!("the groups of an aggregate don't fit the memory: DataFusion's own is used");
             return fallback.execute(0, context);
         };
-        let source = source.clone().visiting(slabs.order())?;
+        let mut source = source.clone().visiting(slabs.order())?;
+        if !plan.compared.is_empty() {
+            source = source.without_filters()?;
+        }
         let tiles = source.scan().tiles().len();
         let config = context.session_config();
         let workers = config.target_partitions().min(usize::try_from(tiles).unwrap_or(usize::MAX));
@@ -183,13 +186,25 @@ impl ZarrAggregateExec {
         let execution = Execution::new(workers);
         let run = Run::new(plan, groups, slabs, (workers, copies), batch_size, memory);
         let run = Arc::new(run);
-        let mut builder = RecordBatchReceiverStreamBuilder::new(schema, WAITING_BATCHES);
+        let mut builder =
+            RecordBatchReceiverStreamBuilder::new(Arc::clone(&schema), WAITING_BATCHES);
         for worker in 0..workers {
             let numbers = TileNumbers::shared(&execution, tiles);
             let reader = source.reader(numbers, worker, workers, &context, &metrics);
             builder.spawn(Arc::clone(&run).work(worker, reader, builder.tx()));
         }
-        Ok(builder.build())
+        let mut rows = builder.build();
+        let first = rows.next().await;
+        if let (Some(Err(error)), Some(fallback)) = (&first, fallback)
+            && matches!(error.find_root(), DataFusionError::ResourcesExhausted(_))
+        {
+            // Accumulators take what their values make them take. DataFusion's own aggregate can write
+            // some of it to disk.
+            drop(rows);
+            log::info!("{error}: DataFusion's own aggregate is used");
+            return fallback.execute(0, context);
+        }
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, stream::iter(first).chain(rows))))
     }
 }
 
@@ -352,6 +367,7 @@ impl ExecutionPlan for ZarrAggregateExec {
             }
             let changed = plan.get_or_insert_with(|| (*self.plan).clone());
             changed.source = changed.source.clone().with_deferred(filter);
+            changed.compared.clear();
             changed.masked = true;
         }
         let propagation = FilterPushdownPropagation::with_parent_pushdown_result(answers);

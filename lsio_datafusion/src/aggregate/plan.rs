@@ -50,6 +50,10 @@ pub(super) struct Aggregation {
     pub(super) names: Vec<String>,
     /// The conditions of FILTER clauses.
     pub(super) filters: Vec<Ranked>,
+    /// The columns that are read chunk by chunk, where all of them may be decoded in pieces.
+    pub(super) streamed: Vec<usize>,
+    /// Predicates of the source that are evaluated here, piece by piece, each with its column.
+    pub(super) compared: Vec<(Predicate, usize)>,
     /// How often each cell counts, because of dimensions that nothing varies along.
     pub(super) weight: u64,
     /// Whether some rows of a tile may be left out.
@@ -233,6 +237,30 @@ impl Aggregation {
         }
         needed.sort_unstable();
         needed.dedup();
+        let mut streamed = Vec::new();
+        let mut compared = Vec::new();
+        if accumulated.is_empty() {
+            let chunked = needed.iter().copied().filter(|&column| source.is_chunked(column));
+            streamed = chunked.collect();
+            // Predicates on no more columns than those that are read anyway: no chunk can be left out
+            // for them, so they may as well be evaluated piece by piece.
+            if predicates.is_empty()
+                && let Some(all) = source.comparisons()
+                && streamed.iter().all(|column| all.iter().any(|(_, own)| own == column))
+            {
+                streamed.extend(all.iter().map(|(_, column)| *column));
+                compared = all;
+            }
+            streamed.sort_unstable();
+            streamed.dedup();
+            needed.extend(&streamed);
+            needed.sort_unstable();
+            needed.dedup();
+            let rank = table.dims.len();
+            if streamed.iter().any(|&column| table.columns[column].dims.len() < rank) {
+                (streamed, compared) = (Vec::new(), Vec::new());
+            }
+        }
         let keys = match Keys::new(keys, &table, &selection) {
             Ok(keys) => keys,
             Err(reason) => return Ok(Err(reason)),
@@ -249,6 +277,8 @@ impl Aggregation {
             functions,
             names: aggregate.aggr_expr().iter().map(|f| f.name().to_owned()).collect(),
             filters: conditions,
+            streamed,
+            compared,
             weight,
             masked,
             schema,
@@ -267,30 +297,9 @@ impl Aggregation {
         }
     }
 
-    /// The columns that are needed for nothing but to be reduced as they are, each with the arguments
-    /// that they are.
-    pub(super) fn streamed(&self) -> Vec<(usize, Vec<usize>)> {
-        let mut streamed: Vec<(usize, Vec<usize>)> = Vec::new();
-        let mut others: Vec<usize> = Vec::new();
-        for (position, argument) in self.arguments.iter().enumerate() {
-            match &argument.values {
-                Values::Numbers { expr, .. } => match expr.whole().as_column() {
-                    Some(column) if argument.filter.is_none() => {
-                        match streamed.iter_mut().find(|(own, _)| *own == column) {
-                            Some((_, arguments)) => arguments.push(position),
-                            None => streamed.push((column, vec![position])),
-                        }
-                    }
-                    _ => others.extend(expr.whole().columns()),
-                },
-                Values::Valid(expr) => others.extend(expr.whole().columns()),
-                Values::Rows => {}
-            }
-        }
-        let accumulated = self.accumulated.iter().flat_map(|own| &own.arguments);
-        others.extend(accumulated.chain(&self.filters).flat_map(|expr| expr.whole().columns()));
-        streamed.retain(|(column, _)| !others.contains(column));
-        streamed
+    /// The type of a column of the table.
+    pub(super) fn data_type(&self, column: usize) -> DataType {
+        self.source.table().columns[column].data_type()
     }
 
     /// The bytes of the states of one group that kernels reduce.

@@ -1,15 +1,19 @@
 //! Reduces one tile into the states of its slab.
+//!
+//! What lacks a dimension is reduced at its own rank. All else goes a piece at a time, as it is decoded
+//! where that is possible: predicates, arguments and kernels see values that are still in the cache.
 
-use std::sync::Arc;
+use std::{ops::ControlFlow, sync::Arc};
 
 use arrow::{
-    array::{Array as _, ArrayRef, BooleanArray, UInt32Array},
-    buffer::BooleanBuffer,
+    array::{Array as _, ArrayData, ArrayRef, BooleanArray, UInt32Array, make_array},
+    buffer::{BooleanBuffer, Buffer},
     compute::{filter as filter_rows, take},
+    datatypes::DataType,
 };
-use datafusion::error::Result;
+use datafusion::{common::exec_err, error::Result};
 use lsio_core::{
-    read::{Block, Decoded, Pieces, Scratch, Tile},
+    read::{Block, Decoded, Pieces, Rows, Scratch, Tile},
     reduce::{Keys, Layout},
 };
 
@@ -21,7 +25,7 @@ use super::{
 };
 use crate::{
     error::external,
-    expression::{Evaluation, Ranked},
+    expression::{Evaluation, Ranked, Stored},
     predicate::as_mask,
 };
 
@@ -29,81 +33,59 @@ use crate::{
 /// cache.
 const ROWS: usize = 8192;
 
-/// A tile, and what is the same for all arguments.
-struct Work<'a> {
-    plan: &'a Aggregation,
-    tile: &'a Tile,
-    /// The positions in the tile of the table's columns.
-    position: &'a dyn Fn(usize) -> Option<usize>,
-    /// All dimensions.
-    dims: Vec<usize>,
-    shape: Vec<usize>,
-    keys: Vec<Keys>,
+/// The rows of a piece of which nothing is evaluated: its bytes do.
+const PLAIN_ROWS: usize = 64 << 10;
+
+/// A tile, and what is known of its rows.
+pub(super) struct Input<'a> {
+    pub(super) tile: &'a Tile,
     /// The wanted rows, if not all.
-    rows: Option<&'a BooleanBuffer>,
-    /// Layouts along some of the dimensions.
-    layouts: Vec<(Vec<usize>, Arc<Layout>)>,
+    pub(super) rows: Option<&'a BooleanBuffer>,
+    /// The plan's streamed columns, if they aren't in the tile.
+    pub(super) pieces: Option<Pieces>,
+    /// The positions in the tile of the table's columns.
+    pub(super) position: &'a dyn Fn(usize) -> Option<usize>,
+    pub(super) batch_size: usize,
 }
 
-/// Adds the wanted rows of a tile to the states. Some of its columns come in pieces, each with the
-/// arguments that it is.
+/// Adds the wanted rows of a tile to the states.
 pub(super) fn reduce(
     plan: &Aggregation,
     (groups, slab): (&Groups, &Slab),
-    (tile, rows): (&Tile, Option<&BooleanBuffer>),
-    (pieces, scratch): (&[(&[usize], Pieces)], &mut Scratch),
-    position: &dyn Fn(usize) -> Option<usize>,
-    batch_size: usize,
+    input: &Input<'_>,
+    scratch: &mut Scratch,
     state: &mut State,
 ) -> Result<Decoded> {
-    let shape = shape_of(tile.block());
+    let shape = shape_of(input.tile.block());
     let mut work = Work {
         plan,
-        tile,
-        position,
+        input,
         dims: (0..shape.len()).collect(),
         shape,
-        keys: groups.of_block(tile.block(), &slab.sets),
-        rows,
+        keys: groups.of_block(input.tile.block(), &slab.sets),
         layouts: Vec::new(),
     };
-    let dims = if rows.is_some() { work.dims.clone() } else { plan.keys.dims() };
-    let layout = work.layout(&dims);
-    state.count_rows(&layout, rows);
-    let mut decoded = Decoded::default();
-    for (arguments, pieces) in pieces {
-        let all = work.dims.clone();
-        let layout = work.layout(&all);
-        let nan_is_null = pieces.nan_is_null();
-        let part = pieces.for_each(scratch, |first, bytes| {
-            for &argument in *arguments {
-                if let ArgumentState::Numbers(reduction) = &mut state.arguments[argument] {
-                    reduction.update_bytes(&layout, first, bytes, nan_is_null);
-                }
-            }
-        });
-        let part = part.map_err(external)?;
-        decoded.bytes += part.bytes;
-        decoded.time += part.time;
+    let is_masked = input.rows.is_some() || !plan.compared.is_empty();
+    if !is_masked {
+        let layout = work.layout(&plan.keys.dims());
+        state.count_rows(&layout, 0..layout.cells(), None);
     }
-    let mut masks: Vec<Option<BooleanBuffer>> = vec![None; plan.filters.len()];
-    for (number, (argument, own)) in plan.arguments.iter().zip(&mut state.arguments).enumerate() {
-        if pieces.iter().any(|(arguments, _)| arguments.contains(&number)) {
-            continue;
+    let mut full = Vec::new();
+    for (number, argument) in plan.arguments.iter().enumerate() {
+        let dims = plan.dims_of(argument);
+        if is_masked || argument.filter.is_some() || dims.len() == work.dims.len() {
+            full.push(number);
+        } else {
+            work.lower_rank(argument, &dims, &mut state.arguments[number])?;
         }
-        if let Some(filter) = argument.filter
-            && masks[filter].is_none()
-        {
-            masks[filter] = Some(work.mask(&plan.filters[filter])?);
-        }
-        let rows = match argument.filter {
-            Some(filter) => masks[filter].as_ref(),
-            None => rows,
-        };
-        work.argument(argument, rows, own)?;
     }
+    let decoded = if full.is_empty() && !is_masked {
+        Decoded::default()
+    } else {
+        work.full_rank(&full, is_masked, scratch, state)?
+    };
     if !plan.accumulated.is_empty() {
-        work.accumulate(batch_size, state)?;
+        work.accumulate(state)?;
     }
     Ok(decoded)
 }
@@ -113,7 +95,52 @@ pub(super) fn shape_of(block: &Block) -> Vec<usize> {
     block.shape().iter().map(|&size| usize::try_from(size).unwrap_or(usize::MAX)).collect()
 }
 
-impl Work<'_> {
+/// The groups of the cells along some of a tile's dimensions.
+pub(super) fn layout_along(shape: &[usize], keys: &[Keys], dims: &[usize]) -> Layout {
+    let own: Vec<usize> = dims.iter().map(|&dim| shape[dim]).collect();
+    let keys: Vec<Keys> = keys
+        .iter()
+        .filter(|keys| !keys.dims.is_empty())
+        .map(|keys| {
+            let along = keys.dims.iter().filter_map(|dim| dims.iter().position(|d| d == dim));
+            Keys { dims: along.collect(), offsets: keys.offsets.clone() }
+        })
+        .collect();
+    Layout::new(&own, &keys)
+}
+
+/// A tile, and what is the same for all arguments.
+struct Work<'a> {
+    plan: &'a Aggregation,
+    input: &'a Input<'a>,
+    /// All dimensions.
+    dims: Vec<usize>,
+    shape: Vec<usize>,
+    keys: Vec<Keys>,
+    /// Layouts along some of the dimensions.
+    layouts: Vec<(Vec<usize>, Arc<Layout>)>,
+}
+
+/// How the values of an argument come to its state.
+enum Source<'a> {
+    /// There are none.
+    Rows,
+    /// They are the streamed column at this position.
+    Piece(usize),
+    Evaluated(Evaluation<'a>),
+}
+
+/// Some rows of a tile side by side.
+struct Piece<'a> {
+    first: usize,
+    len: usize,
+    /// The streamed columns.
+    columns: &'a [Stored],
+    /// The wanted rows, if not all.
+    rows: Option<BooleanBuffer>,
+}
+
+impl<'a> Work<'a> {
     /// The groups of the cells along some dimensions, all that a key varies along among them.
     fn layout(&mut self, dims: &[usize]) -> Arc<Layout> {
         if let Some((_, layout)) = self.layouts.iter().find(|(own, _)| own == dims) {
@@ -124,123 +151,116 @@ impl Work<'_> {
         layout
     }
 
-    /// How many cells of the tile stand behind one along these dimensions.
-    fn weight(&self, dims: &[usize]) -> u64 {
-        let others = self.dims.iter().filter(|dim| !dims.contains(dim));
-        others.map(|&dim| self.shape[dim] as u64).fold(self.plan.weight, u64::saturating_mul)
-    }
-
-    /// The rows that a FILTER keeps, of those that are wanted.
-    fn mask(&self, filter: &Ranked) -> Result<BooleanBuffer> {
-        let evaluation = filter.on(self.tile, &self.dims, self.position)?;
-        let mut mask = arrow::array::BooleanBufferBuilder::new(evaluation.len());
-        self.each_batch(&evaluation, self.rows, |values, _, rows| {
-            let kept = as_mask(&values)?;
-            let kept = match kept.nulls() {
-                // NULL is not true.
-                Some(nulls) => kept.values() & nulls.inner(),
-                None => kept.values().clone(),
-            };
-            mask.append_buffer(&match rows {
-                Some(rows) => &kept & rows,
-                None => kept,
-            });
-            Ok(())
-        })?;
-        Ok(mask.finish())
-    }
-
-    /// Reduces an argument; `rows` are those that it wants, if not all.
-    fn argument(
+    /// Reduces an argument that lacks dimensions: each of its values counts for all cells behind it.
+    fn lower_rank(
         &mut self,
         argument: &Argument,
-        rows: Option<&BooleanBuffer>,
+        dims: &[usize],
         state: &mut ArgumentState,
     ) -> Result<()> {
-        let dims = if rows.is_some() { self.dims.clone() } else { self.plan.dims_of(argument) };
-        let layout = self.layout(&dims);
-        let weight = self.weight(&dims);
-        match (&argument.values, state) {
-            (Values::Rows, ArgumentState::Counts(counts)) => {
-                counts.update(&layout, 0..layout.cells(), rows, weight);
+        let layout = self.layout(dims);
+        let others = self.dims.iter().filter(|dim| !dims.contains(dim));
+        let weight =
+            others.map(|&dim| self.shape[dim] as u64).fold(self.plan.weight, u64::saturating_mul);
+        let source = match &argument.values {
+            Values::Rows => Source::Rows,
+            Values::Valid(expr) | Values::Numbers { expr, .. } => {
+                Source::Evaluated(expr.on(self.input.tile, dims, self.input.position, &[])?)
             }
-            (Values::Valid(expr), ArgumentState::Counts(counts)) => {
-                let evaluation = expr.on(self.tile, &dims, self.position)?;
-                self.each_batch(&evaluation, rows, |values, start, rows| {
-                    let valid = values.logical_nulls().map(|nulls| nulls.inner().clone());
-                    let mask = match (valid, rows) {
-                        (Some(valid), Some(rows)) => Some(&valid & rows),
-                        (valid, rows) => valid.or(rows.cloned()),
-                    };
-                    counts.update(&layout, start..start + values.len(), mask.as_ref(), weight);
-                    Ok(())
-                })?;
-            }
-            (Values::Numbers { expr, .. }, ArgumentState::Numbers(reduction)) => {
-                let column = expr.whole().as_column().and_then(self.position);
-                if let Some((values, nan_is_null)) = column.and_then(|c| self.tile.values(c))
-                    && expr.whole().dims() == dims
-                {
-                    reduction.update(&layout, 0, values, nan_is_null, rows, weight);
-                    return Ok(());
-                }
-                let evaluation = expr.on(self.tile, &dims, self.position)?;
-                if let Some(arithmetic) = evaluation.arithmetic() {
-                    let mut start = 0;
-                    while start < evaluation.len() {
-                        let len = ROWS.min(evaluation.len() - start);
-                        let rows = rows.map(|rows| rows.slice(start, len));
-                        let columns = evaluation.stored(start, len)?;
-                        let update = (start, arithmetic, columns.as_slice());
-                        if !reduction.update_with(&layout, update, rows.as_ref(), weight) {
-                            break;
-                        }
-                        start += len;
-                    }
-                    if start >= evaluation.len() {
-                        return Ok(());
-                    }
-                }
-                self.each_batch(&evaluation, rows, |values, start, rows| {
-                    reduction.update(&layout, start, &values, false, rows, weight);
-                    Ok(())
-                })?;
-            }
-            _ => {}
+        };
+        for first in (0..layout.cells()).step_by(ROWS) {
+            let len = ROWS.min(layout.cells() - first);
+            let piece = Piece { first, len, columns: &[], rows: None };
+            update(&layout, &source, &piece, weight, state)?;
         }
         Ok(())
     }
 
-    /// Calls `f` with the values of an expression, a batch at a time, with the first row and which of
-    /// the rows are wanted, if not all.
-    fn each_batch(
-        &self,
-        evaluation: &Evaluation<'_>,
-        rows: Option<&BooleanBuffer>,
-        mut f: impl FnMut(ArrayRef, usize, Option<&BooleanBuffer>) -> Result<()>,
-    ) -> Result<()> {
-        for start in (0..evaluation.len()).step_by(ROWS) {
-            let len = ROWS.min(evaluation.len() - start);
-            let wanted = rows.map(|rows| rows.slice(start, len));
-            let columns = evaluation.columns(start, len)?;
-            let values = match (evaluation.evaluate(columns.clone(), len), &wanted) {
-                // A row that isn't wanted may be to blame.
-                (Err(_), Some(wanted)) => evaluate_wanted(evaluation, &columns, wanted)?,
-                (values, _) => values?,
-            };
-            f(values, start, wanted.as_ref())?;
+    /// Reduces the arguments at these positions cell by cell.
+    fn full_rank(
+        &mut self,
+        arguments: &[usize],
+        is_masked: bool,
+        scratch: &mut Scratch,
+        state: &mut State,
+    ) -> Result<Decoded> {
+        let plan = self.plan;
+        let layout = self.layout(&self.dims.clone());
+        let on = |expr: &'a Ranked| {
+            expr.on(self.input.tile, &self.dims, self.input.position, &plan.streamed)
+        };
+        let mut sources = Vec::new();
+        for &number in arguments {
+            sources.push(match &plan.arguments[number].values {
+                Values::Rows => Source::Rows,
+                Values::Valid(expr) => Source::Evaluated(on(expr)?),
+                Values::Numbers { expr, .. } => {
+                    let column = expr.whole().as_column();
+                    match column.and_then(|c| plan.streamed.iter().position(|s| *s == c)) {
+                        Some(piece) => Source::Piece(piece),
+                        None => Source::Evaluated(on(expr)?),
+                    }
+                }
+            });
         }
-        Ok(())
+        let mut filters = Vec::new();
+        for (position, filter) in plan.filters.iter().enumerate() {
+            let is_used = |&number: &usize| plan.arguments[number].filter == Some(position);
+            let used = arguments.iter().any(is_used);
+            filters.push(if used { Some(on(filter)?) } else { None });
+        }
+        let is_plain = !is_masked
+            && filters.iter().all(Option::is_none)
+            && !sources.iter().any(|source| matches!(source, Source::Evaluated(_)));
+
+        let full = FullRank { work: self, layout, arguments, sources, filters, is_masked };
+
+        let Some(pieces) = &self.input.pieces else {
+            let cells = full.layout.cells();
+            let most = if is_plain { cells.max(1) } else { ROWS };
+            for first in (0..cells).step_by(most) {
+                let len = most.min(cells - first);
+                let columns = plan.streamed.iter().map(|&column| {
+                    let position = (self.input.position)(column);
+                    match position.and_then(|position| self.input.tile.values(position)) {
+                        Some((values, nan_is_null)) => Ok((values.slice(first, len), nan_is_null)),
+                        None => exec_err!("a column of the aggregate was not read"),
+                    }
+                });
+                full.add(first, len, &columns.collect::<Result<Vec<_>>>()?, state)?;
+            }
+            return Ok(Decoded::default());
+        };
+        let nan_is_null: Vec<bool> = pieces.nan_is_null().collect();
+        let types: Vec<DataType> = plan.streamed.iter().map(|&c| plan.data_type(c)).collect();
+        let mut result = Ok(());
+        let most = if is_plain { PLAIN_ROWS } else { ROWS };
+        let decoded = pieces.for_each(scratch, most, |first, slices| {
+            if is_plain {
+                full.add_bytes(first, slices, (&types, &nan_is_null), state);
+                return ControlFlow::Continue(());
+            }
+            let columns = slices.iter().zip(&types).zip(&nan_is_null).map(
+                |((bytes, data_type), nan_is_null)| Ok((array(bytes, data_type)?, *nan_is_null)),
+            );
+            result = columns.collect::<Result<Vec<_>>>().and_then(|columns| {
+                let len = columns.first().map_or(0, |(values, _)| values.len());
+                full.add(first, len, &columns, state)
+            });
+            if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        });
+        result?;
+        decoded.map_err(external)
     }
 
     /// Gives the wanted rows to the accumulators.
-    fn accumulate(&mut self, batch_size: usize, state: &mut State) -> Result<()> {
-        let dims = self.dims.clone();
-        let layout = self.layout(&dims);
-        let on = |expr: &Ranked| -> Result<Evaluations> {
-            // Values are gone through once only, so parts of lower rank are worth their while here too.
-            let rows = self.tile.rows(&dims, &positions(expr, self.position)).map_err(external)?;
-            Ok(Evaluations { expr: expr.clone(), rows })
+    fn accumulate(&mut self, state: &mut State) -> Result<()> {
+        let layout = self.layout(&self.dims.clone());
+        let on = |expr: &'a Ranked| -> Result<Whole<'a>> {
+            let own = expr.whole().columns().iter();
+            let positions: Vec<usize> = own.filter_map(|&c| (self.input.position)(c)).collect();
+            let rows = self.input.tile.rows(&self.dims, &positions).map_err(external)?;
+            Ok(Whole { expr, rows })
         };
         let functions = self
             .plan
@@ -250,16 +270,15 @@ impl Work<'_> {
             .collect::<Result<Vec<_>>>()?;
         let filters = self.plan.filters.iter().map(on).collect::<Result<Vec<_>>>()?;
         let cells = layout.cells();
-        for start in (0..cells).step_by(batch_size) {
-            let len = batch_size.min(cells - start);
-            let rows = self.rows.map(|rows| rows.slice(start, len));
+        for start in (0..cells).step_by(self.input.batch_size) {
+            let len = self.input.batch_size.min(cells - start);
+            let rows = self.input.rows.map(|rows| rows.slice(start, len));
             let count = rows.as_ref().map_or(len, BooleanBuffer::count_set_bits);
             if count == 0 {
                 continue;
             }
             let kept = rows.clone().filter(|_| count < len).map(|r| BooleanArray::new(r, None));
-            let batch = Batch { layout: &layout, cells: start..start + len, rows };
-            let groups = state.meet(&batch);
+            let groups = state.meet(&Batch { layout: &layout, cells: start..start + len, rows });
             for (number, (own, arguments)) in
                 self.plan.accumulated.iter().zip(&functions).enumerate()
             {
@@ -280,13 +299,94 @@ impl Work<'_> {
     }
 }
 
-/// An expression on the rows of a tile, for a function that sees wanted rows only.
-struct Evaluations {
-    expr: Ranked,
-    rows: lsio_core::read::Rows,
+/// The arguments that are reduced cell by cell.
+struct FullRank<'a> {
+    work: &'a Work<'a>,
+    layout: Arc<Layout>,
+    /// Their positions.
+    arguments: &'a [usize],
+    sources: Vec<Source<'a>>,
+    /// The conditions of FILTER clauses, those that are used.
+    filters: Vec<Option<Evaluation<'a>>>,
+    is_masked: bool,
 }
 
-impl Evaluations {
+impl FullRank<'_> {
+    /// Adds some rows, of which these are the streamed columns.
+    fn add(&self, first: usize, len: usize, columns: &[Stored], state: &mut State) -> Result<()> {
+        let plan = self.work.plan;
+        let rows = self.rows(first, len, columns)?;
+        let count = rows.as_ref().map_or(len, BooleanBuffer::count_set_bits);
+        if count == 0 {
+            return Ok(());
+        }
+        let rows = rows.filter(|_| count < len);
+        if self.is_masked {
+            state.count_rows(&self.layout, first..first + len, rows.as_ref());
+        }
+        let mut piece = Piece { first, len, columns, rows: rows.clone() };
+        for (&number, source) in self.arguments.iter().zip(&self.sources) {
+            let filter = plan.arguments[number].filter;
+            piece.rows.clone_from(&rows);
+            if let Some(filter) = filter.and_then(|filter| self.filters[filter].as_ref()) {
+                piece.rows = Some(filter_mask(filter, &piece)?);
+            }
+            update(&self.layout, source, &piece, plan.weight, &mut state.arguments[number])?;
+        }
+        Ok(())
+    }
+
+    /// Adds values as they are, all of them.
+    fn add_bytes(
+        &self,
+        first: usize,
+        slices: &[&[u8]],
+        (types, nan_is_null): (&[DataType], &[bool]),
+        state: &mut State,
+    ) {
+        let width = types.first().and_then(DataType::primitive_width).unwrap_or(1);
+        let len = slices.first().map_or(0, |bytes| bytes.len() / width);
+        for (&number, source) in self.arguments.iter().zip(&self.sources) {
+            match (source, &mut state.arguments[number]) {
+                (Source::Piece(piece), ArgumentState::Numbers(reduction)) => {
+                    let (bytes, nan_is_null) = (slices[*piece], nan_is_null[*piece]);
+                    reduction.update_bytes(&self.layout, first, bytes, nan_is_null);
+                }
+                (_, ArgumentState::Counts(counts)) => {
+                    counts.update(&self.layout, first..first + len, None, self.work.plan.weight);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// The wanted rows of a piece, if not all.
+    fn rows(&self, first: usize, len: usize, columns: &[Stored]) -> Result<Option<BooleanBuffer>> {
+        let plan = self.work.plan;
+        let mut rows = self.work.input.rows.map(|rows| rows.slice(first, len));
+        for (predicate, column) in &plan.compared {
+            let piece = plan.streamed.iter().position(|streamed| streamed == column);
+            let values = piece.and_then(|piece| columns.get(piece));
+            let holds = values.and_then(|(values, nan)| predicate.compare(values, *nan));
+            let Some(holds) = holds else {
+                return exec_err!("the predicate {} can't be evaluated", predicate.expr());
+            };
+            rows = Some(match rows {
+                Some(rows) => &rows & &holds,
+                None => holds,
+            });
+        }
+        Ok(rows)
+    }
+}
+
+/// An expression on the rows of a tile, for a function that sees wanted rows only.
+struct Whole<'a> {
+    expr: &'a Ranked,
+    rows: Rows,
+}
+
+impl Whole<'_> {
     fn values(&self, start: usize, len: usize, kept: Option<&BooleanArray>) -> Result<ArrayRef> {
         let mut columns = self.rows.slice(start, len).map_err(external)?;
         let mut rows = len;
@@ -300,22 +400,72 @@ impl Evaluations {
     }
 }
 
-/// The groups of the cells along some of a tile's dimensions.
-pub(super) fn layout_along(shape: &[usize], keys: &[Keys], dims: &[usize]) -> Layout {
-    let own: Vec<usize> = dims.iter().map(|&dim| shape[dim]).collect();
-    let keys: Vec<Keys> = keys
-        .iter()
-        .filter(|keys| !keys.dims.is_empty())
-        .map(|keys| {
-            let along = keys.dims.iter().filter_map(|dim| dims.iter().position(|d| d == dim));
-            Keys { dims: along.collect(), offsets: keys.offsets.clone() }
-        })
-        .collect();
-    Layout::new(&own, &keys)
+/// Adds the wanted rows of a piece to the state of an argument.
+fn update(
+    layout: &Layout,
+    source: &Source<'_>,
+    piece: &Piece<'_>,
+    weight: u64,
+    state: &mut ArgumentState,
+) -> Result<()> {
+    let cells = piece.first..piece.first + piece.len;
+    let rows = piece.rows.as_ref();
+    match (source, state) {
+        (Source::Rows, ArgumentState::Counts(counts)) => {
+            counts.update(layout, cells, rows, weight);
+        }
+        (Source::Piece(position), ArgumentState::Numbers(reduction)) => {
+            if let Some((values, nan_is_null)) = piece.columns.get(*position) {
+                reduction.update(layout, piece.first, values, *nan_is_null, rows, weight);
+            }
+        }
+        (Source::Evaluated(evaluation), ArgumentState::Counts(counts)) => {
+            let values = values(evaluation, piece)?;
+            let valid = values.logical_nulls().map(|nulls| nulls.inner().clone());
+            let mask = match (valid, rows) {
+                (Some(valid), Some(rows)) => Some(&valid & rows),
+                (valid, rows) => valid.or(rows.cloned()),
+            };
+            counts.update(layout, cells, mask.as_ref(), weight);
+        }
+        (Source::Evaluated(evaluation), ArgumentState::Numbers(reduction)) => {
+            if let Some(arithmetic) = evaluation.arithmetic() {
+                let columns = evaluation.stored(piece.first, piece.len, piece.columns)?;
+                let with = (piece.first, arithmetic, columns.as_slice());
+                if reduction.update_with(layout, with, rows, weight) {
+                    return Ok(());
+                }
+            }
+            let values = values(evaluation, piece)?;
+            reduction.update(layout, piece.first, &values, false, rows, weight);
+        }
+        _ => {}
+    }
+    Ok(())
 }
 
-fn positions(expr: &Ranked, position: &dyn Fn(usize) -> Option<usize>) -> Vec<usize> {
-    expr.whole().columns().iter().filter_map(|&column| position(column)).collect()
+/// The rows that a FILTER keeps, of those that are wanted.
+fn filter_mask(filter: &Evaluation<'_>, piece: &Piece<'_>) -> Result<BooleanBuffer> {
+    let kept = as_mask(&values(filter, piece)?)?;
+    let mut mask = kept.values().clone();
+    // NULL is not true.
+    if let Some(nulls) = kept.nulls() {
+        mask = &mask & nulls.inner();
+    }
+    Ok(match &piece.rows {
+        Some(rows) => &mask & rows,
+        None => mask,
+    })
+}
+
+/// The values of an expression on a piece.
+fn values(evaluation: &Evaluation<'_>, piece: &Piece<'_>) -> Result<ArrayRef> {
+    let columns = evaluation.columns(piece.first, piece.len, piece.columns)?;
+    match (evaluation.evaluate(columns.clone(), piece.len), &piece.rows) {
+        // A row that isn't wanted may be to blame.
+        (Err(_), Some(wanted)) => evaluate_wanted(evaluation, &columns, wanted),
+        (values, _) => values,
+    }
 }
 
 /// Evaluates an expression on the wanted rows only; for the others it is NULL.
@@ -339,4 +489,11 @@ fn evaluate_wanted(
         })
         .collect();
     Ok(take(&values, &indices, None)?)
+}
+
+/// The numbers that some bytes are.
+fn array(bytes: &[u8], data_type: &DataType) -> Result<ArrayRef> {
+    let len = bytes.len() / data_type.primitive_width().unwrap_or(1);
+    let data = ArrayData::builder(data_type.clone()).len(len).add_buffer(Buffer::from(bytes));
+    Ok(make_array(data.build()?))
 }

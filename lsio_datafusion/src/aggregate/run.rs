@@ -18,7 +18,7 @@ use super::{
     keys::Groups,
     output,
     plan::Aggregation,
-    reduce::reduce,
+    reduce::{Input, reduce},
     slabs::{Slab, Slabs},
     state::State,
 };
@@ -29,8 +29,8 @@ pub(super) struct Run {
     plan: Arc<Aggregation>,
     groups: Groups,
     slabs: Slabs,
-    /// The columns that may be decoded in pieces, with the arguments that they are.
-    streamed: Vec<(usize, Vec<usize>)>,
+    /// Whether columns may be decoded in pieces.
+    streams: bool,
     batch_size: usize,
     /// The states of a slab, at most: with one for each worker none has to wait.
     copies: usize,
@@ -61,12 +61,12 @@ impl Run {
         memory: Memory,
     ) -> Self {
         // Whoever shares states with others must not keep them for as long as decoding takes.
-        let streamed = if copies >= workers { plan.streamed() } else { Vec::new() };
+        let streams = copies >= workers && !plan.streamed.is_empty();
         Self {
             plan,
             groups,
             slabs,
-            streamed,
+            streams,
             batch_size,
             copies,
             memory,
@@ -95,7 +95,7 @@ impl Run {
             let pieces = self.pieces(&reader, &mut ready);
             reader.decode(&mut ready).await?;
             let timer = Instant::now();
-            let decoded = self.reduce((worker, number), &reader, &ready, &pieces, &mut scratch)?;
+            let decoded = self.reduce((worker, number), &reader, &ready, pieces, &mut scratch)?;
             reader.metrics().decoded(decoded);
             reader.metrics().aggregating(timer.elapsed().saturating_sub(decoded.time));
             reader.give_back(ready.reserved);
@@ -113,17 +113,14 @@ impl Run {
     }
 
     /// Takes what can be decoded in pieces out of what was fetched for a tile.
-    fn pieces(&self, reader: &TileReader, ready: &mut Ready) -> Vec<(&[usize], Pieces)> {
-        let (None, Some(fetched)) = (&ready.rows, &mut ready.fetched) else { return Vec::new() };
+    fn pieces(&self, reader: &TileReader, ready: &mut Ready) -> Option<Pieces> {
+        let (true, None, Some(fetched)) = (self.streams, &ready.rows, &mut ready.fetched) else {
+            return None;
+        };
         let work = reader.work();
-        self.streamed
-            .iter()
-            .filter_map(|(column, arguments)| {
-                let position = work.columns.binary_search(column).ok()?;
-                let pieces = work.scan.take_pieces(fetched, position, ready.tile.block())?;
-                Some((arguments.as_slice(), pieces))
-            })
-            .collect()
+        let position = |column| work.columns.binary_search(column).ok();
+        let columns: Vec<usize> = self.plan.streamed.iter().map(position).collect::<Option<_>>()?;
+        work.scan.take_pieces(fetched, &columns, ready.tile.block())
     }
 
     fn reduce(
@@ -131,7 +128,7 @@ impl Run {
         (worker, number): (usize, u64),
         reader: &TileReader,
         ready: &Ready,
-        pieces: &[(&[usize], Pieces)],
+        pieces: Option<Pieces>,
         scratch: &mut Scratch,
     ) -> Result<Decoded> {
         let open = self.open(number);
@@ -146,15 +143,14 @@ impl Run {
             }
         };
         let columns = &reader.work().columns;
-        let decoded = reduce(
-            &self.plan,
-            (&self.groups, &open.slab),
-            (&ready.tile, ready.rows.as_ref()),
-            (pieces, scratch),
-            &|column| columns.binary_search(&column).ok(),
-            self.batch_size,
-            state,
-        )?;
+        let input = Input {
+            tile: &ready.tile,
+            rows: ready.rows.as_ref(),
+            pieces,
+            position: &|column| columns.binary_search(&column).ok(),
+            batch_size: self.batch_size,
+        };
+        let decoded = reduce(&self.plan, (&self.groups, &open.slab), &input, scratch, state)?;
         if !self.plan.accumulated.is_empty() {
             let size = state.size_of_accumulators();
             let more = size.saturating_sub(state.accumulator_bytes);

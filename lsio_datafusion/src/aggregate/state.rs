@@ -1,6 +1,6 @@
 //! The states of a slab's groups.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use arrow::{
     array::{ArrayRef, BooleanArray},
@@ -57,7 +57,7 @@ const NEVER: u32 = u32::MAX;
 pub(super) struct Batch<'a> {
     pub(super) layout: &'a Layout,
     /// The first of the cells, and how many there are.
-    pub(super) cells: std::ops::Range<usize>,
+    pub(super) cells: Range<usize>,
     /// Those of them that are wanted, if not all.
     pub(super) rows: Option<BooleanBuffer>,
 }
@@ -100,9 +100,14 @@ impl State {
     }
 
     /// Counts rows of groups, where that is of use.
-    pub(super) fn count_rows(&mut self, layout: &Layout, rows: Option<&BooleanBuffer>) {
+    pub(super) fn count_rows(
+        &mut self,
+        layout: &Layout,
+        cells: Range<usize>,
+        rows: Option<&BooleanBuffer>,
+    ) {
         if let Some(counts) = &mut self.rows {
-            counts.update(layout, 0..layout.cells(), rows, 1);
+            counts.update(layout, cells, rows, 1);
         }
     }
 

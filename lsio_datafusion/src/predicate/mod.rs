@@ -65,6 +65,18 @@ impl Predicate {
         Ok(Self { expr, expression: Expression::new(evaluated, table, table_schema)?, comparison })
     }
 
+    /// The column's position in the table, if the predicate compares one with a number and a kernel
+    /// can tell for which values it is true.
+    pub(crate) fn compared_column(&self, table: &Table) -> Option<usize> {
+        let (_, number) = self.comparison?;
+        let &[column] = self.columns() else { return None };
+        match (number, table.columns[column].data_type()) {
+            (Number::Float32(number), DataType::Float32) if !number.is_nan() => Some(column),
+            (Number::Float64(number), DataType::Float64) if !number.is_nan() => Some(column),
+            _ => None,
+        }
+    }
+
     /// Whether the predicate is true for each of its only column's values, if a kernel can tell.
     pub(crate) fn compare(&self, values: &ArrayRef, nan_is_null: bool) -> Option<BooleanBuffer> {
         let (comparison, with) = self.comparison?;

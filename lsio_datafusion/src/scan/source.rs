@@ -195,6 +195,32 @@ impl ZarrSource {
         !self.filters.is_empty() || !self.deferred.is_empty()
     }
 
+    /// Whether a column of the table is read chunk by chunk.
+    pub(crate) fn is_chunked(&self, position: usize) -> bool {
+        let column = &self.table.columns[position];
+        let rank = self.table.dims.len();
+        column.variable.is_some() && !column.is_held(rank, self.options.held_bytes)
+    }
+
+    /// What decides on rows, if it is all comparisons of columns that are read chunk by chunk with
+    /// numbers: each with its column.
+    pub(crate) fn comparisons(&self) -> Option<Vec<(Predicate, usize)>> {
+        if self.filters.is_empty() || !self.deferred.is_empty() {
+            return None;
+        }
+        let compared = self.filters.iter().map(|filter| {
+            let column = filter.compared_column(&self.table).filter(|&c| self.is_chunked(c))?;
+            Some((filter.clone(), column))
+        });
+        compared.collect()
+    }
+
+    /// The same without what decides on rows, for who applies it.
+    pub(crate) fn without_filters(mut self) -> Result<Self> {
+        self.filters.clear();
+        self.replanned()
+    }
+
     /// The same rows with other columns, by their positions in the table: those at these indices, and
     /// as far as these predicates hold.
     pub(crate) fn reading(
@@ -311,11 +337,7 @@ impl ZarrSource {
 
     /// Why a filter decides on rows, and isn't a selection.
     fn reason(&self, filter: &Predicate) -> &'static str {
-        let local = |&position: &usize| {
-            let column = &self.table.columns[position];
-            column.variable.is_none()
-                || column.is_held(self.table.dims.len(), self.options.held_bytes)
-        };
+        let local = |&position: &usize| !self.is_chunked(position);
         if !filter.columns().iter().all(local) {
             "on the values of chunks"
         } else if filter.dims().len() > 1 {

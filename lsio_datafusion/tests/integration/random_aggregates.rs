@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// The stores that are tried if nothing else is said, each with a dozen queries.
-const STORES: u64 = 300;
+const STORES: u64 = 200;
 
 /// A store and what its values are like.
 struct Tables {
