@@ -24,6 +24,7 @@ fn dataset(directory: &std::path::Path, compression: Compression, packed: bool) 
         shards: None,
         compression,
         packed,
+        one_chunk: false,
     };
     synthetic::write(directory, &spec).unwrap();
     let location = Location::parse(directory.to_str().unwrap()).unwrap();

@@ -21,6 +21,9 @@ pub(crate) struct Args {
     /// The shape of the chunks: times, latitudes, longitudes
     #[arg(long, value_delimiter = ',', num_args = 1, default_values_t = [24, 181, 360])]
     chunks: Vec<u64>,
+    /// Write one chunk a variable, and link it under all keys: a large store that takes little space
+    #[arg(long)]
+    one_chunk: bool,
     /// A new or empty directory
     directory: PathBuf,
 }
@@ -64,6 +67,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
             Codec::Zstd | Codec::ShardedZstd | Codec::Int16Zstd => Compression::Zstd(3),
         },
         packed,
+        one_chunk: args.one_chunk,
     };
     #[expect(
         clippy::cast_possible_truncation,

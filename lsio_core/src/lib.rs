@@ -31,6 +31,7 @@
 //!     shards: None,
 //!     compression: Compression::Zstd(3),
 //!     packed: false,
+//!     one_chunk: false,
 //! };
 //! synthetic::write(&path, &specification)?;
 //!

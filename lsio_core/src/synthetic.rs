@@ -46,6 +46,9 @@ pub struct Specification {
     pub compression: Compression,
     /// Whether to store 16-bit integers with scale and offset instead of 32-bit floats.
     pub packed: bool,
+    /// Whether each variable has one chunk only, linked under the keys of all: a large store that takes
+    /// little space.
+    pub one_chunk: bool,
 }
 
 impl Specification {
@@ -142,10 +145,11 @@ fn write_chunks(
     array: &ArrayWriter,
 ) -> io::Result<()> {
     let next = AtomicU64::new(0);
+    let end = if spec.one_chunk { grid.len().min(1) } else { grid.len() };
     let work = || -> io::Result<()> {
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
-            if number >= grid.len() {
+            if number >= end {
                 return Ok(());
             }
             let start = grid.region(number).start;
@@ -171,7 +175,8 @@ fn write_chunks(
         workers.into_iter().try_for_each(|worker| {
             worker.join().map_err(|_| io::Error::other("a writer gave up"))?
         })
-    })
+    })?;
+    (end..grid.len()).try_for_each(|number| array.link(&grid.indices(0), &grid.indices(number)))
 }
 
 fn latitude(spec: &Specification, index: u64) -> f64 {

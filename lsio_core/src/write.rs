@@ -202,6 +202,19 @@ impl ArrayWriter {
         }
         fs::write(file, encoded)
     }
+
+    /// Stores what one chunk holds as another too, without storing it again: the second is a hard link.
+    ///
+    /// # Errors
+    /// If the first isn't there, or the file system has no more links for it.
+    pub fn link(&self, chunk: &[u64], other: &[u64]) -> io::Result<()> {
+        let [from, to] =
+            [chunk, other].map(|chunk| self.directory.join(self.array.chunk_key(chunk).as_str()));
+        if let Some(parent) = to.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        fs::hard_link(from, to)
+    }
 }
 
 /// A type whose values can be written.

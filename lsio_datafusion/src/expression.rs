@@ -88,6 +88,18 @@ impl Expression {
         self.expr.downcast_ref::<Column>().map(Column::index)
     }
 
+    /// The values in a tile, at the expression's own rank. `position` says where a column of the table
+    /// is in the tile.
+    pub(crate) fn on(
+        &self,
+        tile: &Tile,
+        position: impl Fn(usize) -> Option<usize>,
+    ) -> Result<ArrayRef> {
+        let positions: Vec<usize> = self.columns.iter().filter_map(|&c| position(c)).collect();
+        let rows = tile.rows(&self.dims, &positions).map_err(external)?;
+        self.evaluate(rows.slice(0, rows.len()).map_err(external)?, rows.len())
+    }
+
     /// The values, for each row of its columns.
     pub(crate) fn evaluate(&self, columns: Vec<ArrayRef>, rows: usize) -> Result<ArrayRef> {
         evaluate(&self.compact, &self.schema, columns, rows)
@@ -176,6 +188,29 @@ impl Ranked {
         &self.whole
     }
 
+    /// The column of the table and the part of lower rank of which the expression is the product, in
+    /// double precision.
+    pub(crate) fn product(&self) -> Option<(usize, &Expression)> {
+        let Some(Arithmetic::Combine(Operation::Multiply, one, other)) = &self.arithmetic else {
+            return None;
+        };
+        let column = |side: &Arithmetic| match side {
+            Arithmetic::Column(column) => Some((*column, false)),
+            Arithmetic::Widen(of) => match **of {
+                Arithmetic::Column(column) => Some((column, true)),
+                _ => None,
+            },
+            _ => None,
+        };
+        let sides = [column(one)?, column(other)?];
+        let is_part = |(column, _): &(usize, bool)| *column >= self.columns.len();
+        let (part, _) = *sides.iter().find(|side| is_part(side) && !side.1)?;
+        let (column, is_wide) = *sides.iter().find(|side| !is_part(side))?;
+        let is_double = *self.schema.field(column).data_type() == DataType::Float64;
+        let part = self.parts.get(part - self.columns.len())?;
+        (is_wide || is_double).then(|| (self.columns[column], part))
+    }
+
     /// Makes ready to evaluate it on the rows of a tile, as a grid of these dimensions.
     /// `position` says where a column of the table is in the tile. Some of the columns come a piece at a
     /// time, and aren't there: those of the table at `pieces`.
@@ -195,9 +230,7 @@ impl Ranked {
         };
         let mut rows = tile.rows(dims, &positions(&self.columns)).map_err(external)?;
         for part in &self.parts {
-            let own = tile.rows(part.dims(), &positions(part.columns())).map_err(external)?;
-            let columns = own.slice(0, own.len()).map_err(external)?;
-            let Ok(values) = part.evaluate(columns, own.len()) else {
+            let Ok(values) = part.on(tile, &position) else {
                 // A row that isn't asked for may be to blame.
                 let rows = tile.rows(dims, &positions(self.whole.columns())).map_err(external)?;
                 let Expression { compact, schema, columns, .. } = &self.whole;

@@ -27,6 +27,7 @@ const SPECIFICATION: Specification = Specification {
     shards: None,
     compression: Compression::Zstd(3),
     packed: false,
+    one_chunk: false,
 };
 
 /// What a finished demo store has, so that the next demo uses it again and nothing else is touched.

@@ -18,7 +18,7 @@ use datafusion::{
     physical_plan::{ExecutionPlan, stream::RecordBatchStreamAdapter},
 };
 use futures::{StreamExt as _, stream};
-use lsio_datafusion::ZarrSource;
+use lsio_datafusion::{ZarrAggregateExec, ZarrSource};
 
 use crate::info::bytes;
 
@@ -101,7 +101,7 @@ impl Drop for Line {
     }
 }
 
-/// A scan of a Zarr table.
+/// A scan of a Zarr table, or an aggregate that is one.
 struct Scan {
     plan: Arc<dyn ExecutionPlan>,
     /// The chunks that it wants, as far as is known before it runs.
@@ -109,10 +109,11 @@ struct Scan {
 }
 
 fn find_scans(plan: &Arc<dyn ExecutionPlan>, scans: &mut Vec<Scan>) {
+    let aggregate = plan.downcast_ref::<ZarrAggregateExec>().map(ZarrAggregateExec::source);
     let source = plan
         .downcast_ref::<DataSourceExec>()
         .and_then(|scan| scan.data_source().downcast_ref::<ZarrSource>());
-    if let Some(source) = source {
+    if let Some(source) = aggregate.or(source) {
         scans.push(Scan { plan: Arc::clone(plan), chunks: source.chunks() });
     }
     for child in plan.children() {

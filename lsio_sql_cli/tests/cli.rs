@@ -62,6 +62,7 @@ fn store(directory: &Path) -> String {
         shards: None,
         compression: Compression::Zstd(3),
         packed: false,
+        one_chunk: false,
     };
     synthetic::write(&store, &spec).unwrap();
     store.to_string_lossy().into_owned()

@@ -1,5 +1,7 @@
 //! Arithmetic on columns of floats, a block that fits the first-level cache at a time.
 
+use std::ops::Range;
+
 use arrow::{array::ArrayRef, buffer::ScalarBuffer, datatypes::DataType};
 
 use super::{
@@ -99,8 +101,9 @@ impl Arithmetic {
     pub(super) fn block<'a>(
         &self,
         columns: &'a Columns,
-        rows: std::ops::Range<usize>,
+        rows: Range<usize>,
         simd: Simd,
+        spare: &mut Spare,
     ) -> Option<Block<'a>> {
         Some(match self {
             Self::Column(position) => match columns.columns.get(*position)? {
@@ -109,33 +112,57 @@ impl Arithmetic {
             },
             Self::Single(value) => Block::Singles(Values::One(*value)),
             Self::Double(value) => Block::Doubles(Values::One(*value)),
-            Self::Widen(of) => match of.block(columns, rows, simd)? {
+            Self::Widen(of) => match of.block(columns, rows, simd, spare)? {
                 Block::Singles(Values::One(value)) => Block::Doubles(Values::One(f64::from(value))),
                 Block::Singles(values) => {
-                    let values = values.as_slice();
-                    let mut wide = vec![0.0; values.len()];
-                    simd.widen(&mut wide, values);
+                    let mut wide = spare.doubles.pop().unwrap_or_default();
+                    // What a spare block holds doesn't matter.
+                    wide.resize(values.as_slice().len(), 0.0);
+                    simd.widen(&mut wide, values.as_slice());
+                    spare.keep(Block::Singles(values));
                     Block::Doubles(Values::Made(wide))
                 }
                 Block::Doubles(_) => return None,
             },
-            Self::Apply(function, of) => match of.block(columns, rows, simd)? {
-                Block::Singles(values) => Block::Singles(apply(*function, values, simd)),
-                Block::Doubles(values) => Block::Doubles(apply(*function, values, simd)),
+            Self::Apply(function, of) => match of.block(columns, rows, simd, spare)? {
+                Block::Singles(values) => {
+                    Block::Singles(apply(*function, values, simd, &mut spare.singles))
+                }
+                Block::Doubles(values) => {
+                    Block::Doubles(apply(*function, values, simd, &mut spare.doubles))
+                }
             },
             Self::Combine(operation, one, other) => {
-                let one = one.block(columns, rows.clone(), simd)?;
-                match (one, other.block(columns, rows, simd)?) {
+                let one = one.block(columns, rows.clone(), simd, spare)?;
+                match (one, other.block(columns, rows, simd, spare)?) {
                     (Block::Singles(one), Block::Singles(other)) => {
-                        Block::Singles(combine(*operation, one, other, simd))
+                        Block::Singles(combine(*operation, (one, other), simd, &mut spare.singles))
                     }
                     (Block::Doubles(one), Block::Doubles(other)) => {
-                        Block::Doubles(combine(*operation, one, other, simd))
+                        Block::Doubles(combine(*operation, (one, other), simd, &mut spare.doubles))
                     }
                     _ => return None,
                 }
             }
         })
+    }
+}
+
+/// Memory of blocks that aren't needed any more.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Spare {
+    singles: Vec<Vec<f32>>,
+    doubles: Vec<Vec<f64>>,
+}
+
+impl Spare {
+    /// Keeps the memory of a block, if it has any.
+    pub(super) fn keep(&mut self, block: Block<'_>) {
+        match block {
+            Block::Singles(Values::Made(values)) => self.singles.push(values),
+            Block::Doubles(Values::Made(values)) => self.doubles.push(values),
+            _ => {}
+        }
     }
 }
 
@@ -150,47 +177,64 @@ impl<T: Native> Values<'_, T> {
     }
 }
 
-fn apply<'a, T: Real>(function: Function, values: Values<'a, T>, simd: Simd) -> Values<'a, T> {
-    let mut made = match values {
-        Values::Given(values) => values.to_vec(),
-        Values::Made(values) => values,
-        Values::One(mut value) => {
-            simd.apply(function, std::slice::from_mut(&mut value));
-            return Values::One(value);
+impl<T: Native> Values<'_, T> {
+    /// The values where they can be changed.
+    fn made(self, spare: &mut Vec<Vec<T>>) -> Vec<T> {
+        match self {
+            Self::Made(values) => values,
+            other => {
+                let mut values = spare.pop().unwrap_or_default();
+                values.clear();
+                values.extend_from_slice(other.as_slice());
+                values
+            }
         }
-    };
+    }
+}
+
+fn apply<'a, T: Real>(
+    function: Function,
+    values: Values<'a, T>,
+    simd: Simd,
+    spare: &mut Vec<Vec<T>>,
+) -> Values<'a, T> {
+    if let Values::One(mut value) = values {
+        simd.apply(function, std::slice::from_mut(&mut value));
+        return Values::One(value);
+    }
+    let mut made = values.made(spare);
     simd.apply(function, &mut made);
     Values::Made(made)
 }
 
 fn combine<'a, T: Real>(
     operation: Operation,
-    one: Values<'a, T>,
-    other: Values<'a, T>,
+    values: (Values<'a, T>, Values<'a, T>),
     simd: Simd,
+    spare: &mut Vec<Vec<T>>,
 ) -> Values<'a, T> {
-    let mut to;
-    match (&one, &other) {
-        (Values::One(one), Values::One(other)) => {
-            let mut to = *one;
-            simd.combine_right(operation, std::slice::from_mut(&mut to), &[*one], *other);
-            return Values::One(to);
+    match values {
+        (Values::One(mut one), Values::One(other)) => {
+            simd.combine_right(operation, std::slice::from_mut(&mut one), other);
+            Values::One(one)
         }
         (Values::One(one), other) => {
-            let other = other.as_slice();
-            to = vec![T::LEAST; other.len()];
-            simd.combine_left(operation, &mut to, *one, other);
+            let mut to = other.made(spare);
+            simd.combine_left(operation, one, &mut to);
+            Values::Made(to)
         }
         (one, Values::One(other)) => {
-            let one = one.as_slice();
-            to = vec![T::LEAST; one.len()];
-            simd.combine_right(operation, &mut to, one, *other);
+            let mut to = one.made(spare);
+            simd.combine_right(operation, &mut to, other);
+            Values::Made(to)
         }
         (one, other) => {
-            let one = one.as_slice();
-            to = vec![T::LEAST; one.len()];
-            simd.combine(operation, &mut to, one, other.as_slice());
+            let mut to = one.made(spare);
+            simd.combine(operation, &mut to, other.as_slice());
+            if let Values::Made(values) = other {
+                spare.push(values);
+            }
+            Values::Made(to)
         }
     }
-    Values::Made(to)
 }

@@ -152,50 +152,50 @@ kernel! {
 }
 
 kernel! {
-    /// `to[i] = one[i] ∘ other[i]`.
-    fn combine<T: Real>(operation: Operation, to: &mut [T], one: &[T], other: &[T]) {
-        macro_rules! each {
-            ($of:expr) => {
-                for ((to, one), other) in to.iter_mut().zip(one).zip(other) {
-                    *to = $of(*one, *other);
-                }
-            };
-        }
-        match operation {
-            Operation::Add => each!(T::add),
-            Operation::Subtract => each!(T::sub),
-            Operation::Multiply => each!(T::mul),
-            Operation::Divide => each!(T::div),
-        }
-    }
-}
-
-kernel! {
-    /// `to[i] = one[i] ∘ other`.
-    fn combine_right<T: Real>(operation: Operation, to: &mut [T], one: &[T], other: T) {
-        macro_rules! each {
-            ($of:expr) => {
-                for (to, one) in to.iter_mut().zip(one) {
-                    *to = $of(*one, other);
-                }
-            };
-        }
-        match operation {
-            Operation::Add => each!(T::add),
-            Operation::Subtract => each!(T::sub),
-            Operation::Multiply => each!(T::mul),
-            Operation::Divide => each!(T::div),
-        }
-    }
-}
-
-kernel! {
-    /// `to[i] = one ∘ other[i]`.
-    fn combine_left<T: Real>(operation: Operation, to: &mut [T], one: T, other: &[T]) {
+    /// `to[i] = to[i] ∘ other[i]`.
+    fn combine<T: Real>(operation: Operation, to: &mut [T], other: &[T]) {
         macro_rules! each {
             ($of:expr) => {
                 for (to, other) in to.iter_mut().zip(other) {
-                    *to = $of(one, *other);
+                    *to = $of(*to, *other);
+                }
+            };
+        }
+        match operation {
+            Operation::Add => each!(T::add),
+            Operation::Subtract => each!(T::sub),
+            Operation::Multiply => each!(T::mul),
+            Operation::Divide => each!(T::div),
+        }
+    }
+}
+
+kernel! {
+    /// `to[i] = to[i] ∘ other`.
+    fn combine_right<T: Real>(operation: Operation, to: &mut [T], other: T) {
+        macro_rules! each {
+            ($of:expr) => {
+                for to in to.iter_mut() {
+                    *to = $of(*to, other);
+                }
+            };
+        }
+        match operation {
+            Operation::Add => each!(T::add),
+            Operation::Subtract => each!(T::sub),
+            Operation::Multiply => each!(T::mul),
+            Operation::Divide => each!(T::div),
+        }
+    }
+}
+
+kernel! {
+    /// `to[i] = one ∘ to[i]`.
+    fn combine_left<T: Real>(operation: Operation, one: T, to: &mut [T]) {
+        macro_rules! each {
+            ($of:expr) => {
+                for to in to.iter_mut() {
+                    *to = $of(one, *to);
                 }
             };
         }

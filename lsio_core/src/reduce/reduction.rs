@@ -9,7 +9,7 @@ use arrow::{
 };
 
 use super::{
-    arithmetic::{self, Arithmetic, Block, Columns},
+    arithmetic::{self, Arithmetic, Block, Columns, Spare},
     layout::{Layout, Segment, Stretch},
     native::Native,
 };
@@ -154,7 +154,7 @@ impl Counts {
 
 /// The states of groups of values of one type.
 #[derive(Clone, Debug)]
-pub struct Reduction(Kind);
+pub struct Reduction(Kind, Spare);
 
 /// What was found of each group.
 #[derive(Clone, Debug, Default)]
@@ -211,7 +211,7 @@ impl Reduction {
     /// States of so many groups. `None` for types that have no kernels; times are integers.
     #[must_use]
     pub fn new(data_type: &DataType, wanted: Wanted, groups: usize) -> Option<Self> {
-        Some(Self(match data_type {
+        let kind = match data_type {
             DataType::Int8 => Kind::Int8(Groups::new(wanted, groups)),
             DataType::Int16 => Kind::Int16(Groups::new(wanted, groups)),
             DataType::Int32 => Kind::Int32(Groups::new(wanted, groups)),
@@ -225,7 +225,8 @@ impl Reduction {
             DataType::Float32 => Kind::Float32(Groups::new(wanted, groups)),
             DataType::Float64 => Kind::Float64(Groups::new(wanted, groups)),
             _ => return None,
-        }))
+        };
+        Some(Self(kind, Spare::default()))
     }
 
     /// The same, with these instructions.
@@ -302,17 +303,31 @@ impl Reduction {
                 continue;
             }
             let update = (layout, first + start, rows, weight);
-            match (&mut self.0, expr.block(&native, range.clone(), simd)) {
-                (Kind::Float32(groups), Some(Block::Singles(values))) => {
+            let Some(block) = expr.block(&native, range.clone(), simd, &mut self.1) else {
+                return false;
+            };
+            match (&mut self.0, &block) {
+                (Kind::Float32(groups), Block::Singles(values)) => {
                     groups.update_block(update, values.as_slice(), &native, range);
                 }
-                (Kind::Float64(groups), Some(Block::Doubles(values))) => {
+                (Kind::Float64(groups), Block::Doubles(values)) => {
                     groups.update_block(update, values.as_slice(), &native, range);
                 }
                 _ => return false,
             }
+            self.1.keep(block);
         }
         true
+    }
+
+    /// Adds a sum of so many values, where nothing but sums is wanted.
+    pub fn add_sum(&mut self, group: usize, sum: f64, count: i64) {
+        each_kind!(&mut self.0, groups => {
+            groups.counts.add(group, count);
+            if let Some(own) = groups.sums.get_mut(group) {
+                *own += sum;
+            }
+        });
     }
 
     /// Adds what other states of the same groups hold.

@@ -20,6 +20,7 @@ pub fn write(directory: &Path) -> io::Result<String> {
             shards: None,
             compression: Compression::Zstd(3),
             packed: false,
+            one_chunk: false,
         },
     )?;
     Ok(store.to_string_lossy().into_owned())

@@ -26,5 +26,6 @@ mod rule;
 mod run;
 mod slabs;
 mod state;
+mod weighted;
 
 pub use self::{exec::ZarrAggregateExec, rule::AggregatePushdown};

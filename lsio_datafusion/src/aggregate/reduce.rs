@@ -14,7 +14,7 @@ use arrow::{
 use datafusion::{common::exec_err, error::Result};
 use lsio_core::{
     read::{Block, Decoded, Pieces, Rows, Scratch, Tile},
-    reduce::{Keys, Layout},
+    reduce::{Keys, Layout, Wanted},
 };
 
 use super::{
@@ -22,6 +22,7 @@ use super::{
     plan::{Aggregation, Argument, Values},
     slabs::Slab,
     state::{ArgumentState, Batch, State},
+    weighted::WeightedSum,
 };
 use crate::{
     error::external,
@@ -127,6 +128,8 @@ enum Source<'a> {
     Rows,
     /// They are the streamed column at this position.
     Piece(usize),
+    /// They are a streamed column times a factor of lower rank, and are summed.
+    Weighted(Box<WeightedSum>),
     Evaluated(Evaluation<'a>),
 }
 
@@ -162,7 +165,7 @@ impl<'a> Work<'a> {
         let others = self.dims.iter().filter(|dim| !dims.contains(dim));
         let weight =
             others.map(|&dim| self.shape[dim] as u64).fold(self.plan.weight, u64::saturating_mul);
-        let source = match &argument.values {
+        let mut source = match &argument.values {
             Values::Rows => Source::Rows,
             Values::Valid(expr) | Values::Numbers { expr, .. } => {
                 Source::Evaluated(expr.on(self.input.tile, dims, self.input.position, &[])?)
@@ -171,7 +174,7 @@ impl<'a> Work<'a> {
         for first in (0..layout.cells()).step_by(ROWS) {
             let len = ROWS.min(layout.cells() - first);
             let piece = Piece { first, len, columns: &[], rows: None };
-            update(&layout, &source, &piece, weight, state)?;
+            update(&layout, &mut source, &piece, weight, state)?;
         }
         Ok(())
     }
@@ -194,11 +197,14 @@ impl<'a> Work<'a> {
             sources.push(match &plan.arguments[number].values {
                 Values::Rows => Source::Rows,
                 Values::Valid(expr) => Source::Evaluated(on(expr)?),
-                Values::Numbers { expr, .. } => {
+                Values::Numbers { expr, wanted, .. } => {
                     let column = expr.whole().as_column();
                     match column.and_then(|c| plan.streamed.iter().position(|s| *s == c)) {
                         Some(piece) => Source::Piece(piece),
-                        None => Source::Evaluated(on(expr)?),
+                        None => match self.weighted_sum(expr, *wanted) {
+                            Some(weighted) => Source::Weighted(Box::new(weighted)),
+                            None => Source::Evaluated(on(expr)?),
+                        },
                     }
                 }
             });
@@ -213,7 +219,7 @@ impl<'a> Work<'a> {
             && filters.iter().all(Option::is_none)
             && !sources.iter().any(|source| matches!(source, Source::Evaluated(_)));
 
-        let full = FullRank { work: self, layout, arguments, sources, filters, is_masked };
+        let mut full = FullRank { work: self, layout, arguments, sources, filters, is_masked };
 
         let Some(pieces) = &self.input.pieces else {
             let cells = full.layout.cells();
@@ -229,6 +235,7 @@ impl<'a> Work<'a> {
                 });
                 full.add(first, len, &columns.collect::<Result<Vec<_>>>()?, state)?;
             }
+            full.finish(state);
             return Ok(Decoded::default());
         };
         let nan_is_null: Vec<bool> = pieces.nan_is_null().collect();
@@ -250,7 +257,20 @@ impl<'a> Work<'a> {
             if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
         result?;
+        full.finish(state);
         decoded.map_err(external)
+    }
+
+    /// The sums for a product whose factor has few values, if nothing but its sum is wanted.
+    fn weighted_sum(&self, expr: &Ranked, wanted: Wanted) -> Option<WeightedSum> {
+        let (column, factor) = expr.product()?;
+        let only_sum = wanted == Wanted { sum: true, ..Wanted::default() };
+        let streamed = self.plan.streamed.iter().position(|streamed| *streamed == column);
+        let streamed = streamed.filter(|_| only_sum)?;
+        // What can't be evaluated once may still be, where it is asked for.
+        let values = factor.on(self.input.tile, self.input.position).ok()?;
+        let column = (streamed, &self.plan.data_type(column));
+        WeightedSum::new(column, &self.shape, &self.keys, (factor.dims(), &values))
     }
 
     /// Gives the wanted rows to the accumulators.
@@ -313,7 +333,13 @@ struct FullRank<'a> {
 
 impl FullRank<'_> {
     /// Adds some rows, of which these are the streamed columns.
-    fn add(&self, first: usize, len: usize, columns: &[Stored], state: &mut State) -> Result<()> {
+    fn add(
+        &mut self,
+        first: usize,
+        len: usize,
+        columns: &[Stored],
+        state: &mut State,
+    ) -> Result<()> {
         let plan = self.work.plan;
         let rows = self.rows(first, len, columns)?;
         let count = rows.as_ref().map_or(len, BooleanBuffer::count_set_bits);
@@ -325,7 +351,7 @@ impl FullRank<'_> {
             state.count_rows(&self.layout, first..first + len, rows.as_ref());
         }
         let mut piece = Piece { first, len, columns, rows: rows.clone() };
-        for (&number, source) in self.arguments.iter().zip(&self.sources) {
+        for (&number, source) in self.arguments.iter().zip(&mut self.sources) {
             let filter = plan.arguments[number].filter;
             piece.rows.clone_from(&rows);
             if let Some(filter) = filter.and_then(|filter| self.filters[filter].as_ref()) {
@@ -338,7 +364,7 @@ impl FullRank<'_> {
 
     /// Adds values as they are, all of them.
     fn add_bytes(
-        &self,
+        &mut self,
         first: usize,
         slices: &[&[u8]],
         (types, nan_is_null): (&[DataType], &[bool]),
@@ -346,16 +372,31 @@ impl FullRank<'_> {
     ) {
         let width = types.first().and_then(DataType::primitive_width).unwrap_or(1);
         let len = slices.first().map_or(0, |bytes| bytes.len() / width);
-        for (&number, source) in self.arguments.iter().zip(&self.sources) {
+        for (&number, source) in self.arguments.iter().zip(&mut self.sources) {
             match (source, &mut state.arguments[number]) {
                 (Source::Piece(piece), ArgumentState::Numbers(reduction)) => {
                     let (bytes, nan_is_null) = (slices[*piece], nan_is_null[*piece]);
                     reduction.update_bytes(&self.layout, first, bytes, nan_is_null);
                 }
+                (Source::Weighted(sum), _) => {
+                    let (bytes, nan_is_null) = (slices[sum.column], nan_is_null[sum.column]);
+                    sum.sums.update_bytes(&sum.layout, first, bytes, nan_is_null);
+                }
                 (_, ArgumentState::Counts(counts)) => {
                     counts.update(&self.layout, first..first + len, None, self.work.plan.weight);
                 }
                 _ => {}
+            }
+        }
+    }
+
+    /// Adds what was put off until all rows were there.
+    fn finish(self, state: &mut State) {
+        for (&number, source) in self.arguments.iter().zip(self.sources) {
+            if let (Source::Weighted(sum), ArgumentState::Numbers(reduction)) =
+                (source, &mut state.arguments[number])
+            {
+                sum.finish(reduction);
             }
         }
     }
@@ -403,7 +444,7 @@ impl Whole<'_> {
 /// Adds the wanted rows of a piece to the state of an argument.
 fn update(
     layout: &Layout,
-    source: &Source<'_>,
+    source: &mut Source<'_>,
     piece: &Piece<'_>,
     weight: u64,
     state: &mut ArgumentState,
@@ -417,6 +458,11 @@ fn update(
         (Source::Piece(position), ArgumentState::Numbers(reduction)) => {
             if let Some((values, nan_is_null)) = piece.columns.get(*position) {
                 reduction.update(layout, piece.first, values, *nan_is_null, rows, weight);
+            }
+        }
+        (Source::Weighted(sum), _) => {
+            if let Some((values, nan_is_null)) = piece.columns.get(sum.column) {
+                sum.sums.update(&sum.layout, piece.first, values, *nan_is_null, rows, 1);
             }
         }
         (Source::Evaluated(evaluation), ArgumentState::Counts(counts)) => {

@@ -124,6 +124,7 @@ async fn chunks_that_are_corrupt() {
         shards: None,
         compression: lsio_core::write::Compression::Zstd(3),
         packed: false,
+        one_chunk: false,
     };
     lsio_core::synthetic::write(&path, &spec).unwrap();
     let store = path.to_string_lossy();
@@ -157,6 +158,7 @@ async fn shards_whose_index_is_corrupt() {
         shards: Some([4, 4, 4]),
         compression: lsio_core::write::Compression::Zstd(3),
         packed: false,
+        one_chunk: false,
     };
     lsio_core::synthetic::write(&path, &spec).unwrap();
     let store = path.to_string_lossy();

@@ -26,6 +26,7 @@ fn store(directory: &Path) -> String {
         shards: None,
         compression: Compression::Zstd(1),
         packed: false,
+        one_chunk: false,
     };
     synthetic::write(&store, &spec).unwrap();
     store.to_string_lossy().into_owned()
@@ -282,6 +283,7 @@ async fn orders_that_cost_nothing_are_exact() {
         shards: None,
         compression: Compression::None,
         packed: false,
+        one_chunk: false,
     };
     synthetic::write(&store, &spec).unwrap();
     let store = store.to_string_lossy().into_owned();
@@ -359,6 +361,7 @@ async fn memory_does_not_grow_with_the_store() {
         shards: None,
         compression: Compression::Zstd(1),
         packed: false,
+        one_chunk: false,
     };
     synthetic::write(&one, &spec).unwrap();
     // Ever more chunks, which are links to that one.

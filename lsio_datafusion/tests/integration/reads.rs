@@ -176,6 +176,7 @@ impl Setup {
             shards,
             compression: Compression::Zstd(1),
             packed: false,
+            one_chunk: false,
         };
         synthetic::write(&directory.path().join("store.zarr"), &spec).unwrap();
         let inner = LocalFileSystem::new_with_prefix(directory.path()).unwrap();
