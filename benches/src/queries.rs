@@ -86,7 +86,7 @@ pub(crate) static QUERIES: [Query; 13] = [
 ];
 
 /// What `aggregate` asks: aggregates over every cell, with few rows as the result.
-pub(crate) static AGGREGATES: [Query; 10] = [
+pub(crate) static AGGREGATES: [Query; 11] = [
     Query {
         name: "global",
         variables: &["t2m"],
@@ -137,4 +137,10 @@ pub(crate) static AGGREGATES: [Query; 10] = [
               FROM era5 GROUP BY time",
     },
     Query { name: "hot", variables: &["t2m"], sql: "SELECT count(*) FROM era5 WHERE t2m > 300" },
+    Query {
+        name: "all",
+        variables: &["t2m", "u10", "v10"],
+        sql: "SELECT avg(t2m), min(t2m), max(t2m), count(t2m), avg(u10), min(u10), max(u10), \
+              count(u10), avg(v10), min(v10), max(v10), count(v10) FROM era5",
+    },
 ];

@@ -379,6 +379,10 @@ impl Moments {
         if other.count == 0.0 {
             return;
         }
+        if self.count == 0.0 {
+            *self = other;
+            return;
+        }
         let count = self.count + other.count;
         let distance = other.mean - self.mean;
         self.mean += distance * (other.count / count);

@@ -1,6 +1,13 @@
 //! Files that are in the page cache: read where they are needed, without a thread in between.
 
-use std::{io, os::unix::fs::FileExt as _, sync::Arc};
+use std::{
+    io,
+    os::unix::fs::FileExt as _,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use object_store::path::Path;
 
@@ -11,6 +18,13 @@ use super::{
     residency::{Residency, residency},
 };
 
+/// The files that are open at the same time to be read there, at most: the system allows a process
+/// only so many.
+const MOST_OPEN: usize = 256;
+
+/// Those that are open.
+static OPEN: AtomicUsize = AtomicUsize::new(0);
+
 /// A file all of whose bytes were in the page cache when it was opened.
 ///
 /// Reading it is copying it: so fast that handing it to another thread would take longer, and best
@@ -20,22 +34,44 @@ use super::{
 pub struct CachedFile {
     file: Arc<OpenFile>,
     len: u64,
+    _counted: Arc<Counted>,
+}
+
+/// One of the files that are open.
+#[derive(Debug)]
+struct Counted;
+
+impl Counted {
+    /// `None` if there are too many.
+    fn new() -> Option<Arc<Self>> {
+        let open = OPEN.fetch_add(1, Ordering::Relaxed);
+        let counted = Arc::new(Self);
+        (open < MOST_OPEN).then_some(counted)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        OPEN.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl UringFileSystem {
-    /// Opens an object, if all of it is in the page cache and that can be told without waiting.
+    /// Opens an object, if all of it is in the page cache, that can be told without waiting, and not too
+    /// many are open already.
     #[must_use]
     pub fn open_cached(&self, location: &Path) -> Option<CachedFile> {
         if self.access() != Access::Auto {
             return None;
         }
+        let counted = Counted::new()?;
         let path = self.file_path(location).ok()?;
         let (file, metadata) = self.files().open(&path, Here::Task).ok()?;
         let file = file.ready(false).ok()?;
         let len = metadata.len();
         let all = 0..len;
         let resident = residency(file.any(), || file.buffered().ok(), &all) == Residency::All;
-        (resident && !all.is_empty()).then_some(CachedFile { file, len })
+        (resident && !all.is_empty()).then_some(CachedFile { file, len, _counted: counted })
     }
 }
 

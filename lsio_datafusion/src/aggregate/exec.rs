@@ -49,6 +49,9 @@ const SLAB_BYTES: usize = 8 << 20;
 /// The bytes of all states of a slab, as long as one each fits: workers share states beyond that.
 const STATES_BYTES: usize = 256 << 20;
 
+/// The bytes of the states of a slab beyond which few of its groups can be expected to have rows.
+const MOST_SLAB_BYTES: usize = 1 << 30;
+
 /// Batches that wait for whoever reads them.
 const WAITING_BATCHES: usize = 4;
 
@@ -148,14 +151,25 @@ impl ZarrAggregateExec {
     async fn start(
         plan: Arc<Aggregation>,
         slab_groups: usize,
-        fallback: Option<Arc<dyn ExecutionPlan>>,
+        mut fallback: Option<Arc<dyn ExecutionPlan>>,
         metrics: ExecutionPlanMetricsSet,
         context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
         let source = &plan.source;
         let groups = match &plan.groups {
             Some(groups) => groups.clone(),
-            None => plan.keys.read(source.table(), source.selection()).await?,
+            None => match (plan.keys.read(source.table(), source.selection()).await, fallback) {
+                (Ok(groups), own) => {
+                    fallback = own;
+                    groups
+                }
+                // Rows that are left out may be to blame.
+                (Err(error), Some(fallback)) => {
+                    log::info!("{error}: DataFusion's own aggregate is used");
+                    return fallback.execute(0, context);
+                }
+                (Err(error), None) => return Err(error),
+            },
         };
         let memory = Memory::new("ZarrAggregate", &context);
         let bytes = plan.group_bytes();
@@ -164,7 +178,8 @@ impl ZarrAggregateExec {
             Slabs::new(&groups, source.scan().tiles(), most)
         };
         let slab_bytes = slabs.most_groups().and_then(|groups| groups.checked_mul(bytes));
-        let Some(slab_bytes) = slab_bytes.filter(|bytes| *bytes <= memory.limit() / 2) else {
+        let most = MOST_SLAB_BYTES.min(memory.limit() / 2);
+        let Some(slab_bytes) = slab_bytes.filter(|bytes| *bytes <= most) else {
             let Some(fallback) = fallback else {
                 return internal_err!("the groups are too many to be held in memory");
             };
@@ -184,7 +199,8 @@ impl ZarrAggregateExec {
         let batch_size = config.batch_size().max(1);
         let schema = Arc::clone(&plan.schema);
         let execution = Execution::new(workers);
-        let run = Run::new(plan, groups, slabs, (workers, copies), batch_size, memory);
+        let run =
+            Run::new(plan, groups, slabs, (workers, copies), STATES_BYTES, (batch_size, memory));
         let run = Arc::new(run);
         let mut builder =
             RecordBatchReceiverStreamBuilder::new(Arc::clone(&schema), WAITING_BATCHES);
@@ -201,6 +217,7 @@ impl ZarrAggregateExec {
             // Accumulators take what their values make them take. DataFusion's own aggregate can write
             // some of it to disk.
             drop(rows);
+            run.release();
             log::info!("{error}: DataFusion's own aggregate is used");
             return fallback.execute(0, context);
         }

@@ -45,6 +45,12 @@ pub(super) fn rows(
                     Values::Rows | Values::Valid(_) => DataType::Null,
                 };
                 let states = &states[argument];
+                // Sums of narrow integers are those of wide ones, with a sign or without.
+                let output = plan.schema.field(columns.len()).data_type();
+                let data_type = match result {
+                    Reduced::IntegerSum => output.clone(),
+                    _ => data_type,
+                };
                 let results = if plan.states {
                     partial(result, states, &data_type)?
                 } else {

@@ -138,11 +138,11 @@ impl Aggregation {
         let Rows { source, columns, filters } = rows;
         let (table, table_schema) = (Arc::clone(source.table()), Arc::clone(source.table_schema()));
         let over_table = |expr: &Arc<dyn PhysicalExpr>| -> Result<Result<Ranked, String>> {
-            if is_volatile(expr) {
-                return Ok(Err(format!("{expr} is another value each time")));
-            }
             let expr = substituted(expr, |column| columns.get(column.index()).cloned())?;
             match expr {
+                Some(expr) if is_volatile(&expr) => {
+                    Ok(Err(format!("{expr} is another value each time")))
+                }
                 Some(expr) => Ok(Ok(Ranked::new(expr, &table, &table_schema)?)),
                 None => Ok(Err("it names columns that its input lacks".to_owned())),
             }
@@ -177,6 +177,12 @@ impl Aggregation {
                     Some(known.unwrap_or(conditions.len() - 1))
                 }
             };
+            // Behind WITHIN GROUP the order is an argument.
+            let needs_order = function.order_sensitivity().hard_requires()
+                && !function.fun().supports_within_group_clause();
+            if needs_order && !function.order_bys().is_empty() {
+                return Ok(Err(format!("{} wants its rows in order", function.name())));
+            }
             let mut exprs = function.expressions();
             exprs.extend(function.order_bys().iter().map(|order| Arc::clone(&order.expr)));
             let mut own = Vec::new();
@@ -199,6 +205,9 @@ impl Aggregation {
         }
         let mut predicates = Vec::new();
         for filter in filters {
+            if is_volatile(&filter) {
+                return Ok(Err(format!("{filter} is another value each time")));
+            }
             predicates.push(Predicate::new(filter, &table, &table_schema)?);
         }
 
@@ -265,7 +274,11 @@ impl Aggregation {
             Ok(keys) => keys,
             Err(reason) => return Ok(Err(reason)),
         };
-        let groups = keys.known(&table, &selection)?;
+        let groups = match keys.known(&table, &selection) {
+            Ok(groups) => groups,
+            // Rows that are left out later may be to blame.
+            Err(error) => return Ok(Err(format!("GROUP BY can't be evaluated: {error}"))),
+        };
         let source = source.reading(needed, selection, predicates)?;
         let masked = source.leaves_out_rows();
         Ok(Ok(Self {

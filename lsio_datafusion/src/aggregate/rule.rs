@@ -86,7 +86,7 @@ fn pushed(
     config: &ConfigOptions,
 ) -> Result<Result<Arc<dyn ExecutionPlan>, String>> {
     if let Some(union) = union_below(partial.input()) {
-        return over_union(whole, partial, union);
+        return over_union(whole, partial, union, config);
     }
     let rows = match rows(partial.input())? {
         Ok(rows) => rows,
@@ -105,6 +105,7 @@ fn over_union(
     whole: &AggregateExec,
     partial: &AggregateExec,
     union: &Arc<dyn ExecutionPlan>,
+    config: &ConfigOptions,
 ) -> Result<Result<Arc<dyn ExecutionPlan>, String>> {
     if *partial.mode() != AggregateMode::Partial {
         return Ok(Err("it is over a union".to_owned()));
@@ -119,7 +120,10 @@ fn over_union(
             Err(reason) => Err(reason),
         };
         arms.push(match plan {
-            Ok(plan) => Arc::new(ZarrAggregateExec::new(plan, &description(partial), None)),
+            Ok(plan) => {
+                let fallback = in_one_partition(partial, &input, config)?;
+                Arc::new(ZarrAggregateExec::new(plan, &description(partial), Some(fallback)))
+            }
             Err(reason) => {
                 let plain = refused(input, &reason)?;
                 reasons.push(reason);
@@ -241,7 +245,18 @@ fn fallback(
     if *partial.mode() != AggregateMode::Partial {
         return Ok(whole_plan);
     }
-    let parallel = Arc::clone(partial.input())
+    let merged = in_one_partition(partial, partial.input(), config)?;
+    replace_children_if_necessary(whole_plan, vec![merged])
+}
+
+/// The states of a partial aggregate over these rows, read by as many partitions as the session has and
+/// given out by one.
+fn in_one_partition(
+    partial: &AggregateExec,
+    rows: &Arc<dyn ExecutionPlan>,
+    config: &ConfigOptions,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let parallel = Arc::clone(rows)
         .transform_down(|plan| {
             let Some(scan) = plan.downcast_ref::<DataSourceExec>() else {
                 return Ok(Transformed::no(plan));
@@ -255,8 +270,7 @@ fn fallback(
         .data;
     let partial: Arc<dyn ExecutionPlan> = Arc::new(partial.clone());
     let partial = replace_children_if_necessary(partial, vec![parallel])?;
-    let merged = Arc::new(CoalescePartitionsExec::new(partial));
-    replace_children_if_necessary(whole_plan, vec![merged])
+    Ok(Arc::new(CoalescePartitionsExec::new(partial)))
 }
 
 /// The plan with the reason at the scans that the aggregate is over.

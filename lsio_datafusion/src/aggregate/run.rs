@@ -12,7 +12,7 @@ use std::{
 use arrow::array::RecordBatch;
 use datafusion::error::Result;
 use lsio_core::read::{Decoded, Pieces, Scratch};
-use tokio::sync::mpsc::Sender;
+use tokio::sync::{Notify, mpsc::Sender};
 
 use super::{
     keys::Groups,
@@ -37,8 +37,13 @@ pub(super) struct Run {
     memory: Memory,
     /// The slabs that have states, by number.
     open: Mutex<BTreeMap<u64, Arc<Open>>>,
-    /// The tile that each worker is at.
+    /// The bytes of their states.
+    bytes: AtomicUsize,
+    /// The bytes from which on a slab is opened only by the worker that is furthest behind.
+    most_bytes: usize,
+    /// The tile that each worker is at, and that one of them has moved.
     at: Vec<AtomicU64>,
+    moved: Notify,
     /// The workers that aren't at their end.
     running: AtomicUsize,
     given: AtomicBool,
@@ -57,8 +62,8 @@ impl Run {
         groups: Groups,
         slabs: Slabs,
         (workers, copies): (usize, usize),
-        batch_size: usize,
-        memory: Memory,
+        most_bytes: usize,
+        (batch_size, memory): (usize, Memory),
     ) -> Self {
         // Whoever shares states with others must not keep them for as long as decoding takes.
         let streams = copies >= workers && !plan.streamed.is_empty();
@@ -71,6 +76,9 @@ impl Run {
             copies,
             memory,
             open: Mutex::default(),
+            bytes: AtomicUsize::new(0),
+            most_bytes,
+            moved: Notify::new(),
             at: (0..workers).map(|_| AtomicU64::new(0)).collect(),
             running: AtomicUsize::new(workers),
             given: AtomicBool::new(false),
@@ -87,11 +95,12 @@ impl Run {
         let mut last = None;
         let mut scratch = Scratch::default();
         while let Some(mut ready) = reader.next(None).await? {
-            self.at[worker].store(ready.number, Ordering::Release);
+            self.move_to(worker, ready.number);
             let number = self.slabs.number(ready.tile.block(), reader.work().scan.tiles());
             if last.replace(number).is_some_and(|last| last != number) {
                 self.close(&rows).await?;
             }
+            self.wait_for_others(worker, number).await;
             let pieces = self.pieces(&reader, &mut ready);
             reader.decode(&mut ready).await?;
             let timer = Instant::now();
@@ -103,13 +112,47 @@ impl Run {
             // Other tasks get their turn.
             tokio::task::yield_now().await;
         }
-        self.at[worker].store(u64::MAX, Ordering::Release);
+        self.move_to(worker, u64::MAX);
         reader.finish();
         self.close(&rows).await?;
         if self.running.fetch_sub(1, Ordering::AcqRel) == 1 {
+            // Now all have moved behind the last tile, and see that of each other.
+            self.close(&rows).await?;
             self.end(&rows).await?;
         }
         Ok(())
+    }
+
+    /// Gives back all memory: what is under way is given up.
+    pub(super) fn release(&self) {
+        self.memory.give_back_all();
+    }
+
+    fn move_to(&self, worker: usize, tile: u64) {
+        self.at[worker].store(tile, Ordering::SeqCst);
+        self.moved.notify_waiters();
+    }
+
+    /// The first tile that some worker isn't past.
+    fn behind(&self) -> u64 {
+        self.at.iter().map(|at| at.load(Ordering::SeqCst)).min().unwrap_or(u64::MAX)
+    }
+
+    /// Lets the others catch up before another slab is opened, if the open ones take much memory. The
+    /// worker that is furthest behind never waits, and closes slabs when it moves on.
+    async fn wait_for_others(&self, worker: usize, slab: u64) {
+        loop {
+            let moved = self.moved.notified();
+            let is_open = || {
+                let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+                open.contains_key(&slab)
+            };
+            let is_last = self.at[worker].load(Ordering::SeqCst) <= self.behind();
+            if self.bytes.load(Ordering::Relaxed) < self.most_bytes || is_last || is_open() {
+                return;
+            }
+            moved.await;
+        }
     }
 
     /// Takes what can be decoded in pieces out of what was fetched for a tile.
@@ -163,6 +206,7 @@ impl Run {
     fn take(&self, open: &Open, bytes: usize) -> Result<()> {
         self.memory.take(bytes, "the state of the aggregate's groups")?;
         open.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
     }
 
@@ -180,7 +224,7 @@ impl Run {
 
     /// Gives out the slabs whose tiles all workers have behind them.
     async fn close(&self, rows: &Sender<Result<RecordBatch>>) -> Result<()> {
-        let at = self.at.iter().map(|at| at.load(Ordering::Acquire)).min().unwrap_or(u64::MAX);
+        let at = self.behind();
         loop {
             let done = {
                 let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -215,7 +259,10 @@ impl Run {
         }
         if let Some(state) = whole {
             let batch = output::rows(&self.plan, &self.groups, &open.slab, state)?;
-            self.memory.give_back(open.bytes.load(Ordering::Relaxed));
+            let bytes = open.bytes.load(Ordering::Relaxed);
+            self.memory.give_back(bytes);
+            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+            self.moved.notify_waiters();
             self.given.store(true, Ordering::Release);
             self.send(batch, rows).await;
         }
