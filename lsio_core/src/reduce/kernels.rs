@@ -151,60 +151,54 @@ kernel! {
     }
 }
 
+/// The same loop for each operation.
+macro_rules! with_each_operation {
+    ($operation:expr, $of:ident => $loop:expr) => {
+        match $operation {
+            Operation::Add => {
+                let $of = T::add;
+                $loop
+            }
+            Operation::Subtract => {
+                let $of = T::sub;
+                $loop
+            }
+            Operation::Multiply => {
+                let $of = T::mul;
+                $loop
+            }
+            Operation::Divide => {
+                let $of = T::div;
+                $loop
+            }
+        }
+    };
+}
+
 kernel! {
     /// `to[i] = to[i] ∘ other[i]`.
     fn combine<T: Real>(operation: Operation, to: &mut [T], other: &[T]) {
-        macro_rules! each {
-            ($of:expr) => {
-                for (to, other) in to.iter_mut().zip(other) {
-                    *to = $of(*to, *other);
-                }
-            };
-        }
-        match operation {
-            Operation::Add => each!(T::add),
-            Operation::Subtract => each!(T::sub),
-            Operation::Multiply => each!(T::mul),
-            Operation::Divide => each!(T::div),
-        }
+        with_each_operation!(operation, of => for (to, other) in to.iter_mut().zip(other) {
+            *to = of(*to, *other);
+        });
     }
 }
 
 kernel! {
     /// `to[i] = to[i] ∘ other`.
     fn combine_right<T: Real>(operation: Operation, to: &mut [T], other: T) {
-        macro_rules! each {
-            ($of:expr) => {
-                for to in to.iter_mut() {
-                    *to = $of(*to, other);
-                }
-            };
-        }
-        match operation {
-            Operation::Add => each!(T::add),
-            Operation::Subtract => each!(T::sub),
-            Operation::Multiply => each!(T::mul),
-            Operation::Divide => each!(T::div),
-        }
+        with_each_operation!(operation, of => for to in to {
+            *to = of(*to, other);
+        });
     }
 }
 
 kernel! {
     /// `to[i] = one ∘ to[i]`.
     fn combine_left<T: Real>(operation: Operation, one: T, to: &mut [T]) {
-        macro_rules! each {
-            ($of:expr) => {
-                for to in to.iter_mut() {
-                    *to = $of(one, *to);
-                }
-            };
-        }
-        match operation {
-            Operation::Add => each!(T::add),
-            Operation::Subtract => each!(T::sub),
-            Operation::Multiply => each!(T::mul),
-            Operation::Divide => each!(T::div),
-        }
+        with_each_operation!(operation, of => for to in to {
+            *to = of(one, *to);
+        });
     }
 }
 
