@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// The memory for what is fetched ahead of its use, by one partition, as far as there is that much.
-const AHEAD_BYTES: usize = 24 << 20;
+const AHEAD_BYTES: usize = 48 << 20;
 
 /// The most tiles that are fetched ahead.
 const AHEAD_TILES: usize = 32;
