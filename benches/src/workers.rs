@@ -37,7 +37,7 @@ pub(crate) fn time<S>(
         }
     };
     thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(&share)).collect();
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(share)).collect();
         let mut spans = Vec::with_capacity(threads);
         for worker in workers {
             spans.push(worker.join().map_err(|_| "a worker gave up")??);

@@ -236,7 +236,7 @@ kernel! {
             Comparison::Less => each!(|v: T| v < with),
             Comparison::LessOrEqual => each!(|v: T| v <= with),
             Comparison::Equal => each!(|v: T| v == with),
-            Comparison::NotEqual => each!(|v: T| v < with || v > with),
+            Comparison::NotEqual => each!(|v: T| v != with && !v.is_nan()),
             Comparison::Greater => each!(|v: T| v > with),
             Comparison::GreaterOrEqual => each!(|v: T| v >= with),
         }

@@ -190,13 +190,10 @@ impl Aggregation {
                 own.push(ranked!(expr));
             }
             let reduced = reduced(function, &own, (&table, &table_schema))?;
-            let reduced = match reduced {
-                Some((values, result)) => match with_argument(&mut arguments, values, filter) {
-                    Some(argument) => Some(Function::Reduced { argument, result }),
-                    None => None,
-                },
-                None => None,
-            };
+            let reduced = reduced.and_then(|(values, result)| {
+                let argument = with_argument(&mut arguments, values, filter)?;
+                Some(Function::Reduced { argument, result })
+            });
             functions.push(reduced.unwrap_or_else(|| {
                 let function = Arc::clone(function);
                 accumulated.push(Accumulated { function, arguments: own, filter });
@@ -344,10 +341,10 @@ fn with_argument(
         }
         match (&mut known.values, &values) {
             (Values::Rows, Values::Rows) => return Some(position),
-            (Values::Valid(known), Values::Valid(expr)) => {
-                if known.whole().expr().eq(expr.whole().expr()) {
-                    return Some(position);
-                }
+            (Values::Valid(known), Values::Valid(expr))
+                if known.whole().expr().eq(expr.whole().expr()) =>
+            {
+                return Some(position);
             }
             (
                 Values::Numbers { expr: known, wanted, .. },
@@ -443,29 +440,16 @@ fn without_cast(
     };
     let inner = Ranked::new(Arc::clone(cast.expr()), table, schema)?;
     let from = inner.whole().data_type()?;
-    let same = match (&from, &data_type) {
-        (
-            DataType::Float32
-            | DataType::Int8
-            | DataType::Int16
-            | DataType::Int32
-            | DataType::Int64
-            | DataType::UInt8
-            | DataType::UInt16
-            | DataType::UInt32
-            | DataType::UInt64,
-            DataType::Float64,
-        ) => true,
-        (
-            DataType::Int8
-            | DataType::Int16
-            | DataType::Int32
-            | DataType::UInt8
-            | DataType::UInt16
-            | DataType::UInt32,
-            DataType::Int64,
-        ) => true,
-        (DataType::UInt8 | DataType::UInt16 | DataType::UInt32, DataType::UInt64) => true,
+    let narrow = matches!(from, DataType::UInt8 | DataType::UInt16 | DataType::UInt32);
+    let signed = matches!(from, DataType::Int8 | DataType::Int16 | DataType::Int32);
+    let same = match data_type {
+        DataType::Float64 => {
+            narrow
+                || signed
+                || matches!(from, DataType::Float32 | DataType::Int64 | DataType::UInt64)
+        }
+        DataType::Int64 => narrow || signed,
+        DataType::UInt64 => narrow,
         _ => false,
     };
     Ok(if same { (inner, from) } else { (argument.clone(), data_type) })

@@ -31,7 +31,7 @@ pub(super) struct State {
 /// The state of what kernels reduce.
 pub(super) enum ArgumentState {
     Counts(Counts),
-    Numbers(Reduction),
+    Numbers(Box<Reduction>),
 }
 
 enum AccumulatorState {
@@ -68,7 +68,7 @@ impl State {
         let arguments = plan.arguments.iter().map(|argument| match &argument.values {
             Values::Numbers { data_type, wanted, .. } => {
                 match Reduction::new(data_type, *wanted, groups) {
-                    Some(reduction) => ArgumentState::Numbers(reduction),
+                    Some(reduction) => ArgumentState::Numbers(Box::new(reduction)),
                     None => ArgumentState::Counts(Counts::new(groups)),
                 }
             }
@@ -201,11 +201,11 @@ impl State {
                     let state = arrays(other.state()?)?;
                     own.merge_batch(&state)?;
                 }
-                (AccumulatorState::Groups(own), AccumulatorState::Groups(other)) => {
-                    if !numbers.is_empty() {
-                        let state = other.state(EmitTo::All)?;
-                        own.merge_batch(&state, &numbers, self.met.groups.len())?;
-                    }
+                (AccumulatorState::Groups(own), AccumulatorState::Groups(other))
+                    if !numbers.is_empty() =>
+                {
+                    let state = other.state(EmitTo::All)?;
+                    own.merge_batch(&state, &numbers, self.met.groups.len())?;
                 }
                 _ => {}
             }

@@ -184,7 +184,7 @@ impl ZarrSource {
 
     /// The dimensions along which predicates vary that aren't part of the selection.
     pub(crate) fn filter_dims(&self) -> Vec<usize> {
-        let filters = self.filters.iter().map(Predicate::columns).flatten().copied();
+        let filters = self.filters.iter().flat_map(Predicate::columns).copied();
         let deferred = self.deferred.iter().flat_map(collect_columns).map(|c| c.index());
         let columns: Vec<usize> = filters.chain(deferred).collect();
         union(columns.iter().map(|&c| self.table.columns[c].dims.as_slice()))
