@@ -223,7 +223,7 @@ impl Fetcher {
         self.fetch_ranges(variable, object, ranges.collect(), counts).await
     }
 
-    /// The chunks of an object, if it is in the page cache.
+    /// The chunks of an object, if they are in the page cache.
     fn cached(
         &self,
         variable: &Variable,
@@ -234,34 +234,55 @@ impl Fetcher {
         let Some(page_cache) = &self.page_cache else { return Ok(None) };
         let Some(file) = page_cache.open(&variable.object_path(object)?) else { return Ok(None) };
         let failed = |reason| variable.chunk_error(object, reason);
-        let index = match variable.reader()?.codec.shards() {
-            None => None,
-            Some(shards) => {
-                let range = shards.index_range().as_range(file.len());
-                let range = range.map_err(|error| failed(error.to_string()))?;
-                let mut index = vec![0; as_usize(range.end - range.start)];
-                let whole = CachedChunk { file: file.clone(), range };
-                whole.read_at(0, &mut index).map_err(failed)?;
-                counts.requests += 1;
-                counts.bytes += index.len();
-                Some((shards, shards.parse(&index, file.len()).map_err(failed)?))
+        let shards = variable.reader()?.codec.shards();
+        let index = shards.map(|shards| (shards, self.known_index(object)));
+        if let Some((shards, index)) = &index
+            && index.get().is_none()
+        {
+            let range = shards.index_range().as_range(file.len());
+            let range = range.map_err(|error| failed(error.to_string()))?;
+            if !file.is_cached(&range) {
+                return Ok(None);
             }
-        };
+            let chunk = CachedChunk { file: file.clone(), range };
+            let mut bytes = vec![0; chunk.len()];
+            chunk.read_at(0, &mut bytes).map_err(failed)?;
+            counts.requests += 1;
+            counts.bytes += bytes.len();
+            // Somebody else may have been faster.
+            let _ = index.set(Some(shards.parse(&bytes, file.len()).map_err(failed)?));
+        }
         let mut cached = Vec::new();
         for chunk in chunks {
             let range = match &index {
                 None => Some(0..file.len()),
-                Some((shards, index)) => index.range(shards.number(chunk)),
+                Some((shards, index)) => {
+                    let index = index.get().and_then(Option::as_ref);
+                    index.and_then(|index| index.range(shards.number(chunk)))
+                }
             };
             if let Some(range) = &range {
                 check_size(variable, object, range.end - range.start)?;
-                counts.requests += 1;
-                counts.bytes += as_usize(range.end - range.start);
+                if !file.is_cached(range) {
+                    return Ok(None);
+                }
             }
             let stored = range.map(|range| CachedChunk { file: file.clone(), range });
             cached.push((chunk.clone(), stored.map(Stored::Cached)));
         }
+        for (_, stored) in &cached {
+            if let Some(Stored::Cached(chunk)) = stored {
+                counts.requests += 1;
+                counts.bytes += chunk.len();
+            }
+        }
         Ok(Some(cached))
+    }
+
+    /// The index of a shard, if it was read already.
+    fn known_index(&self, object: &[u64]) -> Arc<KnownIndex> {
+        let mut indices = self.indices.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(indices.get_or_insert(object.to_vec(), Arc::default))
     }
 
     async fn fetch_object(
@@ -296,10 +317,7 @@ impl Fetcher {
         object: &[u64],
         counts: &mut Counts,
     ) -> Result<Arc<KnownIndex>> {
-        let cell = {
-            let mut indices = self.indices.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(indices.get_or_insert(object.to_vec(), Arc::default))
-        };
+        let cell = self.known_index(object);
         let Some(shards) = variable.reader()?.codec.shards() else { return Ok(cell) };
         cell.get_or_try_init(|| async {
             let path = variable.object_path(object)?;

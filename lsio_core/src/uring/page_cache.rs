@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    ops::Range,
     os::unix::fs::FileExt as _,
     sync::{
         Arc,
@@ -25,9 +26,9 @@ const MOST_OPEN: usize = 256;
 /// Those that are open.
 static OPEN: AtomicUsize = AtomicUsize::new(0);
 
-/// A file all of whose bytes were in the page cache when it was opened.
+/// A file to be read where it is in the page cache.
 ///
-/// Reading it is copying it: so fast that handing it to another thread would take longer, and best
+/// Reading it there is copying it: so fast that handing it to another thread would take longer, and best
 /// done in pieces that stay in the processor's own cache. A page that is dropped meanwhile is read
 /// from the drive again, and the reader waits.
 #[derive(Clone, Debug)]
@@ -57,8 +58,8 @@ impl Drop for Counted {
 }
 
 impl UringFileSystem {
-    /// Opens an object, if all of it is in the page cache, that can be told without waiting, and not too
-    /// many are open already.
+    /// Opens an object to be read where it is in the page cache, if that goes without waiting, and not
+    /// too many are open already.
     #[must_use]
     pub fn open_cached(&self, location: &Path) -> Option<CachedFile> {
         if self.access() != Access::Auto {
@@ -69,9 +70,7 @@ impl UringFileSystem {
         let (file, metadata) = self.files().open(&path, Here::Task).ok()?;
         let file = file.ready(false).ok()?;
         let len = metadata.len();
-        let all = 0..len;
-        let resident = residency(file.any(), || file.buffered().ok(), &all) == Residency::All;
-        (resident && !all.is_empty()).then_some(CachedFile { file, len, _counted: counted })
+        (len > 0).then_some(CachedFile { file, len, _counted: counted })
     }
 }
 
@@ -86,6 +85,13 @@ impl CachedFile {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// Whether all bytes of a range are in the page cache.
+    #[must_use]
+    pub fn is_cached(&self, range: &Range<u64>) -> bool {
+        let buffered = || self.file.buffered().ok();
+        range.end <= self.len && residency(self.file.any(), buffered, range) == Residency::All
     }
 
     /// Reads bytes from an offset on, as many as the buffer has.

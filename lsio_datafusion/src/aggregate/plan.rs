@@ -229,43 +229,18 @@ impl Aggregation {
             dims.extend(filter.dims());
         }
         dims.extend(source.filter_dims());
-        // A dimension along which nothing varies only says how often each cell counts.
-        let mut selection: Vec<Selection> = source.selection().to_vec();
-        let mut weight = 1_u64;
-        if accumulated.is_empty() {
-            for (dim, selection) in selection.iter_mut().enumerate() {
-                if !dims.contains(&dim) && selection.len() > 1 {
-                    weight = weight.saturating_mul(selection.len());
-                    let first = selection.bounds().start;
-                    *selection = std::iter::once(first..first + 1).collect();
-                }
-            }
-        }
         needed.sort_unstable();
         needed.dedup();
-        let mut streamed = Vec::new();
-        let mut compared = Vec::new();
+        let mut selection = source.selection().to_vec();
+        let mut weight = 1;
+        let (mut streamed, mut compared) = (Vec::new(), Vec::new());
+        // Accumulators take rows, one by one.
         if accumulated.is_empty() {
-            let chunked = needed.iter().copied().filter(|&column| source.is_chunked(column));
-            streamed = chunked.collect();
-            // Predicates on no more columns than those that are read anyway: no chunk can be left out
-            // for them, so they may as well be evaluated piece by piece.
-            if predicates.is_empty()
-                && let Some(all) = source.comparisons()
-                && streamed.iter().all(|column| all.iter().any(|(_, own)| own == column))
-            {
-                streamed.extend(all.iter().map(|(_, column)| *column));
-                compared = all;
-            }
-            streamed.sort_unstable();
-            streamed.dedup();
+            weight = leave_out_dimensions(&mut selection, &dims);
+            (streamed, compared) = streams(&source, &needed, &predicates);
             needed.extend(&streamed);
             needed.sort_unstable();
             needed.dedup();
-            let rank = table.dims.len();
-            if streamed.iter().any(|&column| table.columns[column].dims.len() < rank) {
-                (streamed, compared) = (Vec::new(), Vec::new());
-            }
         }
         let keys = match Keys::new(keys, &table, &selection) {
             Ok(keys) => keys,
@@ -323,6 +298,46 @@ impl Aggregation {
         // Which groups there are is written down for rows that are left out, and for accumulators.
         arguments.sum::<usize>() + 16 * usize::from(self.masked) + 4 * self.accumulated.len().min(1)
     }
+}
+
+/// Leaves one index of each dimension along which nothing varies: all others would give the same. Gives
+/// how often each cell then counts.
+fn leave_out_dimensions(selection: &mut [Selection], varying: &[usize]) -> u64 {
+    let mut weight = 1_u64;
+    for (dim, selection) in selection.iter_mut().enumerate() {
+        if !varying.contains(&dim) && selection.len() > 1 {
+            weight = weight.saturating_mul(selection.len());
+            let first = selection.bounds().start;
+            *selection = std::iter::once(first..first + 1).collect();
+        }
+    }
+    weight
+}
+
+/// The columns that may be decoded in pieces, if all that are read chunk by chunk have all dimensions,
+/// and the predicates of the source that are evaluated there.
+fn streams(
+    source: &ZarrSource,
+    needed: &[usize],
+    predicates: &[Predicate],
+) -> (Vec<usize>, Vec<(Predicate, usize)>) {
+    let chunked = needed.iter().copied().filter(|&column| source.is_chunked(column));
+    let mut streamed: Vec<usize> = chunked.collect();
+    let mut compared = Vec::new();
+    // Predicates on no more columns than those that are read anyway: no chunk can be left out for them,
+    // so they may as well be evaluated piece by piece.
+    if predicates.is_empty()
+        && let Some(all) = source.comparisons()
+        && streamed.iter().all(|column| all.iter().any(|(_, own)| own == column))
+    {
+        streamed.extend(all.iter().map(|(_, column)| *column));
+        compared = all;
+    }
+    streamed.sort_unstable();
+    streamed.dedup();
+    let table = source.table();
+    let is_full = |&column: &usize| table.columns[column].dims.len() == table.dims.len();
+    if streamed.iter().all(is_full) { (streamed, compared) } else { (Vec::new(), Vec::new()) }
 }
 
 /// The position of an argument; it is added, or wanted more of, if need be. `None` if there are no

@@ -262,7 +262,8 @@ async fn the_engine_for_local_files() {
         counts.direct_reads + counts.buffered_reads + counts.cached_reads
     };
     let chunk = Path::from_absolute_path(format!("{store}/full/c/0/0")).unwrap();
-    let cached = UringFileSystem::new().unwrap().open_cached(&chunk).is_some();
+    let cached = UringFileSystem::new().unwrap().open_cached(&chunk);
+    let cached = cached.is_some_and(|file| file.is_cached(&(0..file.len())));
     for engine in Engine::NAMES {
         rows(&ctx, &format!("SET lsio.io_engine = '{engine}'")).await.unwrap();
         let before = reads(Engine::Pread);
