@@ -26,7 +26,7 @@ pub(crate) use self::{
     chain::{Storage, Stream},
     decoding::StoredValues,
     document::is_missing,
-    shard::ShardIndex,
+    shard::{ShardIndex, ShardLayout},
     shuffle::unshuffle,
 };
 pub use self::{

@@ -15,7 +15,7 @@ use tokio::sync::{OnceCell, Semaphore};
 
 use crate::{
     Error, Recycler, Result, Variable,
-    dataset::{ShardIndex, is_missing},
+    dataset::{ShardIndex, ShardLayout, is_missing},
     uring::{CachedFile, PageCache},
 };
 
@@ -51,7 +51,7 @@ impl AddAssign for Counts {
 }
 
 /// The index of a shard, once it was read; `None` inside: there is no such shard.
-type KnownIndex = OnceCell<Option<ShardIndex>>;
+type KnownIndex = OnceCell<Option<Arc<ShardIndex>>>;
 
 /// Fetches chunks of one variable.
 #[derive(Debug)]
@@ -235,31 +235,19 @@ impl Fetcher {
         let Some(file) = page_cache.open(&variable.object_path(object)?) else { return Ok(None) };
         let failed = |reason| variable.chunk_error(object, reason);
         let shards = variable.reader()?.codec.shards();
-        let index = shards.map(|shards| (shards, self.known_index(object)));
-        if let Some((shards, index)) = &index
-            && index.get().is_none()
-        {
-            let range = shards.index_range().as_range(file.len());
-            let range = range.map_err(|error| failed(error.to_string()))?;
-            if !file.is_cached(&range) {
-                return Ok(None);
-            }
-            let chunk = CachedChunk { file: file.clone(), range };
-            let mut bytes = vec![0; chunk.len()];
-            chunk.read_at(0, &mut bytes).map_err(failed)?;
-            counts.requests += 1;
-            counts.bytes += bytes.len();
-            // Somebody else may have been faster.
-            let _ = index.set(Some(shards.parse(&bytes, file.len()).map_err(failed)?));
-        }
+        let index = match shards {
+            None => None,
+            Some(shards) => match self.cached_index(shards, object, &file, counts) {
+                Ok(Some(index)) => Some((shards, index)),
+                Ok(None) => return Ok(None),
+                Err(reason) => return Err(failed(reason)),
+            },
+        };
         let mut cached = Vec::new();
         for chunk in chunks {
             let range = match &index {
                 None => Some(0..file.len()),
-                Some((shards, index)) => {
-                    let index = index.get().and_then(Option::as_ref);
-                    index.and_then(|index| index.range(shards.number(chunk)))
-                }
+                Some((shards, index)) => index.range(shards.number(chunk)),
             };
             if let Some(range) = &range {
                 check_size(variable, object, range.end - range.start)?;
@@ -277,6 +265,34 @@ impl Fetcher {
             }
         }
         Ok(Some(cached))
+    }
+
+    /// The index of a shard, if it was read already or is in the page cache.
+    fn cached_index(
+        &self,
+        shards: &ShardLayout,
+        object: &[u64],
+        file: &CachedFile,
+        counts: &mut Counts,
+    ) -> Result<Option<Arc<ShardIndex>>, String> {
+        let known = self.known_index(object);
+        if let Some(index) = known.get() {
+            // That there is no such shard was true when it was asked for.
+            return Ok(index.clone());
+        }
+        let range = shards.index_range().as_range(file.len()).map_err(|e| e.to_string())?;
+        if !file.is_cached(&range) {
+            return Ok(None);
+        }
+        let chunk = CachedChunk { file: file.clone(), range };
+        let mut bytes = vec![0; chunk.len()];
+        chunk.read_at(0, &mut bytes)?;
+        counts.requests += 1;
+        counts.bytes += bytes.len();
+        let index = Arc::new(shards.parse(&bytes, file.len())?);
+        // Somebody else may be about to read it: then theirs is kept.
+        let _ = known.set(Some(Arc::clone(&index)));
+        Ok(Some(index))
     }
 
     /// The index of a shard, if it was read already.
@@ -334,7 +350,8 @@ impl Fetcher {
                 Ok((bytes, size)) => {
                     counts.bytes += bytes.len();
                     let index = shards.parse(&bytes, size);
-                    index.map(Some).map_err(|reason| variable.chunk_error(object, reason))
+                    let index = index.map(|index| Some(Arc::new(index)));
+                    index.map_err(|reason| variable.chunk_error(object, reason))
                 }
                 Err(e) if is_missing(&e) => Ok(None),
                 Err(source) => Err(variable.store_error(object, source)),

@@ -4,11 +4,12 @@
 use std::{fs, path::Path};
 
 use datafusion::{
+    functions_aggregate::expr_fn::avg,
     physical_plan::displayable,
-    prelude::{SessionConfig, SessionContext},
+    prelude::{SessionConfig, SessionContext, col},
 };
 use lsio_core::write::{ArraySpec, Compression, GroupWriter};
-use lsio_datafusion::LsioConfig;
+use lsio_datafusion::{LsioConfig, prelude::*};
 use serde_json::{Value, json};
 
 use crate::harness::{config, rows, same, session};
@@ -173,6 +174,19 @@ async fn plans_say_which_aggregates_are_pushed_down() {
             assert!(same(&actual, &expected), "{sql}\n{actual:?}\ninstead of\n{expected:?}");
         }
     }
+}
+
+#[tokio::test]
+async fn data_frames_get_the_same_plan() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.zarr");
+    store(&path);
+    let ctx = session(pushing(true));
+    let frame = ctx.read_zarr(&path.to_string_lossy(), OpenOptions::default()).await.unwrap();
+    let frame = frame.aggregate(vec![col("latitude")], vec![avg(col("v"))]).unwrap();
+    let plan = frame.create_physical_plan().await.unwrap();
+    let text = displayable(plan.as_ref()).indent(false).to_string();
+    assert!(text.contains("ZarrAggregateExec"), "{text}");
 }
 
 #[tokio::test]
