@@ -275,6 +275,11 @@ fn reversed<const W: usize>(mut unit: [u8; W]) -> [u8; W] {
     unit
 }
 
+/// Whether bytes lie where elements of this width may.
+pub(super) fn is_aligned(bytes: &[u8], width: usize) -> bool {
+    bytes.as_ptr().align_offset(width.next_power_of_two().min(8)) == 0
+}
+
 /// Fills a slice with one value after the other.
 pub(super) fn repeat(value: &[u8], target: &mut [u8]) {
     match value.split_first() {

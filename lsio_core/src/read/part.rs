@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use super::{
     fetch::Stored,
-    gather::{Axis, Gather, repeat},
+    gather::{Axis, Gather, is_aligned, repeat},
 };
 use crate::{
     Error, Recycled, Recycler, Result, Selection, Variable,
@@ -185,7 +185,7 @@ impl<'a> Assembly<'a> {
         let len = self.part.cells().saturating_mul(storage.width);
         if let (Target::Nothing, Some(StoredValues::Fixed(source))) = (&self.target, &stored)
             && gather.is_identity(source.len(), len)
-            && source.as_ptr().align_offset(storage.width.next_power_of_two().min(8)) == 0
+            && is_aligned(source, storage.width)
         {
             self.target = Target::Chunk(source.clone());
             return;

@@ -12,9 +12,13 @@ use std::{
 use arrow::buffer::Buffer;
 use bytes::Bytes;
 
-use super::{fetch::Stored, gather::Gather, scan::Decoded};
+use super::{
+    fetch::{CachedChunk, Stored},
+    gather::{Gather, is_aligned},
+    scan::Decoded,
+};
 use crate::{
-    Recycler, Result, Variable,
+    Error, Recycler, Result, Variable,
     dataset::{BloscBlocks, StoredValues, Stream, unshuffle},
 };
 
@@ -42,6 +46,12 @@ pub(super) struct Encoded {
     pub(super) chunks: Vec<Chunk>,
     pub(super) nan_is_null: bool,
     pub(super) recycler: Arc<Recycler>,
+}
+
+impl Encoded {
+    fn failed(&self, chunk: usize, reason: String) -> Error {
+        self.variable.chunk_error(&self.chunks[chunk].indices, reason)
+    }
 }
 
 /// A chunk, and which of its cells go where.
@@ -102,9 +112,8 @@ impl Pieces {
         'chunks: for number in 0..chunks {
             let mut readers = Vec::with_capacity(self.columns.len());
             for column in &self.columns {
-                let chunk = &column.chunks[number];
-                let reader = Reader::new(column, chunk);
-                readers.push(reader.map_err(|r| column.variable.chunk_error(&chunk.indices, r))?);
+                let reader = Reader::new(column, &column.chunks[number]);
+                readers.push(reader.map_err(|reason| column.failed(number, reason))?);
                 bytes += column.variable.reader()?.codec.decoded_bytes();
             }
             let Some(runs) = self.columns.first().map(|column| &column.chunks[number].runs) else {
@@ -117,18 +126,15 @@ impl Pieces {
                     let all = readers.iter_mut().zip(&mut scratch.0).zip(&self.columns);
                     for ((reader, room), column) in all {
                         let available = reader.open(source + at, room);
-                        let available = available.map_err(|reason| {
-                            column.variable.chunk_error(&column.chunks[number].indices, reason)
-                        })?;
+                        let available =
+                            available.map_err(|reason| column.failed(number, reason))?;
                         cells = cells.min(available.max(1));
                     }
                     let mut slices: Vec<&[u8]> = Vec::with_capacity(readers.len());
                     let all = readers.iter_mut().zip(&mut scratch.0).zip(&self.columns);
                     for ((reader, room), column) in all {
                         let slice = reader.get(source + at, cells, room);
-                        slices.push(slice.map_err(|reason| {
-                            column.variable.chunk_error(&column.chunks[number].indices, reason)
-                        })?);
+                        slices.push(slice.map_err(|reason| column.failed(number, reason))?);
                     }
                     let called = Instant::now();
                     let flow = f(target + at, &slices);
@@ -152,7 +158,7 @@ struct Reader<'a> {
 
 enum Source<'a> {
     /// Cells as they are, in a file that is in the page cache.
-    File(&'a super::fetch::CachedChunk),
+    File(&'a CachedChunk),
     /// Decoded cells.
     Memory(Buffer),
     /// Blocks of Blosc, one of which is decoded: its number.
@@ -224,7 +230,7 @@ impl<'a> Reader<'a> {
             Source::Memory(buffer) => {
                 let bytes = buffer.get(first..first + len);
                 let bytes = bytes.ok_or_else(|| "it has too few values".to_owned())?;
-                if bytes.as_ptr().align_offset(self.width.next_power_of_two().min(8)) == 0 {
+                if is_aligned(bytes, self.width) {
                     return Ok(bytes);
                 }
                 let piece = bytes_of(&mut room.piece, len);
@@ -262,4 +268,105 @@ fn bytes_of(words: &mut Vec<u64>, len: usize) -> &mut [u8] {
     // SAFETY: every pattern of bits is a byte as well as a word, and the bytes are those of the words.
     let (_, bytes, _) = unsafe { words.align_to_mut::<u8>() };
     &mut bytes[..len]
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use arrow::array::{Array as _, AsArray as _};
+    use arrow::datatypes::Float32Type;
+
+    use super::*;
+    use crate::{
+        Dataset, Location, OpenOptions, Selection,
+        read::{Scan, ScanOptions},
+        synthetic::{self, Specification},
+        uring::{Engine, PageCache, store},
+        write::Compression,
+    };
+
+    fn write(directory: &Path, compression: Compression, shards: Option<[u64; 3]>) {
+        let spec = Specification {
+            times: 5,
+            latitudes: 170,
+            longitudes: 512,
+            chunks: [3, 100, 512],
+            shards,
+            compression,
+            packed: false,
+            one_chunk: false,
+        };
+        synthetic::write(directory, &spec).unwrap();
+    }
+
+    /// Every way in which pieces are made gives the values that whole tiles have: in memory and in the
+    /// page cache, chunks cut off at the edges, several blocks of Blosc in a chunk.
+    #[tokio::test]
+    async fn pieces_are_the_values_of_tiles() {
+        let codecs = [Compression::None, Compression::Zstd(1), Compression::BloscLz4(5)];
+        for (number, compression) in codecs.into_iter().enumerate() {
+            for shards in [None, Some([3, 200, 512])] {
+                let directory = tempfile::tempdir().unwrap();
+                let path = directory.path().join("store.zarr");
+                write(&path, compression.clone(), shards);
+                let location = Location::parse(&path.to_string_lossy()).unwrap();
+                let dataset = Dataset::open(&location, &OpenOptions::default()).await.unwrap();
+                let table = dataset.table().unwrap();
+                let columns: Vec<usize> = (0..table.columns.len())
+                    .filter(|&c| table.columns[c].dims.len() == 3)
+                    .collect();
+                let all = table.dims.iter().map(|dim| Selection::all(dim.size)).collect();
+                let some = vec![
+                    [0..2, 4..5].into_iter().collect(),
+                    std::iter::once(20..150).collect(),
+                    Selection::all(512),
+                ];
+                for selection in [all, some] {
+                    for page_cache in [None, PageCache::new(Engine::Auto).unwrap()] {
+                        let options = ScanOptions {
+                            store: Some(store(Engine::Auto).unwrap()),
+                            page_cache,
+                            ..ScanOptions::default()
+                        };
+                        let scan = Scan::new(&table, &columns, selection.clone(), &options);
+                        check(scan.unwrap(), columns.len(), &format!("{number} {shards:?}")).await;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn check(scan: Scan, columns: usize, what: &str) {
+        let scan = Arc::new(scan);
+        let all: Vec<usize> = (0..columns).collect();
+        let mut scratch = Scratch::default();
+        for number in 0..scan.tiles().len() {
+            let block = scan.tiles().block(number);
+            let mut fetched = scan.fetch(&all, &block, None).join().await.unwrap();
+            let pieces = scan.take_pieces(&mut fetched, &all, &block).unwrap();
+            let mut given = vec![vec![f32::NAN; block.rows()]; columns];
+            let most = 700;
+            let decoded = pieces.for_each(&mut scratch, most, |first, slices| {
+                for (given, bytes) in given.iter_mut().zip(slices) {
+                    let (values, _) = bytes.as_chunks::<4>();
+                    assert!(!values.is_empty() && values.len() <= most, "{what}");
+                    for (place, value) in given[first..].iter_mut().zip(values) {
+                        *place = f32::from_ne_bytes(*value);
+                    }
+                }
+                ControlFlow::Continue(())
+            });
+            assert!(decoded.unwrap().bytes > 0);
+
+            let fetched = scan.fetch(&all, &block, None).join().await.unwrap();
+            let mut tile = scan.local(&[], block).unwrap();
+            scan.decode(fetched, &mut tile).await.unwrap();
+            for (column, given) in given.iter().enumerate() {
+                let (values, _) = tile.values(column).unwrap();
+                assert_eq!(values.len(), given.len(), "{what}");
+                assert_eq!(values.as_primitive::<Float32Type>().values(), given, "{what}");
+            }
+        }
+    }
 }

@@ -576,18 +576,10 @@ impl<T: Native> Groups<T> {
             self.add_integer(group, all, 1);
         }
         if self.wanted.min {
-            for value in &sum.min[cells.clone()] {
-                if value.order(self.min[group]).is_lt() {
-                    self.min[group] = *value;
-                }
-            }
+            sum.min[cells.clone()].iter().for_each(|v| keep_least(&mut self.min[group], *v));
         }
         if self.wanted.max {
-            for value in &sum.max[cells] {
-                if value.order(self.max[group]).is_gt() {
-                    self.max[group] = *value;
-                }
-            }
+            sum.max[cells].iter().for_each(|v| keep_most(&mut self.max[group], *v));
         }
     }
 
@@ -621,8 +613,11 @@ impl<T: Native> Groups<T> {
                     values.iter().for_each(|v| self.one(group, *v, false, weight));
                     return;
                 }
-                let kept: Vec<T> = values.iter().copied().filter(|v| !v.is_nan()).collect();
+                let mut kept = std::mem::take(&mut self.scratch);
+                kept.clear();
+                kept.extend(values.iter().copied().filter(|v| !v.is_nan()));
                 self.block(group, &kept, false, weight);
+                self.scratch = kept;
                 return;
             }
         }
@@ -641,18 +636,10 @@ impl<T: Native> Groups<T> {
             self.sums[group] += sum * weight as f64;
         }
         if self.wanted.min {
-            let least = self.simd.min(values, values[0]);
-            let own = &mut self.min[group];
-            if least.order(*own).is_lt() {
-                *own = least;
-            }
+            keep_least(&mut self.min[group], self.simd.min(values, values[0]));
         }
         if self.wanted.max {
-            let most = self.simd.max(values, values[0]);
-            let own = &mut self.max[group];
-            if most.order(*own).is_gt() {
-                *own = most;
-            }
+            keep_most(&mut self.max[group], self.simd.max(values, values[0]));
         }
         if self.wanted.moments {
             let count = values.len() as f64;
@@ -748,11 +735,11 @@ impl<T: Native> Groups<T> {
         if self.wanted.integer_sum {
             self.add_integer(group, value.to_wrapped(), weight);
         }
-        if self.wanted.min && value.order(self.min[group]).is_lt() {
-            self.min[group] = value;
+        if self.wanted.min {
+            keep_least(&mut self.min[group], value);
         }
-        if self.wanted.max && value.order(self.max[group]).is_gt() {
-            self.max[group] = value;
+        if self.wanted.max {
+            keep_most(&mut self.max[group], value);
         }
         if self.wanted.moments {
             let one = Moments { count: weight as f64, mean: value.to_double(), squares: 0.0 };
@@ -769,16 +756,8 @@ impl<T: Native> Groups<T> {
         self.counts.merge(&other.counts);
         self.simd.add_each(&mut self.sums, &other.sums);
         self.simd.add_each_integer(&mut self.integer_sums, &other.integer_sums);
-        for (own, value) in self.min.iter_mut().zip(&other.min) {
-            if value.order(*own).is_lt() {
-                *own = *value;
-            }
-        }
-        for (own, value) in self.max.iter_mut().zip(&other.max) {
-            if value.order(*own).is_gt() {
-                *own = *value;
-            }
-        }
+        self.min.iter_mut().zip(&other.min).for_each(|(own, value)| keep_least(own, *value));
+        self.max.iter_mut().zip(&other.max).for_each(|(own, value)| keep_most(own, *value));
         for (own, moments) in self.moments.iter_mut().zip(&other.moments) {
             own.merge(*moments);
         }
@@ -794,6 +773,20 @@ impl<T: Native> Groups<T> {
             means: self.moments.iter().map(|moments| moments.mean).collect(),
             squares: self.moments.iter().map(|moments| moments.squares).collect(),
         }
+    }
+}
+
+/// Keeps the lesser; NaN is above all others.
+fn keep_least<T: Native>(own: &mut T, value: T) {
+    if value.order(*own).is_lt() {
+        *own = value;
+    }
+}
+
+/// Keeps the greater; NaN is above all others.
+fn keep_most<T: Native>(own: &mut T, value: T) {
+    if value.order(*own).is_gt() {
+        *own = value;
     }
 }
 

@@ -157,11 +157,11 @@ impl ZarrAggregateExec {
     ) -> Result<SendableRecordBatchStream> {
         let source = &plan.source;
         let groups = match &plan.groups {
-            Some(groups) => groups.clone(),
+            Some(groups) => Arc::clone(groups),
             None => match (plan.keys.read(source.table(), source.selection()).await, fallback) {
                 (Ok(groups), own) => {
                     fallback = own;
-                    groups
+                    Arc::new(groups)
                 }
                 // Rows that are left out may be to blame.
                 (Err(error), Some(fallback)) => {
@@ -359,7 +359,7 @@ impl ExecutionPlan for ZarrAggregateExec {
         let mut statistics = Statistics::new_unknown(&self.plan.schema);
         if self.plan.keys.exprs.is_empty() {
             statistics.num_rows = Precision::Exact(1);
-        } else if let Some(groups) = self.plan.groups.as_ref().and_then(Groups::len) {
+        } else if let Some(groups) = self.plan.groups.as_ref().and_then(|groups| groups.len()) {
             statistics.num_rows = Precision::Inexact(groups);
         }
         Ok(Arc::new(statistics))

@@ -40,7 +40,7 @@ pub(super) struct Aggregation {
     pub(super) source: ZarrSource,
     pub(super) keys: Keys,
     /// The groups, if they are known already.
-    pub(super) groups: Option<Groups>,
+    pub(super) groups: Option<Arc<Groups>>,
     pub(super) arguments: Vec<Argument>,
     /// What DataFusion's own accumulators are for.
     pub(super) accumulated: Vec<Accumulated>,
@@ -247,7 +247,7 @@ impl Aggregation {
             Err(reason) => return Ok(Err(reason)),
         };
         let groups = match keys.known(&table, &selection) {
-            Ok(groups) => groups,
+            Ok(groups) => groups.map(Arc::new),
             // Rows that are left out later may be to blame.
             Err(error) => return Ok(Err(format!("GROUP BY can't be evaluated: {error}"))),
         };

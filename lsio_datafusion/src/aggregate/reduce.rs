@@ -27,7 +27,7 @@ use super::{
 use crate::{
     error::external,
     expression::{Evaluation, Ranked, Stored},
-    predicate::as_mask,
+    predicate::{as_mask, holds},
 };
 
 /// The rows on which an expression is evaluated at a time: a few arrays of them fit the second-level
@@ -492,12 +492,7 @@ fn update(
 
 /// The rows that a FILTER keeps, of those that are wanted.
 fn filter_mask(filter: &Evaluation<'_>, piece: &Piece<'_>) -> Result<BooleanBuffer> {
-    let kept = as_mask(&values(filter, piece)?)?;
-    let mut mask = kept.values().clone();
-    // NULL is not true.
-    if let Some(nulls) = kept.nulls() {
-        mask = &mask & nulls.inner();
-    }
+    let mask = holds(&as_mask(&values(filter, piece)?)?);
     Ok(match &piece.rows {
         Some(rows) => &mask & rows,
         None => mask,

@@ -27,7 +27,7 @@ use crate::scan::{Memory, Ready, TileReader};
 /// What the workers of an execution have in common.
 pub(super) struct Run {
     plan: Arc<Aggregation>,
-    groups: Groups,
+    groups: Arc<Groups>,
     slabs: Slabs,
     /// Whether columns may be decoded in pieces.
     streams: bool,
@@ -59,7 +59,7 @@ struct Open {
 impl Run {
     pub(super) fn new(
         plan: Arc<Aggregation>,
-        groups: Groups,
+        groups: Arc<Groups>,
         slabs: Slabs,
         (workers, copies): (usize, usize),
         most_bytes: usize,

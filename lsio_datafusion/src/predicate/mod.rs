@@ -104,6 +104,14 @@ impl Predicate {
     }
 }
 
+/// Where a mask is true; NULL is not.
+pub(crate) fn holds(mask: &BooleanArray) -> BooleanBuffer {
+    match mask.nulls() {
+        Some(nulls) => mask.values() & nulls.inner(),
+        None => mask.values().clone(),
+    }
+}
+
 /// How a predicate compares a column with a number, if that is what it does.
 fn comparison(expr: &Arc<dyn PhysicalExpr>) -> Option<(Comparison, Number)> {
     let binary = expr.downcast_ref::<BinaryExpr>()?;

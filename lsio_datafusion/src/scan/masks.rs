@@ -3,14 +3,17 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{Array as _, ArrayRef, AsArray as _, BooleanArray, BooleanBufferBuilder},
+    array::{ArrayRef, AsArray as _, BooleanArray, BooleanBufferBuilder},
     buffer::BooleanBuffer,
     compute::filter as filter_rows,
 };
 use datafusion::error::Result;
 use lsio_core::read::Tile;
 
-use crate::{error::external, predicate::Predicate};
+use crate::{
+    error::external,
+    predicate::{Predicate, holds},
+};
 
 /// Evaluates a predicate on a tile, at its own rank, so many rows at a time; as far as only some rows
 /// are wanted, on these.
@@ -48,11 +51,7 @@ pub(super) fn evaluate(
             }
         }
         let values = filter.evaluate(columns, count)?;
-        let holds = match values.nulls() {
-            // NULL is not true.
-            Some(nulls) => values.values() & nulls.inner(),
-            None => values.values().clone(),
-        };
+        let holds = holds(&values);
         match some {
             None => mask.append_buffer(&holds),
             Some(some) => {

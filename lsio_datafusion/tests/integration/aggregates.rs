@@ -8,7 +8,10 @@ use datafusion::{
     physical_plan::displayable,
     prelude::{SessionConfig, SessionContext, col},
 };
-use lsio_core::write::{ArraySpec, Compression, GroupWriter};
+use lsio_core::{
+    synthetic::{self, Specification},
+    write::{ArraySpec, Compression, GroupWriter},
+};
 use lsio_datafusion::{LsioConfig, prelude::*};
 use serde_json::{Value, json};
 
@@ -382,6 +385,58 @@ async fn nothing_selected_is_one_row_without_groups_and_none_with_them() {
             }
             let sql = format!("SELECT DISTINCT g {from}");
             assert_eq!(rows(&ctx, &sql).await.unwrap(), Vec::<Vec<Value>>::new(), "{sql}");
+        }
+    }
+}
+
+/// Chunks as large as real ones are, cut off at the edges, in every encoding: what is reduced piece by
+/// piece, and what is summed before it is weighted, gives what DataFusion's operators give.
+#[tokio::test(flavor = "multi_thread")]
+async fn large_chunks_give_what_rows_give() {
+    let directory = tempfile::tempdir().unwrap();
+    let (on, off) = (session(pushing(true)), session(pushing(false)));
+    let encodings = [
+        ("raw", Compression::None, None, false),
+        ("zstd", Compression::Zstd(1), None, false),
+        ("blosc", Compression::BloscLz4(5), None, false),
+        ("shards", Compression::BloscLz4(5), Some([4, 100, 400]), false),
+        ("packed", Compression::BloscLz4(5), None, true),
+    ];
+    for (name, compression, shards, packed) in encodings {
+        let path = directory.path().join(name);
+        let spec = Specification {
+            times: 5,
+            latitudes: 70,
+            longitudes: 400,
+            chunks: [4, 50, 400],
+            shards,
+            compression,
+            packed,
+            one_chunk: false,
+        };
+        synthetic::write(&path, &spec).unwrap();
+        for sql in [
+            "SELECT avg(t2m), min(t2m), max(t2m), count(t2m), stddev(t2m), sum(u10) FROM {}",
+            "SELECT latitude, avg(t2m) FROM {} GROUP BY latitude",
+            "SELECT longitude, avg(t2m), max(v10) FROM {} GROUP BY longitude",
+            "SELECT latitude, longitude, avg(t2m), min(t2m) FROM {} GROUP BY latitude, longitude",
+            "SELECT floor(latitude / 10), floor(longitude / 7), avg(t2m), min(t2m) FROM {} GROUP BY 1, 2",
+            "SELECT time, sum(t2m * cos(radians(latitude))), sum(cos(radians(latitude))) FROM {} \
+             GROUP BY time",
+            "SELECT longitude, sum(t2m * cos(radians(latitude))) FROM {} WHERE t2m > 290 GROUP BY 1",
+            "SELECT time, avg(sqrt(u10 * u10 + v10 * v10)), max(abs(u10) - 1.5) FROM {} GROUP BY time",
+            "SELECT latitude, count(*), avg(u10) FILTER (WHERE v10 < 0) FROM {} \
+             WHERE t2m > 280 AND u10 <= 3 AND v10 <> 0 GROUP BY latitude",
+            "SELECT count(*), avg(t2m) FROM {} WHERE t2m > 285 AND latitude < 30",
+        ] {
+            let sql = sql.replace("{}", &table(&path));
+            assert!(plan(&on, &sql).await.contains("ZarrAggregateExec"), "{sql}");
+            let (mut actual, mut expected) =
+                (rows(&on, &sql).await.unwrap(), rows(&off, &sql).await.unwrap());
+            // By their keys: what follows is the same up to rounding.
+            actual.sort_by_key(|row| format!("{row:?}"));
+            expected.sort_by_key(|row| format!("{row:?}"));
+            assert!(same(&actual, &expected), "{sql}");
         }
     }
 }
