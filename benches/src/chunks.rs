@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use lsio_core::{Dataset, Location, OpenOptions, dataset::Layout, grid::RegularGrid};
+use lsio_core::{Dataset, Location, OpenOptions, dataset::Layout, grid::ChunkGrid};
 
 use crate::{Error, shard::Shard, workers};
 
@@ -150,7 +150,7 @@ impl Chunks {
                 (parts, None, usize::try_from(largest)?)
             }
             Some(inner) => {
-                let grid = RegularGrid::new(layout.chunks.clone(), inner.clone());
+                let grid = ChunkGrid::new(layout.chunks.clone(), inner.clone());
                 let grid = grid.ok_or("the chunks don't fit the shards")?;
                 let (parts, largest) = parts_of_shards(&root, &files, layout, &grid)?;
                 (parts, Some(usize::try_from(grid.len())?), largest)
@@ -219,7 +219,7 @@ fn parts_of_shards(
     root: &Path,
     files: &[(PathBuf, u64)],
     layout: &Layout,
-    grid: &RegularGrid,
+    grid: &ChunkGrid,
 ) -> Result<(Vec<Part>, usize), Error> {
     let (mut parts, mut largest) = (Vec::new(), 0);
     for (file, (path, _)) in files.iter().enumerate() {

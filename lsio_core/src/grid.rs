@@ -1,6 +1,6 @@
-//! Chunk-grid arithmetic: regular grids, regions in them, and positions in C order.
+//! Chunk-grid arithmetic: grids of chunks, regions in them, and positions in C order.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use arrow::{
     array::{Array as _, ArrayRef, MutableArrayData, make_array},
@@ -27,39 +27,141 @@ impl Region {
     }
 }
 
-/// A grid of boxes of one shape that covers an array; those at the upper edges are cut off.
+/// A grid of chunks that covers an array; those at the upper edges are cut off.
 ///
-/// Boxes are numbered in C order, and computed from their number: a grid of 10⁸ boxes costs what a
-/// grid of ten costs.
+/// Along each dimension all chunks are of one size, or runs of them are. They are numbered in C order,
+/// and computed from their number: a grid of 10⁸ chunks costs what a grid of ten costs.
 ///
 /// ```
-/// use lsio_core::grid::RegularGrid;
+/// use lsio_core::grid::ChunkGrid;
 ///
-/// let grid = RegularGrid::new(vec![5, 4], vec![2, 4]).unwrap();
+/// let grid = ChunkGrid::new(vec![5, 4], vec![2, 4]).unwrap();
 /// assert_eq!(grid.len(), 3);
 /// assert_eq!(grid.region(2).start, [4, 0]);
 /// assert_eq!(grid.region(2).shape, [1, 4]);
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RegularGrid {
+pub struct ChunkGrid {
     shape: Vec<u64>,
+    /// The largest chunk along each dimension.
     chunk: Vec<u64>,
+    edges: Vec<Edges>,
     counts: Vec<u64>,
     len: u64,
 }
 
-impl RegularGrid {
-    /// A grid of boxes of the shape `chunk` over an array of `shape`. `None` if the ranks differ, a
-    /// box is empty, or the numbers of cells or boxes don't fit 64 bits.
+/// The sizes of the chunks along one dimension.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Edges {
+    /// All of one size.
+    Regular(u64),
+    /// Runs of chunks of one size.
+    Runs(Vec<Run>),
+}
+
+/// Chunks of one size, one after the other.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Run {
+    /// The number of the first one.
+    chunk: u64,
+    /// The first index in it.
+    start: u64,
+    size: u64,
+    count: u64,
+}
+
+impl Edges {
+    /// Chunks of sizes that are given as runs: a size, and how many chunks have it. `None` if there
+    /// are empty ones, or more indices than 64 bits count.
+    pub(crate) fn runs(sizes: impl IntoIterator<Item = (u64, u64)>) -> Option<Self> {
+        let mut runs: Vec<Run> = Vec::new();
+        let (mut chunk, mut start) = (0_u64, 0_u64);
+        for (size, count) in sizes {
+            if size == 0 {
+                return None;
+            }
+            let end = start.checked_add(size.checked_mul(count)?)?;
+            match runs.last_mut().filter(|last| last.size == size) {
+                Some(last) => last.count += count,
+                None if count > 0 => runs.push(Run { chunk, start, size, count }),
+                None => {}
+            }
+            chunk = chunk.checked_add(count)?;
+            start = end;
+        }
+        Some(match runs.as_slice() {
+            [Run { size, .. }] => Self::Regular(*size),
+            _ => Self::Runs(runs),
+        })
+    }
+
+    /// The size of the largest chunk.
+    fn largest(&self) -> u64 {
+        match self {
+            Self::Regular(size) => *size,
+            Self::Runs(runs) => runs.iter().map(|run| run.size).max().unwrap_or(1),
+        }
+    }
+
+    /// The number of chunks that hold `size` indices; `None` if they don't.
+    fn count(&self, size: u64) -> Option<u64> {
+        match self {
+            Self::Regular(chunk) => Some(size.div_ceil(*chunk)),
+            _ if size == 0 => Some(0),
+            Self::Runs(runs) => {
+                let last = runs.last()?;
+                (last.start + last.size * last.count >= size).then(|| self.chunk_at(size - 1) + 1)
+            }
+        }
+    }
+
+    /// The chunk that holds an index.
+    fn chunk_at(&self, index: u64) -> u64 {
+        match self {
+            Self::Regular(size) => index / size,
+            Self::Runs(runs) => {
+                let next = runs.partition_point(|run| run.start <= index);
+                let run = next.checked_sub(1).and_then(|run| runs.get(run));
+                run.map_or(0, |run| run.chunk + (index - run.start) / run.size)
+            }
+        }
+    }
+
+    /// The indices of a chunk: the first, and how many.
+    fn chunk(&self, chunk: u64) -> (u64, u64) {
+        match self {
+            Self::Regular(size) => (chunk.saturating_mul(*size), *size),
+            Self::Runs(runs) => {
+                let next = runs.partition_point(|run| run.chunk <= chunk);
+                let run = next.checked_sub(1).and_then(|run| runs.get(run));
+                run.map_or((0, 0), |run| (run.start + (chunk - run.chunk) * run.size, run.size))
+            }
+        }
+    }
+}
+
+impl ChunkGrid {
+    /// A grid of chunks of the shape `chunk` over an array of `shape`. `None` if the ranks differ, a
+    /// chunk is empty, or the numbers of cells or chunks don't fit 64 bits.
     #[must_use]
     pub fn new(shape: Vec<u64>, chunk: Vec<u64>) -> Option<Self> {
-        if shape.len() != chunk.len() || chunk.contains(&0) {
+        Self::with_edges(shape, chunk.into_iter().map(Edges::Regular).collect())
+    }
+
+    /// A grid of chunks of these sizes. `None` also if they don't cover the array.
+    pub(crate) fn with_edges(shape: Vec<u64>, edges: Vec<Edges>) -> Option<Self> {
+        if shape.len() != edges.len() || edges.contains(&Edges::Regular(0)) {
             return None;
         }
         checked_product(&shape)?;
-        let counts: Vec<u64> = shape.iter().zip(&chunk).map(|(s, c)| s.div_ceil(*c)).collect();
+        let counts: Vec<u64> = edges
+            .iter()
+            .zip(&shape)
+            .map(|(edges, size)| edges.count(*size))
+            .collect::<Option<_>>()?;
         let len = checked_product(&counts)?;
-        Some(Self { shape, chunk, counts, len })
+        let chunk = edges.iter().map(Edges::largest).collect();
+        Some(Self { shape, chunk, edges, counts, len })
     }
 
     /// The array's shape.
@@ -68,13 +170,25 @@ impl RegularGrid {
         &self.shape
     }
 
-    /// The shape of the boxes.
+    /// The shape of the chunks; along dimensions where they differ, the size of the largest.
     #[must_use]
     pub fn chunk_shape(&self) -> &[u64] {
         &self.chunk
     }
 
-    /// The number of boxes.
+    /// Whether all chunks are of one shape.
+    #[must_use]
+    pub fn is_regular(&self) -> bool {
+        self.edges.iter().all(|edges| matches!(edges, Edges::Regular(_)))
+    }
+
+    /// Whether the chunks along a dimension end where pieces of this size do.
+    #[must_use]
+    pub fn divides(&self, dim: usize, size: u64) -> bool {
+        matches!(self.edges[dim], Edges::Regular(chunk) if size.is_multiple_of(chunk))
+    }
+
+    /// The number of chunks.
     #[must_use]
     pub fn len(&self) -> u64 {
         self.len
@@ -86,28 +200,59 @@ impl RegularGrid {
         self.len == 0
     }
 
-    /// The indices of a box in the grid, from its number.
+    /// The indices of a chunk in the grid, from its number.
     #[must_use]
     pub fn indices(&self, number: u64) -> Vec<u64> {
         unravel(number, &self.counts)
     }
 
-    /// The box of this number, cut off at the array's edges.
+    /// The chunk along a dimension that holds an index.
+    #[must_use]
+    pub fn chunk_at(&self, dim: usize, index: u64) -> u64 {
+        self.edges[dim].chunk_at(index)
+    }
+
+    /// The indices along a dimension that a chunk holds, those beyond the array's edge too.
+    #[must_use]
+    pub fn chunk_range(&self, dim: usize, chunk: u64) -> Range<u64> {
+        let (start, size) = self.edges[dim].chunk(chunk);
+        start..start.saturating_add(size)
+    }
+
+    /// The chunks along a dimension that hold some of the indices.
+    #[must_use]
+    pub fn chunks_of(&self, dim: usize, wanted: &Selection) -> Selection {
+        match &self.edges[dim] {
+            Edges::Regular(size) => wanted.chunks(*size),
+            edges => wanted
+                .ranges()
+                .map(|range| edges.chunk_at(range.start)..edges.chunk_at(range.end - 1) + 1)
+                .collect(),
+        }
+    }
+
+    /// The shape of the chunk at these indices, cells beyond the array's edges counted too.
+    #[must_use]
+    pub fn shape_at(&self, indices: &[u64]) -> Vec<u64> {
+        self.edges.iter().zip(indices).map(|(edges, index)| edges.chunk(*index).1).collect()
+    }
+
+    /// The chunk of this number, cut off at the array's edges.
     #[must_use]
     pub fn region(&self, number: u64) -> Region {
         self.region_at(&self.indices(number))
     }
 
-    /// The box at these indices, cut off at the array's edges.
+    /// The chunk at these indices, cut off at the array's edges.
     #[must_use]
     pub fn region_at(&self, indices: &[u64]) -> Region {
-        let start: Vec<u64> = indices.iter().zip(&self.chunk).map(|(i, c)| i * c).collect();
-        let shape = start
-            .iter()
-            .zip(&self.chunk)
-            .zip(&self.shape)
-            .map(|((start, chunk), size)| size.saturating_sub(*start).min(*chunk))
-            .collect();
+        let chunks = self.edges.iter().zip(indices).zip(&self.shape);
+        let (start, shape) = chunks
+            .map(|((edges, index), size)| {
+                let (start, own) = edges.chunk(*index);
+                (start, size.saturating_sub(start).min(own))
+            })
+            .unzip();
         Region { start, shape }
     }
 }
@@ -215,22 +360,55 @@ mod tests {
 
     #[test]
     fn sizes_that_do_not_fit() {
-        assert_eq!(RegularGrid::new(vec![1 << 40, 1 << 40], vec![1, 1]), None);
-        assert_eq!(RegularGrid::new(vec![4], vec![0]), None);
-        assert_eq!(RegularGrid::new(vec![4], vec![]), None);
-        assert_eq!(RegularGrid::new(vec![], vec![]).map(|g| g.len()), Some(1));
-        assert_eq!(RegularGrid::new(vec![0, u64::MAX], vec![1, 1]).map(|g| g.len()), Some(0));
+        assert_eq!(ChunkGrid::new(vec![1 << 40, 1 << 40], vec![1, 1]), None);
+        assert_eq!(ChunkGrid::new(vec![4], vec![0]), None);
+        assert_eq!(ChunkGrid::new(vec![4], vec![]), None);
+        assert_eq!(ChunkGrid::new(vec![], vec![]).map(|g| g.len()), Some(1));
+        assert_eq!(ChunkGrid::new(vec![0, u64::MAX], vec![1, 1]).map(|g| g.len()), Some(0));
+    }
+
+    #[test]
+    fn sizes_come_in_runs() {
+        let edges = Edges::runs([(2, 2), (3, 1), (3, 1 << 40), (1, 0)]).unwrap();
+        assert_eq!((edges.chunk_at(3), edges.chunk_at(4), edges.chunk_at(10)), (1, 2, 4));
+        assert_eq!((edges.chunk(1), edges.chunk(3)), ((2, 2), (7, 3)));
+        assert_eq!(Edges::runs([(2, 2), (0, 1)]), None);
+        assert_eq!(Edges::runs([(1 << 40, 1 << 40)]), None);
+        assert_eq!(Edges::runs([(1, u64::MAX), (2, 1)]), None);
+        assert_eq!(Edges::runs([(4, 2), (4, 1)]), Some(Edges::Regular(4)));
+        let short = Edges::runs([(1, 1), (2, 1)]).unwrap();
+        assert_eq!(ChunkGrid::with_edges(vec![4], vec![short.clone()]), None);
+        let grid = ChunkGrid::with_edges(vec![3], vec![short]).unwrap();
+        assert_eq!((grid.len(), grid.chunk_shape(), grid.is_regular()), (2, &[2][..], false));
     }
 
     proptest! {
         #[test]
-        fn boxes_tile_the_array(sizes in prop::collection::vec((1_u64..7, 1_u64..5), 0..4)) {
-            let (shape, chunk): (Vec<u64>, Vec<u64>) = sizes.into_iter().unzip();
+        fn chunks_tile_the_array(
+            sizes in prop::collection::vec((1_u64..7, prop::collection::vec((1_u64..4, 1_u64..3), 1..4)), 0..4),
+        ) {
+            let (shape, edges): (Vec<u64>, Vec<Edges>) = sizes
+                .into_iter()
+                .map(|(size, mut runs)| {
+                    // Always enough of them.
+                    runs.push((2, 4));
+                    (size, Edges::runs(runs).unwrap())
+                })
+                .unzip();
             let cells: u64 = shape.iter().product();
-            let grid = RegularGrid::new(shape.clone(), chunk).unwrap();
+            let grid = ChunkGrid::with_edges(shape.clone(), edges).unwrap();
             let mut seen = vec![0; usize::try_from(cells).unwrap()];
             for number in 0..grid.len() {
+                let indices = grid.indices(number);
                 let region = grid.region(number);
+                for dim in 0..shape.len() {
+                    let range = grid.chunk_range(dim, indices[dim]);
+                    prop_assert_eq!(region.start[dim], range.start);
+                    prop_assert_eq!(grid.shape_at(&indices)[dim], range.end - range.start);
+                    prop_assert!(range.end - range.start <= grid.chunk_shape()[dim]);
+                    let own = std::iter::once(range.start..range.end.min(shape[dim])).collect();
+                    prop_assert_eq!(grid.chunks_of(dim, &own).ranges().collect::<Vec<_>>(), vec![indices[dim]..indices[dim] + 1]);
+                }
                 for cell in 0..region.cells() {
                     let at: u64 = unravel(cell, &region.shape)
                         .iter()

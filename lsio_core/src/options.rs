@@ -55,6 +55,8 @@ pub struct OpenOptions {
     pub nan_as_null: bool,
     /// The path of a group inside the store.
     pub group: Option<String>,
+    /// The most bytes that a chunk may have, decoded. What a store claims is not always true.
+    pub max_chunk_bytes: u64,
 }
 
 impl Default for OpenOptions {
@@ -72,13 +74,14 @@ impl Default for OpenOptions {
             variables: None,
             nan_as_null: true,
             group: None,
+            max_chunk_bytes: 2 << 30,
         }
     }
 }
 
 impl OpenOptions {
     /// The keys that [`OpenOptions::set`] knows.
-    pub const KEYS: [&'static str; 12] = [
+    pub const KEYS: [&'static str; 13] = [
         "decode_cf",
         "mask_and_scale",
         "decode_times",
@@ -91,6 +94,7 @@ impl OpenOptions {
         "variables",
         "nan_as_null",
         "group",
+        "max_chunk_bytes",
     ];
 
     /// Sets one option from text. Lists are separated by commas.
@@ -128,6 +132,11 @@ impl OpenOptions {
             }
             "variables" => self.variables = Some(list(value)),
             "nan_as_null" => self.nan_as_null = boolean("nan_as_null", value)?,
+            "max_chunk_bytes" => {
+                self.max_chunk_bytes = value
+                    .parse()
+                    .map_err(|_| invalid("max_chunk_bytes", value, "a number of bytes"))?;
+            }
             "group" => self.group = Some(value.trim_matches('/').to_owned()),
             _ => {
                 return Err(Error::UnknownOption {

@@ -15,7 +15,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
-    grid::{Region, RegularGrid},
+    grid::{ChunkGrid, Region},
     write::{ArraySpec, ArrayWriter, Compression, Element, GroupWriter},
 };
 
@@ -94,7 +94,7 @@ pub fn write(directory: &Path, spec: &Specification) -> io::Result<()> {
 
     let dims = [("time", times), ("latitude", latitudes), ("longitude", longitudes)];
     let outer = spec.shards.unwrap_or(spec.chunks);
-    let grid = RegularGrid::new(dims.iter().map(|d| d.1).collect(), outer.to_vec())
+    let grid = ChunkGrid::new(dims.iter().map(|d| d.1).collect(), outer.to_vec())
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a chunk without cells"))?;
     for (number, (name, long_name, units)) in VARIABLES.into_iter().enumerate() {
         let mut attributes = json!({"long_name": long_name, "units": units});
@@ -141,7 +141,7 @@ fn write_coordinate<T: Element>(
 fn write_chunks(
     spec: &Specification,
     variable: usize,
-    grid: &RegularGrid,
+    grid: &ChunkGrid,
     array: &ArrayWriter,
 ) -> io::Result<()> {
     let next = AtomicU64::new(0);

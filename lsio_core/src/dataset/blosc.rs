@@ -220,7 +220,7 @@ impl<'a> Blocks<'a> {
 }
 
 /// The bytes that were written, if the input isn't corrupt.
-fn lz4(encoded: &[u8], out: &mut [u8]) -> Option<usize> {
+pub(super) fn lz4(encoded: &[u8], out: &mut [u8]) -> Option<usize> {
     let (from, to) = (c_int::try_from(encoded.len()).ok()?, c_int::try_from(out.len()).ok()?);
     // SAFETY: the pointers and lengths are those of two slices, which can't overlap; the library reads
     // and writes no further, whatever the input is.

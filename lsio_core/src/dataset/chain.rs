@@ -1,18 +1,36 @@
-//! The chains of codecs that most stores use, undone by the codec libraries straight into one buffer.
+//! Chains of codecs, undone straight into buffers of the exact size.
 //!
-//! A chain is known here if it is, in the order of encoding: a transposition or none, the elements'
-//! bytes in either order, then at most one general compressor and any number of checksums. What is
-//! left to do with the bytes, the order of dimensions and of bytes, is told by [`Storage`] and done
-//! where values are picked, in the same pass.
+//! In the order of decoding a chain is: codecs from bytes to bytes; then what makes elements of bytes;
+//! then filters, which change the elements. What is left to do with them, the order of dimensions and
+//! of bytes, is told by [`Storage`] and done where values are picked, in the same pass.
 
 use std::sync::Arc;
 
 use arrow::buffer::Buffer;
-use bytes::Bytes;
 use serde_json::{Map, Value};
 
-use super::{compression::Compressor, dtype::ElementType};
-use crate::recycle::Recycler;
+use super::{
+    checksum::Checked,
+    compression::Compressor,
+    decoding::StoredValues,
+    dtype::ElementType,
+    filters::{Categorize, Filter},
+    items::Items,
+    whole_shard::WholeShard,
+};
+use crate::{grid::checked_product, recycle::Recycler};
+
+/// The most codecs of an array.
+const MAX_CODECS: usize = 32;
+
+/// The bytes that a string may have on average, beyond the first [`TEXT_BYTES`] of a chunk.
+const MEAN_STRING_BYTES: usize = 4 << 10;
+
+/// The bytes that the strings of a chunk may have however few they are.
+const TEXT_BYTES: usize = 64 << 20;
+
+/// What compressed bytes may have beyond those of the elements, where they are compressed twice.
+const OVERHEAD_BYTES: usize = 1 << 20;
 
 /// How the elements of a chunk lie in its decoded bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,100 +61,195 @@ pub(crate) enum Stream {
     Whole,
 }
 
-/// A chain of codecs that is known here.
+/// Why a chain can't be undone here.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Chain {
-    storage: Storage,
-    /// In the order of decoding.
-    steps: Vec<Step>,
+pub(super) enum Refusal {
+    /// A codec that only zarrs may know.
+    Unknown(String),
+    /// A codec that can't be used, for a reason.
+    Invalid(String),
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A chain of codecs that is known here.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Chain {
+    storage: Storage,
+    /// From bytes to bytes, in the order of decoding.
+    steps: Vec<Step>,
+    end: End,
+    /// From elements to elements, in the order of decoding.
+    filters: Vec<ArrayStep>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
 enum Step {
     Decompress(Compressor),
-    /// Four bytes at the end.
-    Crc32c,
+    Checksum(Checked),
+    Filter(Filter),
+}
+
+/// What makes elements of bytes.
+#[derive(Clone, Debug, PartialEq)]
+enum End {
+    /// They are the elements.
+    Elements,
+    Items(Items),
+    Shard(Box<WholeShard>),
+}
+
+#[derive(Clone, Debug, PartialEq)]
+enum ArrayStep {
+    Filter(Filter),
+    /// Reverses bytes, so many at a time.
+    Swap(usize),
+    /// From an order of dimensions to that of the array, for elements of so many bytes.
+    Transpose {
+        order: Vec<usize>,
+        width: usize,
+    },
 }
 
 impl Chain {
-    /// The chain of Zarr v2 metadata, if it is known here.
+    /// The chain of Zarr v2 metadata. `big_endian` is the order of bytes that the dtype tells.
     pub(super) fn from_v2(
         metadata: &Map<String, Value>,
         element: &ElementType,
+        big_endian: bool,
         rank: usize,
-    ) -> Option<Self> {
-        let filters = metadata.get("filters");
-        if !filters.is_none_or(|f| f.is_null() || f.as_array().is_some_and(Vec::is_empty)) {
-            return None;
-        }
+    ) -> Result<Self, Refusal> {
         let mut order: Vec<usize> = (0..rank).collect();
-        match metadata.get("order").map(|order| order.as_str()) {
-            None | Some(Some("C")) => {}
-            Some(Some("F")) => order.reverse(),
-            Some(_) => return None,
+        match metadata.get("order") {
+            None | Some(Value::Null) => {}
+            Some(value) => match value.as_str() {
+                Some("C") => {}
+                Some("F") => order.reverse(),
+                _ => return Err(Refusal::Invalid(format!("the order {value} is neither C nor F"))),
+            },
         }
-        let big_endian = metadata.get("dtype")?.as_str()?.starts_with('>');
-        let steps = match metadata.get("compressor") {
-            None | Some(Value::Null) => Vec::new(),
-            Some(codec) => vec![Step::Decompress(Compressor::of(codec.get("id")?.as_str()?)?)],
+        let no_filters = Vec::new();
+        let filters = match metadata.get("filters") {
+            None | Some(Value::Null) => &no_filters,
+            Some(filters) => filters
+                .as_array()
+                .ok_or_else(|| Refusal::Invalid("filters are not a list".to_owned()))?,
         };
-        Some(Self { storage: storage(element, order, big_endian)?, steps })
+        let compressor = metadata.get("compressor").filter(|codec| !codec.is_null());
+        let mut codecs = filters.iter().chain(compressor);
+        too_many(filters.len())?;
+        let end = match Items::of_v2(element, filters.first())? {
+            Some(items) => {
+                codecs.next();
+                End::Items(items)
+            }
+            None => End::Elements,
+        };
+        let steps = codecs.map(|codec| {
+            let configuration = codec.as_object();
+            let id = codec.get("id").and_then(Value::as_str);
+            let id = id.ok_or_else(|| Refusal::Invalid("a codec has no id".to_owned()))?;
+            Step::of(id, configuration)
+        });
+        let mut steps = steps.collect::<Result<Vec<_>, _>>()?;
+        steps.reverse();
+        let mut storage = storage(element, order, big_endian);
+        if end == End::Items(Items::Json) {
+            // Lists in lists, in the order of the array's own dimensions.
+            storage.order.sort_unstable();
+        }
+        Ok(Self { storage, steps, end, filters: Vec::new() })
     }
 
-    /// The chain of a list of Zarr v3 codecs, if it is known here.
-    pub(super) fn from_v3(codecs: &[Value], element: &ElementType, rank: usize) -> Option<Self> {
-        let mut codecs = codecs.iter();
+    /// The chain of a list of Zarr v3 codecs. `fill` are the bytes of the fill value.
+    pub(super) fn from_v3(
+        codecs: &[Value],
+        element: &ElementType,
+        rank: usize,
+        fill: &[u8],
+    ) -> Result<Self, Refusal> {
+        Self::nested(codecs, element, rank, fill, 0)
+    }
+
+    pub(super) fn nested(
+        codecs: &[Value],
+        element: &ElementType,
+        rank: usize,
+        fill: &[u8],
+        depth: usize,
+    ) -> Result<Self, Refusal> {
+        too_many(codecs.len())?;
+        let invalid = |reason: &str| Refusal::Invalid(reason.to_owned());
+        let mut codecs = codecs.iter().peekable();
+        // Transpositions before all else are left to whoever picks values.
         let mut order: Vec<usize> = (0..rank).collect();
-        let mut codec = codecs.next()?;
-        while name(codec)? == "transpose" {
-            let axes = codec.get("configuration")?.get("order")?.as_array()?;
-            let axes: Vec<usize> = axes
-                .iter()
-                .map(|axis| usize::try_from(axis.as_u64()?).ok())
-                .collect::<Option<_>>()?;
-            let mut seen = axes.clone();
-            seen.sort_unstable();
-            if seen != (0..rank).collect::<Vec<_>>() {
-                return None;
-            }
+        while let Some(codec) = codecs.next_if(|codec| name(codec) == Some("transpose")) {
+            let axes = axes(codec, rank)?;
             // Dimension i of what is stored is dimension axes[i] of what was given.
             order = axes.iter().map(|&axis| order[axis]).collect();
-            codec = codecs.next()?;
         }
-        if name(codec)? != "bytes" {
-            return None;
-        }
-        let endian = codec.get("configuration").and_then(|c| c.get("endian"));
-        let big_endian = match endian.map(|endian| endian.as_str()) {
-            Some(Some("big")) => true,
-            Some(Some("little")) => false,
-            // Only single bytes have no order.
-            None if element.size() == Some(1) => false,
-            _ => return None,
+        let mut filters = Vec::new();
+        let mut width = element.size();
+        let (end, swap) = loop {
+            let codec = codecs.next().ok_or_else(|| {
+                invalid("the codecs have none that makes bytes of an array, such as 'bytes'")
+            })?;
+            let name = name(codec).ok_or_else(|| invalid("a codec has no name"))?;
+            let configuration = codec.get("configuration").and_then(Value::as_object);
+            match (name, element) {
+                ("bytes", element) if element.size().is_some() => {
+                    break (End::Elements, swap_of(codec, element, width)?);
+                }
+                ("vlen-utf8" | "vlen-bytes", element) if filters.is_empty() => {
+                    break (End::Items(Items::of_v3(name, element)?), 1);
+                }
+                ("sharding_indexed", _) if filters.is_empty() => {
+                    let shard = WholeShard::new(codec, element, rank, fill, depth)?;
+                    break (End::Shard(Box::new(shard)), 1);
+                }
+                ("transpose", _) => {
+                    let order = axes(codec, rank)?;
+                    let width = width.ok_or_else(|| invalid("strings can't be transposed so"))?;
+                    filters.push(ArrayStep::Transpose { order, width });
+                }
+                // Of the two codecs of this name, that of Zarr v3 has another order of bits.
+                ("packbits", _) => return Err(Refusal::Unknown(name.to_owned())),
+                _ => {
+                    let configuration = native_configuration(configuration, element);
+                    let filter = Filter::of(name, &configuration);
+                    let filter = filter.ok_or_else(|| Refusal::Unknown(name.to_owned()))?;
+                    let filter = filter.map_err(Refusal::Invalid)?;
+                    // Of filters that take several elements at a time, bytes are what is left.
+                    width = width.and_then(|width| filter.encoded_len(width));
+                    filters.push(ArrayStep::Filter(filter));
+                }
+            }
         };
         let mut steps = codecs
             .map(|codec| {
-                Some(match name(codec)? {
-                    "crc32c" => Step::Crc32c,
-                    name => Step::Decompress(Compressor::of(name)?),
-                })
+                let name = name(codec).ok_or_else(|| invalid("a codec has no name"))?;
+                let configuration = codec.get("configuration").and_then(Value::as_object);
+                Step::of(name, Some(&native_configuration(configuration, element)))
             })
-            .collect::<Option<Vec<_>>>()?;
-        if steps.iter().filter(|step| matches!(step, Step::Decompress(_))).count() > 1 {
-            return None;
-        }
+            .collect::<Result<Vec<_>, _>>()?;
         steps.reverse();
-        Some(Self { storage: storage(element, order, big_endian)?, steps })
+        let mut storage = storage(element, order, false);
+        if filters.is_empty() {
+            storage.swap = swap;
+        } else if swap > 1 {
+            filters.push(ArrayStep::Swap(swap));
+        }
+        filters.reverse();
+        Ok(Self { storage, steps, end, filters })
     }
 
     /// Whether there is nothing to undo.
     pub(super) fn is_empty(&self) -> bool {
-        self.steps.is_empty()
+        self.steps.is_empty() && self.is_direct()
     }
 
     /// How the decoded bytes can be had.
     pub(super) fn stream(&self) -> Stream {
         match self.steps.as_slice() {
+            _ if !self.is_direct() => Stream::Whole,
             [] => Stream::Plain,
             [Step::Decompress(Compressor::Blosc)] => Stream::Blosc,
             _ => Stream::Whole,
@@ -148,58 +261,275 @@ impl Chain {
         &self.storage
     }
 
-    /// Undoes compression and checksums: the bytes of all elements, `len` of them.
+    fn is_direct(&self) -> bool {
+        self.end == End::Elements && self.filters.is_empty()
+    }
+
+    /// Undoes everything but what [`Storage`] tells, for a chunk of this shape.
     ///
     /// # Errors
-    /// A text, if the bytes are corrupt or there are more or fewer of them.
+    /// A text, if the bytes are corrupt, or are those of more or fewer elements.
     pub(super) fn decode(
         &self,
-        encoded: &Bytes,
-        len: usize,
+        encoded: Buffer,
+        shape: &[u64],
         recycler: &Arc<Recycler>,
-    ) -> Result<Buffer, String> {
-        let mut bytes = Buffer::from(encoded.clone());
-        for (number, step) in self.steps.iter().enumerate() {
-            match step {
-                Step::Crc32c => bytes = checked(&bytes)?,
-                Step::Decompress(compressor) => {
-                    // Checksums that were taken before the compression come out with the elements.
-                    let checksums = 4 * (self.steps.len() - number - 1);
-                    let mut out = recycler.take(len + checksums);
-                    compressor.decompress_into(&bytes, &mut out)?;
-                    bytes = out.freeze();
+    ) -> Result<StoredValues, String> {
+        let cells = checked_product(shape).and_then(|cells| usize::try_from(cells).ok());
+        let cells = cells.ok_or("its shape is too large")?;
+        let len = cells.checked_mul(self.storage.width).ok_or("its shape is too large")?;
+
+        // What each filter gets, from the last to the first.
+        let mut lens = vec![len; self.filters.len() + 1];
+        for (number, filter) in self.filters.iter().enumerate().rev() {
+            let encoded_len = match filter {
+                ArrayStep::Filter(filter) => filter.encoded_len(lens[number + 1]),
+                ArrayStep::Swap(_) | ArrayStep::Transpose { .. } => Some(lens[number + 1]),
+            };
+            lens[number] = encoded_len.ok_or("a filter can't have made its elements")?;
+        }
+        let (expected, most) = match &self.end {
+            End::Elements => (Some(lens[0]), lens[0]),
+            End::Shard(shard) => (None, shard.most_bytes(shape, lens[0])),
+            End::Items(_) => {
+                (None, cells.saturating_mul(MEAN_STRING_BYTES).saturating_add(TEXT_BYTES))
+            }
+        };
+        let bytes = self.undo_steps(encoded, expected, most, recycler)?;
+        let mut elements = match &self.end {
+            End::Elements => {
+                if bytes.len() != lens[0] {
+                    return Err(format!("it holds {} bytes instead of {}", bytes.len(), lens[0]));
+                }
+                bytes
+            }
+            End::Items(items) => return items.decode(&bytes, cells).map(StoredValues::Items),
+            End::Shard(shard) => match shard.decode(&bytes, shape, recycler)? {
+                StoredValues::Fixed(elements) => elements,
+                items => return Ok(items),
+            },
+        };
+        for (filter, len) in self.filters.iter().zip(&lens[1..]) {
+            let mut out = recycler.take(*len);
+            match filter {
+                ArrayStep::Filter(filter) => filter.decode(&elements, &mut out)?,
+                ArrayStep::Swap(width) => {
+                    out.copy_from_slice(&elements);
+                    out.chunks_exact_mut(*width).for_each(<[u8]>::reverse);
+                }
+                ArrayStep::Transpose { order, width } => {
+                    untranspose(&elements, &mut out, shape, order, *width);
                 }
             }
+            elements = out.freeze();
         }
-        if bytes.len() != len {
-            return Err(format!("it holds {} bytes instead of {len}", bytes.len()));
+        Ok(StoredValues::Fixed(elements))
+    }
+
+    fn undo_steps(
+        &self,
+        encoded: Buffer,
+        expected: Option<usize>,
+        most: usize,
+        recycler: &Arc<Recycler>,
+    ) -> Result<Buffer, String> {
+        // What each step has to make, as far as that is known.
+        let mut lens = vec![expected; self.steps.len()];
+        for (number, step) in self.steps.iter().enumerate().skip(1).rev() {
+            lens[number - 1] = lens[number].and_then(|len| step.encoded_len(len));
+        }
+        let most = most.saturating_mul(2).saturating_add(OVERHEAD_BYTES);
+        let mut bytes = encoded;
+        for (step, len) in self.steps.iter().zip(lens) {
+            bytes = match (step, len) {
+                (Step::Checksum(checked), _) => {
+                    let content = checked.content(&bytes)?;
+                    bytes.slice_with_length(content.start, content.len())
+                }
+                (Step::Decompress(compressor), Some(len)) => {
+                    let mut out = recycler.take(len);
+                    compressor.decompress_into(&bytes, &mut out)?;
+                    out.freeze()
+                }
+                (Step::Decompress(compressor), None) => {
+                    Buffer::from(compressor.decompress(&bytes, most)?)
+                }
+                (Step::Filter(filter), len) => {
+                    // Filters whose bytes can be any keep their number.
+                    let len = len.unwrap_or(bytes.len());
+                    let mut out = recycler.take(len);
+                    filter.decode(&bytes, &mut out)?;
+                    out.freeze()
+                }
+            };
         }
         Ok(bytes)
     }
 }
 
-/// The bytes before a checksum, if it is theirs.
-fn checked(bytes: &Buffer) -> Result<Buffer, String> {
-    let (content, checksum) =
-        bytes.split_last_chunk::<4>().ok_or("it is too short for its checksum")?;
-    if crc32c::crc32c(content) != u32::from_le_bytes(*checksum) {
-        return Err("its checksum (crc32c) doesn't fit: the bytes were changed".to_owned());
+impl Step {
+    fn of(name: &str, configuration: Option<&Map<String, Value>>) -> Result<Self, Refusal> {
+        if let Some(compressor) = Compressor::of(name) {
+            let configuration = configuration.cloned().unwrap_or_default();
+            compressor.check(&configuration).map_err(Refusal::Invalid)?;
+            return Ok(Self::Decompress(compressor));
+        }
+        if let Some(checked) = Checked::of(name, configuration) {
+            return checked.map(Self::Checksum).map_err(Refusal::Invalid);
+        }
+        if let Some(filter) = Filter::of(name, configuration.unwrap_or(&Map::new())) {
+            return filter.map(Self::Filter).map_err(Refusal::Invalid);
+        }
+        Err(Refusal::Unknown(name.to_owned()))
     }
-    Ok(bytes.slice_with_length(0, content.len()))
+
+    /// The bytes that it makes of so many; `None` if that varies.
+    fn encoded_len(&self, len: usize) -> Option<usize> {
+        match self {
+            Self::Decompress(_) => None,
+            Self::Checksum(checked) => len.checked_add(checked.bytes()),
+            Self::Filter(filter) => filter.encoded_len(len),
+        }
+    }
 }
 
-fn storage(element: &ElementType, order: Vec<usize>, big_endian: bool) -> Option<Storage> {
-    let width = element.size()?;
-    let swap = match element {
-        _ if big_endian == cfg!(target_endian = "big") => 1,
-        // A code unit of a string.
-        ElementType::Utf32 { .. } => 4,
-        _ => width,
+impl Items {
+    /// Those of Zarr v2, which the first filter tells.
+    fn of_v2(element: &ElementType, filter: Option<&Value>) -> Result<Option<Self>, Refusal> {
+        let id = filter.and_then(|filter| filter.get("id")).and_then(Value::as_str);
+        let configuration = filter.and_then(Value::as_object);
+        let categories = || {
+            let categories = configuration.and_then(|c| Categorize::of("categorize", c));
+            let categories =
+                categories.unwrap_or_else(|| Err("the filter categorize has no labels".to_owned()));
+            categories.map(Items::Categories).map_err(Refusal::Invalid)
+        };
+        Ok(Some(match (element, id) {
+            (ElementType::Utf8, Some("vlen-utf8")) => Self::Strings,
+            (ElementType::Utf8, Some("json2")) => Self::Json,
+            (ElementType::Utf8, Some("categorize")) => categories()?,
+            (ElementType::Binary, Some("vlen-bytes")) => Self::Bytes,
+            (ElementType::List(item), Some("vlen-array")) => Self::Lists(item.as_ref().clone()),
+            _ => return Ok(None),
+        }))
+    }
+
+    fn of_v3(name: &str, element: &ElementType) -> Result<Self, Refusal> {
+        match (name, element) {
+            ("vlen-utf8", ElementType::Utf8) => Ok(Self::Strings),
+            ("vlen-bytes", ElementType::Binary) => Ok(Self::Bytes),
+            _ => Err(Refusal::Invalid(format!("the codec '{name}' doesn't make this data type"))),
+        }
+    }
+}
+
+/// The bytes to reverse at a time after the codec `bytes`.
+fn swap_of(codec: &Value, element: &ElementType, width: Option<usize>) -> Result<usize, Refusal> {
+    let invalid = |reason: &str| Refusal::Invalid(reason.to_owned());
+    // Filters may have made other elements, which are plain numbers.
+    let unit = if width == element.size() { element.number_size() } else { width.unwrap_or(1) };
+    let endian = codec.get("configuration").and_then(|c| c.get("endian")).filter(|e| !e.is_null());
+    let big_endian = match endian.map(Value::as_str) {
+        Some(Some("big")) => true,
+        Some(Some("little")) => false,
+        // Only single bytes have no order; structures tell that of their fields.
+        None if unit == 1 => return Ok(1),
+        None => {
+            return Err(invalid("the codec 'bytes' doesn't say in which order they are (endian)"));
+        }
+        Some(_) => return Err(invalid("the codec 'bytes' has an unknown order (endian)")),
     };
-    Some(Storage { order, width, swap })
+    if matches!(element, ElementType::Struct(_)) && big_endian {
+        return Err(invalid("structures in big-endian order aren't supported"));
+    }
+    Ok(if big_endian == cfg!(target_endian = "big") { 1 } else { unit })
 }
 
-fn name(codec: &Value) -> Option<&str> {
+/// The configuration of a codec of Zarr v3: elements are in the machine's order whatever the order was
+/// when they were written, and what isn't said follows from the array's type.
+fn native_configuration(
+    configuration: Option<&Map<String, Value>>,
+    element: &ElementType,
+) -> Map<String, Value> {
+    let mut configuration = configuration.cloned().unwrap_or_default();
+    for value in configuration.values_mut() {
+        if let Some(dtype) = value.as_str().and_then(|text| text.strip_prefix('>')) {
+            *value = Value::from(format!("<{dtype}"));
+        }
+    }
+    configuration.retain(|_, value| !value.is_null());
+    if let Some(dtype) = element.numpy_name() {
+        for key in ["dtype", "decode_dtype"] {
+            configuration.entry(key).or_insert_with(|| Value::from(dtype));
+        }
+    }
+    if let Some(size) = element.size() {
+        configuration.entry("elementsize").or_insert_with(|| Value::from(size));
+    }
+    configuration
+}
+
+/// The order of a transposition.
+fn axes(codec: &Value, rank: usize) -> Result<Vec<usize>, Refusal> {
+    let order = codec.get("configuration").and_then(|c| c.get("order"));
+    let axes: Option<Vec<usize>> = match order {
+        // What a draft of the specification had.
+        Some(Value::String(order)) if order == "C" => Some((0..rank).collect()),
+        Some(Value::String(order)) if order == "F" => Some((0..rank).rev().collect()),
+        Some(Value::Array(axes)) => {
+            axes.iter().map(|axis| usize::try_from(axis.as_u64()?).ok()).collect()
+        }
+        _ => None,
+    };
+    let is_permutation = |axes: &Vec<usize>| {
+        let mut seen = axes.clone();
+        seen.sort_unstable();
+        seen == (0..rank).collect::<Vec<_>>()
+    };
+    axes.filter(is_permutation).ok_or_else(|| {
+        Refusal::Invalid(format!(
+            "the codec 'transpose' has an order that is none of {rank} dimensions"
+        ))
+    })
+}
+
+/// Puts elements from a transposed order into that of a chunk of this shape.
+fn untranspose(source: &[u8], target: &mut [u8], shape: &[u64], order: &[usize], width: usize) {
+    let sizes: Vec<usize> =
+        shape.iter().map(|size| usize::try_from(*size).unwrap_or(usize::MAX)).collect();
+    // The distances between neighbours along each of the array's dimensions in what is stored.
+    let mut strides = vec![0; sizes.len()];
+    let mut stride = 1;
+    for &axis in order.iter().rev() {
+        strides[axis] = stride;
+        stride *= sizes[axis];
+    }
+    let dims: Vec<(usize, usize)> = sizes.iter().copied().zip(strides).collect();
+    let cells = target.len() / width.max(1);
+    let positions = crate::grid::positions(&dims, 0, cells);
+    for (cell, position) in target.chunks_exact_mut(width.max(1)).zip(positions) {
+        let start = usize::try_from(position).unwrap_or(usize::MAX).saturating_mul(width);
+        if let Some(element) = source.get(start..start.saturating_add(width)) {
+            cell.copy_from_slice(element);
+        }
+    }
+}
+
+fn too_many(codecs: usize) -> Result<(), Refusal> {
+    if codecs <= MAX_CODECS {
+        return Ok(());
+    }
+    Err(Refusal::Invalid(format!("it has {codecs} codecs, more than {MAX_CODECS}")))
+}
+
+fn storage(element: &ElementType, order: Vec<usize>, big_endian: bool) -> Storage {
+    let width = element.size().unwrap_or(1);
+    let swap = if big_endian == cfg!(target_endian = "big") { 1 } else { element.number_size() };
+    Storage { order, width, swap }
+}
+
+/// The name of a codec of Zarr v3.
+pub(super) fn name(codec: &Value) -> Option<&str> {
     match codec {
         Value::String(name) => Some(name),
         codec => codec.get("name")?.as_str(),
@@ -212,14 +542,14 @@ mod tests {
 
     use super::*;
 
-    fn v3(codecs: Value) -> Option<Chain> {
-        Chain::from_v3(codecs.as_array().unwrap(), &ElementType::Float32, 3)
+    fn v3(codecs: &Value) -> Result<Chain, Refusal> {
+        Chain::from_v3(codecs.as_array().unwrap(), &ElementType::Float32, 3, &[0; 4])
     }
 
     #[test]
     fn which_chains_are_known() {
         let bytes = json!({"name": "bytes", "configuration": {"endian": "big"}});
-        let chain = v3(json!([
+        let chain = v3(&json!([
             {"name": "transpose", "configuration": {"order": [1, 2, 0]}},
             {"name": "transpose", "configuration": {"order": [2, 0, 1]}},
             bytes, "crc32c", {"name": "blosc"}, {"name": "crc32c"},
@@ -227,45 +557,85 @@ mod tests {
         .unwrap();
         // The second transposition undoes the first.
         assert_eq!(*chain.storage(), Storage { order: vec![0, 1, 2], width: 4, swap: 4 });
-        assert_eq!(chain.steps, [Step::Crc32c, Step::Decompress(Compressor::Blosc), Step::Crc32c]);
-        for unknown in [
-            json!([bytes, {"name": "zstd"}, {"name": "gzip"}]),
-            json!([bytes, {"name": "fletcher32"}]),
-            json!([{"name": "bitround"}, bytes]),
+        assert_eq!(chain.steps.len(), 3);
+        assert_eq!(chain.stream(), Stream::Whole);
+        assert_eq!(v3(&json!([bytes, "blosc"])).unwrap().stream(), Stream::Blosc);
+        assert_eq!(v3(&json!([bytes])).unwrap().stream(), Stream::Plain);
+        assert!(v3(&json!([bytes, {"name": "zstd"}, {"name": "gzip"}])).is_ok());
+        for invalid in [
             json!([{"name": "transpose", "configuration": {"order": [0, 0, 1]}}, bytes]),
             json!([{"name": "bytes"}]),
             json!([]),
+            json!([{"name": "bytes", "configuration": {"endian": "middle"}}]),
+            json!([bytes, 3]),
+            json!(vec![bytes.clone(); 40]),
         ] {
-            assert_eq!(v3(unknown.clone()), None, "{unknown}");
+            assert!(matches!(v3(&invalid), Err(Refusal::Invalid(_))), "{invalid}");
         }
-        let v2 =
-            |metadata: Value| Chain::from_v2(metadata.as_object().unwrap(), &ElementType::Int16, 2);
-        let chain =
-            v2(json!({"dtype": ">i2", "order": "F", "compressor": {"id": "zlib"}})).unwrap();
+        let unknown = v3(&json!([bytes, {"name": "imagecodecs_jpeg2k"}]));
+        assert_eq!(unknown, Err(Refusal::Unknown("imagecodecs_jpeg2k".to_owned())));
+        let v2 = |metadata: Value, big_endian| {
+            Chain::from_v2(metadata.as_object().unwrap(), &ElementType::Int16, big_endian, 2)
+        };
+        let chain = v2(json!({"order": "F", "compressor": {"id": "zlib"}}), true).unwrap();
         assert_eq!(*chain.storage(), Storage { order: vec![1, 0], width: 2, swap: 2 });
-        assert_eq!(v2(json!({"dtype": "<i2", "filters": [{"id": "shuffle"}]})), None);
-        assert_eq!(v2(json!({"dtype": "<i2", "compressor": {"id": "lz4"}})), None);
+        assert!(v2(json!({"filters": [{"id": "shuffle"}]}), false).is_ok());
+        assert!(v2(json!({"filters": {}}), false).is_err());
+        assert!(v2(json!({"order": "K"}), false).is_err());
     }
 
     #[test]
     fn sizes_and_checksums_are_checked() {
         let bytes = json!({"name": "bytes", "configuration": {"endian": "little"}});
         let recycler = Arc::new(Recycler::default());
-        let chain = v3(json!([bytes, "crc32c", "zstd", "crc32c"])).unwrap();
+        let chain = v3(&json!([bytes, "crc32c", "zstd", "crc32c"])).unwrap();
         let sum = |content: &[u8]| [content, &crc32c::crc32c(content).to_le_bytes()].concat();
         let content: Vec<u8> = (0..200).collect();
         let encoded = sum(&zstd::bulk::compress(&sum(&content), 1).unwrap());
-        let decode = |encoded: &[u8], len: usize| {
-            chain.decode(&Bytes::copy_from_slice(encoded), len, &recycler)
+        let decode = |encoded: &[u8], cells: u64| match chain.decode(
+            Buffer::from(encoded),
+            &[1, cells, 1],
+            &recycler,
+        )? {
+            StoredValues::Fixed(elements) => Ok(elements.to_vec()),
+            StoredValues::Items(_) => Err("items".to_owned()),
         };
-        assert_eq!(decode(&encoded, 200).unwrap().as_slice(), content);
-        assert!(decode(&encoded, 199).is_err());
-        assert!(decode(&encoded, 201).is_err());
-        assert!(decode(&[], 200).is_err());
+        assert_eq!(decode(&encoded, 50).unwrap(), content);
+        assert!(decode(&encoded, 49).is_err());
+        assert!(decode(&encoded, 51).is_err());
+        assert!(decode(&[], 50).is_err());
         for at in 0..encoded.len() {
             let mut changed = encoded.clone();
             changed[at] ^= 16;
-            assert!(decode(&changed, 200).is_err(), "{at}");
+            assert!(decode(&changed, 50).is_err(), "{at}");
         }
+    }
+
+    #[test]
+    fn elements_are_compressed_twice_and_transposed_between_filters() {
+        let recycler = Arc::new(Recycler::default());
+        let chain = Chain::from_v3(
+            json!([
+                {"name": "numcodecs.delta", "configuration": {"dtype": "<i2", "astype": "<i2"}},
+                {"name": "transpose", "configuration": {"order": [1, 0]}},
+                {"name": "bytes", "configuration": {"endian": "big"}},
+                "zstd", "zstd",
+            ])
+            .as_array()
+            .unwrap(),
+            &ElementType::Int16,
+            2,
+            &[0; 2],
+        )
+        .unwrap();
+        // 1 2 3 / 4 5 6 as differences is all ones, but for what the transposition moves: none.
+        let ones: Vec<u8> = [1_i16; 6].iter().flat_map(|v| v.to_be_bytes()).collect();
+        let once = zstd::bulk::compress(&ones, 1).unwrap();
+        let twice = Buffer::from(zstd::bulk::compress(&once, 1).unwrap());
+        let StoredValues::Fixed(elements) = chain.decode(twice, &[2, 3], &recycler).unwrap() else {
+            panic!()
+        };
+        let expected: Vec<u8> = (1..=6_i16).flat_map(i16::to_ne_bytes).collect();
+        assert_eq!(elements.as_slice(), expected);
     }
 }

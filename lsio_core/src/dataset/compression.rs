@@ -9,11 +9,17 @@ use std::{
     io::{self, Read},
 };
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
+use liblzma::{bufread::XzDecoder, stream::Stream};
 use serde_json::{Map, Value};
 use zarrs::metadata::v3::MetadataV3;
 
 use super::blosc;
+
+/// What undoing LZMA may take: a stream can ask for a dictionary of 4 GiB, whatever it holds. The
+/// highest level of compression needs half of this.
+const LZMA_MEMORY: u64 = 128 << 20;
 
 /// A general compressor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +29,11 @@ pub(super) enum Compressor {
     Zlib,
     Bz2,
     Blosc,
+    /// A block, behind its decompressed size.
+    Lz4,
+    /// A stream of xz, or of its predecessor.
+    Lzma,
+    Base64,
 }
 
 impl Compressor {
@@ -34,8 +45,24 @@ impl Compressor {
             "zlib" => Self::Zlib,
             "bz2" => Self::Bz2,
             "blosc" => Self::Blosc,
+            "lz4" => Self::Lz4,
+            "lzma" => Self::Lzma,
+            "base64" => Self::Base64,
             _ => return None,
         })
+    }
+
+    /// Whether what is encoded with this configuration can be decoded at all.
+    ///
+    /// # Errors
+    /// A text that says why not.
+    pub(super) fn check(self, configuration: &Map<String, Value>) -> Result<(), String> {
+        /// Python's `lzma.FORMAT_RAW`.
+        const RAW: u64 = 3;
+        if self == Self::Lzma && configuration.get("format").and_then(Value::as_u64) == Some(RAW) {
+            return Err("LZMA without a header (format 3, raw) isn't supported".to_owned());
+        }
+        Ok(())
     }
 
     /// Decompresses what comes to exactly `out.len()` bytes.
@@ -49,6 +76,11 @@ impl Compressor {
             Self::Zlib => fill(flate2::bufread::ZlibDecoder::new(encoded), out),
             Self::Bz2 => fill(bzip2::bufread::MultiBzDecoder::new(encoded), out),
             Self::Blosc => blosc::decompress(encoded, out),
+            Self::Lz4 => decompress_lz4(encoded, out),
+            Self::Lzma => lzma(encoded)
+                .map_err(|e| e.to_string())
+                .and_then(|reader| fill(reader, out).map_err(lzma_hint(encoded))),
+            Self::Base64 => decode_base64(encoded, out),
         }
         .map_err(|reason| format!("{self:?}: {reason}"))
     }
@@ -74,6 +106,25 @@ impl Compressor {
                 }
                 out.resize(size, 0);
                 blosc::decompress(encoded, &mut out)?;
+                return Ok(out.into());
+            }
+            Self::Lz4 => {
+                let size = lz4_parts(encoded)?.0;
+                if size > most {
+                    return Err(format!("its LZ4 header says {size} bytes, more than {most}"));
+                }
+                out.resize(size, 0);
+                decompress_lz4(encoded, &mut out)?;
+                return Ok(out.into());
+            }
+            Self::Lzma => &mut lzma(encoded).map_err(failed)?,
+            Self::Base64 => {
+                let size = base64_len(encoded);
+                if size > most {
+                    return Err(format!("its {size} bytes are more than {most}"));
+                }
+                out.resize(size, 0);
+                decode_base64(encoded, &mut out)?;
                 return Ok(out.into());
             }
         };
@@ -103,6 +154,61 @@ fn decompress_zstd(encoded: &[u8], out: &mut [u8]) -> Result<(), String> {
         Ok(written) => Err(format!("it holds {written} bytes instead of {}", out.len())),
         Err(e) => Err(format!("it can't be decompressed to {} bytes: {e}", out.len())),
     }
+}
+
+fn decompress_lz4(encoded: &[u8], out: &mut [u8]) -> Result<(), String> {
+    let (size, block) = lz4_parts(encoded)?;
+    if size != out.len() {
+        return Err(format!("its header says {size} bytes instead of {}", out.len()));
+    }
+    match blosc::lz4(block, out) {
+        Some(written) if written == size => Ok(()),
+        Some(written) => Err(format!("it holds {written} bytes instead of {size}")),
+        None => Err(format!("it can't be decompressed to {size} bytes")),
+    }
+}
+
+/// The decompressed size and the block.
+fn lz4_parts(encoded: &[u8]) -> Result<(usize, &[u8]), String> {
+    let (size, block) = encoded.split_first_chunk().ok_or("it is too short for a header of LZ4")?;
+    let size = usize::try_from(u32::from_le_bytes(*size)).map_err(|e| e.to_string())?;
+    // A byte of a block stands for 255 at most.
+    if size / 255 > block.len() {
+        return Err(format!("its LZ4 header says {size} bytes, more than a block can hold"));
+    }
+    Ok((size, block))
+}
+
+/// Reads streams of xz one after the other, or one of its predecessor's.
+fn lzma(encoded: &[u8]) -> io::Result<XzDecoder<&[u8]>> {
+    let stream = Stream::new_auto_decoder(LZMA_MEMORY, liblzma::stream::CONCATENATED)?;
+    Ok(XzDecoder::new_stream(encoded, stream))
+}
+
+/// Says what else could be meant by bytes that aren't a stream of xz.
+fn lzma_hint(encoded: &[u8]) -> impl Fn(String) -> String {
+    let is_xz = encoded.starts_with(b"\xfd7zXZ\0");
+    move |reason| {
+        if is_xz { reason } else { format!("{reason}; without a header (raw) it isn't supported") }
+    }
+}
+
+fn decode_base64(encoded: &[u8], out: &mut [u8]) -> Result<(), String> {
+    let len = base64_len(encoded);
+    if len != out.len() {
+        return Err(format!("it holds {len} bytes instead of {}", out.len()));
+    }
+    match BASE64_STANDARD.decode_slice(encoded, out) {
+        Ok(written) if written == len => Ok(()),
+        Ok(written) => Err(format!("it holds {written} bytes instead of {len}")),
+        Err(e) => Err(format!("it can't be decoded: {e}")),
+    }
+}
+
+/// The bytes that a text in base 64 stands for, if it is one.
+fn base64_len(encoded: &[u8]) -> usize {
+    let padding = encoded.iter().rev().take(2).take_while(|byte| **byte == b'=').count();
+    (encoded.len() / 4 * 3).saturating_sub(padding)
 }
 
 /// Fills a buffer from a reader that holds exactly as much.
@@ -163,7 +269,7 @@ mod tests {
         write::{GzEncoder, ZlibEncoder},
     };
 
-    use super::*;
+    use super::{super::codec_cases, *};
 
     fn samples(data: &[u8]) -> Vec<(Compressor, Vec<u8>)> {
         let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
@@ -174,13 +280,53 @@ mod tests {
         bz2.write_all(data).unwrap();
         // Without the size in its header, as streaming writers make them.
         let stream = zstd::stream::encode_all(data, 1).unwrap();
+        let part = data.len() / 3;
+        // Of both kinds, with one between them that holds nothing, as pzstd writes.
+        let frames = [
+            &zstd::stream::encode_all(&data[..part], 1).unwrap()[..],
+            &[0x50, 0x2a, 0x4d, 0x18, 4, 0, 0, 0, 1, 2, 3, 4],
+            &zstd::bulk::compress(&data[part..], 1).unwrap(),
+        ]
+        .concat();
         vec![
             (Compressor::Gzip, gzip.finish().unwrap()),
             (Compressor::Zlib, zlib.finish().unwrap()),
             (Compressor::Bz2, bz2.finish().unwrap()),
             (Compressor::Zstd, zstd::bulk::compress(data, 1).unwrap()),
             (Compressor::Zstd, stream),
+            (Compressor::Zstd, frames),
+            (Compressor::Lz4, lz4(data)),
+            (Compressor::Lzma, xz(data)),
+            (Compressor::Lzma, [xz(&data[..part]), xz(&data[part..])].concat()),
+            (Compressor::Base64, BASE64_STANDARD.encode(data).into_bytes()),
         ]
+    }
+
+    fn xz(data: &[u8]) -> Vec<u8> {
+        let mut encoder = liblzma::write::XzEncoder::new(Vec::new(), 1);
+        encoder.write_all(data).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    /// Data that are all the same byte.
+    fn lz4(data: &[u8]) -> Vec<u8> {
+        let size = (data.len() as u32).to_le_bytes();
+        let count = |mut rest: usize| {
+            let mut bytes = Vec::new();
+            while rest >= 255 {
+                bytes.push(255);
+                rest -= 255;
+            }
+            bytes.push(rest as u8);
+            bytes
+        };
+        // One byte, and that repeated but for the last five, which must be literal.
+        let repeated = data.len() - 6;
+        let mut block = vec![0x1f, data[0], 1, 0];
+        block.extend(count(repeated - 4 - 15));
+        block.push(0x50);
+        block.extend([data[0]; 5]);
+        [&size[..], &block].concat()
     }
 
     #[test]
@@ -190,15 +336,17 @@ mod tests {
             assert_eq!(compressor.decompress(&encoded, 100_000).as_deref(), Ok(&data[..]));
             assert_eq!(compressor.decompress(&encoded, 200_000).as_deref(), Ok(&data[..]));
             assert!(compressor.decompress(&encoded, 99_999).is_err(), "{compressor:?}");
-            assert!(compressor.decompress(&encoded[..encoded.len() / 2], 100_000).is_err());
-            assert!(compressor.decompress(b"nonsense", 100_000).is_err());
+            if compressor != Compressor::Base64 {
+                assert!(compressor.decompress(&encoded[..encoded.len() / 2], 100_000).is_err());
+            }
+            assert!(compressor.decompress(b"no sense", 100_000).is_err());
 
             let mut out = vec![1; 100_001];
             assert_eq!(compressor.decompress_into(&encoded, &mut out[..100_000]), Ok(()));
             assert_eq!(out[..100_000], data);
             assert!(compressor.decompress_into(&encoded, &mut out).is_err(), "{compressor:?}");
             assert!(compressor.decompress_into(&encoded, &mut out[..99_999]).is_err());
-            assert!(compressor.decompress_into(b"nonsense", &mut out).is_err());
+            assert!(compressor.decompress_into(b"no sense", &mut out).is_err());
         }
     }
 
@@ -211,5 +359,57 @@ mod tests {
         encoded.extend([1, 0, 0]);
         assert!(Compressor::Zstd.decompress(&encoded, 1_000).is_err());
         assert!(Compressor::Zstd.decompress_into(&encoded, &mut [0; 10]).is_err());
+        // A good block that claims 4 GiB.
+        let encoded = [&[255; 4][..], &lz4(&[7; 1_000])[4..]].concat();
+        assert!(Compressor::Lz4.decompress(&encoded, 1_000).is_err());
+        assert!(Compressor::Lz4.decompress(&encoded, usize::MAX - 1).is_err());
+        assert!(Compressor::Lz4.decompress_into(&encoded, &mut [0; 1_000]).is_err());
+    }
+
+    #[test]
+    fn bytes_are_those_of_numcodecs() {
+        for case in codec_cases::of(&["lz4", "lzma", "base64", "zstd", "zlib", "bz2"]) {
+            let decoded = case.decoded();
+            let compressor = Compressor::of(&format!("numcodecs.{}", case.codec)).unwrap();
+            assert_eq!(Compressor::of(case.codec), Some(compressor));
+            assert_eq!(compressor.check(case.configuration), Ok(()));
+            let most = decoded.len();
+            assert_eq!(compressor.decompress(&case.encoded, most).as_deref(), Ok(&decoded[..]));
+            assert!(most == 0 || compressor.decompress(&case.encoded, most - 1).is_err(), "{case}");
+            let mut out = vec![0; most + 1];
+            assert_eq!(compressor.decompress_into(&case.encoded, &mut out[..most]), Ok(()));
+            assert_eq!(out[..most], decoded, "{case}");
+            assert!(compressor.decompress_into(&case.encoded, &mut out).is_err(), "{case}");
+            for len in 0..case.encoded.len() {
+                let truncated = &case.encoded[..len];
+                assert!(
+                    compressor.decompress_into(truncated, &mut out[..most]).is_err() || most == 0
+                );
+                if let Ok(decompressed) = compressor.decompress(truncated, most) {
+                    assert!(len == 0 || decompressed.len() <= most, "{case} {len}");
+                }
+            }
+            for at in 0..case.encoded.len() {
+                let mut changed = case.encoded.clone();
+                changed[at] ^= 1 << (at % 8);
+                let _ = compressor.decompress_into(&changed, &mut out[..most]);
+                if let Ok(decompressed) = compressor.decompress(&changed, most) {
+                    assert!(decompressed.len() <= most, "{case} {at}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn lzma_that_asks_for_much_memory_or_has_no_header() {
+        for case in codec_cases::of(&["lzma-huge-dictionary", "lzma-raw"]) {
+            let decoded = case.decoded();
+            let mut out = vec![0; decoded.len()];
+            let error = Compressor::Lzma.decompress_into(&case.encoded, &mut out).unwrap_err();
+            assert!(Compressor::Lzma.decompress(&case.encoded, decoded.len()).is_err());
+            let is_raw = case.codec == "lzma-raw";
+            assert_eq!(Compressor::Lzma.check(case.configuration).is_err(), is_raw);
+            assert!(error.contains(if is_raw { "raw" } else { "emory" }), "{error}");
+        }
     }
 }

@@ -23,6 +23,7 @@ use serde_json::{Map, Value};
 use super::{
     calendar::Calendar,
     dtype::{ElementType, NumpyTime},
+    elements::{plain_array, times64, widened},
     fill::{Number, numbers},
     time::{TimeUnits, duration_unit},
 };
@@ -36,13 +37,16 @@ use crate::{
 pub(crate) enum StoredValues {
     /// Elements of a fixed size.
     Fixed(Buffer),
-    /// Strings.
-    Strings(ArrayRef),
+    /// Elements of any length.
+    Items(ArrayRef),
 }
 
 /// How the stored values of one variable become values of its column.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decoding {
+    /// The type as it is stored.
+    stored: ElementType,
+    /// The type of the numbers that attributes speak of.
     element: ElementType,
     /// The stored values that mean "missing", in the stored type.
     mask: Vec<Number>,
@@ -59,6 +63,7 @@ enum Meaning {
     Boolean,
     Time { units: TimeUnits, text: bool },
     DateTime64(NumpyTime),
+    TimeDelta64(NumpyTime),
     Duration { unit_nanos: i64, unit: TimeUnit },
 }
 
@@ -73,8 +78,10 @@ impl Decoding {
         warn: &mut dyn FnMut(String),
     ) -> Self {
         let text = |key: &str| attributes.get(key).and_then(Value::as_str);
+        let (number, _) = widened(&element, Buffer::default());
         let mut decoding = Self {
-            element,
+            stored: element,
+            element: number,
             mask: Vec::new(),
             nan_as_null: options.nan_as_null,
             scale: None,
@@ -100,7 +107,7 @@ impl Decoding {
             decoding.mask.dedup();
             let number = |key: &str| attributes.get(key).and_then(scalar);
             let (factor, offset) = (number("scale_factor"), number("add_offset"));
-            if (factor.is_some() || offset.is_some()) && decoding.is_number() {
+            if (factor.is_some() || offset.is_some()) && decoding.element.is_number() {
                 decoding.scale = Some((factor.unwrap_or(1.0), offset.unwrap_or(0.0)));
             }
         }
@@ -117,25 +124,10 @@ impl Decoding {
             Meaning::Time { text: true, .. } => DataType::Utf8View,
             Meaning::Time { text: false, .. } => DataType::Timestamp(TimeUnit::Microsecond, None),
             Meaning::DateTime64(time) => DataType::Timestamp(time.unit, None),
+            Meaning::TimeDelta64(time) => DataType::Duration(time.unit),
             Meaning::Duration { unit, .. } => DataType::Duration(unit),
             Meaning::Plain if self.scale.is_some() => DataType::Float64,
-            Meaning::Plain => match self.element {
-                ElementType::Bool => DataType::Boolean,
-                ElementType::Int8 => DataType::Int8,
-                ElementType::Int16 => DataType::Int16,
-                ElementType::Int32 => DataType::Int32,
-                ElementType::Int64 | ElementType::DateTime64(_) | ElementType::TimeDelta64(_) => {
-                    DataType::Int64
-                }
-                ElementType::UInt8 => DataType::UInt8,
-                ElementType::UInt16 => DataType::UInt16,
-                ElementType::UInt32 => DataType::UInt32,
-                ElementType::UInt64 => DataType::UInt64,
-                ElementType::Float16 => DataType::Float16,
-                ElementType::Float32 => DataType::Float32,
-                ElementType::Float64 => DataType::Float64,
-                ElementType::Utf32 { .. } | ElementType::Utf8 => DataType::Utf8View,
-            },
+            Meaning::Plain => self.element.data_type(),
         }
     }
 
@@ -155,16 +147,17 @@ impl Decoding {
             && !masks
             && self.scale.is_none()
             && self.meaning == Meaning::Plain
-            && matches!(self.element, ElementType::Float32 | ElementType::Float64)
+            && matches!(self.stored, ElementType::Float32 | ElementType::Float64)
     }
 
     /// Whether stored values are the column's values as they are.
     pub(crate) fn is_plain(&self) -> bool {
         let floats = matches!(self.element, ElementType::Float32 | ElementType::Float64);
-        let integers = self.is_number() && !floats && self.element != ElementType::Float16;
+        let integers = self.element.is_number() && !floats && self.element != ElementType::Float16;
         self.mask.is_empty()
             && self.scale.is_none()
             && self.meaning == Meaning::Plain
+            && self.stored == self.element
             && (integers || (floats && !self.nan_as_null))
     }
 
@@ -180,8 +173,14 @@ impl Decoding {
         recycler: &Arc<Recycler>,
     ) -> Result<ArrayRef, String> {
         let buffer = match values {
-            StoredValues::Strings(strings) => return Ok(strings),
+            StoredValues::Items(items) => return Ok(items),
             StoredValues::Fixed(buffer) => buffer,
+        };
+        let buffer = match self.stored {
+            ElementType::SmallInt { .. } | ElementType::SmallFloat(_) => {
+                widened(&self.stored, buffer).1
+            }
+            _ => buffer,
         };
         if let Some(scale) = self.scale
             && let Some(scaled) = self.scaled(&buffer, scale, recycler)
@@ -208,13 +207,10 @@ impl Decoding {
             ElementType::Float64 => {
                 Arc::new(self.floats::<Float64Type>(buffer, |v| v, f64::is_nan))
             }
-            ElementType::DateTime64(_) | ElementType::TimeDelta64(_) => {
-                let values = ScalarBuffer::<i64>::from(buffer);
-                let nulls = nulls(&values, |v| v == i64::MIN);
-                Arc::new(PrimitiveArray::<Int64Type>::new(values, nulls))
+            ElementType::DateTime64(time) | ElementType::TimeDelta64(time) => {
+                Arc::new(times64(&buffer, time)?)
             }
-            ElementType::Utf32 { length } => utf32(&buffer, length)?,
-            ElementType::Utf8 => return Err("strings were expected".to_owned()),
+            ref element => plain_array(element, buffer)?,
         };
         self.interpret(array)
     }
@@ -234,17 +230,6 @@ impl Decoding {
         };
     }
 
-    fn is_number(&self) -> bool {
-        !matches!(
-            self.element,
-            ElementType::Bool
-                | ElementType::DateTime64(_)
-                | ElementType::TimeDelta64(_)
-                | ElementType::Utf32 { .. }
-                | ElementType::Utf8
-        )
-    }
-
     fn choose_meaning(
         &self,
         attributes: &Map<String, Value>,
@@ -255,16 +240,11 @@ impl Decoding {
         let as_text = options.times() == DecodeTimes::Text;
         match self.element {
             ElementType::DateTime64(time) if as_text => {
-                return Meaning::Time { units: TimeUnits::since_1970(time), text: true };
+                return Meaning::Time { units: TimeUnits::since_1970(time.unit), text: true };
             }
             ElementType::DateTime64(time) => return Meaning::DateTime64(time),
-            ElementType::TimeDelta64(time) => {
-                return Meaning::Duration {
-                    unit_nanos: time.multiplier.saturating_mul(nanos(time.unit)),
-                    unit: time.unit,
-                };
-            }
-            _ if !self.is_number() => return Meaning::Plain,
+            ElementType::TimeDelta64(time) => return Meaning::TimeDelta64(time),
+            _ if !self.element.is_number() => return Meaning::Plain,
             _ => {}
         }
         if options.decode_cf && text("dtype") == Some("bool") && self.scale.is_none() {
@@ -477,10 +457,7 @@ impl Decoding {
             }
             Meaning::Time { units, text } => times(&array, &units, text),
             // Casts of integers to times and durations are but another name for the same numbers.
-            Meaning::DateTime64(NumpyTime { multiplier, .. }) => {
-                let values = scaled(&array, |v| v.checked_mul(multiplier))?;
-                cast(&(Arc::new(values) as ArrayRef), &self.data_type())
-            }
+            Meaning::DateTime64(_) | Meaning::TimeDelta64(_) => cast(&array, &self.data_type()),
             Meaning::Duration { unit_nanos, unit } => {
                 let to = nanos(unit);
                 let values = if matches!(
@@ -617,24 +594,6 @@ fn times(array: &ArrayRef, units: &TimeUnits, text: bool) -> Result<ArrayRef, St
         })
     })?;
     Ok(Arc::new(micros))
-}
-
-/// numpy's `U`: code points, padded with zeros.
-fn utf32(buffer: &Buffer, length: usize) -> Result<ArrayRef, String> {
-    if length == 0 {
-        return Err("strings of length 0".to_owned());
-    }
-    let mut out = StringViewBuilder::with_capacity(buffer.len() / (length * 4));
-    let mut text = String::new();
-    for element in buffer.as_slice().chunks_exact(length * 4) {
-        text.clear();
-        for unit in element.chunks_exact(4) {
-            let unit = u32::from_ne_bytes([unit[0], unit[1], unit[2], unit[3]]);
-            text.push(char::from_u32(unit).ok_or_else(|| format!("{unit:#x} is no character"))?);
-        }
-        out.append_value(text.trim_end_matches('\0'));
-    }
-    Ok(Arc::new(out.finish()))
 }
 
 fn nanos(unit: TimeUnit) -> i64 {

@@ -7,19 +7,33 @@ use serde_json::{Map, Value};
 mod blosc;
 pub mod calendar;
 mod chain;
+mod checksum;
 mod codec;
+#[cfg(test)]
+mod codec_cases;
 mod compression;
 mod decoding;
 pub(crate) mod document;
 mod dtype;
+mod elements;
 mod fill;
+mod fill_value;
+mod filters;
+mod items;
+mod keys;
+mod layout;
 mod names;
+mod number_format;
 mod roles;
 mod shard;
 mod shuffle;
+mod small_floats;
 mod table;
 mod time;
 mod variable;
+mod variable_length;
+mod whole_shard;
+mod zarrs_chain;
 
 pub(crate) use self::{
     blosc::Blocks as BloscBlocks,
@@ -30,9 +44,9 @@ pub(crate) use self::{
     shuffle::unshuffle,
 };
 pub use self::{
-    codec::Layout,
     decoding::nan_to_null,
     document::ZarrFormat,
+    layout::Layout,
     roles::Role,
     table::{Column, Dimension, Table},
     variable::Variable,
@@ -435,10 +449,7 @@ fn open_variables(
         described.into_iter().zip(name_dimensions(&shapes))
     {
         let (name, location) = (name.clone(), location.clone());
-        match Variable::new(name.clone(), location, document, layout, dimensions, options) {
-            Ok(variable) => variables.push(variable),
-            Err(error) => leave_out(&name, error)?,
-        }
+        variables.push(Variable::new(name, location, document, layout, dimensions, options));
     }
     Ok(variables)
 }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use object_store::GetRange;
 use serde_json::{Map, Value};
 
-use super::codec::Layout;
+use super::layout::Layout;
 
 /// The bytes of an index, at most: a million chunks in a shard.
 const MAX_INDEX_BYTES: u64 = 16 << 20;
@@ -21,18 +21,18 @@ pub(crate) struct ShardLayout {
 }
 
 impl ShardLayout {
-    /// `None` if the array isn't sharded, if its shards are encoded once more as a whole, or if their
-    /// index is encoded in a way that isn't known here.
+    /// `None` if the array isn't sharded, if its shards are encoded once more as a whole or differ in
+    /// shape, or if their index is encoded in a way that isn't known here.
     pub(super) fn new(metadata: &Map<String, Value>, layout: &Layout) -> Option<Self> {
         let [codec] = metadata.get("codecs")?.as_array()?.as_slice() else { return None };
-        let configuration = codec.get("configuration")?;
-        let inner = layout.inner_chunks.as_ref()?;
-        if inner.len() != layout.chunks.len() {
-            return None;
-        }
-        let whole = layout.chunks.iter().zip(inner).all(|(s, c)| *c > 0 && s % c == 0);
-        let counts: Vec<u64> =
-            layout.chunks.iter().zip(inner).map(|(s, c)| s / (*c).max(1)).collect();
+        let regular = layout.grid.is_regular();
+        Self::of(codec.get("configuration")?, layout.inner_chunks.as_ref()?)?
+            .with_shape(&layout.chunks, layout.inner_chunks.as_ref()?)
+            .filter(|_| regular)
+    }
+
+    /// From the configuration of the codec, for shards of any shape.
+    pub(super) fn of(configuration: &Value, inner: &[u64]) -> Option<Self> {
         let codecs = configuration.get("index_codecs")?.as_array()?;
         let name = |codec: &Value| codec.get("name").unwrap_or(codec).as_str().map(str::to_owned);
         let names: Vec<String> = codecs.iter().map(name).collect::<Option<_>>()?;
@@ -42,10 +42,24 @@ impl ShardLayout {
             _ => return None,
         };
         let endian = codecs.first()?.get("configuration").and_then(|c| c.get("endian"));
-        let at_end = configuration.get("index_location").and_then(Value::as_str) != Some("start");
+        let at_end = match configuration.get("index_location").map(Value::as_str) {
+            None | Some(Some("end")) => true,
+            Some(Some("start")) => false,
+            Some(_) => return None,
+        };
         let big_endian = endian.and_then(Value::as_str) == Some("big");
-        let this = Self { counts, at_end, big_endian, checksum };
-        (whole && this.index_bytes()? <= MAX_INDEX_BYTES).then_some(this)
+        Some(Self { counts: vec![1; inner.len()], at_end, big_endian, checksum })
+    }
+
+    /// The same for shards of this shape. `None` if chunks don't divide it, or there are too many.
+    pub(super) fn with_shape(&self, shard: &[u64], inner: &[u64]) -> Option<Self> {
+        let divides = |(shard, inner): (&u64, &u64)| *inner > 0 && shard.is_multiple_of(*inner);
+        if shard.len() != inner.len() || !shard.iter().zip(inner).all(divides) {
+            return None;
+        }
+        let counts = shard.iter().zip(inner).map(|(shard, inner)| shard / inner).collect();
+        let this = Self { counts, ..self.clone() };
+        (this.index_bytes()? <= MAX_INDEX_BYTES).then_some(this)
     }
 
     /// The number of chunks along each dimension of a shard.

@@ -2,10 +2,7 @@
 
 use arrow::datatypes::TimeUnit;
 
-use super::{
-    calendar::{Calendar, Date, gregorian_day},
-    dtype::NumpyTime,
-};
+use super::calendar::{Calendar, Date, gregorian_day};
 
 const MICROS_PER_DAY: i64 = 86_400_000_000;
 
@@ -44,14 +41,13 @@ impl TimeUnits {
 
     /// The units of numpy's datetime64.
     #[must_use]
-    pub fn since_1970(time: NumpyTime) -> Self {
-        let nanos = match time.unit {
+    pub fn since_1970(unit: TimeUnit) -> Self {
+        let unit_nanos = match unit {
             TimeUnit::Second => 1_000_000_000,
             TimeUnit::Millisecond => 1_000_000,
             TimeUnit::Microsecond => 1_000,
             TimeUnit::Nanosecond => 1,
         };
-        let unit_nanos = time.multiplier.saturating_mul(nanos);
         Self { calendar: Calendar::ProlepticGregorian, unit_nanos, reference: 0 }
     }
 

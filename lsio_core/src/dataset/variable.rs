@@ -13,15 +13,16 @@ use serde_json::{Map, Value};
 
 use super::{
     calendar::Calendar,
-    codec::{ChunkCodec, Layout},
+    codec::ChunkCodec,
     decoding::Decoding,
     document::{ArrayDocument, ZarrFormat},
     dtype::ElementType,
+    layout::Layout,
     names::Dimensions,
 };
 use crate::{
     Error, Location, OpenOptions, Result,
-    grid::{Region, RegularGrid},
+    grid::{ChunkGrid, Region},
     location::join,
     read::{Assembly, Fetcher, Part},
     recycle::Recycler,
@@ -41,8 +42,7 @@ pub struct Variable {
     dims: Vec<String>,
     attributes: Map<String, Value>,
     layout: Layout,
-    grid: RegularGrid,
-    chunk_grid: RegularGrid,
+    chunk_grid: ChunkGrid,
     element: Option<ElementType>,
     data_type: DataType,
     reader: Result<Reader, String>,
@@ -56,8 +56,6 @@ pub(crate) struct Reader {
 }
 
 impl Variable {
-    /// # Errors
-    /// [`Error::Metadata`] if the shape is too large.
     pub(crate) fn new(
         name: String,
         location: Location,
@@ -65,19 +63,14 @@ impl Variable {
         layout: Layout,
         dimensions: Dimensions,
         options: &OpenOptions,
-    ) -> Result<Self> {
-        let metadata_error = |reason| Error::Metadata { key: document.key.clone(), reason };
-        let grid = RegularGrid::new(layout.shape.clone(), layout.chunks.clone())
-            .ok_or_else(|| metadata_error(format!("the shape {:?} is too large", layout.shape)))?;
-
-        let element = match document.format {
-            ZarrFormat::V2 => ElementType::from_v2(
-                document.metadata.get("dtype").unwrap_or(&Value::Null),
-                document.metadata.get("filters").unwrap_or(&Value::Null),
-            ),
-            ZarrFormat::V3 => {
-                ElementType::from_v3(document.metadata.get("data_type").unwrap_or(&Value::Null))
-            }
+    ) -> Self {
+        let of = |key: &str| document.metadata.get(key).unwrap_or(&Value::Null);
+        let (element, big_endian) = match document.format {
+            ZarrFormat::V2 => match ElementType::from_v2(of("dtype"), of("filters")) {
+                Ok((element, big_endian)) => (Ok(element), big_endian),
+                Err(reason) => (Err(reason), false),
+            },
+            ZarrFormat::V3 => (ElementType::from_v3(of("data_type")), false),
         };
         // xarray masks Zarr v2's fill value, and opens only arrays with named dimensions.
         let fill_is_mask = options
@@ -92,28 +85,27 @@ impl Variable {
         let data_type = decoding.as_ref().map_or(DataType::Null, Decoding::data_type);
         let known = element.as_ref().ok().cloned();
         let reader = element.and_then(|element| {
-            let codec = ChunkCodec::new(document, &layout, &element)?;
+            let limit = options.max_chunk_bytes;
+            let codec = ChunkCodec::new(document, &layout, &element, big_endian, limit)?;
             decoding
                 .map(|decoding| Reader { codec, decoding })
                 .ok_or_else(|| "its data type isn't supported".to_owned())
         });
-        let chunks = reader.as_ref().map(|reader| reader.codec.chunk_shape().to_vec());
-        let chunk_grid = chunks
-            .ok()
-            .and_then(|chunks| RegularGrid::new(layout.shape.clone(), chunks))
-            .unwrap_or_else(|| grid.clone());
-        Ok(Self {
+        let chunk_grid = match &reader {
+            Ok(Reader { codec, .. }) => codec.grid().clone(),
+            Err(_) => layout.grid.clone(),
+        };
+        Self {
             name,
             location,
             dims: dimensions.names,
             attributes: document.attributes.clone(),
             layout,
-            grid,
             chunk_grid,
             element: known,
             data_type,
             reader,
-        })
+        }
     }
 
     /// The name in its group.
@@ -160,14 +152,14 @@ impl Variable {
 
     /// The grid of the objects in the store: of the shards, where there are shards.
     #[must_use]
-    pub fn grid(&self) -> &RegularGrid {
-        &self.grid
+    pub fn grid(&self) -> &ChunkGrid {
+        &self.layout.grid
     }
 
     /// The grid of the chunks, which are decoded one by one. They are inside the objects where those
     /// are shards, and the same otherwise.
     #[must_use]
-    pub fn chunk_grid(&self) -> &RegularGrid {
+    pub fn chunk_grid(&self) -> &ChunkGrid {
         &self.chunk_grid
     }
 
@@ -289,8 +281,10 @@ impl Variable {
 
     /// The indices of the object that holds a chunk.
     pub(crate) fn object(&self, chunk: &[u64]) -> Vec<u64> {
-        let (inner, outer) = (self.chunk_grid.chunk_shape(), self.grid.chunk_shape());
-        chunk.iter().zip(inner).zip(outer).map(|((i, inner), outer)| i * inner / outer).collect()
+        let objects = self.grid();
+        let first = |dim: usize, index: u64| self.chunk_grid.chunk_range(dim, index).start;
+        let of = |(dim, index): (usize, &u64)| objects.chunk_at(dim, first(dim, *index));
+        chunk.iter().enumerate().map(of).collect()
     }
 
     /// The path of an object in its store.

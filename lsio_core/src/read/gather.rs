@@ -9,7 +9,7 @@ const BLOCK: usize = 32;
 
 /// Some cells of a chunk, and where they go.
 #[derive(Debug)]
-pub(super) struct Gather {
+pub(crate) struct Gather {
     /// The dimensions of the destination, slowest first; those of one index are left out.
     dims: Vec<Dim>,
     /// The first cell that is picked, and its place.
@@ -35,18 +35,18 @@ struct Run {
 }
 
 /// One dimension of what is gathered.
-pub(super) struct Axis<'a> {
+pub(crate) struct Axis<'a> {
     /// The position of the dimension in the chunk's own order.
-    pub(super) axis: usize,
+    pub(crate) axis: usize,
     /// The indices that the destination holds.
-    pub(super) wanted: &'a Selection,
+    pub(crate) wanted: &'a Selection,
     /// The first index of the chunk.
-    pub(super) start: u64,
+    pub(crate) start: u64,
 }
 
 impl Gather {
     /// From a chunk of this shape to a C-ordered destination, whose dimensions are `axes`.
-    pub(super) fn new(chunk: &[u64], storage: &Storage, axes: &[Axis<'_>]) -> Self {
+    pub(crate) fn new(chunk: &[u64], storage: &Storage, axes: &[Axis<'_>]) -> Self {
         let mut strides = vec![0; chunk.len()];
         let mut stride = 1_usize;
         for &axis in storage.order.iter().rev() {
@@ -99,7 +99,7 @@ impl Gather {
     }
 
     /// Whether the destination is the same as the source, where both have so many bytes.
-    pub(super) fn is_identity(&self, source: usize, target: usize) -> bool {
+    pub(crate) fn is_identity(&self, source: usize, target: usize) -> bool {
         let is_whole = match self.dims.as_slice() {
             [] => self.width == target,
             [Dim { source: 1, target: 1, runs }] => {
@@ -112,7 +112,7 @@ impl Gather {
 
     /// Copies the cells. What lies outside of the slices is an error that can't happen, and leaves
     /// the destination as it is.
-    pub(super) fn copy(&self, source: &[u8], target: &mut [u8]) {
+    pub(crate) fn copy(&self, source: &[u8], target: &mut [u8]) {
         // The unit that is copied, and how many make an element.
         let unit = if self.swap > 1 { self.swap } else { self.width };
         match unit {
@@ -126,7 +126,7 @@ impl Gather {
     }
 
     /// Sets the cells to one value.
-    pub(super) fn fill(&self, value: &[u8], target: &mut [u8]) {
+    pub(crate) fn fill(&self, value: &[u8], target: &mut [u8]) {
         if value.is_empty() {
             return;
         }
@@ -139,13 +139,13 @@ impl Gather {
     }
 
     /// Calls `f` with the position in the chunk and in the destination of each cell.
-    pub(super) fn for_each(&self, mut f: impl FnMut(usize, usize)) {
+    pub(crate) fn for_each(&self, mut f: impl FnMut(usize, usize)) {
         each(&self.dims, self.start, &mut f);
     }
 
     /// The runs of cells that lie side by side in the chunk and in the destination: the first in
     /// either, and how many. `None` if their neighbours differ, or bytes are to be swapped.
-    pub(super) fn runs(&self) -> Option<Vec<(usize, usize, usize)>> {
+    pub(crate) fn runs(&self) -> Option<Vec<(usize, usize, usize)>> {
         if self.swap > 1 {
             return None;
         }
@@ -164,7 +164,7 @@ impl Gather {
     }
 
     /// The runs of cells that lie side by side in the destination: the first, and how many.
-    pub(super) fn target_runs(&self, mut f: impl FnMut(usize, usize)) {
+    pub(crate) fn target_runs(&self, mut f: impl FnMut(usize, usize)) {
         let Some((inner, outer)) = self.dims.split_last().filter(|(inner, _)| inner.target == 1)
         else {
             return self.for_each(|_, target| f(target, 1));
@@ -276,12 +276,12 @@ fn reversed<const W: usize>(mut unit: [u8; W]) -> [u8; W] {
 }
 
 /// Whether bytes lie where elements of this width may.
-pub(super) fn is_aligned(bytes: &[u8], width: usize) -> bool {
+pub(crate) fn is_aligned(bytes: &[u8], width: usize) -> bool {
     bytes.as_ptr().align_offset(width.next_power_of_two().min(8)) == 0
 }
 
 /// Fills a slice with one value after the other.
-pub(super) fn repeat(value: &[u8], target: &mut [u8]) {
+pub(crate) fn repeat(value: &[u8], target: &mut [u8]) {
     match value.split_first() {
         Some((first, rest)) if rest.iter().all(|byte| byte == first) => target.fill(*first),
         Some(_) => {

@@ -34,5 +34,6 @@ pub use self::{
 };
 pub(crate) use self::{
     fetch::Fetcher,
-    part::{Assembly, Part},
+    gather::{Axis, Gather, repeat},
+    part::{Assembly, Part, add_items},
 };

@@ -3,7 +3,7 @@
 use std::{borrow::Cow, sync::Arc};
 
 use arrow::{
-    array::{Array as _, ArrayRef, StringViewArray},
+    array::{Array as _, ArrayRef},
     buffer::{BooleanBuffer, Buffer},
     compute::interleave,
 };
@@ -62,8 +62,8 @@ impl<'a> Part<'a> {
 
     /// Of each dimension, the chunks that hold some of the indices.
     fn chunks_along(&self) -> Vec<Selection> {
-        let shape = self.variable.chunk_grid().chunk_shape();
-        self.axes.iter().zip(&self.wanted).map(|(&axis, w)| w.chunks(shape[axis])).collect()
+        let grid = self.variable.chunk_grid();
+        self.axes.iter().zip(&self.wanted).map(|(&axis, w)| grid.chunks_of(axis, w)).collect()
     }
 
     /// The chunks that hold some of the cells.
@@ -97,7 +97,7 @@ impl<'a> Part<'a> {
         let reader = self.variable.reader()?;
         reader
             .codec
-            .decode(encoded, recycler)
+            .decode(chunk, encoded, recycler)
             .map_err(|reason| self.variable.chunk_error(chunk, reason))
     }
 
@@ -120,22 +120,26 @@ impl<'a> Part<'a> {
     }
 
     pub(super) fn gather_from(&self, chunk: &[u64], storage: &Storage) -> Gather {
-        let shape = self.variable.chunk_grid().chunk_shape();
+        let grid = self.variable.chunk_grid();
         let axes: Vec<Axis<'_>> = self
             .axes
             .iter()
             .zip(&self.wanted)
-            .map(|(&axis, wanted)| Axis { axis, wanted, start: chunk[axis] * shape[axis] })
+            .map(|(&axis, wanted)| Axis {
+                axis,
+                wanted,
+                start: grid.chunk_range(axis, chunk[axis]).start,
+            })
             .collect();
-        Gather::new(shape, storage, &axes)
+        Gather::new(&grid.shape_at(chunk), storage, &axes)
     }
 }
 
 /// A part that is being put together, a chunk at a time.
 pub(crate) struct Assembly<'a> {
     part: &'a Part<'a>,
-    /// How the elements of chunks lie in their bytes; `None` for strings.
-    storage: Option<Storage>,
+    /// How the elements of chunks lie in their bytes; of elements of any length, their order.
+    storage: Storage,
     fill: &'a [u8],
     recycler: &'a Arc<Recycler>,
     target: Target,
@@ -146,7 +150,8 @@ enum Target {
     /// A chunk that is the whole part as it is.
     Chunk(Buffer),
     Bytes(Recycled),
-    Strings {
+    /// Elements of any length.
+    Items {
         /// The first is the fill value.
         sources: Vec<ArrayRef>,
         /// The source of each cell, and the place in it.
@@ -157,22 +162,22 @@ enum Target {
 impl<'a> Assembly<'a> {
     pub(crate) fn new(part: &'a Part<'a>, recycler: &'a Arc<Recycler>) -> Result<Self> {
         let codec = &part.variable.reader()?.codec;
-        let fill = codec.fill().map_err(|reason| part.failed(reason))?;
-        let (storage, target) = match codec.storage() {
-            Some(storage) => (Some(storage), Target::Nothing),
-            None => {
-                let text = str::from_utf8(fill).map_err(|e| part.failed(e.to_string()))?;
-                let sources = vec![Arc::new(StringViewArray::from(vec![text])) as ArrayRef];
-                (None, Target::Strings { sources, places: vec![(0, 0); part.cells()] })
-            }
+        let target = if codec.has_items() {
+            let fill = codec.fill_item().map_err(|reason| part.failed(reason))?;
+            Target::Items { sources: vec![fill], places: vec![(0, 0); part.cells()] }
+        } else {
+            Target::Nothing
         };
-        Ok(Self { part, storage, fill, recycler, target })
+        Ok(Self { part, storage: codec.storage(), fill: codec.fill(), recycler, target })
     }
 
     /// Gives all cells the fill value, because not all chunks will be added.
     pub(super) fn fill(&mut self) {
-        let Some(storage) = &self.storage else { return };
-        let mut target = self.recycler.take(self.part.cells().saturating_mul(storage.width));
+        if matches!(self.target, Target::Items { .. }) {
+            return;
+        }
+        let len = self.part.cells().saturating_mul(self.storage.width);
+        let mut target = self.recycler.take(len);
         repeat(self.fill, &mut target);
         self.target = Target::Bytes(target);
     }
@@ -180,8 +185,14 @@ impl<'a> Assembly<'a> {
     /// Puts the cells of a chunk in their places; `None` is a chunk that isn't stored, whose cells
     /// have the fill value.
     pub(crate) fn add(&mut self, chunk: &[u64], stored: Option<StoredValues>) {
-        let Some(storage) = &self.storage else { return self.add_strings(chunk, stored) };
+        let storage = &self.storage;
         let gather = self.part.gather_from(chunk, storage);
+        if let Target::Items { sources, places } = &mut self.target {
+            if let Some(StoredValues::Items(items)) = stored {
+                add_items(sources, places, items, &gather);
+            }
+            return;
+        }
         let len = self.part.cells().saturating_mul(storage.width);
         if let (Target::Nothing, Some(StoredValues::Fixed(source))) = (&self.target, &stored)
             && gather.is_identity(source.len(), len)
@@ -198,19 +209,6 @@ impl<'a> Assembly<'a> {
             Some(StoredValues::Fixed(source)) => gather.copy(&source, target),
             _ => gather.fill(self.fill, target),
         }
-    }
-
-    fn add_strings(&mut self, chunk: &[u64], stored: Option<StoredValues>) {
-        let Target::Strings { sources, places } = &mut self.target else { return };
-        let Some(StoredValues::Strings(strings)) = stored else { return };
-        let (source, len) = (sources.len(), strings.len());
-        sources.push(strings);
-        let rank = self.part.variable.shape().len();
-        self.part.gather_from(chunk, &Storage::native(rank, 1)).for_each(|from, to| {
-            if let Some(place) = places.get_mut(to).filter(|_| from < len) {
-                *place = (source, from);
-            }
-        });
     }
 
     /// Decodes the values after the CF conventions.
@@ -232,15 +230,31 @@ impl<'a> Assembly<'a> {
             Target::Chunk(buffer) => StoredValues::Fixed(buffer),
             Target::Bytes(bytes) => StoredValues::Fixed(bytes.freeze()),
             Target::Nothing => StoredValues::Fixed(Buffer::default()),
-            Target::Strings { sources, places } => {
+            Target::Items { sources, places } => {
                 let sources: Vec<_> = sources.iter().map(AsRef::as_ref).collect();
-                let strings = interleave(&sources, &places).map_err(|e| failed(e.to_string()))?;
-                StoredValues::Strings(strings)
+                let items = interleave(&sources, &places).map_err(|e| failed(e.to_string()))?;
+                StoredValues::Items(items)
             }
         };
         let decoding = &self.part.variable.reader()?.decoding;
         decoding.apply(stored, self.recycler).map_err(failed)
     }
+}
+
+/// Notes where the elements of a chunk go, of which `interleave` makes an array later.
+pub(crate) fn add_items(
+    sources: &mut Vec<ArrayRef>,
+    places: &mut [(usize, usize)],
+    items: ArrayRef,
+    gather: &Gather,
+) {
+    let (source, len) = (sources.len(), items.len());
+    sources.push(items);
+    gather.for_each(|from, to| {
+        if let Some(place) = places.get_mut(to).filter(|_| from < len) {
+            *place = (source, from);
+        }
+    });
 }
 
 /// Whether a chunk holds a cell that belongs to a row that is wanted. The rows are those of `block`,
@@ -252,12 +266,13 @@ pub(super) fn holds_wanted_row(
     block: &[Selection],
     rows: &BooleanBuffer,
 ) -> bool {
-    let own = variable.chunk_grid().chunk_shape();
+    let grid = variable.chunk_grid();
     let mut start = vec![0; block.len()];
     let mut shape: Vec<u64> = block.iter().map(|selection| selection.bounds().end).collect();
     for (&dim, &axis) in dims.iter().zip(axes) {
-        start[dim] = chunk[axis] * own[axis];
-        shape[dim] = own[axis];
+        let own = grid.chunk_range(axis, chunk[axis]);
+        start[dim] = own.start;
+        shape[dim] = own.end - own.start;
     }
     let axes: Vec<Axis<'_>> = (0..block.len())
         .map(|axis| Axis { axis, wanted: &block[axis], start: start[axis] })

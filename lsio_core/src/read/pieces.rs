@@ -114,7 +114,8 @@ impl Pieces {
             for column in &self.columns {
                 let reader = Reader::new(column, &column.chunks[number]);
                 readers.push(reader.map_err(|reason| column.failed(number, reason))?);
-                bytes += column.variable.reader()?.codec.decoded_bytes();
+                let codec = &column.variable.reader()?.codec;
+                bytes += codec.decoded_bytes_at(&column.chunks[number].indices);
             }
             let Some(runs) = self.columns.first().map(|column| &column.chunks[number].runs) else {
                 break;
@@ -168,10 +169,7 @@ enum Source<'a> {
 impl<'a> Reader<'a> {
     fn new(column: &Encoded, chunk: &'a Chunk) -> Result<Self, String> {
         let codec = &column.variable.reader().map_err(|e| e.to_string())?.codec;
-        let Some(storage) = codec.storage() else {
-            return Err("strings don't come in pieces".to_owned());
-        };
-        let (width, len) = (storage.width, codec.decoded_bytes());
+        let (width, len) = (codec.storage().width, codec.decoded_bytes_at(&chunk.indices));
         let source = match (codec.stream(), &chunk.stored) {
             (Stream::Plain, Stored::Cached(file)) => {
                 if file.len() != len {
@@ -188,9 +186,9 @@ impl<'a> Reader<'a> {
                 if blocks.is_some() {
                     Source::Blosc { encoded, len, current: None }
                 } else {
-                    match codec.decode(&encoded, &column.recycler)? {
+                    match codec.decode(&chunk.indices, &encoded, &column.recycler)? {
                         StoredValues::Fixed(buffer) => Source::Memory(buffer),
-                        StoredValues::Strings(_) => return Err("it holds strings".to_owned()),
+                        StoredValues::Items(_) => return Err("it holds strings".to_owned()),
                     }
                 }
             }

@@ -424,7 +424,7 @@ impl Scan {
             let column = &self.columns[position];
             let Source::Chunked(chunked) = &column.source else { continue };
             let part = chunked.part(column, tile.block().selections());
-            let bytes = chunked.variable.reader()?.codec.decoded_bytes();
+            let codec = &chunked.variable.reader()?.codec;
             let mut chunks = match chunks {
                 FetchedColumn::Exclusive(chunks) if chunks.iter().all(|(_, b)| b.is_none()) => {
                     let start = Instant::now();
@@ -452,13 +452,13 @@ impl Scan {
                 let stored = match encoded {
                     Encoded::Own(None) => None,
                     Encoded::Own(Some(stored)) => {
-                        decoded.bytes += bytes;
+                        decoded.bytes += codec.decoded_bytes_at(&chunk);
                         Some(part.decode_stored(&chunk, &stored, &self.recycler)?)
                     }
                     Encoded::Shared(shared) => {
                         let key = (position, chunk.clone());
                         self.shared.decoded(&key, &shared, &mut |encoded: &Bytes| {
-                            decoded.bytes += bytes;
+                            decoded.bytes += codec.decoded_bytes_at(&chunk);
                             part.decode(&chunk, encoded, &self.recycler)
                         })?
                     }
@@ -509,7 +509,10 @@ impl Scan {
         if chunks.len() != part.count_chunks() {
             return None;
         }
-        let storage = reader.codec.storage()?;
+        if reader.codec.has_items() {
+            return None;
+        }
+        let storage = reader.codec.storage();
         let chunks = chunks
             .iter()
             .map(|(chunk, stored)| {
@@ -557,10 +560,9 @@ impl Scan {
             .map(|(dim, touched)| {
                 let own = column.dims.iter().position(|&d| d == dim);
                 let Some(axis) = own.map(|own| chunked.axes[own]) else { return touched.len() };
-                let (size, tile) = (grid.chunk_shape()[axis], self.tiles.shape()[dim]);
-                let first = key.1[axis] * size;
-                let selected = self.tiles.selection()[dim].within(&(first..first + size));
-                selected.chunks(tile).len()
+                let own = grid.chunk_range(axis, key.1[axis]);
+                let selected = self.tiles.selection()[dim].within(&own);
+                selected.chunks(self.tiles.shape()[dim]).len()
             })
             .fold(1, u64::saturating_mul);
         let bytes = chunked.variable.reader().map_or(0, |reader| reader.codec.decoded_bytes());
@@ -619,11 +621,10 @@ impl ScanColumn {
 
 /// Whether each chunk of a column lies in one tile only.
 fn is_exclusive(column: &Column, variable: &Variable, tiles: &Tiles) -> bool {
-    let chunk = variable.chunk_grid().chunk_shape();
+    let grid = variable.chunk_grid();
     (0..tiles.shape().len()).all(|dim| match column.dims.iter().position(|&d| d == dim) {
         Some(own) => {
-            tiles.shape()[dim].is_multiple_of(chunk[column.axes[own]])
-                || tiles.touched()[dim].len() <= 1
+            grid.divides(column.axes[own], tiles.shape()[dim]) || tiles.touched()[dim].len() <= 1
         }
         None => tiles.touched()[dim].len() <= 1,
     })

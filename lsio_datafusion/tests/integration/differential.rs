@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use lsio_core::{
-    grid::{RegularGrid, unravel},
+    grid::{ChunkGrid, unravel},
     write::{ArraySpec, Compression, GroupWriter},
 };
 use proptest::prelude::*;
@@ -75,7 +75,7 @@ fn write(path: &Path, shape: &[u64], variables: &[Plan]) {
             })
             .unwrap();
         let own: Vec<u64> = dims.iter().map(|d| d.1).collect();
-        let grid = RegularGrid::new(own, outer.to_vec()).unwrap();
+        let grid = ChunkGrid::new(own, outer.to_vec()).unwrap();
         for chunk in 0..grid.len() {
             let start = grid.region(chunk).start;
             let cells: u64 = outer.iter().product();

@@ -19,7 +19,7 @@ use datafusion::{
     prelude::{SessionConfig, SessionContext},
 };
 use lsio_core::{
-    grid::{RegularGrid, unravel},
+    grid::{ChunkGrid, unravel},
     write::{ArraySpec, ArrayWriter, Compression, GroupWriter},
 };
 use lsio_datafusion::LsioConfig;
@@ -288,7 +288,7 @@ fn long_variable(
         })
         .unwrap();
     let outer = shards.unwrap_or(chunks);
-    let grid = RegularGrid::new(dims.iter().map(|d| d.1).collect(), outer.clone()).unwrap();
+    let grid = ChunkGrid::new(dims.iter().map(|d| d.1).collect(), outer.clone()).unwrap();
     for chunk in 0..grid.len() {
         if values.one_in(8) {
             continue;

@@ -13,7 +13,7 @@ use datafusion::{
     prelude::SessionContext,
 };
 use lsio_core::{
-    grid::RegularGrid,
+    grid::ChunkGrid,
     write::{ArraySpec, Compression, GroupWriter},
 };
 use lsio_datafusion::LsioConfig;
@@ -232,7 +232,7 @@ fn variable(
     let shape: Vec<u64> = own.iter().map(|d| d.1).collect();
     let outer = shards.unwrap_or(chunks);
     let cells: u64 = outer.iter().product();
-    let grid = RegularGrid::new(shape, outer).unwrap();
+    let grid = ChunkGrid::new(shape, outer).unwrap();
     for chunk in 0..grid.len() {
         if random.one_in(5) {
             continue;

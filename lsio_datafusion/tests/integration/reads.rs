@@ -22,7 +22,7 @@ use datafusion::{
 use futures::{StreamExt as _, stream::BoxStream};
 use lsio_core::{
     Dataset, Location, OpenOptions, Recycler,
-    grid::RegularGrid,
+    grid::ChunkGrid,
     object_store::{
         CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
         PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, local::LocalFileSystem,
@@ -211,7 +211,7 @@ impl Setup {
     /// reckoning, from the files.
     fn expected(&self, variable: &str, wanted: impl Fn([u64; 3]) -> bool) -> BTreeMap<String, u64> {
         let outer = self.shards.unwrap_or(CHUNKS);
-        let grid = RegularGrid::new(SHAPE.to_vec(), outer.to_vec()).unwrap();
+        let grid = ChunkGrid::new(SHAPE.to_vec(), outer.to_vec()).unwrap();
         let mut expected = BTreeMap::new();
         for number in 0..grid.len() {
             let object = grid.indices(number);
@@ -531,7 +531,7 @@ fn write_crossed(path: &Path) {
                 attributes: json!({}),
             })
             .unwrap();
-        let grid = RegularGrid::new(vec![height, width], chunks.to_vec()).unwrap();
+        let grid = ChunkGrid::new(vec![height, width], chunks.to_vec()).unwrap();
         for number in 0..grid.len() {
             let region = grid.region(number);
             let mut values = Vec::new();

@@ -1,0 +1,271 @@
+//! Checksums of four bytes, before or behind what they are of.
+
+use std::ops::Range;
+
+use serde_json::{Map, Value};
+
+/// The bytes of a checksum.
+const LEN: usize = 4;
+
+/// A way to sum up bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Checksum {
+    Crc32,
+    Crc32c,
+    Adler32,
+    /// That of HDF5.
+    Fletcher32,
+    /// That of HDF5's metadata.
+    JenkinsLookup3 {
+        initval: u32,
+        /// What is summed up before the content.
+        prefix: Vec<u8>,
+    },
+}
+
+/// Where a checksum stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    Start,
+    End,
+}
+
+/// A checksum that stands beside its content.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Checked {
+    checksum: Checksum,
+    place: Place,
+}
+
+impl Checked {
+    /// What Zarr v3 and shards have.
+    pub(super) const CRC32C: Self = Self { checksum: Checksum::Crc32c, place: Place::End };
+
+    /// The checksum of this name in Zarr's metadata, if it is one.
+    ///
+    /// # Errors
+    /// A text, if the configuration doesn't fit.
+    pub(super) fn of(
+        name: &str,
+        configuration: Option<&Map<String, Value>>,
+    ) -> Option<Result<Self, String>> {
+        let name = name.strip_prefix("numcodecs.").unwrap_or(name);
+        let (checksum, place) = match name {
+            "crc32" => (Checksum::Crc32, Place::Start),
+            "crc32c" => (Checksum::Crc32c, Place::End),
+            "adler32" => (Checksum::Adler32, Place::Start),
+            // These have their place, whatever is said.
+            "fletcher32" => {
+                return Some(Ok(Self { checksum: Checksum::Fletcher32, place: Place::End }));
+            }
+            "jenkins_lookup3" => {
+                let checksum = jenkins_lookup3(configuration);
+                return Some(checksum.map(|checksum| Self { checksum, place: Place::End }));
+            }
+            _ => return None,
+        };
+        let place = match configuration.and_then(|c| c.get("location")) {
+            None | Some(Value::Null) => Ok(place),
+            Some(Value::String(location)) if location == "start" => Ok(Place::Start),
+            Some(Value::String(location)) if location == "end" => Ok(Place::End),
+            Some(other) => {
+                Err(format!("the location of {name} is {other} instead of \"start\" or \"end\""))
+            }
+        };
+        Some(place.map(|place| Self { checksum, place }))
+    }
+
+    /// The bytes that it adds.
+    pub(super) fn bytes(&self) -> usize {
+        LEN
+    }
+
+    /// Where the content is, if the checksum is that of it.
+    ///
+    /// # Errors
+    /// A text, if it isn't.
+    pub(super) fn content(&self, bytes: &[u8]) -> Result<Range<usize>, String> {
+        let split = match self.place {
+            Place::Start => bytes.split_first_chunk::<LEN>().map(|(sum, content)| (content, sum)),
+            Place::End => bytes.split_last_chunk::<LEN>(),
+        };
+        let (content, sum) = split.ok_or("it is too short for its checksum")?;
+        if self.checksum.sum(content) != u32::from_le_bytes(*sum) {
+            let name = self.checksum.name();
+            return Err(format!("its checksum ({name}) doesn't fit: the bytes were changed"));
+        }
+        Ok(match self.place {
+            Place::Start => LEN..bytes.len(),
+            Place::End => 0..content.len(),
+        })
+    }
+}
+
+impl Checksum {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Crc32 => "crc32",
+            Self::Crc32c => "crc32c",
+            Self::Adler32 => "adler32",
+            Self::Fletcher32 => "fletcher32",
+            Self::JenkinsLookup3 { .. } => "jenkins_lookup3",
+        }
+    }
+
+    fn sum(&self, bytes: &[u8]) -> u32 {
+        match self {
+            Self::Crc32 => crc32fast::hash(bytes),
+            Self::Crc32c => crc32c::crc32c(bytes),
+            Self::Adler32 => adler2::adler32_slice(bytes),
+            Self::Fletcher32 => fletcher32(bytes),
+            Self::JenkinsLookup3 { initval, prefix } => lookup3(prefix, bytes, *initval),
+        }
+    }
+}
+
+fn jenkins_lookup3(configuration: Option<&Map<String, Value>>) -> Result<Checksum, String> {
+    let value = |key| configuration.and_then(|c| c.get(key)).filter(|value| !value.is_null());
+    let initval = match value("initval") {
+        None => 0,
+        Some(initval) => initval
+            .as_u64()
+            .and_then(|initval| u32::try_from(initval).ok())
+            .ok_or_else(|| format!("the initval {initval} of jenkins_lookup3 isn't 32 bits"))?,
+    };
+    let prefix = match value("prefix") {
+        None => Vec::new(),
+        Some(prefix) => {
+            let byte = |byte: &Value| u8::try_from(byte.as_u64()?).ok();
+            let bytes = prefix.as_array().and_then(|bytes| bytes.iter().map(byte).collect());
+            bytes.ok_or_else(|| {
+                format!("the prefix {prefix} of jenkins_lookup3 isn't a list of bytes")
+            })?
+        }
+    };
+    Ok(Checksum::JenkinsLookup3 { initval, prefix })
+}
+
+/// Two sums of 16 bits, of the words and of the first sums, where carries are added again.
+fn fletcher32(bytes: &[u8]) -> u32 {
+    /// So many words can be summed up twice before 32 bits overflow.
+    const WORDS: usize = 360;
+    fn fold(sum: u32) -> u32 {
+        (sum & 0xffff) + (sum >> 16)
+    }
+    let (mut first, mut second) = (0_u32, 0_u32);
+    for block in bytes.chunks(2 * WORDS) {
+        let (words, odd) = block.as_chunks::<2>();
+        for word in words {
+            first += u32::from(u16::from_be_bytes(*word));
+            second += first;
+        }
+        // Only the last block has one; the sums then have room for one word more.
+        if let [byte] = odd {
+            first += u32::from(*byte) << 8;
+            second += first;
+        }
+        (first, second) = (fold(first), fold(second));
+    }
+    fold(second) << 16 | fold(first)
+}
+
+/// Bob Jenkins' hash: three words of state, which twelve bytes are added to and mixed into at a time.
+fn lookup3(prefix: &[u8], content: &[u8], initval: u32) -> u32 {
+    let len = prefix.len() + content.len();
+    let [mut a, mut b, mut c] = [0xdead_beef_u32.wrapping_add(len as u32).wrapping_add(initval); 3];
+    if len == 0 {
+        return c;
+    }
+    let mut bytes = prefix.iter().chain(content).copied();
+    let mut left = len;
+    loop {
+        let mut block = [0; 12];
+        for (to, byte) in block.iter_mut().zip(&mut bytes) {
+            *to = byte;
+        }
+        let [x, y, z] = words(&block);
+        a = a.wrapping_add(x);
+        b = b.wrapping_add(y);
+        c = c.wrapping_add(z);
+        if left <= 12 {
+            break;
+        }
+        left -= 12;
+        // Each step takes one word from another, whose rotated bits go in as well.
+        for (number, rotation) in [4, 6, 8, 16, 19, 4].into_iter().enumerate() {
+            let (to, from, third) = match number % 3 {
+                0 => (&mut a, &mut c, b),
+                1 => (&mut b, &mut a, c),
+                _ => (&mut c, &mut b, a),
+            };
+            *to = to.wrapping_sub(*from) ^ from.rotate_left(rotation);
+            *from = from.wrapping_add(third);
+        }
+    }
+    for (number, rotation) in [14, 11, 25, 16, 4, 14, 24].into_iter().enumerate() {
+        let (to, from) = match number % 3 {
+            0 => (&mut c, b),
+            1 => (&mut a, c),
+            _ => (&mut b, a),
+        };
+        *to = (*to ^ from).wrapping_sub(from.rotate_left(rotation));
+    }
+    c
+}
+
+/// Three words in little-endian order.
+fn words(block: &[u8; 12]) -> [u32; 3] {
+    let (words, _) = block.as_chunks::<4>();
+    [words[0], words[1], words[2]].map(u32::from_le_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::{super::codec_cases, *};
+
+    const NAMES: [&str; 5] = ["crc32", "crc32c", "adler32", "fletcher32", "jenkins_lookup3"];
+
+    #[test]
+    fn sums_are_those_of_numcodecs() {
+        for case in codec_cases::of(&NAMES) {
+            let checked = Checked::of(case.codec, Some(case.configuration)).unwrap().unwrap();
+            let content = checked.content(&case.encoded).unwrap_or_else(|e| panic!("{case}: {e}"));
+            assert_eq!(case.encoded[content], case.decoded(), "{case}");
+            assert_eq!(case.encoded.len(), case.decoded().len() + checked.bytes());
+            let prefixed = Checked::of(&format!("numcodecs.{}", case.codec), None).unwrap();
+            assert!(prefixed.is_ok());
+
+            for at in 0..case.encoded.len() {
+                let mut changed = case.encoded.clone();
+                changed[at] ^= 16;
+                assert!(checked.content(&changed).is_err(), "{case}");
+            }
+            for len in 0..4 {
+                assert!(checked.content(&case.encoded[..len]).is_err(), "{case}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_said_of_them() {
+        let of = |name: &str, configuration: Value| {
+            Checked::of(name, Some(configuration.as_object().unwrap()))
+        };
+        assert_eq!(of("crc32c", json!({})), Some(Ok(Checked::CRC32C)));
+        assert_eq!(of("numcodecs.crc32c", json!({"location": null})), Some(Ok(Checked::CRC32C)));
+        assert_eq!(of("zlib", json!({})), None);
+        assert!(of("crc32", json!({"location": "middle"})).unwrap().is_err());
+        assert!(of("adler32", json!({"location": 1})).unwrap().is_err());
+        assert!(of("jenkins_lookup3", json!({"initval": -1})).unwrap().is_err());
+        assert!(of("jenkins_lookup3", json!({"prefix": [256]})).unwrap().is_err());
+        assert!(of("jenkins_lookup3", json!({"prefix": "AAA="})).unwrap().is_err());
+    }
+
+    #[test]
+    fn errors_name_the_sum() {
+        let error = Checked::CRC32C.content(&[0; 10]).unwrap_err();
+        assert_eq!(error, "its checksum (crc32c) doesn't fit: the bytes were changed");
+    }
+}

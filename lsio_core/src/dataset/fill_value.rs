@@ -1,0 +1,256 @@
+//! Zarr's `fill_value`: the element that stands for every cell of a chunk that isn't stored.
+
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use half::{bf16, f16};
+use serde_json::Value;
+
+use super::{
+    dtype::ElementType,
+    fill::{Number, numbers},
+    small_floats::SmallFloat,
+};
+
+/// The bytes of the fill value: those of an element as chunks hold it once decoded, numbers in the
+/// machine's order of bytes; those of the text, or of the bytes, where elements are of any length.
+///
+/// # Errors
+/// A text, if it isn't one of the type.
+pub(super) fn fill_bytes(element: &ElementType, value: &Value) -> Result<Vec<u8>, String> {
+    let unfit = || format!("the fill value {} is none of the data type", brief(value));
+    let zeros = || vec![0; element.size().unwrap_or(0)];
+    if value.is_null() {
+        return Ok(match element {
+            // numpy's NaT.
+            ElementType::DateTime64(_) | ElementType::TimeDelta64(_) => {
+                i64::MIN.to_ne_bytes().to_vec()
+            }
+            _ => zeros(),
+        });
+    }
+    match element {
+        ElementType::DateTime64(_) | ElementType::TimeDelta64(_) => match value.as_str() {
+            Some("NaT") => Ok(i64::MIN.to_ne_bytes().to_vec()),
+            _ => number_bytes(&ElementType::Int64, value).ok_or_else(unfit),
+        },
+        ElementType::Complex(part) => {
+            let (re, im) = match value.as_array().map(Vec::as_slice) {
+                Some([re, im]) => (re, im),
+                Some(_) => return Err(unfit()),
+                None => (value, &Value::from(0)),
+            };
+            let mut bytes = number_bytes(part, re).ok_or_else(unfit)?;
+            bytes.extend(number_bytes(part, im).ok_or_else(unfit)?);
+            Ok(bytes)
+        }
+        ElementType::Utf32 { length } => {
+            let mut bytes: Vec<u8> = text(value)
+                .ok_or_else(unfit)?
+                .chars()
+                .flat_map(|c| u32::from(c).to_ne_bytes())
+                .collect();
+            if bytes.len() > length * 4 {
+                return Err(unfit());
+            }
+            bytes.resize(length * 4, 0);
+            Ok(bytes)
+        }
+        ElementType::Utf8 => text(value).map(|text| text.as_bytes().to_vec()).ok_or_else(unfit),
+        ElementType::List(_) => Ok(Vec::new()),
+        ElementType::Binary => raw(value).ok_or_else(unfit),
+        ElementType::Struct(fields) => {
+            let mut bytes = zeros();
+            if let Value::Object(values) = value {
+                for field in fields.iter() {
+                    let Some(value) = values.get(&field.name) else { continue };
+                    let mut one = fill_bytes(&field.element, value)?;
+                    if field.big_endian != cfg!(target_endian = "big") {
+                        one.chunks_exact_mut(field.element.number_size().max(1))
+                            .for_each(<[u8]>::reverse);
+                    }
+                    let size = one.len().max(1);
+                    let place = bytes.get_mut(field.offset..field.offset + field.size());
+                    for cell in place.ok_or_else(unfit)?.chunks_exact_mut(size) {
+                        cell.copy_from_slice(&one);
+                    }
+                }
+                return Ok(bytes);
+            }
+            padded(element, value).ok_or_else(unfit)
+        }
+        ElementType::Text { .. } | ElementType::Raw { .. } => {
+            padded(element, value).ok_or_else(unfit)
+        }
+        _ => number_bytes(element, value).ok_or_else(unfit),
+    }
+}
+
+fn number_bytes(element: &ElementType, value: &Value) -> Option<Vec<u8>> {
+    // What the number is as such, and then in the type's own bytes.
+    let plain = match element {
+        ElementType::SmallInt { signed: true, .. } => &ElementType::Int8,
+        ElementType::SmallInt { signed: false, .. } => &ElementType::UInt8,
+        ElementType::SmallFloat(_) => &ElementType::Float32,
+        element => element,
+    };
+    if let (ElementType::SmallFloat(_), Some(bits)) = (element, hexadecimal(value)) {
+        let size = element.size()?;
+        return Some(match size {
+            1 => vec![u8::try_from(bits).ok()?],
+            _ => u16::try_from(bits).ok()?.to_ne_bytes().to_vec(),
+        });
+    }
+    // The bits of a NaN are kept.
+    match (element, hexadecimal(value)) {
+        (ElementType::Float16, Some(bits)) => {
+            return Some(u16::try_from(bits).ok()?.to_ne_bytes().to_vec());
+        }
+        (ElementType::Float32, Some(bits)) => {
+            return Some(u32::try_from(bits).ok()?.to_ne_bytes().to_vec());
+        }
+        (ElementType::Float64, Some(bits)) => return Some(bits.to_ne_bytes().to_vec()),
+        _ => {}
+    }
+    let number = *numbers(value, plain, false).ok()?.first()?;
+    #[expect(clippy::cast_possible_truncation, reason = "rounded to the type, as numpy does")]
+    Some(match (element, number) {
+        (ElementType::Bool, Number::Int(v)) => vec![u8::from(v != 0)],
+        (ElementType::Int8 | ElementType::SmallInt { signed: true, .. }, Number::Int(v)) => {
+            i8::try_from(v).ok()?.to_ne_bytes().to_vec()
+        }
+        (ElementType::UInt8 | ElementType::SmallInt { signed: false, .. }, Number::Int(v)) => {
+            vec![u8::try_from(v).ok()?]
+        }
+        (ElementType::Int16, Number::Int(v)) => i16::try_from(v).ok()?.to_ne_bytes().to_vec(),
+        (ElementType::Int32, Number::Int(v)) => i32::try_from(v).ok()?.to_ne_bytes().to_vec(),
+        (ElementType::Int64, Number::Int(v)) => i64::try_from(v).ok()?.to_ne_bytes().to_vec(),
+        (ElementType::UInt16, Number::Int(v)) => u16::try_from(v).ok()?.to_ne_bytes().to_vec(),
+        (ElementType::UInt32, Number::Int(v)) => u32::try_from(v).ok()?.to_ne_bytes().to_vec(),
+        (ElementType::UInt64, Number::Int(v)) => u64::try_from(v).ok()?.to_ne_bytes().to_vec(),
+        (ElementType::Float16, Number::Float(v)) => f16::from_f64(v).to_ne_bytes().to_vec(),
+        (ElementType::Float32, Number::Float(v)) => (v as f32).to_ne_bytes().to_vec(),
+        (ElementType::Float64, Number::Float(v)) => v.to_ne_bytes().to_vec(),
+        (ElementType::SmallFloat(SmallFloat::Bfloat16), Number::Float(v)) => {
+            bf16::from_f64(v).to_ne_bytes().to_vec()
+        }
+        (ElementType::SmallFloat(float), Number::Float(v)) => {
+            let all: Vec<u8> = (0..=u8::MAX).collect();
+            let values = float.widen(&all);
+            let same = |own: &f32| f64::from(*own) == v || (own.is_nan() && v.is_nan());
+            vec![u8::try_from(values.iter().position(same)?).ok()?]
+        }
+        _ => return None,
+    })
+}
+
+/// `0x7fc00000`: the bits of a float.
+fn hexadecimal(value: &Value) -> Option<u64> {
+    u64::from_str_radix(value.as_str()?.strip_prefix("0x")?, 16).ok()
+}
+
+/// A text; numbers are what numpy's zeros become.
+fn text(value: &Value) -> Option<&str> {
+    match value {
+        Value::String(text) => Some(text),
+        Value::Number(number) if number.as_f64() == Some(0.0) => Some(""),
+        _ => None,
+    }
+}
+
+/// Bytes: base64, or a list of numbers.
+fn raw(value: &Value) -> Option<Vec<u8>> {
+    match value {
+        // Some writers put the text there as it is.
+        Value::String(text) => {
+            Some(BASE64_STANDARD.decode(text).unwrap_or_else(|_| text.as_bytes().to_vec()))
+        }
+        Value::Array(bytes) => bytes
+            .iter()
+            .map(|byte| byte.as_u64().and_then(|byte| u8::try_from(byte).ok()))
+            .collect(),
+        Value::Number(number) if number.as_f64() == Some(0.0) => Some(Vec::new()),
+        _ => None,
+    }
+}
+
+/// The same, filled up with zeros to an element.
+fn padded(element: &ElementType, value: &Value) -> Option<Vec<u8>> {
+    let mut bytes = raw(value)?;
+    let size = element.size()?;
+    if bytes.len() > size {
+        return None;
+    }
+    bytes.resize(size, 0);
+    Some(bytes)
+}
+
+fn brief(value: &Value) -> String {
+    value.to_string().chars().take(100).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn v3(data_type: Value, fill: &Value) -> Result<Vec<u8>, String> {
+        fill_bytes(&ElementType::from_v3(&data_type).unwrap(), fill)
+    }
+
+    fn v2(dtype: &Value, fill: &Value) -> Result<Vec<u8>, String> {
+        fill_bytes(&ElementType::from_v2(dtype, &Value::Null).unwrap().0, fill)
+    }
+
+    #[test]
+    fn every_spelling() {
+        let nan = f32::from_bits(0x7fc0_0001).to_ne_bytes().to_vec();
+        assert_eq!(v3(json!("float32"), &json!("0x7fc00001")), Ok(nan));
+        assert_eq!(
+            v3(json!("float64"), &json!("-Infinity")),
+            Ok(f64::NEG_INFINITY.to_ne_bytes().to_vec())
+        );
+        assert_eq!(
+            v3(json!("float16"), &json!(1.5)),
+            Ok(f16::from_f32(1.5).to_ne_bytes().to_vec())
+        );
+        assert_eq!(
+            v3(json!("bfloat16"), &json!(1.5)),
+            Ok(bf16::from_f32(1.5).to_ne_bytes().to_vec())
+        );
+        assert_eq!(v3(json!("float8_e4m3fn"), &json!(-1.0)), Ok(vec![0xb8]));
+        assert_eq!(v3(json!("float8_e4m3fn"), &json!("0x7f")), Ok(vec![0x7f]));
+        assert_eq!(v3(json!("int4"), &json!(-3)), Ok(vec![0xfd]));
+        assert_eq!(v3(json!("int8"), &json!("0")), Ok(vec![0]));
+        assert_eq!(v3(json!("uint64"), &json!(u64::MAX)), Ok(vec![255; 8]));
+        assert_eq!(v3(json!("bool"), &json!(0)), Ok(vec![0]));
+        assert_eq!(v3(json!("r16"), &json!([1, 255])), Ok(vec![1, 255]));
+        assert_eq!(v3(json!("string"), &json!("ä")), Ok("ä".as_bytes().to_vec()));
+        let complex: Vec<u8> = [1.0_f32, f32::NAN].iter().flat_map(|v| v.to_ne_bytes()).collect();
+        assert_eq!(v3(json!("complex64"), &json!([1, "NaN"])), Ok(complex));
+        let time =
+            json!({"name": "numpy.datetime64", "configuration": {"unit": "s", "scale_factor": 1}});
+        assert_eq!(v3(time, &json!("NaT")), Ok(i64::MIN.to_ne_bytes().to_vec()));
+        assert_eq!(v2(&json!("|S3"), &json!("YWI=")), Ok(b"ab\0".to_vec()));
+        assert_eq!(v2(&json!("<U1"), &json!("x")), Ok(120_u32.to_ne_bytes().to_vec()));
+        let structure = json!([["a", ">i2"], ["b", "|u1", [2]]]);
+        assert_eq!(v2(&structure, &json!("AAEFBg==")), Ok(vec![0, 1, 5, 6]));
+        assert_eq!(v2(&structure, &json!({"a": 1, "b": 7})), Ok(vec![0, 1, 7, 7]));
+        assert_eq!(v2(&structure, &Value::Null), Ok(vec![0; 4]));
+    }
+
+    #[test]
+    fn what_does_not_fit() {
+        for (data_type, fill) in [
+            ("int8", json!(300)),
+            ("uint8", json!(-1)),
+            ("float32", json!({})),
+            ("complex64", json!([1])),
+            ("r8", json!([1, 2])),
+            ("r8", json!([256])),
+            ("float8_e4m3fn", json!(0.3)),
+            ("string", json!([])),
+        ] {
+            assert!(v3(json!(data_type), &fill).is_err(), "{data_type} {fill}");
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Texts, bytes and arrays of any length, as numcodecs stores them in one chunk.
+
+use std::ops::Range;
+
+use serde_json::Value;
+
+/// The bytes of a count or a length.
+const WORD: usize = 4;
+
+/// Where the items of a chunk of `vlen-utf8`, `vlen-bytes` or `vlen-array` are: their count, then for
+/// each its length in bytes and its bytes.
+///
+/// # Errors
+/// A text, if there are more or fewer than `cells` items, or they end before or after the bytes do.
+pub(super) fn vlen_items(encoded: &[u8], cells: usize) -> Result<Vec<Range<usize>>, String> {
+    let truncated = || "the items end before they are complete".to_owned();
+    let word = |at: usize| {
+        let bytes = encoded.get(at..)?.first_chunk::<WORD>()?;
+        usize::try_from(u32::from_le_bytes(*bytes)).ok()
+    };
+    let count = word(0).ok_or_else(truncated)?;
+    if count != cells {
+        return Err(format!("it holds {count} items instead of {cells}"));
+    }
+    // Each has a length at least.
+    if encoded.len() / WORD <= cells {
+        return Err(truncated());
+    }
+    let mut items = Vec::with_capacity(cells);
+    let mut at = WORD;
+    for _ in 0..cells {
+        let len = word(at).ok_or_else(truncated)?;
+        let start = at + WORD;
+        at = start.checked_add(len).filter(|end| *end <= encoded.len()).ok_or_else(truncated)?;
+        items.push(start..at);
+    }
+    if at != encoded.len() {
+        return Err(format!("{} bytes are left behind the items", encoded.len() - at));
+    }
+    Ok(items)
+}
+
+/// The items of a chunk of `json2`, in C order whatever the order of the array is: texts as they are,
+/// `None` for null and what is not a number, anything else as its JSON text.
+///
+/// # Errors
+/// A text, if it isn't such JSON or there are more or fewer than `cells` items.
+pub(super) fn json2_items(encoded: &[u8], cells: usize) -> Result<Vec<Option<String>>, String> {
+    let text = str::from_utf8(encoded).map_err(|e| format!("it isn't JSON: {e}"))?;
+    let mut list: Vec<Value> = match serde_json::from_str(text) {
+        Ok(list) => list,
+        Err(e) => match without_python_numbers(text) {
+            Some(text) => serde_json::from_str(&text),
+            None => Err(e),
+        }
+        .map_err(|e| format!("it isn't a list in JSON: {e}"))?,
+    };
+    // The items are followed by their type and shape.
+    let shape = list.pop().ok_or("its JSON list lacks a shape")?;
+    list.pop().ok_or("its JSON list lacks a type")?;
+    let shape = shape.as_array().and_then(|shape| shape.iter().map(size).collect());
+    let mut shape: Vec<usize> = shape.ok_or("the shape in its JSON list isn't one")?;
+    if shape.is_empty() {
+        shape.push(1);
+    }
+    let count = shape.iter().try_fold(1_usize, |count, size| count.checked_mul(*size));
+    if count != Some(cells) {
+        return Err(format!("it holds items of the shape {shape:?} instead of {cells}"));
+    }
+    // Nothing is reserved: the shape may claim more than there is.
+    let mut items = Vec::new();
+    flatten(list, &shape, &mut items)?;
+    Ok(items)
+}
+
+fn size(size: &Value) -> Option<usize> {
+    usize::try_from(size.as_u64()?).ok()
+}
+
+/// Takes the items out of lists of lists.
+fn flatten(
+    list: Vec<Value>,
+    shape: &[usize],
+    items: &mut Vec<Option<String>>,
+) -> Result<(), String> {
+    let (size, inner) = shape.split_first().ok_or("its JSON list lacks a shape")?;
+    if list.len() != *size {
+        return Err(format!("one of its JSON lists has {} items instead of {size}", list.len()));
+    }
+    for item in list {
+        match item {
+            Value::Array(list) if !inner.is_empty() => flatten(list, inner, items)?,
+            _ if !inner.is_empty() => return Err("an item stands in place of a list".to_owned()),
+            Value::Null => items.push(None),
+            Value::String(text) => items.push(Some(text)),
+            other => items.push(Some(other.to_string())),
+        }
+    }
+    Ok(())
+}
+
+/// Replaces the numbers that Python writes although JSON doesn't have them: what is not a number
+/// becomes null, the infinite ones texts. `None` if there are none.
+fn without_python_numbers(text: &str) -> Option<String> {
+    const NUMBERS: [(&str, &str); 3] =
+        [("NaN", "null"), ("-Infinity", "\"-Infinity\""), ("Infinity", "\"Infinity\"")];
+    let mut replaced = String::new();
+    let (mut copied, mut at) = (0, 0);
+    let (mut quoted, mut escaped) = (false, false);
+    while let Some(rest) = text.get(at..) {
+        let Some(character) = rest.chars().next() else { break };
+        let number = NUMBERS.iter().find(|(number, _)| !quoted && rest.starts_with(number));
+        if let Some((number, replacement)) = number {
+            replaced.push_str(text.get(copied..at)?);
+            replaced.push_str(replacement);
+            at += number.len();
+            copied = at;
+            continue;
+        }
+        quoted ^= character == '"' && !escaped;
+        escaped = quoted && character == '\\' && !escaped;
+        at += character.len_utf8();
+    }
+    replaced.push_str(text.get(copied..)?);
+    (copied > 0).then_some(replaced)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::{super::codec_cases, *};
+
+    const VLEN: [&str; 3] = ["vlen-utf8", "vlen-bytes", "vlen-array"];
+
+    #[test]
+    fn items_are_those_of_numcodecs() {
+        for case in codec_cases::of(&VLEN) {
+            let cells = case.items().len();
+            let items = vlen_items(&case.encoded, cells).unwrap();
+            let items: Vec<&[u8]> = items.into_iter().map(|item| &case.encoded[item]).collect();
+            let hex = |item: &Value| codec_cases::from_hex(item.as_str().unwrap());
+            assert_eq!(items, case.items().iter().map(hex).collect::<Vec<_>>(), "{case}");
+
+            assert!(vlen_items(&case.encoded, cells + 1).is_err());
+            assert!(cells == 0 || vlen_items(&case.encoded, cells - 1).is_err());
+            for len in 0..case.encoded.len() {
+                assert!(vlen_items(&case.encoded[..len], cells).is_err(), "{case}");
+            }
+            let longer = [&case.encoded[..], &[0]].concat();
+            assert!(vlen_items(&longer, cells).is_err());
+        }
+    }
+
+    #[test]
+    fn json_is_that_of_numcodecs() {
+        for case in codec_cases::of(&["json2"]) {
+            let expected: Vec<Option<String>> =
+                case.items().iter().map(|item| item.as_str().map(str::to_owned)).collect();
+            assert_eq!(json2_items(&case.encoded, expected.len()), Ok(expected.clone()), "{case}");
+            assert!(json2_items(&case.encoded, expected.len() + 1).is_err());
+            for len in 0..case.encoded.len() {
+                assert!(json2_items(&case.encoded[..len], expected.len()).is_err(), "{case}");
+            }
+        }
+    }
+
+    #[test]
+    fn claims_are_checked_before_anything_is_allocated() {
+        assert!(vlen_items(&[255; 4], 0xffff_ffff).is_err());
+        assert!(vlen_items(&[255; 8], 0xffff_ffff).is_err());
+        for json in [
+            "",
+            "1",
+            "[]",
+            "[[1]]",
+            r#"["|O"]"#,
+            r#"["|O",1]"#,
+            r#"["|O",[-1]]"#,
+            r#"["a","|O",[99999999999999,99999999999999]]"#,
+            r#"["a","|O",[1,99999999999999]]"#,
+            r#"["a","|O",[0,1]]"#,
+            r#"["a","|O",[1,1]]"#,
+            r#"[["a","b"],["c"],"|O",[2,2]]"#,
+            r#"["a",NaN,"#,
+            r#"[NaNNaN,"|O",[1]]"#,
+            "[\"\\ud800\",\"|O\",[1]]",
+        ] {
+            for cells in [0, 1, 4, 99_999_999_999_999] {
+                assert!(json2_items(json.as_bytes(), cells).is_err(), "{json}");
+            }
+        }
+        let nested = "[".repeat(100_000);
+        assert!(json2_items(nested.as_bytes(), 1).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn changed_bytes_are_errors_at_most(
+            which in 0..100_usize,
+            changes in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        ) {
+            let cases = codec_cases::of(&[VLEN[0], VLEN[1], VLEN[2], "json2"]);
+            let case = &cases[which % cases.len()];
+            let cells = case.items().len();
+            let mut encoded = case.encoded.clone();
+            for (at, byte) in changes {
+                let at = at.index(encoded.len());
+                encoded[at] ^= byte;
+            }
+            if let Ok(items) = vlen_items(&encoded, cells) {
+                prop_assert_eq!(items.len(), cells);
+                prop_assert!(items.iter().all(|item| encoded.get(item.clone()).is_some()));
+            }
+            if let Ok(items) = json2_items(&encoded, cells) {
+                prop_assert_eq!(items.len(), cells);
+            }
+        }
+    }
+}

@@ -1,0 +1,136 @@
+//! Shards that are decoded as a whole: inside other shards, compressed once more, or of several
+//! shapes. All others are read a chunk at a time.
+
+use std::sync::Arc;
+
+use arrow::{array::ArrayRef, buffer::Buffer, compute::interleave};
+use serde_json::Value;
+
+use super::{
+    chain::{Chain, Refusal, Storage},
+    decoding::StoredValues,
+    dtype::ElementType,
+    items::one_item,
+    layout::sizes,
+    shard::ShardLayout,
+};
+use crate::{
+    Selection,
+    grid::unravel,
+    read::{Axis, Gather, add_items, repeat},
+    recycle::Recycler,
+};
+
+/// How many shards may be inside each other.
+const MAX_DEPTH: usize = 4;
+
+/// What a chunk in a shard may take beyond its elements' bytes.
+const OVERHEAD_BYTES: usize = 1 << 10;
+
+/// The codec `sharding_indexed`.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct WholeShard {
+    layout: ShardLayout,
+    inner: Vec<u64>,
+    chain: Chain,
+    element: ElementType,
+    fill: Vec<u8>,
+}
+
+impl WholeShard {
+    pub(super) fn new(
+        codec: &Value,
+        element: &ElementType,
+        rank: usize,
+        fill: &[u8],
+        depth: usize,
+    ) -> Result<Self, Refusal> {
+        let invalid = |reason: &str| Refusal::Invalid(reason.to_owned());
+        if depth >= MAX_DEPTH {
+            return Err(Refusal::Invalid(format!("shards are more than {MAX_DEPTH} deep")));
+        }
+        let configuration = codec.get("configuration").unwrap_or(&Value::Null);
+        let inner = sizes(configuration.get("chunk_shape"))
+            .filter(|inner| inner.len() == rank && !inner.contains(&0));
+        let inner = inner.ok_or_else(|| invalid("the chunk shape inside shards is wrong"))?;
+        let layout = ShardLayout::of(configuration, &inner).ok_or_else(|| {
+            invalid("the index of shards is encoded in a way that isn't supported")
+        })?;
+        let codecs = configuration.get("codecs").and_then(Value::as_array);
+        let codecs = codecs.ok_or_else(|| invalid("shards have no codecs"))?;
+        let chain = Chain::nested(codecs, element, rank, fill, depth + 1)?;
+        Ok(Self { layout, inner, chain, element: element.clone(), fill: fill.to_vec() })
+    }
+
+    /// The most bytes that a shard of this shape can have, whose elements take `len`.
+    pub(super) fn most_bytes(&self, shape: &[u64], len: usize) -> usize {
+        let layout = self.layout.with_shape(shape, &self.inner);
+        let chunks = layout.map_or(1, |layout| layout.counts().iter().product::<u64>());
+        let chunks = usize::try_from(chunks).unwrap_or(usize::MAX);
+        len.saturating_add(chunks.saturating_mul(OVERHEAD_BYTES))
+    }
+
+    /// The elements of a shard, in C order and the machine's order of bytes.
+    ///
+    /// # Errors
+    /// A text, if the shard is corrupt.
+    pub(super) fn decode(
+        &self,
+        shard: &Buffer,
+        shape: &[u64],
+        recycler: &Arc<Recycler>,
+    ) -> Result<StoredValues, String> {
+        let layout = self.layout.with_shape(shape, &self.inner).ok_or_else(|| {
+            format!("chunks of shape {:?} don't divide a shard of {shape:?}", self.inner)
+        })?;
+        let index = layout.parse(layout.index_in(shard)?, shard.len() as u64)?;
+        let cells: u64 = shape.iter().product();
+        let cells = usize::try_from(cells).map_err(|e| e.to_string())?;
+        let axes: Vec<usize> = (0..shape.len()).collect();
+        let wanted: Vec<Selection> = shape.iter().map(|size| Selection::all(*size)).collect();
+        let gather = |chunk: &[u64], storage: &Storage| {
+            let axes: Vec<Axis<'_>> = axes
+                .iter()
+                .map(|&axis| Axis {
+                    axis,
+                    wanted: &wanted[axis],
+                    start: chunk[axis] * self.inner[axis],
+                })
+                .collect();
+            Gather::new(&self.inner, storage, &axes)
+        };
+        let chunks: u64 = layout.counts().iter().product();
+        let stored = (0..chunks).filter_map(|number| {
+            let range = index.range(usize::try_from(number).ok()?)?;
+            Some((unravel(number, layout.counts()), range))
+        });
+        let storage = self.chain.storage();
+        let decode = |range: std::ops::Range<u64>| {
+            let as_usize = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+            // The index was checked against the shard's size.
+            let len = as_usize(range.end - range.start);
+            let encoded = shard.slice_with_length(as_usize(range.start), len);
+            self.chain.decode(encoded, &self.inner, recycler)
+        };
+        let Some(width) = self.element.size() else {
+            let fill = one_item(&self.element, &self.fill)?;
+            let mut sources: Vec<ArrayRef> = vec![fill];
+            let mut places = vec![(0, 0); cells];
+            for (chunk, range) in stored {
+                let StoredValues::Items(items) = decode(range)? else { continue };
+                add_items(&mut sources, &mut places, items, &gather(&chunk, storage));
+            }
+            let sources: Vec<_> = sources.iter().map(AsRef::as_ref).collect();
+            let items = interleave(&sources, &places).map_err(|e| e.to_string())?;
+            return Ok(StoredValues::Items(items));
+        };
+        let mut out = recycler.take(cells.saturating_mul(width));
+        repeat(&self.fill, &mut out);
+        for (chunk, range) in stored {
+            if let StoredValues::Fixed(elements) = decode(range)? {
+                gather(&chunk, storage).copy(&elements, &mut out);
+            }
+        }
+        Ok(StoredValues::Fixed(out.freeze()))
+    }
+}
