@@ -9,6 +9,7 @@
 //! - [`Variable`] is one array. Its values come decoded: masked cells are null, packed numbers are
 //!   unpacked, times are times.
 //! - [`Table`] is a dataset seen as rows, one for each cell of a grid of dimensions.
+//! - [`zip`] holds the object store for zip archives, from which Zarr stores are read in place.
 //! - [`uring`] holds the object store for local files, which is of use by itself.
 //! - [`read::Scan`] reads columns of a table, tile by tile.
 //!
@@ -62,6 +63,7 @@ mod simd;
 pub mod synthetic;
 pub mod uring;
 pub mod write;
+pub mod zip;
 
 pub use object_store;
 

@@ -1,13 +1,18 @@
 //! Where a dataset lies: the one place that turns a path or URL into an object store and a path in it.
 
-use std::{fmt, path::PathBuf, sync::Arc};
+use std::{
+    fmt,
+    path::{Path as FilePath, PathBuf},
+    sync::Arc,
+};
 
-use object_store::{ObjectStore, path::Path};
+use object_store::{ObjectStore, ObjectStoreExt as _, path::Path};
 use url::Url;
 
 use crate::{
     Error, Result,
     uring::{self, Engine},
+    zip::{ZipStore, is_zip_name},
 };
 
 /// A place in an object store, with the name by which the user knows it.
@@ -26,6 +31,19 @@ impl Location {
         Self { store, path, name: name.into(), root: None }
     }
 
+    /// A place in `store`, or inside a zip archive there, if a part of the path is one: a name that
+    /// ends in `.zip` and is an object.
+    pub async fn find(store: Arc<dyn ObjectStore>, path: Path, name: impl Into<String>) -> Self {
+        for (archive, inside) in zip_names(&path) {
+            // A folder of that name is none; and whatever keeps the store from telling will be told
+            // by who reads.
+            if store.head(&archive).await.is_ok() {
+                return Self::new(Arc::new(ZipStore::new(store, archive)), inside, name);
+            }
+        }
+        Self::new(store, path, name)
+    }
+
     /// Resolves a local path or a `file://` URL, which is read with the engine that the environment
     /// names ([`Engine::from_environment`]).
     ///
@@ -39,7 +57,8 @@ impl Location {
         Self::parse_with(location, engine)
     }
 
-    /// Resolves a local path or a `file://` URL, which is read with `engine`.
+    /// Resolves a local path or a `file://` URL, which is read with `engine`. The path may lead into a
+    /// zip archive, a file whose name ends in `.zip`: `store.zarr.zip/group`.
     ///
     /// # Errors
     /// [`Error::Location`] for any other URL, whose object store has to be given to
@@ -72,6 +91,11 @@ impl Location {
         let text = normal.to_str().ok_or_else(|| invalid("the path is not UTF-8".to_owned()))?;
         let path = Path::parse(text).map_err(|e| invalid(e.to_string()))?;
         let store = uring::store(engine).map_err(|e| invalid(e.to_string()))?;
+        let is_file = |archive: &Path| FilePath::new("/").join(archive.as_ref()).is_file();
+        if let Some((archive, inside)) = zip_names(&path).find(|(archive, _)| is_file(archive)) {
+            // It has no place in the local file system: what is there is the archive.
+            return Ok(Self::new(Arc::new(ZipStore::new(store, archive)), inside, location));
+        }
         Ok(Self { root: Some(PathBuf::from("/")), ..Self::new(store, path, location) })
     }
 
@@ -145,6 +169,21 @@ pub(crate) fn join(path: &Path, relative: &str) -> Result<Path, String> {
     Path::parse(format!("{path}/{relative}")).map_err(|e| e.to_string())
 }
 
+/// The parts of a path that have the name of a zip archive, each with the path below it; the highest
+/// first.
+fn zip_names(path: &Path) -> impl Iterator<Item = (Path, Path)> {
+    let text = path.as_ref();
+    let ends = text.match_indices('/').map(|(at, _)| at).chain([text.len()]);
+    ends.filter_map(move |end| {
+        let (archive, inside) = text.split_at_checked(end)?;
+        if !is_zip_name(archive) {
+            return None;
+        }
+        let inside = inside.trim_start_matches('/');
+        Some((Path::parse(archive).ok()?, Path::parse(inside).ok()?))
+    })
+}
+
 /// The scheme of a URL, or `None` for a plain path. One letter is a Windows drive, not a scheme.
 pub fn scheme(location: &str) -> Option<&str> {
     let (scheme, _) = location.split_once("://")?;
@@ -152,4 +191,69 @@ pub fn scheme(location: &str) -> Option<&str> {
     let valid = chars.next().is_some_and(|c| c.is_ascii_alphabetic())
         && chars.all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
     (valid && scheme.len() > 1).then_some(scheme)
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::memory::InMemory;
+
+    use super::*;
+
+    fn inside(location: &Location) -> bool {
+        location.store().to_string().starts_with("Zip(")
+    }
+
+    #[test]
+    fn files_named_zip_are_archives() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().to_str().unwrap();
+        std::fs::create_dir_all(directory.path().join("folder.zip/below")).unwrap();
+        std::fs::write(directory.path().join("folder.zip/s.zarr.ZIP"), b"").unwrap();
+        std::fs::write(directory.path().join("zip"), b"").unwrap();
+        std::fs::write(directory.path().join("s.zip.zarr"), b"").unwrap();
+
+        for (below, expected) in [
+            ("folder.zip/s.zarr.ZIP", Some("")),
+            ("folder.zip/s.zarr.ZIP/", Some("")),
+            ("folder.zip/s.zarr.ZIP/sub/t2m", Some("sub/t2m")),
+            ("folder.zip/s.zarr.ZIP/b.zip/x/../y", Some("b.zip/y")),
+            ("folder.zip", None),
+            ("folder.zip/below", None),
+            ("folder.zip/none.zip/t2m", None),
+            ("zip", None),
+            ("s.zip.zarr", None),
+        ] {
+            for name in [format!("{root}/{below}"), format!("file://{root}/{below}")] {
+                let location = Location::parse_with(&name, Engine::ObjectStore).unwrap();
+                assert_eq!(location.name(), name);
+                assert_eq!(inside(&location), expected.is_some(), "{name}");
+                // What looks for files must not find the archive's entries.
+                assert_eq!(location.local_path().is_some(), expected.is_none(), "{name}");
+                if let Some(path) = expected {
+                    assert_eq!(location.path().as_ref(), path);
+                    let child = location.child("c").unwrap();
+                    assert!(inside(&child) && child.parent().is_some_and(|l| inside(&l)));
+                    assert_eq!(location.parent().is_none(), path.is_empty());
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn objects_named_zip_are_archives() {
+        let memory = Arc::new(InMemory::new());
+        memory.put(&Path::from("a/s.zip"), "".into()).await.unwrap();
+        memory.put(&Path::from("a/folder.zip/zarr.json"), "".into()).await.unwrap();
+        for (path, expected) in [
+            ("a/s.zip", Some("")),
+            ("a/s.zip/t2m", Some("t2m")),
+            ("a/folder.zip", None),
+            ("a/none.zip/x", None),
+        ] {
+            let store = Arc::clone(&memory) as Arc<dyn ObjectStore>;
+            let location = Location::find(store, Path::from(path), "name").await;
+            assert_eq!(inside(&location), expected.is_some(), "{path}");
+            assert_eq!(location.path().as_ref(), expected.unwrap_or(path));
+        }
+    }
 }

@@ -28,12 +28,12 @@ pub async fn open_dataset(
     runtime: &RuntimeEnv,
 ) -> Result<Dataset> {
     let engine = LsioConfig::of(config).io_engine;
-    let (location, options) = resolve(location, options, engine, runtime)?;
+    let (location, options) = resolve(location, options, engine, runtime).await?;
     Dataset::open(&location, &options).await.map_err(external)
 }
 
 /// The place that a path or URL names, and its options.
-pub(super) fn resolve(
+pub(super) async fn resolve(
     text: &str,
     mut options: OpenOptions,
     engine: IoEngine,
@@ -75,7 +75,7 @@ pub(super) fn resolve(
             url.set_query(None);
             let _ = url.set_username("");
             let _ = url.set_password(None);
-            Ok((Location::new(store, path, url.as_str()), options))
+            Ok((Location::find(store, path, url.as_str()).await, options))
         }
     }
 }

@@ -45,7 +45,7 @@ impl UrlTableFactory for ZarrUrlTableFactory {
         if !may_be_zarr(name) {
             return Ok(None);
         }
-        let resolved = resolve(name, OpenOptions::default(), self.engine, &self.runtime);
+        let resolved = resolve(name, OpenOptions::default(), self.engine, &self.runtime).await;
         let (location, options) = match resolved {
             Ok(resolved) => resolved,
             Err(error) if is_named_zarr(name) || is_path(name) => return Err(error),
@@ -61,7 +61,9 @@ impl UrlTableFactory for ZarrUrlTableFactory {
                 Ok(None)
             }
             Err(Error::NotZarr { .. })
-                if !is_named_zarr(name) && holds_other_formats(&location).await =>
+                if !is_named_zarr(name)
+                    && !is_archive(name)
+                    && holds_other_formats(&location).await =>
             {
                 Ok(None)
             }
@@ -84,16 +86,21 @@ fn may_be_zarr(name: &str) -> bool {
     !OTHER_FORMATS.contains(&extension)
 }
 
-/// Whether a part of the path has the extension of a Zarr store.
+/// Whether a part of the path has the extension of a Zarr store, zipped or not.
 fn is_named_zarr(name: &str) -> bool {
     let path = name.split('?').next().unwrap_or(name).to_ascii_lowercase();
-    path.split('/').any(|part| part.ends_with(".zarr"))
+    path.split('/').any(|part| part.strip_suffix(".zip").unwrap_or(part).ends_with(".zarr"))
 }
 
 /// Whether the name can hardly be a plain table's.
 fn is_path(name: &str) -> bool {
     let has_options = || name.split_once('?').is_some_and(|(path, _)| Path::new(path).exists());
-    name.contains('/') || scheme(name).is_some() || has_options()
+    name.contains('/') || scheme(name).is_some() || has_options() || is_archive(name)
+}
+
+/// Whether the name is that of a zip archive, in which only Zarr is read.
+fn is_archive(name: &str) -> bool {
+    name.to_ascii_lowercase().ends_with(".zip") && Path::new(name).is_file()
 }
 
 async fn holds_other_formats(location: &Location) -> bool {

@@ -66,8 +66,13 @@ fn say(text: &str) {
 
 /// Asks all questions of a folder. Gives how many there were, and what was wrong.
 async fn ask(folder: &Path) -> (usize, Vec<String>) {
-    let text = std::fs::read_to_string(folder.join("answers.json")).unwrap();
-    let questions: Vec<Question> = serde_json::from_str(&text).unwrap();
+    let mut questions: Vec<Question> = Vec::new();
+    for file in ["answers.json", "answers_zip.json"].map(|file| folder.join(file)) {
+        if file.is_file() {
+            let text = std::fs::read_to_string(file).unwrap();
+            questions.extend(serde_json::from_str::<Vec<Question>>(&text).unwrap());
+        }
+    }
     let mut wrong = Vec::new();
     for question in &questions {
         let ctx = session(config());
