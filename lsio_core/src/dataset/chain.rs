@@ -218,7 +218,17 @@ impl Chain {
                     let filter = filter.ok_or_else(|| Refusal::Unknown(name.to_owned()))?;
                     let filter = filter.map_err(Refusal::Invalid)?;
                     // Of filters that take several elements at a time, bytes are what is left.
-                    width = width.and_then(|width| filter.encoded_len(width));
+                    width = width.map(|width| {
+                        let len = |cells: usize| filter.encoded_len(width.checked_mul(cells)?);
+                        match (len(1), len(2), len(3)) {
+                            (Some(one), Some(two), Some(three))
+                                if two.checked_sub(one) == Some(one) && three - two == one =>
+                            {
+                                one
+                            }
+                            _ => 1,
+                        }
+                    });
                     filters.push(ArrayStep::Filter(filter));
                 }
             }

@@ -66,7 +66,7 @@ impl ChunkCodec {
         let metadata = &document.metadata;
         let rank = layout.shape.len();
         let fill = fill_bytes(element, metadata.get("fill_value").unwrap_or(&Value::Null))?;
-        let keys = Keys::new(metadata, document.format)?;
+        let keys = Keys::new(metadata, document.format, layout.characters)?;
         let shards = match document.format {
             ZarrFormat::V2 => None,
             ZarrFormat::V3 => {

@@ -13,15 +13,24 @@ pub(super) struct Keys {
     prefix: &'static str,
     separator: char,
     suffix: String,
+    /// Whether a last index of 0 is left out of those given.
+    last_left_out: bool,
 }
 
 impl Keys {
+    /// `last_left_out` says that a last index, which is always 0, won't be given.
+    ///
     /// # Errors
     /// A text that names the encoding, if it isn't supported.
-    pub(super) fn new(metadata: &Map<String, Value>, format: ZarrFormat) -> Result<Self, String> {
+    pub(super) fn new(
+        metadata: &Map<String, Value>,
+        format: ZarrFormat,
+        last_left_out: bool,
+    ) -> Result<Self, String> {
         if format == ZarrFormat::V2 {
             let separator = separator(metadata.get("dimension_separator"), '.')?;
-            return Ok(Self { prefix: "", separator, suffix: String::new() });
+            let suffix = String::new();
+            return Ok(Self { prefix: "", separator, suffix, last_left_out });
         }
         let encoding = metadata.get("chunk_key_encoding").ok_or("chunk_key_encoding is missing")?;
         let name = encoding.get("name").unwrap_or(encoding).as_str().unwrap_or_default();
@@ -40,13 +49,14 @@ impl Keys {
             }
             _ => String::new(),
         };
-        Ok(Self { prefix, separator: separator(setting("separator"), default)?, suffix })
+        let separator = separator(setting("separator"), default)?;
+        Ok(Self { prefix, separator, suffix, last_left_out })
     }
 
     /// The key of a chunk, relative to its array.
     pub(super) fn key(&self, chunk: &[u64]) -> String {
         let mut key = self.prefix.to_owned();
-        for index in chunk {
+        for index in chunk.iter().chain(self.last_left_out.then_some(&0)) {
             if !key.is_empty() {
                 key.push(self.separator);
             }
@@ -77,7 +87,9 @@ mod tests {
     use super::*;
 
     fn keys(metadata: &Value, format: ZarrFormat) -> Result<[String; 2], String> {
-        let keys = Keys::new(metadata.as_object().unwrap(), format)?;
+        let keys = Keys::new(metadata.as_object().unwrap(), format, false)?;
+        let longer = Keys { last_left_out: true, ..keys.clone() };
+        assert_eq!(longer.key(&[4]), keys.key(&[4, 0]));
         Ok([keys.key(&[1, 23]), keys.key(&[])])
     }
 

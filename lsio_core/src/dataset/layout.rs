@@ -27,6 +27,8 @@ pub struct Layout {
     pub format: ZarrFormat,
     /// The grid of the objects.
     pub(crate) grid: ChunkGrid,
+    /// Whether a last dimension, that of the letters of strings, is left out.
+    pub(super) characters: bool,
 }
 
 impl Layout {
@@ -63,7 +65,8 @@ impl Layout {
             ZarrFormat::V3 => v3_codecs(metadata.get("codecs"), 0),
         };
         let chunks = grid.chunk_shape().to_vec();
-        Ok(Self { shape, chunks, inner_chunks, codecs, dtype, format: document.format, grid })
+        let (format, characters) = (document.format, false);
+        Ok(Self { shape, chunks, inner_chunks, codecs, dtype, format, grid, characters })
     }
 }
 

@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 mod blosc;
 pub mod calendar;
 mod chain;
+mod characters;
 mod checksum;
 mod codec;
 #[cfg(test)]
@@ -22,6 +23,7 @@ mod filters;
 mod items;
 mod keys;
 mod layout;
+mod multiscales;
 mod names;
 mod number_format;
 mod roles;
@@ -43,6 +45,13 @@ pub(crate) use self::{
     shard::{ShardIndex, ShardLayout},
     shuffle::unshuffle,
 };
+use self::{
+    characters::{joinable, joined},
+    document::{ArrayDocument, GroupDocument, Node, exists, list_nodes, read_node},
+    multiscales::Multiscales,
+    names::name_dimensions,
+    roles::roles,
+};
 pub use self::{
     decoding::nan_to_null,
     document::ZarrFormat,
@@ -50,11 +59,6 @@ pub use self::{
     roles::Role,
     table::{Column, Dimension, Table},
     variable::Variable,
-};
-use self::{
-    document::{ArrayDocument, GroupDocument, Node, exists, list_nodes, read_node},
-    names::name_dimensions,
-    roles::roles,
 };
 use crate::{Error, Location, OpenOptions, Result};
 
@@ -183,6 +187,7 @@ impl Dataset {
             &[("value".to_owned(), location.clone(), document)],
             options,
             Some("value"),
+            None,
         )?;
         let variable = variables.pop().map(|v| (Arc::new(v), Role::Data));
         Ok(Self {
@@ -215,7 +220,9 @@ impl Dataset {
                 }
             }
         }
-        let mut variables = open_variables(&arrays, options, selected.as_deref())?;
+        let multiscales = Multiscales::new(&group.document.attributes);
+        let required = selected.as_deref();
+        let mut variables = open_variables(&arrays, options, required, multiscales.as_ref())?;
 
         // Dimension coordinates of the groups above serve this one where sizes agree, as in
         // xarray's DataTree.
@@ -224,7 +231,7 @@ impl Dataset {
                 continue;
             }
             let inherited =
-                open_variables(&[(name.clone(), location.clone(), document)], options, None)?;
+                open_variables(&[(name.clone(), location.clone(), document)], options, None, None)?;
             for variable in inherited {
                 let fits = |v: &Variable| {
                     v.dims()
@@ -423,6 +430,7 @@ fn open_variables(
     arrays: &[(String, Location, &ArrayDocument)],
     options: &OpenOptions,
     required: Option<&str>,
+    multiscales: Option<&Multiscales>,
 ) -> Result<Vec<Variable>> {
     let leave_out = |name: &str, error: Error| {
         if required == Some(name) {
@@ -436,7 +444,7 @@ fn open_variables(
     for (name, location, document) in arrays {
         match Layout::new(document) {
             Ok(layout) => {
-                shapes.push((*document, layout.shape.clone()));
+                shapes.push((name.as_str(), *document, layout.shape.clone()));
                 described.push((name, location, *document, layout));
             }
             Err(reason) => {
@@ -444,12 +452,26 @@ fn open_variables(
             }
         }
     }
+    let dimensions = name_dimensions(&shapes, multiscales);
+    let are_strings = if options.decode_cf {
+        let named = shapes.iter().zip(&dimensions);
+        joinable(named.map(|((name, document, _), dims)| (*name, *document, &dims.names)))
+    } else {
+        vec![false; shapes.len()]
+    };
     let mut variables = Vec::with_capacity(described.len());
-    for ((name, location, document, layout), dimensions) in
-        described.into_iter().zip(name_dimensions(&shapes))
+    for (((name, location, document, layout), mut dimensions), are_strings) in
+        described.into_iter().zip(dimensions).zip(are_strings)
     {
         let (name, location) = (name.clone(), location.clone());
-        variables.push(Variable::new(name, location, document, layout, dimensions, options));
+        let strings = if are_strings { joined(document, &layout) } else { None };
+        variables.push(match strings {
+            Some((document, layout)) => {
+                dimensions.names.pop();
+                Variable::new(name, location, &document, layout, dimensions, options)
+            }
+            None => Variable::new(name, location, document, layout, dimensions, options),
+        });
     }
     Ok(variables)
 }

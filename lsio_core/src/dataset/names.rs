@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::document::{ArrayDocument, ZarrFormat};
+use super::{
+    document::{ArrayDocument, ZarrFormat},
+    multiscales::Multiscales,
+};
 
 /// The dimensions of one array.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,14 +17,25 @@ pub(crate) struct Dimensions {
     pub named: bool,
 }
 
-/// Names the dimensions of the arrays of one group, in the order given.
-pub(crate) fn name_dimensions(arrays: &[(&ArrayDocument, Vec<u64>)]) -> Vec<Dimensions> {
-    let stored: Vec<_> = arrays.iter().map(|(a, shape)| stored_names(a, shape.len())).collect();
+/// Names the dimensions of the arrays of one group, in the order given. `multiscales` names those of
+/// images.
+pub(super) fn name_dimensions(
+    arrays: &[(&str, &ArrayDocument, Vec<u64>)],
+    multiscales: Option<&Multiscales>,
+) -> Vec<Dimensions> {
+    let stored: Vec<_> = arrays
+        .iter()
+        .map(|(name, document, shape)| {
+            let axes = || multiscales?.dims(name, shape.len());
+            let of_image = || Some(axes()?.iter().cloned().map(Some).collect());
+            stored_names(document, shape.len()).or_else(of_image)
+        })
+        .collect();
 
     // Position i is called dim_i, unless the arrays that don't name it have different sizes there:
     // then it wouldn't be one dimension.
     let mut sizes: BTreeMap<usize, BTreeSet<u64>> = BTreeMap::new();
-    for ((_, shape), names) in arrays.iter().zip(&stored) {
+    for ((_, _, shape), names) in arrays.iter().zip(&stored) {
         for (i, &size) in shape.iter().enumerate() {
             if names.as_ref().is_none_or(|names| names[i].is_none()) {
                 sizes.entry(i).or_default().insert(size);
@@ -38,7 +52,7 @@ pub(crate) fn name_dimensions(arrays: &[(&ArrayDocument, Vec<u64>)]) -> Vec<Dime
     arrays
         .iter()
         .zip(stored)
-        .map(|((_, shape), stored)| {
+        .map(|((_, _, shape), stored)| {
             let named = stored.is_some();
             let stored = stored.unwrap_or_else(|| vec![None; shape.len()]);
             let names = stored
@@ -68,9 +82,23 @@ fn stored_names(document: &ArrayDocument, rank: usize) -> Option<Vec<Option<Stri
     };
     let v3 = document.metadata.get("dimension_names").and_then(from_list);
     let attribute = || document.attributes.get("_ARRAY_DIMENSIONS").and_then(from_list);
+    // NCZarr names dimensions by their paths; older versions in the array's metadata, newer ones in its
+    // attributes.
+    let from_paths = |object: Option<&Value>, key: &str| {
+        let names = from_list(object?.get(key)?)?;
+        let last = |path: String| path.rsplit('/').next().map(str::to_owned);
+        Some(names.into_iter().map(|path| path.and_then(last).filter(|n| !n.is_empty())).collect())
+    };
+    let nczarr = || {
+        let (old, new) =
+            (document.metadata.get("_NCZARR_ARRAY"), document.attributes.get("_nczarr_array"));
+        from_paths(old, "dimrefs")
+            .or_else(|| from_paths(new, "dimension_references"))
+            .or_else(|| from_paths(document.attributes.get("_NCZARR_ARRAY"), "dimrefs"))
+    };
     // A scalar has no names to store: in v3 its metadata may leave them out.
     let scalar = || (rank == 0 && document.format == ZarrFormat::V3).then(Vec::new);
-    v3.or_else(attribute).or_else(scalar)
+    v3.or_else(attribute).or_else(nczarr).or_else(scalar)
 }
 
 /// A dimension repeated in one array (a covariance, say) gets `_1`, `_2`, ….

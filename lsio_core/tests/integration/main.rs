@@ -5,5 +5,7 @@
     reason = "helpers of tests are tests: they fail by panicking"
 )]
 
+mod matrix;
+
 #[cfg(unix)]
 mod local_files;
