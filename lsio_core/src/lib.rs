@@ -52,6 +52,7 @@
 pub mod dataset;
 mod error;
 pub mod grid;
+mod json;
 mod location;
 mod options;
 pub mod read;

@@ -6,7 +6,7 @@ use object_store::{ObjectStore, path::Path};
 use url::Url;
 
 use crate::{
-    Error, Result,
+    Error, OpenOptions, Result,
     uring::{self, Engine},
 };
 
@@ -18,12 +18,28 @@ pub struct Location {
     name: String,
     /// The root of the local file system that the store reads, if it reads one.
     root: Option<PathBuf>,
+    /// The bytes that a metadata document may have.
+    max_metadata_bytes: u64,
 }
 
 impl Location {
     /// A place in `store`, called `name` in messages.
     pub fn new(store: Arc<dyn ObjectStore>, path: Path, name: impl Into<String>) -> Self {
-        Self { store, path, name: name.into(), root: None }
+        let max_metadata_bytes = OpenOptions::default().max_metadata_bytes;
+        Self { store, path, name: name.into(), root: None, max_metadata_bytes }
+    }
+
+    /// The same place, whose metadata documents may have so many bytes
+    /// ([`OpenOptions::max_metadata_bytes`]).
+    #[must_use]
+    pub fn with_max_metadata_bytes(self, max_metadata_bytes: u64) -> Self {
+        Self { max_metadata_bytes, ..self }
+    }
+
+    /// The bytes that a metadata document may have.
+    #[must_use]
+    pub fn max_metadata_bytes(&self) -> u64 {
+        self.max_metadata_bytes
     }
 
     /// Resolves a local path or a `file://` URL, which is read with the engine that the environment
@@ -145,6 +161,20 @@ pub(crate) fn join(path: &Path, relative: &str) -> Result<Path, String> {
     Path::parse(format!("{path}/{relative}")).map_err(|e| e.to_string())
 }
 
+/// Checks the path of an array or group inside a store, which somebody else has written: it must lead
+/// down, by names that can be files'.
+pub(crate) fn check_node_path(path: &str) -> Result<(), &'static str> {
+    path.split('/').try_for_each(|name| match name {
+        "" => Err("a part of it is empty"),
+        "." | ".." => Err("it leads elsewhere"),
+        name if name.contains('\\') => {
+            Err("it has a backslash, which some systems take for a slash")
+        }
+        name if name.contains(|c: char| c.is_ascii_control()) => Err("it has a control character"),
+        _ => Ok(()),
+    })
+}
+
 /// The scheme of a URL, or `None` for a plain path. One letter is a Windows drive, not a scheme.
 pub fn scheme(location: &str) -> Option<&str> {
     let (scheme, _) = location.split_once("://")?;
@@ -152,4 +182,21 @@ pub fn scheme(location: &str) -> Option<&str> {
     let valid = chars.next().is_some_and(|c| c.is_ascii_alphabetic())
         && chars.all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
     (valid && scheme.len() > 1).then_some(scheme)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_of_nodes_lead_down() {
+        for good in ["v", "a/b c/é", "...", "..a", "a%2F", "C:", "~", "*"] {
+            assert_eq!(check_node_path(good), Ok(()), "{good}");
+        }
+        let bad =
+            ["", ".", "..", "a/../b", "/a", "a/", "a//b", "./a", "a\\b", "a\0", "a\nb", "\x7f"];
+        for bad in bad {
+            assert!(check_node_path(bad).is_err(), "{bad}");
+        }
+    }
 }

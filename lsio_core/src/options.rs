@@ -55,6 +55,8 @@ pub struct OpenOptions {
     pub nan_as_null: bool,
     /// The path of a group inside the store.
     pub group: Option<String>,
+    /// The bytes that a metadata document may have. Its values may take three times as many.
+    pub max_metadata_bytes: u64,
 }
 
 impl Default for OpenOptions {
@@ -72,13 +74,14 @@ impl Default for OpenOptions {
             variables: None,
             nan_as_null: true,
             group: None,
+            max_metadata_bytes: 16 << 20,
         }
     }
 }
 
 impl OpenOptions {
     /// The keys that [`OpenOptions::set`] knows.
-    pub const KEYS: [&'static str; 12] = [
+    pub const KEYS: [&'static str; 13] = [
         "decode_cf",
         "mask_and_scale",
         "decode_times",
@@ -91,6 +94,7 @@ impl OpenOptions {
         "variables",
         "nan_as_null",
         "group",
+        "max_metadata_bytes",
     ];
 
     /// Sets one option from text. Lists are separated by commas.
@@ -129,6 +133,11 @@ impl OpenOptions {
             "variables" => self.variables = Some(list(value)),
             "nan_as_null" => self.nan_as_null = boolean("nan_as_null", value)?,
             "group" => self.group = Some(value.trim_matches('/').to_owned()),
+            "max_metadata_bytes" => {
+                self.max_metadata_bytes = value
+                    .parse()
+                    .map_err(|_| invalid("max_metadata_bytes", value, "a number of bytes"))?;
+            }
             _ => {
                 return Err(Error::UnknownOption {
                     key: key.to_owned(),
