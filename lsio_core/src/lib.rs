@@ -70,7 +70,7 @@ pub use crate::{
     dataset::{Column, Dataset, Dimension, Role, Table, Variable},
     error::{Error, Result},
     location::{Location, scheme},
-    options::{DecodeTimes, OpenOptions},
+    options::{DecodeTimes, Limits, OpenOptions},
     recycle::{Recycled, Recycler},
     selection::Selection,
 };

@@ -6,7 +6,7 @@ use object_store::{ObjectStore, path::Path};
 use url::Url;
 
 use crate::{
-    Error, OpenOptions, Result,
+    Error, Limits, Result,
     uring::{self, Engine},
 };
 
@@ -18,28 +18,26 @@ pub struct Location {
     name: String,
     /// The root of the local file system that the store reads, if it reads one.
     root: Option<PathBuf>,
-    /// The bytes that a metadata document may have.
-    max_metadata_bytes: u64,
+    /// What the store there may take.
+    limits: Limits,
 }
 
 impl Location {
     /// A place in `store`, called `name` in messages.
     pub fn new(store: Arc<dyn ObjectStore>, path: Path, name: impl Into<String>) -> Self {
-        let max_metadata_bytes = OpenOptions::default().max_metadata_bytes;
-        Self { store, path, name: name.into(), root: None, max_metadata_bytes }
+        Self { store, path, name: name.into(), root: None, limits: Limits::default() }
     }
 
-    /// The same place, whose metadata documents may have so many bytes
-    /// ([`OpenOptions::max_metadata_bytes`]).
+    /// The same place, where a store may take so much.
     #[must_use]
-    pub fn with_max_metadata_bytes(self, max_metadata_bytes: u64) -> Self {
-        Self { max_metadata_bytes, ..self }
+    pub fn with_limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
     }
 
-    /// The bytes that a metadata document may have.
+    /// What a store there may take.
     #[must_use]
-    pub fn max_metadata_bytes(&self) -> u64 {
-        self.max_metadata_bytes
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// Resolves a local path or a `file://` URL, which is read with the engine that the environment

@@ -226,7 +226,7 @@ async fn read_object(location: &Location, path: &Path, key: &str) -> Result<Opti
         Err(e) if is_missing(&e) || is_directory(&e) => return Ok(None),
         Err(source) => return Err(failed(key(), source)),
     };
-    let most = location.max_metadata_bytes();
+    let most = location.limits().metadata_bytes;
     if result.meta.size > most {
         return Err(Error::Metadata {
             key: key(),
@@ -296,7 +296,7 @@ pub(crate) async fn exists(location: &Location) -> Result<bool> {
 
 fn parse(location: &Location, key: &str, bytes: &[u8]) -> Result<Map<String, Value>> {
     let error = |reason: String| Error::Metadata { key: key.to_owned(), reason };
-    let memory = location.max_metadata_bytes().saturating_mul(MEMORY);
+    let memory = location.limits().metadata_bytes.saturating_mul(MEMORY);
     match json::parse(bytes, memory).map_err(error)? {
         Value::Object(object) => Ok(object),
         _ => Err(error("it is not a JSON object".to_owned())),
@@ -505,7 +505,10 @@ mod tests {
         let large =
             format!("{{\"zarr_format\": 3, \"node_type\": \"group\" {} }}", " ".repeat(1_000));
         let (_directory, location) = directory(&[("zarr.json", &large)]);
-        let read = |most| run(read_node(&location.clone().with_max_metadata_bytes(most), true));
+        let read = |metadata_bytes| {
+            let limits = crate::Limits { metadata_bytes, ..crate::Limits::default() };
+            run(read_node(&location.clone().with_limits(limits), true))
+        };
         assert!(read(2_000).is_ok());
         let error = read(900).unwrap_err().to_string();
         assert!(error.contains("max_metadata_bytes"), "{error}");

@@ -78,7 +78,7 @@ pub(super) fn resolve(
             (Location::new(store, path, url.as_str()), options)
         }
     };
-    Ok((location.with_max_metadata_bytes(options.max_metadata_bytes), options))
+    Ok((location.with_limits(options.limits), options))
 }
 
 /// Splits a local path from its options. A path that exists to the letter has none.

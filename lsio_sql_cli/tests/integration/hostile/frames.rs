@@ -194,19 +194,7 @@ fn lies(codec: &str, frame: &[u8]) -> Vec<(String, Vec<u8>)> {
             }
             // A thousand RLE blocks of 1 MiB at most: a gigabyte in 4 kB, of known and unknown size.
             for known in [false, true] {
-                let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd];
-                if known {
-                    frame.push(0xa0);
-                    frame.extend((1_u32 << 30).to_le_bytes());
-                } else {
-                    frame.extend([0x00, 0x58]);
-                }
-                for block in 0..8192_u32 {
-                    let header = (128 << 10) << 3 | 1 << 1 | u32::from(block == 8191);
-                    frame.extend(&header.to_le_bytes()[..3]);
-                    frame.push(0);
-                }
-                out.push((format!("bomb_{known}"), frame));
+                out.push((format!("bomb_{known}"), zstd_zeros(8192, known)));
             }
         }
         "gzip" | "zlib" => {
@@ -262,6 +250,34 @@ fn lies(codec: &str, frame: &[u8]) -> Vec<(String, Vec<u8>)> {
         _ => {}
     }
     out
+}
+
+/// A frame of blocks of 128 KiB of zeros each, which says how much that is or doesn't.
+fn zstd_zeros(blocks: u32, says: bool) -> Vec<u8> {
+    let mut frame = vec![0x28, 0xb5, 0x2f, 0xfd];
+    if says {
+        frame.push(0xa0);
+        frame.extend((blocks << 17).to_le_bytes());
+    } else {
+        frame.extend([0x00, 0x58]);
+    }
+    for block in 1..=blocks {
+        let header = (128 << 10) << 3 | 1 << 1 | u32::from(block == blocks);
+        frame.extend(&header.to_le_bytes()[..3]);
+        frame.push(0);
+    }
+    frame
+}
+
+/// An array whose only chunk is as large as it says: half a gibibyte of zeros in 16 kB.
+fn honest_bomb() -> Files {
+    let mut files = lone_v2(&json!({"id": "zstd", "level": 1}), zstd);
+    let mut document: Value = serde_json::from_slice(&files["v/.zarray"]).unwrap();
+    document["shape"] = json!([1 << 27]);
+    document["chunks"] = json!([1 << 27]);
+    files.insert("v/.zarray".to_owned(), document.to_string().into_bytes());
+    files.insert("v/0".to_owned(), zstd_zeros(4096, true));
+    files
 }
 
 /// Zeros as deflate has them in one block of fixed codes: 258 in 13 bits. It is long, but takes no time
@@ -331,7 +347,11 @@ fn shard_indices(frame: &[u8]) -> Vec<(String, Vec<u8>, Expect)> {
 
 /// All broken chunks of all codecs.
 pub(super) fn cases() -> Vec<Case> {
-    let mut cases = Vec::new();
+    // That much memory it takes, unless less is allowed.
+    let mut cases = vec![
+        Case::new("honest_bomb_limited".to_owned(), honest_bomb(), Expect::Error)
+            .with_options("?max_chunk_bytes=67108864"),
+    ];
     for codec in codecs() {
         let frame = codec.files[codec.chunk].clone();
         let mut add = |name: String, bytes: Vec<u8>, expect| {
