@@ -1,6 +1,6 @@
 //! What can go wrong, told so that the reader knows which file, array or chunk it was and what to do.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 
 /// The result of this crate's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -26,7 +26,7 @@ pub enum Error {
     },
 
     /// The location can't be understood or isn't supported.
-    #[error("'{location}' can't be opened: {reason}")]
+    #[error("'{location}' can't be opened: {}", short(reason))]
     Location {
         /// The path or URL as the user wrote it.
         location: String,
@@ -35,7 +35,7 @@ pub enum Error {
     },
 
     /// A metadata document is broken.
-    #[error("the metadata in '{key}' can't be used: {reason}")]
+    #[error("the metadata in '{}' can't be used: {}", short(key), short(reason))]
     Metadata {
         /// The document.
         key: String,
@@ -62,7 +62,7 @@ pub enum Error {
     },
 
     /// A dimension, variable or group was asked for that isn't there.
-    #[error("'{location}' has no {what} '{name}'; it has: {}", known.join(", "))]
+    #[error("'{location}' has no {what} '{}'; it has: {}", short(name), names(known))]
     NoSuch {
         /// The group.
         location: String,
@@ -95,7 +95,7 @@ pub enum Error {
     },
 
     /// A variable whose metadata was understood well enough to list it, but not to read it.
-    #[error("the array '{array}' can't be read: {reason}")]
+    #[error("the array '{}' can't be read: {}", short(array), short(reason))]
     Unreadable {
         /// The array, by the path that the user gave.
         array: String,
@@ -104,7 +104,12 @@ pub enum Error {
     },
 
     /// A chunk that can't be decoded.
-    #[error("chunk {chunk:?} of the array '{array}' (key '{key}') can't be decoded: {reason}")]
+    #[error(
+        "chunk {chunk:?} of the array '{}' (key '{}') can't be decoded: {}",
+        short(array),
+        short(key),
+        short(reason)
+    )]
     Chunk {
         /// The array, by the path that the user gave.
         array: String,
@@ -117,7 +122,7 @@ pub enum Error {
     },
 
     /// Values that can't be decoded after CF conventions.
-    #[error("the values of '{array}' can't be decoded: {reason}")]
+    #[error("the values of '{}' can't be decoded: {}", short(array), short(reason))]
     Decode {
         /// The array, by the path that the user gave.
         array: String,
@@ -126,7 +131,7 @@ pub enum Error {
     },
 
     /// The object store failed.
-    #[error("reading '{key}' failed: {source}")]
+    #[error("reading '{}' failed: {source}", short(key))]
     Store {
         /// The object.
         key: String,
@@ -135,27 +140,99 @@ pub enum Error {
     },
 }
 
+/// A text as messages show it: what a store says may be a megabyte long, and change the terminal's colours.
+pub(crate) fn short(text: &str) -> impl fmt::Display {
+    /// The characters of it.
+    const MOST: usize = 400;
+    /// Those at its end.
+    const END: usize = 100;
+
+    fmt::from_fn(move |f| {
+        // The start and the end, each as a part of the text.
+        let at = |n: usize| text.char_indices().nth(n).map(|(at, _)| at);
+        let parts = at(MOST).and_then(|_| {
+            let (start, rest) = text.split_at_checked(at(MOST - END)?)?;
+            let (middle, end) = rest.split_at_checked(rest.char_indices().nth_back(END - 1)?.0)?;
+            Some((start, middle, end))
+        });
+        let mut show = |part: &str| {
+            part.chars().try_for_each(|c| match c {
+                c if c.is_control() => write!(f, "{}", c.escape_debug()),
+                c => f.write_char(c),
+            })
+        };
+        let Some((start, middle, end)) = parts else { return show(text) };
+        show(start)?;
+        show(&format!(" … ({} bytes are left out) … ", middle.len()))?;
+        show(end)
+    })
+}
+
+/// Names as messages list them: as many as can be looked through.
+pub(crate) fn names<T: AsRef<str>>(names: &[T]) -> impl fmt::Display {
+    const MOST: usize = 100;
+
+    fmt::from_fn(move |f| {
+        for (i, name) in names.iter().take(MOST).enumerate() {
+            let comma = if i == 0 { "" } else { ", " };
+            write!(f, "{comma}{}", short(name.as_ref()))?;
+        }
+        match names.len().checked_sub(MOST) {
+            None | Some(0) => Ok(()),
+            Some(more) => write!(f, " and {more} more"),
+        }
+    })
+}
+
 fn hint_children(location: &str, children: &[String]) -> String {
     if children.is_empty() {
         return String::new();
     }
     let location = location.trim_end_matches('/');
     let paths: Vec<_> = children.iter().map(|c| format!("'{location}/{c}'")).collect();
-    format!("; choose one of the groups inside it: {}", paths.join(", "))
+    format!("; choose one of the groups inside it: {}", names(&paths))
 }
 
 fn several_grids(location: &str, grids: &[(Vec<String>, Vec<String>)]) -> String {
+    /// Those that are listed.
+    const GRIDS: usize = 50;
+
     let mut text = format!("'{location}' holds variables on several grids:");
-    for (dims, variables) in grids {
-        let _ = write!(text, " ({}) with {};", dims.join(", "), variables.join(", "));
+    for (dims, variables) in grids.iter().take(GRIDS) {
+        let _ = write!(text, " ({}) with {};", names(dims), names(variables));
+    }
+    if let Some(more @ 1..) = grids.len().checked_sub(GRIDS) {
+        let _ = write!(text, " and {more} more;");
     }
     let (dims, variables) = grids.first().map_or((String::new(), ""), |(dims, variables)| {
         (dims.join(","), variables.first().map_or("", String::as_str))
     });
     let _ = write!(
         text,
-        " choose a grid with '{location}?dims={dims}' (option dims), or a variable with '{}/{variables}'",
-        location.trim_end_matches('/')
+        " choose a grid with '{location}?dims={}' (option dims), or a variable with '{}/{}'",
+        short(&dims),
+        location.trim_end_matches('/'),
+        short(variables)
     );
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_stay_readable() {
+        assert_eq!(short("plain é").to_string(), "plain é");
+        assert_eq!(short("a\n\u{1b}[31mb\0").to_string(), "a\\n\\u{1b}[31mb\\0");
+        let whole = "é".repeat(400);
+        assert_eq!(short(&whole).to_string(), whole);
+        let long = format!("start{}end", "é".repeat(1 << 20));
+        let text = short(&long).to_string();
+        assert!(text.starts_with("starté") && text.ends_with("éend"), "{text}");
+        assert!(text.contains("bytes are left out") && text.chars().count() < 450);
+        let many: Vec<String> = (0..103).map(|i| i.to_string()).collect();
+        assert!(names(&many).to_string().ends_with("98, 99 and 3 more"));
+        assert_eq!(names(&["a", "b"]).to_string(), "a, b");
+    }
 }

@@ -53,6 +53,7 @@
 pub mod dataset;
 mod error;
 pub mod grid;
+mod json;
 mod location;
 mod options;
 pub mod read;
@@ -71,7 +72,7 @@ pub use crate::{
     dataset::{Column, Dataset, Dimension, Role, Table, Variable},
     error::{Error, Result},
     location::{Location, scheme},
-    options::{DecodeTimes, OpenOptions},
+    options::{DecodeTimes, Limits, OpenOptions},
     recycle::{Recycled, Recycler},
     selection::Selection,
 };

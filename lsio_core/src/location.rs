@@ -10,7 +10,7 @@ use object_store::{ObjectStore, ObjectStoreExt as _, path::Path};
 use url::Url;
 
 use crate::{
-    Error, Result,
+    Error, Limits, Result,
     uring::{self, Engine},
     zip::{ZipStore, is_zip_name},
 };
@@ -23,12 +23,26 @@ pub struct Location {
     name: String,
     /// The root of the local file system that the store reads, if it reads one.
     root: Option<PathBuf>,
+    /// What the store there may take.
+    limits: Limits,
 }
 
 impl Location {
     /// A place in `store`, called `name` in messages.
     pub fn new(store: Arc<dyn ObjectStore>, path: Path, name: impl Into<String>) -> Self {
-        Self { store, path, name: name.into(), root: None }
+        Self { store, path, name: name.into(), root: None, limits: Limits::default() }
+    }
+
+    /// The same place, where a store may take so much.
+    #[must_use]
+    pub fn with_limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// What a store there may take.
+    #[must_use]
+    pub fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// A place in `store`, or inside a zip archive there, if a part of the path is one: a name that
@@ -184,6 +198,20 @@ fn zip_names(path: &Path) -> impl Iterator<Item = (Path, Path)> {
     })
 }
 
+/// Checks the path of an array or group inside a store, which somebody else has written: it must lead
+/// down, by names that can be files'.
+pub(crate) fn check_node_path(path: &str) -> Result<(), &'static str> {
+    path.split('/').try_for_each(|name| match name {
+        "" => Err("a part of it is empty"),
+        "." | ".." => Err("it leads elsewhere"),
+        name if name.contains('\\') => {
+            Err("it has a backslash, which some systems take for a slash")
+        }
+        name if name.contains(|c: char| c.is_ascii_control()) => Err("it has a control character"),
+        _ => Ok(()),
+    })
+}
+
 /// The scheme of a URL, or `None` for a plain path. One letter is a Windows drive, not a scheme.
 pub fn scheme(location: &str) -> Option<&str> {
     let (scheme, _) = location.split_once("://")?;
@@ -254,6 +282,18 @@ mod tests {
             let location = Location::find(store, Path::from(path), "name").await;
             assert_eq!(inside(&location), expected.is_some(), "{path}");
             assert_eq!(location.path().as_ref(), expected.unwrap_or(path));
+        }
+    }
+
+    #[test]
+    fn paths_of_nodes_lead_down() {
+        for good in ["v", "a/b c/é", "...", "..a", "a%2F", "C:", "~", "*"] {
+            assert_eq!(check_node_path(good), Ok(()), "{good}");
+        }
+        let bad =
+            ["", ".", "..", "a/../b", "/a", "a/", "a//b", "./a", "a\\b", "a\0", "a\nb", "\x7f"];
+        for bad in bad {
+            assert!(check_node_path(bad).is_err(), "{bad}");
         }
     }
 }

@@ -55,8 +55,24 @@ pub struct OpenOptions {
     pub nan_as_null: bool,
     /// The path of a group inside the store.
     pub group: Option<String>,
-    /// The most bytes that a chunk may have, decoded. What a store claims is not always true.
-    pub max_chunk_bytes: u64,
+    /// What a store from strangers may take.
+    pub limits: Limits,
+}
+
+/// What a store from strangers may take. More is an error that names the option.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// The bytes of a metadata document. Its values may take three times as many
+    /// (`max_metadata_bytes`).
+    pub metadata_bytes: u64,
+    /// The bytes of a decoded chunk (`max_chunk_bytes`). More than 2 GiB are never read.
+    pub chunk_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { metadata_bytes: 16 << 20, chunk_bytes: 2 << 30 }
+    }
 }
 
 impl Default for OpenOptions {
@@ -74,14 +90,14 @@ impl Default for OpenOptions {
             variables: None,
             nan_as_null: true,
             group: None,
-            max_chunk_bytes: 2 << 30,
+            limits: Limits::default(),
         }
     }
 }
 
 impl OpenOptions {
     /// The keys that [`OpenOptions::set`] knows.
-    pub const KEYS: [&'static str; 13] = [
+    pub const KEYS: [&'static str; 14] = [
         "decode_cf",
         "mask_and_scale",
         "decode_times",
@@ -94,6 +110,7 @@ impl OpenOptions {
         "variables",
         "nan_as_null",
         "group",
+        "max_metadata_bytes",
         "max_chunk_bytes",
     ];
 
@@ -132,12 +149,11 @@ impl OpenOptions {
             }
             "variables" => self.variables = Some(list(value)),
             "nan_as_null" => self.nan_as_null = boolean("nan_as_null", value)?,
-            "max_chunk_bytes" => {
-                self.max_chunk_bytes = value
-                    .parse()
-                    .map_err(|_| invalid("max_chunk_bytes", value, "a number of bytes"))?;
-            }
             "group" => self.group = Some(value.trim_matches('/').to_owned()),
+            "max_metadata_bytes" => {
+                self.limits.metadata_bytes = bytes("max_metadata_bytes", value)?;
+            }
+            "max_chunk_bytes" => self.limits.chunk_bytes = bytes("max_chunk_bytes", value)?,
             _ => {
                 return Err(Error::UnknownOption {
                     key: key.to_owned(),
@@ -169,6 +185,10 @@ fn boolean(key: &'static str, value: &str) -> Result<bool> {
         "false" | "0" | "no" | "off" => Ok(false),
         _ => Err(invalid(key, value, "true or false")),
     }
+}
+
+fn bytes(key: &'static str, value: &str) -> Result<u64> {
+    value.parse().map_err(|_| invalid(key, value, "a number of bytes"))
 }
 
 fn list(value: &str) -> Vec<String> {

@@ -207,9 +207,8 @@ impl Decoding {
             ElementType::Float64 => {
                 Arc::new(self.floats::<Float64Type>(buffer, |v| v, f64::is_nan))
             }
-            ElementType::DateTime64(time) | ElementType::TimeDelta64(time) => {
-                Arc::new(times64(&buffer, time)?)
-            }
+            ElementType::DateTime64(time) => Arc::new(times64(&buffer, time)?),
+            ElementType::TimeDelta64(time) if time.months == 0 => Arc::new(times64(&buffer, time)?),
             ref element => plain_array(element, buffer)?,
         };
         self.interpret(array)
@@ -243,7 +242,9 @@ impl Decoding {
                 return Meaning::Time { units: TimeUnits::since_1970(time.unit), text: true };
             }
             ElementType::DateTime64(time) => return Meaning::DateTime64(time),
-            ElementType::TimeDelta64(time) => return Meaning::TimeDelta64(time),
+            ElementType::TimeDelta64(time) if time.months == 0 => {
+                return Meaning::TimeDelta64(time);
+            }
             _ if !self.element.is_number() => return Meaning::Plain,
             _ => {}
         }

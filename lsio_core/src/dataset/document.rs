@@ -1,16 +1,25 @@
 //! Zarr's metadata documents: which files they are in v2 and v3, consolidated or not.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, error::Error as _, io::ErrorKind};
 
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, future::try_join_all, stream};
 use object_store::{GetOptions, ObjectStoreExt as _, path::Path};
 use serde_json::{Map, Value};
 
-use crate::{Error, Location, Result, location::join};
+use crate::{
+    Error, Location, Result,
+    error::{names, short},
+    json,
+    location::{check_node_path, join},
+};
 
-/// The largest metadata document that is read, in bytes.
-const MAX_DOCUMENT: u64 = 64 << 20;
+/// The memory that the values of a document may take, as a multiple of the bytes that it may have. Of
+/// real ones they take about five times the bytes that those have.
+const MEMORY: u64 = 3;
+
+/// The directories inside a group that are looked into while it is listed. That takes a second.
+const MOST_LISTED: usize = if cfg!(test) { 64 } else { 16_384 };
 
 /// Arrays and groups read at the same time while a group without consolidated metadata is listed.
 const CONCURRENT_READS: usize = 32;
@@ -53,7 +62,7 @@ pub(crate) struct GroupDocument {
 /// whether consolidated metadata may be used.
 pub(crate) async fn read_node(location: &Location, consolidated: bool) -> Result<Option<Node>> {
     if let Some((key, bytes)) = read(location, "zarr.json").await? {
-        let document = parse(&key, &bytes)?;
+        let document = parse(location, &key, &bytes)?;
         return Ok(Some(v3_node(document, &key, consolidated)?));
     }
     let files = [".zarray", ".zgroup", ".zattrs", ".zmetadata"];
@@ -61,7 +70,7 @@ pub(crate) async fn read_node(location: &Location, consolidated: bool) -> Result
     let mut documents = Vec::with_capacity(4);
     for read in try_join_all(files.iter().map(|file| read(location, file))).await? {
         documents.push(match read {
-            Some((key, bytes)) => Some((parse(&key, &bytes)?, key)),
+            Some((key, bytes)) => Some((parse(location, &key, &bytes)?, key)),
             None => None,
         });
     }
@@ -88,21 +97,12 @@ pub(crate) async fn read_node(location: &Location, consolidated: bool) -> Result
     Ok(Some(Node::Group(GroupDocument { attributes, consolidated, format })))
 }
 
-/// Reads the metadata of the nodes directly inside a group by listing it.
+/// Reads the metadata of the nodes directly inside a group by listing it. Nodes with broken metadata
+/// are left out, with a warning.
 pub(crate) async fn list_nodes(location: &Location) -> Result<BTreeMap<String, Node>> {
-    let listing = location
-        .store()
-        .list_with_delimiter(Some(location.path()))
-        .await
-        .map_err(|source| Error::Store { key: location.name().to_owned(), source })?;
-    let names: Vec<String> = listing
-        .common_prefixes
-        .into_iter()
-        // v2's dot files are no nodes.
-        .filter_map(|prefix| prefix.filename().filter(|n| !n.starts_with('.')).map(str::to_owned))
-        .collect();
+    let children = list_children(location).await?;
     let mut nodes = BTreeMap::new();
-    let mut reads = stream::iter(names.into_iter().map(|name| read_child(location, name)))
+    let mut reads = stream::iter(children.into_iter().map(|name| read_child(location, name)))
         .buffer_unordered(CONCURRENT_READS)
         .boxed();
     while let Some((name, node)) = reads.try_next().await? {
@@ -114,10 +114,102 @@ pub(crate) async fn list_nodes(location: &Location) -> Result<BTreeMap<String, N
     Ok(nodes)
 }
 
+/// The names of what may be nodes inside a group.
+async fn list_children(location: &Location) -> Result<Vec<String>> {
+    let failed = |source| Error::Store { key: location.name().to_owned(), source };
+    let names = match location.local_path() {
+        // A directory may hold a million of other things, and names that are no UTF-8.
+        Some(directory) => {
+            let list = move || list_directories(&directory);
+            let listed = match tokio::runtime::Handle::try_current() {
+                Ok(runtime) => {
+                    let listing = runtime.spawn_blocking(list);
+                    listing.await.unwrap_or_else(|error| Err(std::io::Error::other(error)))
+                }
+                Err(_) => list(),
+            };
+            listed.map_err(|source| {
+                failed(object_store::Error::Generic { store: "directory", source: source.into() })
+            })?
+        }
+        None => {
+            let listing = location.store().list_with_delimiter(Some(location.path())).await;
+            let prefixes = listing.map_err(failed)?.common_prefixes;
+            prefixes.iter().filter_map(|prefix| prefix.filename().map(str::to_owned)).collect()
+        }
+    };
+    // v2's dot files are no nodes.
+    let mut names: Vec<String> = names.into_iter().filter(|name| !name.starts_with('.')).collect();
+    if names.len() > MOST_LISTED {
+        return Err(Error::Metadata {
+            key: location.name().to_owned(),
+            reason: format!(
+                "it holds more than {MOST_LISTED} directories, too many to be looked into one by \
+                 one: consolidate its metadata, or name an array in it"
+            ),
+        });
+    }
+    names.sort_unstable();
+    Ok(checked(names, |name| name, location.name()))
+}
+
+/// The names of the directories in a directory, and of links to some. A few more than
+/// [`MOST_LISTED`] at most.
+fn list_directories(directory: &std::path::Path) -> std::io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(directory)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        let may_be = kind.is_dir()
+            || (kind.is_symlink() && std::fs::metadata(entry.path()).is_ok_and(|m| m.is_dir()));
+        if !may_be {
+            continue;
+        }
+        match entry.file_name().into_string() {
+            Ok(name) => names.push(name),
+            Err(name) => {
+                log::warn!("{}: {name:?} is left out: it is not UTF-8", directory.display())
+            }
+        }
+        // Of those that count, and of others.
+        if names.len() > 2 * MOST_LISTED {
+            break;
+        }
+    }
+    Ok(names)
+}
+
+/// Those items whose names are paths of nodes; a warning names the others.
+fn checked<T>(items: Vec<T>, name: impl Fn(&T) -> &String, holder: &str) -> Vec<T> {
+    let (good, bad): (Vec<T>, Vec<T>) =
+        items.into_iter().partition(|item| check_node_path(name(item)).is_ok());
+    if let Some(first) = bad.first() {
+        let bad: Vec<&String> = bad.iter().map(&name).collect();
+        log::warn!(
+            "{}: what is called '{}' is left out: '{}' can't be the path of an array or group, since {}",
+            short(holder),
+            names(&bad),
+            short(name(first)),
+            check_node_path(name(first)).err().unwrap_or_default()
+        );
+    }
+    good
+}
+
 async fn read_child(location: &Location, name: String) -> Result<(String, Option<Node>)> {
     let child = location.child(&name)?;
-    let node = read_node(&child, false).await?;
-    Ok((name, node))
+    match read_node(&child, false).await {
+        Ok(node) => Ok((name, node)),
+        Err(error @ Error::Metadata { .. }) => {
+            left_out(&name, &error);
+            Ok((name, None))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn left_out(name: &str, error: &Error) {
+    log::warn!("'{}' is left out: {error}", short(name));
 }
 
 async fn read(location: &Location, file: &str) -> Result<Option<(String, Bytes)>> {
@@ -131,41 +223,63 @@ async fn read_object(location: &Location, path: &Path, key: &str) -> Result<Opti
     let key = || key.to_owned();
     let result = match location.store().get_opts(path, GetOptions::default()).await {
         Ok(result) => result,
-        Err(e) if is_missing(&e) => return Ok(None),
-        Err(source) => return Err(Error::Store { key: key(), source }),
+        Err(e) if is_missing(&e) || is_directory(&e) => return Ok(None),
+        Err(source) => return Err(failed(key(), source)),
     };
-    if result.meta.size > MAX_DOCUMENT {
+    let most = location.limits().metadata_bytes;
+    if result.meta.size > most {
         return Err(Error::Metadata {
             key: key(),
-            reason: format!("it has {} bytes, more than {MAX_DOCUMENT}", result.meta.size),
+            reason: format!(
+                "it has {} bytes, more than {most}; the option max_metadata_bytes allows more",
+                result.meta.size
+            ),
         });
     }
     match result.bytes().await {
         Ok(bytes) => Ok(Some(bytes)),
-        Err(e) if is_missing(&e) => Ok(None),
-        Err(source) => Err(Error::Store { key: key(), source }),
+        Err(e) if is_missing(&e) || is_directory(&e) => Ok(None),
+        Err(source) => Err(failed(key(), source)),
     }
 }
 
-/// Whether an object doesn't exist. A local path that leads through a file, or ends at a directory,
-/// names no object either.
-pub(crate) fn is_missing(error: &object_store::Error) -> bool {
-    use std::{error::Error as _, io::ErrorKind};
-
-    if matches!(error, object_store::Error::NotFound { .. }) {
-        return true;
+/// What can't be a document isn't one that can't be read for now.
+fn failed(key: String, source: object_store::Error) -> Error {
+    match io_error(&source) {
+        Some(io) if io.kind() == ErrorKind::InvalidInput => {
+            Error::Metadata { key, reason: io.to_string() }
+        }
+        _ => Error::Store { key, source },
     }
+}
+
+/// Whether an object doesn't exist.
+///
+/// A local path that ends at a directory or leads through a file names something else that does: who
+/// looks for a document there may look elsewhere, but a chunk isn't just not stored.
+pub(crate) fn is_missing(error: &object_store::Error) -> bool {
+    match io_error(error) {
+        Some(io) => io.kind() == ErrorKind::NotFound,
+        None => matches!(error, object_store::Error::NotFound { .. }),
+    }
+}
+
+/// Whether a local path ends at a directory or leads through a file.
+fn is_directory(error: &object_store::Error) -> bool {
+    let kinds = [ErrorKind::NotADirectory, ErrorKind::IsADirectory];
+    io_error(error).is_some_and(|io| kinds.contains(&io.kind()))
+}
+
+/// What the system said.
+fn io_error(error: &object_store::Error) -> Option<&std::io::Error> {
     let mut source = error.source();
     while let Some(error) = source {
         if let Some(io) = error.downcast_ref::<std::io::Error>() {
-            return matches!(
-                io.kind(),
-                ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::IsADirectory
-            );
+            return Some(io);
         }
         source = error.source();
     }
-    false
+    None
 }
 
 /// Whether anything exists at a location: an object, or a directory with something in it.
@@ -180,50 +294,13 @@ pub(crate) async fn exists(location: &Location) -> Result<bool> {
     Ok(matches!(listing.next().await, Some(Ok(_))))
 }
 
-fn parse(key: &str, bytes: &[u8]) -> Result<Map<String, Value>> {
+fn parse(location: &Location, key: &str, bytes: &[u8]) -> Result<Map<String, Value>> {
     let error = |reason: String| Error::Metadata { key: key.to_owned(), reason };
-    let value = match serde_json::from_slice(bytes) {
-        Ok(value) => value,
-        // Python writes NaN and Infinity into JSON, which knows neither.
-        Err(first) => serde_json::from_slice(&quote_constants(bytes))
-            .map_err(|_| error(format!("it is not valid JSON: {first}")))?,
-    };
-    match value {
+    let memory = location.limits().metadata_bytes.saturating_mul(MEMORY);
+    match json::parse(bytes, memory).map_err(error)? {
         Value::Object(object) => Ok(object),
         _ => Err(error("it is not a JSON object".to_owned())),
     }
-}
-
-/// Puts quotes around the bare words `NaN`, `Infinity` and `-Infinity`.
-fn quote_constants(bytes: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(bytes.len() + 16);
-    let mut rest = bytes;
-    let mut in_string = false;
-    while let Some((&first, tail)) = rest.split_first() {
-        if in_string && first == b'\\' {
-            let length = rest.len().min(2);
-            out.extend_from_slice(&rest[..length]);
-            rest = &rest[length..];
-            continue;
-        }
-        if first == b'"' {
-            in_string = !in_string;
-        }
-        let words: [&[u8]; 3] = [b"NaN", b"-Infinity", b"Infinity"];
-        match words.iter().find(|word| !in_string && rest.starts_with(word)) {
-            Some(word) => {
-                out.push(b'"');
-                out.extend_from_slice(word);
-                out.push(b'"');
-                rest = &rest[word.len()..];
-            }
-            None => {
-                out.push(first);
-                rest = tail;
-            }
-        }
-    }
-    out
 }
 
 fn v3_node(mut document: Map<String, Value>, key: &str, consolidated: bool) -> Result<Node> {
@@ -258,20 +335,18 @@ fn v3_node(mut document: Map<String, Value>, key: &str, consolidated: bool) -> R
                 }
                 _ => None,
             };
-            let consolidated = nodes
-                .map(|nodes| {
-                    nodes
-                        .into_iter()
-                        .map(|(path, node)| match node {
-                            Value::Object(node) => {
-                                let key = format!("{key} ({path})");
-                                Ok((path, v3_node(node, &key, false)?))
-                            }
-                            _ => Err(error(format!("the metadata of '{path}' is not an object"))),
-                        })
-                        .collect()
-                })
-                .transpose()?;
+            let consolidated = nodes.map(|nodes| {
+                let nodes = checked(nodes.into_iter().collect(), |(path, _)| path, key);
+                let nodes = nodes.into_iter().filter_map(|(path, node)| {
+                    let key = format!("{key} ({path})");
+                    let node = match node {
+                        Value::Object(node) => v3_node(node, &key, false),
+                        _ => Err(not_an_object(key)),
+                    };
+                    node.inspect_err(|error| left_out(&path, error)).ok().map(|node| (path, node))
+                });
+                nodes.collect()
+            });
             Ok(Node::Group(GroupDocument { attributes, consolidated, format: ZarrFormat::V3 }))
         }
         _ => Err(error("node_type is neither \"array\" nor \"group\"".to_owned())),
@@ -289,19 +364,27 @@ fn v2_consolidated(mut document: Map<String, Value>, key: &str) -> Result<BTreeM
         None => (String::new(), path.to_owned()),
     };
     let mut nodes = BTreeMap::new();
-    for path in documents.keys().cloned().collect::<Vec<_>>() {
-        let (node, file) = split(&path);
-        if file != ".zarray" && file != ".zgroup" {
-            continue;
+    let mut paths = Vec::new();
+    for path in documents.keys() {
+        let (node, file) = split(path);
+        if [".zarray", ".zgroup"].contains(&file.as_str()) {
+            // The group itself has no path.
+            let is_root = node.is_empty() && !path.starts_with('/');
+            paths.push((path.clone(), node, file, is_root));
         }
+    }
+    let (roots, paths): (Vec<_>, Vec<_>) = paths.into_iter().partition(|(.., is_root)| *is_root);
+    let paths = checked(paths, |(_, node, ..)| node, key);
+    for (path, node, file, is_root) in roots.into_iter().chain(paths) {
         let attributes_path =
-            if node.is_empty() { ".zattrs".to_owned() } else { format!("{node}/.zattrs") };
+            if is_root { ".zattrs".to_owned() } else { format!("{node}/.zattrs") };
         let attributes = match documents.remove(&attributes_path) {
             Some(Value::Object(attributes)) => attributes,
             _ => Map::new(),
         };
         let Some(Value::Object(metadata)) = documents.remove(&path) else {
-            return Err(error(format!("'{path}' is not an object")));
+            left_out(&node, &not_an_object(format!("{key} ({path})")));
+            continue;
         };
         let format = ZarrFormat::V2;
         let document = if file == ".zarray" {
@@ -315,22 +398,128 @@ fn v2_consolidated(mut document: Map<String, Value>, key: &str) -> Result<BTreeM
     Ok(nodes)
 }
 
+fn not_an_object(key: String) -> Error {
+    Error::Metadata { key, reason: "it is not a JSON object".to_owned() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// A local directory with these files.
+    fn directory(files: &[(&str, &str)]) -> (tempfile::TempDir, Location) {
+        let directory = tempfile::tempdir().unwrap();
+        for (path, text) in files {
+            let file = directory.path().join(path);
+            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+            std::fs::write(file, text).unwrap();
+        }
+        let location = Location::parse(&directory.path().to_string_lossy()).unwrap();
+        (directory, location)
+    }
+
+    fn run<T>(future: impl Future<Output = T>) -> T {
+        futures::executor::block_on(future)
+    }
+
+    fn consolidated(node: Node) -> Vec<String> {
+        match node {
+            Node::Group(group) => group.consolidated.unwrap().into_keys().collect(),
+            Node::Array(_) => panic!("an array"),
+        }
+    }
+
+    const ARRAY: &str = r#"{"zarr_format": 3, "node_type": "array", "shape": [1]}"#;
+
     #[test]
-    fn bare_constants_are_quoted() {
-        let text = br#"{"a": NaN, "b": [-Infinity, Infinity], "c": "NaN \" NaN", "d\\": NaN}"#;
-        let expected =
-            br#"{"a": "NaN", "b": ["-Infinity", "Infinity"], "c": "NaN \" NaN", "d\\": "NaN"}"#;
-        assert_eq!(quote_constants(text), expected);
+    fn entries_with_names_that_lead_elsewhere_are_left_out() {
+        let names = ["a", "..", "../a", "a/../b", "/a", "a/", "", ".", "a\\\\b", "a\\u0000", "a/b"];
+        let entries: Vec<String> =
+            names.iter().map(|name| format!("\"{name}\": {ARRAY}")).collect();
+        let v3 = format!(
+            r#"{{"zarr_format": 3, "node_type": "group", "consolidated_metadata":
+                {{"metadata": {{{}, "broken": 3, "format": {{"zarr_format": 2}}}}}}}}"#,
+            entries.join(",")
+        );
+        let (_directory, location) = directory(&[("zarr.json", &v3)]);
+        let node = run(read_node(&location, true)).unwrap().unwrap();
+        assert_eq!(consolidated(node), ["a", "a/b"]);
+
+        let entries: Vec<String> = names
+            .iter()
+            .map(|name| format!("\"{name}/.zarray\": {{}}, \"{name}/.zattrs\": {{\"x\": 1}}"))
+            .collect();
+        let v2 = format!(
+            r#"{{"metadata": {{".zgroup": {{}}, ".zattrs": {{"y": 2}}, {}, "broken/.zarray": 3}}}}"#,
+            entries.join(",")
+        );
+        let (_directory, location) = directory(&[(".zmetadata", &v2)]);
+        let node = run(read_node(&location, true)).unwrap().unwrap();
+        let Node::Group(group) = &node else { panic!("an array") };
+        assert_eq!(group.attributes.get("y"), Some(&2.into()));
+        assert_eq!(consolidated(node), ["", "a", "a/b"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn listing_leaves_out_what_is_no_node() {
+        use std::os::unix::{ffi::OsStrExt as _, fs::symlink};
+        let (directory, location) = directory(&[
+            ("a/zarr.json", ARRAY),
+            ("broken/zarr.json", "{"),
+            ("twice/zarr.json", r#"{"zarr_format": 3, "zarr_format": 3}"#),
+            ("no node/file", ""),
+            (".hidden/zarr.json", ARRAY),
+            ("a\\b/zarr.json", ARRAY),
+            ("a\nb/zarr.json", ARRAY),
+            ("file", ""),
+        ]);
+        let at = |name: &str| directory.path().join(name);
+        symlink(at("a"), at("link")).unwrap();
+        symlink(at("loop"), at("loop")).unwrap();
+        symlink(at("nothing"), at("to_nothing")).unwrap();
+        symlink("/dev/zero", at("to_zeros")).unwrap();
+        std::fs::create_dir_all(at("directory/zarr.json")).unwrap();
+        std::fs::create_dir(at("device")).unwrap();
+        symlink("/dev/zero", at("device/zarr.json")).unwrap();
+        std::fs::create_dir(directory.path().join(std::ffi::OsStr::from_bytes(b"\xff"))).unwrap();
+        let nodes = run(list_nodes(&location)).unwrap();
+        assert_eq!(nodes.into_keys().collect::<Vec<_>>(), ["a", "link"]);
+
+        // Who names what is broken is told.
+        for (name, text) in [("device", "a device"), ("broken", "JSON"), ("twice", "two members")] {
+            let error = run(read_node(&location.child(name).unwrap(), true)).unwrap_err();
+            assert!(matches!(error, Error::Metadata { .. }), "{error}");
+            assert!(error.to_string().contains(text), "{error}");
+            assert!(error.to_string().contains(&format!("{name}/zarr.json")), "{error}");
+        }
+        for i in 0..=MOST_LISTED {
+            std::fs::create_dir(at(&format!("d{i}"))).unwrap();
+        }
+        let error = run(list_nodes(&location)).unwrap_err().to_string();
+        assert!(error.contains("too many"), "{error}");
+    }
+
+    #[test]
+    fn documents_are_limited() {
+        let large =
+            format!("{{\"zarr_format\": 3, \"node_type\": \"group\" {} }}", " ".repeat(1_000));
+        let (_directory, location) = directory(&[("zarr.json", &large)]);
+        let read = |metadata_bytes| {
+            let limits = crate::Limits { metadata_bytes, ..crate::Limits::default() };
+            run(read_node(&location.clone().with_limits(limits), true))
+        };
+        assert!(read(2_000).is_ok());
+        let error = read(900).unwrap_err().to_string();
+        assert!(error.contains("max_metadata_bytes"), "{error}");
     }
 
     #[test]
     fn broken_documents_name_their_key() {
         for text in ["", "{", "[]", "3", "{\"a\": nope}"] {
-            let error = parse("store/zarr.json", text.as_bytes()).err();
+            let store = std::sync::Arc::new(object_store::memory::InMemory::new());
+            let location = Location::new(store, Path::default(), "store");
+            let error = parse(&location, "store/zarr.json", text.as_bytes()).err();
             assert!(error.is_some_and(|e| e.to_string().contains("store/zarr.json")), "{text}");
         }
     }

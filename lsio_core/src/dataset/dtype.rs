@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field as ArrowField, Fields, TimeUnit};
+use arrow::datatypes::{DataType, Field as ArrowField, Fields, IntervalUnit, TimeUnit};
 use serde_json::Value;
 
 use super::small_floats::SmallFloat;
@@ -222,6 +222,10 @@ impl ElementType {
                 DataType::Struct(Fields::from(vec![part("re"), part("im")]))
             }
             Self::DateTime64(time) => DataType::Timestamp(time.unit, None),
+            // Months differ in length, so they are no duration.
+            Self::TimeDelta64(time) if time.months > 0 => {
+                DataType::Interval(IntervalUnit::YearMonth)
+            }
             Self::TimeDelta64(time) => DataType::Duration(time.unit),
             Self::Utf32 { .. } | Self::Text { .. } | Self::Utf8 => DataType::Utf8View,
             Self::Raw { length } => DataType::FixedSizeBinary(i32::try_from(*length).unwrap_or(0)),
@@ -276,12 +280,8 @@ impl ElementType {
             "numpy.datetime64" | "numpy.timedelta64" => {
                 let unit = setting("unit").and_then(Value::as_str);
                 let scale = setting("scale_factor").map_or(Some(1), Value::as_i64);
-                let time = unit
-                    .zip(scale)
-                    .and_then(|(unit, scale)| {
-                        NumpyTime::new(unit, scale, name == "numpy.datetime64")
-                    })
-                    .ok_or_else(unsupported)?;
+                let time = unit.zip(scale).and_then(|(unit, scale)| NumpyTime::new(unit, scale));
+                let time = time.ok_or_else(unsupported)?;
                 if name == "numpy.datetime64" {
                     Self::DateTime64(time)
                 } else {
@@ -407,7 +407,7 @@ impl ElementType {
                     Some("S" | "a") => Self::Text { length: length().ok_or_else(unsupported)? },
                     Some("V") => Self::Raw { length: length().ok_or_else(unsupported)? },
                     Some(which @ ("M" | "m")) => {
-                        let time = numpy_time(kind, which == "M").ok_or_else(unsupported)?;
+                        let time = numpy_time(kind).ok_or_else(unsupported)?;
                         if which == "M" { Self::DateTime64(time) } else { Self::TimeDelta64(time) }
                     }
                     _ => {
@@ -513,17 +513,17 @@ fn brief(value: &Value) -> String {
 }
 
 /// The unit in `M8[10us]`.
-fn numpy_time(kind: &str, is_date: bool) -> Option<NumpyTime> {
+fn numpy_time(kind: &str) -> Option<NumpyTime> {
     let unit = kind.get(1..)?.strip_prefix("8[")?.strip_suffix(']')?;
     let at = unit.find(|c: char| !c.is_ascii_digit())?;
     let scale = if at == 0 { 1 } else { unit[..at].parse().ok()? };
-    NumpyTime::new(&unit[at..], scale, is_date)
+    NumpyTime::new(&unit[at..], scale)
 }
 
 impl NumpyTime {
-    /// Units coarser than seconds become seconds, finer ones than nanoseconds become nanoseconds.
-    /// Months and years are no durations, and `generic` is no unit.
-    fn new(unit: &str, scale: i64, is_date: bool) -> Option<Self> {
+    /// Units coarser than seconds become seconds, finer ones than nanoseconds become nanoseconds;
+    /// `generic` is no unit.
+    fn new(unit: &str, scale: i64) -> Option<Self> {
         let (unit, factor, months, divisor) = match unit {
             "as" => (TimeUnit::Nanosecond, 1, 0, 1_000_000_000),
             "fs" => (TimeUnit::Nanosecond, 1, 0, 1_000_000),
@@ -536,8 +536,8 @@ impl NumpyTime {
             "h" => (TimeUnit::Second, 3_600, 0, 1),
             "D" => (TimeUnit::Second, 86_400, 0, 1),
             "W" => (TimeUnit::Second, 604_800, 0, 1),
-            "M" if is_date => (TimeUnit::Second, 1, 1, 1),
-            "Y" if is_date => (TimeUnit::Second, 1, 12, 1),
+            "M" => (TimeUnit::Second, 1, 1, 1),
+            "Y" => (TimeUnit::Second, 1, 12, 1),
             _ => return None,
         };
         let multiplier = scale.checked_mul(factor).filter(|m| *m > 0)?;
@@ -612,7 +612,6 @@ mod tests {
         for dtype in [
             json!("<q8"),
             json!("<M8"),
-            json!("<m8[Y]"),
             json!("|O"),
             json!("|V99999999999"),
             json!("<<i4"),

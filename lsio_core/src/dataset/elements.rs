@@ -11,7 +11,7 @@ use arrow::{
     compute::cast,
     datatypes::{
         ArrowPrimitiveType, DataType, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type,
-        Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+        Int32Type, Int64Type, IntervalYearMonthType, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
     },
 };
 
@@ -54,6 +54,7 @@ pub(super) fn plain_array(element: &ElementType, buffer: Buffer) -> Result<Array
             let [re, im] = parts;
             structure(element, vec![re?, im?], buffer.len() / (2 * size))?
         }
+        ElementType::TimeDelta64(time) if time.months > 0 => months(&buffer, *time)?,
         ElementType::DateTime64(time) | ElementType::TimeDelta64(time) => {
             let numbers = times64(&buffer, *time)?;
             // Casts of integers to times and durations are but another name for the same numbers.
@@ -124,6 +125,21 @@ pub(super) fn times64(
         Some(v.checked_mul(time.multiplier)?.div_euclid(time.divisor))
     };
     array.try_unary(|v| convert(v).ok_or_else(|| format!("{v} is out of the range of times")))
+}
+
+/// Durations in months, whose length differs.
+pub(super) fn months(buffer: &Buffer, time: NumpyTime) -> Result<ArrayRef, String> {
+    let (numbers, _) = buffer.as_chunks::<8>();
+    let months = numbers.iter().map(|bytes| match i64::from_ne_bytes(*bytes) {
+        i64::MIN => Ok(None),
+        number => number
+            .checked_mul(time.multiplier)
+            .and_then(|number| i32::try_from(number.checked_mul(time.months)?).ok())
+            .map(Some)
+            .ok_or_else(|| format!("{number} is out of the range of intervals")),
+    });
+    let months: PrimitiveArray<IntervalYearMonthType> = months.collect::<Result<_, _>>()?;
+    Ok(Arc::new(months))
 }
 
 /// The second at which a month starts, both counted from 1970.

@@ -85,7 +85,7 @@ impl Variable {
         let data_type = decoding.as_ref().map_or(DataType::Null, Decoding::data_type);
         let known = element.as_ref().ok().cloned();
         let reader = element.and_then(|element| {
-            let limit = options.max_chunk_bytes;
+            let limit = options.limits.chunk_bytes;
             let codec = ChunkCodec::new(document, &layout, &element, big_endian, limit)?;
             decoding
                 .map(|decoding| Reader { codec, decoding })

@@ -18,7 +18,7 @@ use rustix::{
     fs::{Mode, OFlags, fcntl_setfl},
     io::{Errno, retry_on_intr},
 };
-use std::os::unix::fs::MetadataExt as _;
+use std::os::{fd::OwnedFd, unix::fs::MetadataExt as _};
 
 use super::buffers::BLOCK;
 
@@ -132,12 +132,7 @@ impl Files {
         }
         let file = open(path, here)?;
         let metadata = file.metadata()?;
-        if metadata.is_dir() {
-            return Err(io::Error::new(io::ErrorKind::IsADirectory, "is directory"));
-        }
-        if !metadata.is_file() {
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, "is not a regular file"));
-        }
+        check_kind(metadata.file_type())?;
         let identity = (metadata.dev(), metadata.ino());
         let system = self.system(identity.0, &file);
         let file = OpenFile {
@@ -311,21 +306,53 @@ fn is_remote(file: &File) -> bool {
 /// `EINVAL`, which is how file systems refuse direct reads.
 const INVALID: i32 = Errno::INVAL.raw_os_error();
 
-/// Without `NONBLOCK`, opening a named pipe would wait for its writer.
-const FLAGS: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK);
+/// Without `NONBLOCK`, opening a named pipe would wait for its writer; without `NOCTTY`, a terminal
+/// might become this process's own.
+const FLAGS: OFlags =
+    OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
 fn open(path: &Path, here: Here) -> io::Result<File> {
-    match here {
+    let opened = match here {
         Here::Task => open_cached(path),
         Here::Ring | Here::Worker => {
-            Ok(retry_on_intr(|| rustix::fs::open(path, FLAGS, Mode::empty()))?.into())
+            retry_on_intr(|| rustix::fs::open(path, FLAGS, Mode::empty())).map_err(io::Error::from)
         }
+    };
+    opened.map(File::from).map_err(|error| match Errno::from_io_error(&error) {
+        Some(Errno::LOOP) => no_file("symbolic links that lead to each other"),
+        // A socket has no drive behind it: the system says that there is no such device.
+        Some(Errno::NXIO) if is_socket(path) => no_file("a socket"),
+        _ => error,
+    })
+}
+
+fn is_socket(path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt as _;
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
+}
+
+/// Fails for what is no regular file.
+fn check_kind(kind: std::fs::FileType) -> io::Result<()> {
+    use std::os::unix::fs::FileTypeExt as _;
+    match kind {
+        kind if kind.is_file() => Ok(()),
+        kind if kind.is_dir() => {
+            Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory, not a file"))
+        }
+        kind if kind.is_fifo() => Err(no_file("a named pipe")),
+        kind if kind.is_socket() => Err(no_file("a socket")),
+        kind if kind.is_char_device() || kind.is_block_device() => Err(no_file("a device")),
+        _ => Err(no_file("something else")),
     }
+}
+
+fn no_file(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, format!("it is {what}, not a file"))
 }
 
 /// Opens a file only if its directory entries are in memory.
 #[cfg(target_os = "linux")]
-fn open_cached(path: &Path) -> io::Result<File> {
+fn open_cached(path: &Path) -> io::Result<OwnedFd> {
     use rustix::fs::{CWD, ResolveFlags, openat2};
     /// How many of the next files to leave to a worker without trying.
     static DOUBTS: AtomicU32 = AtomicU32::new(0);
@@ -341,7 +368,7 @@ fn open_cached(path: &Path) -> io::Result<File> {
         return Err(io::ErrorKind::WouldBlock.into());
     }
     let opened = retry_on_intr(|| openat2(CWD, path, FLAGS, Mode::empty(), ResolveFlags::CACHED));
-    opened.map(File::from).map_err(|error| {
+    opened.map_err(|error| {
         match error {
             Errno::AGAIN => DOUBTS.store(AFTER_A_MISS, Ordering::Relaxed),
             // The call is younger than Linux 5.12, or a sandbox doesn't know it.
@@ -356,7 +383,7 @@ fn open_cached(path: &Path) -> io::Result<File> {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn open_cached(_: &Path) -> io::Result<File> {
+fn open_cached(_: &Path) -> io::Result<OwnedFd> {
     Err(io::ErrorKind::WouldBlock.into())
 }
 
@@ -438,11 +465,32 @@ mod tests {
         let pipe = directory.path().join("pipe");
         let mode = Mode::from_raw_mode(0o600);
         rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, mode, 0).unwrap();
+        let socket = directory.path().join("socket");
+        let _listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        let [to_pipe, to_itself] = ["to_pipe", "to_itself"].map(|name| directory.path().join(name));
+        std::os::unix::fs::symlink(&pipe, &to_pipe).unwrap();
+        std::os::unix::fs::symlink(&to_itself, &to_itself).unwrap();
         let files = Files::new(4);
-        let kind = |path: &Path| files.open(path, Here::Worker).unwrap_err().kind();
-        assert_eq!(kind(&pipe), io::ErrorKind::InvalidInput);
-        assert_eq!(kind(directory.path()), io::ErrorKind::IsADirectory);
-        assert_eq!(kind(&directory.path().join("none")), io::ErrorKind::NotFound);
+        for (path, kind, text) in [
+            (pipe.as_path(), io::ErrorKind::InvalidInput, "a named pipe"),
+            (&to_pipe, io::ErrorKind::InvalidInput, "a named pipe"),
+            (&socket, io::ErrorKind::InvalidInput, "a socket"),
+            (&to_itself, io::ErrorKind::InvalidInput, "symbolic links"),
+            (Path::new("/dev/zero"), io::ErrorKind::InvalidInput, "a device"),
+            (directory.path(), io::ErrorKind::IsADirectory, "a directory"),
+            (&directory.path().join("none"), io::ErrorKind::NotFound, ""),
+            (&pipe.join("below"), io::ErrorKind::NotADirectory, ""),
+        ] {
+            // The first may not know; the second must.
+            for here in [Here::Task, Here::Worker] {
+                let error = files.open(path, here).unwrap_err();
+                if here == Here::Task && error.kind() == io::ErrorKind::WouldBlock {
+                    continue;
+                }
+                assert_eq!(error.kind(), kind, "{}: {error}", path.display());
+                assert!(error.to_string().contains(text), "{}: {error}", path.display());
+            }
+        }
     }
 
     #[test]

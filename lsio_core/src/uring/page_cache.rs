@@ -99,6 +99,12 @@ impl CachedFile {
     /// # Errors
     /// [`io::ErrorKind::UnexpectedEof`] if the file has become shorter, and the system's own.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        self.file.buffered()?.read_exact_at(buffer, offset)
+        let read = self.file.buffered()?.read_exact_at(buffer, offset);
+        read.map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => {
+                io::Error::new(error.kind(), "the file has become shorter while it was read")
+            }
+            _ => error,
+        })
     }
 }

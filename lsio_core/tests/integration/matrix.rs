@@ -9,7 +9,7 @@ use arrow::{
     array::{Array, ArrayRef, AsArray},
     datatypes::{
         DataType, Date32Type, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type,
-        Int32Type, Int64Type, TimeUnit, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+        Int32Type, Int64Type, IntervalYearMonthType, TimeUnit, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
     },
 };
 use lsio_core::{Dataset, Location, OpenOptions};
@@ -77,6 +77,7 @@ fn values(array: &ArrayRef) -> Vec<Value> {
         DataType::Float16 => bits!(Float16Type, 4),
         DataType::Float32 => bits!(Float32Type, 8),
         DataType::Float64 => bits!(Float64Type, 16),
+        DataType::Interval(_) => numbers!(IntervalYearMonthType),
         DataType::Timestamp(..) | DataType::Duration(_) => {
             values(&arrow::compute::cast(array, &DataType::Int64).unwrap())
         }
@@ -138,14 +139,20 @@ async fn check(root: &str, case: &Value) -> Result<(), String> {
     if name(read.data_type()) != text("type") || read.data_type() != variable.data_type() {
         return Err(format!("type {} instead of {}", name(read.data_type()), text("type")));
     }
-    let (given, expected) = (values(&read), case["values"].as_array().unwrap());
+    let (given, mut expected) = (values(&read), case["values"].as_array().unwrap().clone());
+    if read.data_type() == &DataType::Boolean {
+        // Other values that aren't numbers are never masked by Zarr's fill value.
+        for masked in case["xarray_masks"].as_array().into_iter().flatten() {
+            expected[usize::try_from(masked.as_u64().unwrap()).unwrap()] = Value::Null;
+        }
+    }
     let ulp = case["ulp"].as_u64().unwrap_or(0);
     let same = |(a, b): (&Value, &Value)| near(a, b, ulp);
-    if given.len() == expected.len() && given.iter().zip(expected).all(same) {
+    if given.len() == expected.len() && given.iter().zip(&expected).all(same) {
         return Ok(());
     }
     let head = |values: &[Value]| json!(values[..values.len().min(24)]).to_string();
-    Err(format!("values {}\n    instead of {}", head(&given), head(expected)))
+    Err(format!("values {}\n    instead of {}", head(&given), head(&expected)))
 }
 
 #[tokio::test]
@@ -158,7 +165,10 @@ async fn stores_of_every_kind_are_read_as_other_tools_read_them() {
     let (mut wrong, mut refused) = (Vec::new(), 0);
     for case in &cases {
         if let Err(reason) = check(&root, case).await {
-            refused += usize::from(reason.contains("isn't supported"));
+            if reason.contains("zfpy' isn't supported") && !cfg!(feature = "zfp") {
+                refused += 1;
+                continue;
+            }
             wrong.push(format!(
                 "{}/{} {}\n    {reason}",
                 case["store"], case["array"], case["case"]

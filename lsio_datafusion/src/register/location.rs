@@ -39,7 +39,7 @@ pub(super) async fn resolve(
     engine: IoEngine,
     runtime: &RuntimeEnv,
 ) -> Result<(Location, OpenOptions)> {
-    match scheme(text) {
+    let (location, options) = match scheme(text) {
         None | Some("file") => {
             let base = match split_options(text) {
                 Some((base, query)) => {
@@ -50,7 +50,7 @@ pub(super) async fn resolve(
                 }
                 None => text,
             };
-            Ok((Location::parse_with(base, engine.get()?).map_err(external)?, options))
+            (Location::parse_with(base, engine.get()?).map_err(external)?, options)
         }
         Some(_) => {
             let mut url = Url::parse(text).map_err(|e| DataFusionError::External(Box::new(e)))?;
@@ -75,9 +75,10 @@ pub(super) async fn resolve(
             url.set_query(None);
             let _ = url.set_username("");
             let _ = url.set_password(None);
-            Ok((Location::find(store, path, url.as_str()).await, options))
+            (Location::find(store, path, url.as_str()).await, options)
         }
-    }
+    };
+    Ok((location.with_limits(options.limits), options))
 }
 
 /// Splits a local path from its options. A path that exists to the letter has none.

@@ -1,10 +1,4 @@
 //! The binary, as a user runs it.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    reason = "a test that can't go on should say so and stop"
-)]
 
 use std::{
     io::Write as _,

@@ -1,0 +1,11 @@
+//! The tests of the binary: one program, since each one links DataFusion.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that can't go on should say so and stop"
+)]
+
+mod cli;
+#[cfg(target_os = "linux")]
+mod hostile;
