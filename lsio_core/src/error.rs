@@ -61,6 +61,15 @@ pub enum Error {
         grids: Vec<(Vec<String>, Vec<String>)>,
     },
 
+    /// A group holds an image at several resolutions, each of which is a table.
+    #[error("'{location}' holds an image at several resolutions: choose one of {}", quoted(location, levels))]
+    SeveralLevels {
+        /// The group.
+        location: String,
+        /// The names of the arrays, from the finest resolution to the coarsest.
+        levels: Vec<String>,
+    },
+
     /// A dimension, variable or group was asked for that isn't there.
     #[error("'{location}' has no {what} '{}'; it has: {}", short(name), names(known))]
     NoSuch {
@@ -188,9 +197,14 @@ fn hint_children(location: &str, children: &[String]) -> String {
     if children.is_empty() {
         return String::new();
     }
+    format!("; choose one of the groups inside it: {}", quoted(location, children))
+}
+
+/// The paths of what is inside a group.
+fn quoted(location: &str, children: &[String]) -> String {
     let location = location.trim_end_matches('/');
-    let paths: Vec<_> = children.iter().map(|c| format!("'{location}/{c}'")).collect();
-    format!("; choose one of the groups inside it: {}", names(&paths))
+    let paths: Vec<_> = children.iter().map(|name| format!("'{location}/{name}'")).collect();
+    names(&paths)
 }
 
 fn several_grids(location: &str, grids: &[(Vec<String>, Vec<String>)]) -> String {

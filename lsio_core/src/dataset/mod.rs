@@ -73,6 +73,8 @@ pub struct Dataset {
     children: Vec<String>,
     /// The variable that the path named.
     selected: Option<String>,
+    /// The levels of an image at several resolutions.
+    levels: Vec<String>,
     options: OpenOptions,
 }
 
@@ -178,6 +180,16 @@ impl Dataset {
         self.selected.as_deref()
     }
 
+    /// The names of the variables that are the same image at several resolutions, from the finest to
+    /// the coarsest. Their dimensions have the same names and other sizes: each is a table of its own.
+    #[must_use]
+    pub fn levels(&self) -> &[String] {
+        match (&self.selected, &self.options.variables, self.levels.as_slice()) {
+            (None, None, levels @ [_, _, ..]) => levels,
+            _ => &[],
+        }
+    }
+
     fn from_lone_array(
         location: &Location,
         document: &ArrayDocument,
@@ -197,6 +209,7 @@ impl Dataset {
             variables: variable.into_iter().collect(),
             children: Vec::new(),
             selected: None,
+            levels: Vec::new(),
             options: options.clone(),
         })
     }
@@ -253,8 +266,10 @@ impl Dataset {
             variables: variables.into_iter().map(Arc::new).zip(roles).collect(),
             children,
             selected: None,
+            levels: multiscales.map(|multiscales| multiscales.levels).unwrap_or_default(),
             options: options.clone(),
         };
+        dataset.levels.retain(|level| dataset.variables.iter().any(|(v, _)| v.name() == level));
         if let Some(name) = selected {
             dataset.select(&name);
         } else if let Some(names) = &options.variables {

@@ -23,19 +23,23 @@ pub(super) fn name_dimensions(
     arrays: &[(&str, &ArrayDocument, Vec<u64>)],
     multiscales: Option<&Multiscales>,
 ) -> Vec<Dimensions> {
-    let stored: Vec<_> = arrays
+    // What names the dimensions of an array, and whether that is the array itself.
+    let stored: Vec<(Option<Vec<Option<String>>>, bool)> = arrays
         .iter()
         .map(|(name, document, shape)| {
             let axes = || multiscales?.dims(name, shape.len());
             let of_image = || Some(axes()?.iter().cloned().map(Some).collect());
-            stored_names(document, shape.len()).or_else(of_image)
+            match stored_names(document, shape.len()) {
+                Some(names) => (Some(names), true),
+                None => (of_image(), false),
+            }
         })
         .collect();
 
     // Position i is called dim_i, unless the arrays that don't name it have different sizes there:
     // then it wouldn't be one dimension.
     let mut sizes: BTreeMap<usize, BTreeSet<u64>> = BTreeMap::new();
-    for ((_, _, shape), names) in arrays.iter().zip(&stored) {
+    for ((_, _, shape), (names, _)) in arrays.iter().zip(&stored) {
         for (i, &size) in shape.iter().enumerate() {
             if names.as_ref().is_none_or(|names| names[i].is_none()) {
                 sizes.entry(i).or_default().insert(size);
@@ -52,8 +56,7 @@ pub(super) fn name_dimensions(
     arrays
         .iter()
         .zip(stored)
-        .map(|((_, _, shape), stored)| {
-            let named = stored.is_some();
+        .map(|((_, _, shape), (stored, named))| {
             let stored = stored.unwrap_or_else(|| vec![None; shape.len()]);
             let names = stored
                 .into_iter()

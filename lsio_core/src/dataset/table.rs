@@ -158,6 +158,10 @@ impl Dataset {
     #[must_use]
     pub fn distinct_grids(&self) -> Vec<(Vec<String>, Vec<String>)> {
         let mut grids: Vec<(Vec<String>, Vec<String>)> = Vec::new();
+        if !self.levels().is_empty() {
+            // What has the same dimensions isn't on the same grid.
+            return grids;
+        }
         for variable in self.grid_variables() {
             let same = |dims: &Vec<String>| {
                 dims.len() == variable.dims().len()
@@ -185,10 +189,13 @@ impl Dataset {
     /// The dataset as a table: on the grid that the option `dims` names, or on the only one.
     ///
     /// # Errors
-    /// [`Error::SeveralGrids`], [`Error::NoVariables`], [`Error::NoSuch`] for unknown dimensions, and
+    /// [`Error::SeveralGrids`], [`Error::SeveralLevels`], [`Error::NoVariables`], [`Error::NoSuch`] for unknown dimensions, and
     /// [`Error::Metadata`] if there are more cells than 63 bits count.
     pub fn table(&self) -> Result<Table> {
         let location = self.location().name().to_owned();
+        if !self.levels().is_empty() {
+            return Err(Error::SeveralLevels { location, levels: self.levels().to_vec() });
+        }
         let is_column = |role: &Role| *role == Role::Data || role.is_coordinate();
         if !self.variables().iter().any(|(_, role)| is_column(role)) {
             return Err(Error::NoVariables { location, children: self.children().to_vec() });

@@ -9,7 +9,8 @@ use arrow::{
     array::{Array, ArrayRef, AsArray},
     datatypes::{
         DataType, Date32Type, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type,
-        Int32Type, Int64Type, IntervalYearMonthType, TimeUnit, UInt8Type, UInt16Type, UInt32Type, UInt64Type,
+        Int32Type, Int64Type, IntervalYearMonthType, TimeUnit, UInt8Type, UInt16Type, UInt32Type,
+        UInt64Type,
     },
 };
 use lsio_core::{Dataset, Location, OpenOptions};
