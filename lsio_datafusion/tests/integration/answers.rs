@@ -64,10 +64,17 @@ fn say(text: &str) {
     writeln!(stderr, "{text}").unwrap();
 }
 
-/// Asks all questions of a folder. Gives how many there were, and what was wrong.
+/// Asks all questions of a folder, in its files `answers*.json`. Gives how many there were, and what was wrong.
 async fn ask(folder: &Path) -> (usize, Vec<String>) {
-    let text = std::fs::read_to_string(folder.join("answers.json")).unwrap();
-    let questions: Vec<Question> = serde_json::from_str(&text).unwrap();
+    let mut questions: Vec<Question> = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy();
+        if name.starts_with("answers") && name.ends_with(".json") {
+            let text = std::fs::read_to_string(&path).unwrap();
+            questions.extend(serde_json::from_str::<Vec<Question>>(&text).unwrap());
+        }
+    }
     let mut wrong = Vec::new();
     for question in &questions {
         let ctx = session(config());
