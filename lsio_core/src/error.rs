@@ -62,7 +62,10 @@ pub enum Error {
     },
 
     /// A group holds an image at several resolutions, each of which is a table.
-    #[error("'{location}' holds an image at several resolutions: choose one of {}", quoted(location, levels))]
+    #[error(
+        "'{location}' holds an image at several resolutions: choose one of {}",
+        quoted(location, levels)
+    )]
     SeveralLevels {
         /// The group.
         location: String,
@@ -204,7 +207,7 @@ fn hint_children(location: &str, children: &[String]) -> String {
 fn quoted(location: &str, children: &[String]) -> String {
     let location = location.trim_end_matches('/');
     let paths: Vec<_> = children.iter().map(|name| format!("'{location}/{name}'")).collect();
-    names(&paths)
+    names(&paths).to_string()
 }
 
 fn several_grids(location: &str, grids: &[(Vec<String>, Vec<String>)]) -> String {

@@ -39,6 +39,9 @@
 //!   ([`ComparedLiterals`]),
 //! - takes `date_part`, `EXTRACT` and `date_trunc` of times in calendars that SQL doesn't have, which
 //!   are text ([`CalendarFunctions`]),
+//! - compares, truncates and bins times of any year: DataFusion's own are nanoseconds, which end in
+//!   2262 ([`DistantTimes`]),
+//! - names the flags of CF variables, `flag_meaning(quality)` ([`FlagMeaning`]),
 //! - notes at the scan where an aggregate counts values several times ([`RepeatedValueNotes`]).
 
 mod aggregate;
@@ -46,6 +49,7 @@ mod analyze;
 mod config;
 mod error;
 mod expression;
+mod flags;
 mod notes;
 mod predicate;
 mod register;
@@ -58,8 +62,9 @@ pub use lsio_core;
 
 pub use crate::{
     aggregate::{AggregatePushdown, ZarrAggregateExec},
-    analyze::{CalendarFunctions, ComparedLiterals, WideIntegers},
+    analyze::{CalendarFunctions, ComparedLiterals, DistantTimes, WideIntegers},
     config::{IoEngine, LsioConfig},
+    flags::FlagMeaning,
     notes::{RepeatedValueNotes, notes},
     register::{ZarrSession, ZarrSessionBuilder, open_dataset},
     scan::ZarrSource,

@@ -20,7 +20,8 @@ pub enum Calendar {
 /// A date, in a calendar that the context gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Date {
-    /// The year; 0 and negative years count on backwards without a gap.
+    /// The year. Before the year 1 comes 0, but -1 in the calendars that
+    /// [have no year 0](Calendar::has_year_zero).
     pub year: i64,
     /// The month, from 1.
     pub month: u8,
@@ -92,9 +93,37 @@ impl Calendar {
         matches!(self, Self::Standard | Self::ProlepticGregorian | Self::NoLeap)
     }
 
+    /// Whether a year 0 comes before the year 1, and not the year -1. That is as cftime has it: the
+    /// historical calendars know no year 0.
+    #[must_use]
+    pub fn has_year_zero(self) -> bool {
+        !matches!(self, Self::Standard | Self::Julian)
+    }
+
+    /// The year counted on backwards without a gap. `None` for a year 0 that there isn't.
+    fn counted(self, year: i64) -> Option<i64> {
+        match year {
+            _ if self.has_year_zero() || year > 0 => Some(year),
+            0 => None,
+            year => Some(year + 1),
+        }
+    }
+
+    /// The inverse of [`Calendar::counted`].
+    fn labelled(self, date: Date) -> Date {
+        if self.has_year_zero() || date.year > 0 {
+            date
+        } else {
+            Date { year: date.year - 1, ..date }
+        }
+    }
+
     /// The number of days in a month; 0 if there is no such month.
     #[must_use]
     pub fn days_in_month(self, year: i64, month: u8) -> u8 {
+        if self.counted(year).is_none() {
+            return 0;
+        }
         match (self, month) {
             (_, 0 | 13..) => 0,
             (Self::Days360, _) => 30,
@@ -107,6 +136,7 @@ impl Calendar {
     /// Whether the year has a 29 February.
     #[must_use]
     pub fn is_leap(self, year: i64) -> bool {
+        let Some(year) = self.counted(year) else { return false };
         let julian = year.rem_euclid(4) == 0;
         let gregorian = julian && (year.rem_euclid(100) != 0 || year.rem_euclid(400) == 0);
         match self {
@@ -127,6 +157,7 @@ impl Calendar {
         if day == 0 || day > self.days_in_month(year, month) || year.abs() > 10_000_000 {
             return None;
         }
+        let year = self.counted(year)?;
         let month0 = i64::from(month) - 1;
         let day0 = i64::from(day) - 1;
         Some(match self {
@@ -155,9 +186,11 @@ impl Calendar {
     #[must_use]
     pub fn date(self, day_number: i64) -> Date {
         match self {
-            Self::Standard if day_number < GREGORIAN_START => julian_date(day_number),
+            Self::Standard if day_number < GREGORIAN_START => {
+                self.labelled(julian_date(day_number))
+            }
             Self::Standard | Self::ProlepticGregorian => gregorian_date(day_number),
-            Self::Julian => julian_date(day_number),
+            Self::Julian => self.labelled(julian_date(day_number)),
             Self::NoLeap => regular_date(day_number, 365, false),
             Self::AllLeap => regular_date(day_number, 366, true),
             Self::Days360 => {
@@ -279,6 +312,11 @@ mod tests {
         // Year 1 of the mixed calendar starts two days before that of the proleptic one.
         assert_eq!(standard.day_number(date(1, 1, 1)), Some(-719_164));
         assert_eq!(Calendar::ProlepticGregorian.day_number(date(1, 1, 1)), Some(-719_162));
+        // The day before is in the year -1, which is a leap year.
+        assert_eq!(standard.date(-719_165), date(-1, 12, 31));
+        assert_eq!(standard.day_number(date(0, 12, 31)), None);
+        assert_eq!(standard.day_number(date(-1, 2, 29)), Some(-719_165 - 306));
+        assert_eq!(Calendar::ProlepticGregorian.date(-719_163), date(0, 12, 31));
     }
 
     #[test]

@@ -27,13 +27,7 @@ impl TimeUnits {
         }
         let unit_nanos = match duration_unit(unit) {
             Some(nanos) => nanos,
-            // A month has a fixed length in this calendar alone.
-            None if calendar == Calendar::Days360
-                && ["month", "months"].contains(&unit.to_ascii_lowercase().as_str()) =>
-            {
-                30 * 86_400_000_000_000
-            }
-            None => return None,
+            None => calendar_unit(unit, calendar)?,
         };
         let reference = parse_instant(reference.trim(), calendar)?;
         Some(Self { calendar, unit_nanos, reference })
@@ -59,7 +53,9 @@ impl TimeUnits {
         i64::try_from(micros + i128::from(self.reference)).ok()
     }
 
-    /// The instant of a floating-point number, rounded to the nearest microsecond.
+    /// The instant of a floating-point number, rounded as cftime does: to the nearest microsecond, a
+    /// half to an even one. In units of a second and longer a microsecond beside a whole second is
+    /// taken for what it is, the error of a number such as 0.1.
     #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "the range is checked before")]
     pub fn instant_from_f64(&self, value: f64) -> Option<i64> {
@@ -68,8 +64,20 @@ impl TimeUnits {
         if value.is_nan() || whole.abs() >= 9.0e18 {
             return None;
         }
-        let rest = ((value - whole) * (self.unit_nanos as f64) / 1_000.0).round() as i64;
-        self.instant_from_i64(whole as i64)?.checked_add(rest)
+        let nanos = i128::from(whole as i64) * i128::from(self.unit_nanos);
+        let rest = nanos.rem_euclid(1_000) as f64 + (value - whole) * self.unit_nanos as f64;
+        let rest = rest / 1_000.0;
+        let floor = nanos.div_euclid(1_000) + rest.floor() as i128;
+        let fraction = rest - rest.floor();
+        let ceil = floor + i128::from(fraction > 0.0);
+        let is_up = fraction > 0.5 || (fraction == 0.5 && floor % 2 != 0);
+        let nearest = if is_up { ceil } else { floor };
+        let micros = match nearest.rem_euclid(1_000_000) {
+            1 if self.unit_nanos >= 1_000_000_000 => floor,
+            999_999 if self.unit_nanos >= 1_000_000_000 => ceil,
+            _ => nearest,
+        };
+        i64::try_from(micros + i128::from(self.reference)).ok()
     }
 
     /// The microseconds since 1970-01-01 of the SQL timestamp that bears the instant's label, or
@@ -120,27 +128,54 @@ pub fn duration_unit(unit: &str) -> Option<i64> {
     })
 }
 
+/// The nanoseconds of a unit whose length is fixed in one calendar alone.
+fn calendar_unit(unit: &str, calendar: Calendar) -> Option<i64> {
+    const DAY: i64 = 86_400_000_000_000;
+    match (unit.to_ascii_lowercase().as_str(), calendar) {
+        ("month" | "months", Calendar::Days360) => Some(30 * DAY),
+        ("common_year" | "common_years", Calendar::NoLeap) => Some(365 * DAY),
+        _ => None,
+    }
+}
+
 /// A date and time of day with an optional offset from UTC, in microseconds from the calendar's day 0.
 fn parse_instant(text: &str, calendar: Calendar) -> Option<i64> {
-    let (date, rest) = match text.find(['T', 't', ' ']) {
+    let (date, rest) = match text.find(['T', 't', ' ', ',']) {
         Some(at) => (&text[..at], text[at + 1..].trim()),
         None => (text, ""),
     };
     let negative = date.starts_with('-');
-    let mut parts = date.trim_start_matches(['-', '+']).split('-');
-    let year: i64 = digits(parts.next()?, 6)?;
-    let month = u8::try_from(parts.next().map_or(Some(1), |p| digits(p, 2))?).ok()?;
-    let day = u8::try_from(parts.next().map_or(Some(1), |p| digits(p, 2))?).ok()?;
-    if parts.next().is_some() {
-        return None;
-    }
-    let year = if negative { -year } else { year };
-    let day_number = calendar.day_number(Date { year, month, day })?;
+    let date = date.strip_prefix(['-', '+']).unwrap_or(date);
+    let date = parse_date(date, negative)?;
+    let day_number = calendar.day_number(date)?;
 
     let (time, offset) = split_offset(rest);
     let time = if time.is_empty() { 0 } else { parse_time_of_day(time)? };
     let offset = parse_offset(offset)?;
     day_number.checked_mul(MICROS_PER_DAY)?.checked_add(time - offset)
+}
+
+/// A date without its sign: `2000-1-31`, its month and day left out or not, `2000/01/31`, `20000131`.
+fn parse_date(text: &str, negative: bool) -> Option<Date> {
+    let is_packed = text.len() == 8 && text.bytes().all(|b| b.is_ascii_digit());
+    let mut parts = match text.split_once('/') {
+        // Which of the numbers is the year isn't certain otherwise.
+        Some((year, _)) if year.len() == 4 => text.split('/'),
+        _ => text.split('-'),
+    };
+    let (year, month, day) = if is_packed {
+        (&text[..4], Some(&text[4..6]), Some(&text[6..]))
+    } else {
+        (parts.next()?, parts.next(), parts.next())
+    };
+    if parts.next().is_some() && !is_packed {
+        return None;
+    }
+    let number =
+        |part: Option<&str>| part.map_or(Some(1), |part| u8::try_from(digits(part, 2)?).ok());
+    let year = digits(year, 6)?;
+    let year = if negative { -year } else { year };
+    Some(Date { year, month: number(month)?, day: number(day)? })
 }
 
 /// Splits `12:00:00 +1:00`, `12:00:00+01:00`, `12:00Z`, `12:00 UTC` and bare offsets.
@@ -155,7 +190,17 @@ fn split_offset(text: &str) -> (&str, &str) {
 }
 
 fn parse_time_of_day(text: &str) -> Option<i64> {
-    let mut parts = text.split(':');
+    // Without colons: `12`, `1230`, `123015`.
+    let is_packed = matches!(text.len(), 4 | 6) && text.bytes().all(|b| b.is_ascii_digit());
+    let packed: String = if is_packed {
+        let (hours, rest) = text.split_at_checked(2)?;
+        let (minutes, seconds) = rest.split_at_checked(2)?;
+        let colon = if seconds.is_empty() { "" } else { ":" };
+        format!("{hours}:{minutes}{colon}{seconds}")
+    } else {
+        String::new()
+    };
+    let mut parts = if is_packed { packed.split(':') } else { text.split(':') };
     let hours = digits(parts.next()?, 2)?;
     let minutes = parts.next().map_or(Some(0), |p| digits(p, 2))?;
     let mut micros = 0;
@@ -163,11 +208,15 @@ fn parse_time_of_day(text: &str) -> Option<i64> {
         let (whole, fraction) = seconds.split_once('.').unwrap_or((seconds, ""));
         micros = digits(whole, 2)? * 1_000_000;
         if !fraction.is_empty() {
+            // What is finer than a microsecond is cut off, and has to be digits too.
+            if !fraction.bytes().all(|b| b.is_ascii_digit()) {
+                return None;
+            }
             let padded: String = fraction.chars().chain("000000".chars()).take(6).collect();
             micros += digits(&padded, 6)?;
         }
     }
-    if parts.next().is_some() || hours > 24 || minutes > 59 || micros >= 61_000_000 {
+    if parts.next().is_some() || hours > 23 || minutes > 59 || micros >= 60_000_000 {
         return None;
     }
     Some((hours * 60 + minutes) * 60_000_000 + micros)
@@ -175,11 +224,10 @@ fn parse_time_of_day(text: &str) -> Option<i64> {
 
 fn parse_offset(text: &str) -> Option<i64> {
     let text = text.trim();
-    let text = ["UTC", "GMT", "Z", "utc", "gmt", "z"]
-        .iter()
-        .find_map(|zone| text.strip_prefix(zone))
-        .unwrap_or(text)
-        .trim();
+    // `UTC+1` is an hour before UTC to some and after it to others.
+    if ["UTC", "GMT", "Z"].iter().any(|zone| text.eq_ignore_ascii_case(zone)) {
+        return Some(0);
+    }
     if text.is_empty() {
         return Some(0);
     }
@@ -237,6 +285,51 @@ mod tests {
         );
     }
 
+    #[derive(serde::Deserialize)]
+    struct Case {
+        units: String,
+        calendar: String,
+        values: Vec<f64>,
+        /// The integers among the values, where they are.
+        integers: bool,
+        /// ISO text of each; `None` if the units can't be decoded.
+        texts: Option<Vec<String>>,
+    }
+
+    /// What xarray and cftime make of units, values and calendars: see `make_times.py`.
+    #[test]
+    fn as_xarray_decodes() {
+        let cases = include_str!("../../tests/fixtures/times.json");
+        let cases: Vec<Case> = serde_json::from_str(cases).unwrap();
+        assert!(cases.len() > 100);
+        let mut wrong = Vec::new();
+        for case in cases {
+            let Case { units, calendar, values, integers, texts } = case;
+            let name = format!("{units} ({calendar})");
+            let calendar = Calendar::from_name(&calendar).unwrap();
+            let parsed = TimeUnits::parse(&units, calendar);
+            let (Some(parsed), Some(texts)) = (parsed, &texts) else {
+                if parsed.is_some() || texts.is_some() {
+                    wrong.push(format!("{name}: {parsed:?} and {texts:?}"));
+                }
+                continue;
+            };
+            for (value, expected) in values.iter().zip(texts) {
+                let instant = if integers {
+                    parsed.instant_from_i64(*value as i64)
+                } else {
+                    parsed.instant_from_f64(*value)
+                };
+                let mut text = String::new();
+                parsed.write_text(instant.unwrap(), &mut text);
+                if text != *expected {
+                    wrong.push(format!("{name}, {value}: {text} and not {expected}"));
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{} wrong\n{}", wrong.len(), wrong.join("\n"));
+    }
+
     #[test]
     fn units_that_are_none() {
         for units in [
@@ -249,6 +342,11 @@ mod tests {
             "days since 2000-02-30",
             "days since yesterday",
             "days since 2000-01-01 25:61:00",
+            "days since 2000-01-01 24:00:00",
+            "days since 2000-01-01 UTC+1",
+            "days since 01/02/2000",
+            "days since 0000-01-01",
+            "common_years since 2000-01-01",
             "days since 2000-01-01-01",
             "days since ",
         ] {

@@ -14,20 +14,34 @@ use datafusion::{
 
 mod calendar_functions;
 mod calendar_text;
+mod distant_times;
+mod instants;
 mod literals;
+mod time_functions;
 mod wide_integers;
 
 pub use calendar_functions::CalendarFunctions;
+pub use distant_times::DistantTimes;
 pub use literals::ComparedLiterals;
 pub use wide_integers::WideIntegers;
 
-use crate::ZarrTable;
+use crate::{ZarrTable, schema::text_calendar};
 
 /// Rewrites every expression of a plan that reads a Zarr table, from the leaves up; `rewrite` gets
 /// each with what its columns refer to. Names of output columns stay.
 fn rewrite_expressions(
     plan: LogicalPlan,
     rewrite: impl Fn(Expr, &Scope<'_>) -> Result<Transformed<Expr>>,
+) -> Result<LogicalPlan> {
+    rewrite_expressions_and_plans(plan, rewrite, |plan, _changed, _scope| Ok(plan))
+}
+
+/// The same, and then lets `rewrite_plan` change each node itself; it is told whether an expression of
+/// the node has changed.
+fn rewrite_expressions_and_plans(
+    plan: LogicalPlan,
+    rewrite: impl Fn(Expr, &Scope<'_>) -> Result<Transformed<Expr>>,
+    rewrite_plan: impl Fn(LogicalPlan, bool, &Scope<'_>) -> Result<LogicalPlan>,
 ) -> Result<LogicalPlan> {
     let tables = tables(&plan)?;
     if tables.zarr == 0 {
@@ -42,14 +56,20 @@ fn rewrite_expressions(
             )?);
         }
         let names = NamePreserver::new(&plan);
-        let scope = Scope { schema: &schema, only_zarr: tables.others == 0 };
+        let scope = Scope {
+            schema: &schema,
+            only_zarr: tables.others == 0,
+            distant_times: tables.distant_times,
+        };
         let rewritten = plan.map_expressions(|expr| {
             let name = names.save(&expr);
             let rewritten = expr.transform_up(|expr| rewrite(expr, &scope))?;
             Ok(rewritten.update_data(|expr| name.restore(expr)))
         })?;
+        let Transformed { data, transformed, tnr } = rewritten;
+        let plan = rewrite_plan(data, transformed, &scope)?;
         // Also where nothing changed here: what changed below may have given columns other types.
-        rewritten.map_data(LogicalPlan::recompute_schema)
+        Ok(Transformed { data: plan.recompute_schema()?, transformed, tnr })
     })
     .map(|rewritten| rewritten.data)
 }
@@ -59,6 +79,8 @@ struct Scope<'a> {
     schema: &'a DFSchema,
     /// Whether the plan reads Zarr tables and no others.
     only_zarr: bool,
+    /// Whether a Zarr table of the plan has times that nanoseconds may not reach.
+    distant_times: bool,
 }
 
 /// How many tables a plan reads.
@@ -66,6 +88,7 @@ struct Scope<'a> {
 struct Tables {
     zarr: usize,
     others: usize,
+    distant_times: bool,
 }
 
 fn tables(plan: &LogicalPlan) -> Result<Tables> {
@@ -75,6 +98,10 @@ fn tables(plan: &LogicalPlan) -> Result<Tables> {
             let provider = source_as_provider(&scan.source);
             if provider.is_ok_and(|provider| provider.downcast_ref::<ZarrTable>().is_some()) {
                 tables.zarr += 1;
+                tables.distant_times |= (scan.source.schema().fields().iter()).any(|field| {
+                    let is_coarse = instants::coarse_unit(field.data_type()).is_some();
+                    is_coarse || text_calendar(field).is_some()
+                });
             } else {
                 tables.others += 1;
             }

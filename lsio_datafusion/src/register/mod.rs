@@ -7,6 +7,7 @@ use datafusion::{
     catalog::{MemoryCatalogProviderList, TableFunction},
     error::Result,
     execution::{SessionStateBuilder, runtime_env::RuntimeEnv},
+    logical_expr::ScalarUDF,
     optimizer::AnalyzerRule,
     physical_optimizer::PhysicalOptimizerRule,
     prelude::{DataFrame, SessionConfig, SessionContext},
@@ -28,8 +29,8 @@ use self::{
     url_table::ZarrUrlTableFactory,
 };
 use crate::{
-    AggregatePushdown, LsioConfig, RepeatedValueNotes, ZarrTable,
-    analyze::{CalendarFunctions, ComparedLiterals, WideIntegers},
+    AggregatePushdown, FlagMeaning, LsioConfig, RepeatedValueNotes, ZarrTable,
+    analyze::{CalendarFunctions, ComparedLiterals, DistantTimes, WideIntegers},
     error::external,
 };
 
@@ -115,9 +116,10 @@ pub trait ZarrSessionBuilder {
     ///
     /// - `CREATE EXTERNAL TABLE … STORED AS ZARR`,
     /// - paths as tables: `SELECT … FROM 'store.zarr'`,
-    /// - the functions `zarr_variables('store')` and `zarr_attributes('store')`,
-    /// - the rules that keep integers from wrapping, compare floats with literals as numpy does, and
-    ///   let `date_part` and `date_trunc` take times of calendars that SQL doesn't know,
+    /// - the functions `zarr_variables('store')`, `zarr_attributes('store')` and `flag_meaning(column)`,
+    /// - the rules that keep integers from wrapping, compare floats with literals as numpy does, let
+    ///   `date_part` and `date_trunc` take times of calendars that SQL doesn't know, and all take times
+    ///   outside 1677 to 2262,
     /// - the settings under `lsio.`.
     ///
     /// Call it after the session's catalogs and runtime are set.
@@ -148,8 +150,12 @@ impl ZarrSessionBuilder for SessionStateBuilder {
         // Before DataFusion's own rules: they see the types as the user wrote them, and type
         // coercion sees theirs.
         let mut analyzer = self.analyzer().take().unwrap_or_default();
-        let rules: [Arc<dyn AnalyzerRule + Send + Sync>; 3] =
-            [Arc::new(CalendarFunctions), Arc::new(ComparedLiterals), Arc::new(WideIntegers)];
+        let rules: [Arc<dyn AnalyzerRule + Send + Sync>; 4] = [
+            Arc::new(CalendarFunctions),
+            Arc::new(DistantTimes),
+            Arc::new(ComparedLiterals),
+            Arc::new(WideIntegers),
+        ];
         if analyzer.rules.iter().any(|known| known.name() == rules[0].name()) {
             // The session has been taught before.
             *self.analyzer() = Some(analyzer);
@@ -165,6 +171,10 @@ impl ZarrSessionBuilder for SessionStateBuilder {
         let at = physical.iter().position(|rule| rule.name() == "EnsureRequirements");
         let at = at.unwrap_or(physical.len());
         physical.splice(at..at, own);
+
+        self.scalar_functions()
+            .get_or_insert_default()
+            .push(Arc::new(ScalarUDF::new_from_impl(FlagMeaning::default())));
 
         let functions = self.table_functions().get_or_insert_default();
         for metadata in [Metadata::Variables, Metadata::Attributes] {

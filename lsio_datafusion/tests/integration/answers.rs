@@ -64,12 +64,14 @@ fn say(text: &str) {
     writeln!(stderr, "{text}").unwrap();
 }
 
-/// Asks all questions of a folder. Gives how many there were, and what was wrong.
+/// Asks all questions of a folder, in its files `answers*.json`. Gives how many there were, and what was wrong.
 async fn ask(folder: &Path) -> (usize, Vec<String>) {
     let mut questions: Vec<Question> = Vec::new();
-    for file in ["answers.json", "answers_zip.json"].map(|file| folder.join(file)) {
-        if file.is_file() {
-            let text = std::fs::read_to_string(file).unwrap();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy();
+        if name.starts_with("answers") && name.ends_with(".json") {
+            let text = std::fs::read_to_string(&path).unwrap();
             questions.extend(serde_json::from_str::<Vec<Question>>(&text).unwrap());
         }
     }

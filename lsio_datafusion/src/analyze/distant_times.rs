@@ -1,0 +1,503 @@
+//! Times outside the years 1677 to 2262, which is what a timestamp of nanoseconds holds.
+//!
+//! DataFusion reads every time that SQL spells as nanoseconds, and converts what it meets to them.
+//! Climate models run from the year 1 on, to 9999.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, TimeUnit};
+use datafusion::{
+    common::{Result, config::ConfigOptions, plan_err, tree_node::Transformed},
+    logical_expr::{
+        Between, BinaryExpr, Case, Cast, Expr, ExprSchemable as _, LogicalPlan, LogicalPlanBuilder,
+        Operator, ScalarUDF, TryCast, cast,
+        expr::{InList, InSubquery, ScalarFunction},
+        lit,
+    },
+    optimizer::AnalyzerRule,
+    scalar::ScalarValue,
+};
+
+use super::{
+    Scope,
+    calendar_text::TextTime,
+    instants::{Instant, coarse_unit, per_second},
+    literals::is_comparison,
+    rewrite_expressions_and_plans,
+    time_functions::{TimeFunction, TimeKind},
+};
+use crate::schema::text_calendar;
+
+/// Lets times of seconds, milliseconds and microseconds meet others without going through
+/// nanoseconds, in plans that read a Zarr table with such times:
+///
+/// - `TIMESTAMP '0850-01-01'`, `CAST(… AS TIMESTAMP)` and `to_timestamp(…)` give microseconds,
+/// - texts and dates become microseconds beside such times,
+/// - beside nanoseconds, such times are compared as the nearest that nanoseconds hold,
+/// - `date_trunc` and `date_bin` compute in the times' own unit.
+///
+/// Beside times that are text, in calendars that SQL doesn't know, literals become text of their form.
+#[derive(Debug)]
+pub struct DistantTimes;
+
+impl AnalyzerRule for DistantTimes {
+    fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
+        rewrite_expressions_and_plans(plan, rewrite, rewrite_plan)
+    }
+
+    fn name(&self) -> &'static str {
+        "zarr_distant_times"
+    }
+}
+
+const MICROS: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
+
+/// What an expression is, beside a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// A timestamp of at most microseconds.
+    Coarse,
+    /// A timestamp of nanoseconds.
+    Nanos,
+    Date,
+    Text,
+    /// A time that is text, in a calendar that SQL doesn't know.
+    TextTime,
+    Other,
+}
+
+fn kind(expr: &Expr, scope: &Scope<'_>) -> Kind {
+    // What has no type now has none later: DataFusion's own rules say what is wrong.
+    let Ok((_, field)) = expr.to_field(scope.schema) else { return Kind::Other };
+    match field.data_type() {
+        data_type if coarse_unit(data_type).is_some() => Kind::Coarse,
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => Kind::Nanos,
+        DataType::Date32 | DataType::Date64 => Kind::Date,
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
+            if text_calendar(&field).is_some() { Kind::TextTime } else { Kind::Text }
+        }
+        _ => Kind::Other,
+    }
+}
+
+fn rewrite(expr: Expr, scope: &Scope<'_>) -> Result<Transformed<Expr>> {
+    match expr {
+        Expr::BinaryExpr(BinaryExpr { mut left, op, mut right }) => {
+            let transformed = if is_comparison(op) {
+                align(&mut [&mut *left, &mut *right], scope)?
+            } else if matches!(op, Operator::Plus | Operator::Minus) {
+                shift(&mut left, op, &mut right, scope)?
+            } else {
+                false
+            };
+            let expr = Expr::BinaryExpr(BinaryExpr { left, op, right });
+            Ok(Transformed::new_transformed(expr, transformed))
+        }
+        Expr::Between(Between { mut expr, negated, mut low, mut high }) => {
+            let transformed = align(&mut [&mut *expr, &mut *low, &mut *high], scope)?;
+            let between = Expr::Between(Between { expr, negated, low, high });
+            Ok(Transformed::new_transformed(between, transformed))
+        }
+        Expr::InList(InList { mut expr, mut list, negated }) => {
+            let mut all: Vec<&mut Expr> = list.iter_mut().collect();
+            all.push(&mut expr);
+            let transformed = align(&mut all, scope)?;
+            let in_list = Expr::InList(InList { expr, list, negated });
+            Ok(Transformed::new_transformed(in_list, transformed))
+        }
+        Expr::InSubquery(InSubquery { mut expr, subquery, negated }) => {
+            let among = subquery.subquery.schema().fields().first().map(|field| field.data_type());
+            let is_nanos = matches!(among, Some(DataType::Timestamp(TimeUnit::Nanosecond, _)));
+            let transformed = is_nanos && kind(&expr, scope) == Kind::Coarse;
+            if transformed {
+                saturate(&mut expr);
+            }
+            let in_subquery = Expr::InSubquery(InSubquery { expr, subquery, negated });
+            Ok(Transformed::new_transformed(in_subquery, transformed))
+        }
+        Expr::Case(Case { mut expr, mut when_then_expr, mut else_expr }) => {
+            let mut transformed = false;
+            if let Some(expr) = &mut expr {
+                let mut compared: Vec<&mut Expr> =
+                    when_then_expr.iter_mut().map(|(when, _)| &mut **when).collect();
+                compared.push(expr);
+                transformed |= align(&mut compared, scope)?;
+            }
+            let mut results: Vec<&mut Expr> =
+                when_then_expr.iter_mut().map(|(_, then)| &mut **then).collect();
+            results.extend(else_expr.as_deref_mut());
+            transformed |= unify(&mut results, scope)?;
+            let case = Expr::Case(Case { expr, when_then_expr, else_expr });
+            Ok(Transformed::new_transformed(case, transformed))
+        }
+        Expr::Cast(Cast { expr, field }) => {
+            Ok(match cast_to_timestamp(*expr, field.data_type(), scope)? {
+                Ok(other) => Transformed::yes(other),
+                Err(expr) => Transformed::no(Expr::Cast(Cast { expr: Box::new(expr), field })),
+            })
+        }
+        Expr::TryCast(TryCast { expr, field }) => {
+            Ok(match cast_to_timestamp(*expr, field.data_type(), scope)? {
+                Ok(other) => Transformed::yes(other),
+                Err(expr) => {
+                    Transformed::no(Expr::TryCast(TryCast { expr: Box::new(expr), field }))
+                }
+            })
+        }
+        Expr::ScalarFunction(call) => function(call, scope),
+        other => Ok(Transformed::no(other)),
+    }
+}
+
+/// What the expressions alone don't tell: keys of joins, and the types of VALUES.
+fn rewrite_plan(plan: LogicalPlan, changed: bool, scope: &Scope<'_>) -> Result<LogicalPlan> {
+    match plan {
+        LogicalPlan::Join(mut join) => {
+            for (left, right) in &mut join.on {
+                align(&mut [left, right], scope)?;
+            }
+            Ok(LogicalPlan::Join(join))
+        }
+        // Its types are those of its expressions when it was made.
+        LogicalPlan::Values(values) if changed => {
+            LogicalPlanBuilder::values(values.values)?.build()
+        }
+        other => Ok(other),
+    }
+}
+
+/// Makes expressions that are compared with each other comparable. Says whether it changed any.
+fn align(exprs: &mut [&mut Expr], scope: &Scope<'_>) -> Result<bool> {
+    let kinds: Vec<Kind> = exprs.iter().map(|expr| kind(expr, scope)).collect();
+    let mut transformed = false;
+    if kinds.contains(&Kind::TextTime) {
+        for (expr, kind) in exprs.iter_mut().zip(kinds) {
+            if matches!(kind, Kind::Text | Kind::Date | Kind::Coarse | Kind::Nanos)
+                && let Some(value) = constant(expr)
+                && let Some(text) = time_text(&value)?
+            {
+                transformed = true;
+                **expr = lit(ScalarValue::Utf8View(Some(text)));
+            }
+        }
+        return Ok(transformed);
+    }
+    let has_coarse = kinds.contains(&Kind::Coarse);
+    if !has_coarse && !kinds.contains(&Kind::Nanos) {
+        return Ok(false);
+    }
+    for (expr, kind) in exprs.iter_mut().zip(&kinds) {
+        transformed |= if has_coarse { coarsen(expr, *kind)? } else { clamp(expr, *kind) };
+    }
+    let kinds: Vec<Kind> = exprs.iter().map(|expr| self::kind(expr, scope)).collect();
+    if has_coarse && kinds.contains(&Kind::Nanos) {
+        for (expr, kind) in exprs.iter_mut().zip(kinds) {
+            if kind == Kind::Coarse {
+                saturate(expr);
+                transformed = true;
+            }
+        }
+    }
+    Ok(transformed)
+}
+
+/// Makes expressions of which one is the result have one type, where they can.
+fn unify(exprs: &mut [&mut Expr], scope: &Scope<'_>) -> Result<bool> {
+    let kinds: Vec<Kind> = exprs.iter().map(|expr| kind(expr, scope)).collect();
+    if !kinds.contains(&Kind::Coarse) {
+        return Ok(false);
+    }
+    let mut transformed = false;
+    for (expr, kind) in exprs.iter_mut().zip(kinds) {
+        // A text that isn't constant makes the result a text.
+        if kind != Kind::Text || matches!(expr, Expr::Literal(..)) {
+            transformed |= coarsen(expr, kind)?;
+        }
+    }
+    Ok(transformed)
+}
+
+/// Converts what stands beside a coarse time to one.
+fn coarsen(expr: &mut Expr, kind: Kind) -> Result<bool> {
+    if let Expr::Literal(value, _) = expr
+        && matches!(kind, Kind::Text | Kind::Date | Kind::Nanos)
+    {
+        let Some(instant) = Instant::of_literal(value) else { return Ok(false) };
+        *value = match (instant.micros(), instant.nanos()) {
+            (Some(micros), _) => ScalarValue::TimestampMicrosecond(Some(micros), None),
+            (None, Some(nanos)) => ScalarValue::TimestampNanosecond(Some(nanos), None),
+            (None, None) => {
+                return plan_err!(
+                    "{value} is finer than a microsecond, and that far from 1970 times are whole \
+                     microseconds"
+                );
+            }
+        };
+        return Ok(true);
+    }
+    match kind {
+        Kind::Date => *expr = cast(std::mem::take(expr), MICROS),
+        Kind::Text => {
+            *expr = TimeFunction::call(TimeKind::Parse, vec![std::mem::take(expr)]);
+        }
+        _ => return Ok(false),
+    }
+    Ok(true)
+}
+
+/// Replaces a literal beside nanoseconds that they don't reach by the nearest.
+fn clamp(expr: &mut Expr, kind: Kind) -> bool {
+    if let Expr::Literal(value, _) = expr
+        && matches!(kind, Kind::Text | Kind::Date)
+        && let Some(instant) = Instant::of_literal(value)
+        && instant.nanos().is_none()
+    {
+        *value = ScalarValue::TimestampNanosecond(Some(instant.nearest_nanos()), None);
+        return true;
+    }
+    false
+}
+
+/// Nanoseconds of a coarse time, the first or last for what they don't reach: it compares with all
+/// others as the time itself does.
+fn saturate(expr: &mut Expr) {
+    if let Expr::Literal(value, _) = expr
+        && let Some(instant) = Instant::of_literal(value)
+    {
+        *value = ScalarValue::TimestampNanosecond(Some(instant.nearest_nanos()), None);
+        return;
+    }
+    *expr = TimeFunction::call(TimeKind::Saturate, vec![std::mem::take(expr)]);
+}
+
+/// Time ± interval, and time - date.
+fn shift(left: &mut Expr, op: Operator, right: &mut Expr, scope: &Scope<'_>) -> Result<bool> {
+    let coarse = (kind(left, scope) == Kind::Coarse, kind(right, scope) == Kind::Coarse);
+    match coarse {
+        (true, false) => match kind(right, scope) {
+            Kind::Date | Kind::Nanos if op == Operator::Minus => {
+                // Nanoseconds that aren't constant stay: the difference is theirs.
+                if matches!(right, Expr::Literal(..)) || kind(right, scope) == Kind::Date {
+                    return coarsen(right, kind(right, scope));
+                }
+                Ok(false)
+            }
+            _ => refine(left, right, scope),
+        },
+        (false, true) => match kind(left, scope) {
+            Kind::Date if op == Operator::Minus => coarsen(left, Kind::Date),
+            Kind::Nanos if op == Operator::Minus && matches!(left, Expr::Literal(..)) => {
+                coarsen(left, Kind::Nanos)
+            }
+            _ => refine(right, left, scope),
+        },
+        _ => Ok(false),
+    }
+}
+
+/// Gives a time the unit that a constant interval needs, of which part would be cut off otherwise.
+fn refine(time: &mut Expr, interval: &Expr, scope: &Scope<'_>) -> Result<bool> {
+    let nanos = match interval {
+        Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(interval)), _) => interval.nanoseconds,
+        Expr::Literal(ScalarValue::IntervalDayTime(Some(interval)), _) => {
+            i64::from(interval.milliseconds) * 1_000_000
+        }
+        _ => return Ok(false),
+    };
+    let Some(unit) = coarse_unit(&time.get_type(scope.schema)?) else { return Ok(false) };
+    let units = [TimeUnit::Second, TimeUnit::Millisecond, TimeUnit::Microsecond];
+    let fits = |unit: &TimeUnit| nanos % (1_000_000_000 / per_second(*unit)) == 0;
+    if fits(&unit) {
+        return Ok(false);
+    }
+    let unit = units.into_iter().find(fits).unwrap_or(TimeUnit::Nanosecond);
+    *time = cast(std::mem::take(time), DataType::Timestamp(unit, None));
+    Ok(true)
+}
+
+/// What stands for a cast to SQL's TIMESTAMP, which DataFusion takes for nanoseconds; the cast's
+/// argument itself where the cast is right.
+fn cast_to_timestamp(
+    expr: Expr,
+    to: &DataType,
+    scope: &Scope<'_>,
+) -> Result<std::result::Result<Expr, Expr>> {
+    let DataType::Timestamp(TimeUnit::Nanosecond, zone) = to else { return Ok(Err(expr)) };
+    let Ok(from) = expr.get_type(scope.schema) else { return Ok(Err(expr)) };
+    Ok(match (&from, zone) {
+        (DataType::Timestamp(unit, from_zone), _) if *unit != TimeUnit::Nanosecond => {
+            if from_zone == zone {
+                Ok(expr)
+            } else {
+                Ok(cast(expr, DataType::Timestamp(*unit, zone.clone())))
+            }
+        }
+        (DataType::Date32 | DataType::Date64, _) if scope.distant_times => {
+            Ok(cast(expr, DataType::Timestamp(TimeUnit::Microsecond, zone.clone())))
+        }
+        (DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View, None) => parsed(expr, scope),
+        _ => Err(expr),
+    })
+}
+
+/// A text as a timestamp, if it is constant or can but be a Zarr table's.
+fn parsed(expr: Expr, scope: &Scope<'_>) -> std::result::Result<Expr, Expr> {
+    if let Expr::Literal(value, metadata) = &expr {
+        return match Instant::of_literal(value) {
+            // Nanoseconds stay nanoseconds where no other times are about.
+            Some(instant) if scope.distant_times || instant.nanos().is_none() => {
+                match instant.micros() {
+                    Some(micros) => {
+                        let value = ScalarValue::TimestampMicrosecond(Some(micros), None);
+                        Ok(Expr::Literal(value, metadata.clone()))
+                    }
+                    None => Err(expr),
+                }
+            }
+            _ => Err(expr),
+        };
+    }
+    if scope.distant_times && scope.only_zarr {
+        return Ok(TimeFunction::call(TimeKind::Parse, vec![expr]));
+    }
+    Err(expr)
+}
+
+fn function(mut call: ScalarFunction, scope: &Scope<'_>) -> Result<Transformed<Expr>> {
+    let mut transformed = false;
+    match (call.func.name(), call.args.len()) {
+        ("coalesce" | "greatest" | "least" | "nvl" | "ifnull" | "nullif", _) => {
+            let mut args: Vec<&mut Expr> = call.args.iter_mut().collect();
+            transformed = unify(&mut args, scope)?;
+        }
+        ("nvl2", 3) => {
+            let mut args: Vec<&mut Expr> = call.args.iter_mut().skip(1).collect();
+            transformed = unify(&mut args, scope)?;
+        }
+        ("date_part" | "date_trunc" | "date_bin", 2 | 3) => {
+            for arg in call.args.iter_mut().skip(1) {
+                let kind = kind(arg, scope);
+                let is_literal = matches!(arg, Expr::Literal(..));
+                let whole = scope.distant_times && kind == Kind::Date;
+                if whole || (is_literal && kind == Kind::Text && is_distant(arg)) {
+                    transformed |= coarsen(arg, kind)?;
+                }
+            }
+            let times = call.args.get(1).map(|time| kind(time, scope));
+            if times == Some(Kind::Coarse) && call.func.name() != "date_part" {
+                if call.func.name() == "date_trunc" {
+                    return Ok(Transformed::yes(TimeFunction::call(TimeKind::Trunc, call.args)));
+                }
+                if let Some(stride) = call.args.first_mut()
+                    && kind(stride, scope) == Kind::Text
+                {
+                    let interval = DataType::Interval(arrow::datatypes::IntervalUnit::MonthDayNano);
+                    *stride = cast(std::mem::take(stride), interval);
+                }
+                if let Some(origin) = call.args.get_mut(2) {
+                    let kind = kind(origin, scope);
+                    coarsen(origin, kind)?;
+                }
+                return Ok(Transformed::yes(TimeFunction::call(TimeKind::Bin, call.args)));
+            }
+        }
+        ("to_timestamp", 1) => return to_timestamp(call, scope),
+        ("to_timestamp_seconds" | "to_timestamp_millis" | "to_timestamp_micros", 1) => {
+            if let Some(arg @ Expr::Literal(..)) = call.args.first_mut()
+                && kind(arg, scope) == Kind::Text
+                && is_distant(arg)
+            {
+                transformed = coarsen(arg, Kind::Text)?;
+            }
+        }
+        _ => {}
+    }
+    Ok(Transformed::new_transformed(Expr::ScalarFunction(call), transformed))
+}
+
+/// Whether a literal is a time that nanoseconds don't reach.
+fn is_distant(expr: &Expr) -> bool {
+    let Expr::Literal(value, _) = expr else { return false };
+    Instant::of_literal(value).is_some_and(|instant| instant.nanos().is_none())
+}
+
+/// `to_timestamp`, which DataFusion computes in nanoseconds.
+fn to_timestamp(mut call: ScalarFunction, scope: &Scope<'_>) -> Result<Transformed<Expr>> {
+    let unchanged = |call| Ok(Transformed::no(Expr::ScalarFunction(call)));
+    let to = Expr::ScalarFunction(call.clone()).get_type(scope.schema).ok();
+    // With a zone set in the session, texts are times of that zone.
+    if to != Some(DataType::Timestamp(TimeUnit::Nanosecond, None)) {
+        return unchanged(call);
+    }
+    let Some(arg) = call.args.pop() else { return unchanged(call) };
+    let Ok(from) = arg.get_type(scope.schema) else {
+        call.args.push(arg);
+        return unchanged(call);
+    };
+    let takes = scope.distant_times && (scope.only_zarr || matches!(arg, Expr::Literal(..)));
+    let replaced = match &from {
+        DataType::Timestamp(unit, None) if *unit != TimeUnit::Nanosecond => Ok(arg),
+        DataType::Date32 | DataType::Date64 if scope.distant_times => Ok(cast(arg, MICROS)),
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => parsed(arg, scope),
+        from if takes && from.is_integer() => {
+            let seconds = DataType::Timestamp(TimeUnit::Second, None);
+            Ok(cast(cast(arg, DataType::Int64), seconds))
+        }
+        from if takes && (from.is_floating() || from.is_decimal()) => {
+            Ok(TimeFunction::call(TimeKind::Seconds, vec![cast(arg, DataType::Float64)]))
+        }
+        _ => Err(arg),
+    };
+    match replaced {
+        Ok(expr) => Ok(Transformed::yes(expr)),
+        Err(arg) => {
+            call.args.push(arg);
+            unchanged(call)
+        }
+    }
+}
+
+/// A literal, also one that is cast.
+fn constant(expr: &Expr) -> Option<ScalarValue> {
+    match expr {
+        Expr::Literal(value, _) => Some(value.clone()),
+        Expr::Cast(Cast { expr, field }) => match &**expr {
+            Expr::Literal(value, _) => value.cast_to(field.data_type()).ok(),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// A literal in the form of times that are text: `2000-02-01` is `2000-02-01T00:00:00`, as with times
+/// that aren't text. The date needn't exist in SQL's calendar.
+fn time_text(value: &ScalarValue) -> Result<Option<String>> {
+    let text = match value.try_as_str().flatten() {
+        // What is finer than all times stays behind the one and before the next.
+        Some(text) if text.split_once('.').is_some_and(|(_, fraction)| fraction.len() > 6) => None,
+        Some(text) => match TextTime::parse(text) {
+            Some(time) => {
+                let mut out = String::new();
+                time.write(&mut out);
+                Some(out)
+            }
+            None => Instant::parse(text).map(Instant::text),
+        },
+        None => Instant::of_literal(value).map(Instant::text),
+    };
+    match text {
+        Some(text) if text.starts_with('-') || text.find('-') != Some(4) => plan_err!(
+            "{text} can't be compared with times that are text: their order is right for the \
+             years 0 to 9999"
+        ),
+        text => Ok(text),
+    }
+}
+
+/// The times' own `date_trunc` and the like are no functions of the session: they are made here.
+impl TimeFunction {
+    fn call(kind: TimeKind, args: Vec<Expr>) -> Expr {
+        let function = ScalarUDF::new_from_impl(Self::new(kind));
+        Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(function), args))
+    }
+}
