@@ -52,6 +52,9 @@
 
 pub mod dataset;
 mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod grid;
 mod json;
 mod location;

@@ -55,7 +55,9 @@ pub(crate) fn column_statistics(
             if let Some(nulls) = repeats.and_then(|r| r.checked_mul(values.null_count())) {
                 statistics.null_count = Precision::Exact(nulls);
             }
-            if !matches!(values.data_type(), DataType::Boolean | DataType::Null) {
+            // Of others, minima and maxima have no use, or aren't defined.
+            let ordered = |t: &DataType| t.is_numeric() || t.is_temporal() || t.is_string();
+            if ordered(values.data_type()) {
                 let (min, max) = min_max(&values)?;
                 statistics.min_value = Precision::Exact(min);
                 statistics.max_value = Precision::Exact(max);

@@ -98,6 +98,10 @@ impl Decoding {
                 [("_FillValue", fill), ("missing_value", attributes.get("missing_value"))]
             {
                 let Some(value) = value else { continue };
+                // Other values have none that means "missing" beside their own.
+                if !decoding.element.is_number() && decoding.element != ElementType::Bool {
+                    continue;
+                }
                 let unsigned = text("_Unsigned").is_some();
                 match numbers(value, &decoding.element, unsigned) {
                     Ok(numbers) => decoding.mask.extend(numbers),

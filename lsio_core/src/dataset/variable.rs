@@ -81,8 +81,9 @@ impl Variable {
         let decoding = element.as_ref().ok().map(|element| {
             Decoding::new(element.clone(), &document.attributes, fill, options, &mut warn)
         });
-        // What can't be read has no type of its own: every use of it will be an error.
-        let data_type = decoding.as_ref().map_or(DataType::Null, Decoding::data_type);
+        // What has no known type can't be read: every use of it will be an error that says why. Until
+        // then it is taken for a number, so that no planner finds fault with something else first.
+        let data_type = decoding.as_ref().map_or(DataType::Float64, Decoding::data_type);
         let known = element.as_ref().ok().cloned();
         let reader = element.and_then(|element| {
             let limit = options.limits.chunk_bytes;
@@ -163,7 +164,8 @@ impl Variable {
         &self.chunk_grid
     }
 
-    /// The type of the decoded values; `Null` if the variable is unreadable.
+    /// The type of the decoded values; Float64 if the stored type is unknown, and the variable
+    /// unreadable.
     #[must_use]
     pub fn data_type(&self) -> &DataType {
         &self.data_type
@@ -189,10 +191,17 @@ impl Variable {
         self.reader().map(|_| ())
     }
 
-    /// The bytes of all values, decoded: strings count as 16.
+    /// The bytes of a value, decoded: strings, and what else is of any length, count as 16.
+    #[must_use]
+    pub fn value_bytes(&self) -> u64 {
+        let stored = || self.element.as_ref().and_then(ElementType::size).unwrap_or(0).max(16);
+        self.data_type.primitive_width().unwrap_or_else(stored) as u64
+    }
+
+    /// The bytes of all values, decoded.
     #[must_use]
     pub fn decoded_bytes(&self) -> u64 {
-        let width = self.data_type.primitive_width().unwrap_or(16) as u64;
+        let width = self.value_bytes();
         self.layout.shape.iter().fold(width, |bytes, &size| bytes.saturating_mul(size))
     }
 

@@ -302,7 +302,7 @@ impl Scan {
             let chunk = reader.codec.decoded_bytes();
             let part = chunked.part(column, block.selections());
             let chunks = part.count_chunks();
-            let width = chunked.variable.data_type().primitive_width().unwrap_or(16);
+            let width = usize::try_from(chunked.variable.value_bytes()).unwrap_or(usize::MAX);
             let values = part.cells().saturating_mul(width);
             let stored = chunk.saturating_mul(chunks);
             if reader.codec.is_raw() {
@@ -646,7 +646,7 @@ fn tile_shape(columns: &[&Column], shape: &[u64], tile_bytes: u64) -> Vec<u64> {
         return tile_without_chunks(shape);
     };
     // Small chunks are taken together, as long as they are in one object.
-    let width = full.iter().map(|(_, v)| v.data_type().primitive_width().unwrap_or(16) as u64);
+    let width = full.iter().map(|(_, v)| v.value_bytes());
     let width = width.max().unwrap_or(1);
     let objects = full.iter().map(|(column, variable)| {
         let is_sharded = variable.grid() != variable.chunk_grid();

@@ -306,9 +306,9 @@ impl ZarrSource {
     /// The bytes of all selected rows, or of the chunks that hold them, decoded.
     fn bytes(&self) -> u64 {
         let widths = self.columns.iter().map(|&position| {
-            self.table.columns[position].data_type().primitive_width().unwrap_or(16) as u64
+            self.table.columns[position].variable.as_ref().map_or(8, |v| v.value_bytes())
         });
-        self.rows().saturating_mul(widths.sum()).max(self.scan.decoded_bytes())
+        self.rows().saturating_mul(widths.fold(0, u64::saturating_add)).max(self.scan.decoded_bytes())
     }
 
     fn statistics(&self) -> Result<Statistics> {
