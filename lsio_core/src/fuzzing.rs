@@ -10,9 +10,7 @@ use object_store::{ObjectStore, ObjectStoreExt as _, memory::InMemory, path::Pat
 use serde_json::Value;
 
 use crate::{
-    Dataset, Location, OpenOptions, Result, Variable,
-    dataset::ShardLayout,
-    options::Limits,
+    Dataset, Location, OpenOptions, Result, Variable, dataset::ShardLayout, options::Limits,
     zip::ZipStore,
 };
 
@@ -96,7 +94,9 @@ pub fn shard_index(data: &[u8]) {
             if let Ok(index) = layout.parse(index, size) {
                 for number in 0..5 {
                     let range = index.range(number);
-                    assert!(range.is_none_or(|range| range.start <= range.end && range.end <= size));
+                    assert!(
+                        range.is_none_or(|range| range.start <= range.end && range.end <= size)
+                    );
                 }
             }
         }

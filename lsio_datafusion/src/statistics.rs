@@ -56,8 +56,9 @@ pub(crate) fn column_statistics(
                 statistics.null_count = Precision::Exact(nulls);
             }
             // Of others, minima and maxima have no use, or aren't defined.
-            let ordered = |t: &DataType| t.is_numeric() || t.is_temporal() || t.is_string();
-            if ordered(values.data_type()) {
+            let t = values.data_type();
+            let is_time = t.is_temporal() && !matches!(t, DataType::Interval(_));
+            if t.is_numeric() || is_time || t.is_string() {
                 let (min, max) = min_max(&values)?;
                 statistics.min_value = Precision::Exact(min);
                 statistics.max_value = Precision::Exact(max);

@@ -29,6 +29,9 @@ const MEAN_STRING_BYTES: usize = 4 << 10;
 /// The bytes that the strings of a chunk may have however few they are.
 const TEXT_BYTES: usize = 64 << 20;
 
+/// The bytes that the strings of a chunk may have however many they are.
+const MAX_TEXT_BYTES: usize = 1 << 30;
+
 /// What compressed bytes may have beyond those of the elements, where they are compressed twice.
 const OVERHEAD_BYTES: usize = 1 << 20;
 
@@ -301,9 +304,7 @@ impl Chain {
         let (expected, most) = match &self.end {
             End::Elements => (Some(lens[0]), lens[0]),
             End::Shard(shard) => (None, shard.most_bytes(shape, lens[0])),
-            End::Items(_) => {
-                (None, cells.saturating_mul(MEAN_STRING_BYTES).saturating_add(TEXT_BYTES))
-            }
+            End::Items(_) => (None, text_bytes(cells)),
         };
         let bytes = self.undo_steps(encoded, expected, most, recycler)?;
         let mut elements = match &self.end {
@@ -523,6 +524,11 @@ fn untranspose(source: &[u8], target: &mut [u8], shape: &[u64], order: &[usize],
             cell.copy_from_slice(element);
         }
     }
+}
+
+/// The most bytes that so many strings may have.
+pub(super) fn text_bytes(cells: usize) -> usize {
+    cells.saturating_mul(MEAN_STRING_BYTES).saturating_add(TEXT_BYTES).min(MAX_TEXT_BYTES)
 }
 
 fn too_many(codecs: usize) -> Result<(), Refusal> {

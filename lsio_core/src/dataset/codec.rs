@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use super::{
-    chain::{Chain, Refusal, Storage, Stream},
+    chain::{Chain, Refusal, Storage, Stream, text_bytes},
     decoding::StoredValues,
     document::{ArrayDocument, ZarrFormat},
     dtype::ElementType,
@@ -65,6 +65,9 @@ impl ChunkCodec {
     ) -> Result<Self, String> {
         let metadata = &document.metadata;
         let rank = layout.shape.len();
+        if element.size() == Some(0) {
+            return Err(format!("the elements of its data type {} have no bytes", layout.dtype));
+        }
         let fill = fill_bytes(element, metadata.get("fill_value").unwrap_or(&Value::Null))?;
         let keys = Keys::new(metadata, document.format, layout.characters)?;
         let shards = match document.format {
@@ -134,7 +137,7 @@ impl ChunkCodec {
     pub(crate) fn most_bytes(&self) -> u64 {
         match self.element.size() {
             Some(_) => self.bytes as u64,
-            None => u64::from(u32::MAX),
+            None => text_bytes(self.bytes / STRING_BYTES) as u64,
         }
     }
 

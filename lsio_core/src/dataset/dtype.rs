@@ -10,6 +10,9 @@ use super::small_floats::SmallFloat;
 /// The most fields of a structured type, those of nested ones counted too.
 const MAX_FIELDS: usize = 1_024;
 
+/// The most dimensions of a field that is an array.
+const MAX_FIELD_DIMENSIONS: usize = 16;
+
 /// The most bytes of one element: a Zarr chunk has to hold many.
 const MAX_ELEMENT_BYTES: usize = 1 << 24;
 
@@ -434,7 +437,7 @@ impl ElementType {
         let size = |size: &Value| size.as_u64().and_then(element_bytes);
         let shape = match parts.get(2) {
             None => Vec::new(),
-            Some(Value::Array(sizes)) => {
+            Some(Value::Array(sizes)) if sizes.len() <= MAX_FIELD_DIMENSIONS => {
                 sizes.iter().map(size).collect::<Option<_>>().ok_or_else(broken)?
             }
             Some(one) => vec![size(one).ok_or_else(broken)?],

@@ -71,6 +71,7 @@ impl Items {
                 }
                 let values = plain_array(element, Buffer::from_vec(bytes))?;
                 let field = Arc::new(Field::new_list_field(element.data_type(), true));
+                i32::try_from(values.len()).map_err(|_| "its lists hold too many elements")?;
                 let offsets = OffsetBuffer::<i32>::from_lengths(lengths);
                 ListArray::try_new(field, offsets, values, None)
                     .map(|lists| Arc::new(lists) as ArrayRef)

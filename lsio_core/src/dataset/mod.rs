@@ -14,6 +14,7 @@ mod codec;
 mod codec_cases;
 mod compression;
 mod decoding;
+mod deviations;
 pub(crate) mod document;
 mod dtype;
 mod elements;

@@ -15,6 +15,7 @@ use super::{
     calendar::Calendar,
     codec::ChunkCodec,
     decoding::Decoding,
+    deviations::deviations,
     document::{ArrayDocument, ZarrFormat},
     dtype::ElementType,
     layout::Layout,
@@ -72,6 +73,9 @@ impl Variable {
             },
             ZarrFormat::V3 => (ElementType::from_v3(of("data_type")), false),
         };
+        for deviation in element.iter().flat_map(|element| deviations(document, element)) {
+            log::info!("{}: {deviation}", location.name());
+        }
         // xarray masks Zarr v2's fill value, and opens only arrays with named dimensions.
         let fill_is_mask = options
             .use_zarr_fill_value_as_mask

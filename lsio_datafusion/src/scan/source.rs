@@ -308,7 +308,9 @@ impl ZarrSource {
         let widths = self.columns.iter().map(|&position| {
             self.table.columns[position].variable.as_ref().map_or(8, |v| v.value_bytes())
         });
-        self.rows().saturating_mul(widths.fold(0, u64::saturating_add)).max(self.scan.decoded_bytes())
+        self.rows()
+            .saturating_mul(widths.fold(0, u64::saturating_add))
+            .max(self.scan.decoded_bytes())
     }
 
     fn statistics(&self) -> Result<Statistics> {

@@ -13,6 +13,7 @@ mod differential;
 mod errors;
 mod examples;
 mod harness;
+mod kinds;
 mod plans;
 mod random_aggregates;
 mod random_queries;
