@@ -8,8 +8,14 @@ use serde_json::{Map, Number, Value};
 
 use crate::error::short;
 
-/// The memory that a member of an object takes beside its key and value, roughly.
-const MEMBER_BYTES: u64 = 48;
+/// The memory that a value takes, roughly: lists grow by doubling.
+const VALUE_BYTES: usize = 2 * size_of::<Value>();
+
+/// What a text takes beside its bytes.
+const TEXT_BYTES: usize = 32;
+
+/// What a member of an object takes beside its key and value.
+const MEMBER_BYTES: usize = 112;
 
 /// Parses a document, whose values may take `memory` bytes. The depth is limited to serde_json's 128.
 ///
@@ -47,9 +53,8 @@ struct Budget {
 }
 
 impl Budget {
-    fn spend<E: Error>(&self, bytes: usize, more: u64) -> Result<(), E> {
-        let left =
-            self.left.get().checked_sub(bytes as u64).and_then(|left| left.checked_sub(more));
+    fn spend<E: Error>(&self, bytes: usize) -> Result<(), E> {
+        let left = self.left.get().checked_sub(bytes as u64);
         self.left.set(left.unwrap_or(0));
         left.map(|_| ()).ok_or_else(|| {
             E::custom(format_args!(
@@ -69,7 +74,7 @@ impl<'de> DeserializeSeed<'de> for Strict<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        self.0.spend(size_of::<Value>(), 0)?;
+        self.0.spend(VALUE_BYTES)?;
         deserializer.deserialize_any(self)
     }
 }
@@ -98,7 +103,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
     }
 
     fn visit_str<E: Error>(self, value: &str) -> Result<Value, E> {
-        self.0.spend(value.len(), 0)?;
+        self.0.spend(TEXT_BYTES.saturating_add(value.len()))?;
         Ok(value.into())
     }
 
@@ -117,7 +122,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
         let mut map = Map::new();
         while let Some(key) = members.next_key::<String>()? {
-            self.0.spend(key.len(), MEMBER_BYTES)?;
+            self.0.spend((MEMBER_BYTES + TEXT_BYTES).saturating_add(key.len()))?;
             if map.contains_key(&key) {
                 return Err(A::Error::custom(format_args!(
                     "it has two members '{}' in one object",
@@ -138,7 +143,10 @@ fn has_constants(bytes: &[u8]) -> bool {
 
 /// Puts quotes around the bare words `NaN`, `Infinity` and `-Infinity`.
 fn quote_constants(bytes: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(bytes.len() + 16);
+    let count = |word: &[u8]| bytes.windows(word.len()).filter(|window| *window == word).count();
+    // Enough at once: growing would take twice the memory.
+    let constants = count(b"NaN") + count(b"Infinity");
+    let mut out = Vec::with_capacity(bytes.len() + 2 * constants);
     let mut rest = bytes;
     let mut in_string = false;
     while let Some((&first, tail)) = rest.split_first() {
@@ -175,7 +183,7 @@ mod tests {
     use super::*;
 
     fn parsed(text: &str) -> Result<Value, String> {
-        parse(text.as_bytes(), 10_000)
+        parse(text.as_bytes(), 20_000)
     }
 
     #[test]
@@ -216,8 +224,8 @@ mod tests {
         }
         let error = parsed(&format!("[{}0]", "0,".repeat(1_000))).unwrap_err();
         assert!(error.contains("max_metadata_bytes"), "{error}");
-        assert!(parsed(&format!("\"{}\"", "x".repeat(10_000))).is_err());
-        assert!(parsed(&format!("{{\"{}\": 1}}", "x".repeat(10_000))).is_err());
+        assert!(parsed(&format!("\"{}\"", "x".repeat(20_000))).is_err());
+        assert!(parsed(&format!("{{\"{}\": 1}}", "x".repeat(20_000))).is_err());
     }
 
     #[test]

@@ -62,7 +62,7 @@ pub struct OpenOptions {
 /// What a store from strangers may take. More is an error that names the option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// The bytes of a metadata document. Its values may take three times as many
+    /// The bytes of a metadata document. Its values may take six times as many
     /// (`max_metadata_bytes`).
     pub metadata_bytes: u64,
     /// The bytes of a decoded chunk (`max_chunk_bytes`). More than 2 GiB are never read.

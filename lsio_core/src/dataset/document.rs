@@ -15,8 +15,8 @@ use crate::{
 };
 
 /// The memory that the values of a document may take, as a multiple of the bytes that it may have. Of
-/// real ones they take about five times the bytes that those have.
-const MEMORY: u64 = 3;
+/// real ones they take seven or eight times the bytes that those have, but few are that large.
+const MEMORY: u64 = 6;
 
 /// The directories inside a group that are looked into while it is listed. That takes a second.
 const MOST_LISTED: usize = if cfg!(test) { 64 } else { 16_384 };

@@ -336,9 +336,10 @@ fn check_kind(kind: std::fs::FileType) -> io::Result<()> {
     use std::os::unix::fs::FileTypeExt as _;
     match kind {
         kind if kind.is_file() => Ok(()),
-        kind if kind.is_dir() => {
-            Err(io::Error::new(io::ErrorKind::IsADirectory, "it is a directory, not a file"))
-        }
+        kind if kind.is_dir() => Err(io::Error::new(
+            io::ErrorKind::IsADirectory,
+            "it is a directory, not a regular file",
+        )),
         kind if kind.is_fifo() => Err(no_file("a named pipe")),
         kind if kind.is_socket() => Err(no_file("a socket")),
         kind if kind.is_char_device() || kind.is_block_device() => Err(no_file("a device")),
@@ -347,7 +348,7 @@ fn check_kind(kind: std::fs::FileType) -> io::Result<()> {
 }
 
 fn no_file(what: &str) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, format!("it is {what}, not a file"))
+    io::Error::new(io::ErrorKind::InvalidInput, format!("it is {what}, not a regular file"))
 }
 
 /// Opens a file only if its directory entries are in memory.

@@ -690,3 +690,175 @@ fn contradictions() -> Vec<Case> {
         })
         .collect()
 }
+
+/// Arrays beside `v` whose types, filters and values are odd. `v` doesn't suffer.
+pub(super) fn neighbours() -> Vec<Case> {
+    let mut cases = Vec::new();
+    let mut add = |name: String, files: Files| cases.push(Case::new(name, files, Expect::Good));
+    let deep = (0..60).fold(json!("<i4"), |inner, _| json!([["a", inner]]));
+    let wide: Vec<Value> = (0..5_000).map(|i| json!([format!("f{i}"), "<i4"])).collect();
+    let types = [
+        json!("<U4611686018427387904"),
+        json!("<U1073741824"),
+        json!("<U99999999999999999999"),
+        json!("|S9223372036854775807"),
+        json!("|S18446744073709551615"),
+        json!("|S2147483648"),
+        json!("|V9223372036854775807"),
+        json!("|V4294967296"),
+        json!("<U0"),
+        json!("|S0"),
+        json!("|V0"),
+        json!("<U-1"),
+        json!("|S+5"),
+        json!("<i3"),
+        json!("<i16"),
+        json!("<f16"),
+        json!("<c256"),
+        json!("<M8[D]"),
+        json!("<M8[99999999999999999999D]"),
+        json!("<M8[0s]"),
+        json!("<M8[x]"),
+        json!("<M8"),
+        json!("<m8[generic]"),
+        json!("|O"),
+        json!("O"),
+        json!("\u{e9}i4"),
+        json!("<"),
+        json!(""),
+        deep,
+        json!(wide),
+        json!([["a", "<i4"], ["a", "<i4"]]),
+        json!([["", "<i4"]]),
+        json!([["a", "<i4", [1_u64 << 40]]]),
+        json!([["a", "<i4", [1_u64 << 40, 1_u64 << 40]]]),
+        json!([["a", "<i4", [-1]]]),
+        json!([["a", "<i4", []]]),
+        json!([["a"]]),
+        json!([[]]),
+        json!([[["t", "n"], "<i4"]]),
+        json!([["a", "|S4611686018427387904"], ["b", "|S4611686018427387904"]]),
+    ];
+    for (i, dtype) in types.iter().enumerate() {
+        for (chunk, bytes) in [("none", vec![]), ("some", vec![0xff; 24]), ("more", vec![1; 4096])]
+        {
+            let changes = json!({"dtype": dtype});
+            add(format!("type_{i}_{chunk}"), stores::with_other(&changes, bytes));
+        }
+    }
+    let number = u64::MAX;
+    let filters = [
+        json!({"id": "vlen-utf8"}),
+        json!({"id": "vlen-bytes"}),
+        json!({"id": "vlen-array", "dtype": "<i4"}),
+        json!({"id": "json2"}),
+        json!({"id": "pickle"}),
+        json!({"id": "delta", "dtype": "<i4"}),
+        json!({"id": "delta", "dtype": "<i8", "astype": "<i1"}),
+        json!({"id": "delta"}),
+        json!({"id": "fixedscaleoffset", "scale": 0, "offset": 1e308, "dtype": "<f8", "astype": "<i1"}),
+        json!({"id": "quantize", "digits": 400, "dtype": "<f4"}),
+        json!({"id": "packbits"}),
+        json!({"id": "categorize", "labels": [], "dtype": "<U10", "astype": "|u1"}),
+        json!({"id": "astype", "encode_dtype": "<i8", "decode_dtype": "<i4"}),
+        json!({"id": "shuffle", "elementsize": 0}),
+        json!({"id": "shuffle", "elementsize": number}),
+        json!({"id": "bitround", "keepbits": 400}),
+        json!({"id": "crc32"}),
+        json!({"id": "crc32c"}),
+        json!({"id": "adler32"}),
+        json!({"id": "fletcher32"}),
+        json!({"id": "lz4"}),
+        json!({"id": "lzma"}),
+        json!({"id": "zfpy"}),
+        json!({"id": "n5_wrapper"}),
+        json!({"id": "../x"}),
+        json!({}),
+        json!(3),
+        Value::Null,
+        json!([]),
+        json!("lz4"),
+    ];
+    let claims = |count: u32, len: u32| [count.to_le_bytes(), len.to_le_bytes(), *b"abcd"].concat();
+    let chunks = [
+        ("empty", vec![]),
+        ("short", vec![1, 2, 3]),
+        ("ones", vec![0xff; 24]),
+        ("zeros", vec![0; 24]),
+        ("counts", claims(u32::MAX, 1)),
+        ("lengths", claims(6, u32::MAX)),
+        ("half", claims(6, 1 << 31)),
+        ("many", vec![0; 1 << 20]),
+    ];
+    for (i, filter) in filters.iter().enumerate() {
+        for (name, chunk) in &chunks {
+            for (dtype, kind) in [("|O", "object"), ("<i4", "int"), ("<f8", "float")] {
+                let changes = json!({"dtype": dtype, "filters": [filter]});
+                add(
+                    format!("filter_{i}_{kind}_{name}"),
+                    stores::with_other(&changes, chunk.clone()),
+                );
+            }
+            let changes = json!({"compressor": filter});
+            add(format!("compressor_{i}_{name}"), stores::with_other(&changes, chunk.clone()));
+        }
+    }
+    cases
+}
+
+/// Times that are no times. They are none of `v`'s business.
+pub(super) fn times() -> Vec<Case> {
+    let units = [
+        "days since 0000-00-00",
+        "hours since 99999999999-01-01",
+        "seconds since 2000-13-45 25:61:61",
+        "days since",
+        " since ",
+        "since",
+        "days since -5-1-1",
+        "nanoseconds since 1970-01-01",
+        "",
+        "microseconds since 1970-01-01 00:00:00+99:99",
+        "months since 2000-01-31",
+        "years since 1-1-1",
+        "days since 2000-01-01T00:00:00.99999999999999999999999999",
+        "1e308 days since 2000-01-01",
+        "days since 2000-02-30",
+        "days since 1582-10-10",
+        "days since 9223372036854775807-01-01",
+        "days since \0",
+        "days since 2000-01-01 \u{202e}",
+        "days",
+        "hours",
+    ];
+    let calendars =
+        ["standard", "proleptic_gregorian", "noleap", "all_leap", "360_day", "julian", "none", "x"];
+    let whole = |values: [i64; 4]| ("int64", values.map(i64::to_le_bytes));
+    let float = |values: [f64; 4]| ("float64", values.map(f64::to_le_bytes));
+    let values = [
+        whole([i64::MIN, -1, 0, i64::MAX]),
+        whole([1 << 53, -(1 << 53), i64::MAX - 1, 1 << 62]),
+        whole([0, 1, 2, 3]),
+        float([f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 1e308]),
+        float([-1e300, 0.1, 1e19, -9.3e18]),
+        ("numpy.datetime64", [i64::MIN, i64::MAX, i64::MIN + 1, 0].map(i64::to_le_bytes)),
+    ];
+    let mut cases = Vec::new();
+    for (i, unit) in units.iter().enumerate() {
+        for calendar in calendars {
+            for (j, (dtype, values)) in values.iter().enumerate() {
+                let attributes = json!({"units": unit, "calendar": calendar});
+                let attributes = match j % 2 {
+                    0 => attributes,
+                    _ => json!({
+                        "units": unit, "calendar": calendar, "scale_factor": 1e300, "add_offset": -1e308,
+                        "_FillValue": i64::MAX, "dtype": "timedelta64[ns]",
+                    }),
+                };
+                let files = stores::with_times(&attributes, dtype, values);
+                cases.push(Case::new(format!("{calendar}_{i}_{j}"), files, Expect::Good));
+            }
+        }
+    }
+    cases
+}

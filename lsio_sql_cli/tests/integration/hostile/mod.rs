@@ -326,6 +326,16 @@ fn broken_codec_documents() {
 }
 
 #[test]
+fn broken_neighbours() {
+    run("neighbours", "auto", &stores::v2(false), 200, documents::neighbours());
+}
+
+#[test]
+fn broken_times() {
+    run("times", "auto", &stores::v3(false), 100, documents::times());
+}
+
+#[test]
 fn broken_frames() {
     run("frames", "auto", &stores::raw(), 450, frames::cases());
 }

@@ -14,7 +14,7 @@ use std::{
 
 /// How long a statement may take on the clock. The machine may be busy with other tests; whether the
 /// statement itself was slow, the time on the processor says.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A running `lsio`.
 pub(super) struct Prompt {

@@ -245,6 +245,33 @@ pub(super) fn lone_v3(codecs: &Value) -> Files {
     ])
 }
 
+/// [`v2`] with one more array, `other`, on `x`, of one chunk; `changes` are to its metadata.
+pub(super) fn with_other(changes: &Value, chunk: Vec<u8>) -> Files {
+    let mut document = json!({
+        "zarr_format": 2, "shape": [6], "chunks": [6], "dtype": "<i4", "compressor": null,
+        "fill_value": null, "order": "C", "filters": null,
+    });
+    for (key, value) in changes.as_object().unwrap() {
+        document[key] = value.clone();
+    }
+    let mut files = v2(false);
+    files.insert("other/.zarray".to_owned(), text(&document));
+    files.insert("other/.zattrs".to_owned(), text(&json!({"_ARRAY_DIMENSIONS": ["x"]})));
+    files.insert("other/0".to_owned(), chunk);
+    files
+}
+
+/// [`v3`] whose times have other attributes and values.
+pub(super) fn with_times(attributes: &Value, dtype: &str, values: &[[u8; 8]; 4]) -> Files {
+    let mut files = v3(false);
+    let mut document: Value = serde_json::from_slice(&files["t/zarr.json"]).unwrap();
+    document["attributes"] = attributes.clone();
+    document["data_type"] = json!(dtype);
+    files.insert("t/zarr.json".to_owned(), text(&document));
+    files.insert("t/c/0".to_owned(), values.concat());
+    files
+}
+
 /// A lone array whose chunk is stored as it is.
 pub(super) fn raw() -> Files {
     lone_v2(&Value::Null, identity)
