@@ -10,7 +10,7 @@ use datafusion::{
     common::{Result, config::ConfigOptions, plan_err, tree_node::Transformed},
     logical_expr::{
         Between, BinaryExpr, Case, Cast, Expr, ExprSchemable as _, LogicalPlan, LogicalPlanBuilder,
-        Operator, ScalarUDF, TryCast, cast,
+        Operator, ScalarUDF, TryCast, WriteOp, cast,
         expr::{InList, InSubquery, ScalarFunction},
         lit,
     },
@@ -136,6 +136,16 @@ fn rewrite(expr: Expr, scope: &Scope<'_>) -> Result<Transformed<Expr>> {
                 Err(expr) => Transformed::no(Expr::Cast(Cast { expr: Box::new(expr), field })),
             })
         }
+        // A text that is no time is NULL, and not an error.
+        Expr::TryCast(TryCast { expr, field })
+            if !matches!(*expr, Expr::Literal(..)) && kind(&expr, scope) == Kind::Text =>
+        {
+            let is_nanos = *field.data_type() == DataType::Timestamp(TimeUnit::Nanosecond, None);
+            let transformed = is_nanos && scope.distant_times && scope.only_zarr;
+            let cast =
+                if transformed { TryCast::new(expr, MICROS) } else { TryCast { expr, field } };
+            Ok(Transformed::new_transformed(Expr::TryCast(cast), transformed))
+        }
         Expr::TryCast(TryCast { expr, field }) => {
             Ok(match cast_to_timestamp(*expr, field.data_type(), scope)? {
                 Ok(other) => Transformed::yes(other),
@@ -149,7 +159,7 @@ fn rewrite(expr: Expr, scope: &Scope<'_>) -> Result<Transformed<Expr>> {
     }
 }
 
-/// What the expressions alone don't tell: keys of joins, and the types of VALUES.
+/// What the expressions alone don't tell: keys of joins, the types of VALUES and of a table's columns.
 fn rewrite_plan(plan: LogicalPlan, changed: bool, scope: &Scope<'_>) -> Result<LogicalPlan> {
     match plan {
         LogicalPlan::Join(mut join) => {
@@ -161,6 +171,25 @@ fn rewrite_plan(plan: LogicalPlan, changed: bool, scope: &Scope<'_>) -> Result<L
         // Its types are those of its expressions when it was made.
         LogicalPlan::Values(values) if changed => {
             LogicalPlanBuilder::values(values.values)?.build()
+        }
+        // Its input was cast to the table's types, and may have lost that.
+        LogicalPlan::Dml(mut dml) if matches!(dml.op, WriteOp::Insert(_)) => {
+            let to = dml.target.schema();
+            let from = Arc::clone(dml.input.schema());
+            let types = || from.fields().iter().zip(to.fields());
+            let same = types().all(|(from, to)| {
+                coarse_unit(from.data_type()).is_none() || from.data_type() == to.data_type()
+            });
+            if !same && from.fields().len() == to.fields().len() {
+                let columns = from.columns().into_iter().zip(types());
+                let casts = columns.map(|(column, (from, to))| {
+                    let name = from.name();
+                    cast(Expr::Column(column), to.data_type().clone()).alias(name)
+                });
+                let input = LogicalPlanBuilder::from(Arc::clone(&dml.input));
+                dml.input = Arc::new(input.project(casts)?.build()?);
+            }
+            Ok(LogicalPlan::Dml(dml))
         }
         other => Ok(other),
     }
@@ -247,12 +276,12 @@ fn coarsen(expr: &mut Expr, kind: Kind) -> Result<bool> {
 
 /// Replaces a literal beside nanoseconds that they don't reach by the nearest.
 fn clamp(expr: &mut Expr, kind: Kind) -> bool {
-    if let Expr::Literal(value, _) = expr
-        && matches!(kind, Kind::Text | Kind::Date)
-        && let Some(instant) = Instant::of_literal(value)
+    if matches!(kind, Kind::Text | Kind::Date)
+        && let Some(value) = constant(expr)
+        && let Some(instant) = Instant::of_literal(&value)
         && instant.nanos().is_none()
     {
-        *value = ScalarValue::TimestampNanosecond(Some(instant.nearest_nanos()), None);
+        *expr = lit(ScalarValue::TimestampNanosecond(Some(instant.nearest_nanos()), None));
         return true;
     }
     false

@@ -4,7 +4,8 @@ use arrow::datatypes::{DataType, IntervalMonthDayNano, TimeUnit};
 use datafusion::{
     common::{Result, config::ConfigOptions, plan_err, tree_node::Transformed},
     logical_expr::{
-        Between, BinaryExpr, Case, Expr, ExprSchemable as _, LogicalPlan, Operator, expr::InList,
+        Between, BinaryExpr, Case, Expr, ExprSchemable as _, LogicalPlan, Operator, cast,
+        expr::InList,
     },
     optimizer::AnalyzerRule,
     scalar::ScalarValue,
@@ -110,7 +111,7 @@ fn target(expr: &Expr, scope: &Scope<'_>) -> Result<Option<DataType>> {
     Ok(converts.then(|| field.data_type().clone()))
 }
 
-/// Converts a literal, also one with a minus in front. Says whether it was one.
+/// Converts a literal, also one with a minus in front, and arithmetic on literals beside floats. Says whether it was one.
 fn convert(expr: &mut Expr, to: &DataType) -> Result<bool> {
     match (expr, to) {
         (Expr::Negative(inner), _) => convert(inner, to),
@@ -125,7 +126,29 @@ fn convert(expr: &mut Expr, to: &DataType) -> Result<bool> {
             *value = value.cast_to(to)?;
             Ok(true)
         }
+        (expr @ Expr::BinaryExpr(_), DataType::Float16 | DataType::Float32)
+            if is_constant(expr) =>
+        {
+            *expr = cast(std::mem::take(expr), to.clone());
+            Ok(true)
+        }
         _ => Ok(false),
+    }
+}
+
+/// Whether an expression is arithmetic on number literals, such as `50 + 0.1`.
+fn is_constant(expr: &Expr) -> bool {
+    use Operator::{Divide, Minus, Modulo, Multiply, Plus};
+
+    match expr {
+        Expr::Literal(value, _) => value.data_type().is_numeric(),
+        Expr::Negative(inner) => is_constant(inner),
+        Expr::BinaryExpr(BinaryExpr {
+            left,
+            op: Plus | Minus | Multiply | Divide | Modulo,
+            right,
+        }) => is_constant(left) && is_constant(right),
+        _ => false,
     }
 }
 

@@ -19,3 +19,4 @@ mod random_aggregates;
 mod random_queries;
 mod reads;
 mod sessions;
+mod times;
