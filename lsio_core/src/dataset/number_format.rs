@@ -91,15 +91,6 @@ impl NumberFormat {
         })
     }
 
-    /// Writes a number, converted as numpy's `astype` does; `None` if there is no room for just one.
-    pub(super) fn put(&self, number: Number, out: &mut [u8]) -> Option<()> {
-        (out.len() == self.width).then(|| match number {
-            Number::Int(number) => self.write(&[number], out),
-            Number::UInt(number) => self.write(&[number], out),
-            Number::Float(number) => self.write(&[number], out),
-        })
-    }
-
     /// Reads numbers, as many as there are bytes and room for.
     pub(super) fn read<W: Wide>(&self, bytes: &[u8], out: &mut [W]) {
         let big_endian = self.big_endian;
@@ -396,10 +387,6 @@ mod tests {
         assert_eq!(format("?").number(&[7]), Some(Number::Int(1)));
         assert_eq!(format("<f2").number(&[0]), None);
         assert_eq!(format("<f2").number(&[0; 3]), None);
-        let mut out = [1; 4];
-        assert_eq!(format(">i4").put(Number::Float(-2.9), &mut out), Some(()));
-        assert_eq!(out, [0xff, 0xff, 0xff, 0xfe]);
-        assert_eq!(format(">i4").put(Number::UInt(3), &mut out[1..]), None);
     }
 
     proptest! {

@@ -5,7 +5,7 @@ use std::ops::Range;
 use object_store::GetRange;
 use serde_json::{Map, Value};
 
-use super::layout::Layout;
+use super::{checksum::Checked, layout::Layout};
 
 /// The bytes of an index, at most: a million chunks in a shard.
 const MAX_INDEX_BYTES: u64 = 16 << 20;
@@ -32,7 +32,7 @@ impl ShardLayout {
     }
 
     /// From the configuration of the codec, for shards of any shape.
-    pub(super) fn of(configuration: &Value, inner: &[u64]) -> Option<Self> {
+    pub(crate) fn of(configuration: &Value, inner: &[u64]) -> Option<Self> {
         let codecs = configuration.get("index_codecs")?.as_array()?;
         let name = |codec: &Value| codec.get("name").unwrap_or(codec).as_str().map(str::to_owned);
         let names: Vec<String> = codecs.iter().map(name).collect::<Option<_>>()?;
@@ -52,7 +52,7 @@ impl ShardLayout {
     }
 
     /// The same for shards of this shape. `None` if chunks don't divide it, or there are too many.
-    pub(super) fn with_shape(&self, shard: &[u64], inner: &[u64]) -> Option<Self> {
+    pub(crate) fn with_shape(&self, shard: &[u64], inner: &[u64]) -> Option<Self> {
         let divides = |(shard, inner): (&u64, &u64)| *inner > 0 && shard.is_multiple_of(*inner);
         if shard.len() != inner.len() || !shard.iter().zip(inner).all(divides) {
             return None;
@@ -94,19 +94,13 @@ impl ShardLayout {
         if index.len() as u64 != expected {
             return Err(format!("it has {size} bytes, fewer than its index of {expected}"));
         }
-        let entries = match index.split_last_chunk::<4>() {
-            Some((entries, checksum)) if self.checksum => {
-                if crc32c::crc32c(entries) != u32::from_le_bytes(*checksum) {
-                    return Err(
-                        "the index of the shard is corrupt: its checksum (crc32c) doesn't \
-                                fit"
-                        .to_owned(),
-                    );
-                }
-                entries
-            }
-            _ => index,
+        let entries = if self.checksum {
+            let content = Checked::CRC32C.content(index);
+            content.map_err(|reason| format!("the index of the shard is corrupt: {reason}"))?
+        } else {
+            0..index.len()
         };
+        let entries = index.get(entries).unwrap_or_default();
         let number = |bytes: &[u8; 8]| {
             if self.big_endian { u64::from_be_bytes(*bytes) } else { u64::from_le_bytes(*bytes) }
         };

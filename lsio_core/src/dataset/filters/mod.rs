@@ -291,7 +291,7 @@ mod tests {
         };
         for bytes in decoded.chunks_exact_mut(dtype.width) {
             if matches!(dtype.number(bytes), Some(Number::Float(number)) if number.is_nan()) {
-                dtype.put(Number::Float(f64::NAN), bytes).unwrap();
+                dtype.write(&[f64::NAN], bytes);
             }
         }
         decoded
