@@ -412,6 +412,14 @@ fn function(mut call: ScalarFunction, scope: &Scope<'_>) -> Result<Transformed<E
                     transformed |= coarsen(arg, kind)?;
                 }
             }
+            if let [Expr::Literal(part, _), time] = call.args.as_slice()
+                && call.func.name() == "date_part"
+                && matches!(time.get_type(scope.schema), Ok(DataType::Duration(_)))
+                && let Some(part) = part.try_as_str().flatten()
+                && let Some(kind) = TimeKind::duration_part(part)
+            {
+                return Ok(Transformed::yes(TimeFunction::call(kind, call.args)));
+            }
             let times = call.args.get(1).map(|time| kind(time, scope));
             if times == Some(Kind::Coarse) && call.func.name() != "date_part" {
                 if call.func.name() == "date_trunc" {
@@ -428,6 +436,16 @@ fn function(mut call: ScalarFunction, scope: &Scope<'_>) -> Result<Transformed<E
                     coarsen(origin, kind)?;
                 }
                 return Ok(Transformed::yes(TimeFunction::call(TimeKind::Bin, call.args)));
+            }
+        }
+        // Their own conversion to nanoseconds gives NULL for what doesn't fit; a cast is an error.
+        ("generate_series" | "range", _) => {
+            for arg in &mut call.args {
+                if kind(arg, scope) == Kind::Coarse {
+                    let nanos = DataType::Timestamp(TimeUnit::Nanosecond, None);
+                    *arg = cast(std::mem::take(arg), nanos);
+                    transformed = true;
+                }
             }
         }
         ("to_timestamp", 1) => return to_timestamp(call, scope),

@@ -38,9 +38,41 @@ pub(super) enum TimeKind {
     Seconds,
     /// A time to the nearest that nanoseconds hold.
     Saturate,
+    /// `date_part(unit, duration)`: how many of a unit, cut towards zero.
+    Whole(DurationUnit),
+    /// `date_part('epoch', duration)`: seconds with a fraction.
+    Epoch,
 }
 
-/// A function on times of at most microseconds.
+/// A unit in which a duration is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) struct DurationUnit {
+    nanos: i64,
+    /// DataFusion's type for it is Int64, and not Int32.
+    is_long: bool,
+}
+
+impl TimeKind {
+    /// What stands for DataFusion's `date_part` of a duration, which is NULL where the seconds
+    /// don't fit 32 bits: after 68 years.
+    pub(super) fn duration_part(part: &str) -> Option<Self> {
+        let nanos = match part.to_ascii_lowercase().as_str() {
+            "epoch" => return Some(Self::Epoch),
+            "week" => 7 * 86_400_000_000_000,
+            "day" => 86_400_000_000_000,
+            "hour" => 3_600_000_000_000,
+            "minute" => 60_000_000_000,
+            "second" => 1_000_000_000,
+            "millisecond" => 1_000_000,
+            "microsecond" => 1_000,
+            "nanosecond" => 1,
+            _ => return None,
+        };
+        Some(Self::Whole(DurationUnit { nanos, is_long: nanos == 1 }))
+    }
+}
+
+/// A function on times of at most microseconds, or on durations.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct TimeFunction {
     kind: TimeKind,
@@ -54,7 +86,7 @@ impl TimeFunction {
 
     fn apply(&self, args: &[ColumnarValue]) -> Result<ArrayRef> {
         let time = match self.kind {
-            TimeKind::Trunc | TimeKind::Bin => args.get(1),
+            TimeKind::Trunc | TimeKind::Bin | TimeKind::Whole(_) | TimeKind::Epoch => args.get(1),
             _ => args.first(),
         };
         let Some(time) = time else { return exec_err!("{} lacks an argument", self.name()) };
@@ -88,6 +120,30 @@ impl TimeFunction {
                 let micros: PrimitiveArray<TimestampMicrosecondType> = micros;
                 Ok(Arc::new(micros))
             }
+            TimeKind::Epoch => {
+                let (values, unit) = durations(&time)?;
+                let per_second = per_second(unit) as f64;
+                let seconds: PrimitiveArray<Float64Type> =
+                    values.unary(|value| value as f64 / per_second);
+                Ok(Arc::new(seconds))
+            }
+            TimeKind::Whole(DurationUnit { nanos, is_long }) => {
+                let (values, unit) = durations(&time)?;
+                let unit = i128::from(1_000_000_000 / per_second(unit));
+                let counted = values.try_unary(|value| {
+                    let counted = i64::try_from(i128::from(value) * unit / i128::from(nanos)).ok();
+                    let fits = |counted: &i64| is_long || i32::try_from(*counted).is_ok();
+                    counted.filter(fits).ok_or_else(|| {
+                        exec_datafusion_err!(
+                            "a duration is too long to be counted in units of {nanos} \
+                             nanoseconds: date_part('epoch', …) counts seconds of any number"
+                        )
+                    })
+                });
+                let counted: PrimitiveArray<Int64Type> = counted?;
+                let to = if is_long { DataType::Int64 } else { DataType::Int32 };
+                Ok(cast(&counted, &to)?)
+            }
             TimeKind::Saturate => {
                 let unit = coarse_unit(time.data_type());
                 let Some(unit) = unit else {
@@ -112,6 +168,7 @@ impl ScalarUDFImpl for TimeFunction {
             TimeKind::Parse => "to_microseconds",
             TimeKind::Seconds => "seconds_to_microseconds",
             TimeKind::Saturate => "nearest_nanoseconds",
+            TimeKind::Whole(_) | TimeKind::Epoch => "date_part",
         }
     }
 
@@ -125,6 +182,9 @@ impl ScalarUDFImpl for TimeFunction {
             TimeKind::Trunc | TimeKind::Bin => arg_types.get(1).cloned().unwrap_or(micros),
             TimeKind::Parse | TimeKind::Seconds => micros,
             TimeKind::Saturate => DataType::Timestamp(TimeUnit::Nanosecond, None),
+            TimeKind::Epoch => DataType::Float64,
+            TimeKind::Whole(DurationUnit { is_long: true, .. }) => DataType::Int64,
+            TimeKind::Whole(_) => DataType::Int32,
         })
     }
 
@@ -171,6 +231,15 @@ fn on_seconds(time: &ArrayRef, apply: impl Fn(i64, i64) -> Option<i64>) -> Resul
             })
         })?;
     Ok(cast(&(Arc::new(values) as ArrayRef), time.data_type())?)
+}
+
+/// Durations as integers, and their unit.
+fn durations(durations: &ArrayRef) -> Result<(PrimitiveArray<Int64Type>, TimeUnit)> {
+    let DataType::Duration(unit) = durations.data_type() else {
+        return exec_err!("{} isn't a duration", durations.data_type());
+    };
+    let values = cast(durations, &DataType::Int64)?;
+    Ok((values.as_primitive::<Int64Type>().clone(), *unit))
 }
 
 /// Microseconds of a time as text.
