@@ -145,7 +145,7 @@ async fn list_children(location: &Location) -> Result<Vec<String>> {
             key: location.name().to_owned(),
             reason: format!(
                 "it holds more than {MOST_LISTED} directories, too many to be looked into one by \
-                 one: consolidate its metadata, or name an array in it"
+                 one: consolidate its metadata"
             ),
         });
     }
@@ -168,7 +168,7 @@ fn list_directories(directory: &std::path::Path) -> std::io::Result<Vec<String>>
         match entry.file_name().into_string() {
             Ok(name) => names.push(name),
             Err(name) => {
-                log::warn!("{}: {name:?} is left out: it is not UTF-8", directory.display())
+                log::warn!("{}: {name:?} is left out: it is not UTF-8", directory.display());
             }
         }
         // Of those that count, and of others.
