@@ -29,6 +29,19 @@ pub(super) const KNOWN: &[Known] = &[
         reason: "a column of an unknown type is Null, and DataFusion says that it can't sum Null before \
                  anybody says why",
     },
+    Known {
+        case: "v2/vzarray_fill_value_long_text",
+        reason: "the warning that a fill value is ignored quotes all of it",
+    },
+    Known {
+        case: "v2/vzarray_fill_value_wide_object",
+        reason: "the warning that a fill value is ignored quotes all of it",
+    },
+    Known {
+        case: "v2/vzattrs_missing_value_wide_object",
+        reason: "the warning that a fill value is ignored quotes all of it",
+    },
+    Known { case: "v2/zmetadata_metadata.v/.zarray.dtype_", reason: "as without .zmetadata" },
     Known { case: "v3/v_data_type_", reason: "as in v2" },
     Known { case: "consolidated/*metadata.v.data_type_", reason: "as in v2" },
     Known { case: "codecs/contradiction_raw_bits_huge", reason: "as in v2" },
