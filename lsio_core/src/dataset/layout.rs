@@ -29,6 +29,8 @@ pub struct Layout {
     pub(crate) grid: ChunkGrid,
     /// Whether a last dimension, that of the letters of strings, is left out.
     pub(super) characters: bool,
+    /// Why the array can't be read, if that is known by now.
+    pub(super) problem: Option<String>,
 }
 
 impl Layout {
@@ -42,8 +44,16 @@ impl Layout {
             return Err(format!("it has {rank} dimensions, more than {MAX_DIMENSIONS}"));
         }
         let edges = match document.format {
-            ZarrFormat::V2 => regular(metadata.get("chunks"), &shape)?,
-            ZarrFormat::V3 => v3_edges(metadata, &shape)?,
+            ZarrFormat::V2 => regular(metadata.get("chunks"), &shape),
+            ZarrFormat::V3 => v3_edges(metadata, &shape),
+        };
+        // Of what can't be read, the shape is enough to list it.
+        let (edges, problem) = match edges {
+            Ok(edges) => (edges, None),
+            Err(reason) => {
+                let one = |size: &u64| Edges::Regular((*size).max(1));
+                (shape.iter().map(one).collect(), Some(reason))
+            }
         };
         let grid = ChunkGrid::with_edges(shape.clone(), edges).ok_or_else(|| {
             format!("the shape {shape:?} is too large, or its chunks don't cover it")
@@ -66,7 +76,7 @@ impl Layout {
         };
         let chunks = grid.chunk_shape().to_vec();
         let (format, characters) = (document.format, false);
-        Ok(Self { shape, chunks, inner_chunks, codecs, dtype, format, grid, characters })
+        Ok(Self { shape, chunks, inner_chunks, codecs, dtype, format, grid, characters, problem })
     }
 }
 
@@ -224,7 +234,7 @@ mod tests {
             json!({"name": "regular", "configuration": {"chunk_shape": [0, 1]}}),
             json!(null),
         ] {
-            assert!(layout(&[10, 7], wrong.clone()).is_err(), "{wrong}");
+            assert!(layout(&[10, 7], wrong.clone()).unwrap().problem.is_some(), "{wrong}");
         }
         // A run that stands for very many chunks takes no memory.
         assert!(layout(&[1 << 40, 1], rectilinear(json!([[[1, 1_u64 << 40], 3], 1]))).is_ok());

@@ -93,8 +93,9 @@ impl Dataset {
     /// [`Error::NotFound`], [`Error::NotZarr`], [`Error::Metadata`], [`Error::NoSuch`] and
     /// [`Error::Store`].
     pub async fn open(location: &Location, options: &OpenOptions) -> Result<Self> {
+        let location = location.clone().with_limits(options.limits);
         let location = match options.group.as_deref() {
-            None | Some("") => location.clone(),
+            None | Some("") => location,
             Some(group) => location.child(group)?,
         };
         let use_consolidated = options.consolidated != Some(false);

@@ -81,7 +81,7 @@ impl Variable {
             .use_zarr_fill_value_as_mask
             .unwrap_or(document.format == ZarrFormat::V2 && dimensions.named);
         let fill = document.metadata.get("fill_value").filter(|v| fill_is_mask && !v.is_null());
-        let mut warn = |text: String| log::warn!("{}: {text}", location.name());
+        let mut warn = |text: String| log::warn!("{}: {}", location.name(), crate::error::short(&text));
         let decoding = element.as_ref().ok().map(|element| {
             Decoding::new(element.clone(), &document.attributes, fill, options, &mut warn)
         });
@@ -89,7 +89,7 @@ impl Variable {
         // then it is taken for a number, so that no planner finds fault with something else first.
         let data_type = decoding.as_ref().map_or(DataType::Float64, Decoding::data_type);
         let known = element.as_ref().ok().cloned();
-        let reader = element.and_then(|element| {
+        let reader = layout.problem.clone().map_or(element, Err).and_then(|element| {
             let limit = options.limits.chunk_bytes;
             let codec = ChunkCodec::new(document, &layout, &element, big_endian, limit)?;
             decoding

@@ -40,6 +40,39 @@ fn bz2(bytes: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
+fn lzma(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = liblzma::write::XzEncoder::new(Vec::new(), 1);
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// numcodecs' lz4: the size, and a block that is all literals.
+fn lz4(bytes: &[u8]) -> Vec<u8> {
+    let mut out = u32::try_from(bytes.len()).unwrap().to_le_bytes().to_vec();
+    out.push(0xf0);
+    let mut rest = bytes.len().checked_sub(15).unwrap();
+    while rest >= 255 {
+        out.push(255);
+        rest -= 255;
+    }
+    out.push(u8::try_from(rest).unwrap());
+    out.extend_from_slice(bytes);
+    out
+}
+
+/// Differences of 4-byte integers.
+fn delta(bytes: &[u8]) -> Vec<u8> {
+    let mut last = 0_i32;
+    let (numbers, _) = bytes.as_chunks::<4>();
+    let difference = |bytes: &[u8; 4]| {
+        let number = i32::from_le_bytes(*bytes);
+        let difference = number.wrapping_sub(last);
+        last = number;
+        difference.to_le_bytes()
+    };
+    numbers.iter().flat_map(difference).collect()
+}
+
 /// Encodes a chunk of 4-byte integers as the metadata say.
 pub(super) fn with_zarrs(metadata: &Value, bytes: &[u8]) -> Vec<u8> {
     let metadata = ArrayMetadata::V3(serde_json::from_value(metadata.clone()).unwrap());
@@ -84,6 +117,9 @@ fn codecs() -> Vec<Codec> {
         v2("gzip", json!({"id": "gzip", "level": 1}), gzip, true),
         v2("zlib", json!({"id": "zlib", "level": 1}), zlib, true),
         v2("bz2", json!({"id": "bz2", "level": 1}), bz2, true),
+        v2("lzma", json!({"id": "lzma", "format": 1, "preset": 1}), lzma, true),
+        v2("lz4", json!({"id": "lz4", "acceleration": 1}), lz4, false),
+        v2("delta", json!({"id": "delta", "dtype": "<i4", "astype": "<i4"}), delta, false),
     ];
     let bytes = json!({"name": "bytes", "configuration": {"endian": "little"}});
     let crc = json!({"name": "crc32c"});
