@@ -183,7 +183,8 @@ mod tests {
     /// Seeds, and every input that made trouble once.
     #[test]
     fn corpora_do_no_harm() {
-        let targets: [(&str, fn(&[u8])); 6] = [
+        type Target = fn(&[u8]);
+        let targets: [(&str, Target); 6] = [
             ("metadata_v2", metadata_v2),
             ("metadata_v3", metadata_v3),
             ("attributes", attributes),

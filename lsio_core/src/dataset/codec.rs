@@ -47,7 +47,7 @@ enum Decoder {
     /// By the codec libraries, straight into buffers of the exact size.
     Direct(Chain),
     /// By zarrs.
-    Zarrs(ZarrsChain),
+    Zarrs(Box<ZarrsChain>),
 }
 
 impl ChunkCodec {
@@ -95,9 +95,8 @@ impl ChunkCodec {
             Err(Refusal::Invalid(reason)) => return Err(reason),
             Err(Refusal::Unknown(codec)) => {
                 let chain = ZarrsChain::new(document, layout, element, shards.is_some());
-                Decoder::Zarrs(
-                    chain.map_err(|e| format!("the codec '{codec}' isn't supported: {e}"))?,
-                )
+                let chain = chain.map_err(|e| format!("the codec '{codec}' isn't supported: {e}"));
+                Decoder::Zarrs(Box::new(chain?))
             }
         };
         let element = element.clone();

@@ -147,7 +147,7 @@ mod tests {
             ("float8_e4m3fnuz", 0x7f, 240.0),
             ("float8_e4m3b11fnuz", 0x7f, 30.0),
             ("float8_e3m4", 0x6f, 15.5),
-            ("float8_e8m0fnu", 0x00, 5.877_471_754_111_438e-39),
+            ("float8_e8m0fnu", 0x00, 2_f32.powi(-127)),
             ("float8_e8m0fnu", 0x7f, 1.0),
             ("float8_e8m0fnu", 0xff, f32::NAN),
             ("float6_e2m3fn", 0x1f, 7.5),

@@ -81,7 +81,8 @@ impl Variable {
             .use_zarr_fill_value_as_mask
             .unwrap_or(document.format == ZarrFormat::V2 && dimensions.named);
         let fill = document.metadata.get("fill_value").filter(|v| fill_is_mask && !v.is_null());
-        let mut warn = |text: String| log::warn!("{}: {}", location.name(), crate::error::short(&text));
+        let mut warn =
+            |text: String| log::warn!("{}: {}", location.name(), crate::error::short(&text));
         let decoding = element.as_ref().ok().map(|element| {
             Decoding::new(element.clone(), &document.attributes, fill, options, &mut warn)
         });

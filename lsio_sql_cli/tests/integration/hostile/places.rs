@@ -154,7 +154,7 @@ pub(super) fn cases() -> Vec<Case> {
 
     let mut add = |name: &str, expect, prepare: fn(&Path)| {
         let case = Case::new(name.to_owned(), files.clone(), expect);
-        cases.push(case.prepared(move |store| prepare(store)));
+        cases.push(case.prepared(prepare));
     };
     add("file_for_chunks", Expect::Error, |store| {
         fs::remove_dir_all(store.join("v/c/1")).unwrap();
@@ -227,11 +227,14 @@ pub(super) fn cases() -> Vec<Case> {
 
 fn unreadable(path: &Path) {
     use std::os::unix::fs::PermissionsExt as _;
-    fs::set_permissions(path, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(path, fs::Permissions::from_mode(0o000)).unwrap();
 }
 
+/// Changes a file.
+type Change = fn(&Path);
+
 /// What may happen to a file while it is read.
-const MEDDLERS: [(&str, fn(&Path)); 4] = [
+const MEDDLERS: [(&str, Change); 4] = [
     ("shrinks_and_grows", |path| {
         let file = OpenOptions::new().write(true).open(path).unwrap();
         for len in [0, 8 << 20, 4097, 8 << 20, 1, 8 << 20] {
