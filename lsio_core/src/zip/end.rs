@@ -7,7 +7,7 @@ use super::fields::{u16_at, u32_at, u64_at};
 pub(super) const TAIL: u64 = 68 << 10;
 
 /// The largest directory that is read, in bytes.
-const MAX_DIRECTORY: u64 = 256 << 20;
+const MAX_DIRECTORY: u64 = 128 << 20;
 
 /// The end record, without its comment.
 const END: usize = 22;
