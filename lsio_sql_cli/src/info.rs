@@ -102,6 +102,9 @@ async fn collect(store: &str, dataset: &Dataset) -> Result<Info, Error> {
         }
     }
     for variable in coordinates.iter_mut().chain(&mut data_variables) {
+        if dataset.levels().contains(&variable.name) {
+            continue;
+        }
         let sizes = variable.dimensions.iter().zip(&variable.shape);
         let conflict = sizes.into_iter().find(|(dim, size)| {
             dimensions.get(*dim).and_then(Value::as_u64).is_some_and(|known| known != **size)
@@ -143,6 +146,21 @@ fn tables(store: &str, dataset: &Dataset) -> Vec<TableInfo> {
     let only = grids.len() == 1;
     let base = store.split('?').next().unwrap_or(store);
     let mut tables = Vec::new();
+    // Each level of an image is a table.
+    let levels = dataset
+        .variables()
+        .iter()
+        .filter(|(v, _)| dataset.levels().iter().any(|level| level == v.name()));
+    for (level, _) in levels {
+        let rows = level.shape().iter().fold(1, |rows: u64, size| rows.saturating_mul(*size));
+        let columns = level.dims().iter().cloned().chain([level.name().to_owned()]);
+        tables.push(TableInfo {
+            path: format!("{}/{}", base.trim_end_matches('/'), level.name()),
+            dimensions: level.dims().to_vec(),
+            rows,
+            columns: columns.collect(),
+        });
+    }
     for (dims, _) in grids {
         let rest = store.split_once('?').map_or(String::new(), |(_, query)| format!("&{query}"));
         let path =

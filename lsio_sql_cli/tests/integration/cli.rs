@@ -234,6 +234,21 @@ fn notes_go_to_standard_error() {
 }
 
 #[test]
+fn levels_of_an_image_are_tables() {
+    let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/../lsio_core/tests/fixtures");
+    let store = format!("{fixtures}/matrix.zip/stores/ome2");
+    let text = succeeded(&lsio(&["info", &store]));
+    for expected in [format!("'{store}/0'  48 rows on (c, y, x)"), format!("'{store}/1'  12 rows")] {
+        assert!(text.contains(&expected), "'{expected}' is not in:\n{text}");
+    }
+    assert!(!text.contains("can't be read"), "{text}");
+    let output = lsio(&["-c", &format!("SELECT * FROM '{store}'")]);
+    assert!(!output.status.success());
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert!(error.contains(&format!("'{store}/1'")), "{error}");
+}
+
+#[test]
 fn info() {
     let directory = tempfile::tempdir().unwrap();
     let store = store(directory.path());
