@@ -147,10 +147,15 @@ impl Chain {
             None => End::Elements,
         };
         let steps = codecs.map(|codec| {
-            let configuration = codec.as_object();
+            let mut configuration = codec.as_object().cloned().unwrap_or_default();
             let id = codec.get("id").and_then(Value::as_str);
             let id = id.ok_or_else(|| Refusal::Invalid("a codec has no id".to_owned()))?;
-            Step::of(id, configuration)
+            // netCDF means an element of the array.
+            let size = configuration.get_mut("elementsize").filter(|s| s.as_u64() == Some(0));
+            if let Some((size, own)) = size.filter(|_| id == "shuffle").zip(element.size()) {
+                *size = Value::from(own);
+            }
+            Step::of(id, Some(&configuration))
         });
         let mut steps = steps.collect::<Result<Vec<_>, _>>()?;
         steps.reverse();
@@ -290,6 +295,11 @@ impl Chain {
     ) -> Result<StoredValues, String> {
         let cells = checked_product(shape).and_then(|cells| usize::try_from(cells).ok());
         let cells = cells.ok_or("its shape is too large")?;
+        // What follows sees the chunk after the transpositions that are left to whoever picks values.
+        let shape: Vec<u64> = match &self.end {
+            End::Items(_) => shape.to_vec(),
+            _ => transposed(shape, &self.storage.order),
+        };
         let len = cells.checked_mul(self.storage.width).ok_or("its shape is too large")?;
 
         // What each filter gets, from the last to the first.
@@ -303,7 +313,7 @@ impl Chain {
         }
         let (expected, most) = match &self.end {
             End::Elements => (Some(lens[0]), lens[0]),
-            End::Shard(shard) => (None, shard.most_bytes(shape, lens[0])),
+            End::Shard(shard) => (None, shard.most_bytes(&shape, lens[0])),
             End::Items(_) => (None, text_bytes(cells)),
         };
         let bytes = self.undo_steps(encoded, expected, most, recycler)?;
@@ -315,11 +325,20 @@ impl Chain {
                 bytes
             }
             End::Items(items) => return items.decode(&bytes, cells).map(StoredValues::Items),
-            End::Shard(shard) => match shard.decode(&bytes, shape, recycler)? {
+            End::Shard(shard) => match shard.decode(&bytes, &shape, recycler)? {
                 StoredValues::Fixed(elements) => elements,
                 items => return Ok(items),
             },
         };
+        // What each transposition between filters was given, from the first to the last.
+        let mut shapes = Vec::new();
+        let mut given = shape;
+        for filter in self.filters.iter().rev() {
+            if let ArrayStep::Transpose { order, .. } = filter {
+                let next = transposed(&given, order);
+                shapes.push(std::mem::replace(&mut given, next));
+            }
+        }
         for (filter, len) in self.filters.iter().zip(&lens[1..]) {
             let mut out = recycler.take(*len);
             match filter {
@@ -329,7 +348,8 @@ impl Chain {
                     out.chunks_exact_mut(*width).for_each(<[u8]>::reverse);
                 }
                 ArrayStep::Transpose { order, width } => {
-                    untranspose(&elements, &mut out, shape, order, *width);
+                    let given = shapes.pop().unwrap_or_default();
+                    untranspose(&elements, &mut out, &given, order, *width);
                 }
             }
             elements = out.freeze();
@@ -504,6 +524,11 @@ fn axes(codec: &Value, rank: usize) -> Result<Vec<usize>, Refusal> {
     })
 }
 
+/// The sizes of dimensions in another order.
+fn transposed(shape: &[u64], order: &[usize]) -> Vec<u64> {
+    order.iter().filter_map(|&axis| shape.get(axis).copied()).collect()
+}
+
 /// Puts elements from a transposed order into that of a chunk of this shape.
 fn untranspose(source: &[u8], target: &mut [u8], shape: &[u64], order: &[usize], width: usize) {
     let sizes: Vec<usize> =
@@ -625,6 +650,27 @@ mod tests {
             changed[at] ^= 16;
             assert!(decode(&changed, 50).is_err(), "{at}");
         }
+    }
+
+    #[test]
+    fn shards_lie_as_the_transpositions_before_them_say() {
+        let recycler = Arc::new(Recycler::default());
+        let bytes = json!({"name": "bytes", "configuration": {"endian": "little"}});
+        let codecs = json!([
+            {"name": "transpose", "configuration": {"order": [1, 0]}},
+            {"name": "sharding_indexed", "configuration": {
+                "chunk_shape": [2, 1], "codecs": [bytes], "index_codecs": [bytes],
+            }},
+        ]);
+        let element = ElementType::UInt8;
+        let chain = Chain::from_v3(codecs.as_array().unwrap(), &element, 2, &[0]).unwrap();
+        // 0 1 2 3 / 4 5 6 7, as zarr-python stores it: a column of the transposed pairs a chunk.
+        let mut shard = vec![0_u8, 1, 4, 5, 2, 3, 6, 7];
+        shard.extend([0_u64, 2, 2, 2, 4, 2, 6, 2].iter().flat_map(|n| n.to_le_bytes()));
+        let decoded = chain.decode(Buffer::from(shard), &[2, 4], &recycler).unwrap();
+        let StoredValues::Fixed(elements) = decoded else { panic!() };
+        assert_eq!(chain.storage().order, [1, 0]);
+        assert_eq!(elements.as_slice(), [0, 4, 1, 5, 2, 6, 3, 7]);
     }
 
     #[test]

@@ -67,7 +67,7 @@ pub(super) fn joined(document: &ArrayDocument, layout: &Layout) -> Option<(Array
     }
     let document = ArrayDocument { metadata, ..document.clone() };
     let mut layout = Layout::new(&document).ok()?;
-    layout.characters = true;
+    layout.last_left_out = true;
     Some((document, layout))
 }
 
@@ -141,7 +141,7 @@ mod tests {
         let layout = Layout::new(&chars).unwrap();
         let (joined_document, joined_layout) = joined(&chars, &layout).unwrap();
         assert_eq!(joined_layout.shape, [4]);
-        assert!(joined_layout.characters);
+        assert!(joined_layout.last_left_out);
         assert_eq!(joined_document.metadata["dtype"], "|S3");
         assert_eq!(joined_document.metadata["fill_value"], BASE64_STANDARD.encode("xxx"));
         for other in [

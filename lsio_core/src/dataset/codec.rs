@@ -69,7 +69,7 @@ impl ChunkCodec {
             return Err(format!("the elements of its data type {} have no bytes", layout.dtype));
         }
         let fill = fill_bytes(element, metadata.get("fill_value").unwrap_or(&Value::Null))?;
-        let keys = Keys::new(metadata, document.format, layout.characters)?;
+        let keys = Keys::new(metadata, document.format, layout.last_left_out)?;
         let shards = match document.format {
             ZarrFormat::V2 => None,
             ZarrFormat::V3 => {

@@ -23,7 +23,7 @@ use serde_json::{Map, Value};
 use super::{
     calendar::Calendar,
     dtype::{ElementType, NumpyTime},
-    elements::{plain_array, times64, widened},
+    elements::{plain_array, text_bytes, times64, widened},
     fill::{Number, numbers},
     time::{TimeUnits, duration_unit},
 };
@@ -61,10 +61,18 @@ pub struct Decoding {
 enum Meaning {
     Plain,
     Boolean,
-    Time { units: TimeUnits, text: bool },
+    Time {
+        units: TimeUnits,
+        text: bool,
+    },
     DateTime64(NumpyTime),
     TimeDelta64(NumpyTime),
-    Duration { unit_nanos: i64, unit: TimeUnit },
+    /// Text as its bytes.
+    Bytes,
+    Duration {
+        unit_nanos: i64,
+        unit: TimeUnit,
+    },
 }
 
 impl Decoding {
@@ -125,6 +133,7 @@ impl Decoding {
     pub fn data_type(&self) -> DataType {
         match self.meaning {
             Meaning::Boolean => DataType::Boolean,
+            Meaning::Bytes => DataType::BinaryView,
             Meaning::Time { text: true, .. } => DataType::Utf8View,
             Meaning::Time { text: false, .. } => DataType::Timestamp(TimeUnit::Microsecond, None),
             Meaning::DateTime64(time) => DataType::Timestamp(time.unit, None),
@@ -213,6 +222,9 @@ impl Decoding {
             }
             ElementType::DateTime64(time) => Arc::new(times64(&buffer, time)?),
             ElementType::TimeDelta64(time) if time.months == 0 => Arc::new(times64(&buffer, time)?),
+            ElementType::Text { length } if self.meaning == Meaning::Bytes => {
+                text_bytes(&buffer, length)
+            }
             ref element => plain_array(element, buffer)?,
         };
         self.interpret(array)
@@ -249,6 +261,7 @@ impl Decoding {
             ElementType::TimeDelta64(time) if time.months == 0 => {
                 return Meaning::TimeDelta64(time);
             }
+            ElementType::Text { .. } if !options.decode_cf => return Meaning::Bytes,
             _ if !self.element.is_number() => return Meaning::Plain,
             _ => {}
         }
@@ -453,7 +466,7 @@ impl Decoding {
 
     fn interpret(&self, array: ArrayRef) -> Result<ArrayRef, String> {
         match self.meaning {
-            Meaning::Plain => Ok(array),
+            Meaning::Plain | Meaning::Bytes => Ok(array),
             Meaning::Boolean => {
                 let numbers = cast(&array, &DataType::Float64)?;
                 let numbers = numbers.as_primitive::<Float64Type>();

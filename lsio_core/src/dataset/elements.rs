@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use arrow::{
     array::{
-        ArrayRef, BooleanArray, FixedSizeBinaryArray, FixedSizeListArray, PrimitiveArray,
-        StringViewBuilder, StructArray,
+        ArrayRef, BinaryViewBuilder, BooleanArray, FixedSizeBinaryArray, FixedSizeListArray,
+        PrimitiveArray, StringViewBuilder, StructArray,
     },
     buffer::{BooleanBuffer, Buffer, NullBuffer, ScalarBuffer},
     compute::cast,
@@ -230,17 +230,28 @@ fn utf32(buffer: &Buffer, length: usize) -> Result<ArrayRef, String> {
     Ok(Arc::new(out.finish()))
 }
 
+/// numpy's `S` as bytes, without the zeros at their ends.
+pub(super) fn text_bytes(buffer: &Buffer, length: usize) -> ArrayRef {
+    let mut out = BinaryViewBuilder::with_capacity(buffer.len() / length.max(1));
+    for element in buffer.chunks_exact(length.max(1)) {
+        out.append_value(without_zeros(element));
+    }
+    Arc::new(out.finish())
+}
+
 /// numpy's `S`: text, padded with zeros.
 fn text(buffer: &Buffer, length: usize) -> Result<ArrayRef, String> {
-    if length == 0 {
-        return Err("strings of length 0".to_owned());
-    }
-    let mut out = StringViewBuilder::with_capacity(buffer.len() / length);
-    for (number, element) in buffer.chunks_exact(length).enumerate() {
-        let end = element.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
-        let text = str::from_utf8(&element[..end])
-            .map_err(|_| format!("its string number {number} is not UTF-8"))?;
+    let mut out = StringViewBuilder::with_capacity(buffer.len() / length.max(1));
+    for (number, element) in buffer.chunks_exact(length.max(1)).enumerate() {
+        let text = str::from_utf8(without_zeros(element)).map_err(|_| {
+            format!("its string number {number} is not UTF-8; decode_cf=false gives bytes")
+        })?;
         out.append_value(text);
     }
     Ok(Arc::new(out.finish()))
+}
+
+fn without_zeros(element: &[u8]) -> &[u8] {
+    let end = element.iter().rposition(|byte| *byte != 0).map_or(0, |last| last + 1);
+    &element[..end]
 }

@@ -27,8 +27,9 @@ pub struct Layout {
     pub format: ZarrFormat,
     /// The grid of the objects.
     pub(crate) grid: ChunkGrid,
-    /// Whether a last dimension, that of the letters of strings, is left out.
-    pub(super) characters: bool,
+    /// Whether a last dimension is left out, of which there is one chunk: that of the letters of
+    /// strings, or of NCZarr's scalars.
+    pub(super) last_left_out: bool,
     /// Why the array can't be read, if that is known by now.
     pub(super) problem: Option<String>,
 }
@@ -75,8 +76,18 @@ impl Layout {
             ZarrFormat::V3 => v3_codecs(metadata.get("codecs"), 0),
         };
         let chunks = grid.chunk_shape().to_vec();
-        let (format, characters) = (document.format, false);
-        Ok(Self { shape, chunks, inner_chunks, codecs, dtype, format, grid, characters, problem })
+        let (format, last_left_out) = (document.format, false);
+        Ok(Self {
+            shape,
+            chunks,
+            inner_chunks,
+            codecs,
+            dtype,
+            format,
+            grid,
+            last_left_out,
+            problem,
+        })
     }
 }
 

@@ -28,6 +28,7 @@ mod multiscales;
 mod names;
 mod number_format;
 mod roles;
+mod scalars;
 mod shard;
 mod shuffle;
 mod small_floats;
@@ -52,6 +53,7 @@ use self::{
     multiscales::Multiscales,
     names::name_dimensions,
     roles::roles,
+    scalars::without_dimension,
 };
 pub use self::{
     decoding::nan_to_null,
@@ -481,8 +483,12 @@ fn open_variables(
         described.into_iter().zip(dimensions).zip(are_strings)
     {
         let (name, location) = (name.clone(), location.clone());
-        let strings = if are_strings { joined(document, &layout) } else { None };
-        variables.push(match strings {
+        let shorter = if are_strings {
+            joined(document, &layout)
+        } else {
+            without_dimension(document, &layout, &dimensions.names)
+        };
+        variables.push(match shorter {
             Some((document, layout)) => {
                 dimensions.names.pop();
                 Variable::new(name, location, &document, layout, dimensions, options)

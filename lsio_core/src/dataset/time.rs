@@ -13,6 +13,8 @@ pub struct TimeUnits {
     unit_nanos: i64,
     /// The reference in microseconds from the calendar's day 0.
     reference: i64,
+    /// The nanoseconds of the reference beyond whole microseconds.
+    reference_nanos: i64,
 }
 
 impl TimeUnits {
@@ -29,8 +31,9 @@ impl TimeUnits {
             Some(nanos) => nanos,
             None => calendar_unit(unit, calendar)?,
         };
+        let reference_nanos = nanos_beyond_micros(reference);
         let reference = parse_instant(reference.trim(), calendar)?;
-        Some(Self { calendar, unit_nanos, reference })
+        Some(Self { calendar, unit_nanos, reference, reference_nanos })
     }
 
     /// The units of numpy's datetime64.
@@ -42,14 +45,16 @@ impl TimeUnits {
             TimeUnit::Microsecond => 1_000,
             TimeUnit::Nanosecond => 1,
         };
-        Self { calendar: Calendar::ProlepticGregorian, unit_nanos, reference: 0 }
+        let calendar = Calendar::ProlepticGregorian;
+        Self { calendar, unit_nanos, reference: 0, reference_nanos: 0 }
     }
 
     /// The instant of an integer, in microseconds from the calendar's day 0. Parts of a microsecond
     /// are cut off towards the past.
     #[must_use]
     pub fn instant_from_i64(&self, value: i64) -> Option<i64> {
-        let micros = (i128::from(value) * i128::from(self.unit_nanos)).div_euclid(1_000);
+        let nanos = i128::from(value) * i128::from(self.unit_nanos);
+        let micros = (nanos + i128::from(self.reference_nanos)).div_euclid(1_000);
         i64::try_from(micros + i128::from(self.reference)).ok()
     }
 
@@ -65,6 +70,7 @@ impl TimeUnits {
             return None;
         }
         let nanos = i128::from(whole as i64) * i128::from(self.unit_nanos);
+        let nanos = nanos + i128::from(self.reference_nanos);
         let rest = nanos.rem_euclid(1_000) as f64 + (value - whole) * self.unit_nanos as f64;
         let rest = rest / 1_000.0;
         let floor = nanos.div_euclid(1_000) + rest.floor() as i128;
@@ -222,6 +228,14 @@ fn parse_time_of_day(text: &str) -> Option<i64> {
     Some((hours * 60 + minutes) * 60_000_000 + micros)
 }
 
+/// The seventh to ninth digit of a reference's second.
+fn nanos_beyond_micros(reference: &str) -> i64 {
+    let Some((_, fraction)) = reference.split_once('.') else { return 0 };
+    let digits = fraction.bytes().take_while(u8::is_ascii_digit).map(|b| i64::from(b - b'0'));
+    let finer = digits.skip(6).chain([0; 3]).take(3);
+    finer.fold(0, |nanos, digit| nanos * 10 + digit)
+}
+
 fn parse_offset(text: &str) -> Option<i64> {
     let text = text.trim();
     // `UTC+1` is an hour before UTC to some and after it to others.
@@ -360,6 +374,17 @@ mod tests {
         let instants = units.map(|u| [0, 1, 2].map(|d| u.timestamp(u.instant_from_i64(d)?)));
         let day = |y, m, d| Some(gregorian_day(y, m, d) * MICROS_PER_DAY);
         assert_eq!(instants, Some([day(1500, 2, 28), None, day(1500, 3, 1)]));
+    }
+
+    #[test]
+    fn nanoseconds_of_a_reference_count() {
+        // As xarray writes times of nanoseconds: 2010-01-01 to the nanosecond.
+        let units = "nanoseconds since 2000-01-01 00:00:00.123456789";
+        let units = TimeUnits::parse(units, Calendar::ProlepticGregorian).unwrap();
+        let mut text = String::new();
+        units.write_text(units.instant_from_i64(315_619_199_876_543_211).unwrap(), &mut text);
+        assert_eq!(text, "2010-01-01T00:00:00");
+        assert_eq!(units.instant_from_i64(0), units.instant_from_f64(0.0));
     }
 
     #[test]

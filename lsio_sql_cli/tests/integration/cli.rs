@@ -238,7 +238,8 @@ fn levels_of_an_image_are_tables() {
     let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/../lsio_core/tests/fixtures");
     let store = format!("{fixtures}/matrix.zip/stores/ome2");
     let text = succeeded(&lsio(&["info", &store]));
-    for expected in [format!("'{store}/0'  48 rows on (c, y, x)"), format!("'{store}/1'  12 rows")] {
+    for expected in [format!("'{store}/0'  48 rows on (c, y, x)"), format!("'{store}/1'  12 rows")]
+    {
         assert!(text.contains(&expected), "'{expected}' is not in:\n{text}");
     }
     assert!(!text.contains("can't be read"), "{text}");
