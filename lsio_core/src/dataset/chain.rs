@@ -16,6 +16,7 @@ use super::{
     dtype::ElementType,
     filters::{Categorize, Filter},
     items::Items,
+    pcodec::Pcodec,
     whole_shard::WholeShard,
 };
 use crate::{grid::checked_product, recycle::Recycler};
@@ -89,6 +90,7 @@ enum Step {
     Decompress(Compressor),
     Checksum(Checked),
     Filter(Filter),
+    Pcodec(Pcodec),
 }
 
 /// What makes elements of bytes.
@@ -150,6 +152,9 @@ impl Chain {
             let mut configuration = codec.as_object().cloned().unwrap_or_default();
             let id = codec.get("id").and_then(Value::as_str);
             let id = id.ok_or_else(|| Refusal::Invalid("a codec has no id".to_owned()))?;
+            if is_pcodec(id) && !big_endian && filters.is_empty() {
+                return pcodec(element);
+            }
             // netCDF means an element of the array.
             let size = configuration.get_mut("elementsize").filter(|s| s.as_u64() == Some(0));
             if let Some((size, own)) = size.filter(|_| id == "shuffle").zip(element.size()) {
@@ -195,6 +200,7 @@ impl Chain {
             order = axes.iter().map(|&axis| order[axis]).collect();
         }
         let mut filters = Vec::new();
+        let mut innermost = None;
         let mut width = element.size();
         let (end, swap) = loop {
             let codec = codecs.next().ok_or_else(|| {
@@ -205,6 +211,10 @@ impl Chain {
             match (name, element) {
                 ("bytes", element) if element.size().is_some() => {
                     break (End::Elements, swap_of(codec, element, width)?);
+                }
+                (name, element) if is_pcodec(name) && filters.is_empty() => {
+                    innermost = Some(pcodec(element)?);
+                    break (End::Elements, 1);
                 }
                 ("vlen-utf8" | "vlen-bytes", element) if filters.is_empty() => {
                     break (End::Items(Items::of_v3(name, element)?), 1);
@@ -249,6 +259,7 @@ impl Chain {
             })
             .collect::<Result<Vec<_>, _>>()?;
         steps.reverse();
+        steps.extend(innermost);
         let mut storage = storage(element, order, false);
         if filters.is_empty() {
             storage.swap = swap;
@@ -385,6 +396,10 @@ impl Chain {
                 (Step::Decompress(compressor), None) => {
                     Buffer::from(compressor.decompress(&bytes, most)?)
                 }
+                (Step::Pcodec(pcodec), len) => {
+                    let len = len.ok_or("pcodec isn't the innermost codec")?;
+                    pcodec.decompress(&bytes, len)?
+                }
                 (Step::Filter(filter), len) => {
                     // Filters whose bytes can be any keep their number.
                     let len = len.unwrap_or(bytes.len());
@@ -417,7 +432,7 @@ impl Step {
     /// The bytes that it makes of so many; `None` if that varies.
     fn encoded_len(&self, len: usize) -> Option<usize> {
         match self {
-            Self::Decompress(_) => None,
+            Self::Decompress(_) | Self::Pcodec(_) => None,
             Self::Checksum(checked) => len.checked_add(checked.bytes()),
             Self::Filter(filter) => filter.encoded_len(len),
         }
@@ -452,6 +467,15 @@ impl Items {
             _ => Err(Refusal::Invalid(format!("the codec '{name}' doesn't make this data type"))),
         }
     }
+}
+
+fn is_pcodec(name: &str) -> bool {
+    name.strip_prefix("numcodecs.").unwrap_or(name) == "pcodec"
+}
+
+fn pcodec(element: &ElementType) -> Result<Step, Refusal> {
+    let pcodec = Pcodec::of(element).map(Step::Pcodec);
+    pcodec.ok_or_else(|| Refusal::Invalid("pcodec can't compress this data type".to_owned()))
 }
 
 /// The bytes to reverse at a time after the codec `bytes`.

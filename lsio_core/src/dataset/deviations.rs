@@ -28,6 +28,12 @@ pub(super) fn deviations(document: &ArrayDocument, element: &ElementType) -> Vec
         }
         _ => {}
     }
+    let zero = |filter: &&Value| filter.get("elementsize").and_then(Value::as_u64) == Some(0);
+    let filters = document.metadata.get("filters").and_then(Value::as_array).into_iter().flatten();
+    if filters.clone().any(|filter| zero(&filter)) {
+        found
+            .push("its shuffle has elements of 0 bytes: they are taken for the array's".to_owned());
+    }
     if document.format == ZarrFormat::V3 {
         codec_deviations(&document.metadata, &mut found);
     }

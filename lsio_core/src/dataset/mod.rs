@@ -27,6 +27,7 @@ mod layout;
 mod multiscales;
 mod names;
 mod number_format;
+mod pcodec;
 mod roles;
 mod scalars;
 mod shard;
