@@ -176,6 +176,23 @@ impl ChunkGrid {
         &self.chunk
     }
 
+    /// The shape of the pieces in which the grid is best visited: whole chunks, or where those differ
+    /// much, as many small ones as are worth a step.
+    #[must_use]
+    pub fn piece_shape(&self) -> Vec<u64> {
+        /// The smallest chunks in a piece.
+        const SMALL_CHUNKS: u64 = 256;
+
+        let size = |edges: &Edges| match edges {
+            Edges::Regular(size) => *size,
+            Edges::Runs(runs) => {
+                let least = runs.iter().map(|run| run.size).min().unwrap_or(1);
+                edges.largest().min(least.saturating_mul(SMALL_CHUNKS))
+            }
+        };
+        self.edges.iter().map(size).collect()
+    }
+
     /// Whether all chunks are of one shape.
     #[must_use]
     pub fn is_regular(&self) -> bool {
@@ -380,6 +397,9 @@ mod tests {
         assert_eq!(ChunkGrid::with_edges(vec![4], vec![short.clone()]), None);
         let grid = ChunkGrid::with_edges(vec![3], vec![short]).unwrap();
         assert_eq!((grid.len(), grid.chunk_shape(), grid.is_regular()), (2, &[2][..], false));
+        let uneven = Edges::runs([(1, 1 << 30), (1 << 30, 1)]).unwrap();
+        let grid = ChunkGrid::with_edges(vec![1 << 31], vec![uneven]).unwrap();
+        assert_eq!(grid.piece_shape(), [256]);
     }
 
     proptest! {

@@ -19,7 +19,12 @@ use super::{
     pcodec::Pcodec,
     whole_shard::WholeShard,
 };
-use crate::{grid::checked_product, recycle::Recycler};
+use crate::{
+    Selection,
+    grid::checked_product,
+    read::{Axis, Gather},
+    recycle::Recycler,
+};
 
 /// The most codecs of an array.
 const MAX_CODECS: usize = 32;
@@ -225,7 +230,8 @@ impl Chain {
                 }
                 ("transpose", _) => {
                     let order = axes(codec, rank)?;
-                    let width = width.ok_or_else(|| invalid("strings can't be transposed so"))?;
+                    let width =
+                        width.ok_or_else(|| invalid("what a filter made can't be transposed"))?;
                     filters.push(ArrayStep::Transpose { order, width });
                 }
                 // Of the two codecs of this name, that of Zarr v3 has another order of bits.
@@ -235,16 +241,16 @@ impl Chain {
                     let filter = Filter::of(name, &configuration);
                     let filter = filter.ok_or_else(|| Refusal::Unknown(name.to_owned()))?;
                     let filter = filter.map_err(Refusal::Invalid)?;
-                    // Of filters that take several elements at a time, bytes are what is left.
-                    width = width.map(|width| {
+                    width = width.and_then(|width| {
                         let len = |cells: usize| filter.encoded_len(width.checked_mul(cells)?);
                         match (len(1), len(2), len(3)) {
                             (Some(one), Some(two), Some(three))
                                 if two.checked_sub(one) == Some(one) && three - two == one =>
                             {
-                                one
+                                Some(one)
                             }
-                            _ => 1,
+                            // It takes several elements at a time: bytes are what is left.
+                            _ => None,
                         }
                     });
                     filters.push(ArrayStep::Filter(filter));
@@ -288,6 +294,41 @@ impl Chain {
     /// How elements lie in the decoded bytes.
     pub(super) fn storage(&self) -> &Storage {
         &self.storage
+    }
+
+    /// The most bytes that a chunk of this shape takes on the way, stored or in between.
+    ///
+    /// # Errors
+    /// A text, if that is more than can be counted or a filter can't have made the elements.
+    pub(super) fn most_bytes(&self, shape: &[u64]) -> Result<usize, String> {
+        const FAULT: &str = "its filters don't fit the chunks";
+
+        let cells = checked_product(shape).and_then(|cells| usize::try_from(cells).ok());
+        let cells = cells.ok_or("its shape is too large")?;
+        let mut len = cells.checked_mul(self.storage.width).ok_or("its shape is too large")?;
+        let mut most = len;
+        for filter in self.filters.iter().rev() {
+            if let ArrayStep::Filter(filter) = filter {
+                len = filter.encoded_len(len).ok_or(FAULT)?;
+                most = most.max(len);
+            }
+        }
+        match &self.end {
+            End::Elements => {}
+            End::Items(_) => return Ok(text_bytes(cells)),
+            End::Shard(shard) => {
+                let shape = transposed(shape, &self.storage.order);
+                most = most.max(shard.most_bytes(&shape, len));
+            }
+        }
+        for step in self.steps.iter().rev() {
+            match step {
+                Step::Decompress(_) | Step::Pcodec(_) => break,
+                step => len = step.encoded_len(len).ok_or(FAULT)?,
+            }
+            most = most.max(len);
+        }
+        Ok(most)
     }
 
     fn is_direct(&self) -> bool {
@@ -360,7 +401,15 @@ impl Chain {
                 }
                 ArrayStep::Transpose { order, width } => {
                     let given = shapes.pop().unwrap_or_default();
-                    untranspose(&elements, &mut out, &given, order, *width);
+                    if elements.len() != out.len() {
+                        return Err("a filter made too few elements".to_owned());
+                    }
+                    let storage = Storage { order: order.clone(), width: *width, swap: 1 };
+                    let all: Vec<Selection> = given.iter().map(|s| Selection::all(*s)).collect();
+                    let axes = all.iter().enumerate();
+                    let axes: Vec<Axis<'_>> =
+                        axes.map(|(axis, wanted)| Axis { axis, wanted, start: 0 }).collect();
+                    Gather::new(&given, &storage, &axes).copy(&elements, &mut out);
                 }
             }
             elements = out.freeze();
@@ -551,28 +600,6 @@ fn axes(codec: &Value, rank: usize) -> Result<Vec<usize>, Refusal> {
 /// The sizes of dimensions in another order.
 fn transposed(shape: &[u64], order: &[usize]) -> Vec<u64> {
     order.iter().filter_map(|&axis| shape.get(axis).copied()).collect()
-}
-
-/// Puts elements from a transposed order into that of a chunk of this shape.
-fn untranspose(source: &[u8], target: &mut [u8], shape: &[u64], order: &[usize], width: usize) {
-    let sizes: Vec<usize> =
-        shape.iter().map(|size| usize::try_from(*size).unwrap_or(usize::MAX)).collect();
-    // The distances between neighbours along each of the array's dimensions in what is stored.
-    let mut strides = vec![0; sizes.len()];
-    let mut stride = 1;
-    for &axis in order.iter().rev() {
-        strides[axis] = stride;
-        stride *= sizes[axis];
-    }
-    let dims: Vec<(usize, usize)> = sizes.iter().copied().zip(strides).collect();
-    let cells = target.len() / width.max(1);
-    let positions = crate::grid::positions(&dims, 0, cells);
-    for (cell, position) in target.chunks_exact_mut(width.max(1)).zip(positions) {
-        let start = usize::try_from(position).unwrap_or(usize::MAX).saturating_mul(width);
-        if let Some(element) = source.get(start..start.saturating_add(width)) {
-            cell.copy_from_slice(element);
-        }
-    }
 }
 
 /// The most bytes that so many strings may have.

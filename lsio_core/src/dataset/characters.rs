@@ -1,6 +1,8 @@
 //! Arrays of characters, whose last dimension is that of the letters of strings (netCDF-3 had no
 //! other strings). They are read as arrays of strings, as xarray reads them.
 
+use std::collections::HashSet;
+
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::{Map, Value, json};
 
@@ -92,13 +94,14 @@ pub(super) fn joinable<'a>(
         .clone()
         .map(|(_, document, dims)| dims.last().filter(|_| is_characters(document)).cloned())
         .collect();
-    let fits = |dim: &String| {
-        arrays.clone().zip(&letters).all(|((name, _, dims), own)| {
-            let inside = &dims[..dims.len() - usize::from(own.is_some())];
-            name != dim && !inside.contains(dim)
-        })
-    };
-    letters.iter().map(|dim| dim.as_ref().is_some_and(fits)).collect()
+    // What is somebody's name, or a dimension that isn't that of letters.
+    let mut taken: HashSet<&str> = HashSet::new();
+    for ((name, _, dims), own) in arrays.zip(&letters) {
+        taken.insert(name);
+        let inside = &dims[..dims.len() - usize::from(own.is_some())];
+        taken.extend(inside.iter().map(String::as_str));
+    }
+    letters.iter().map(|dim| dim.as_deref().is_some_and(|dim| !taken.contains(dim))).collect()
 }
 
 /// Takes the last size off the chunk shape in a configuration.

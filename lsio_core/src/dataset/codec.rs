@@ -7,7 +7,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use super::{
-    chain::{Chain, Refusal, Storage, Stream, text_bytes},
+    chain::{Chain, Refusal, Storage, Stream},
     decoding::StoredValues,
     document::{ArrayDocument, ZarrFormat},
     dtype::ElementType,
@@ -38,6 +38,8 @@ pub(crate) struct ChunkCodec {
     grid: ChunkGrid,
     /// The bytes of the largest chunk.
     bytes: usize,
+    /// Those that it takes at most on the way to its elements.
+    most: usize,
     decoder: Decoder,
     shards: Option<ShardLayout>,
 }
@@ -99,8 +101,17 @@ impl ChunkCodec {
                 Decoder::Zarrs(Box::new(chain?))
             }
         };
+        let most = match &decoder {
+            Decoder::Direct(chain) => chain.most_bytes(grid.chunk_shape())?,
+            Decoder::Zarrs(_) => bytes,
+        };
+        if element.size().is_some() && most as u64 > limit.saturating_mul(2) {
+            return Err(format!(
+                "a chunk takes {most} bytes between its filters, more than allowed"
+            ));
+        }
         let element = element.clone();
-        Ok(Self { keys, element, fill, grid, bytes, decoder, shards })
+        Ok(Self { keys, element, fill, grid, bytes, most, decoder, shards })
     }
 
     /// The key of an object, relative to the array.
@@ -132,12 +143,9 @@ impl ChunkCodec {
         usize::try_from(cells).unwrap_or(usize::MAX).saturating_mul(width(&self.element))
     }
 
-    /// The most bytes that a decoded chunk can have.
+    /// The most bytes that a chunk has, decoded or on the way to that.
     pub(crate) fn most_bytes(&self) -> u64 {
-        match self.element.size() {
-            Some(_) => self.bytes as u64,
-            None => text_bytes(self.bytes / STRING_BYTES) as u64,
-        }
+        self.most as u64
     }
 
     /// How decoded bytes can be had without having all of them.
@@ -253,4 +261,46 @@ fn check_extensions(metadata: &Map<String, Value>) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn refusal(format: ZarrFormat, metadata: Value, element: &ElementType) -> Option<String> {
+        let metadata = metadata.as_object().unwrap().clone();
+        let key = "store/a".to_owned();
+        let document = ArrayDocument { format, metadata, attributes: Map::new(), key };
+        let layout = Layout::new(&document).unwrap();
+        ChunkCodec::new(&document, &layout, element, false, 2 << 30).err()
+    }
+
+    #[test]
+    fn what_could_take_all_memory_is_refused() {
+        // Each filter makes eight bytes of one.
+        let wider = json!({"id": "astype", "encode_dtype": "<f8", "decode_dtype": "|u1"});
+        let v2 = |filters: usize| json!({"shape": [1 << 20], "chunks": [1 << 20], "dtype": "|u1", "filters": vec![&wider; filters]});
+        assert_eq!(refusal(ZarrFormat::V2, v2(1), &ElementType::UInt8), None);
+        let reason = refusal(ZarrFormat::V2, v2(10), &ElementType::UInt8);
+        assert!(reason.is_some_and(|reason| reason.contains("between its filters")));
+
+        // zarrs believes what compressed bytes claim.
+        let v3 = |codecs: &[&str]| {
+            json!({
+                "shape": [8], "data_type": "bool", "fill_value": true, "codecs": codecs,
+                "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [8]}},
+                "chunk_key_encoding": "default", "zarr_format": 3, "node_type": "array",
+            })
+        };
+        let refused = |codecs: &[&str]| refusal(ZarrFormat::V3, v3(codecs), &ElementType::Bool);
+        assert_eq!(refused(&["packbits", "zstd"]), None);
+        assert_eq!(refused(&["packbits", "crc32c"]), None);
+        for codecs in [["packbits", "zstd", "crc32c"], ["packbits", "gzip", "adler32"]] {
+            assert!(
+                refused(&codecs).is_some_and(|r| r.contains("packbits") && r.contains(codecs[1]))
+            );
+        }
+    }
 }

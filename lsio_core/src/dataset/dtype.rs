@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::small_floats::SmallFloat;
 
-/// The most fields of a structured type, those of nested ones counted too.
+/// The most fields of a structured type.
 const MAX_FIELDS: usize = 1_024;
 
 /// The most dimensions of a field that is an array.
@@ -470,11 +470,17 @@ fn object(dtype: &Value, filters: &Value) -> Result<ElementType, String> {
 
 /// Fields one after the other.
 fn structure(fields: Vec<(String, ElementType, bool, Vec<usize>)>) -> Result<ElementType, String> {
+    if fields.len() > MAX_FIELDS {
+        return Err(format!("a structured type has more than {MAX_FIELDS} fields"));
+    }
     let mut offset = 0_usize;
-    let mut known: Vec<Field> = Vec::with_capacity(fields.len().min(MAX_FIELDS));
+    let mut known: Vec<Field> = Vec::with_capacity(fields.len());
     for (name, element, big_endian, shape) in fields {
         if element.size().is_none() {
             return Err(format!("the field '{name}' has no fixed size"));
+        }
+        if element.size() == Some(0) && !shape.is_empty() {
+            return Err(format!("the field '{name}' has elements without bytes"));
         }
         if known.iter().any(|field| field.name == name) {
             return Err(format!("the field '{name}' occurs twice"));
@@ -490,11 +496,10 @@ fn structure(fields: Vec<(String, ElementType, bool, Vec<usize>)>) -> Result<Ele
         known.push(Field { name, element, big_endian, shape, offset });
         offset = end;
     }
-    match (known.is_empty(), known.len() > MAX_FIELDS) {
-        (true, _) => Err("a structured type has no fields".to_owned()),
-        (_, true) => Err(format!("a structured type has more than {MAX_FIELDS} fields")),
-        _ => Ok(ElementType::Struct(known.into())),
+    if known.is_empty() {
+        return Err("a structured type has no fields".to_owned());
     }
+    Ok(ElementType::Struct(known.into()))
 }
 
 /// Fails where structured types are too deep in each other.
@@ -622,6 +627,7 @@ mod tests {
             json!([]),
             json!([["a", "<i4"], ["a", "<i4"]]),
             json!([["a", "<f8", [4_000_000_000_u64, 4_000_000_000_u64]]]),
+            json!([["a", "<i4"], ["b", "|S0", [16_777_216]]]),
             json!(many),
             deep,
         ] {

@@ -180,7 +180,7 @@ fn field_array(
     let bytes = if unit > 1 && field.big_endian != cfg!(target_endian = "big") {
         let mut bytes = bytes.to_vec();
         bytes.chunks_exact_mut(unit).for_each(<[u8]>::reverse);
-        Buffer::from_vec(bytes)
+        Buffer::from_slice_ref(&bytes)
     } else {
         bytes
     };
@@ -244,7 +244,7 @@ fn text(buffer: &Buffer, length: usize) -> Result<ArrayRef, String> {
     let mut out = StringViewBuilder::with_capacity(buffer.len() / length.max(1));
     for (number, element) in buffer.chunks_exact(length.max(1)).enumerate() {
         let text = str::from_utf8(without_zeros(element)).map_err(|_| {
-            format!("its string number {number} is not UTF-8; decode_cf=false gives bytes")
+            format!("its string number {number} is not UTF-8; decode_cf=false gives bytes, but not in structures")
         })?;
         out.append_value(text);
     }

@@ -3,8 +3,12 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{ArrayRef, BinaryViewBuilder, ListArray, StringViewBuilder, new_null_array},
+    array::{
+        ArrayRef, BinaryViewBuilder, ListArray, StringViewArray, StringViewBuilder, UInt64Array,
+        new_null_array,
+    },
     buffer::{Buffer, OffsetBuffer},
+    compute::take,
     datatypes::Field,
 };
 
@@ -69,7 +73,8 @@ impl Items {
                     bytes.extend_from_slice(item);
                     lengths.push(item.len() / size);
                 }
-                let values = plain_array(element, Buffer::from_vec(bytes))?;
+                // Not the vector itself: its memory is aligned for bytes alone.
+                let values = plain_array(element, Buffer::from_slice_ref(&bytes))?;
                 let field = Arc::new(Field::new_list_field(element.data_type(), true));
                 i32::try_from(values.len()).map_err(|_| "its lists hold too many elements")?;
                 let offsets = OffsetBuffer::<i32>::from_lengths(lengths);
@@ -85,18 +90,19 @@ impl Items {
                 Ok(Arc::new(out.finish()))
             }
             Self::Categories(categories) => {
-                let labels = &categories.labels;
                 let codes = categories.decode(encoded)?;
                 if codes.len() != cells {
                     return Err(format!("it holds {} codes instead of {cells}", codes.len()));
                 }
-                let mut out = StringViewBuilder::with_capacity(cells);
-                for code in codes {
-                    // numcodecs gives what has no label as an empty string.
-                    let label = code.and_then(|code| labels.get(code));
-                    out.append_value(label.map_or("", String::as_str));
-                }
-                Ok(Arc::new(out.finish()))
+                // numcodecs gives what has no label as an empty string. Labels are there once, however
+                // many cells have them.
+                let labels = categories.labels.iter().map(String::as_str).chain([""]);
+                let labels = StringViewArray::from_iter_values(labels);
+                let none = categories.labels.len();
+                let codes =
+                    codes.map(|code| code.filter(|code| *code < none).unwrap_or(none) as u64);
+                let codes = UInt64Array::from_iter_values(codes);
+                take(&labels, &codes, None).map_err(|e| e.to_string())
             }
         }
     }
@@ -127,4 +133,24 @@ pub(super) fn one_item(element: &ElementType, bytes: &[u8]) -> Result<ArrayRef, 
         }
         element => plain_array(element, Buffer::from(bytes))?,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Array as _, AsArray as _};
+
+    use super::*;
+
+    #[test]
+    fn lists_may_all_be_empty() {
+        let lists = Items::Lists(ElementType::Int32);
+        let encoded: Vec<u8> = [2_u32, 0, 0].iter().flat_map(|n| n.to_le_bytes()).collect();
+        let decoded = lists.decode(&encoded, 2).unwrap();
+        assert_eq!((decoded.len(), decoded.as_list::<i32>().values().len()), (2, 0));
+        let encoded: Vec<u8> = [2_u32, 4, 7, 0].iter().flat_map(|n| n.to_le_bytes()).collect();
+        assert_eq!(lists.decode(&encoded, 2).unwrap().as_list::<i32>().values().len(), 1);
+        let halves: Vec<u8> =
+            [1_u32, 2].iter().flat_map(|n| n.to_le_bytes()).chain([1, 2]).collect();
+        assert!(lists.decode(&halves, 1).is_err());
+    }
 }

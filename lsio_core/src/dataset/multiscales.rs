@@ -2,6 +2,9 @@
 
 use serde_json::{Map, Value};
 
+/// The levels that are looked at: each halves an image, so that there can't be more.
+const MAX_LEVELS: usize = 64;
+
 /// What a group's attributes say of its images.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Multiscales {
@@ -18,7 +21,13 @@ impl Multiscales {
         let own = attributes.get("ome").and_then(|ome| ome.get("multiscales"));
         let image = own.or_else(|| attributes.get("multiscales"))?.as_array()?.first()?;
         let path = |level: &Value| Some(level.get("path")?.as_str()?.to_owned());
-        let levels = image.get("datasets")?.as_array()?.iter().map(path).collect::<Option<_>>()?;
+        let mut levels: Vec<String> = Vec::new();
+        for level in image.get("datasets")?.as_array()?.iter().take(MAX_LEVELS) {
+            let path = path(level)?;
+            if !levels.contains(&path) {
+                levels.push(path);
+            }
+        }
         // Version 0.3 had plain names, and before that there was one order for all.
         let name = |axis: &Value| Some(axis.get("name").unwrap_or(axis).as_str()?.to_owned());
         let axes = match image.get("axes").and_then(Value::as_array) {

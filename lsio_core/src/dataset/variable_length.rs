@@ -4,8 +4,16 @@ use std::ops::Range;
 
 use serde_json::Value;
 
+use crate::json;
+
 /// The bytes of a count or a length.
 const WORD: usize = 4;
+
+/// What an item in JSON takes, beside its text.
+const ITEM_BYTES: u64 = 256;
+
+/// What else there may be in JSON.
+const OTHER_BYTES: u64 = 1 << 20;
 
 /// Where the items of a chunk of `vlen-utf8`, `vlen-bytes` or `vlen-array` are: their count, then for
 /// each its length in bytes and its bytes.
@@ -47,13 +55,13 @@ pub(super) fn vlen_items(encoded: &[u8], cells: usize) -> Result<Vec<Range<usize
 /// A text, if it isn't such JSON or there are more or fewer than `cells` items.
 pub(super) fn json2_items(encoded: &[u8], cells: usize) -> Result<Vec<Option<String>>, String> {
     let text = str::from_utf8(encoded).map_err(|e| format!("it isn't JSON: {e}"))?;
-    let mut list: Vec<Value> = match serde_json::from_str(text) {
-        Ok(list) => list,
-        Err(e) => match without_python_numbers(text) {
-            Some(text) => serde_json::from_str(&text),
-            None => Err(e),
-        }
-        .map_err(|e| format!("it isn't a list in JSON: {e}"))?,
+    let plain = without_python_numbers(text);
+    let text = plain.as_deref().unwrap_or(text);
+    // The texts themselves, and what each takes as a value.
+    let memory = (cells as u64).saturating_mul(ITEM_BYTES).saturating_add(text.len() as u64);
+    let value = json::parse(text.as_bytes(), memory.saturating_add(OTHER_BYTES));
+    let Value::Array(mut list) = value.map_err(|e| format!("it isn't a list in JSON: {e}"))? else {
+        return Err("it isn't a list in JSON".to_owned());
     };
     // The items are followed by their type and shape.
     let shape = list.pop().ok_or("its JSON list lacks a shape")?;

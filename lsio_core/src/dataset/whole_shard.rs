@@ -81,7 +81,8 @@ impl WholeShard {
         recycler: &Arc<Recycler>,
     ) -> Result<StoredValues, String> {
         let layout = self.layout.with_shape(shape, &self.inner).ok_or_else(|| {
-            format!("chunks of shape {:?} don't divide a shard of {shape:?}", self.inner)
+            let inner = &self.inner;
+            format!("chunks of {inner:?} don't divide a shard of {shape:?}, or are too many for it")
         })?;
         let index = layout.parse(layout.index_in(shard)?, shard.len() as u64)?;
         let cells: u64 = shape.iter().product();

@@ -78,6 +78,23 @@ impl ZarrsChain {
             }
         };
         let inner = inner_codecs(&metadata, sharded);
+        // It has no bounds for what compressed bytes claim, and shards need the array's fill value.
+        let names: Vec<String> = match (&inner, &metadata) {
+            (Some(inner), _) => inner.iter().map(|codec| codec.name().to_owned()).collect(),
+            (None, ArrayMetadata::V3(metadata)) => {
+                metadata.codecs.iter().map(|codec| codec.name().to_owned()).collect()
+            }
+            (None, ArrayMetadata::V2(_)) => Vec::new(),
+        };
+        let mut rest = names.iter().rev().skip_while(|name| Compressor::of(name).is_some());
+        let refused = if inner.is_some() {
+            rest.find(|name| unbounded(name))
+        } else {
+            names.iter().find(|name| unbounded(name))
+        };
+        if let Some(name) = refused {
+            return Err(format!("it can't be combined with the codec '{name}' in this way"));
+        }
         let array =
             Array::new_with_metadata(Arc::new(()), "/", metadata).map_err(|e| e.to_string())?;
         let codecs = match inner {
@@ -136,6 +153,10 @@ impl ZarrsChain {
         }
         Ok(StoredValues::Fixed(buffer))
     }
+}
+
+fn unbounded(codec: &str) -> bool {
+    codec == "sharding_indexed" || Compressor::of(codec).is_some()
 }
 
 /// The codecs inside shards, where those are read here.

@@ -352,6 +352,7 @@ impl Fetcher {
             let result = match self.store.get_opts(&path, options).await {
                 Ok(result) => {
                     let size = result.meta.size;
+                    check_size(variable, object, size)?;
                     result.bytes().await.map(|bytes| (bytes, size))
                 }
                 Err(e) => Err(e),

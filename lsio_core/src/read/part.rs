@@ -1,6 +1,6 @@
 //! A part of a variable: which of its chunks hold it, and how it is put together from them.
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, ops::Range, sync::Arc};
 
 use arrow::{
     array::{Array as _, ArrayRef},
@@ -58,6 +58,18 @@ impl<'a> Part<'a> {
     pub(crate) fn count_chunks(&self) -> usize {
         let count = self.chunks_along().iter().map(Selection::len).fold(1, u64::saturating_mul);
         usize::try_from(count).unwrap_or(usize::MAX)
+    }
+
+    /// The bytes of the box of whole chunks around the cells, decoded.
+    pub(crate) fn chunk_bytes(&self) -> usize {
+        let grid = self.variable.chunk_grid();
+        let along = self.axes.iter().zip(self.chunks_along()).map(|(&axis, chunks)| {
+            let Range { start, end } = chunks.bounds();
+            let last = grid.chunk_range(axis, end.saturating_sub(1)).end;
+            last.saturating_sub(grid.chunk_range(axis, start).start)
+        });
+        let bytes = along.fold(self.variable.value_bytes(), u64::saturating_mul);
+        usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 
     /// Of each dimension, the chunks that hold some of the indices.

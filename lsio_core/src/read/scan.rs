@@ -304,7 +304,11 @@ impl Scan {
             let chunks = part.count_chunks();
             let width = usize::try_from(chunked.variable.value_bytes()).unwrap_or(usize::MAX);
             let values = part.cells().saturating_mul(width);
-            let stored = chunk.saturating_mul(chunks);
+            let mut stored = chunk.saturating_mul(chunks);
+            if !chunked.variable.chunk_grid().is_regular() {
+                // The largest chunk isn't every chunk.
+                stored = stored.min(part.chunk_bytes());
+            }
             if reader.codec.is_raw() {
                 // Decoding takes no memory of its own, unless it picks or converts.
                 stored.max(values)
@@ -641,7 +645,7 @@ fn tile_shape(columns: &[&Column], shape: &[u64], tile_bytes: u64) -> Vec<u64> {
     let in_grid_order = |column: &Column, own: &[u64]| -> Vec<u64> {
         column.axes.iter().map(|&axis| own[axis]).collect()
     };
-    let chunks = full.iter().map(|(c, v)| in_grid_order(c, v.chunk_grid().chunk_shape()));
+    let chunks = full.iter().map(|(c, v)| in_grid_order(c, &v.chunk_grid().piece_shape()));
     let Some(mut tile) = chunks.reduce(tile_over_chunks) else {
         return tile_without_chunks(shape);
     };

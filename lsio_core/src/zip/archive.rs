@@ -1,16 +1,12 @@
 //! The archive in its object store: what is read of it, and that it is still the same.
 
-use std::{
-    fmt,
-    ops::Range,
-    sync::{Arc, Mutex, PoisonError},
-};
+use std::{fmt, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use object_store::{
     Error, GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt as _, Result, path::Path,
 };
-use tokio::sync::OnceCell;
+use tokio::sync::{Mutex, OnceCell};
 
 use super::{
     directory::Directory,
@@ -178,16 +174,16 @@ impl Opened {
 
     /// All of a deflated entry, of which more ranges may be asked for.
     async fn inflated(&self, entry: &Entry) -> Result<Bytes> {
-        let kept = self.inflated.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some((offset, bytes)) = kept
-            && offset == entry.offset
+        // One at a time: who waits may want the same entry, and each takes memory.
+        let mut kept = self.inflated.lock().await;
+        if let Some((offset, bytes)) = kept.as_ref()
+            && *offset == entry.offset
         {
-            return Ok(bytes);
+            return Ok(bytes.clone());
         }
         let bytes = self.whole(entry).await?;
         if entry.size <= MAX_KEPT {
-            *self.inflated.lock().unwrap_or_else(PoisonError::into_inner) =
-                Some((entry.offset, bytes.clone()));
+            *kept = Some((entry.offset, bytes.clone()));
         }
         Ok(bytes)
     }
