@@ -26,6 +26,9 @@ use crate::{
     recycle::Recycler,
 };
 
+/// What is said of a chunk with more cells than memory can have.
+const TOO_LARGE: &str = "its shape is too large";
+
 /// The most codecs of an array.
 const MAX_CODECS: usize = 32;
 
@@ -303,16 +306,10 @@ impl Chain {
     pub(super) fn most_bytes(&self, shape: &[u64]) -> Result<usize, String> {
         const FAULT: &str = "its filters don't fit the chunks";
 
-        let cells = checked_product(shape).and_then(|cells| usize::try_from(cells).ok());
-        let cells = cells.ok_or("its shape is too large")?;
-        let mut len = cells.checked_mul(self.storage.width).ok_or("its shape is too large")?;
-        let mut most = len;
-        for filter in self.filters.iter().rev() {
-            if let ArrayStep::Filter(filter) = filter {
-                len = filter.encoded_len(len).ok_or(FAULT)?;
-                most = most.max(len);
-            }
-        }
+        let cells = cells(shape)?;
+        let lens = self.filter_lens(cells)?;
+        let mut len = lens[0];
+        let mut most = lens.into_iter().max().unwrap_or(len);
         match &self.end {
             End::Elements => {}
             End::Items(_) => return Ok(text_bytes(cells)),
@@ -331,6 +328,21 @@ impl Chain {
         Ok(most)
     }
 
+    /// The bytes that each filter gets, in the order of decoding, and then those of the elements of so
+    /// many cells.
+    fn filter_lens(&self, cells: usize) -> Result<Vec<usize>, String> {
+        let len = cells.checked_mul(self.storage.width).ok_or(TOO_LARGE)?;
+        let mut lens = vec![len; self.filters.len() + 1];
+        for (number, filter) in self.filters.iter().enumerate().rev() {
+            let encoded_len = match filter {
+                ArrayStep::Filter(filter) => filter.encoded_len(lens[number + 1]),
+                ArrayStep::Swap(_) | ArrayStep::Transpose { .. } => Some(lens[number + 1]),
+            };
+            lens[number] = encoded_len.ok_or("a filter can't have made its elements")?;
+        }
+        Ok(lens)
+    }
+
     fn is_direct(&self) -> bool {
         self.end == End::Elements && self.filters.is_empty()
     }
@@ -345,24 +357,13 @@ impl Chain {
         shape: &[u64],
         recycler: &Arc<Recycler>,
     ) -> Result<StoredValues, String> {
-        let cells = checked_product(shape).and_then(|cells| usize::try_from(cells).ok());
-        let cells = cells.ok_or("its shape is too large")?;
+        let cells = cells(shape)?;
         // What follows sees the chunk after the transpositions that are left to whoever picks values.
         let shape: Vec<u64> = match &self.end {
             End::Items(_) => shape.to_vec(),
             _ => transposed(shape, &self.storage.order),
         };
-        let len = cells.checked_mul(self.storage.width).ok_or("its shape is too large")?;
-
-        // What each filter gets, from the last to the first.
-        let mut lens = vec![len; self.filters.len() + 1];
-        for (number, filter) in self.filters.iter().enumerate().rev() {
-            let encoded_len = match filter {
-                ArrayStep::Filter(filter) => filter.encoded_len(lens[number + 1]),
-                ArrayStep::Swap(_) | ArrayStep::Transpose { .. } => Some(lens[number + 1]),
-            };
-            lens[number] = encoded_len.ok_or("a filter can't have made its elements")?;
-        }
+        let lens = self.filter_lens(cells)?;
         let (expected, most) = match &self.end {
             End::Elements => (Some(lens[0]), lens[0]),
             End::Shard(shard) => (None, shard.most_bytes(&shape, lens[0])),
@@ -595,6 +596,12 @@ fn axes(codec: &Value, rank: usize) -> Result<Vec<usize>, Refusal> {
             "the codec 'transpose' has an order that is none of {rank} dimensions"
         ))
     })
+}
+
+/// The cells of a chunk of this shape.
+fn cells(shape: &[u64]) -> Result<usize, String> {
+    let cells = checked_product(shape).and_then(|cells| usize::try_from(cells).ok());
+    cells.ok_or_else(|| TOO_LARGE.to_owned())
 }
 
 /// The sizes of dimensions in another order.

@@ -23,6 +23,9 @@ use crate::{
     recycle::Recycler,
 };
 
+/// The most bytes of a decoded chunk, whatever is allowed: numpy's and most codecs' own limit is near.
+const MAX_CHUNK_BYTES: u64 = 2 << 30;
+
 /// The memory that a string takes at least, roughly: its place in the array and in the offsets.
 const STRING_BYTES: usize = 32;
 
@@ -65,6 +68,7 @@ impl ChunkCodec {
         big_endian: bool,
         limit: u64,
     ) -> Result<Self, String> {
+        let limit = limit.min(MAX_CHUNK_BYTES);
         let metadata = &document.metadata;
         let rank = layout.shape.len();
         if element.size() == Some(0) {
@@ -274,7 +278,7 @@ mod tests {
         let key = "store/a".to_owned();
         let document = ArrayDocument { format, metadata, attributes: Map::new(), key };
         let layout = Layout::new(&document).unwrap();
-        ChunkCodec::new(&document, &layout, element, false, 2 << 30).err()
+        ChunkCodec::new(&document, &layout, element, false, u64::MAX).err()
     }
 
     #[test]
@@ -283,6 +287,9 @@ mod tests {
         let wider = json!({"id": "astype", "encode_dtype": "<f8", "decode_dtype": "|u1"});
         let v2 = |filters: usize| json!({"shape": [1 << 20], "chunks": [1 << 20], "dtype": "|u1", "filters": vec![&wider; filters]});
         assert_eq!(refusal(ZarrFormat::V2, v2(1), &ElementType::UInt8), None);
+        let large = json!({"shape": [1_u64 << 32], "chunks": [1_u64 << 32], "dtype": "|u1"});
+        let reason = refusal(ZarrFormat::V2, large, &ElementType::UInt8);
+        assert!(reason.is_some_and(|reason| reason.contains("max_chunk_bytes")));
         let reason = refusal(ZarrFormat::V2, v2(10), &ElementType::UInt8);
         assert!(reason.is_some_and(|reason| reason.contains("between its filters")));
 

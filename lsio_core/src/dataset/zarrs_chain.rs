@@ -77,32 +77,25 @@ impl ZarrsChain {
                 ArrayMetadata::V3(metadata.map_err(|e| e.to_string())?)
             }
         };
-        let inner = inner_codecs(&metadata, sharded);
+        let inner = inner_codecs(&metadata, sharded).map(|inner| {
+            let (inner, own) = peel_codecs(inner);
+            peeled = own;
+            inner
+        });
         // It has no bounds for what compressed bytes claim, and shards need the array's fill value.
-        let names: Vec<String> = match (&inner, &metadata) {
-            (Some(inner), _) => inner.iter().map(|codec| codec.name().to_owned()).collect(),
-            (None, ArrayMetadata::V3(metadata)) => {
-                metadata.codecs.iter().map(|codec| codec.name().to_owned()).collect()
-            }
-            (None, ArrayMetadata::V2(_)) => Vec::new(),
+        let left = match (&inner, &metadata) {
+            (Some(inner), _) => inner.as_slice(),
+            (None, ArrayMetadata::V3(metadata)) => metadata.codecs.as_slice(),
+            (None, ArrayMetadata::V2(_)) => &[],
         };
-        let mut rest = names.iter().rev().skip_while(|name| Compressor::of(name).is_some());
-        let refused = if inner.is_some() {
-            rest.find(|name| unbounded(name))
-        } else {
-            names.iter().find(|name| unbounded(name))
-        };
-        if let Some(name) = refused {
+        if let Some(codec) = left.iter().find(|codec| unbounded(codec.name())) {
+            let name = codec.name();
             return Err(format!("it can't be combined with the codec '{name}' in this way"));
         }
         let array =
             Array::new_with_metadata(Arc::new(()), "/", metadata).map_err(|e| e.to_string())?;
         let codecs = match inner {
-            Some(inner) => {
-                let (inner, own) = peel_codecs(inner);
-                peeled = own;
-                Arc::new(CodecChain::from_metadata(&inner).map_err(|e| e.to_string())?)
-            }
+            Some(inner) => Arc::new(CodecChain::from_metadata(&inner).map_err(|e| e.to_string())?),
             None => array.codecs(),
         };
         // Decoding runs inside the query's own threads; zarrs must not start others.

@@ -117,19 +117,9 @@ impl CachedChunk {
 
 impl Fetcher {
     /// # Errors
-    /// [`crate::Error::Unreadable`], also if chunks are larger than they may be.
+    /// [`crate::Error::Unreadable`].
     pub(crate) fn new(variable: &Variable) -> Result<Self> {
         let codec = &variable.reader()?.codec;
-        let (chunk, most) = (codec.decoded_bytes(), variable.location().limits().chunk_bytes);
-        if chunk as u64 > most {
-            return Err(Error::Unreadable {
-                array: variable.path(),
-                reason: format!(
-                    "its chunks take {chunk} bytes, more than {most}; the option max_chunk_bytes \
-                     allows more"
-                ),
-            });
-        }
         let bytes = codec.shards().and_then(|shards| shards.index_bytes()).unwrap_or(1);
         let kept = usize::try_from(INDEX_BYTES / bytes.max(1)).unwrap_or(usize::MAX).min(65_536);
         let kept = NonZeroUsize::new(kept).unwrap_or(NonZeroUsize::MIN);
