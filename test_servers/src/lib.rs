@@ -1,0 +1,1 @@
+//! Servers of stored objects for tests and benchmarks.
