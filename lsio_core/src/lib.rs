@@ -75,7 +75,7 @@ pub use crate::{
     dataset::{Column, Dataset, Dimension, Role, Table, Variable},
     error::{Error, Result},
     location::{Location, scheme},
-    options::{DecodeTimes, Limits, OpenOptions},
+    options::{DecodeTimes, Limits, Network, OpenOptions},
     recycle::{Recycled, Recycler},
     selection::Selection,
 };

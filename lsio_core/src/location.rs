@@ -10,7 +10,8 @@ use object_store::{ObjectStore, ObjectStoreExt as _, path::Path};
 use url::Url;
 
 use crate::{
-    Error, Limits, Result,
+    Error, Limits, Network, Result,
+    read::{Link, Storage, Transfer},
     uring::{self, Engine},
     zip::{ZipStore, is_zip_name},
 };
@@ -25,12 +26,32 @@ pub struct Location {
     root: Option<PathBuf>,
     /// What the store there may take.
     limits: Limits,
+    /// The way to it.
+    link: Arc<Link>,
 }
 
 impl Location {
     /// A place in `store`, called `name` in messages.
     pub fn new(store: Arc<dyn ObjectStore>, path: Path, name: impl Into<String>) -> Self {
-        Self { store, path, name: name.into(), root: None, limits: Limits::default() }
+        let link = Link::new(Storage::of(store.as_ref()), Network::default());
+        Self { store, path, name: name.into(), root: None, limits: Limits::default(), link }
+    }
+
+    /// The same place, read over this link.
+    #[must_use]
+    pub fn with_link(self, link: Arc<Link>) -> Self {
+        Self { link, ..self }
+    }
+
+    /// The way to the store.
+    #[must_use]
+    pub fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
+
+    /// What reads objects there.
+    pub(crate) fn transfer(&self) -> Transfer {
+        Transfer::new(Arc::clone(&self.store), Arc::clone(&self.link))
     }
 
     /// The same place, where a store may take so much.

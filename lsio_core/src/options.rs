@@ -1,5 +1,7 @@
 //! How a dataset is to be opened. The names are xarray's where xarray has the option.
 
+use std::time::Duration;
+
 use crate::{Error, Result};
 
 /// How times are decoded (`decode_times`).
@@ -67,6 +69,21 @@ pub struct Limits {
     pub metadata_bytes: u64,
     /// The bytes of a decoded chunk (`max_chunk_bytes`). More than 2 GiB are never read.
     pub chunk_bytes: u64,
+}
+
+/// How long a remote store may take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Network {
+    /// The time without any byte after which a request is given up and tried again.
+    pub request_timeout: Duration,
+    /// The time after which reading one object fails, tries included.
+    pub deadline: Duration,
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self { request_timeout: Duration::from_secs(30), deadline: Duration::from_secs(300) }
+    }
 }
 
 impl Default for Limits {

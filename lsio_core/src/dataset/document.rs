@@ -3,15 +3,20 @@
 use std::{collections::BTreeMap, error::Error as _, io::ErrorKind};
 
 use bytes::Bytes;
-use futures::{StreamExt as _, TryStreamExt as _, future::try_join_all, stream};
-use object_store::{GetOptions, ObjectStoreExt as _, path::Path};
+use futures::{
+    StreamExt as _, TryStreamExt as _,
+    future::{join, join_all},
+    stream,
+};
+use object_store::{ObjectStoreExt as _, path::Path};
 use serde_json::{Map, Value};
 
 use crate::{
     Error, Location, Result,
     error::{names, short},
     json,
-    location::{check_node_path, join},
+    location::{check_node_path, join as join_path},
+    read::{Counts, Expected, Failure, Storage},
 };
 
 /// The memory that the values of a document may take, as a multiple of the bytes that it may have. Of
@@ -23,6 +28,12 @@ const MOST_LISTED: usize = if cfg!(test) { 64 } else { 16_384 };
 
 /// Arrays and groups read at the same time while a group without consolidated metadata is listed.
 const CONCURRENT_READS: usize = 32;
+
+/// The same where every answer takes its time.
+const REMOTE_READS: usize = 1_024;
+
+/// The bytes of a document as most have them.
+const USUAL_BYTES: u64 = 64 << 10;
 
 /// The versions of the Zarr format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,17 +72,65 @@ pub(crate) struct GroupDocument {
 /// Reads the metadata of the node at `location`; `None` if there is none. `consolidated` says
 /// whether consolidated metadata may be used.
 pub(crate) async fn read_node(location: &Location, consolidated: bool) -> Result<Option<Node>> {
-    if let Some((key, bytes)) = read(location, "zarr.json").await? {
-        let document = parse(location, &key, &bytes)?;
-        return Ok(Some(v3_node(document, &key, consolidated)?));
+    let v2 = || read_v2(location, true, consolidated);
+    read_either(location, read_v3(location, consolidated), v2).await
+}
+
+/// The same for a group that may be at `location`, with no more requests than that takes.
+pub(crate) async fn read_group(
+    location: &Location,
+    consolidated: bool,
+) -> Result<Option<GroupDocument>> {
+    let v2 = || read_v2(location, false, consolidated);
+    let node = read_either(location, read_v3(location, consolidated), v2).await?;
+    Ok(match node {
+        Some(Node::Group(document)) => Some(document),
+        Some(Node::Array(_)) | None => None,
+    })
+}
+
+/// Version 3, or else version 2. Where an answer takes its time both are asked for at once.
+async fn read_either<V2: Future<Output = Result<Option<Node>>>>(
+    location: &Location,
+    v3: impl Future<Output = Result<Option<Node>>>,
+    v2: impl FnOnce() -> V2,
+) -> Result<Option<Node>> {
+    if !location.link().is_remote() {
+        return match v3.await? {
+            Some(node) => Ok(Some(node)),
+            None => v2().await,
+        };
     }
-    let files = [".zarray", ".zgroup", ".zattrs", ".zmetadata"];
-    let files = &files[..if consolidated { 4 } else { 3 }];
+    match join(v3, v2()).await {
+        (Ok(None), v2) => v2,
+        // Who may not list a bucket is denied what isn't there.
+        (Err(error), Ok(Some(node))) if is_denied(&error) => Ok(Some(node)),
+        (v3, _) => v3,
+    }
+}
+
+async fn read_v3(location: &Location, consolidated: bool) -> Result<Option<Node>> {
+    let Some((key, bytes)) = read(location, "zarr.json").await? else { return Ok(None) };
+    let document = parse(location, &key, &bytes)?;
+    v3_node(document, &key, consolidated).map(Some)
+}
+
+/// `any` says whether it may be an array, and whether a group's own attributes are of interest.
+async fn read_v2(location: &Location, any: bool, consolidated: bool) -> Result<Option<Node>> {
+    let files =
+        [(".zarray", any), (".zgroup", true), (".zattrs", any), (".zmetadata", consolidated)];
+    let reads = files.into_iter().map(|(file, wanted)| async move {
+        if wanted { read(location, file).await } else { Ok(None) }
+    });
+    let reads = join_all(reads).await;
+    let is_found = reads.iter().any(|read| matches!(read, Ok(Some(_))));
     let mut documents = Vec::with_capacity(4);
-    for read in try_join_all(files.iter().map(|file| read(location, file))).await? {
+    for read in reads {
         documents.push(match read {
-            Some((key, bytes)) => Some((parse(location, &key, &bytes)?, key)),
-            None => None,
+            Ok(Some((key, bytes))) => Some((parse(location, &key, &bytes)?, key)),
+            Ok(None) => None,
+            Err(error) if is_found && is_denied(&error) => None,
+            Err(error) => return Err(error),
         });
     }
     let [array, group, attributes, zmetadata] = {
@@ -97,13 +156,66 @@ pub(crate) async fn read_node(location: &Location, consolidated: bool) -> Result
     Ok(Some(Node::Group(GroupDocument { attributes, consolidated, format })))
 }
 
-/// Reads the metadata of the nodes directly inside a group by listing it. Nodes with broken metadata
-/// are left out, with a warning.
-pub(crate) async fn list_nodes(location: &Location) -> Result<BTreeMap<String, Node>> {
+/// Whether the store says that this isn't for us to read.
+fn is_denied(error: &Error) -> bool {
+    use object_store::Error::{PermissionDenied, Unauthenticated};
+    matches!(error, Error::Store { source: PermissionDenied { .. } | Unauthenticated { .. }, .. })
+}
+
+/// Reads the metadata of the nodes directly inside a group of this format by listing it. Nodes with
+/// broken metadata are left out, with a warning.
+pub(crate) async fn list_nodes(
+    location: &Location,
+    format: ZarrFormat,
+) -> Result<BTreeMap<String, Node>> {
     let children = list_children(location).await?;
+    read_children(location, children, format).await
+}
+
+/// Reads the metadata of these arrays inside a group of this format, and of those that they name: their
+/// coordinates. What isn't there is left out.
+pub(crate) async fn named_nodes(
+    location: &Location,
+    names: &[String],
+    format: ZarrFormat,
+) -> Result<BTreeMap<String, Node>> {
+    let names = checked(names.to_vec(), |name| name, location.name());
+    let mut nodes = read_children(location, names.clone(), format).await?;
+    let mut coordinates: Vec<String> = nodes.values().flat_map(coordinate_names).collect();
+    coordinates.retain(|name| !names.contains(name));
+    coordinates.sort_unstable();
+    coordinates.dedup();
+    let coordinates = checked(coordinates, |name| name, location.name());
+    nodes.extend(read_children(location, coordinates, format).await?);
+    Ok(nodes)
+}
+
+/// The names of an array's dimensions and auxiliary coordinates.
+fn coordinate_names(node: &Node) -> Vec<String> {
+    let Node::Array(document) = node else { return Vec::new() };
+    let list = |value: Option<&Value>| match value {
+        Some(Value::Array(names)) => {
+            names.iter().filter_map(|name| Some(name.as_str()?.to_owned())).collect()
+        }
+        _ => Vec::new(),
+    };
+    let mut names: Vec<String> = list(document.metadata.get("dimension_names"));
+    names.extend(list(document.attributes.get("_ARRAY_DIMENSIONS")));
+    if let Some(Value::String(text)) = document.attributes.get("coordinates") {
+        names.extend(text.split_whitespace().map(str::to_owned));
+    }
+    names
+}
+
+async fn read_children(
+    location: &Location,
+    names: Vec<String>,
+    format: ZarrFormat,
+) -> Result<BTreeMap<String, Node>> {
+    let at_once = if location.link().is_remote() { REMOTE_READS } else { CONCURRENT_READS };
     let mut nodes = BTreeMap::new();
-    let mut reads = stream::iter(children.into_iter().map(|name| read_child(location, name)))
-        .buffer_unordered(CONCURRENT_READS)
+    let mut reads = stream::iter(names.into_iter().map(|name| read_child(location, name, format)))
+        .buffer_unordered(at_once)
         .boxed();
     while let Some((name, node)) = reads.try_next().await? {
         if let Some(node) = node {
@@ -134,7 +246,10 @@ async fn list_children(location: &Location) -> Result<Vec<String>> {
         }
         None => {
             let listing = location.store().list_with_delimiter(Some(location.path())).await;
-            let prefixes = listing.map_err(failed)?.common_prefixes;
+            let listing = listing.map_err(|source| {
+                if !lists(location) { no_listing(location) } else { failed(source) }
+            });
+            let prefixes = listing?.common_prefixes;
             prefixes.iter().filter_map(|prefix| prefix.filename().map(str::to_owned)).collect()
         }
     };
@@ -151,6 +266,22 @@ async fn list_children(location: &Location) -> Result<Vec<String>> {
     }
     names.sort_unstable();
     Ok(checked(names, |name| name, location.name()))
+}
+
+/// Whether the storage is of a kind that tells what it holds. Of HTTP servers, only those do that know
+/// WebDAV.
+pub(crate) fn lists(location: &Location) -> bool {
+    location.link().storage() != Storage::Http
+}
+
+fn no_listing(location: &Location) -> Error {
+    Error::Metadata {
+        key: location.name().to_owned(),
+        reason: "it has no consolidated metadata, and the server doesn't list what is there: name \
+                 variables behind the address, as in ?variables=t2m,u10, or have the store's metadata \
+                 consolidated (zarr.consolidate_metadata)"
+            .to_owned(),
+    }
 }
 
 /// The names of the directories in a directory, and of links to some. A few more than
@@ -196,9 +327,24 @@ fn checked<T>(items: Vec<T>, name: impl Fn(&T) -> &String, holder: &str) -> Vec<
     good
 }
 
-async fn read_child(location: &Location, name: String) -> Result<(String, Option<Node>)> {
+async fn read_child(
+    location: &Location,
+    name: String,
+    format: ZarrFormat,
+) -> Result<(String, Option<Node>)> {
     let child = location.child(&name)?;
-    match read_node(&child, false).await {
+    // Those of the other version are rare.
+    let node = match format {
+        ZarrFormat::V3 => match read_v3(&child, false).await {
+            Ok(None) => read_v2(&child, true, false).await,
+            node => node,
+        },
+        ZarrFormat::V2 => match read_v2(&child, true, false).await {
+            Ok(None) => read_v3(&child, false).await,
+            node => node,
+        },
+    };
+    match node {
         Ok(node) => Ok((name, node)),
         Err(error @ Error::Metadata { .. }) => {
             left_out(&name, &error);
@@ -213,33 +359,24 @@ fn left_out(name: &str, error: &Error) {
 }
 
 async fn read(location: &Location, file: &str) -> Result<Option<(String, Bytes)>> {
-    let path = join(location.path(), file)
+    let path = join_path(location.path(), file)
         .map_err(|reason| Error::Location { location: location.name().to_owned(), reason })?;
     let key = format!("{}/{file}", location.name().trim_end_matches('/'));
     read_object(location, &path, &key).await.map(|bytes| Some((key, bytes?)))
 }
 
 async fn read_object(location: &Location, path: &Path, key: &str) -> Result<Option<Bytes>> {
-    let key = || key.to_owned();
-    let result = match location.store().get_opts(path, GetOptions::default()).await {
-        Ok(result) => result,
-        Err(e) if is_missing(&e) || is_directory(&e) => return Ok(None),
-        Err(source) => return Err(failed(key(), source)),
-    };
     let most = location.limits().metadata_bytes;
-    if result.meta.size > most {
-        return Err(Error::Metadata {
-            key: key(),
-            reason: format!(
-                "it has {} bytes, more than {most}; the option max_metadata_bytes allows more",
-                result.meta.size
-            ),
-        });
-    }
-    match result.bytes().await {
-        Ok(bytes) => Ok(Some(bytes)),
-        Err(e) if is_missing(&e) || is_directory(&e) => Ok(None),
-        Err(source) => Err(failed(key(), source)),
+    let expected = Expected { likely: USUAL_BYTES.min(most), most };
+    let bad = |reason| Err(Error::Metadata { key: key.to_owned(), reason });
+    match location.transfer().object(path, expected, &mut Counts::default()).await {
+        Ok(object) => Ok(Some(object.bytes)),
+        Err(Failure::Store(e)) if is_missing(&e) || is_directory(&e) => Ok(None),
+        Err(Failure::Store(source)) => Err(failed(key.to_owned(), source)),
+        Err(Failure::Changed) => bad("it changes while it is read".to_owned()),
+        Err(Failure::TooLarge(bytes)) => bad(format!(
+            "it has {bytes} bytes, more than {most}; the option max_metadata_bytes allows more"
+        )),
     }
 }
 
@@ -483,7 +620,7 @@ mod tests {
         std::fs::create_dir(at("device")).unwrap();
         symlink("/dev/zero", at("device/zarr.json")).unwrap();
         std::fs::create_dir(directory.path().join(std::ffi::OsStr::from_bytes(b"\xff"))).unwrap();
-        let nodes = run(list_nodes(&location)).unwrap();
+        let nodes = run(list_nodes(&location, ZarrFormat::V3)).unwrap();
         assert_eq!(nodes.into_keys().collect::<Vec<_>>(), ["a", "link"]);
 
         // Who names what is broken is told.
@@ -496,7 +633,7 @@ mod tests {
         for i in 0..=MOST_LISTED {
             std::fs::create_dir(at(&format!("d{i}"))).unwrap();
         }
-        let error = run(list_nodes(&location)).unwrap_err().to_string();
+        let error = run(list_nodes(&location, ZarrFormat::V3)).unwrap_err().to_string();
         assert!(error.contains("too many"), "{error}");
     }
 

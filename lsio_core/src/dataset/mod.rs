@@ -1,7 +1,8 @@
 //! What a Zarr group holds, as xarray understands it: dimensions, coordinates, data variables.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, iter, sync::Arc};
 
+use futures::future::{join, join_all, try_join, try_join_all};
 use serde_json::{Map, Value};
 
 mod blosc;
@@ -43,6 +44,7 @@ mod zarrs_chain;
 pub(crate) use self::{
     blosc::Blocks as BloscBlocks,
     chain::{Storage, Stream},
+    codec::ChunkCodec,
     decoding::StoredValues,
     document::is_missing,
     shard::{ShardIndex, ShardLayout},
@@ -50,7 +52,10 @@ pub(crate) use self::{
 };
 use self::{
     characters::{joinable, joined},
-    document::{ArrayDocument, GroupDocument, Node, exists, list_nodes, read_node},
+    document::{
+        ArrayDocument, GroupDocument, Node, exists, list_nodes, lists, named_nodes, read_group,
+        read_node,
+    },
     multiscales::Multiscales,
     names::name_dimensions,
     roles::roles,
@@ -102,8 +107,10 @@ impl Dataset {
             Some(group) => location.child(group)?,
         };
         let use_consolidated = options.consolidated != Some(false);
-        let node = read_node(&location, use_consolidated).await?;
-        let ancestors = ancestors(&location, use_consolidated).await?;
+        let (node, ancestors) =
+            join(read_node(&location, use_consolidated), ancestors(&location, use_consolidated))
+                .await;
+        let node = node?;
         // A store may hold nothing but its root's consolidated metadata.
         let node = match node.or_else(|| consolidated_node(&location, &ancestors)) {
             Some(node) => node,
@@ -121,8 +128,11 @@ impl Dataset {
         }
         match node {
             Node::Group(document) => {
-                let group = expand(&location, document, &ancestors).await?;
-                let inherited = inherited_coordinates(&ancestors).await?;
+                let (group, inherited) = try_join(
+                    expand(&location, document, &ancestors, options.variables.as_deref()),
+                    inherited_coordinates(&ancestors),
+                )
+                .await?;
                 Self::from_group(group, inherited, None, options)
             }
             Node::Array(document) => {
@@ -131,10 +141,14 @@ impl Dataset {
                     (Some((parent, parent_document)), Some(name)) => {
                         let name = name.to_owned();
                         let above: Vec<_> = ancestors.collect();
-                        let mut group = expand(&parent, parent_document, &above).await?;
+                        let names = [name.clone()];
+                        let (mut group, inherited) = try_join(
+                            expand(&parent, parent_document, &above, Some(&names)),
+                            inherited_coordinates(&above),
+                        )
+                        .await?;
                         group.nodes.insert(name.clone(), Node::Array(document));
-                        group.location = parent;
-                        let inherited = inherited_coordinates(&above).await?;
+                        group.location = parent.clone();
                         Self::from_group(group, inherited, Some(name), options)
                     }
                     _ => Self::from_lone_array(&location, &document, options),
@@ -339,7 +353,7 @@ async fn nothing_at(location: &Location, consolidated: bool) -> Result<Error> {
     if let (Some(parent), Some(name)) = (location.parent(), location.path().filename())
         && let Some(Node::Group(document)) = read_node(&parent, consolidated).await?
     {
-        let group = expand(&parent, document, &[]).await?;
+        let group = expand(&parent, document, &[], None).await?;
         return Ok(Error::NoSuch {
             location: parent.name().to_owned(),
             what: "variable or group",
@@ -364,41 +378,46 @@ fn consolidated_node(location: &Location, ancestors: &[(Location, GroupDocument)
 }
 
 /// The groups above, the nearest first.
-async fn ancestors(
-    location: &Location,
-    consolidated: bool,
-) -> Result<Vec<(Location, GroupDocument)>> {
+async fn ancestors(location: &Location, consolidated: bool) -> Vec<(Location, GroupDocument)> {
+    // Where an answer takes its time, as many are asked for at once as tell that there is none.
+    let at_once = if location.link().is_remote() { 2 } else { 1 };
     let mut ancestors = Vec::new();
     // A group inside a store may have its metadata in the consolidated ones above alone.
     let mut skipped: Option<Location> = None;
-    let mut next = location.parent();
-    while let Some(parent) = next {
-        next = parent.parent();
-        match read_node(&parent, consolidated).await {
-            Ok(Some(Node::Group(document))) => {
-                let found = [(parent, document)];
-                if let Some(skipped) = skipped.take() {
-                    match consolidated_node(&skipped, &found) {
-                        Some(Node::Group(document)) => ancestors.push((skipped, document)),
-                        _ => break,
+    let mut above = iter::successors(location.parent(), Location::parent);
+    loop {
+        let next: Vec<Location> = above.by_ref().take(at_once).collect();
+        if next.is_empty() {
+            return ancestors;
+        }
+        let documents = join_all(next.iter().map(|parent| read_group(parent, consolidated))).await;
+        for (parent, document) in next.into_iter().zip(documents) {
+            match document {
+                Ok(Some(document)) => {
+                    let found = [(parent, document)];
+                    if let Some(skipped) = skipped.take() {
+                        match consolidated_node(&skipped, &found) {
+                            Some(Node::Group(document)) => ancestors.push((skipped, document)),
+                            _ => return ancestors,
+                        }
                     }
+                    ancestors.extend(found);
                 }
-                ancestors.extend(found);
+                Ok(None) if skipped.is_none() => skipped = Some(parent),
+                // What lies above a store is none of its business, even if it looks broken.
+                _ => return ancestors,
             }
-            Ok(None) if skipped.is_none() => skipped = Some(parent),
-            // What lies above a store is none of its business, even if it looks broken.
-            _ => break,
         }
     }
-    Ok(ancestors)
 }
 
 /// Finds the nodes inside a group: in its own consolidated metadata, in that of a group above, or
-/// by listing.
+/// by listing. Where nothing is listed they are those that are `wanted`, with their coordinates.
 async fn expand(
     location: &Location,
     document: GroupDocument,
     ancestors: &[(Location, GroupDocument)],
+    wanted: Option<&[String]>,
 ) -> Result<Group> {
     let mut candidates = vec![(location, &document)];
     candidates.extend(ancestors.iter().map(|(location, document)| (location, document)));
@@ -422,7 +441,10 @@ async fn expand(
             return Ok(Group { location: location.clone(), nodes, document });
         }
     }
-    let nodes = list_nodes(location).await?;
+    let nodes = match wanted {
+        Some(names) if !lists(location) => named_nodes(location, names, document.format).await?,
+        _ => list_nodes(location, document.format).await?,
+    };
     Ok(Group { location: location.clone(), nodes, document })
 }
 
@@ -430,9 +452,15 @@ async fn expand(
 async fn inherited_coordinates(
     ancestors: &[(Location, GroupDocument)],
 ) -> Result<Vec<(String, Location, ArrayDocument)>> {
+    let groups = ancestors.iter().enumerate().map(|(i, (location, document))| {
+        // What can't be listed can't be inherited.
+        let wanted: Option<&[String]> = if lists(location) { None } else { Some(&[]) };
+        expand(location, document.clone(), &ancestors[i + 1..], wanted)
+    });
+    let groups = try_join_all(groups).await?;
     let mut found: Vec<(String, Location, ArrayDocument)> = Vec::new();
-    for (i, (location, document)) in ancestors.iter().enumerate() {
-        let group = expand(location, document.clone(), &ancestors[i + 1..]).await?;
+    for group in groups {
+        let location = group.location;
         for (name, node) in group.nodes {
             let Node::Array(document) = node else { continue };
             let rank = document.metadata.get("shape").and_then(Value::as_array).map(Vec::len);

@@ -4,26 +4,24 @@ use std::{
     collections::BTreeMap,
     num::NonZeroUsize,
     ops::{AddAssign, Range},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use lru::LruCache;
-use object_store::{GetOptions, ObjectStore};
-use tokio::sync::{OnceCell, Semaphore};
+use object_store::ObjectStore;
+use tokio::sync::OnceCell;
 
+use super::transfer::{Expected, Failure, Object, Transfer, Version};
 use crate::{
     Error, Recycler, Result, Variable,
-    dataset::{ShardIndex, ShardLayout, is_missing},
+    dataset::{ChunkCodec, ShardIndex, ShardLayout, is_missing},
     uring::{CachedFile, PageCache},
 };
 
 /// The bytes of the shards' indices that are kept, roughly.
 const INDEX_BYTES: u64 = 16 << 20;
-
-/// The objects of one variable that are read at the same time for one request.
-const CONCURRENT_OBJECTS: usize = 16;
 
 /// What an object may have beyond its decoded size: codecs add little to what they can't compress.
 const OVERHEAD_BYTES: u64 = 1 << 20;
@@ -51,16 +49,21 @@ impl AddAssign for Counts {
 }
 
 /// The index of a shard, once it was read; `None` inside: there is no such shard.
-type KnownIndex = OnceCell<Option<Arc<ShardIndex>>>;
+type KnownIndex = OnceCell<Option<Known>>;
+
+/// The index of a shard, and of which version of it; that of local files isn't asked for.
+#[derive(Debug)]
+struct Known {
+    index: Arc<ShardIndex>,
+    version: Option<Version>,
+}
 
 /// Fetches chunks of one variable.
 #[derive(Debug)]
 pub(crate) struct Fetcher {
-    store: Arc<dyn ObjectStore>,
+    transfer: Transfer,
     /// The indices of shards that were read before.
     indices: Mutex<LruCache<Vec<u64>, Arc<KnownIndex>>>,
-    /// What keeps the number of objects that are read at the same time low.
-    reads: Arc<Semaphore>,
     /// Where objects are looked for before they are asked of the store.
     page_cache: Option<PageCache>,
 }
@@ -123,24 +126,19 @@ impl Fetcher {
         let bytes = codec.shards().and_then(|shards| shards.index_bytes()).unwrap_or(1);
         let kept = usize::try_from(INDEX_BYTES / bytes.max(1)).unwrap_or(usize::MAX).min(65_536);
         let kept = NonZeroUsize::new(kept).unwrap_or(NonZeroUsize::MIN);
-        let store = Arc::clone(variable.location().store());
-        let reads = Arc::new(Semaphore::new(CONCURRENT_OBJECTS));
-        Ok(Self { store, indices: Mutex::new(LruCache::new(kept)), reads, page_cache: None })
+        let transfer = variable.location().transfer();
+        Ok(Self { transfer, indices: Mutex::new(LruCache::new(kept)), page_cache: None })
     }
 
     /// Reads from another object store that holds the same objects.
     pub(super) fn with_store(self, store: Arc<dyn ObjectStore>) -> Self {
-        Self { store, ..self }
+        let transfer = Transfer::new(store, Arc::clone(self.transfer.link()));
+        Self { transfer, ..self }
     }
 
     /// Leaves objects that are in the page cache there: whoever decodes them reads them.
     pub(super) fn with_page_cache(self, page_cache: Option<PageCache>) -> Self {
         Self { page_cache, ..self }
-    }
-
-    /// Has a limit of objects that are read at the same time in common with others.
-    pub(super) fn with_reads(self, reads: Arc<Semaphore>) -> Self {
-        Self { reads, ..self }
     }
 
     /// Fetches chunks; those of one object with as few requests as possible, and some objects at the
@@ -159,8 +157,6 @@ impl Fetcher {
         }
         let objects: Vec<(FetchedChunks, Counts)> = stream::iter(objects)
             .map(|(object, chunks)| async move {
-                // The semaphore is never closed; without a permit there would just be no limit.
-                let _permit = self.reads.acquire().await;
                 let mut counts = Counts::default();
                 let fetched = self.fetch_from(variable, &object, chunks, &mut counts).await?;
                 let stored = fetched.iter().filter(|(_, bytes)| bytes.is_some()).count();
@@ -168,7 +164,7 @@ impl Fetcher {
                 counts.absent += fetched.len() - stored;
                 Ok::<_, Error>((fetched, counts))
             })
-            .buffered(CONCURRENT_OBJECTS)
+            .buffered(self.transfer.link().objects())
             .try_collect()
             .await?;
         let mut all = (Vec::new(), Counts::default());
@@ -189,14 +185,43 @@ impl Fetcher {
         if let Some(cached) = self.cached(variable, object, &chunks, counts)? {
             return Ok(cached);
         }
+        if let Some(fetched) = self.fetch_version(variable, object, &chunks, counts).await? {
+            return Ok(fetched);
+        }
+        // What was known of it is of another version; the new one is complete, or it changes again.
+        self.lock_indices().pop(object);
+        match self.fetch_version(variable, object, &chunks, counts).await? {
+            Some(fetched) => Ok(fetched),
+            None => Err(variable.chunk_error(
+                object,
+                "it changes while it is read; is the store being written to?".to_owned(),
+            )),
+        }
+    }
+
+    /// Fetches chunks of one object; `None` if it turns out that not all would be of one version of it.
+    async fn fetch_version(
+        &self,
+        variable: &Variable,
+        object: &[u64],
+        chunks: &[Vec<u64>],
+        counts: &mut Counts,
+    ) -> Result<Option<FetchedChunks>> {
         let Some(shards) = variable.reader()?.codec.shards() else {
-            let bytes = self.fetch_object(variable, object, counts).await?.map(Stored::Bytes);
-            return Ok(chunks.into_iter().map(|chunk| (chunk, bytes.clone())).collect());
+            let bytes = match self.fetch_object(variable, object, counts).await {
+                Ok(bytes) => bytes.map(Stored::Bytes),
+                Err(failure) => return unless_changed(variable, object, failure),
+            };
+            let chunks = chunks.iter().map(|chunk| (chunk.clone(), bytes.clone()));
+            return Ok(Some(chunks.collect()));
         };
+        let failed = |reason| variable.chunk_error(object, reason);
         if chunks.len() as u64 == shards.counts().iter().product::<u64>() {
             // All of it.
-            let bytes = self.fetch_object(variable, object, counts).await?;
-            let failed = |reason| variable.chunk_error(object, reason);
+            let bytes = match self.fetch_object(variable, object, counts).await {
+                Ok(bytes) => bytes,
+                Err(failure) => return unless_changed(variable, object, failure),
+            };
             let index = match &bytes {
                 Some(bytes) => {
                     let index = shards.index_in(bytes).map_err(failed)?;
@@ -204,23 +229,26 @@ impl Fetcher {
                 }
                 None => None,
             };
-            let chunks = chunks.into_iter().map(|chunk| {
-                let range = index.as_ref().and_then(|i| i.range(shards.number(&chunk)));
+            let chunks = chunks.iter().map(|chunk| {
+                let range = index.as_ref().and_then(|i| i.range(shards.number(chunk)));
                 // The index was checked against the object's size, so they fit.
                 let part = range
                     .zip(bytes.as_ref())
                     .map(|(range, bytes)| bytes.slice(as_usize(range.start)..as_usize(range.end)));
-                (chunk, part.map(Stored::Bytes))
+                (chunk.clone(), part.map(Stored::Bytes))
             });
-            return Ok(chunks.collect());
+            return Ok(Some(chunks.collect()));
         }
-        let index = self.index(variable, object, counts).await?;
-        let index = index.get().and_then(Option::as_ref);
-        let ranges = chunks.into_iter().map(|chunk| {
-            let range = index.and_then(|index| index.range(shards.number(&chunk)));
-            (chunk, range)
-        });
-        self.fetch_ranges(variable, object, ranges.collect(), counts).await
+        let known = self.index(variable, shards, object, counts).await?;
+        let Some(Known { index, version }) = known.get().and_then(Option::as_ref) else {
+            return Ok(Some(chunks.iter().map(|chunk| (chunk.clone(), None)).collect()));
+        };
+        let ranges = chunks.iter().map(|chunk| (chunk.clone(), index.range(shards.number(chunk))));
+        let ranges = ranges.collect();
+        match self.fetch_ranges(variable, object, ranges, version.as_ref(), counts).await {
+            Ok(fetched) => Ok(Some(fetched)),
+            Err(failure) => unless_changed(variable, object, failure),
+        }
     }
 
     /// The chunks of an object, if they are in the page cache.
@@ -276,9 +304,9 @@ impl Fetcher {
         counts: &mut Counts,
     ) -> Result<Option<Arc<ShardIndex>>, String> {
         let known = self.known_index(object);
-        if let Some(index) = known.get() {
+        if let Some(known) = known.get() {
             // That there is no such shard was true when it was asked for.
-            return Ok(index.clone());
+            return Ok(known.as_ref().map(|known| Arc::clone(&known.index)));
         }
         let range = shards.index_range().as_range(file.len()).map_err(|e| e.to_string())?;
         if !file.is_cached(&range) {
@@ -291,14 +319,17 @@ impl Fetcher {
         counts.bytes += bytes.len();
         let index = Arc::new(shards.parse(&bytes, file.len())?);
         // Somebody else may be about to read it: then theirs is kept.
-        let _ = known.set(Some(Arc::clone(&index)));
+        let _ = known.set(Some(Known { index: Arc::clone(&index), version: None }));
         Ok(Some(index))
     }
 
     /// The index of a shard, if it was read already.
     fn known_index(&self, object: &[u64]) -> Arc<KnownIndex> {
-        let mut indices = self.indices.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(indices.get_or_insert(object.to_vec(), Arc::default))
+        Arc::clone(self.lock_indices().get_or_insert(object.to_vec(), Arc::default))
+    }
+
+    fn lock_indices(&self) -> MutexGuard<'_, LruCache<Vec<u64>, Arc<KnownIndex>>> {
+        self.indices.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn fetch_object(
@@ -306,23 +337,13 @@ impl Fetcher {
         variable: &Variable,
         object: &[u64],
         counts: &mut Counts,
-    ) -> Result<Option<Bytes>> {
+    ) -> Result<Option<Bytes>, Refused> {
         let path = variable.object_path(object)?;
-        counts.requests += 1;
-        let result = match self.store.get_opts(&path, GetOptions::default()).await {
-            Ok(result) => {
-                check_size(variable, object, result.range.end - result.range.start)?;
-                result.bytes().await
-            }
-            Err(e) => Err(e),
-        };
-        match result {
-            Ok(bytes) => {
-                counts.bytes += bytes.len();
-                Ok(Some(bytes))
-            }
-            Err(e) if is_missing(&e) => Ok(None),
-            Err(source) => Err(variable.store_error(object, source)),
+        let expected = Expected { likely: likely_bytes(variable)?, most: most_bytes(variable)? };
+        match self.transfer.object(&path, expected, counts).await {
+            Ok(object) => Ok(Some(object.bytes)),
+            Err(Failure::Store(source)) if is_missing(&source) => Ok(None),
+            Err(failure) => Err(failure.into()),
         }
     }
 
@@ -330,32 +351,24 @@ impl Fetcher {
     async fn index(
         &self,
         variable: &Variable,
+        shards: &ShardLayout,
         object: &[u64],
         counts: &mut Counts,
     ) -> Result<Arc<KnownIndex>> {
         let cell = self.known_index(object);
-        let Some(shards) = variable.reader()?.codec.shards() else { return Ok(cell) };
         cell.get_or_try_init(|| async {
             let path = variable.object_path(object)?;
-            counts.requests += 1;
-            let options = GetOptions { range: Some(shards.index_range()), ..GetOptions::default() };
-            let result = match self.store.get_opts(&path, options).await {
-                Ok(result) => {
-                    let size = result.meta.size;
-                    check_size(variable, object, size)?;
-                    result.bytes().await.map(|bytes| (bytes, size))
+            let bytes = shards.index_bytes().unwrap_or(0);
+            let expected = Expected { likely: bytes, most: bytes };
+            match self.transfer.range(&path, shards.index_range(), expected, counts).await {
+                Ok(Object { bytes, version }) => {
+                    check_size(variable, object, version.size)?;
+                    let index = shards.parse(&bytes, version.size);
+                    let index = index.map_err(|reason| variable.chunk_error(object, reason))?;
+                    Ok(Some(Known { index: Arc::new(index), version: Some(version) }))
                 }
-                Err(e) => Err(e),
-            };
-            match result {
-                Ok((bytes, size)) => {
-                    counts.bytes += bytes.len();
-                    let index = shards.parse(&bytes, size);
-                    let index = index.map(|index| Some(Arc::new(index)));
-                    index.map_err(|reason| variable.chunk_error(object, reason))
-                }
-                Err(e) if is_missing(&e) => Ok(None),
-                Err(source) => Err(variable.store_error(object, source)),
+                Err(Failure::Store(source)) if is_missing(&source) => Ok(None),
+                Err(failure) => Err(refused(variable, object, failure)),
             }
         })
         .await?;
@@ -367,14 +380,15 @@ impl Fetcher {
         variable: &Variable,
         object: &[u64],
         chunks: Vec<(Vec<u64>, Option<Range<u64>>)>,
+        version: Option<&Version>,
         counts: &mut Counts,
-    ) -> Result<FetchedChunks> {
+    ) -> Result<FetchedChunks, Refused> {
         let mut ranges: Vec<Range<u64>> = chunks.iter().filter_map(|(_, r)| r.clone()).collect();
         if ranges.is_empty() {
             return Ok(chunks.into_iter().map(|(chunk, _)| (chunk, None)).collect());
         }
         ranges.sort_unstable_by_key(|range| (range.start, range.end));
-        // What lies side by side is one request. More than that is up to the store.
+        // What lies side by side is one range; chunks may share bytes.
         ranges.dedup_by(|next, last| {
             let touches = next.start <= last.end;
             if touches {
@@ -385,49 +399,92 @@ impl Fetcher {
         let bytes = ranges.iter().map(|range| range.end - range.start).sum();
         check_size(variable, object, bytes)?;
         let path = variable.object_path(object)?;
-        counts.requests += ranges.len();
-        let parts = self
-            .store
-            .get_ranges(&path, &ranges)
-            .await
-            .map_err(|source| variable.store_error(object, source))?;
-        counts.bytes += parts.iter().map(Bytes::len).sum::<usize>();
-        chunks
-            .into_iter()
-            .map(|(chunk, range)| {
-                let Some(range) = range else { return Ok((chunk, None)) };
-                let part = ranges.partition_point(|other| other.start <= range.start) - 1;
-                let start = as_usize(range.start - ranges[part].start);
-                let end = start + as_usize(range.end - range.start);
-                match parts.get(part).filter(|part| end <= part.len()) {
-                    Some(part) => Ok((chunk, Some(Stored::Bytes(part.slice(start..end))))),
-                    None => Err(variable.chunk_error(
-                        object,
-                        "the store gave fewer bytes than it was asked for".to_owned(),
-                    )),
-                }
-            })
-            .collect()
+        let parts = self.transfer.ranges(&path, &ranges, version, counts).await?;
+        let chunk_bytes = |(chunk, range): (Vec<u64>, Option<Range<u64>>)| {
+            let Some(range) = range else { return Ok((chunk, None)) };
+            let part = ranges.partition_point(|other| other.start <= range.start) - 1;
+            let start = as_usize(range.start - ranges[part].start);
+            let end = start + as_usize(range.end - range.start);
+            match parts.get(part).filter(|part| end <= part.len()) {
+                Some(part) => Ok((chunk, Some(Stored::Bytes(part.slice(start..end))))),
+                None => Err(variable.chunk_error(
+                    object,
+                    "the store gave fewer bytes than it was asked for".to_owned(),
+                )),
+            }
+        };
+        let chunks: Result<FetchedChunks> = chunks.into_iter().map(chunk_bytes).collect();
+        Ok(chunks?)
+    }
+}
+
+/// Why chunks weren't fetched.
+enum Refused {
+    Failure(Failure),
+    Error(Error),
+}
+
+impl From<Failure> for Refused {
+    fn from(failure: Failure) -> Self {
+        Self::Failure(failure)
+    }
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Self::Error(error)
+    }
+}
+
+/// Nothing, if an object has changed; else an error that names it.
+fn unless_changed<T>(variable: &Variable, object: &[u64], why: Refused) -> Result<Option<T>> {
+    match why {
+        Refused::Failure(Failure::Changed) => Ok(None),
+        Refused::Failure(failure) => Err(refused(variable, object, failure)),
+        Refused::Error(error) => Err(error),
+    }
+}
+
+/// An error that names the object.
+fn refused(variable: &Variable, object: &[u64], failure: Failure) -> Error {
+    match failure {
+        Failure::Store(source) => variable.store_error(object, source),
+        Failure::Changed => variable.chunk_error(object, "it changed while it was read".to_owned()),
+        Failure::TooLarge(bytes) => too_large(variable, object, bytes),
     }
 }
 
 /// Fails if an object is larger than any that a codec could have made.
 fn check_size(variable: &Variable, object: &[u64], bytes: u64) -> Result<()> {
-    let codec = &variable.reader()?.codec;
-    let chunks = codec.shards().map_or(1, |shards| shards.counts().iter().product::<u64>());
-    let index = codec.shards().and_then(|shards| shards.index_bytes()).unwrap_or(0);
-    let most = codec
-        .most_bytes()
-        .saturating_mul(chunks)
-        .saturating_mul(2)
-        .saturating_add(OVERHEAD_BYTES + index);
-    if bytes <= most {
-        return Ok(());
-    }
-    Err(variable.chunk_error(
+    if bytes <= most_bytes(variable)? { Ok(()) } else { Err(too_large(variable, object, bytes)) }
+}
+
+fn too_large(variable: &Variable, object: &[u64], bytes: u64) -> Error {
+    let most = most_bytes(variable).unwrap_or(0) / 2;
+    variable.chunk_error(
         object,
-        format!("it takes {bytes} bytes, where its values decoded take at most {}", most / 2),
-    ))
+        format!("it takes {bytes} bytes, where its values decoded take at most {most}"),
+    )
+}
+
+/// The most bytes that an object can have that a codec has made.
+fn most_bytes(variable: &Variable) -> Result<u64> {
+    let codec = &variable.reader()?.codec;
+    let index = codec.shards().and_then(|shards| shards.index_bytes()).unwrap_or(0);
+    Ok(decoded_bytes(codec).saturating_mul(2).saturating_add(OVERHEAD_BYTES + index))
+}
+
+/// The bytes that an object may have: those of its values, or half of them if they are compressed.
+fn likely_bytes(variable: &Variable) -> Result<u64> {
+    let codec = &variable.reader()?.codec;
+    let decoded = decoded_bytes(codec);
+    Ok(if codec.is_raw() { decoded } else { decoded / 2 })
+}
+
+/// The bytes of an object's values.
+fn decoded_bytes(codec: &ChunkCodec) -> u64 {
+    let chunks = codec.shards().map_or(1, |shards| shards.counts().iter().product::<u64>());
+    codec.most_bytes().saturating_mul(chunks)
 }
 
 /// A number of bytes of something that is in memory.

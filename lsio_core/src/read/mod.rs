@@ -15,18 +15,22 @@
 
 mod broadcast;
 mod fetch;
+mod gate;
 mod gather;
+mod link;
 mod part;
 mod pieces;
 mod scan;
 mod shared;
 mod tile;
 mod tiles;
+mod transfer;
 
 pub use crate::dataset::nan_to_null;
 
 pub use self::{
     fetch::Counts,
+    link::{Link, Storage},
     pieces::{Pieces, Scratch},
     scan::{Decoded, FetchTask, Fetched, Scan, ScanOptions},
     tile::{Rows, Tile},
@@ -36,4 +40,5 @@ pub(crate) use self::{
     fetch::Fetcher,
     gather::{Axis, Gather, repeat},
     part::{Assembly, Part, add_items},
+    transfer::{Expected, Failure, Transfer},
 };

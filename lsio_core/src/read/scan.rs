@@ -12,7 +12,7 @@ use arrow::{
 use bytes::Bytes;
 use futures::future::try_join_all;
 use object_store::ObjectStore;
-use tokio::{sync::Semaphore, task::JoinHandle};
+use tokio::task::JoinHandle;
 
 use super::{
     fetch::{Counts, FetchedChunks, Fetcher, Stored},
@@ -34,9 +34,6 @@ const TILE_BYTES: u64 = 32 << 20;
 
 /// The rows of a tile where no chunk decides its shape.
 const ROWS_WITHOUT_CHUNKS: u64 = 1 << 20;
-
-/// The objects of a scan that are read at the same time, by all partitions together.
-const CONCURRENT_READS: usize = 64;
 
 /// How a scan is to be read.
 #[derive(Clone, Debug)]
@@ -181,14 +178,13 @@ impl Scan {
             array: columns.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", "),
             reason: format!("the grid {shape:?} has too many cells"),
         })?;
-        let reads = Arc::new(Semaphore::new(CONCURRENT_READS));
         let columns = columns
             .into_iter()
             .map(|column| {
                 let source = match &column.variable {
                     None => Source::Index,
                     Some(variable) if is_chunked(column) => {
-                        let fetcher = Fetcher::new(variable)?.with_reads(Arc::clone(&reads));
+                        let fetcher = Fetcher::new(variable)?;
                         let fetcher = match &options.store {
                             Some(store) => fetcher.with_store(Arc::clone(store)),
                             None => fetcher,

@@ -1,0 +1,287 @@
+//! How many requests are under way at the same time: as many as make it faster.
+
+use std::{
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// The bytes in flight are counted in units of so many, as a semaphore counts 32 bits.
+const UNIT: u64 = 64 << 10;
+
+/// What is measured in one go: shorter is noise.
+const WINDOW: Duration = Duration::from_millis(100);
+
+/// A rate must be so much higher for more requests to have been worth it.
+const FASTER: f64 = 1.05;
+
+/// Below this part of the rate before, it had been better with fewer.
+const SLOWER: f64 = 0.9;
+
+/// The requests that are always allowed, however often the server says that there are too many.
+const FEWEST: usize = 4;
+
+/// How long a server that said so isn't asked for more at a time, and isn't asked for yet fewer.
+const CALM: Duration = Duration::from_secs(5);
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Lets so many requests through at a time, and so many bytes. The number of requests grows as long as
+/// more bytes come in the same time, shrinks where fewer do, and is halved when the server asks for it.
+#[derive(Debug)]
+pub(super) struct Gate {
+    requests: Semaphore,
+    bytes: Semaphore,
+    /// All units of `bytes`.
+    units: u32,
+    most: usize,
+    state: Mutex<State>,
+}
+
+/// What lets a request through, until it is dropped.
+#[derive(Debug)]
+pub(super) struct Turn<'a> {
+    gate: &'a Gate,
+    request: Option<SemaphorePermit<'a>>,
+    _bytes: Option<SemaphorePermit<'a>>,
+}
+
+#[derive(Debug)]
+struct State {
+    /// The requests that are allowed, and those of them that are to be taken away when they end.
+    limit: usize,
+    surplus: usize,
+    /// The window that is measured.
+    since: Option<Instant>,
+    requests: usize,
+    bytes: u64,
+    /// Whether a request had to wait in it.
+    full: bool,
+    /// The bytes per second with the limit as it was before.
+    rate: f64,
+    throttled: Option<Instant>,
+}
+
+impl Gate {
+    /// Allows `first` requests for now, `most` at most, and so many bytes.
+    pub(super) fn new(first: usize, most: usize, bytes: u64) -> Self {
+        let units = u32::try_from(bytes / UNIT).unwrap_or(u32::MAX).max(1);
+        let units = units.min(u32::try_from(Semaphore::MAX_PERMITS).unwrap_or(u32::MAX));
+        Self {
+            requests: Semaphore::new(first),
+            bytes: Semaphore::new(units as usize),
+            units,
+            most: most.max(first),
+            state: Mutex::new(State {
+                limit: first,
+                surplus: 0,
+                since: None,
+                requests: 0,
+                bytes: 0,
+                full: false,
+                rate: 0.0,
+                throttled: None,
+            }),
+        }
+    }
+
+    /// Waits until a request of about so many bytes may start.
+    pub(super) async fn turn(&self, bytes: u64) -> Turn<'_> {
+        // More than there are at all is a request that is alone.
+        let units = u32::try_from(bytes / UNIT).unwrap_or(u32::MAX).min(self.units);
+        if self.requests.available_permits() == 0 {
+            self.state().full = true;
+        }
+        // The semaphores are never closed; without a permit there would just be no limit.
+        let request = self.requests.acquire().await.ok();
+        let bytes = match units {
+            0 => None,
+            units => self.bytes.acquire_many(units).await.ok(),
+        };
+        self.state().since.get_or_insert_with(Instant::now);
+        Turn { gate: self, request, _bytes: bytes }
+    }
+
+    /// The server asked for fewer requests.
+    pub(super) fn throttled(&self, now: Instant) {
+        let mut state = self.state();
+        if state.throttled.is_some_and(|last| now.duration_since(last) < AGAIN) {
+            return;
+        }
+        state.throttled = Some(now);
+        let limit = (state.limit / 2).max(FEWEST.min(state.limit));
+        self.set(&mut state, limit);
+        state.restart(None);
+        log::info!("the server asks for fewer requests: {limit} at a time");
+    }
+
+    /// The requests that are allowed at a time.
+    pub(super) fn limit(&self) -> usize {
+        self.state().limit
+    }
+
+    /// A request brought so many bytes.
+    fn finished(&self, bytes: u64, now: Instant) {
+        let mut state = self.state();
+        let Some(since) = state.since else { return };
+        state.requests += 1;
+        state.bytes += bytes;
+        let elapsed = now.saturating_duration_since(since);
+        // Every one that was under way when the limit changed has ended.
+        if elapsed < WINDOW || state.requests < state.limit {
+            return;
+        }
+        let rate = state.bytes as f64 / elapsed.as_secs_f64();
+        let is_calm = state.throttled.is_none_or(|at| now.duration_since(at) >= CALM);
+        if state.full && is_calm {
+            if rate > state.rate * FASTER {
+                let limit = (state.limit + state.limit.div_ceil(2)).min(self.most);
+                self.set(&mut state, limit);
+                state.rate = rate;
+            } else if rate < state.rate * SLOWER {
+                let limit = (state.limit - state.limit / 4).max(FEWEST.min(state.limit));
+                self.set(&mut state, limit);
+                state.rate = rate;
+            }
+        }
+        state.restart(Some(now));
+    }
+
+    fn set(&self, state: &mut State, limit: usize) {
+        if limit > state.limit {
+            let more = limit - state.limit;
+            let kept = more.min(state.surplus);
+            state.surplus -= kept;
+            self.requests.add_permits(more - kept);
+        } else {
+            let fewer = state.limit - limit;
+            state.surplus += fewer - self.requests.forget_permits(fewer);
+        }
+        state.limit = limit;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn restart(&mut self, since: Option<Instant>) {
+        self.since = since;
+        self.requests = 0;
+        self.bytes = 0;
+        self.full = false;
+    }
+}
+
+impl Turn<'_> {
+    /// The request brought so many bytes: what the gate learns from.
+    pub(super) fn brought(&self, bytes: u64) {
+        self.gate.finished(bytes, Instant::now());
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let mut state = self.gate.state();
+        if state.surplus > 0
+            && let Some(request) = self.request.take()
+        {
+            state.surplus -= 1;
+            request.forget();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A link with so many bytes per second, over which a request of one MB takes 50 ms at least: one
+    /// window of as many requests as are allowed.
+    fn window(gate: &Gate, now: &mut Instant, rate: f64) {
+        let limit = gate.limit();
+        gate.state().since = Some(*now);
+        gate.state().full = true;
+        // As many rounds as a window needs.
+        for _ in 0..4 {
+            *now += Duration::from_secs_f64((limit as f64 * 1e6 / rate).max(0.05));
+            (0..limit).for_each(|_| gate.finished(1_000_000, *now));
+        }
+    }
+
+    fn settled(gate: &Gate, now: &mut Instant, rate: f64) -> usize {
+        (0..40).for_each(|_| window(gate, now, rate));
+        gate.limit()
+    }
+
+    #[test]
+    fn requests_grow_as_far_as_they_help() {
+        let mut now = Instant::now();
+        // 250 MB/s: 13 requests of 50 ms fill it.
+        let gate = Gate::new(4, 256, 1 << 30);
+        let limit = settled(&gate, &mut now, 250e6);
+        assert!((13..=40).contains(&limit), "{limit}");
+        // 10 GB/s: as many as are allowed.
+        let gate = Gate::new(16, 256, 1 << 30);
+        assert_eq!(settled(&gate, &mut now, 10e9), 256);
+        // Nobody waits: there is nothing to be learned.
+        let gate = Gate::new(16, 256, 1 << 30);
+        gate.state().since = Some(now);
+        for _ in 0..1_000 {
+            now += Duration::from_millis(50);
+            gate.finished(1_000_000, now);
+        }
+        assert_eq!(gate.limit(), 16);
+    }
+
+    #[test]
+    fn throttling_halves_them() {
+        let mut now = Instant::now();
+        let gate = Gate::new(32, 64, 1 << 30);
+        gate.throttled(now);
+        gate.throttled(now + Duration::from_millis(10));
+        assert_eq!(gate.limit(), 16);
+        for _ in 0..10 {
+            now += AGAIN;
+            gate.throttled(now);
+        }
+        assert_eq!(gate.limit(), FEWEST);
+        assert_eq!(gate.requests.available_permits(), FEWEST);
+        // Calm again, they grow again.
+        now += CALM;
+        assert!(settled(&gate, &mut now, 10e9) > 32);
+    }
+
+    #[tokio::test]
+    async fn those_under_way_are_let_end() {
+        let gate = Gate::new(8, 8, 1 << 30);
+        let mut turns = Vec::new();
+        for _ in 0..6 {
+            turns.push(gate.turn(10).await);
+        }
+        gate.throttled(Instant::now());
+        assert_eq!((gate.limit(), gate.requests.available_permits()), (4, 0));
+        turns.drain(..2);
+        assert_eq!(gate.requests.available_permits(), 0);
+        turns.pop();
+        assert_eq!(gate.requests.available_permits(), 1);
+        turns.clear();
+        assert_eq!(gate.requests.available_permits(), 4);
+    }
+
+    #[tokio::test]
+    async fn bytes_are_limited() {
+        let gate = Gate::new(8, 8, 10 * UNIT);
+        let first = gate.turn(8 * UNIT).await;
+        assert_eq!(gate.bytes.available_permits(), 2);
+        let waiting = gate.turn(4 * UNIT);
+        tokio::pin!(waiting);
+        assert!(futures::poll!(waiting.as_mut()).is_pending());
+        drop(first);
+        drop(waiting.await);
+        // What is larger than all of it goes alone.
+        drop(gate.turn(100 * UNIT).await);
+        assert_eq!(gate.bytes.available_permits(), 10);
+    }
+}

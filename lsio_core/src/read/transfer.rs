@@ -1,0 +1,486 @@
+//! Reads of objects as their storage likes them: merged or in parts, so many at a time, tried again.
+//!
+//! What comes is what was asked for, of one version of the object, or it is an error.
+
+use std::{ops::Range, sync::Arc, time::Duration};
+
+use bytes::{Bytes, BytesMut};
+use futures::{StreamExt as _, future::try_join_all};
+use object_store::{
+    GetOptions, GetRange, GetResult, GetResultPayload, ObjectMeta, ObjectStore, path::Path,
+};
+
+use super::{fetch::Counts, link::Link};
+
+/// How often a body that breaks off is asked for. The store's client has its own tries for what fails
+/// before there is one.
+const TRIES: u32 = 4;
+
+/// The time before the second try, which doubles for each further one.
+const BACKOFF: Duration = Duration::from_millis(100);
+
+/// Of what is read, at most one part in so many is what nobody asked for.
+const WASTE: u64 = 16;
+
+/// The name in errors of what isn't the store's own fault.
+const STORE: &str = "transfer";
+
+/// Reads objects of one store.
+#[derive(Clone, Debug)]
+pub(crate) struct Transfer {
+    store: Arc<dyn ObjectStore>,
+    link: Arc<Link>,
+}
+
+/// An object, or a range of one.
+#[derive(Debug)]
+pub(crate) struct Object {
+    pub(crate) bytes: Bytes,
+    pub(crate) version: Version,
+}
+
+/// A version of an object.
+#[derive(Clone, Debug)]
+pub(crate) struct Version {
+    /// The bytes of the whole object.
+    pub(crate) size: u64,
+    tag: Option<String>,
+    /// In microseconds since 1970.
+    modified: i64,
+}
+
+/// What is known of an object's size beforehand.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Expected {
+    /// Its bytes, roughly.
+    pub(crate) likely: u64,
+    /// More is an error.
+    pub(crate) most: u64,
+}
+
+/// Why an object wasn't read.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// It has so many bytes, which are too many.
+    TooLarge(u64),
+    /// It isn't the version that was read before.
+    Changed,
+    Store(object_store::Error),
+}
+
+/// One try.
+enum Try {
+    /// It may go better the next time.
+    Broken(object_store::Error),
+    Failed(Failure),
+}
+
+impl Transfer {
+    pub(crate) fn new(store: Arc<dyn ObjectStore>, link: Arc<Link>) -> Self {
+        Self { store, link }
+    }
+
+    pub(crate) fn link(&self) -> &Arc<Link> {
+        &self.link
+    }
+
+    /// A whole object; a large one in parts at the same time.
+    pub(crate) async fn object(
+        &self,
+        path: &Path,
+        expected: Expected,
+        counts: &mut Counts,
+    ) -> Result<Object, Failure> {
+        let part = self.link.profile().part_bytes;
+        if expected.likely <= part {
+            return self.get(path, None, None, expected, counts).await;
+        }
+        let head = Expected { likely: part, most: u64::MAX };
+        let range = Some(GetRange::Bounded(0..part));
+        let Object { bytes, version } = match self.get(path, range, None, head, counts).await {
+            Ok(first) => first,
+            // The object has no bytes, or the server knows no ranges.
+            Err(Failure::Store(object_store::Error::Generic { .. })) => {
+                return self.get(path, None, None, expected, counts).await;
+            }
+            Err(failure) => return Err(failure),
+        };
+        if version.size > expected.most {
+            return Err(Failure::TooLarge(version.size));
+        }
+        if version.size <= bytes.len() as u64 {
+            return Ok(Object { bytes, version });
+        }
+        let rest = bytes.len() as u64..version.size;
+        let rest = self.ranges(path, &[rest], Some(&version), counts).await?;
+        let bytes = joined([bytes].into_iter().chain(rest));
+        Ok(Object { bytes, version })
+    }
+
+    /// One range, with the version of the object that it is of.
+    pub(crate) async fn range(
+        &self,
+        path: &Path,
+        range: GetRange,
+        expected: Expected,
+        counts: &mut Counts,
+    ) -> Result<Object, Failure> {
+        self.get(path, Some(range), None, expected, counts).await
+    }
+
+    /// Ranges of an object, sorted and apart from each other, which must be of this version. Near ones
+    /// are one request, and large ones several.
+    pub(crate) async fn ranges(
+        &self,
+        path: &Path,
+        ranges: &[Range<u64>],
+        version: Option<&Version>,
+        counts: &mut Counts,
+    ) -> Result<Vec<Bytes>, Failure> {
+        if !self.link.is_remote() {
+            // Splitting and merging are up to the engine.
+            let _turn = self.link.turn(0).await;
+            let parts = self.store.get_ranges(path, ranges).await?;
+            counts.requests += ranges.len();
+            counts.bytes += parts.iter().map(Bytes::len).sum::<usize>();
+            return Ok(parts);
+        }
+        let profile = self.link.profile();
+        let requests = split(merged(ranges, profile.gap_bytes), profile.part_bytes);
+        let parts = requests.iter().map(|range| async move {
+            let mut own = Counts::default();
+            let bytes = range.end - range.start;
+            let expected = Expected { likely: bytes, most: bytes };
+            let range = Some(GetRange::Bounded(range.clone()));
+            let object = self.get(path, range, version, expected, &mut own).await?;
+            Ok::<_, Failure>((object, own))
+        });
+        let mut parts: Vec<Object> = try_join_all(parts)
+            .await?
+            .into_iter()
+            .map(|(object, more)| {
+                *counts += more;
+                object
+            })
+            .collect();
+        if let Some((first, others)) = parts.split_first()
+            && others.iter().any(|other| !other.version.is(&first.version))
+        {
+            return Err(Failure::Changed);
+        }
+        Ok(ranges.iter().map(|range| cut(range, &requests, &mut parts)).collect())
+    }
+
+    /// One request, and more if its body breaks off.
+    async fn get(
+        &self,
+        path: &Path,
+        range: Option<GetRange>,
+        version: Option<&Version>,
+        expected: Expected,
+        counts: &mut Counts,
+    ) -> Result<Object, Failure> {
+        let options = GetOptions {
+            range,
+            if_match: version.and_then(Version::strong_tag).map(str::to_owned),
+            ..GetOptions::default()
+        };
+        let Some(deadline) = self.link.deadline(expected.likely) else {
+            return self.tries(path, options, version, expected, counts).await;
+        };
+        let tries = self.tries(path, options, version, expected, counts);
+        tokio::time::timeout(deadline, tries).await.unwrap_or_else(|_| {
+            let source = format!(
+                "it wasn't read in {deadline:?}; is the link that slow, or the server? The option \
+                 deadline allows more"
+            );
+            Err(Failure::Store(object_store::Error::Generic {
+                store: STORE,
+                source: source.into(),
+            }))
+        })
+    }
+
+    async fn tries(
+        &self,
+        path: &Path,
+        options: GetOptions,
+        version: Option<&Version>,
+        expected: Expected,
+        counts: &mut Counts,
+    ) -> Result<Object, Failure> {
+        let turn = self.link.turn(expected.likely).await;
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            counts.requests += 1;
+            match self.try_once(path, options.clone(), version, expected.most).await {
+                Ok(object) => {
+                    counts.bytes += object.bytes.len();
+                    turn.brought(object.bytes.len() as u64);
+                    return Ok(object);
+                }
+                Err(Try::Broken(source)) if tries < TRIES && self.link.is_remote() => {
+                    log::info!("{path}: {source}; it is asked for again");
+                    tokio::time::sleep(BACKOFF * 2_u32.pow(tries - 1)).await;
+                }
+                Err(Try::Broken(source)) => return Err(Failure::Store(source)),
+                Err(Try::Failed(failure)) => return Err(failure),
+            }
+        }
+    }
+
+    async fn try_once(
+        &self,
+        path: &Path,
+        options: GetOptions,
+        known: Option<&Version>,
+        most: u64,
+    ) -> Result<Object, Try> {
+        let result = self.store.get_opts(path, options).await?;
+        let version = Version::of(&result.meta);
+        if known.is_some_and(|known| !version.is(known)) {
+            return Err(Try::Failed(Failure::Changed));
+        }
+        let wanted = result.range.end.saturating_sub(result.range.start);
+        if wanted > most {
+            return Err(Try::Failed(Failure::TooLarge(wanted)));
+        }
+        let bytes = body(result, as_usize(wanted)).await.map_err(Try::Broken)?;
+        if bytes.len() as u64 != wanted {
+            let source = format!("{} bytes came instead of {wanted}", bytes.len());
+            let source = object_store::Error::Generic { store: STORE, source: source.into() };
+            return Err(Try::Broken(source));
+        }
+        Ok(Object { bytes, version })
+    }
+}
+
+impl Version {
+    fn of(meta: &ObjectMeta) -> Self {
+        Self {
+            size: meta.size,
+            tag: meta.e_tag.clone(),
+            modified: meta.last_modified.timestamp_micros(),
+        }
+    }
+
+    /// Whether both are the same, as far as the server tells.
+    fn is(&self, other: &Self) -> bool {
+        let same_tag = match (&self.tag, &other.tag) {
+            (Some(tag), Some(other)) => tag == other,
+            _ => self.modified == other.modified,
+        };
+        same_tag && self.size == other.size
+    }
+
+    /// A tag that a request may name as its condition: weak ones never match (RFC 9110, 13.1.1).
+    fn strong_tag(&self) -> Option<&str> {
+        self.tag.as_deref().filter(|tag| !tag.starts_with("W/"))
+    }
+}
+
+impl From<object_store::Error> for Failure {
+    fn from(error: object_store::Error) -> Self {
+        match error {
+            object_store::Error::Precondition { .. } => Self::Changed,
+            error => Self::Store(error),
+        }
+    }
+}
+
+impl From<object_store::Error> for Try {
+    fn from(error: object_store::Error) -> Self {
+        Self::Failed(error.into())
+    }
+}
+
+/// The body of an answer, up to a few more bytes than are wanted.
+async fn body(result: GetResult, wanted: usize) -> object_store::Result<Bytes> {
+    let mut pieces = match result.payload {
+        GetResultPayload::Stream(pieces) => pieces,
+        GetResultPayload::File(..) => return result.bytes().await,
+    };
+    let Some(first) = pieces.next().await.transpose()? else { return Ok(Bytes::new()) };
+    if first.len() >= wanted {
+        return Ok(first);
+    }
+    let mut all = BytesMut::with_capacity(wanted);
+    all.extend_from_slice(&first);
+    while let Some(piece) = pieces.next().await.transpose()? {
+        all.extend_from_slice(&piece);
+        if all.len() > wanted {
+            break;
+        }
+    }
+    Ok(all.freeze())
+}
+
+/// Near ranges made one, as long as little lies between them.
+fn merged(ranges: &[Range<u64>], gap: u64) -> Vec<Range<u64>> {
+    let mut merged: Vec<Range<u64>> = Vec::with_capacity(ranges.len());
+    let mut wasted = 0;
+    for range in ranges {
+        match merged.last_mut() {
+            Some(last) => {
+                let hole = range.start.saturating_sub(last.end);
+                let all = range.end - last.start;
+                if hole <= gap && (wasted + hole).saturating_mul(WASTE) <= all {
+                    wasted += hole;
+                    last.end = last.end.max(range.end);
+                    continue;
+                }
+            }
+            None => {}
+        }
+        wasted = 0;
+        merged.push(range.clone());
+    }
+    merged
+}
+
+/// Large ranges in parts of about the same size.
+fn split(ranges: Vec<Range<u64>>, part: u64) -> Vec<Range<u64>> {
+    let parts = |range: Range<u64>| {
+        let bytes = range.end - range.start;
+        let count = bytes.div_ceil(part).max(1);
+        let size = bytes.div_ceil(count).max(1);
+        (0..count).map(move |i| {
+            let start = range.start + i * size;
+            start..range.end.min(start + size)
+        })
+    };
+    ranges.into_iter().flat_map(parts).collect()
+}
+
+/// The bytes of a range that lie in one or more of the parts that were read.
+fn cut(range: &Range<u64>, requests: &[Range<u64>], parts: &mut [Object]) -> Bytes {
+    let first = requests.partition_point(|request| request.end <= range.start);
+    let pieces = requests.iter().zip(parts).skip(first);
+    let pieces = pieces.take_while(|(request, _)| request.start < range.end);
+    let pieces = pieces.map(|(request, part)| {
+        let start = range.start.max(request.start) - request.start;
+        let end = range.end.min(request.end) - request.start;
+        part.bytes.slice(as_usize(start)..as_usize(end))
+    });
+    joined(pieces)
+}
+
+/// Bytes behind each other; a single piece stays where it is.
+fn joined(pieces: impl Iterator<Item = Bytes>) -> Bytes {
+    let mut pieces: Vec<Bytes> = pieces.collect();
+    match pieces.len() {
+        0 => Bytes::new(),
+        1 => pieces.swap_remove(0),
+        _ => pieces.concat().into(),
+    }
+}
+
+/// A number of bytes of something that is in memory.
+fn as_usize(bytes: u64) -> usize {
+    usize::try_from(bytes).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use object_store::{ObjectStoreExt as _, memory::InMemory};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{Network, read::Storage};
+
+    fn bytes(len: usize) -> Bytes {
+        (0..len).map(|i| (i * 7 % 251) as u8).collect()
+    }
+
+    async fn remote(objects: &[(&str, Bytes)]) -> (Arc<InMemory>, Transfer) {
+        let store = Arc::new(InMemory::new());
+        for (path, bytes) in objects {
+            store.put(&Path::from(*path), bytes.clone().into()).await.unwrap();
+        }
+        let link = Link::new(Storage::ObjectStore, Network::default());
+        (Arc::clone(&store), Transfer::new(store, link))
+    }
+
+    /// Sorted ranges apart from each other, from gaps and lengths.
+    fn ranges(steps: &[(u64, u64)]) -> Vec<Range<u64>> {
+        let mut end = 0;
+        let next = |&(gap, len): &(u64, u64)| {
+            let start = end + gap;
+            end = start + len;
+            start..end
+        };
+        steps.iter().map(next).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn requests_hold_what_is_wanted_and_little_else(
+            steps in prop::collection::vec((1_u64..3_000, 1_u64..50_000), 1..40),
+            gap in 0_u64..4_000,
+            part in 1_000_u64..100_000,
+        ) {
+            let wanted = ranges(&steps);
+            let merged = merged(&wanted, gap);
+            let sum = |ranges: &[Range<u64>]| ranges.iter().map(|r| r.end - r.start).sum::<u64>();
+            prop_assert!(sum(&merged) - sum(&wanted) <= sum(&merged) / WASTE);
+            let requests = split(merged, part);
+            prop_assert!(requests.iter().all(|r| r.end - r.start <= part && r.start < r.end));
+            prop_assert!(requests.is_sorted_by(|a, b| a.end <= b.start));
+
+            let all = bytes(as_usize(wanted.last().unwrap().end));
+            let slice = |r: &Range<u64>| all.slice(as_usize(r.start)..as_usize(r.end));
+            let version = Version { size: all.len() as u64, tag: None, modified: 0 };
+            let mut parts: Vec<Object> = requests
+                .iter()
+                .map(|r| Object { bytes: slice(r), version: version.clone() })
+                .collect();
+            for range in &wanted {
+                prop_assert_eq!(cut(range, &requests, &mut parts), slice(range));
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn large_objects_come_in_parts() {
+        let (large, small) = (bytes(40 << 20), bytes(1 << 20));
+        let objects = [("large", large.clone()), ("small", small.clone()), ("none", Bytes::new())];
+        let (_store, transfer) = remote(&objects).await;
+        let expected = Expected { likely: 64 << 20, most: 64 << 20 };
+        for (path, bytes, requests) in
+            [("large", large.clone(), 3), ("small", small, 1), ("none", Bytes::new(), 2)]
+        {
+            let mut counts = Counts::default();
+            let object = transfer.object(&Path::from(path), expected, &mut counts).await.unwrap();
+            assert!(object.bytes == bytes, "{path}");
+            assert_eq!((counts.requests, counts.bytes), (requests, bytes.len()), "{path}");
+        }
+        let small = Expected { likely: 64 << 20, most: 39 << 20 };
+        let failure = transfer.object(&Path::from("large"), small, &mut Counts::default()).await;
+        assert!(matches!(failure, Err(Failure::TooLarge(bytes)) if bytes == 40 << 20));
+        let small = Expected { likely: 1, most: 39 << 20 };
+        let failure = transfer.object(&Path::from("large"), small, &mut Counts::default()).await;
+        assert!(matches!(failure, Err(Failure::TooLarge(bytes)) if bytes == 40 << 20));
+        let failure =
+            transfer.object(&Path::from("absent"), expected, &mut Counts::default()).await;
+        assert!(matches!(failure, Err(Failure::Store(object_store::Error::NotFound { .. }))));
+    }
+
+    #[tokio::test]
+    async fn ranges_are_of_one_version() {
+        let path = Path::from("a");
+        let (store, transfer) = remote(&[("a", bytes(1_000))]).await;
+        let mut counts = Counts::default();
+        let expected = Expected { likely: 10, most: 10 };
+        let index = transfer.range(&path, GetRange::Suffix(10), expected, &mut counts).await;
+        let version = index.unwrap().version;
+        let wanted = [10..20, 500..600];
+        let read = transfer.ranges(&path, &wanted, Some(&version), &mut counts).await.unwrap();
+        assert_eq!(read, [bytes(1_000).slice(10..20), bytes(1_000).slice(500..600)]);
+        assert_eq!((counts.requests, counts.bytes), (3, 120));
+
+        store.put(&path, bytes(1_000).into()).await.unwrap();
+        let read = transfer.ranges(&path, &wanted, Some(&version), &mut counts).await;
+        assert!(matches!(read, Err(Failure::Changed)));
+    }
+}
