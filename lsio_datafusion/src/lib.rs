@@ -55,6 +55,7 @@ mod predicate;
 mod register;
 mod scan;
 pub mod schema;
+mod snapshot;
 mod statistics;
 mod table;
 

@@ -12,7 +12,7 @@ use datafusion::{
     logical_expr::{Expr, TableProviderFilterPushDown, TableType},
     physical_plan::ExecutionPlan,
 };
-use futures::future::try_join_all;
+use futures::future::{join, join_all, try_join_all};
 use lsio_core::{Dataset, Location, OpenOptions, Selection, Table};
 
 use crate::{
@@ -21,15 +21,16 @@ use crate::{
     predicate::{Predicate, is_selection, nearest_values, select},
     scan::ZarrSource,
     schema::schema,
+    snapshot::{Snapshot, Snapshots},
 };
 
 /// A Zarr group or array as a table: one row for each cell of its grid.
 ///
-/// Opening one reads metadata. Coordinates are read when a query first names them.
+/// Opening one reads metadata, and so does every query, since others may write to the store.
+/// Coordinates are read when a query names them.
 #[derive(Debug)]
 pub struct ZarrTable {
-    dataset: Arc<Dataset>,
-    table: Arc<Table>,
+    snapshots: Snapshots,
     schema: SchemaRef,
 }
 
@@ -50,19 +51,25 @@ impl ZarrTable {
     pub fn new(dataset: Dataset) -> lsio_core::Result<Self> {
         let table = dataset.table()?;
         let schema = schema(&dataset, &table);
-        Ok(Self { dataset: Arc::new(dataset), table: Arc::new(table), schema })
+        Ok(Self { snapshots: Snapshots::new(dataset, table), schema })
     }
 
-    /// The dataset.
+    /// The table of a dataset that a query has just opened for itself.
+    pub(crate) fn of_query(dataset: Dataset) -> lsio_core::Result<Self> {
+        let table = Self::new(dataset)?;
+        Ok(Self { snapshots: table.snapshots.for_a_query(), ..table })
+    }
+
+    /// The dataset as it was opened first.
     #[must_use]
     pub fn dataset(&self) -> &Arc<Dataset> {
-        &self.dataset
+        &self.snapshots.first().dataset
     }
 
-    /// The grid and the columns.
+    /// The grid and the columns as they were then.
     #[must_use]
     pub fn table(&self) -> &Arc<Table> {
-        &self.table
+        &self.snapshots.first().table
     }
 }
 
@@ -83,7 +90,7 @@ impl TableProvider for ZarrTable {
         // The scan takes others too, but not before there is a physical plan.
         Ok(filters
             .iter()
-            .map(|filter| match is_selection(filter, &self.table) {
+            .map(|filter| match is_selection(filter, self.table()) {
                 true => TableProviderFilterPushDown::Exact,
                 false => TableProviderFilterPushDown::Unsupported,
             })
@@ -97,25 +104,38 @@ impl TableProvider for ZarrTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
+        let started = state.execution_props().query_execution_start_time;
+        let query = started.map(|time| time.timestamp_micros());
+        let Snapshot { dataset, table } = self.snapshots.of(query).await.map_err(external)?;
         let config = LsioConfig::of(state.config_options());
-        let is_local = self.dataset.location().local_path().is_some();
+        let is_local = dataset.location().local_path().is_some();
         let options = config.scan_options(is_local)?;
         let held_bytes = options.held_bytes;
         let columns = match projection {
             Some(columns) => columns.clone(),
-            None => (0..self.table.columns.len()).collect(),
+            None => (0..table.columns.len()).collect(),
         };
         // The coordinates that the query names: the plan's statistics come from them, and so do
         // selections from filters that are pushed down later.
-        let rank = self.table.dims.len();
+        let rank = table.dims.len();
         let coordinates = columns
             .iter()
-            .map(|&position| &self.table.columns[position])
+            .map(|&position| &table.columns[position])
             .filter(|column| column.role.is_coordinate() && column.is_held(rank, held_bytes));
-        try_join_all(coordinates.map(lsio_core::Column::load)).await.map_err(external)?;
+        let coordinates = try_join_all(coordinates.map(lsio_core::Column::load));
+        if dataset.location().link().is_remote() {
+            // Those of the filters at the same time. Whether one is needed that fails is seen below.
+            let named = filters.iter().flat_map(Expr::column_refs);
+            let named = named.filter_map(|name| table.columns.iter().find(|c| c.name == name.name));
+            let named = named.filter(|column| column.is_held(rank, held_bytes));
+            let filters = join_all(named.map(lsio_core::Column::load));
+            join(coordinates, filters).await.0.map_err(external)?;
+        } else {
+            coordinates.await.map_err(external)?;
+        }
 
         let mut selection: Vec<Selection> =
-            self.table.dims.iter().map(|dim| Selection::all(dim.size)).collect();
+            table.dims.iter().map(|dim| Selection::all(dim.size)).collect();
         let mut notes = Vec::new();
         let schema = DFSchema::try_from(Arc::clone(&self.schema))?;
         for filter in filters {
@@ -124,8 +144,8 @@ impl TableProvider for ZarrTable {
                 break;
             }
             let expr = state.create_physical_expr(filter.clone(), &schema)?;
-            let predicate = Predicate::new(Arc::clone(&expr), &self.table, &self.schema)?;
-            match select(&predicate, &self.table, held_bytes).await? {
+            let predicate = Predicate::new(Arc::clone(&expr), &table, &self.schema)?;
+            match select(&predicate, &table, held_bytes).await? {
                 Some((dim, selected)) => selection[dim] = selection[dim].intersect(&selected),
                 // What became a constant.
                 None if predicate.columns().is_empty() => {
@@ -136,11 +156,11 @@ impl TableProvider for ZarrTable {
                 }
                 None => return internal_err!("the filter {filter} was taken for a selection"),
             }
-            notes.extend(nearest_values(&expr, &self.table, &self.schema)?);
+            notes.extend(nearest_values(&expr, &table, &self.schema)?);
         }
         let source = ZarrSource::try_new(
-            self.dataset.location().name(),
-            Arc::clone(&self.table),
+            dataset.location().name(),
+            Arc::clone(&table),
             Arc::clone(&self.schema),
             columns,
             selection,

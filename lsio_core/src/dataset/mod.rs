@@ -74,6 +74,9 @@ use crate::{Error, Location, OpenOptions, Result};
 /// A Zarr group, or a lone array: metadata only.
 #[derive(Debug)]
 pub struct Dataset {
+    /// What was opened.
+    origin: Location,
+    /// Where the group is, or the lone array.
     location: Location,
     attributes: Map<String, Value>,
     format: ZarrFormat,
@@ -101,6 +104,19 @@ impl Dataset {
     /// [`Error::NotFound`], [`Error::NotZarr`], [`Error::Metadata`], [`Error::NoSuch`] and
     /// [`Error::Store`].
     pub async fn open(location: &Location, options: &OpenOptions) -> Result<Self> {
+        let dataset = Self::open_at(location, options).await?;
+        Ok(Self { origin: location.clone(), ..dataset })
+    }
+
+    /// The same dataset as it is now, with the same options: others may have written to it.
+    ///
+    /// # Errors
+    /// Those of [`Dataset::open`].
+    pub async fn reopen(&self) -> Result<Self> {
+        Self::open(&self.origin, &self.options).await
+    }
+
+    async fn open_at(location: &Location, options: &OpenOptions) -> Result<Self> {
         let location = location.clone().with_limits(options.limits);
         let location = match options.group.as_deref() {
             None | Some("") => location,
@@ -222,6 +238,7 @@ impl Dataset {
         )?;
         let variable = variables.pop().map(|v| (Arc::new(v), Role::Data));
         Ok(Self {
+            origin: location.clone(),
             location: location.clone(),
             attributes: document.attributes.clone(),
             format: document.format,
@@ -279,6 +296,7 @@ impl Dataset {
         variables.sort_by(|a, b| a.name().cmp(b.name()));
         let roles = roles(&variables, &group.document.attributes, options);
         let mut dataset = Self {
+            origin: group.location.clone(),
             location: group.location,
             attributes: group.document.attributes,
             format: group.document.format,

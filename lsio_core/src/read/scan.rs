@@ -243,6 +243,12 @@ impl Scan {
         !matches!(self.columns[column].source, Source::Chunked(_))
     }
 
+    /// Whether chunks come over a network, so that more should be asked for at once.
+    #[must_use]
+    pub fn is_remote(&self) -> bool {
+        self.chunked().any(|(_, chunked)| chunked.variable.location().link().is_remote())
+    }
+
     /// The number of chunks with selected cells, of the columns that are read chunk by chunk.
     #[must_use]
     pub fn chunks(&self) -> u64 {

@@ -98,7 +98,7 @@ impl ZarrSession for SessionContext {
         let state = self.state();
         let (config, runtime) = (state.config_options(), state.runtime_env());
         let dataset = open_dataset(location, options, config, runtime).await?;
-        self.read_table(Arc::new(ZarrTable::new(dataset).map_err(external)?))
+        self.read_table(Arc::new(ZarrTable::of_query(dataset).map_err(external)?))
     }
 
     async fn register_zarr(&self, name: &str, location: &str, options: OpenOptions) -> Result<()> {

@@ -52,7 +52,7 @@ impl UrlTableFactory for ZarrUrlTableFactory {
             Err(_) => return Ok(None),
         };
         match Dataset::open(&location, &options).await {
-            Ok(dataset) => Ok(Some(Arc::new(ZarrTable::new(dataset).map_err(external)?))),
+            Ok(dataset) => Ok(Some(Arc::new(ZarrTable::of_query(dataset).map_err(external)?))),
             // A plain name is more likely a table that doesn't exist; about a path, an error that
             // names it helps more than "no such table".
             Err(Error::NotFound { .. } | Error::NotZarr { .. })

@@ -20,14 +20,24 @@ use crate::{
     predicate::{Deferred, Predicate},
 };
 
-/// The memory for what is fetched ahead of its use, by one partition, as far as there is that much.
-const AHEAD_BYTES: usize = 48 << 20;
+/// How far a partition reads ahead of what it uses.
+struct Reach {
+    /// The memory for what is fetched ahead, as far as there is that much.
+    bytes: usize,
+    /// The most tiles that are fetched ahead.
+    tiles: usize,
+    /// The tiles whose remaining columns are fetched while further ones are filtered.
+    filtered: usize,
+}
 
-/// The most tiles that are fetched ahead.
-const AHEAD_TILES: usize = 32;
+/// The reach where an answer takes microseconds.
+const LOCAL: Reach = Reach { bytes: 48 << 20, tiles: 32, filtered: 4 };
 
-/// The tiles whose remaining columns are fetched while further ones are filtered.
-const FILTERED_TILES: usize = 4;
+/// The reach over a network: in the 50 ms before an answer begins, a link of 10 Gbit/s has brought 60 MB.
+const REMOTE: Reach = Reach { bytes: 128 << 20, tiles: 256, filtered: 64 };
+
+/// Many partitions share so much of it.
+const REMOTE_BYTES: usize = 512 << 20;
 
 /// The memory for chunks that several tiles need, as far as there is that much.
 const SHARED_BYTES: usize = 64 << 20;
@@ -55,6 +65,7 @@ pub(crate) struct TileReader {
     work: Work,
     tiles: TileNumbers,
     batch_size: usize,
+    reach: Reach,
     /// What is known by now; nothing before the first poll.
     deferred: Option<Deferred>,
     /// Tiles of which the first columns are on their way.
@@ -123,7 +134,14 @@ impl TileReader {
         context: &TaskContext,
         metrics: Metrics,
     ) -> Self {
+        let reach = if work.scan.is_remote() {
+            let share = REMOTE_BYTES / work.partitions.max(1);
+            Reach { bytes: share.clamp(LOCAL.bytes, REMOTE.bytes), ..REMOTE }
+        } else {
+            LOCAL
+        };
         Self {
+            reach,
             batch_size: context.session_config().batch_size().max(1),
             memory: Memory::new("ZarrScan", context),
             work,
@@ -154,7 +172,7 @@ impl TileReader {
         }
         loop {
             self.fetch_ahead(remaining).await?;
-            if self.filtered.len() < FILTERED_TILES && self.next_is_filter() {
+            if self.filters_further() && self.next_is_filter() {
                 self.filter().await?;
             } else if let Some(filtered) = self.filtered.pop_front() {
                 return self.fetched(filtered).await.map(Some);
@@ -228,19 +246,31 @@ impl TileReader {
         self.ahead.front().is_some_and(|ahead| !ahead.filters.is_empty())
     }
 
+    /// Whether one more tile may be filtered before those that are filtered already are used.
+    fn filters_further(&self) -> bool {
+        let held: usize = self.filtered.iter().map(|filtered| filtered.reserved).sum();
+        self.filtered.len() < self.reach.filtered && held < self.reach.bytes
+    }
+
     /// The tiles that may be on their way at the same time.
     fn most_ahead(&self, remaining: Option<usize>) -> usize {
         let tiles = self.work.scan.tiles();
-        // What one partition has taken no other can take: leave enough for all.
-        let share = tiles.len() / (2 * self.work.partitions.max(1) as u64);
-        let mut most = AHEAD_TILES.min(usize::try_from(share).unwrap_or(usize::MAX));
+        let partitions = self.work.partitions.max(1) as u64;
+        let is_remote = self.work.scan.is_remote();
+        // What one partition has taken no other can take: leave enough for all. Where all can be asked
+        // for at once, that is worth more than an even end.
+        let share = match is_remote {
+            true => tiles.len().div_ceil(partitions),
+            false => tiles.len() / (2 * partitions),
+        };
+        let mut most = self.reach.tiles.min(usize::try_from(share).unwrap_or(usize::MAX));
         if let (Some(remaining), true) = (remaining, self.work.filters.is_empty()) {
             let rows = tiles.shape().iter().copied().fold(1, u64::saturating_mul).max(1);
             let needed = (remaining as u64).div_ceil(rows);
             most = most.min(usize::try_from(needed).unwrap_or(usize::MAX));
         } else if remaining.is_some() || !self.work.deferred.is_empty() {
             // The first rows may be all that is needed; an operator above says so in a filter.
-            most = most.min(1 + self.done);
+            most = most.min(if is_remote { 4 * (1 + self.done) } else { 1 + self.done });
         }
         most.max(1)
     }
@@ -251,7 +281,7 @@ impl TileReader {
         while self.ahead.len() + self.filtered.len() < most {
             let held: usize = self.ahead.iter().map(|ahead| ahead.reserved).sum();
             let is_first = self.ahead.is_empty() && self.filtered.is_empty();
-            if !is_first && held >= AHEAD_BYTES {
+            if !is_first && held >= self.reach.bytes {
                 break;
             }
             // Nobody else can take a tile any more that was taken, so the memory comes first: as much
