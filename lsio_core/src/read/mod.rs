@@ -16,6 +16,7 @@
 mod broadcast;
 mod fetch;
 mod gather;
+mod link;
 mod part;
 mod pieces;
 mod scan;
@@ -27,6 +28,7 @@ pub use crate::dataset::nan_to_null;
 
 pub use self::{
     fetch::Counts,
+    link::{Link, Storage},
     pieces::{Pieces, Scratch},
     scan::{Decoded, FetchTask, Fetched, Scan, ScanOptions},
     tile::{Rows, Tile},
