@@ -1,0 +1,82 @@
+//! The link to a server that isn't near: its latency and its bandwidth.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+/// By how much a link's clock may lag behind: what is sent late, as sleeps end late, is caught up on.
+const MOST_LAG: Duration = Duration::from_millis(5);
+/// Waits shorter than this are left out; the next one is longer by them.
+const LEAST_WAIT: Duration = Duration::from_millis(1);
+
+/// The link between a server and its clients.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Link {
+    /// From the arrival of a request to the first byte of its answer. Requests that are in flight
+    /// together wait together.
+    pub latency: Duration,
+    /// What all bodies together get; without a limit if `None`.
+    pub bytes_per_second: Option<u64>,
+}
+
+/// A link in use.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    link: Link,
+    /// When all that was sent will have passed the link.
+    free: Option<Instant>,
+}
+
+impl Pace {
+    /// Changes the link.
+    pub(crate) fn set(&self, link: Link) {
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = State { link, free: None };
+    }
+
+    /// The latency.
+    pub(crate) fn latency(&self) -> Duration {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).link.latency
+    }
+
+    /// Sends a piece of a body: returns when it will have passed the link, if that is worth waiting
+    /// for.
+    pub(crate) fn send(&self, bytes: usize, now: Instant) -> Option<Instant> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let rate = state.link.bytes_per_second?;
+        let takes = Duration::from_secs_f64(bytes as f64 / rate.max(1) as f64);
+        let start = match state.free {
+            Some(free) => free.max(now.checked_sub(MOST_LAG).unwrap_or(now)),
+            None => now,
+        };
+        let free = start + takes;
+        state.free = Some(free);
+        (free > now + LEAST_WAIT).then_some(free)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_pieces_share_the_link() {
+        let pace = Pace::default();
+        let start = Instant::now();
+        assert_eq!(pace.send(1 << 30, start), None, "there is no limit");
+
+        pace.set(Link { bytes_per_second: Some(1_000_000), ..Link::default() });
+        let after = |milliseconds| start + Duration::from_millis(milliseconds);
+        assert_eq!(pace.send(500, start), None, "half a millisecond isn't worth a wait");
+        assert_eq!(pace.send(9_500, start), Some(after(10)));
+        assert_eq!(pace.send(10_000, start), Some(after(20)), "another body waits for both");
+        // The sender wakes 2 ms late, which the next piece makes up for; a long pause isn't made up for.
+        assert_eq!(pace.send(10_000, after(22)), Some(after(30)));
+        assert_eq!(pace.send(10_000, after(1000)), Some(after(1005)));
+    }
+}
