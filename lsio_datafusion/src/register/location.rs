@@ -41,7 +41,8 @@ pub(super) async fn resolve(
     }
     let url = Location::url(text, &mut options).map_err(external)?;
     // Who gives credentials or an endpoint doesn't mean the session's store.
-    let registered = options.store.is_empty().then(|| runtime.object_store_registry.get_store(&url));
+    let registered =
+        options.store.is_empty().then(|| runtime.object_store_registry.get_store(&url));
     let location = match registered {
         Some(Ok(store)) => {
             let path = Path::from_url_path(url.path())
