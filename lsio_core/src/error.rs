@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Write as _};
 
+use crate::cloud::redact;
+
 /// The result of this crate's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -143,7 +145,7 @@ pub enum Error {
     },
 
     /// The object store failed.
-    #[error("reading '{}' failed: {source}", short(key))]
+    #[error("reading '{}' failed: {}", short(key), redact(&source.to_string()))]
     Store {
         /// The object.
         key: String,

@@ -3,13 +3,15 @@
 //! This crate is the storage side of Light Speed IO: it knows object stores, the Zarr formats and
 //! the CF conventions, and nothing of queries. `lsio_datafusion` makes tables of what it reads.
 //!
-//! - [`Location`] is a place in an object store: a local path, or a path in a store of your own.
+//! - [`Location`] is a place in an object store: a local path, a URL of the cloud, or a path in a store of
+//!   your own.
 //! - [`Dataset`] is what a Zarr group holds, as xarray understands it: dimensions, coordinates, data
 //!   variables. Opening one reads metadata and nothing else.
 //! - [`Variable`] is one array. Its values come decoded: masked cells are null, packed numbers are
 //!   unpacked, times are times.
 //! - [`Table`] is a dataset seen as rows, one for each cell of a grid of dimensions.
 //! - [`zip`] holds the object store for zip archives, from which Zarr stores are read in place.
+//! - [`cloud`] opens the stores of URLs, with credentials as people have them.
 //! - [`uring`] holds the object store for local files, which is of use by itself.
 //! - [`read::Scan`] reads columns of a table, tile by tile.
 //!
@@ -50,6 +52,7 @@
 //! # }
 //! ```
 
+pub mod cloud;
 pub mod dataset;
 mod error;
 #[cfg(any(test, feature = "fuzzing"))]

@@ -10,7 +10,8 @@ use object_store::{ObjectStore, ObjectStoreExt as _, path::Path};
 use url::Url;
 
 use crate::{
-    Error, Limits, Network, Result,
+    Error, Limits, Network, OpenOptions, Result,
+    cloud::{self, Opened},
     read::{Link, Storage, Transfer},
     uring::{self, Engine},
     zip::{ZipStore, is_zip_name},
@@ -79,6 +80,59 @@ impl Location {
         Self::new(store, path, name)
     }
 
+    /// Resolves what a user writes: a local path, which is read with `engine`, or a URL of a file or of a
+    /// store in the cloud. Options behind a `?` are added to `options`; the place has their limits. A path
+    /// may lead into a zip archive.
+    ///
+    /// # Errors
+    /// Unknown options, and those of [`Location::parse_with`] and [`cloud::open`].
+    pub async fn open(
+        text: &str,
+        mut options: OpenOptions,
+        engine: Engine,
+    ) -> Result<(Self, OpenOptions)> {
+        if matches!(scheme(text), None | Some("file")) {
+            let (base, query) = split_options(text);
+            for (key, value) in url::form_urlencoded::parse(query.as_bytes()) {
+                options.set(&key, &value)?;
+            }
+            if !options.store.is_empty() {
+                return Err(Error::Location {
+                    location: base.to_owned(),
+                    reason: format!("the options {:?} are for stores in the cloud", options.store),
+                });
+            }
+            let location = Self::parse_with(base, engine)?;
+            return Ok((location.with_limits(options.limits), options));
+        }
+        let url = Self::url(text, &mut options)?;
+        let location = Self::open_url(&url, &options).await?;
+        Ok((location, options))
+    }
+
+    /// The URL in a text. The options that are ours are moved from its end to `options`.
+    ///
+    /// # Errors
+    /// If it is none, and for unknown options.
+    pub fn url(text: &str, options: &mut OpenOptions) -> Result<Url> {
+        let mut url = Url::parse(text).map_err(|e| Error::Location {
+            location: cloud::redact(text).into_owned(),
+            reason: e.to_string(),
+        })?;
+        cloud::take_options(&mut url, options)?;
+        Ok(url)
+    }
+
+    /// Resolves the URL of a store in the cloud, at whose end are no options of ours.
+    ///
+    /// # Errors
+    /// Those of [`cloud::open`].
+    pub async fn open_url(url: &Url, options: &OpenOptions) -> Result<Self> {
+        let Opened { store, path, name, link } = cloud::open(url, options).await?;
+        let location = Self::find(store, path, name).await;
+        Ok(location.with_link(link).with_limits(options.limits))
+    }
+
     /// Resolves a local path or a `file://` URL, which is read with the engine that the environment
     /// names ([`Engine::from_environment`]).
     ///
@@ -96,8 +150,8 @@ impl Location {
     /// zip archive, a file whose name ends in `.zip`: `store.zarr.zip/group`.
     ///
     /// # Errors
-    /// [`Error::Location`] for any other URL, whose object store has to be given to
-    /// [`Location::new`], and if the engine doesn't work here.
+    /// [`Error::Location`] for any other URL, which is [`Location::open`]'s, and if the engine doesn't work
+    /// here.
     pub fn parse_with(location: &str, engine: Engine) -> Result<Self> {
         let invalid = |reason: String| Error::Location { location: location.to_owned(), reason };
         let file = match scheme(location) {
@@ -107,9 +161,10 @@ impl Location {
                 .to_file_path()
                 .map_err(|()| invalid("the URL names no local file".to_owned()))?,
             Some(scheme) => {
-                return Err(invalid(format!(
-                    "no object store is registered for {scheme}:// URLs; register one with the session, or use a local path"
-                )));
+                return Err(Error::Location {
+                    location: cloud::redact(location).into_owned(),
+                    reason: format!("it is no local file, but a {scheme}:// URL"),
+                });
             }
         };
         let absolute = std::path::absolute(&file).map_err(|e| invalid(e.to_string()))?;
@@ -193,6 +248,14 @@ impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.name)
     }
+}
+
+/// Splits a local path from its options. A path that exists to the letter has none.
+fn split_options(text: &str) -> (&str, &str) {
+    if scheme(text).is_none() && FilePath::new(text).exists() {
+        return (text, "");
+    }
+    text.split_once('?').unwrap_or((text, ""))
 }
 
 /// Appends `relative` to `path` without percent-encoding it, so that names such as `100%` or

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Error, Result};
+use crate::{Error, Result, cloud::StoreOptions};
 
 /// How times are decoded (`decode_times`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -59,6 +59,25 @@ pub struct OpenOptions {
     pub group: Option<String>,
     /// What a store from strangers may take.
     pub limits: Limits,
+    /// How long is waited for stores on the network.
+    pub network: Network,
+    /// Options of the object store: `aws.…`, `gcp.…`, `azure.…`, `http.…`.
+    pub store: StoreOptions,
+}
+
+/// How long is waited for stores on the network. Values have a unit (`500ms`, `30s`, `2m`) or are seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Network {
+    /// The time without a byte after which a request is given up and tried again (`request_timeout`).
+    pub request_timeout: Duration,
+    /// The time after which the read of one object, tries included, fails (`deadline`).
+    pub deadline: Duration,
+}
+
+impl Default for Network {
+    fn default() -> Self {
+        Self { request_timeout: Duration::from_secs(30), deadline: Duration::from_secs(5 * 60) }
+    }
 }
 
 /// What a store from strangers may take. More is an error that names the option.
@@ -69,21 +88,6 @@ pub struct Limits {
     pub metadata_bytes: u64,
     /// The bytes of a decoded chunk (`max_chunk_bytes`). More than 2 GiB are never read.
     pub chunk_bytes: u64,
-}
-
-/// How long a remote store may take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Network {
-    /// The time without any byte after which a request is given up and tried again.
-    pub request_timeout: Duration,
-    /// The time after which reading one object fails, tries included.
-    pub deadline: Duration,
-}
-
-impl Default for Network {
-    fn default() -> Self {
-        Self { request_timeout: Duration::from_secs(30), deadline: Duration::from_secs(300) }
-    }
 }
 
 impl Default for Limits {
@@ -108,13 +112,15 @@ impl Default for OpenOptions {
             nan_as_null: true,
             group: None,
             limits: Limits::default(),
+            network: Network::default(),
+            store: StoreOptions::default(),
         }
     }
 }
 
 impl OpenOptions {
     /// The keys that [`OpenOptions::set`] knows.
-    pub const KEYS: [&'static str; 14] = [
+    pub const KEYS: [&'static str; 16] = [
         "decode_cf",
         "mask_and_scale",
         "decode_times",
@@ -129,6 +135,8 @@ impl OpenOptions {
         "group",
         "max_metadata_bytes",
         "max_chunk_bytes",
+        "request_timeout",
+        "deadline",
     ];
 
     /// Sets one option from text. Lists are separated by commas.
@@ -171,6 +179,11 @@ impl OpenOptions {
                 self.limits.metadata_bytes = bytes("max_metadata_bytes", value)?;
             }
             "max_chunk_bytes" => self.limits.chunk_bytes = bytes("max_chunk_bytes", value)?,
+            "request_timeout" => {
+                self.network.request_timeout = duration("request_timeout", value)?;
+            }
+            "deadline" => self.network.deadline = duration("deadline", value)?,
+            _ if StoreOptions::has_prefix(key) => self.store.set(key, value)?,
             _ => {
                 return Err(Error::UnknownOption {
                     key: key.to_owned(),
@@ -208,6 +221,55 @@ fn bytes(key: &'static str, value: &str) -> Result<u64> {
     value.parse().map_err(|_| invalid(key, value, "a number of bytes"))
 }
 
+fn duration(key: &'static str, value: &str) -> Result<Duration> {
+    let (number, unit) =
+        value.split_at(value.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(value.len()));
+    let seconds = match unit.trim() {
+        "ms" => 0.001,
+        "" | "s" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        _ => f64::NAN,
+    };
+    number
+        .trim()
+        .parse::<f64>()
+        .ok()
+        .and_then(|number| Duration::try_from_secs_f64(number * seconds).ok())
+        .filter(|duration| !duration.is_zero())
+        .ok_or_else(|| invalid(key, value, "a time such as 500ms, 30s or 2m"))
+}
+
 fn list(value: &str) -> Vec<String> {
     value.split(',').map(str::trim).filter(|s| !s.is_empty()).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_have_units() {
+        let mut options = OpenOptions::default();
+        for (text, milliseconds) in
+            [("30s", 30_000), ("500ms", 500), ("2m", 120_000), ("1.5", 1_500), ("1 h", 3_600_000)]
+        {
+            options.set("request_timeout", text).unwrap();
+            assert_eq!(options.network.request_timeout, Duration::from_millis(milliseconds));
+        }
+        for text in ["", "0", "-1s", "s", "1d", "NaN", "1e30"] {
+            let error = options.set("deadline", text).unwrap_err().to_string();
+            assert!(error.contains("deadline") && error.contains("30s"), "{error}");
+        }
+        assert_eq!(options.network.deadline, Network::default().deadline);
+    }
+
+    #[test]
+    fn options_of_stores_keep_their_secrets() {
+        let mut options = OpenOptions::default();
+        options.set("aws.secret_access_key", "hidden").unwrap();
+        options.set("azure.sas_token", "sig=hidden").unwrap();
+        assert!(!format!("{options:?}").contains("hidden"), "{options:?}");
+        assert!(options.set("gcp.nothing", "").is_err());
+    }
 }

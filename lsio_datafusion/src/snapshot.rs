@@ -83,8 +83,9 @@ impl Snapshots {
         };
         if !is_good {
             let dataset = self.first.dataset.reopen().await?;
-            let table = same_columns(&self.first.table, dataset.table()?)
-                .map_err(|reason| Error::Metadata { key: dataset.location().name().to_owned(), reason })?;
+            let table = same_columns(&self.first.table, dataset.table()?).map_err(|reason| {
+                Error::Metadata { key: dataset.location().name().to_owned(), reason }
+            })?;
             last.snapshot = Snapshot { dataset: Arc::new(dataset), table: Arc::new(table) };
         }
         last.made = Instant::now();
@@ -96,9 +97,8 @@ impl Snapshots {
 /// The table with the columns of the one before in their order. What was added to the store since is
 /// left out.
 fn same_columns(before: &Table, mut now: Table) -> std::result::Result<Table, String> {
-    let dims = |table: &Table| -> Vec<String> {
-        table.dims.iter().map(|dim| dim.name.clone()).collect()
-    };
+    let dims =
+        |table: &Table| -> Vec<String> { table.dims.iter().map(|dim| dim.name.clone()).collect() };
     let again = "register the table again";
     if dims(before) != dims(&now) {
         return Err(format!(

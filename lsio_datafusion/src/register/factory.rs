@@ -1,4 +1,4 @@
-//! `CREATE EXTERNAL TABLE … STORED AS ZARR LOCATION '…' OPTIONS ('zarr.…' '…')`.
+//! `CREATE EXTERNAL TABLE … STORED AS ZARR LOCATION '…' OPTIONS ('zarr.…' '…', 'aws.…' '…')`.
 
 use std::sync::Arc;
 

@@ -1,0 +1,311 @@
+//! What went wrong at a store, and what to do about it; without what may be secret.
+
+use std::{borrow::Cow, error::Error as StdError, time::Duration};
+
+use object_store::{
+    Error,
+    client::{HttpError, HttpErrorKind},
+};
+
+use crate::error::short;
+
+/// What messages say of a store.
+#[derive(Debug)]
+pub(super) struct Way {
+    /// "the bucket 'b' at http://localhost:9000"
+    pub(super) what: String,
+    /// Where it is: an endpoint, or the cloud's name.
+    pub(super) at: String,
+    pub(super) access: Access,
+    /// The option that sets the region.
+    pub(super) region_option: Option<&'static str>,
+}
+
+/// How requests are signed.
+#[derive(Debug)]
+pub(super) enum Access {
+    /// With credentials from there.
+    With(String),
+    /// Not at all, as was asked for.
+    Unsigned,
+    /// Not at all, as web servers don't ask for it.
+    Open,
+    /// Not at all, as no credentials were found.
+    Nothing { looked: String, give: &'static str },
+}
+
+/// An explanation in place of the client's own error, which may hold signatures.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Explained(String);
+
+impl Way {
+    /// An error of the store in the user's terms. Its kind stays, unless there is no such bucket: what is
+    /// missing then isn't an object.
+    pub(super) fn explain(&self, error: Error) -> Error {
+        let text = error.to_string();
+        let code = tag(&text, "Code").unwrap_or_default();
+        let source = match &error {
+            Error::NotFound { .. } if is_no_bucket(&text) => {
+                let text = format!("there is no such place as {}: check its name", self.what);
+                return generic(text);
+            }
+            Error::PermissionDenied { .. } | Error::Unauthenticated { .. } => {
+                self.refused(code, &text)
+            }
+            Error::Generic { source, .. } => match self.other(code, &text, source.as_ref()) {
+                Some(text) => text,
+                None => detail(&text),
+            },
+            _ => detail(&text),
+        };
+        let source = Explained(source).into();
+        match error {
+            Error::Generic { store, .. } => Error::Generic { store, source },
+            Error::NotFound { path, .. } => Error::NotFound { path, source },
+            Error::PermissionDenied { path, .. } => Error::PermissionDenied { path, source },
+            Error::Unauthenticated { path, .. } => Error::Unauthenticated { path, source },
+            Error::Precondition { path, .. } => Error::Precondition { path, source },
+            Error::NotModified { path, .. } => Error::NotModified { path, source },
+            Error::AlreadyExists { path, .. } => Error::AlreadyExists { path, source },
+            Error::NotSupported { .. } => Error::NotSupported { source },
+            error @ Error::NotImplemented { .. } => error,
+            _ => Error::Generic { store: "network", source },
+        }
+    }
+
+    /// The error of a read that took too long.
+    pub(super) fn late(&self, deadline: Duration) -> Error {
+        generic(format!("{} didn't answer within {deadline:?} (option deadline)", self.what))
+    }
+
+    /// What to do where the server says no.
+    fn refused(&self, code: &str, text: &str) -> String {
+        let (what, detail) = (&self.what, detail(text));
+        match &self.access {
+            Access::Nothing { looked, give } => format!(
+                "{what} refused a request without credentials, and none were found in {looked}. It may be \
+                 private: {give} ({detail})"
+            ),
+            Access::Unsigned => format!(
+                "{what} refused a request without credentials, as the option skip_signature asks for \
+                 ({detail})"
+            ),
+            Access::Open => format!(
+                "{what} refused the request: the URL may lack a signature (?…), or user and password \
+                 (https://user:password@…) ({detail})"
+            ),
+            Access::With(from) => {
+                let why = match code {
+                    "SignatureDoesNotMatch" => "the secret key is wrong",
+                    "InvalidAccessKeyId" => "it doesn't know the access key",
+                    "RequestTimeTooSkewed" => "this machine's clock is wrong",
+                    _ => "they may not read this, or there is nothing and they may not list",
+                };
+                format!("{what} refused the credentials from {from}: {why} ({detail})")
+            }
+        }
+    }
+
+    fn other(
+        &self,
+        code: &str,
+        text: &str,
+        source: &(dyn StdError + Send + Sync + 'static),
+    ) -> Option<String> {
+        let (what, at) = (&self.what, &self.at);
+        match code {
+            "ExpiredToken" | "InvalidToken" => return Some(self.refused(code, text)),
+            "PermanentRedirect" | "AuthorizationHeaderMalformed" => {
+                return Some(self.wrong_region(&detail(text)));
+            }
+            _ if text.contains("redirect without LOCATION") => {
+                return Some(self.wrong_region("a redirect to nowhere"));
+            }
+            _ => {}
+        }
+        let kind = chain(source).find_map(|e| Some(e.downcast_ref::<HttpError>()?.kind()))?;
+        let cause = deepest(source);
+        Some(match kind {
+            HttpErrorKind::Connect => format!(
+                "{at} can't be reached: check the address, the network and the proxy ({cause})"
+            ),
+            HttpErrorKind::Timeout => format!("{what} doesn't answer: {cause}"),
+            _ => format!("the connection to {at} failed: {cause}"),
+        })
+    }
+
+    fn wrong_region(&self, detail: &str) -> String {
+        let what = &self.what;
+        match self.region_option {
+            Some(option) => {
+                format!("{what} is in another region: give it with the option {option} ({detail})")
+            }
+            None => format!("{what} has moved ({detail})"),
+        }
+    }
+}
+
+fn generic(text: String) -> Error {
+    Error::Generic { store: "network", source: Explained(text).into() }
+}
+
+fn is_no_bucket(text: &str) -> bool {
+    matches!(tag(text, "Code"), Some("NoSuchBucket" | "ContainerNotFound"))
+        || text.contains("The specified bucket does not exist")
+}
+
+/// An error and those behind it.
+fn chain<'a>(
+    error: &'a (dyn StdError + 'static),
+) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |error: &&'a (dyn StdError + 'static)| (*error).source())
+}
+
+/// An error with the innermost of those behind it, which tells most.
+pub(super) fn cause(error: &(dyn StdError + 'static)) -> String {
+    let (outer, inner) = (redact(&error.to_string()).into_owned(), deepest(error));
+    if outer.contains(&inner) { outer } else { format!("{outer}: {inner}") }
+}
+
+fn deepest(error: &(dyn StdError + 'static)) -> String {
+    let last = chain(error).last().unwrap_or(error);
+    short(&redact(&last.to_string())).to_string()
+}
+
+/// What a server answered, in a line.
+fn detail(text: &str) -> String {
+    let Some((_, answer)) = text.rsplit_once("non-2xx status code: ") else {
+        return short(&redact(text)).to_string();
+    };
+    let (status, body) = answer.split_once(": ").unwrap_or((answer, ""));
+    match (tag(body, "Code"), tag(body, "Message")) {
+        (Some(code), message) => {
+            let message = message.map(|text| format!(": {text}")).unwrap_or_default();
+            short(&redact(&format!("{status}, {code}{message}"))).to_string()
+        }
+        _ => short(&redact(answer.trim().trim_end_matches(':'))).to_string(),
+    }
+}
+
+/// The text between the tags of an XML document.
+fn tag<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = text.split_once(&format!("<{name}>"))?;
+    Some(rest.split_once(&format!("</{name}>"))?.0.trim())
+}
+
+/// A text without the queries, users and passwords of the URLs in it, which may be secret.
+pub(crate) fn redact(text: &str) -> Cow<'_, str> {
+    let mut out = String::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("://") {
+        let end = |c: char| c.is_whitespace() || "\"'`<>".contains(c);
+        let (url, behind) = after.split_at(after.find(end).unwrap_or(after.len()));
+        let (place, query) = match url.find(['?', '#']) {
+            // What closes a sentence or a bracket is no part of the query, but nobody can tell.
+            Some(at) => (url.get(..at).unwrap_or_default(), "?…"),
+            None => (url, ""),
+        };
+        let (host, path) = place.split_at(place.find('/').unwrap_or(place.len()));
+        let host = match host.rsplit_once('@') {
+            // In Azure's URLs the container stands there.
+            Some((user, _)) if before.ends_with("abfs") || before.ends_with("abfss") => {
+                if user.contains(':') { bare(host) } else { host }
+            }
+            _ => bare(host),
+        };
+        out.extend([before, "://", host, path, query]);
+        rest = behind;
+    }
+    if out.is_empty() {
+        return Cow::Borrowed(text);
+    }
+    out.push_str(rest);
+    Cow::Owned(out)
+}
+
+/// A host without user and password.
+fn bare(host: &str) -> &str {
+    host.rsplit_once('@').map_or(host, |(_, host)| host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_of_urls_are_left_out() {
+        for (text, expected) in [
+            ("what? no URL", "what? no URL"),
+            ("GET https://h:1/a/b?sig=x%2F&y=z in 3ms", "GET https://h:1/a/b?… in 3ms"),
+            ("'http://u:p@h/x' and \"s3://b/k?a=b\".", "'http://h/x' and \"s3://b/k?…\"."),
+            ("https://token@h/x#part", "https://h/x?…"),
+            ("abfss://c@a.net/x?sig=1", "abfss://c@a.net/x?…"),
+            ("abfss://c:p@a.net/x", "abfss://a.net/x"),
+            ("https://h/x@y é", "https://h/x@y é"),
+            ("://", "://"),
+        ] {
+            assert_eq!(redact(text), expected);
+        }
+    }
+
+    #[test]
+    fn refusals_say_what_to_do() {
+        let error = |body: &str| {
+            Error::PermissionDenied {
+            path: "k".to_owned(),
+            source: format!(
+                "Error performing GET https://h/b/k?X-Amz-Signature=hidden in 3ms - Server returned \
+                 non-2xx status code: 403 Forbidden: {body}"
+            )
+            .into(),
+        }
+        };
+        let way = |access| Way {
+            what: "the bucket 'b' at AWS".to_owned(),
+            at: "AWS".to_owned(),
+            access,
+            region_option: Some("aws.region"),
+        };
+        let body = |code: &str| {
+            format!(
+                "<Error><Code>{code}</Code><Message>No</Message><StringToSign>hidden</StringToSign></Error>"
+            )
+        };
+        let nothing = Access::Nothing { looked: "the places".to_owned(), give: "set AWS_PROFILE" };
+        let with = |from: &str| way(Access::With(from.to_owned()));
+        for (way, code, expected) in [
+            (way(nothing), "AccessDenied", ["none were found in the places", "set AWS_PROFILE"]),
+            (way(Access::Unsigned), "AccessDenied", ["skip_signature", "403 Forbidden"]),
+            (
+                with("the profile 'x'"),
+                "SignatureDoesNotMatch",
+                ["profile 'x'", "secret key is wrong"],
+            ),
+            (with("there"), "InvalidAccessKeyId", ["from there", "doesn't know the access key"]),
+        ] {
+            let text = way.explain(error(&body(code)));
+            assert!(matches!(text, Error::PermissionDenied { .. }));
+            let text = format!("{text} {text:?}");
+            for part in expected.into_iter().chain([code, "No"]) {
+                assert!(text.contains(part), "{text}");
+            }
+            assert!(!text.contains("hidden"), "{text}");
+        }
+        let missing = |code: &str| Error::NotFound {
+            path: "k".to_owned(),
+            source: format!("Server returned non-2xx status code: 404 Not Found: {}", body(code))
+                .into(),
+        };
+        assert!(matches!(with("there").explain(missing("NoSuchKey")), Error::NotFound { .. }));
+        let text = with("there").explain(missing("NoSuchBucket"));
+        assert!(
+            matches!(text, Error::Generic { .. }) && text.to_string().contains("check its name")
+        );
+        let moved = Error::Generic {
+            store: "S3",
+            source: "Received redirect without LOCATION, this normally".into(),
+        };
+        assert!(with("there").explain(moved).to_string().contains("aws.region"));
+    }
+}

@@ -1,0 +1,147 @@
+//! What carries requests: object_store's HTTP client, on the network's own threads, with a timeout for
+//! the time without any byte instead of one for the whole response.
+
+use std::{
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{HeaderValue, StatusCode};
+use http_body::{Body, Frame};
+use http_body_util::BodyExt as _;
+use object_store::{
+    ClientOptions,
+    client::{
+        HttpClient, HttpConnector, HttpError, HttpErrorKind, HttpRequest, HttpResponse,
+        HttpResponseBody, HttpService, ReqwestConnector,
+    },
+};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::timeout,
+};
+
+use super::runtime::{self, Task};
+use crate::{Network, read::Link};
+
+/// The options that all clients start from.
+pub(super) fn client_options() -> ClientOptions {
+    ClientOptions::new()
+        .with_user_agent(HeaderValue::from_static(concat!("lsio/", env!("CARGO_PKG_VERSION"))))
+        // A large chunk on a slow line is no error; the service's own timeout is for silence.
+        .with_timeout_disabled()
+        .with_connect_timeout(Duration::from_secs(5))
+}
+
+/// Makes the clients of one store.
+#[derive(Clone, Debug)]
+pub(super) struct Connector {
+    network: Network,
+    link: Arc<Link>,
+}
+
+impl Connector {
+    pub(super) fn new(network: Network, link: Arc<Link>) -> Self {
+        Self { network, link }
+    }
+}
+
+impl HttpConnector for Connector {
+    fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
+        let client = ReqwestConnector::default().connect(options)?;
+        let Self { network, link } = self.clone();
+        Ok(HttpClient::new(Service { client, silence: network.request_timeout, link }))
+    }
+}
+
+#[derive(Debug)]
+struct Service {
+    client: HttpClient,
+    /// The longest time without a byte.
+    silence: Duration,
+    link: Arc<Link>,
+}
+
+#[async_trait]
+impl HttpService for Service {
+    async fn call(&self, request: HttpRequest) -> Result<HttpResponse, HttpError> {
+        let (client, silence) = (self.client.clone(), self.silence);
+        let (send_head, head) = oneshot::channel();
+        // It holds no more than the response, whose size the request has bounded; a bound would make
+        // the connection wait for who decodes.
+        let (send_frame, frames) = mpsc::unbounded_channel();
+        let task = runtime::spawn(async move {
+            let response = match timeout(silence, client.execute(request)).await {
+                Ok(Ok(response)) => response,
+                Ok(Err(error)) => return drop(send_head.send(Err(error))),
+                Err(_) => return drop(send_head.send(Err(silent(silence)))),
+            };
+            let (head, mut body) = response.into_parts();
+            if send_head.send(Ok(head)).is_err() {
+                return;
+            }
+            loop {
+                let frame = match timeout(silence, body.frame()).await {
+                    Ok(Some(frame)) => frame,
+                    Ok(None) => return drop(send_frame.send(None)),
+                    Err(_) => Err(silent(silence)),
+                };
+                let last = frame.is_err();
+                if send_frame.send(Some(frame)).is_err() || last {
+                    return;
+                }
+            }
+        })
+        .map_err(|e| HttpError::new(HttpErrorKind::Unknown, e))?;
+        let head = head.await.map_err(|_| stopped())??;
+        if matches!(head.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
+            // S3's "SlowDown" is a 503.
+            self.link.throttled();
+        }
+        let body = Received { frames, complete: false, _task: task };
+        Ok(HttpResponse::from_parts(head, HttpResponseBody::new(body)))
+    }
+}
+
+/// The body of a response as it arrives. Dropped, it ends the request.
+struct Received {
+    /// `None` behind the last.
+    frames: mpsc::UnboundedReceiver<Option<Result<Frame<Bytes>, HttpError>>>,
+    complete: bool,
+    _task: Task<()>,
+}
+
+impl Body for Received {
+    type Data = Bytes;
+    type Error = HttpError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, HttpError>>> {
+        if self.complete {
+            return Poll::Ready(None);
+        }
+        let frame = match ready!(self.frames.poll_recv(context)) {
+            Some(frame) => frame,
+            // Whoever sends has gone without saying that this was all.
+            None => Some(Err(stopped())),
+        };
+        self.complete = !matches!(frame, Some(Ok(_)));
+        Poll::Ready(frame)
+    }
+}
+
+fn silent(time: Duration) -> HttpError {
+    let text = format!("no byte arrived within {time:?} (option request_timeout)");
+    HttpError::new(HttpErrorKind::Timeout, io::Error::new(io::ErrorKind::TimedOut, text))
+}
+
+fn stopped() -> HttpError {
+    HttpError::new(HttpErrorKind::Interrupted, io::Error::other("the request was stopped"))
+}

@@ -1,0 +1,71 @@
+//! Web servers.
+
+use std::sync::Arc;
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
+use object_store::{ClientConfigKey, ObjectStore, RetryConfig, http::HttpBuilder};
+use url::Url;
+
+use super::{
+    explain::{Access, Way},
+    http::{Connector, client_options},
+    options::{StoreOptions, http},
+};
+
+/// A server, and all that decides how it is read.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub(super) struct Setup {
+    root: Url,
+    query: Option<String>,
+    login: Option<(String, String)>,
+    config: Vec<(ClientConfigKey, String)>,
+}
+
+/// Reads the options.
+pub(super) fn setup(
+    root: &Url,
+    query: Option<String>,
+    login: Option<(String, String)>,
+    options: &StoreOptions,
+) -> Setup {
+    let config = options.of("http");
+    let config = config.filter_map(|(name, value)| Some((http(name)?, value.to_owned())));
+    Setup { root: root.clone(), query, login, config: config.collect() }
+}
+
+impl Setup {
+    /// Makes the store.
+    ///
+    /// # Errors
+    /// If an option is invalid.
+    pub(super) fn build(
+        self,
+        connector: Connector,
+        retry: RetryConfig,
+    ) -> Result<(Arc<dyn ObjectStore>, Way), String> {
+        let mut options = client_options().with_allow_http(self.root.scheme() == "http");
+        let mut access = Access::Open;
+        if let Some((user, password)) = self.login {
+            let login = BASE64_STANDARD.encode(format!("{user}:{password}"));
+            let mut value =
+                HeaderValue::try_from(format!("Basic {login}")).map_err(|e| e.to_string())?;
+            value.set_sensitive(true);
+            options = options.with_default_headers(HeaderMap::from_iter([(AUTHORIZATION, value)]));
+            access = Access::With("the URL".to_owned());
+        }
+        let at = self.root.origin().ascii_serialization();
+        let mut url = self.root;
+        url.set_query(self.query.as_deref());
+        let mut builder = HttpBuilder::new()
+            .with_url(url)
+            .with_client_options(options)
+            .with_retry(retry)
+            .with_http_connector(connector);
+        for (key, value) in self.config {
+            builder = builder.with_config(key, value);
+        }
+        let store = builder.build().map_err(|e| e.to_string())?;
+        Ok((Arc::new(store), Way { what: at.clone(), at, access, region_option: None }))
+    }
+}
