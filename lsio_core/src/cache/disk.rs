@@ -202,10 +202,7 @@ impl DiskCache {
         }
         let usage = self.usage();
         for part in [INDEX, CONTENT, TEMPORARY] {
-            match fs::remove_dir_all(self.directory.join(part)) {
-                Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(failed(e)),
-                _ => {}
-            }
+            remove_all(&self.directory.join(part)).map_err(failed)?;
         }
         *self.fill() = Fill::default();
         Ok(usage)
@@ -380,6 +377,22 @@ fn tag(directory: &Path) -> io::Result<()> {
     let whole = directory.join(format!("{TAG}.{}", std::process::id()));
     let renamed = fs::write(&whole, TAG_TEXT).and_then(|()| fs::rename(whole, directory.join(TAG)));
     if is_tagged(directory) { Ok(()) } else { renamed }
+}
+
+/// Removes a directory, if it is there, while others may write to it.
+fn remove_all(directory: &Path) -> io::Result<()> {
+    const TRIES: usize = 20;
+
+    let mut result = Ok(());
+    for _ in 0..TRIES {
+        result = fs::remove_dir_all(directory);
+        match result.as_ref().map_err(io::Error::kind) {
+            Err(io::ErrorKind::NotFound) => return Ok(()),
+            Err(io::ErrorKind::DirectoryNotEmpty) => {}
+            _ => break,
+        }
+    }
+    result
 }
 
 fn io_error(error: cacache::Error) -> io::Error {

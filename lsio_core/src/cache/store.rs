@@ -154,7 +154,7 @@ impl CachedStore {
         version: Option<String>,
     ) -> Result<Option<Vec<Bytes>>> {
         let if_match = version.filter(|e_tag| is_strong(e_tag));
-        let all = ranges.to_vec().into_iter().zip(parts).map(|(range, part)| {
+        let all = ranges.iter().cloned().zip(parts).map(|(range, part)| {
             let options = GetOptions { if_match: if_match.clone(), ..GetOptions::default() };
             let options = options.with_range(Some(range));
             async move {
