@@ -144,6 +144,15 @@ pub enum Error {
         reason: String,
     },
 
+    /// The cache on the local disk can't be what it was asked to be.
+    #[error("the cache in '{}' can't be used: {}", short(directory), short(reason))]
+    Cache {
+        /// Where it is.
+        directory: String,
+        /// Why, and what to do.
+        reason: String,
+    },
+
     /// The object store failed.
     #[error("reading '{}' failed: {}", short(key), redact(&source.to_string()))]
     Store {

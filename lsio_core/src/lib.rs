@@ -11,6 +11,7 @@
 //!   unpacked, times are times.
 //! - [`Table`] is a dataset seen as rows, one for each cell of a grid of dimensions.
 //! - [`zip`] holds the object store for zip archives, from which Zarr stores are read in place.
+//! - [`cache`] keeps what was read of remote stores on the local disk.
 //! - [`cloud`] opens the stores of URLs, with credentials as people have them.
 //! - [`uring`] holds the object store for local files, which is of use by itself.
 //! - [`read::Scan`] reads columns of a table, tile by tile.
@@ -52,6 +53,7 @@
 //! # }
 //! ```
 
+pub mod cache;
 pub mod cloud;
 pub mod dataset;
 mod error;

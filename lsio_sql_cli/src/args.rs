@@ -64,6 +64,12 @@ pub(crate) enum Command {
         /// Where to write the store [default: lsio-demo.zarr in the directory for temporary files]
         directory: Option<PathBuf>,
     },
+    /// Show what is kept on this disk of remote stores: LSIO_CACHE_BYTES switches it on
+    Cache {
+        /// Remove all of it
+        #[arg(long)]
+        clear: bool,
+    },
 }
 
 impl Args {
@@ -88,21 +94,11 @@ impl FromStr for MaxRows {
     }
 }
 
-/// A number of bytes with an optional unit of powers of 1024.
+/// A number of bytes, not 0, as [`lsio_core::cache::parse_size`] takes it.
 fn parse_size(text: &str) -> Result<usize, String> {
-    let invalid = || format!("'{text}' is no size such as 2g, 500m or 1048576");
-    let lower = text.trim().to_ascii_lowercase();
-    let digits = lower.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let shift = match &lower[digits.len()..] {
-        "" | "b" => 0,
-        "k" | "kb" | "kib" => 10,
-        "m" | "mb" | "mib" => 20,
-        "g" | "gb" | "gib" => 30,
-        "t" | "tb" | "tib" => 40,
-        _ => return Err(invalid()),
-    };
-    let number: usize = digits.trim().parse().map_err(|_| invalid())?;
-    number.checked_mul(1 << shift).filter(|&n| n > 0).ok_or_else(invalid)
+    let size = lsio_core::cache::parse_size(text).and_then(|size| usize::try_from(size).ok());
+    size.filter(|&size| size > 0)
+        .ok_or_else(|| format!("'{text}' is no size such as 2g, 500m or 1048576"))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! `lsio`: SQL over Zarr stores on the command line. This crate wires; queries are the libraries'.
 
 mod args;
+mod cache;
 mod demo;
 mod execute;
 mod info;
@@ -50,6 +51,7 @@ fn run(args: Args) -> Result<(), Error> {
         match &args.subcommand {
             Some(Command::Info { store, json }) => info::print(store, *json).await,
             Some(Command::Demo { directory }) => demo::run(directory.as_deref()).await,
+            Some(Command::Cache { clear }) => cache::run(*clear),
             None => queries(&args).await,
         }
     })

@@ -314,3 +314,24 @@ fn the_environment_names_the_engine_for_local_files() {
     let error = failed(&run("fast"));
     assert!(error.contains("LSIO_IO_ENGINE") && error.contains("'fast'"), "{error}");
 }
+
+#[test]
+fn the_cache_is_shown_and_cleared() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = |bytes: &str, arguments: &[&str]| {
+        let mut lsio = Command::new(env!("CARGO_BIN_EXE_lsio"));
+        lsio.env("LSIO_CACHE_BYTES", bytes).env("LSIO_CACHE_DIR", directory.path().join("cache"));
+        lsio.arg("cache").args(arguments).output().unwrap()
+    };
+    let off = succeeded(&run("", &[]));
+    assert!(off.contains("set LSIO_CACHE_BYTES") && off.contains("entries    0"), "{off}");
+    let on = succeeded(&run("1m", &[]));
+    assert!(on.contains("limit      1.0 MB"), "{on}");
+    assert!(succeeded(&run("1m", &["--clear"])).contains("Removed 0 entries"));
+    let error = failed(&run("much", &[]));
+    assert!(error.contains("LSIO_CACHE_BYTES") && error.contains("'much'"), "{error}");
+    // What isn't a cache isn't cleared.
+    std::fs::create_dir_all(directory.path().join("cache/content-v2")).unwrap();
+    assert!(failed(&run("", &["--clear"])).contains("nothing was removed"));
+    assert!(directory.path().join("cache/content-v2").exists());
+}
