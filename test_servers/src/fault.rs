@@ -23,13 +23,13 @@ pub struct Incoming {
 /// not to those to HEAD.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Fault {
-    /// Answers with this status, and for S3 with an error that goes with it.
+    /// Answers with this status, of three digits, and for S3 with an error that goes with it.
     Status(u16),
     /// Answers 503; for S3 that is `SlowDown`.
     Throttle,
     /// Never answers.
     Hang,
-    /// Sends this fraction of the body, and then no more.
+    /// Sends this fraction of the body, all but a byte at most, and then no more.
     HangInBody(f64),
     /// Announces all of the body, sends a half of it, and resets the connection.
     ResetInBody,

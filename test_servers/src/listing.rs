@@ -28,7 +28,8 @@ pub(crate) struct Page {
     last: String,
 }
 
-/// Lists a page. Only directories that it shows something of are read.
+/// Lists a page. Only directories that it shows something of are read, but all of each, for every
+/// page.
 pub(crate) fn list(files: &Files, wanted: &Wanted) -> io::Result<Page> {
     let mut page = Page::default();
     let directory = wanted.prefix.rfind('/').map_or("", |slash| &wanted.prefix[..=slash]);

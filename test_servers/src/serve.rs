@@ -136,7 +136,7 @@ async fn answer(
             body
         }
         Some(Fault::HangInBody(fraction)) => {
-            body.cut((length as f64 * fraction.clamp(0., 1.)) as u64, Then::Hang)
+            body.cut(((length as f64 * fraction) as u64).min(length - 1), Then::Hang)
         }
         Some(Fault::ResetInBody) => body.cut(length / 2, Then::Reset(reset)),
         Some(Fault::ShortBody) => body.cut(length / 2, Then::Close),

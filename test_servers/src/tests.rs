@@ -173,7 +173,6 @@ async fn lists() {
     let all: Vec<_> = store.list(None).try_collect().await.unwrap();
     for meta in &all {
         let head = store.head(&meta.location).await.unwrap();
-        // Lists tell the time to the millisecond.
         assert_eq!((head.size, &head.e_tag), (meta.size, &meta.e_tag));
     }
     let mut expected: Vec<_> =
@@ -395,22 +394,30 @@ async fn faults_in_a_body() {
 
 #[tokio::test]
 async fn hanging() {
-    for (fault, status, bytes) in
-        [(Fault::Hang, None, 0), (Fault::HangInBody(0.25), Some(200), 750_000)]
-    {
+    for (fault, status, bytes) in [
+        (Fault::Hang, None, 0),
+        (Fault::HangInBody(0.25), Some(200), LARGE / 4),
+        (Fault::HangInBody(1.), Some(200), LARGE - 1),
+    ] {
         let (_directory, server) = start(Protocol::Http);
         server.set_faults(move |_| Some(fault));
         let address = server.url().strip_prefix("http://").unwrap().to_owned();
         let mut stream = TcpStream::connect(&address).await.unwrap();
         stream.write_all(b"GET /large HTTP/1.1\r\nHost: test\r\n\r\n").await.unwrap();
-        let mut got = 0;
-        let mut buffer = vec![0; 1 << 20];
-        while got < bytes {
-            got += stream.read(&mut buffer).await.unwrap();
+        let mut got = Vec::new();
+        let body = |got: &[u8]| {
+            let head = got.windows(4).position(|window| window == b"\r\n\r\n");
+            head.map(|head| got.len() - head - 4)
+        };
+        while body(&got).unwrap_or(0) < bytes {
+            assert_ne!(stream.read_buf(&mut got).await.unwrap(), 0, "{fault:?}");
         }
-        let more = tokio::time::timeout(Duration::from_millis(50), stream.read(&mut buffer)).await;
-        // The head may come alone.
-        assert!(more.is_err() || got < bytes + 500, "{fault:?}");
+        while server.in_flight() == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        let more = tokio::time::timeout(Duration::from_millis(50), stream.read_u8()).await;
+        assert!(more.is_err(), "{fault:?}: {more:?}");
+        assert_eq!(body(&got), status.map(|_| bytes), "{fault:?}");
         assert_eq!((server.in_flight(), server.most_in_flight()), (1, 1));
         let requests = server.take_requests();
         assert_eq!((requests[0].status, requests[0].end), (status, None));
@@ -464,11 +471,12 @@ async fn requests_wait_for_the_link_together() {
             result.unwrap();
         }
         assert!(start.elapsed() >= latency);
+        // On a machine that does something else meanwhile, not all need overlap.
+        assert!(server.most_in_flight() > 1);
         let requests = server.take_requests();
         assert_eq!(requests.len(), 8);
         assert!(requests.iter().all(|r| r.end.unwrap() - r.start >= latency));
-        // On a machine that does something else meanwhile, they may not all overlap.
-        assert!(round_trips(&requests) < 4);
+        assert!(round_trips(&requests) < 8);
 
         for _ in 0..3 {
             store.get(&file).await.unwrap();
