@@ -270,7 +270,7 @@ impl TileReader {
             most = most.min(usize::try_from(needed).unwrap_or(usize::MAX));
         } else if remaining.is_some() || !self.work.deferred.is_empty() {
             // The first rows may be all that is needed; an operator above says so in a filter.
-            most = most.min(if is_remote { 4 * (1 + self.done) } else { 1 + self.done });
+            most = most.min(if is_remote { 1 + 3 * self.done } else { 1 + self.done });
         }
         most.max(1)
     }
