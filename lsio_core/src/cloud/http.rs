@@ -81,7 +81,12 @@ impl HttpService for Service {
                 Ok(Err(error)) => return drop(send_head.send(Err(error))),
                 Err(_) => return drop(send_head.send(Err(silent(silence)))),
             };
-            let (head, mut body) = response.into_parts();
+            let (mut head, mut body) = response.into_parts();
+            if head.status == StatusCode::NOT_IMPLEMENTED {
+                // Web servers say so of methods they don't know, such as those that list. Of what is the
+                // server's fault it alone never passes, and must not be tried again.
+                head.status = StatusCode::METHOD_NOT_ALLOWED;
+            }
             if send_head.send(Ok(head)).is_err() {
                 return;
             }
