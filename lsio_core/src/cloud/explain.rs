@@ -131,7 +131,9 @@ impl Way {
             }
             _ => {}
         }
-        let kind = chain(source).find_map(|e| Some(e.downcast_ref::<HttpError>()?.kind()))?;
+        // The innermost is the client's own.
+        let kind =
+            chain(source).filter_map(|e| Some(e.downcast_ref::<HttpError>()?.kind())).last()?;
         let cause = deepest(source);
         Some(match kind {
             HttpErrorKind::Connect => format!(
