@@ -352,6 +352,40 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn options_follow_local_paths() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("what?dims=x").to_str().unwrap().to_owned();
+        std::fs::write(&path, b"").unwrap();
+        let open = |text: String| async move {
+            Location::open(&text, OpenOptions::default(), Engine::ObjectStore).await
+        };
+        let (location, options) = open(path.clone()).await.unwrap();
+        assert_eq!((location.name(), options.dims), (path.as_str(), None));
+        let (location, options) =
+            open(format!("{path}&max_chunk_bytes=5&max_metadata_bytes=7")).await.unwrap();
+        assert!(location.name().ends_with("what") && options.dims.is_some());
+        assert_eq!(location.limits().metadata_bytes, 7);
+        for (query, expected) in [("dimms=x", "dimms"), ("aws.region=hidden", "aws.region")] {
+            let error = open(format!("file:///what?{query}")).await.unwrap_err().to_string();
+            assert!(error.contains(expected) && !error.contains("hidden"), "{error}");
+        }
+    }
+
+    #[test]
+    fn stores_are_known_by_their_names() {
+        let memory: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+        assert_eq!(storage(memory.as_ref()), Storage::Local);
+        assert_eq!(storage(uring::store(Engine::ObjectStore).unwrap().as_ref()), Storage::Local);
+        assert_eq!(storage(uring::store(Engine::Pread).unwrap().as_ref()), Storage::Local);
+        let web = object_store::http::HttpBuilder::new().with_url("http://h").build().unwrap();
+        let web: Arc<dyn ObjectStore> = Arc::new(web);
+        assert_eq!(storage(web.as_ref()), Storage::Http);
+        assert_eq!(storage(&ZipStore::new(web, Path::from("a.zip"))), Storage::Http);
+        let s3 = object_store::aws::AmazonS3Builder::new().with_bucket_name("b").build().unwrap();
+        assert_eq!(storage(&s3), Storage::ObjectStore);
+    }
+
+    #[tokio::test]
     async fn objects_named_zip_are_archives() {
         let memory = Arc::new(InMemory::new());
         memory.put(&Path::from("a/s.zip"), "".into()).await.unwrap();

@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::{config::ConfigOptions, execution::runtime_env::RuntimeEnv};
 use futures::TryStreamExt as _;
-use lsio_core::{Dataset, OpenOptions, Role, Variable, dataset::ZarrFormat, grid::Region};
+use lsio_core::{
+    Dataset, OpenOptions, Role, Variable, cloud::public_text, dataset::ZarrFormat, grid::Region,
+};
 use lsio_datafusion::open_dataset;
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -44,9 +46,10 @@ struct VariableInfo {
     codecs: Vec<String>,
     /// The bytes of all cells, uncompressed.
     logical_bytes: u64,
-    /// The bytes of the stored chunks.
-    stored_bytes: u64,
-    stored_objects: usize,
+    /// The bytes of the stored chunks, `null` where the store doesn't list its objects, as web servers
+    /// don't.
+    stored_bytes: Option<u64>,
+    stored_objects: Option<usize>,
     /// Whether there are more objects than were counted.
     more_objects: bool,
     /// Coordinates only.
@@ -66,7 +69,7 @@ struct TableInfo {
 pub(crate) async fn print(store: &str, json: bool) -> Result<(), Error> {
     let (options, config) = (OpenOptions::default(), ConfigOptions::default());
     let dataset = open_dataset(store, options, &config, &RuntimeEnv::default()).await?;
-    let info = collect(store, &dataset).await?;
+    let info = collect(&public_text(store), &dataset).await?;
     if json {
         say!("{}", serde_json::to_string_pretty(&info)?);
     } else {
@@ -188,21 +191,10 @@ async fn variable_info(variable: &Variable, role: Role) -> Result<VariableInfo, 
             Err(error) => unreadable = Some(error.to_string()),
         }
     }
-    let (mut stored_bytes, mut stored_objects, mut more_objects) = (0, 0, false);
-    let location = variable.location();
-    let mut objects = location.store().list(Some(location.path()));
-    while let Some(object) = objects.try_next().await? {
-        let name = object.location.filename().unwrap_or_default();
-        if name == "zarr.json" || name.starts_with(".z") {
-            continue;
-        }
-        if stored_objects == MAX_OBJECTS {
-            more_objects = true;
-            break;
-        }
-        stored_objects += 1;
-        stored_bytes += object.size;
-    }
+    let (stored, more_objects) = match stored(variable).await {
+        Ok((bytes, objects, more)) => (Some((bytes, objects)), more),
+        Err(_) => (None, false),
+    };
     Ok(VariableInfo {
         name: variable.name().to_owned(),
         role: role.name(),
@@ -217,13 +209,32 @@ async fn variable_info(variable: &Variable, role: Role) -> Result<VariableInfo, 
         logical_bytes: variable.stored_width().map_or(0, |width| {
             variable.shape().iter().fold(width, |bytes, &size| bytes.saturating_mul(size))
         }),
-        stored_bytes,
-        stored_objects,
+        stored_bytes: stored.map(|(bytes, _)| bytes),
+        stored_objects: stored.map(|(_, objects)| objects),
         more_objects,
         first,
         last,
         attributes: variable.attributes().clone(),
     })
+}
+
+/// The bytes and the number of an array's chunks, and whether there are more than were counted.
+async fn stored(variable: &Variable) -> Result<(u64, usize, bool), Error> {
+    let (mut bytes, mut counted) = (0, 0);
+    let location = variable.location();
+    let mut objects = location.store().list(Some(location.path()));
+    while let Some(object) = objects.try_next().await? {
+        let name = object.location.filename().unwrap_or_default();
+        if name == "zarr.json" || name.starts_with(".z") {
+            continue;
+        }
+        if counted == MAX_OBJECTS {
+            return Ok((bytes, counted, true));
+        }
+        counted += 1;
+        bytes += object.size;
+    }
+    Ok((bytes, counted, false))
 }
 
 /// The first and the last value, as text.
@@ -320,14 +331,12 @@ fn variable_text(out: &mut String, variable: &VariableInfo, names: usize, dims: 
             if !variable.codecs.is_empty() {
                 let _ = write!(out, ", {}", variable.codecs.join("+"));
             }
-            let more = if variable.more_objects { "more than " } else { "" };
-            let _ = write!(
-                out,
-                ", {}, stored {more}{} in {more}{} objects",
-                bytes(variable.logical_bytes),
-                bytes(variable.stored_bytes),
-                variable.stored_objects
-            );
+            let _ = write!(out, ", {}", bytes(variable.logical_bytes));
+            if let (Some(stored), Some(objects)) = (variable.stored_bytes, variable.stored_objects)
+            {
+                let more = if variable.more_objects { "more than " } else { "" };
+                let _ = write!(out, ", stored {more}{} in {more}{objects} objects", bytes(stored));
+            }
         }
     }
     if let Some(units) = variable.attributes.get("units").and_then(Value::as_str)

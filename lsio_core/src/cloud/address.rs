@@ -3,8 +3,8 @@
 use object_store::path::Path;
 use url::{Position, Url, form_urlencoded};
 
-use super::options::StoreOptions;
-use crate::{Error, OpenOptions, Result};
+use super::{explain::redact, options::StoreOptions};
+use crate::{Error, OpenOptions, Result, scheme};
 
 /// The kinds of stores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,6 +126,24 @@ pub fn public_name(url: &Url) -> String {
     url.into()
 }
 
+/// What a user wrote, as messages may show it: a path as it is, a URL with those of its options that say
+/// how to read, not as whom.
+#[must_use]
+pub fn public_text(text: &str) -> String {
+    if matches!(scheme(text), None | Some("file")) {
+        return text.to_owned();
+    }
+    let Ok(url) = Url::parse(text) else { return redact(text).into_owned() };
+    let pairs = url.query().unwrap_or_default().split('&');
+    let ours = |pair: &&str| {
+        let mut keys = form_urlencoded::parse(pair.as_bytes()).map(|(key, _)| key);
+        keys.any(|key| OpenOptions::KEYS.contains(&key.as_ref()))
+    };
+    let pairs = pairs.filter(ours).collect::<Vec<_>>().join("&");
+    let question = if pairs.is_empty() { "" } else { "?" };
+    format!("{}{question}{pairs}", public_name(&url))
+}
+
 fn strip(url: &mut Url) {
     url.set_query(None);
     url.set_fragment(None);
@@ -196,6 +214,16 @@ mod tests {
         let (theirs, _) = address(&format!("az://c/x?{sas}&group=g")).unwrap();
         assert_eq!(theirs.query.as_deref(), Some(sas));
         assert_eq!(address("https://h/x?dims=time").unwrap().0.query, None);
+
+        for (text, shown) in [
+            ("store.zarr?dims=x", "store.zarr?dims=x"),
+            ("https://u:p@h/x?sig=1&dims=x,y&a", "https://h/x?dims=x,y"),
+            ("s3://b/x?aws.access_key_id=k&group=g&dims=x", "s3://b/x?group=g&dims=x"),
+            ("az://c/x?sig=1", "az://c/x"),
+            ("https://h:x/y?sig=1", "https://h:x/y?…"),
+        ] {
+            assert_eq!(public_text(text), shown);
+        }
 
         for strict in ["s3://b/x?versionId=hidden", "gs://b/x?dimms=time", "s3://b?aws.regio=x"] {
             let error = address(strict).unwrap_err().to_string();

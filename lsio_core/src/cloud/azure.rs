@@ -11,7 +11,7 @@ use url::Url;
 use super::{
     aws::is_true,
     environment::Environment,
-    explain::{Access, Way},
+    explain::{Access, Way, redact},
     http::{Connector, client_options},
     options::{StoreOptions, azure, http},
 };
@@ -141,7 +141,7 @@ impl Setup {
         for (key, value) in self.config {
             if key == Key::Endpoint {
                 builder = builder.with_allow_http(value.starts_with("http://"));
-                at.clone_from(&value);
+                at = redact(&value).into_owned();
             }
             builder = builder.with_config(key, value);
         }

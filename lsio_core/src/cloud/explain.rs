@@ -9,6 +9,9 @@ use object_store::{
 
 use crate::error::short;
 
+/// What object_store puts before a status.
+const STATUS: &str = "non-2xx status code: ";
+
 /// What messages say of a store.
 #[derive(Debug)]
 pub(super) struct Way {
@@ -46,7 +49,7 @@ impl Way {
         let text = error.to_string();
         let code = tag(&text, "Code").unwrap_or_default();
         let source = match &error {
-            Error::NotFound { .. } if is_no_bucket(&text) => {
+            Error::NotFound { .. } | Error::Generic { .. } if is_no_bucket(&text) => {
                 let text = format!("there is no such place as {}: check its name", self.what);
                 return generic(text);
             }
@@ -98,7 +101,7 @@ impl Way {
             Access::With(from) => {
                 let why = match code {
                     "SignatureDoesNotMatch" => "the secret key is wrong",
-                    "InvalidAccessKeyId" => "it doesn't know the access key",
+                    "InvalidAccessKeyId" | "NotSignedUp" => "it doesn't know the access key",
                     "RequestTimeTooSkewed" => "this machine's clock is wrong",
                     _ => "they may not read this, or there is nothing and they may not list",
                 };
@@ -116,6 +119,10 @@ impl Way {
         let (what, at) = (&self.what, &self.at);
         match code {
             "ExpiredToken" | "InvalidToken" => return Some(self.refused(code, text)),
+            // Of lists, object_store doesn't say what kind of error it is.
+            _ if ["401", "403"].iter().any(|no| text.contains(&format!("{STATUS}{no}"))) => {
+                return Some(self.refused(code, text));
+            }
             "PermanentRedirect" | "AuthorizationHeaderMalformed" => {
                 return Some(self.wrong_region(&detail(text)));
             }
@@ -124,7 +131,9 @@ impl Way {
             }
             _ => {}
         }
-        let kind = chain(source).find_map(|e| Some(e.downcast_ref::<HttpError>()?.kind()))?;
+        // The innermost is the client's own.
+        let kind =
+            chain(source).filter_map(|e| Some(e.downcast_ref::<HttpError>()?.kind())).last()?;
         let cause = deepest(source);
         Some(match kind {
             HttpErrorKind::Connect => format!(
@@ -175,7 +184,7 @@ fn deepest(error: &(dyn StdError + 'static)) -> String {
 
 /// What a server answered, in a line.
 fn detail(text: &str) -> String {
-    let Some((_, answer)) = text.rsplit_once("non-2xx status code: ") else {
+    let Some((_, answer)) = text.rsplit_once(STATUS) else {
         return short(&redact(text)).to_string();
     };
     let (status, body) = answer.split_once(": ").unwrap_or((answer, ""));

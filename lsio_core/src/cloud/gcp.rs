@@ -10,7 +10,7 @@ use object_store::{
 use super::{
     aws::is_true,
     environment::Environment,
-    explain::{Access, Way},
+    explain::{Access, Way, redact},
     http::{Connector, client_options},
     options::{StoreOptions, gcp, http},
 };
@@ -103,7 +103,7 @@ impl Setup {
         let mut at = "Google Cloud Storage".to_owned();
         for (key, value) in self.config {
             if key == Key::BaseUrl {
-                at.clone_from(&value);
+                at = redact(&value).into_owned();
             }
             builder = builder.with_config(key, value);
         }

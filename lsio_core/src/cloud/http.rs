@@ -4,7 +4,10 @@
 use std::{
     io,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -55,7 +58,8 @@ impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
         let client = ReqwestConnector::default().connect(options)?;
         let Self { network, link } = self.clone();
-        Ok(HttpClient::new(Service { client, silence: network.request_timeout, link }))
+        let silence = network.request_timeout;
+        Ok(HttpClient::new(Service { client, silence, link, answered: AtomicBool::new(false) }))
     }
 }
 
@@ -65,6 +69,8 @@ struct Service {
     /// The longest time without a byte.
     silence: Duration,
     link: Arc<Link>,
+    /// Whether there ever was an answer.
+    answered: AtomicBool,
 }
 
 #[async_trait]
@@ -81,7 +87,12 @@ impl HttpService for Service {
                 Ok(Err(error)) => return drop(send_head.send(Err(error))),
                 Err(_) => return drop(send_head.send(Err(silent(silence)))),
             };
-            let (head, mut body) = response.into_parts();
+            let (mut head, mut body) = response.into_parts();
+            if head.status == StatusCode::NOT_IMPLEMENTED {
+                // Web servers say so of methods they don't know, such as those that list. Of what is the
+                // server's fault it alone never passes, and must not be tried again.
+                head.status = StatusCode::METHOD_NOT_ALLOWED;
+            }
             if send_head.send(Ok(head)).is_err() {
                 return;
             }
@@ -98,7 +109,19 @@ impl HttpService for Service {
             }
         })
         .map_err(|e| HttpError::new(HttpErrorKind::Unknown, e))?;
-        let head = head.await.map_err(|_| stopped())??;
+        let head = match head.await.map_err(|_| stopped())? {
+            Ok(head) => head,
+            // Where nobody ever answered, the address is wrong sooner than the network shaky: it would
+            // be tried for long, and for nothing.
+            Err(error)
+                if error.kind() == HttpErrorKind::Connect
+                    && !self.answered.load(Ordering::Relaxed) =>
+            {
+                return Err(HttpError::new(HttpErrorKind::Unknown, error));
+            }
+            Err(error) => return Err(error),
+        };
+        self.answered.store(true, Ordering::Relaxed);
         if matches!(head.status, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE) {
             // S3's "SlowDown" is a 503.
             self.link.throttled();

@@ -35,13 +35,17 @@ use object_store::{ObjectStore, RetryConfig, path::Path};
 use tokio::sync::OnceCell;
 use url::Url;
 
-pub use self::{address::public_name, environment::Environment, options::StoreOptions};
 pub(crate) use self::{address::take_options, explain::redact};
 use self::{
     address::{Address, Kind},
     explain::Way,
     http::Connector,
     store::CloudStore,
+};
+pub use self::{
+    address::{public_name, public_text},
+    environment::Environment,
+    options::StoreOptions,
 };
 use crate::{
     Error, Network, OpenOptions, Result,

@@ -249,5 +249,12 @@ async fn options_and_arguments() {
     );
     let columns = format!("CREATE EXTERNAL TABLE t (a INT) STORED AS ZARR LOCATION '{store}'");
     assert_says(&failure(&columns).await, &["column list"]);
-    assert_says(&failure("SELECT * FROM 's3://bucket/store.zarr'").await, &["s3", "object store"]);
+    assert_says(
+        &failure("SELECT * FROM 'ftp://host/store.zarr'").await,
+        &["ftp://", "s3://", "object store"],
+    );
+    assert_says(
+        &failure("SELECT * FROM 's3://bucket/store.zarr?aws.regio=x'").await,
+        &["aws.regio", "aws.region"],
+    );
 }

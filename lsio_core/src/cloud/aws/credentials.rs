@@ -1,7 +1,7 @@
 //! Credentials that are fetched, and fetched again before they expire.
 
 use std::{
-    io,
+    fmt, io,
     path::PathBuf,
     process::Stdio,
     sync::Arc,
@@ -32,8 +32,8 @@ use super::{
     source::Source,
 };
 
-/// How long before their end credentials are renewed: longer than requests are tried, which are
-/// signed once.
+/// How long before their end credentials are renewed, if they last much longer: longer than requests are
+/// tried, which are signed once.
 const EARLY: Duration = Duration::from_secs(5 * 60);
 
 /// The bytes of the longest answer with credentials.
@@ -42,12 +42,24 @@ const LONGEST: usize = 1 << 20;
 type Provider = Arc<dyn ProvideCredentialDyn<Credential = Credential>>;
 
 /// The credentials of a source.
-#[derive(Debug)]
 pub(super) struct Renewed {
     provider: Provider,
     context: Context,
     /// Those fetched last. Who finds them too old fetches new ones while the others wait.
-    last: Mutex<Option<(Arc<AwsCredential>, Option<SystemTime>)>>,
+    last: Mutex<Option<Fetched>>,
+}
+
+impl fmt::Debug for Renewed {
+    /// Nothing of what is in it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Renewed").finish_non_exhaustive()
+    }
+}
+
+struct Fetched {
+    credential: Arc<AwsCredential>,
+    /// When they are to be renewed, and when they end.
+    ends: Option<(SystemTime, SystemTime)>,
 }
 
 impl Renewed {
@@ -57,14 +69,18 @@ impl Renewed {
         Self { provider, context, last: Mutex::new(None) }
     }
 
-    async fn fetch(&self) -> Result<(Arc<AwsCredential>, Option<SystemTime>), String> {
+    async fn fetch(&self) -> Result<Fetched, String> {
         let (provider, context) = (Arc::clone(&self.provider), self.context.clone());
         let fetch = async move { provider.provide_credential_dyn(&context).await };
         let fetched = runtime::spawn(fetch).map_err(|e| e.to_string())?.join().await;
         let credential =
             fetched.map_err(|e| e.to_string())?.map_err(|e| cause(&e))?.ok_or("there are none")?;
-        let expires = credential.expires_in.map(|time| time.as_system_time());
-        Ok((Arc::new(checked(credential)?), expires))
+        let ends = credential.expires_in.map(|time| {
+            let end = time.as_system_time();
+            let left = end.duration_since(SystemTime::now()).unwrap_or_default();
+            (end - EARLY.min(left / 4), end)
+        });
+        Ok(Fetched { credential: Arc::new(checked(credential)?), ends })
     }
 }
 
@@ -75,17 +91,16 @@ impl CredentialProvider for Renewed {
     async fn get_credential(&self) -> object_store::Result<Arc<AwsCredential>> {
         let mut last = self.last.lock().await;
         let now = SystemTime::now();
-        let lasts = |expires: Option<SystemTime>, until| expires.is_none_or(|time| time > until);
-        if let Some((credential, expires)) = &*last
-            && lasts(*expires, now + EARLY)
+        if let Some(fetched) = &*last
+            && fetched.ends.is_none_or(|(renewal, _)| now < renewal)
         {
-            return Ok(Arc::clone(credential));
+            return Ok(Arc::clone(&fetched.credential));
         }
         match (self.fetch().await, &*last) {
-            (Ok(fetched), _) => Ok(Arc::clone(&last.insert(fetched).0)),
-            (Err(reason), Some((credential, expires))) if lasts(*expires, now) => {
+            (Ok(fetched), _) => Ok(Arc::clone(&last.insert(fetched).credential)),
+            (Err(reason), Some(old)) if old.ends.is_some_and(|(_, end)| now < end) => {
                 log::warn!("AWS credentials can't be renewed: {reason}");
-                Ok(Arc::clone(credential))
+                Ok(Arc::clone(&old.credential))
             }
             (Err(reason), _) => {
                 Err(object_store::Error::Generic { store: "S3", source: reason.into() })

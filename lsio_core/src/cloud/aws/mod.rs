@@ -21,7 +21,7 @@ use self::{
 };
 use super::{
     environment::Environment,
-    explain::{Access, Way},
+    explain::{Access, Way, redact},
     http::{Connector, client_options},
     options::{PROFILE, StoreOptions, aws, http},
     runtime,
@@ -196,7 +196,7 @@ impl Setup {
                     .with_endpoint(endpoint)
                     // Who names an endpoint without TLS wants none.
                     .with_allow_http(endpoint.starts_with("http://"));
-                endpoint.clone()
+                redact(endpoint).into_owned()
             }
             None => "AWS".to_owned(),
         };

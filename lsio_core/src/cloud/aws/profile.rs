@@ -74,18 +74,18 @@ fn parse(text: &str) -> BTreeMap<String, Section> {
         if let Some(name) = line.trim().strip_prefix('[') {
             let name = name.split(']').next().unwrap_or_default();
             let words: Vec<_> = name.split_whitespace().collect();
-            section = Some(words.join(" ").replace(['"', '\''], ""));
+            let name = words.join(" ").replace(['"', '\''], "");
+            section = Some(sections.entry(name).or_default());
             continue;
         }
         if line.starts_with([' ', '\t', '#', ';']) {
             continue;
         }
-        if let (Some(section), Some((key, value))) = (&section, line.split_once('=')) {
+        if let (Some(settings), Some((key, value))) = (&mut section, line.split_once('=')) {
             // A comment has a space before it: keys may hold the character.
             let value = [" #", " ;", "\t#", "\t;"]
                 .iter()
                 .fold(value, |value, start| value.split(start).next().unwrap_or_default());
-            let settings = sections.entry(section.clone()).or_default();
             settings.insert(key.trim().to_ascii_lowercase(), value.trim().to_owned());
         }
     }
@@ -121,9 +121,11 @@ mod tests {
         assert_eq!(dev["aws_secret_access_key"], "a#b;c");
         assert_eq!(dev["s3"], "");
         assert_eq!(profiles.profile("q").unwrap()["a"], "b = c");
-        assert!(profiles.profile("none").is_none() && profiles.profile("other").is_none());
+        assert!(
+            profiles.profile("none").is_none() && profiles.profile("other").unwrap().is_empty()
+        );
         assert_eq!(profiles.sso_session("corp").unwrap()["sso_region"], "x");
-        assert_eq!(profiles.names(), ["default", "dev", "q"]);
+        assert_eq!(profiles.names(), ["default", "dev", "other", "q"]);
 
         let moved = home.join("moved");
         fs::write(&moved, "[default]\nregion = moved").unwrap();

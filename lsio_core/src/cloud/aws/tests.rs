@@ -218,6 +218,8 @@ credential_process = printf '{"Version": 1, "AccessKeyId": "K\\n", "SecretAccess
 async fn logins_are_exchanged_for_credentials() {
     const ANSWER: &str = r#"{"roleCredentials": {"accessKeyId": "K", "secretAccessKey": "s",
         "sessionToken": "t", "expiration": 4102444800000}}"#;
+    const EXPIRED: &str = r#"{"roleCredentials": {"accessKeyId": "K", "secretAccessKey": "s",
+        "sessionToken": "t", "expiration": 1000}}"#;
     const LOGIN: &str = r#"{"accessToken": "login", "expiresAt": "2100-01-01T00:00:00Z"}"#;
     const OLD: &str = r#"{"accessToken": "login", "expiresAt": "2000-01-01T00:00:00Z"}"#;
     // Named by SHA-1 of "corp" and of "https://corp/start".
@@ -231,6 +233,9 @@ async fn logins_are_exchanged_for_credentials() {
         let (key, requests) = fetched(config, &[(file, LOGIN)], ANSWER).await;
         assert_eq!(key.as_deref(), Ok("K s t"));
         assert_eq!(requests.len(), 1);
+        // Those that have expired are fetched anew each time.
+        let (_, again) = fetched(config, &[(file, LOGIN)], EXPIRED).await;
+        assert_eq!(again.len(), 2);
         assert_eq!(requests[0].uri.host(), Some("portal.sso.eu-west-1.amazonaws.com"));
         assert_eq!(requests[0].headers["x-amz-sso_bearer_token"], "login");
         let (error, requests) = fetched(config, &[(file, OLD)], ANSWER).await;
