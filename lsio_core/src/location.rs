@@ -374,15 +374,18 @@ mod tests {
     #[test]
     fn stores_are_known_by_their_names() {
         let memory: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-        assert_eq!(storage(memory.as_ref()), Storage::Local);
-        assert_eq!(storage(uring::store(Engine::ObjectStore).unwrap().as_ref()), Storage::Local);
-        assert_eq!(storage(uring::store(Engine::Pread).unwrap().as_ref()), Storage::Local);
+        assert_eq!(Storage::of(memory.as_ref()), Storage::Local);
+        assert_eq!(
+            Storage::of(uring::store(Engine::ObjectStore).unwrap().as_ref()),
+            Storage::Local
+        );
+        assert_eq!(Storage::of(uring::store(Engine::Pread).unwrap().as_ref()), Storage::Local);
         let web = object_store::http::HttpBuilder::new().with_url("http://h").build().unwrap();
         let web: Arc<dyn ObjectStore> = Arc::new(web);
-        assert_eq!(storage(web.as_ref()), Storage::Http);
-        assert_eq!(storage(&ZipStore::new(web, Path::from("a.zip"))), Storage::Http);
+        assert_eq!(Storage::of(web.as_ref()), Storage::Http);
+        assert_eq!(Storage::of(&ZipStore::new(web, Path::from("a.zip"))), Storage::Http);
         let s3 = object_store::aws::AmazonS3Builder::new().with_bucket_name("b").build().unwrap();
-        assert_eq!(storage(&s3), Storage::ObjectStore);
+        assert_eq!(Storage::of(&s3), Storage::ObjectStore);
     }
 
     #[tokio::test]
