@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use datafusion::prelude::SessionContext;
+use datafusion::{physical_plan::execute_stream, prelude::SessionContext};
 use futures::StreamExt as _;
 use lsio_core::{
     Dataset, Location, OpenOptions,
@@ -501,8 +501,9 @@ async fn cancelled_queries_ask_for_nothing_more() {
         for (path, latency, bytes) in [("cube.zarr", 60, None), ("large.zarr", 0, Some(50_000))] {
             let sql = format!("SELECT t2m FROM '{}'", remote.url(path));
             server.set_link(Link::default());
-            let mut stream = ctx.sql(&sql).await.unwrap().execute_stream().await.unwrap();
+            let plan = ctx.sql(&sql).await.unwrap().create_physical_plan().await.unwrap();
             slow(latency, bytes);
+            let mut stream = execute_stream(plan, ctx.task_ctx()).unwrap();
             let running = tokio::time::timeout(Duration::from_millis(500), stream.next());
             assert!(running.await.is_err());
             assert!(server.in_flight() > 1, "{path}");
