@@ -230,19 +230,28 @@ async fn check(protocol: Protocol) {
     let first = serve(directory.path(), protocol);
     let mut right = Vec::new();
     let mut cases = Vec::new();
+    let mut possible = 0;
     for query in 0..QUERIES.len() {
         right.push(answer(&first, protocol, query).await.unwrap());
         let requests = first.take_requests();
         let objects: BTreeSet<String> =
             requests.iter().map(|request| asked(&request.key, &request.query)).collect();
+        // A list, and the group that an array's coordinates are in.
+        let is_telling = |when: &When| match when {
+            When::Once(number) => query == 4 && requests[*number].is_list(),
+            When::At(object) => query == 1 && object == "raw.zarr/zarr.json",
+            When::From(_) => false,
+        };
         let whens = (0..requests.len()).map(When::Once);
         let whens = whens.chain((0..requests.len()).map(When::From));
         for when in whens.chain(objects.into_iter().map(When::At)) {
-            cases.extend(FAULTS.map(|fault| Case { query, fault, when: when.clone() }));
+            for fault in FAULTS {
+                possible += 1;
+                if all || possible % EVERY == 0 || is_telling(&when) {
+                    cases.push(Case { query, fault, when: when.clone() });
+                }
+            }
         }
-    }
-    if !all {
-        cases = cases.into_iter().step_by(EVERY).collect();
     }
     assert_eq!(right[2], [[json!(325.0)]]);
     let count = cases.len();
@@ -273,7 +282,7 @@ async fn check(protocol: Protocol) {
         .filter_map(std::future::ready)
         .collect()
         .await;
-    eprintln!("{protocol:?}: {count} cases in {:?}", started.elapsed());
+    eprintln!("{protocol:?}: {count} of {possible} cases in {:?}", started.elapsed());
     assert!(wrong.is_empty(), "{} of {count}:\n{}", wrong.len(), wrong.join("\n"));
 }
 
