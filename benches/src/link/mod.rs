@@ -26,6 +26,7 @@ use self::{
 use crate::{
     Error,
     measure::{Figures, median},
+    process::fill_cache,
     queries::{AGGREGATES, QUERIES, find},
     table::Table,
 };
@@ -137,13 +138,14 @@ fn measure(args: &Args, store: &Path, questions: &[Question<'_>]) -> Result<(), 
         format!("{}: the store's name may have letters, digits, '-', '_' and '.'", store.display())
     })?;
     println!("\n{}", store.display());
+    // The server isn't to wait for the drive.
+    fill_cache(&local)?;
     let mut served = Served::start(&args.link, root)?;
     let address = ask::address(args.link.protocol, &served.url, name);
     let mut table = Table::default();
     for question in questions {
         let needed = Needed::find(&local, name, question.sql, question.selected)?;
         let loops = bare::Loop::new(args.link.protocol, &served.url, &needed.pieces)?;
-        // The first round fills the page cache of the server.
         let mut fastest = (f64::INFINITY, 1);
         for &concurrency in &args.concurrency {
             let seconds = loops.run(concurrency)?.seconds;
