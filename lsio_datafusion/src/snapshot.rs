@@ -32,6 +32,7 @@ pub(crate) struct Snapshots {
 #[derive(Debug)]
 struct Last {
     snapshot: Snapshot,
+    /// When it was made, or used last.
     made: Instant,
     use_by: Use,
 }
@@ -91,6 +92,15 @@ impl Snapshots {
         last.made = Instant::now();
         last.use_by = Use::Query(query);
         Ok(last.snapshot.clone())
+    }
+
+    /// Says that the query is still being planned, however long that took by now: the next scan in it
+    /// sees the same snapshot.
+    pub(crate) async fn keep_for(&self, query: Option<i64>) {
+        let mut last = self.last.lock().await;
+        if last.use_by == Use::Query(query) {
+            last.made = Instant::now();
+        }
     }
 }
 

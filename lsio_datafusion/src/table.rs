@@ -133,6 +133,7 @@ impl TableProvider for ZarrTable {
         } else {
             coordinates.await.map_err(external)?;
         }
+        self.snapshots.keep_for(query).await;
 
         let mut selection: Vec<Selection> =
             table.dims.iter().map(|dim| Selection::all(dim.size)).collect();

@@ -37,7 +37,7 @@ pub enum Fault {
     ShortBody,
     /// Announces no length and sends a half of the body, in chunks that end as they should.
     ShortChunked,
-    /// Says of the body that it is of another range than the one asked for.
+    /// Says of an object's bytes that they are of another range than the one asked for.
     WrongRange,
     /// Gives the object another ETag than its own, whatever the request's conditions.
     ChangedEtag,

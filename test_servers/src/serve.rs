@@ -129,7 +129,7 @@ async fn answer(
             body
         }
         _ if length == 0 => body,
-        Some(Fault::WrongRange) => {
+        Some(Fault::WrongRange) if head.status.is_success() => {
             let range = wrong_range(text(&head.headers, &CONTENT_RANGE), length);
             head.headers.insert(CONTENT_RANGE, range.parse().map_err(io::Error::other)?);
             head.status = StatusCode::PARTIAL_CONTENT;

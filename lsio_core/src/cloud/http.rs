@@ -14,7 +14,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode, header::ETAG};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt as _;
 use object_store::{
@@ -31,6 +31,9 @@ use tokio::{
 
 use super::runtime::{self, Task};
 use crate::{Network, read::Link};
+
+/// The bytes of a list or an error that are waited for: those of a list of some thousand keys.
+const WHOLE_BYTES: usize = 4 << 20;
 
 /// The options that all clients start from.
 pub(super) fn client_options() -> ClientOptions {
@@ -93,17 +96,33 @@ impl HttpService for Service {
                 // server's fault it alone never passes, and must not be tried again.
                 head.status = StatusCode::METHOD_NOT_ALLOWED;
             }
+            // Of an object, what is missing is asked for again. What has no tag, a list or what went wrong,
+            // comes whole before the client hears of it: it tries again only what didn't begin.
+            let mut held = if head.headers.contains_key(ETAG) { 0 } else { WHOLE_BYTES };
+            while held > 0 {
+                match next_frame(&mut body, silence).await {
+                    Ok(Some(frame)) => {
+                        let bytes = frame.data_ref().map_or(0, Bytes::len);
+                        held = held.saturating_sub(bytes);
+                        drop(send_frame.send(Some(Ok(frame))));
+                    }
+                    Ok(None) => {
+                        drop(send_frame.send(None));
+                        return drop(send_head.send(Ok(head)));
+                    }
+                    Err(error) => {
+                        let error = HttpError::new(HttpErrorKind::Interrupted, error);
+                        return drop(send_head.send(Err(error)));
+                    }
+                }
+            }
             if send_head.send(Ok(head)).is_err() {
                 return;
             }
             loop {
-                let frame = match timeout(silence, body.frame()).await {
-                    Ok(Some(frame)) => frame,
-                    Ok(None) => return drop(send_frame.send(None)),
-                    Err(_) => Err(silent(silence)),
-                };
-                let last = frame.is_err();
-                if send_frame.send(Some(frame)).is_err() || last {
+                let frame = next_frame(&mut body, silence).await.transpose();
+                let last = !matches!(frame, Some(Ok(_)));
+                if send_frame.send(frame).is_err() || last {
                     return;
                 }
             }
@@ -129,6 +148,14 @@ impl HttpService for Service {
         let body = Received { frames, complete: false, _task: task };
         Ok(HttpResponse::from_parts(head, HttpResponseBody::new(body)))
     }
+}
+
+/// What comes next of a body, if that isn't too long.
+async fn next_frame(
+    body: &mut HttpResponseBody,
+    silence: Duration,
+) -> Result<Option<Frame<Bytes>>, HttpError> {
+    timeout(silence, body.frame()).await.map_err(|_| silent(silence))?.transpose()
 }
 
 /// The body of a response as it arrives. Dropped, it ends the request.

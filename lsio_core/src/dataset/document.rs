@@ -157,7 +157,7 @@ async fn read_v2(location: &Location, any: bool, consolidated: bool) -> Result<O
 }
 
 /// Whether the store says that this isn't for us to read.
-fn is_denied(error: &Error) -> bool {
+pub(crate) fn is_denied(error: &Error) -> bool {
     use object_store::Error::{PermissionDenied, Unauthenticated};
     matches!(error, Error::Store { source: PermissionDenied { .. } | Unauthenticated { .. }, .. })
 }

@@ -53,8 +53,8 @@ pub(crate) use self::{
 use self::{
     characters::{joinable, joined},
     document::{
-        ArrayDocument, GroupDocument, Node, exists, list_nodes, lists, named_nodes, read_group,
-        read_node,
+        ArrayDocument, GroupDocument, Node, exists, is_denied, list_nodes, lists, named_nodes,
+        read_group, read_node,
     },
     multiscales::Multiscales,
     names::name_dimensions,
@@ -126,7 +126,7 @@ impl Dataset {
         let (node, ancestors) =
             join(read_node(&location, use_consolidated), ancestors(&location, use_consolidated))
                 .await;
-        let node = node?;
+        let (node, ancestors) = (node?, ancestors?);
         // A store may hold nothing but its root's consolidated metadata.
         let node = match node.or_else(|| consolidated_node(&location, &ancestors)) {
             Some(node) => node,
@@ -396,9 +396,13 @@ fn consolidated_node(location: &Location, ancestors: &[(Location, GroupDocument)
 }
 
 /// The groups above, the nearest first.
-async fn ancestors(location: &Location, consolidated: bool) -> Vec<(Location, GroupDocument)> {
-    // Where an answer takes its time, as many are asked for at once as tell that there is none.
-    let at_once = if location.link().is_remote() { 2 } else { 1 };
+async fn ancestors(
+    location: &Location,
+    consolidated: bool,
+) -> Result<Vec<(Location, GroupDocument)>> {
+    // Where an answer takes its time, as many are asked for at once as tell that there is none: two, and
+    // one that may be the root of the store.
+    let at_once = if location.link().is_remote() { 3 } else { 1 };
     let mut ancestors = Vec::new();
     // A group inside a store may have its metadata in the consolidated ones above alone.
     let mut skipped: Option<Location> = None;
@@ -406,7 +410,7 @@ async fn ancestors(location: &Location, consolidated: bool) -> Vec<(Location, Gr
     loop {
         let next: Vec<Location> = above.by_ref().take(at_once).collect();
         if next.is_empty() {
-            return ancestors;
+            return Ok(ancestors);
         }
         let documents = join_all(next.iter().map(|parent| read_group(parent, consolidated))).await;
         for (parent, document) in next.into_iter().zip(documents) {
@@ -416,14 +420,16 @@ async fn ancestors(location: &Location, consolidated: bool) -> Vec<(Location, Gr
                     if let Some(skipped) = skipped.take() {
                         match consolidated_node(&skipped, &found) {
                             Some(Node::Group(document)) => ancestors.push((skipped, document)),
-                            _ => return ancestors,
+                            _ => return Ok(ancestors),
                         }
                     }
                     ancestors.extend(found);
                 }
                 Ok(None) if skipped.is_none() => skipped = Some(parent),
+                // Nobody knows what is there: it may have coordinates.
+                Err(error @ Error::Store { .. }) if !is_denied(&error) => return Err(error),
                 // What lies above a store is none of its business, even if it looks broken.
-                _ => return ancestors,
+                _ => return Ok(ancestors),
             }
         }
     }

@@ -168,7 +168,7 @@ impl TileReader {
     /// The next tile of which rows are wanted; no more than so many rows, if that is given.
     pub(crate) async fn next(&mut self, remaining: Option<usize>) -> Result<Option<Ready>> {
         if self.deferred.is_none() {
-            self.start().await?;
+            self.start(remaining).await?;
         }
         loop {
             self.fetch_ahead(remaining).await?;
@@ -222,8 +222,7 @@ impl TileReader {
     }
 
     /// What can only be done when the query runs: what operators above know by now is asked for here.
-    async fn start(&mut self) -> Result<()> {
-        self.work.scan.load().await.map_err(external)?;
+    async fn start(&mut self, remaining: Option<usize>) -> Result<()> {
         if self.work.scan.shares_chunks() {
             let mut bytes = SHARED_BYTES / self.work.partitions.max(1);
             while bytes > 0 && !self.memory.take_spare(bytes) {
@@ -237,7 +236,20 @@ impl TileReader {
             Arc::clone(&self.work.table),
             Arc::clone(&self.work.table_schema),
         ));
-        Ok(())
+        if self.work.scan.is_remote() && !self.is_restricted() {
+            // Chunks are on their way at the same time as what is read as a whole.
+            self.fetch_ahead(remaining).await?;
+        }
+        self.work.scan.load().await.map_err(external)
+    }
+
+    /// Whether columns that are read as a whole may tell that chunks aren't wanted.
+    fn is_restricted(&self) -> bool {
+        let is_local = |filter: &Predicate| {
+            let columns = self.work.scan_columns(filter);
+            columns.is_some_and(|columns| columns.iter().all(|&c| self.work.scan.is_local(c)))
+        };
+        self.may_end_early() || self.work.filters.iter().any(is_local)
     }
 
     /// Whether the next thing to do is to find out which rows of a tile are wanted, while the
