@@ -15,7 +15,7 @@ use lsio_core::{
 use lsio_datafusion::{LsioConfig, prelude::*};
 use serde_json::{Value, json};
 
-use crate::harness::{config, rows, same, session};
+use crate::harness::{address, config, frame, rows, same, session};
 
 const NOT_PUSHED: &str = "aggregate not pushed down";
 
@@ -75,7 +75,7 @@ fn pushing(pushdown: bool) -> SessionConfig {
 }
 
 async fn plan(ctx: &SessionContext, sql: &str) -> String {
-    let plan = ctx.sql(sql).await.unwrap().create_physical_plan().await.unwrap();
+    let plan = frame(ctx, sql).await.unwrap().create_physical_plan().await.unwrap();
     displayable(plan.as_ref()).indent(false).to_string()
 }
 
@@ -185,7 +185,8 @@ async fn data_frames_get_the_same_plan() {
     let path = directory.path().join("store.zarr");
     store(&path);
     let ctx = session(pushing(true));
-    let frame = ctx.read_zarr(&path.to_string_lossy(), OpenOptions::default()).await.unwrap();
+    let store = address(&path.to_string_lossy());
+    let frame = ctx.read_zarr(&store, OpenOptions::default()).await.unwrap();
     let frame = frame.aggregate(vec![col("latitude")], vec![avg(col("v"))]).unwrap();
     let plan = frame.create_physical_plan().await.unwrap();
     let text = displayable(plan.as_ref()).indent(false).to_string();

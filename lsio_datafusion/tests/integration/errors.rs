@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     differential::write_lower_rank,
     harness::{config, rows, session},
+    storage::consolidate_if_unlisted,
 };
 
 /// Runs a query that must fail, and gives the message.
@@ -73,6 +74,7 @@ fn edit(store: &str, array: &str, change: impl Fn(&mut Value)) {
     let mut metadata: Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
     change(&mut metadata);
     fs::write(file, metadata.to_string()).unwrap();
+    consolidate_if_unlisted(Path::new(store));
 }
 
 #[tokio::test]
@@ -200,6 +202,7 @@ async fn cells_beyond_the_edge_mean_nothing() {
         attributes: json!({"units": "days since 2000-01-01"}),
     };
     group.array(&spec).unwrap().write(&[0], &[0_i64, 1, i64::MAX, i64::MAX]).unwrap();
+    consolidate_if_unlisted(&path);
     let sql = format!("SELECT CAST(max(time) AS VARCHAR) FROM '{}'", path.to_string_lossy());
     let rows = rows(&session(config()), &sql).await.unwrap();
     assert_eq!(rows, [[json!("2000-01-02T00:00:00")]]);

@@ -18,5 +18,8 @@ mod plans;
 mod random_aggregates;
 mod random_queries;
 mod reads;
+#[cfg(unix)]
+mod remote;
 mod sessions;
+mod storage;
 mod times;
