@@ -25,6 +25,8 @@ pub struct Location {
     name: String,
     /// The root of the local file system that the store reads, if it reads one.
     root: Option<PathBuf>,
+    /// Whether the store is a zip archive.
+    is_archived: bool,
     /// What the store there may take.
     limits: Limits,
     /// The way to it.
@@ -35,7 +37,26 @@ impl Location {
     /// A place in `store`, called `name` in messages.
     pub fn new(store: Arc<dyn ObjectStore>, path: Path, name: impl Into<String>) -> Self {
         let link = Link::new(Storage::of(store.as_ref()), Network::default());
-        Self { store, path, name: name.into(), root: None, limits: Limits::default(), link }
+        Self {
+            store,
+            path,
+            name: name.into(),
+            root: None,
+            is_archived: false,
+            limits: Limits::default(),
+            link,
+        }
+    }
+
+    /// A place in a zip archive, which is an object of `store`.
+    fn archived(
+        store: Arc<dyn ObjectStore>,
+        archive: Path,
+        inside: Path,
+        name: impl Into<String>,
+    ) -> Self {
+        let archive = Arc::new(ZipStore::new(store, archive));
+        Self { is_archived: true, ..Self::new(archive, inside, name) }
     }
 
     /// The same place, read over this link.
@@ -74,7 +95,7 @@ impl Location {
             // A folder of that name is none; and whatever keeps the store from telling will be told
             // by who reads.
             if store.head(&archive).await.is_ok() {
-                return Self::new(Arc::new(ZipStore::new(store, archive)), inside, name);
+                return Self::archived(store, archive, inside, name);
             }
         }
         Self::new(store, path, name)
@@ -184,7 +205,7 @@ impl Location {
         let is_file = |archive: &Path| FilePath::new("/").join(archive.as_ref()).is_file();
         if let Some((archive, inside)) = zip_names(&path).find(|(archive, _)| is_file(archive)) {
             // It has no place in the local file system: what is there is the archive.
-            return Ok(Self::new(Arc::new(ZipStore::new(store, archive)), inside, location));
+            return Ok(Self::archived(store, archive, inside, location));
         }
         Ok(Self { root: Some(PathBuf::from("/")), ..Self::new(store, path, location) })
     }
@@ -205,6 +226,12 @@ impl Location {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether the place is in a zip archive.
+    #[must_use]
+    pub fn is_archived(&self) -> bool {
+        self.is_archived
     }
 
     /// The path in the local file system, if the place is there.
@@ -312,7 +339,9 @@ mod tests {
     use super::*;
 
     fn inside(location: &Location) -> bool {
-        location.store().to_string().starts_with("Zip(")
+        let inside = location.store().to_string().starts_with("Zip(");
+        assert_eq!(location.is_archived(), inside);
+        inside
     }
 
     #[test]
