@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 
 use crate::{
     harness::{config, frame, json_rows, rows, same, session},
-    storage,
+    storage::{self, one_in},
 };
 
 /// Seven chunks along time, 2 × 2 on the map, cut off at all edges.
@@ -69,7 +69,7 @@ async fn answers_do_not_depend_on_partitions_and_batches() {
         let sql = sql.replace("{store}", &store);
         let expected = rows(&session(partitioned(1, 8192)), &sql).await.unwrap();
         assert!(!expected.is_empty());
-        for partitions in [1, 2, 7, 16] {
+        for partitions in [1, 2, 7, 16].into_iter().step_by(one_in().min(2)) {
             for batch_size in [1, 7, 1024, 8192] {
                 let ctx = session(partitioned(partitions, batch_size));
                 let actual = rows(&ctx, &sql).await.unwrap();

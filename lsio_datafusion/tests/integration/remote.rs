@@ -11,7 +11,7 @@ use std::{
     io::Write as _,
     path::Path,
     process::{Command, Stdio},
-    thread::sleep,
+    thread::{available_parallelism, sleep},
     time::{Duration, Instant},
 };
 
@@ -67,7 +67,14 @@ fn run(protocol: Protocol) -> (usize, usize) {
     let start = Instant::now();
     let file = fs::File::create(&output).unwrap();
     let mut child = this_binary();
-    child.arg("--exact").args(&tests).stdout(file.try_clone().unwrap()).stderr(file);
+    // On a single thread tests would have no threads that bear their names.
+    let threads = available_parallelism().map_or(2, |threads| threads.get().max(2));
+    child
+        .arg(format!("--test-threads={threads}"))
+        .arg("--exact")
+        .args(&tests)
+        .stdout(file.try_clone().unwrap())
+        .stderr(file);
     child.env(NOTES, &notes);
     match protocol {
         Protocol::Http => child.env(ROOT, server.url()),
@@ -131,6 +138,8 @@ fn tests() -> Vec<String> {
     if let Ok(part) = env::var("LSIO_REMOTE_TESTS") {
         tests.retain(|test| test.contains(&part));
     }
+    // Without names it would be all, these here among them.
+    assert!(!tests.is_empty(), "no such tests");
     tests
 }
 
@@ -207,8 +216,8 @@ async fn options_of_queries_name_the_server() {
     let behind = format!("?{}", behind.join("&"));
     assert_sums(&ctx, &store, &behind).await;
     for sql in [
-        format!("SELECT * FROM '{store}{behind}&dims=x,y'"),
-        format!("SELECT * FROM '{store}{behind}&consolidated=false&dims=x,y'"),
+        format!("SELECT * FROM '{store}{behind}&dims=x,y' ORDER BY x, y"),
+        format!("SELECT * FROM '{store}{behind}&consolidated=false&dims=x,y' ORDER BY x, y"),
     ] {
         let rows = rows(&ctx, &sql).await.unwrap();
         assert_eq!(json!(rows[1]), json!([0, 1, 0.5, 0.5, 0.5, 0.5]), "{sql}");

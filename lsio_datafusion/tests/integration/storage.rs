@@ -32,8 +32,8 @@ static SERVER: LazyLock<Option<Url>> =
 static NOTED: LazyLock<Option<File>> =
     LazyLock::new(|| Some(File::options().append(true).open(env::var_os(NOTES)?).unwrap()));
 
-/// Whether what lies at a place can be listed.
-fn lists() -> bool {
+/// Whether the storage tells what it holds.
+pub fn lists() -> bool {
     SERVER.as_ref().is_none_or(|server| server.scheme() != "http")
 }
 
