@@ -223,6 +223,12 @@ impl Location {
         &self.name
     }
 
+    /// Whether the place is in a zip archive.
+    #[must_use]
+    pub fn is_archived(&self) -> bool {
+        self.archive.is_some()
+    }
+
     /// The path in the local file system, if the place is there.
     #[must_use]
     pub fn local_path(&self) -> Option<PathBuf> {
@@ -328,7 +334,9 @@ mod tests {
     use super::*;
 
     fn inside(location: &Location) -> bool {
-        location.store().to_string().starts_with("Zip(")
+        let inside = location.store().to_string().starts_with("Zip(");
+        assert_eq!(location.is_archived(), inside);
+        inside
     }
 
     #[test]

@@ -7,7 +7,8 @@ use std::{mem, ops::Range, sync::Arc, time::Duration};
 use bytes::{Buf as _, Bytes, BytesMut};
 use futures::{StreamExt as _, future::try_join_all};
 use object_store::{
-    GetOptions, GetRange, GetResult, GetResultPayload, ObjectMeta, ObjectStore, path::Path,
+    GetOptions, GetRange, GetResult, GetResultPayload, ObjectMeta, ObjectStore,
+    ObjectStoreExt as _, path::Path,
 };
 
 use super::{fetch::Counts, link::Link};
@@ -125,7 +126,19 @@ impl Transfer {
         expected: Expected,
         counts: &mut Counts,
     ) -> Result<Object, Failure> {
-        self.get(path, Some(range), None, expected, counts).await
+        match self.get(path, Some(range), None, expected, counts).await {
+            // An object without bytes has no range: that is no reason to say nothing of what is missing.
+            Err(Failure::Store(error)) if is_unsatisfiable(&error) => {
+                counts.requests += 1;
+                match self.store.head(path).await {
+                    Ok(meta) if meta.size == 0 => {
+                        Ok(Object { bytes: Bytes::new(), version: Version::of(&meta) })
+                    }
+                    _ => Err(Failure::Store(error)),
+                }
+            }
+            result => result,
+        }
     }
 
     /// Ranges of an object, sorted and apart from each other, which must be of this version. Near ones
@@ -322,6 +335,13 @@ fn knows_no_ranges(error: &object_store::Error) -> bool {
         if source.to_string().contains("non-partial response"))
 }
 
+/// Whether a server says that an object has no byte of a range.
+fn is_unsatisfiable(error: &object_store::Error) -> bool {
+    // object_store has no kind of error for it.
+    matches!(error, object_store::Error::Generic { .. })
+        && error.to_string().contains("416 Range Not Satisfiable")
+}
+
 /// The body of an answer, up to a few more bytes than are wanted. Of a whole object in place of a range,
 /// the range: what is behind so many bytes that are skipped.
 async fn body(
@@ -430,7 +450,7 @@ fn as_usize(bytes: u64) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use object_store::{ObjectStoreExt as _, memory::InMemory};
+    use object_store::memory::InMemory;
     use proptest::prelude::*;
 
     use super::*;

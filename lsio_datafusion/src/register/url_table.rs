@@ -81,7 +81,7 @@ impl UrlTableFactory for ZarrUrlTableFactory {
             }
             Err(Error::NotZarr { .. })
                 if !is_named_zarr(name)
-                    && !is_archive(name)
+                    && !location.is_archived()
                     && holds_other_formats(&location).await =>
             {
                 Ok(None)
@@ -117,11 +117,12 @@ fn is_path(name: &str) -> bool {
     name.contains('/') || scheme(name).is_some() || has_options() || is_archive(name)
 }
 
-/// Whether the name is that of a zip archive, in which only Zarr is read.
+/// Whether the name is that of a zip archive.
 fn is_archive(name: &str) -> bool {
     name.to_ascii_lowercase().ends_with(".zip") && Path::new(name).is_file()
 }
 
+/// Whether there are files of other formats. In zip archives only Zarr is read.
 async fn holds_other_formats(location: &Location) -> bool {
     let mut objects = location.store().list(Some(location.path())).take(OBJECTS_LOOKED_AT);
     while let Some(object) = objects.next().await {
