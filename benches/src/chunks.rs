@@ -243,7 +243,7 @@ fn parts_of_shards(
 }
 
 /// The indices of an object, from its path below `c`.
-fn indices(path: &Path) -> Result<Vec<u64>, Error> {
+pub(crate) fn indices(path: &Path) -> Result<Vec<u64>, Error> {
     path.iter()
         .map(|part| part.to_str().and_then(|part| part.parse::<u64>().ok()))
         .collect::<Option<_>>()
@@ -262,7 +262,8 @@ fn read_file(path: &Path, buffer: &mut [u8]) -> io::Result<usize> {
     }
 }
 
-fn list(directory: &Path, files: &mut Vec<(PathBuf, u64)>) -> io::Result<()> {
+/// All files below a directory, with their sizes.
+pub(crate) fn list(directory: &Path, files: &mut Vec<(PathBuf, u64)>) -> io::Result<()> {
     for entry in std::fs::read_dir(directory)? {
         let entry = entry?;
         let metadata = entry.metadata()?;

@@ -6,6 +6,7 @@
 //! cargo run --release --bin lsio-bench -- bare /tmp/zstd.zarr
 //! cargo run --release --bin lsio-bench -- aggregate /tmp/zstd.zarr
 //! cargo run --release --bin lsio-bench -- grow /tmp/1.zarr /tmp/2.zarr /tmp/4.zarr
+//! cargo run --release --bin lsio-bench -- link --latency 50ms --rate 250 /tmp/zstd.zarr
 //! ```
 
 mod aggregate;
@@ -13,6 +14,7 @@ mod bare;
 mod chunks;
 mod drive;
 mod grow;
+mod link;
 mod make_data;
 mod measure;
 mod process;
@@ -44,6 +46,14 @@ enum Command {
     Aggregate(aggregate::Args),
     /// Time one aggregate query on stores of several sizes
     Grow(grow::Args),
+    /// Time queries of stores behind a slow link, in turns with a bare loop that gets the same chunks
+    Link(link::Args),
+    /// The server of link
+    #[command(hide = true)]
+    Serve(link::serve::Args),
+    /// A query of link
+    #[command(hide = true)]
+    Ask(link::ask::Args),
 }
 
 /// What the commands fail with.
@@ -56,5 +66,8 @@ fn main() -> Result<(), Error> {
         Command::Run(args) => run::run(&args),
         Command::Aggregate(args) => aggregate::run(&args),
         Command::Grow(args) => grow::run(&args),
+        Command::Link(args) => link::run(&args),
+        Command::Serve(args) => link::serve::run(&args),
+        Command::Ask(args) => link::ask::run(&args),
     }
 }

@@ -2,7 +2,10 @@
 
 use std::time::Instant;
 
-use datafusion::prelude::{SessionConfig, SessionContext};
+use datafusion::{
+    arrow::array::RecordBatch,
+    prelude::{SessionConfig, SessionContext},
+};
 use lsio_core::{Dataset, OpenOptions};
 use lsio_datafusion::prelude::*;
 
@@ -29,6 +32,16 @@ pub(crate) async fn run_once(
     setup: &[&str],
     query: &Query,
 ) -> Result<Figures, Error> {
+    Ok(ask(store, config, setup, query.sql).await?.0)
+}
+
+/// As [`run_once`], with the answer.
+pub(crate) async fn ask(
+    store: &str,
+    config: &SessionConfig,
+    setup: &[&str],
+    sql: &str,
+) -> Result<(Figures, Vec<RecordBatch>), Error> {
     reset_peak_memory();
     let cpu = cpu_seconds().unwrap_or(f64::NAN);
     let start = Instant::now();
@@ -38,10 +51,10 @@ pub(crate) async fn run_once(
         ctx.sql(statement).await?;
     }
     ctx.register_zarr("era5", store, OpenOptions::default()).await?;
-    ctx.sql(query.sql).await?.collect().await?;
+    let answer = ctx.sql(sql).await?.collect().await?;
     let seconds = start.elapsed().as_secs_f64();
     let cpu = cpu_seconds().unwrap_or(f64::NAN) - cpu;
-    Ok(Figures { seconds, cpu, peak: peak_memory().unwrap_or(0) })
+    Ok((Figures { seconds, cpu, peak: peak_memory().unwrap_or(0) }, answer))
 }
 
 /// The value in the middle; the upper one of two.

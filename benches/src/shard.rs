@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{self, Read as _, Seek as _, SeekFrom},
+    ops::Range,
     path::Path,
 };
 
@@ -29,13 +30,19 @@ impl Shard {
         file.seek(SeekFrom::Start(start))?;
         file.read_exact(&mut index)?;
         let entries = index[..chunks * ENTRY].chunks_exact(ENTRY);
-        let chunks = entries.map(|entry| range(entry, start)).collect::<io::Result<_>>()?;
+        let chunks = entries.map(|entry| place(entry, start)).collect::<io::Result<_>>()?;
         Ok(Self { file, chunks })
     }
 
     /// The stored bytes of a chunk; `None` if it isn't stored.
     pub(crate) fn stored(&self, chunk: usize) -> Option<usize> {
         self.chunks.get(chunk).copied().flatten().map(|(_, len)| len)
+    }
+
+    /// Where the stored bytes of a chunk are; `None` if it isn't stored.
+    pub(crate) fn range(&self, chunk: usize) -> Option<Range<u64>> {
+        let (offset, len) = self.chunks.get(chunk).copied().flatten()?;
+        Some(offset..offset + len as u64)
     }
 
     /// Reads the stored bytes of a chunk to the front of a buffer, and says how many they are.
@@ -51,7 +58,7 @@ impl Shard {
 }
 
 /// Where a chunk is, from its entry in the index. It ends before the index begins.
-fn range(entry: &[u8], index_start: u64) -> io::Result<Option<(u64, usize)>> {
+fn place(entry: &[u8], index_start: u64) -> io::Result<Option<(u64, usize)>> {
     let (offset, len) = entry.split_at(ENTRY / 2);
     let (offset, len) = (number(offset)?, number(len)?);
     if offset == u64::MAX && len == u64::MAX {

@@ -23,6 +23,8 @@ pub struct Location {
     store: Arc<dyn ObjectStore>,
     path: Path,
     name: String,
+    /// The archive that the store reads, if it reads one.
+    archive: Option<ZipStore>,
     /// The root of the local file system that the store reads, if it reads one.
     root: Option<PathBuf>,
     /// What the store there may take.
@@ -35,7 +37,21 @@ impl Location {
     /// A place in `store`, called `name` in messages.
     pub fn new(store: Arc<dyn ObjectStore>, path: Path, name: impl Into<String>) -> Self {
         let link = Link::new(Storage::of(store.as_ref()), Network::default());
-        Self { store, path, name: name.into(), root: None, limits: Limits::default(), link }
+        let (name, limits) = (name.into(), Limits::default());
+        Self { store, path, name, archive: None, root: None, limits, link }
+    }
+
+    /// A place in an archive.
+    fn inside(archive: ZipStore, path: Path, name: impl Into<String>) -> Self {
+        let store = Arc::new(archive.clone());
+        Self { archive: Some(archive), ..Self::new(store, path, name) }
+    }
+
+    /// The same place, of which nothing is known any more that may have changed.
+    pub(crate) fn renewed(&self) -> Self {
+        let Some(archive) = &self.archive else { return self.clone() };
+        let archive = archive.renewed();
+        Self { store: Arc::new(archive.clone()), archive: Some(archive), ..self.clone() }
     }
 
     /// The same place, read over this link.
@@ -74,7 +90,7 @@ impl Location {
             // A folder of that name is none; and whatever keeps the store from telling will be told
             // by who reads.
             if store.head(&archive).await.is_ok() {
-                return Self::new(Arc::new(ZipStore::new(store, archive)), inside, name);
+                return Self::inside(ZipStore::new(store, archive), inside, name);
             }
         }
         Self::new(store, path, name)
@@ -184,7 +200,7 @@ impl Location {
         let is_file = |archive: &Path| FilePath::new("/").join(archive.as_ref()).is_file();
         if let Some((archive, inside)) = zip_names(&path).find(|(archive, _)| is_file(archive)) {
             // It has no place in the local file system: what is there is the archive.
-            return Ok(Self::new(Arc::new(ZipStore::new(store, archive)), inside, location));
+            return Ok(Self::inside(ZipStore::new(store, archive), inside, location));
         }
         Ok(Self { root: Some(PathBuf::from("/")), ..Self::new(store, path, location) })
     }
@@ -205,6 +221,12 @@ impl Location {
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// Whether the place is in a zip archive.
+    #[must_use]
+    pub fn is_archived(&self) -> bool {
+        self.archive.is_some()
     }
 
     /// The path in the local file system, if the place is there.
@@ -312,7 +334,9 @@ mod tests {
     use super::*;
 
     fn inside(location: &Location) -> bool {
-        location.store().to_string().starts_with("Zip(")
+        let inside = location.store().to_string().starts_with("Zip(");
+        assert_eq!(location.is_archived(), inside);
+        inside
     }
 
     #[test]

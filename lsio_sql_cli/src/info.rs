@@ -4,7 +4,10 @@ use std::fmt::Write as _;
 
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::{config::ConfigOptions, execution::runtime_env::RuntimeEnv};
-use futures::TryStreamExt as _;
+use futures::{
+    TryStreamExt as _,
+    future::{try_join, try_join_all},
+};
 use lsio_core::{
     Dataset, OpenOptions, Role, Variable, cloud::public_text, dataset::ZarrFormat, grid::Region,
 };
@@ -16,6 +19,9 @@ use crate::{Error, output::say};
 
 /// The objects of an array that are counted: listing all of a huge one would take minutes.
 const MAX_OBJECTS: usize = 100_000;
+
+/// The same over a network: those of one list.
+const MAX_REMOTE_OBJECTS: usize = 1_000;
 
 #[derive(Serialize)]
 struct Info {
@@ -89,8 +95,8 @@ async fn collect(store: &str, dataset: &Dataset) -> Result<Info, Error> {
             dimensions.entry(dim.clone()).or_insert_with(|| (*size).into());
         }
     }
-    for (variable, role) in dataset.variables() {
-        let info = variable_info(variable, *role).await?;
+    let infos = dataset.variables().iter().map(|(v, role)| variable_info(v, *role));
+    for (info, (_, role)) in try_join_all(infos).await?.into_iter().zip(dataset.variables()) {
         match role {
             Role::DimensionCoordinate | Role::AuxiliaryCoordinate => coordinates.push(info),
             Role::Data => data_variables.push(info),
@@ -223,12 +229,13 @@ async fn stored(variable: &Variable) -> Result<(u64, usize, bool), Error> {
     let (mut bytes, mut counted) = (0, 0);
     let location = variable.location();
     let mut objects = location.store().list(Some(location.path()));
+    let most = if location.link().is_remote() { MAX_REMOTE_OBJECTS } else { MAX_OBJECTS };
     while let Some(object) = objects.try_next().await? {
         let name = object.location.filename().unwrap_or_default();
         if name == "zarr.json" || name.starts_with(".z") {
             continue;
         }
-        if counted == MAX_OBJECTS {
+        if counted == most {
             return Ok((bytes, counted, true));
         }
         counted += 1;
@@ -243,15 +250,15 @@ async fn ends(variable: &Variable) -> Result<(Option<String>, Option<String>), E
     if shape.contains(&0) {
         return Ok((None, None));
     }
-    let one = vec![1; shape.len()];
-    let mut values = Vec::new();
-    for start in [vec![0; shape.len()], shape.iter().map(|size| size - 1).collect()] {
-        let array = variable.read(&Region { start, shape: one.clone() }).await?;
+    let value = async |start| {
+        let array = variable.read(&Region { start, shape: vec![1; shape.len()] }).await?;
         let options = FormatOptions::default().with_null("NULL");
-        values.push(ArrayFormatter::try_new(&array, &options)?.value(0).to_string());
-    }
-    let last = values.pop();
-    Ok((values.pop(), last.filter(|_| !shape.is_empty())))
+        let text = ArrayFormatter::try_new(&array, &options)?.value(0).to_string();
+        Ok::<_, Error>(text)
+    };
+    let ends = (vec![0; shape.len()], shape.iter().map(|size| size - 1).collect());
+    let (first, last) = try_join(value(ends.0), value(ends.1)).await?;
+    Ok((Some(first), Some(last).filter(|_| !shape.is_empty())))
 }
 
 fn text(info: &Info) -> String {

@@ -20,6 +20,7 @@ use std::{
 
 use clap::Parser as _;
 use datafusion::error::DataFusionError;
+use lsio_core::cache::DiskCache;
 
 use crate::{
     args::{Args, Command},
@@ -48,12 +49,17 @@ fn run(args: Args) -> Result<(), Error> {
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     runtime.block_on(async {
-        match &args.subcommand {
+        let done = match &args.subcommand {
             Some(Command::Info { store, json }) => info::print(store, *json).await,
             Some(Command::Demo { directory }) => demo::run(directory.as_deref()).await,
             Some(Command::Cache { clear }) => cache::run(*clear),
             None => queries(&args).await,
+        };
+        // What was read last is still being written.
+        if let Ok(Some(cache)) = DiskCache::from_environment() {
+            cache.flush().await;
         }
+        done
     })
 }
 

@@ -18,7 +18,7 @@ use cacache::{Algorithm, Integrity, SyncReader, WriteOpts};
 use serde::{Deserialize, Serialize};
 use tokio::{runtime::Handle, sync::Semaphore};
 
-use super::evict::{self, CONTENT, INDEX, TEMPORARY, charge};
+use super::evict::{self, charge};
 use crate::{Error, Result, error::short};
 
 /// The bytes that wait to be written, at most; who has more waits until they are.
@@ -191,19 +191,18 @@ impl DiskCache {
     /// [`Error::Cache`] if the directory isn't a cache, or something in it can't be removed.
     pub fn clear(&self) -> Result<Usage> {
         let failed = |e: io::Error| unusable(&self.directory, e.to_string());
-        match self.directory.try_exists() {
-            Ok(true) => {}
-            Ok(false) => return Ok(Usage::default()),
+        match is_foreign(&self.directory) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Usage::default()),
             Err(e) => return Err(failed(e)),
-        }
-        if !is_tagged(&self.directory) {
-            let reason = format!("it has no {TAG} of lsio; nothing was removed");
-            return Err(unusable(&self.directory, reason));
+            Ok(true) => {
+                let reason = format!("it has no {TAG} of lsio; nothing was removed");
+                return Err(unusable(&self.directory, reason));
+            }
+            Ok(false) if !is_tagged(&self.directory) => return Ok(Usage::default()),
+            Ok(false) => {}
         }
         let usage = self.usage();
-        for part in [INDEX, CONTENT, TEMPORARY] {
-            remove_all(&self.directory.join(part)).map_err(failed)?;
-        }
+        evict::remove_all(&self.directory).map_err(failed)?;
         *self.fill() = Fill::default();
         Ok(usage)
     }
@@ -365,34 +364,28 @@ fn tag(directory: &Path) -> io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
     builder.recursive(true).create(directory)?;
-    for entry in fs::read_dir(directory)? {
-        let name = entry?.file_name();
-        // Another process may be doing the same; or have done it since.
-        if !name.as_encoded_bytes().starts_with(TAG.as_bytes()) && !is_tagged(directory) {
-            let reason = "there are other things in the directory; give an empty one";
-            return Err(io::Error::new(io::ErrorKind::AlreadyExists, reason));
-        }
+    if is_foreign(directory)? {
+        let reason = "there are other things in the directory; give an empty one";
+        return Err(io::Error::new(io::ErrorKind::AlreadyExists, reason));
     }
     // In one step, so that nobody sees half of it.
-    let whole = directory.join(format!("{TAG}.{}", std::process::id()));
+    let whole = format!("{TAG}.{}.{:?}", std::process::id(), std::thread::current().id());
+    let whole = directory.join(whole);
     let renamed = fs::write(&whole, TAG_TEXT).and_then(|()| fs::rename(whole, directory.join(TAG)));
     if is_tagged(directory) { Ok(()) } else { renamed }
 }
 
-/// Removes a directory, if it is there, while others may write to it.
-fn remove_all(directory: &Path) -> io::Result<()> {
-    const TRIES: usize = 20;
-
-    let mut result = Ok(());
-    for _ in 0..TRIES {
-        result = fs::remove_dir_all(directory);
-        match result.as_ref().map_err(io::Error::kind) {
-            Err(io::ErrorKind::NotFound) => return Ok(()),
-            Err(io::ErrorKind::DirectoryNotEmpty) => {}
-            _ => break,
+/// Whether there is something in a directory that is no cache.
+fn is_foreign(directory: &Path) -> io::Result<bool> {
+    for entry in fs::read_dir(directory)? {
+        // Another process may be about to make it a cache; or have done so since.
+        let name = entry?.file_name();
+        let is_tag = name.to_string_lossy().strip_prefix(TAG).is_some_and(|s| s.starts_with('.'));
+        if !is_tag && !is_tagged(directory) {
+            return Ok(true);
         }
     }
-    result
+    Ok(false)
 }
 
 fn io_error(error: cacache::Error) -> io::Error {

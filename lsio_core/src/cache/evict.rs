@@ -10,9 +10,9 @@ use std::{
 use cacache::{Metadata, RemoveOpts};
 
 /// Where cacache keeps contents, the index, and files that are being written.
-pub(super) const CONTENT: &str = "content-v2";
-pub(super) const INDEX: &str = "index-v5";
-pub(super) const TEMPORARY: &str = "tmp";
+const CONTENT: &str = "content-v2";
+const INDEX: &str = "index-v5";
+const TEMPORARY: &str = "tmp";
 
 /// What an entry whose content has so many bytes takes on the disk, about: whole blocks of 4 KiB, one
 /// of them for the index.
@@ -33,6 +33,23 @@ pub(super) fn remove(directory: &Path, key: &str) {
     if remove().is_err() && matches!(cacache::metadata_sync(directory, key), Ok(Some(_))) {
         let _ = cacache::remove_sync(directory, key).and_then(|()| remove());
     }
+}
+
+/// Removes all entries, while other processes may write some.
+pub(super) fn remove_all(directory: &Path) -> io::Result<()> {
+    let temporary = directory.join(TEMPORARY);
+    fs::create_dir_all(&temporary)?;
+    let (process, thread) = (std::process::id(), std::thread::current().id());
+    for part in [INDEX, CONTENT] {
+        // Nobody writes to what has another name. If this process is killed, it is swept.
+        let away = temporary.join(format!("{part}-{process}-{thread:?}"));
+        match fs::rename(directory.join(part), &away) {
+            Ok(()) => {}
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            Err(e) => return Err(e),
+        }
+    }
+    walk(&temporary, &mut |path, _| drop(fs::remove_file(path)))
 }
 
 /// Makes room for `needed` bytes: if there is none within `max_bytes`, the oldest entries go, until an

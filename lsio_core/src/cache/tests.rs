@@ -558,13 +558,20 @@ async fn several_may_use_a_directory_at_once() {
 async fn clearing_removes_what_the_cache_made() {
     let s = setup(MANY);
     assert_eq!(s.cache.clear().unwrap(), Usage::default());
+    fs::create_dir(s.cache.directory()).unwrap();
+    assert_eq!(s.cache.clear().unwrap(), Usage::default());
     s.remote.set(&Path::from("x"), object(1, 1000)).await;
     s.get("x", None).await;
     let mine = s.cache.directory().join("mine");
     fs::write(&mine, "").unwrap();
     assert_eq!(s.cache.clear().unwrap().entries, 1);
     assert_eq!(s.cache.usage(), Usage::default());
-    assert!(mine.exists() && s.files("content-v2").is_empty());
+    assert_eq!(
+        files(s.cache.directory()).len(),
+        2,
+        "what is mine, and what says that it is a cache"
+    );
+    assert!(mine.exists());
     // It is still a cache.
     s.get("x", None).await;
     assert_eq!(s.get("x", None).await.1, (1, 0));
@@ -581,7 +588,12 @@ async fn other_directories_are_left_alone() {
     fs::write(foreign.join("content-v2/file"), "mine").unwrap();
     let below_file = s.directory.path().join("file");
     fs::write(&below_file, "mine").unwrap();
-    for directory in [foreign.clone(), below_file.join("cache"), below_file.clone()] {
+    // The cache of another program.
+    let tagged = s.directory.path().join("tagged");
+    fs::create_dir_all(&tagged).unwrap();
+    fs::write(tagged.join("CACHEDIR.TAG"), "Signature: 8a477f597d28d172789f06886806bc55").unwrap();
+    for directory in [foreign.clone(), tagged.clone(), below_file.join("cache"), below_file.clone()]
+    {
         let cache = DiskCache::open(&directory, MANY).unwrap();
         let store = cached(Arc::clone(&s.remote) as _, Arc::clone(&cache), "memory");
         for _ in 0..2 {
@@ -595,6 +607,8 @@ async fn other_directories_are_left_alone() {
         let error = cache.clear().unwrap_err().to_string();
         assert!(error.contains(&directory.display().to_string()), "{error}");
     }
+    assert_eq!(fs::metadata(tagged.join("CACHEDIR.TAG")).unwrap().len(), 43);
+    assert_eq!(files(&tagged).len(), 1);
     assert_eq!(files(&foreign), [foreign.join("content-v2/file")]);
     assert_eq!(fs::read(below_file).unwrap(), b"mine");
     assert!(DiskCache::open("", MANY).is_err() && DiskCache::open(foreign, 0).is_err());

@@ -1,6 +1,6 @@
 //! What went wrong at a store, and what to do about it; without what may be secret.
 
-use std::{borrow::Cow, error::Error as StdError, time::Duration};
+use std::{borrow::Cow, error::Error as StdError};
 
 use object_store::{
     Error,
@@ -75,11 +75,6 @@ impl Way {
             error @ Error::NotImplemented { .. } => error,
             _ => Error::Generic { store: "network", source },
         }
-    }
-
-    /// The error of a read that took too long.
-    pub(super) fn late(&self, deadline: Duration) -> Error {
-        generic(format!("{} didn't answer within {deadline:?} (option deadline)", self.what))
     }
 
     /// What to do where the server says no.

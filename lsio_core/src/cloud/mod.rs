@@ -10,7 +10,10 @@
 //!         store      object_store's client ── Connector: the network's own threads, timeouts
 //!           │
 //!           ▼
-//!         CloudStore deadline, errors that say what to do
+//!         CloudStore errors that say what to do
+//!           │
+//!           ▼
+//!         CachedStore if there is a cache on disk
 //! ```
 
 mod address;
@@ -49,6 +52,7 @@ pub use self::{
 };
 use crate::{
     Error, Network, OpenOptions, Result,
+    cache::{DiskCache, cached},
     read::{Link, Storage},
 };
 
@@ -161,11 +165,16 @@ impl Setup {
             Self::Azure(setup) => setup.build(connector, retry)?,
             Self::Http(setup) => setup.build(connector, retry)?,
         };
-        Ok((finish(store, way, network), link))
+        Ok((finish(store, way)?, link))
     }
 }
 
-/// What readers get of a store that was made.
-fn finish(store: Arc<dyn ObjectStore>, way: Way, network: Network) -> Arc<dyn ObjectStore> {
-    Arc::new(CloudStore::new(store, way, network.deadline))
+/// What readers get of a store that was made: errors that say what to do, and the cache, if there is one.
+fn finish(store: Arc<dyn ObjectStore>, way: Way) -> Result<Arc<dyn ObjectStore>, String> {
+    let name = way.what.clone();
+    let store = Arc::new(CloudStore::new(store, way));
+    Ok(match DiskCache::from_environment().map_err(|e| e.to_string())? {
+        Some(cache) => cached(store, cache, &name),
+        None => store,
+    })
 }

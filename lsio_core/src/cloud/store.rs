@@ -1,18 +1,13 @@
-//! A store of the cloud as readers see it: reads end by the deadline, and errors say what to do.
+//! A store of the cloud as readers see it: errors say what to do.
 
-use std::{fmt, pin::Pin, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
-use futures::{
-    StreamExt as _, TryStreamExt as _,
-    future::{self, Either},
-    stream::{self, BoxStream},
-};
+use futures::{StreamExt as _, TryStreamExt as _, stream::BoxStream};
 use object_store::{
     CopyOptions, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
     ObjectStore, PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, path::Path,
 };
-use tokio::time::{Sleep, sleep};
 
 use super::explain::Way;
 
@@ -20,13 +15,11 @@ use super::explain::Way;
 pub(super) struct CloudStore {
     inner: Arc<dyn ObjectStore>,
     way: Arc<Way>,
-    /// The time that the read of an object may take.
-    deadline: Duration,
 }
 
 impl CloudStore {
-    pub(super) fn new(inner: Arc<dyn ObjectStore>, way: Way, deadline: Duration) -> Self {
-        Self { inner, way: Arc::new(way), deadline }
+    pub(super) fn new(inner: Arc<dyn ObjectStore>, way: Way) -> Self {
+        Self { inner, way: Arc::new(way) }
     }
 
     fn explained<T: Send + 'static>(
@@ -35,27 +28,6 @@ impl CloudStore {
     ) -> BoxStream<'static, Result<T>> {
         let way = Arc::clone(&self.way);
         stream.map_err(move |error| way.explain(error)).boxed()
-    }
-
-    /// The rest of an object, which must come before the clock rings.
-    fn timed<T: Send + 'static>(
-        &self,
-        stream: BoxStream<'static, Result<T>>,
-        clock: Pin<Box<Sleep>>,
-    ) -> BoxStream<'static, Result<T>> {
-        let (way, deadline) = (Arc::clone(&self.way), self.deadline);
-        let rest = Some((self.explained(stream), clock));
-        stream::unfold(rest, move |rest| {
-            let way = Arc::clone(&way);
-            async move {
-                let (mut stream, mut clock) = rest?;
-                match future::select(stream.next(), &mut clock).await {
-                    Either::Left((item, _)) => Some((item?, Some((stream, clock)))),
-                    Either::Right(_) => Some((Err(way.late(deadline)), None)),
-                }
-            }
-        })
-        .boxed()
     }
 }
 
@@ -75,14 +47,10 @@ impl fmt::Display for CloudStore {
 #[async_trait]
 impl ObjectStore for CloudStore {
     async fn get_opts(&self, location: &Path, options: GetOptions) -> Result<GetResult> {
-        let mut clock = Box::pin(sleep(self.deadline));
-        let get = self.inner.get_opts(location, options);
-        let mut result = match future::select(get, &mut clock).await {
-            Either::Left((result, _)) => result.map_err(|error| self.way.explain(error))?,
-            Either::Right(_) => return Err(self.way.late(self.deadline)),
-        };
+        let result = self.inner.get_opts(location, options).await;
+        let mut result = result.map_err(|error| self.way.explain(error))?;
         if let GetResultPayload::Stream(stream) = result.payload {
-            result.payload = GetResultPayload::Stream(self.timed(stream, clock));
+            result.payload = GetResultPayload::Stream(self.explained(stream));
         }
         Ok(result)
     }

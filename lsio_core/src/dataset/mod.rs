@@ -113,7 +113,7 @@ impl Dataset {
     /// # Errors
     /// Those of [`Dataset::open`].
     pub async fn reopen(&self) -> Result<Self> {
-        Self::open(&self.origin, &self.options).await
+        Self::open(&self.origin.renewed(), &self.options).await
     }
 
     async fn open_at(location: &Location, options: &OpenOptions) -> Result<Self> {

@@ -2,12 +2,13 @@
 //!
 //! What comes is what was asked for, of one version of the object, or it is an error.
 
-use std::{ops::Range, sync::Arc, time::Duration};
+use std::{mem, ops::Range, sync::Arc, time::Duration};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use futures::{StreamExt as _, future::try_join_all};
 use object_store::{
-    GetOptions, GetRange, GetResult, GetResultPayload, ObjectMeta, ObjectStore, path::Path,
+    GetOptions, GetRange, GetResult, GetResultPayload, ObjectMeta, ObjectStore,
+    ObjectStoreExt as _, path::Path,
 };
 
 use super::{fetch::Counts, link::Link};
@@ -125,7 +126,19 @@ impl Transfer {
         expected: Expected,
         counts: &mut Counts,
     ) -> Result<Object, Failure> {
-        self.get(path, Some(range), None, expected, counts).await
+        match self.get(path, Some(range), None, expected, counts).await {
+            // An object without bytes has no range: that is no reason to say nothing of what is missing.
+            Err(Failure::Store(error)) if is_unsatisfiable(&error) => {
+                counts.requests += 1;
+                match self.store.head(path).await {
+                    Ok(meta) if meta.size == 0 => {
+                        Ok(Object { bytes: Bytes::new(), version: Version::of(&meta) })
+                    }
+                    _ => Err(Failure::Store(error)),
+                }
+            }
+            result => result,
+        }
     }
 
     /// Ranges of an object, sorted and apart from each other, which must be of this version. Near ones
@@ -237,7 +250,10 @@ impl Transfer {
         known: Option<&Version>,
         most: u64,
     ) -> Result<Object, Try> {
-        let result = self.store.get_opts(path, options).await?;
+        let (result, skipped) = match self.store.get_opts(path, options.clone()).await {
+            Err(error) if knows_no_ranges(&error) => self.whole(path, options).await?,
+            result => (result?, None),
+        };
         let version = Version::of(&result.meta);
         if known.is_some_and(|known| !version.is(known)) {
             return Err(Try::Failed(Failure::Changed));
@@ -246,13 +262,31 @@ impl Transfer {
         if wanted > most {
             return Err(Try::Failed(Failure::TooLarge(wanted)));
         }
-        let bytes = body(result, as_usize(wanted)).await.map_err(Try::Broken)?;
+        let bytes = body(result, skipped, as_usize(wanted)).await.map_err(Try::Broken)?;
         if bytes.len() as u64 != wanted {
             let source = format!("{} bytes came instead of {wanted}", bytes.len());
             let source = object_store::Error::Generic { store: STORE, source: source.into() };
             return Err(Try::Broken(source));
         }
         Ok(Object { bytes, version })
+    }
+
+    /// The whole object in place of a range of it, which so many bytes are in front of.
+    async fn whole(
+        &self,
+        path: &Path,
+        options: GetOptions,
+    ) -> object_store::Result<(GetResult, Option<u64>)> {
+        log::info!("{path}: the server knows no ranges: a part costs as much as the whole");
+        let whole = GetOptions { range: None, ..options.clone() };
+        let mut result = self.store.get_opts(path, whole).await?;
+        if let Some(range) = options.range {
+            result.range = range.as_range(result.meta.size).map_err(|error| {
+                object_store::Error::Generic { store: STORE, source: error.to_string().into() }
+            })?;
+        }
+        let skipped = result.range.start;
+        Ok((result, Some(skipped)))
     }
 }
 
@@ -295,25 +329,58 @@ impl From<object_store::Error> for Try {
     }
 }
 
-/// The body of an answer, up to a few more bytes than are wanted.
-async fn body(result: GetResult, wanted: usize) -> object_store::Result<Bytes> {
+/// Whether a server answers with the whole object where a range was asked for, as simple ones do.
+fn knows_no_ranges(error: &object_store::Error) -> bool {
+    matches!(error, object_store::Error::Generic { source, .. }
+        if source.to_string().contains("non-partial response"))
+}
+
+/// Whether a server says that an object has no byte of a range.
+fn is_unsatisfiable(error: &object_store::Error) -> bool {
+    // object_store has no kind of error for it.
+    matches!(error, object_store::Error::Generic { .. })
+        && error.to_string().contains("416 Range Not Satisfiable")
+}
+
+/// The body of an answer, up to a few more bytes than are wanted. Of a whole object in place of a range,
+/// the range: what is behind so many bytes that are skipped.
+async fn body(
+    result: GetResult,
+    skipped: Option<u64>,
+    wanted: usize,
+) -> object_store::Result<Bytes> {
     let mut pieces = match result.payload {
         GetResultPayload::Stream(pieces) => pieces,
         GetResultPayload::File(..) => return result.bytes().await,
     };
-    let Some(first) = pieces.next().await.transpose()? else { return Ok(Bytes::new()) };
-    if first.len() >= wanted {
-        return Ok(first);
-    }
-    let mut all = BytesMut::with_capacity(wanted);
-    all.extend_from_slice(&first);
-    while let Some(piece) = pieces.next().await.transpose()? {
-        all.extend_from_slice(&piece);
-        if all.len() > wanted {
+    let is_part = skipped.is_some();
+    let mut skipped = as_usize(skipped.unwrap_or(0));
+    // A single piece stays where it is.
+    let mut first = Bytes::new();
+    let mut all = BytesMut::new();
+    while let Some(mut piece) = pieces.next().await.transpose()? {
+        let start = skipped.min(piece.len());
+        skipped -= start;
+        piece.advance(start);
+        let len = first.len() + all.len();
+        if is_part {
+            piece.truncate(wanted - len);
+        }
+        if len == 0 {
+            first = piece;
+        } else {
+            if all.is_empty() {
+                all.reserve(wanted);
+                all.extend_from_slice(&mem::take(&mut first));
+            }
+            all.extend_from_slice(&piece);
+        }
+        let len = first.len() + all.len();
+        if len > wanted || (is_part && len == wanted) {
             break;
         }
     }
-    Ok(all.freeze())
+    Ok(if all.is_empty() { first } else { all.freeze() })
 }
 
 /// Near ranges made one, as long as little lies between them.
@@ -383,7 +450,7 @@ fn as_usize(bytes: u64) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use object_store::{ObjectStoreExt as _, memory::InMemory};
+    use object_store::memory::InMemory;
     use proptest::prelude::*;
 
     use super::*;
@@ -464,6 +531,42 @@ mod tests {
         let failure =
             transfer.object(&Path::from("absent"), expected, &mut Counts::default()).await;
         assert!(matches!(failure, Err(Failure::Store(object_store::Error::NotFound { .. }))));
+    }
+
+    #[tokio::test]
+    async fn bodies_are_cut_and_joined() {
+        let all = bytes(100);
+        for sizes in [vec![100], vec![10, 90], vec![1; 100], vec![33, 33, 34]] {
+            let mut start = 0;
+            let pieces: Vec<object_store::Result<Bytes>> = sizes
+                .iter()
+                .map(|size| {
+                    start += size;
+                    Ok(all.slice(start - size..start))
+                })
+                .collect();
+            let result = |range: Range<u64>| {
+                let pieces = pieces.iter().map(|piece| Ok(piece.as_ref().unwrap().clone()));
+                let meta = ObjectMeta {
+                    location: Path::default(),
+                    last_modified: Default::default(),
+                    size: 100,
+                    e_tag: None,
+                    version: None,
+                };
+                let payload = futures::stream::iter(pieces.collect::<Vec<_>>()).boxed();
+                let payload = GetResultPayload::Stream(payload);
+                GetResult { payload, meta, range, attributes: Default::default() }
+            };
+            assert_eq!(body(result(0..100), None, 100).await.unwrap(), all);
+            assert!(body(result(0..90), None, 90).await.unwrap().len() > 90);
+            assert_eq!(body(result(0..200), None, 200).await.unwrap().len(), 100);
+            for range in [0..0, 0..7, 5..70, 99..100, 0..100] {
+                let wanted = range.end - range.start;
+                let cut = body(result(range.clone()), Some(range.start), as_usize(wanted)).await;
+                assert_eq!(cut.unwrap(), all.slice(as_usize(range.start)..as_usize(range.end)));
+            }
+        }
     }
 
     #[tokio::test]

@@ -45,6 +45,11 @@ impl Archive {
         Self { store, path, opened: OnceCell::new() }
     }
 
+    /// The same, of which nothing has been read.
+    pub(super) fn renewed(&self) -> Self {
+        Self::new(Arc::clone(&self.store), self.path.clone())
+    }
+
     /// The archive with its directory.
     ///
     /// # Errors

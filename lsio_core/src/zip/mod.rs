@@ -75,6 +75,11 @@ impl ZipStore {
     pub fn new(store: Arc<dyn ObjectStore>, archive: Path) -> Self {
         Self { archive: Arc::new(Archive::new(store, archive)) }
     }
+
+    /// The same archive, whose directory is to be read again.
+    pub(crate) fn renewed(&self) -> Self {
+        Self { archive: Arc::new(self.archive.renewed()) }
+    }
 }
 
 impl fmt::Display for ZipStore {

@@ -9,7 +9,7 @@ use datafusion::{
     execution::runtime_env::RuntimeEnv,
 };
 use futures::StreamExt as _;
-use lsio_core::{Dataset, Error, Location, OpenOptions, scheme};
+use lsio_core::{Dataset, Error, Location, OpenOptions, cloud, scheme};
 
 use super::location::resolve;
 use crate::{IoEngine, ZarrTable, error::external};
@@ -37,12 +37,31 @@ impl ZarrUrlTableFactory {
     pub(super) fn new(engine: IoEngine, runtime: Arc<RuntimeEnv>) -> Self {
         Self { engine, runtime }
     }
+
+    /// Makes the store of a URL in the cloud known to the session, for who reads other formats. A failure
+    /// is theirs to tell, and so is a URL with a query, which belongs to that file alone.
+    async fn register_store(&self, name: &str) {
+        if matches!(scheme(name), None | Some("file")) {
+            return;
+        }
+        let mut options = OpenOptions::default();
+        let Ok(url) = Location::url(name, &mut options) else { return };
+        let registry = &self.runtime.object_store_registry;
+        if url.query().is_some() || registry.get_store(&url).is_ok() {
+            return;
+        }
+        match cloud::open(&url, &options).await {
+            Ok(opened) => drop(registry.register_store(&url, opened.store)),
+            Err(error) => log::warn!("{error}"),
+        }
+    }
 }
 
 #[async_trait]
 impl UrlTableFactory for ZarrUrlTableFactory {
     async fn try_new(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
         if !may_be_zarr(name) {
+            self.register_store(name).await;
             return Ok(None);
         }
         let resolved = resolve(name, OpenOptions::default(), self.engine, &self.runtime).await;
@@ -62,7 +81,7 @@ impl UrlTableFactory for ZarrUrlTableFactory {
             }
             Err(Error::NotZarr { .. })
                 if !is_named_zarr(name)
-                    && !is_archive(name)
+                    && !location.is_archived()
                     && holds_other_formats(&location).await =>
             {
                 Ok(None)
@@ -98,11 +117,12 @@ fn is_path(name: &str) -> bool {
     name.contains('/') || scheme(name).is_some() || has_options() || is_archive(name)
 }
 
-/// Whether the name is that of a zip archive, in which only Zarr is read.
+/// Whether the name is that of a zip archive.
 fn is_archive(name: &str) -> bool {
     name.to_ascii_lowercase().ends_with(".zip") && Path::new(name).is_file()
 }
 
+/// Whether there are files of other formats. In zip archives only Zarr is read.
 async fn holds_other_formats(location: &Location) -> bool {
     let mut objects = location.store().list(Some(location.path())).take(OBJECTS_LOOKED_AT);
     while let Some(object) = objects.next().await {

@@ -10,7 +10,16 @@ use std::{
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::harness::{config, rows, same, session, workspace};
+use crate::{
+    harness::{config, rows, same, session, workspace},
+    storage::{lists, one_in},
+};
+
+/// Questions of one file that are alike for the most part.
+const MANY: usize = 500;
+
+/// An option that there isn't.
+const UNKNOWN: &str = "?dmis=";
 
 #[derive(Deserialize)]
 struct Question {
@@ -72,11 +81,18 @@ async fn ask(folder: &Path) -> (usize, Vec<String>) {
         let name = path.file_name().unwrap().to_string_lossy();
         if name.starts_with("answers") && name.ends_with(".json") {
             let text = std::fs::read_to_string(&path).unwrap();
-            questions.extend(serde_json::from_str::<Vec<Question>>(&text).unwrap());
+            let asked: Vec<Question> = serde_json::from_str(&text).unwrap();
+            // Many are asked of few stores.
+            let every = if asked.len() > MANY { one_in() } else { 1 };
+            questions.extend(asked.into_iter().step_by(every));
         }
     }
     let mut wrong = Vec::new();
     for question in &questions {
+        // What isn't ours behind a URL is for the web server.
+        if !lists() && question.sql.contains(UNKNOWN) {
+            continue;
+        }
         let ctx = session(config());
         let store = folder.join(&question.store);
         let sql = question.sql.replace("{store}", &store.to_string_lossy());

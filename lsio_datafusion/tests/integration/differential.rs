@@ -9,7 +9,10 @@ use lsio_core::{
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::harness::{config, rows, session};
+use crate::{
+    harness::{config, rows, session},
+    storage::{consolidate_if_unlisted, share},
+};
 
 const NAMES: [&str; 4] = ["a", "b", "c", "d"];
 
@@ -116,7 +119,7 @@ fn expected(plan: &Plan, at: &[u64]) -> Value {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(48))]
+    #![proptest_config(ProptestConfig::with_cases(share(48) as u32))]
 
     #[test]
     fn rows_are_the_cells(
@@ -181,4 +184,5 @@ pub fn write_lower_rank(path: &Path) {
     group.whole_array(&spec, &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]).unwrap();
     let spec = ArraySpec { name: "low", dims: &[("x", 3)], ..spec };
     group.whole_array(&spec, &[1.0, 2.0, 3.0]).unwrap();
+    consolidate_if_unlisted(path);
 }

@@ -1,6 +1,10 @@
 //! Sessions, and results as JSON.
 
-use std::path::{Path, PathBuf};
+use std::{
+    ops::Range,
+    path::{Path, PathBuf},
+    thread,
+};
 
 use arrow::{
     array::{Array, ArrayRef, AsArray, RecordBatch},
@@ -10,10 +14,14 @@ use arrow::{
 };
 use datafusion::{
     error::Result,
-    prelude::{SessionConfig, SessionContext},
+    prelude::{DataFrame, SessionConfig, SessionContext},
 };
+use futures::{StreamExt as _, future::BoxFuture, stream};
 use lsio_datafusion::{LsioConfig, prelude::*};
 use serde_json::{Value, json};
+use tokio::runtime;
+
+use crate::storage::{self, Answered};
 
 /// The workspace's directory.
 pub fn workspace() -> PathBuf {
@@ -38,9 +46,49 @@ pub fn session(config: SessionConfig) -> SessionContext {
     SessionContext::new_with_config(config).with_zarr().enable_url_table()
 }
 
+/// Plans a query of local paths, of stores that may be behind a server.
+pub async fn frame(ctx: &SessionContext, sql: &str) -> Result<DataFrame> {
+    let addressed = storage::addressed(sql);
+    if addressed == sql {
+        return ctx.sql(sql).await;
+    }
+    match ctx.sql(&addressed).await {
+        Err(error) if storage::needs_listing(sql, &error.to_string()) => {
+            storage::note(Answered::Locally);
+            ctx.sql(sql).await
+        }
+        result => {
+            storage::note(Answered::Remotely);
+            result
+        }
+    }
+}
+
+/// The address of the store at a local path, which a test asks for without SQL.
+pub fn address(path: &str) -> String {
+    storage::note(Answered::Remotely);
+    storage::address(path)
+}
+
+/// Runs `task` for each of these numbers, some at a time, and gives what they gave.
+pub fn in_parallel<T: Send + 'static>(
+    numbers: Range<u64>,
+    task: impl Fn(u64) -> BoxFuture<'static, T>,
+) -> Vec<T> {
+    let runtime = runtime::Builder::new_multi_thread()
+        .worker_threads(4)
+        // What happens there is the test's doing.
+        .thread_name(thread::current().name().unwrap_or_default())
+        .enable_all()
+        .build()
+        .unwrap();
+    let tasks = stream::iter(numbers).map(|number| runtime.spawn(task(number)));
+    runtime.block_on(tasks.buffer_unordered(4).map(|done| done.unwrap()).collect())
+}
+
 /// Runs a query.
 pub async fn query(ctx: &SessionContext, sql: &str) -> Result<Vec<RecordBatch>> {
-    ctx.sql(sql).await?.collect().await
+    frame(ctx, sql).await?.collect().await
 }
 
 /// Runs a query and gives its rows as JSON: numbers, booleans and nulls as such, all else as text.

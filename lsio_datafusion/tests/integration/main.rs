@@ -19,7 +19,10 @@ mod plans;
 mod random_aggregates;
 mod random_queries;
 mod reads;
+#[cfg(unix)]
+mod remote;
 mod round_trips;
 mod served;
 mod sessions;
+mod storage;
 mod times;

@@ -18,6 +18,7 @@ use datafusion::{
     physical_plan::{collect, displayable},
     prelude::{SessionConfig, SessionContext},
 };
+use futures::FutureExt as _;
 use lsio_core::{
     grid::{ChunkGrid, unravel},
     write::{ArraySpec, ArrayWriter, Compression, GroupWriter},
@@ -26,8 +27,9 @@ use lsio_datafusion::LsioConfig;
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{config, session},
+    harness::{config, frame, in_parallel, session},
     random_queries::{Kind, Random, Store, coordinate, direction, leaf, predicate, write},
+    storage::share,
 };
 
 /// The stores that are tried if nothing else is said, each with a dozen queries.
@@ -994,7 +996,7 @@ struct Ran {
 }
 
 async fn run(ctx: &SessionContext, sql: &str) -> Result<Ran> {
-    let frame = ctx.sql(sql).await?;
+    let frame = frame(ctx, sql).await?;
     let task = Arc::new(frame.task_ctx());
     let plan = frame.create_physical_plan().await?;
     let text = displayable(plan.as_ref()).indent(false).to_string();
@@ -1047,7 +1049,7 @@ fn random_config(random: &mut Random, pushdown: bool) -> SessionConfig {
 /// Makes the cells of a store a table in memory, from a scan that leaves nothing out. Integers are as
 /// wide as Zarr's become in arithmetic.
 async fn load(plain: &SessionContext, name: &str, table: &str) {
-    let all = plain.sql(&format!("SELECT * FROM {table}")).await.unwrap();
+    let all = frame(plain, &format!("SELECT * FROM {table}")).await.unwrap();
     let columns = all.schema().fields().iter().map(|field| {
         let name = field.name();
         let narrow = field.data_type().primitive_width().is_some_and(|width| width < 8);
@@ -1057,7 +1059,7 @@ async fn load(plain: &SessionContext, name: &str, table: &str) {
         }
     });
     let columns = columns.collect::<Vec<_>>().join(", ");
-    let frame = plain.sql(&format!("SELECT {columns} FROM {table}")).await.unwrap();
+    let frame = frame(plain, &format!("SELECT {columns} FROM {table}")).await.unwrap();
     let schema = Arc::clone(frame.schema().inner());
     let cells = frame.collect().await.unwrap();
     let memory = MemTable::try_new(schema, vec![cells]).unwrap();
@@ -1141,29 +1143,19 @@ async fn try_store(seed: u64) -> Counts {
     counts
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn aggregates_are_those_of_the_cells_in_memory() {
+#[test]
+fn aggregates_are_those_of_the_cells_in_memory() {
     let number = |name: &str| env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
     if let Some(seed) = number("LSIO_RANDOM_SEED") {
-        println!("{:?}", try_store(seed).await);
+        println!("{:?}", in_parallel(seed..seed + 1, |seed| try_store(seed).boxed()));
         return;
     }
-    let stores = number("LSIO_RANDOM_STORES").unwrap_or(STORES);
-    let mut running = tokio::task::JoinSet::new();
+    let stores = number("LSIO_RANDOM_STORES").unwrap_or_else(|| share(STORES));
     let mut total = Counts::default();
-    let mut add = |counts: Counts| {
+    for counts in in_parallel(0..stores, |seed| try_store(seed).boxed()) {
         total.queries += counts.queries;
         total.pushed += counts.pushed;
         total.failed += counts.failed;
-    };
-    for seed in 0..stores {
-        running.spawn(try_store(seed));
-        if running.len() >= 4 {
-            add(running.join_next().await.unwrap().unwrap());
-        }
-    }
-    while let Some(done) = running.join_next().await {
-        add(done.unwrap());
     }
     // Otherwise the queries above tested something else.
     println!("{total:?}");

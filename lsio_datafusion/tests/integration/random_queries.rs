@@ -12,6 +12,7 @@ use datafusion::{
     physical_plan::{collect, displayable},
     prelude::SessionContext,
 };
+use futures::FutureExt as _;
 use lsio_core::{
     grid::ChunkGrid,
     write::{ArraySpec, Compression, GroupWriter},
@@ -19,7 +20,10 @@ use lsio_core::{
 use lsio_datafusion::LsioConfig;
 use serde_json::{Value, json};
 
-use crate::harness::{config, json_rows, query, rows, session};
+use crate::{
+    harness::{config, frame, in_parallel, json_rows, query, rows, session},
+    storage::{consolidate_if_unlisted, share},
+};
 
 /// The stores that are tried if nothing else is said, each with a dozen queries.
 const STORES: u64 = 160;
@@ -425,7 +429,7 @@ async fn try_store(seed: u64) {
 
     // The cells in memory, from a scan that leaves nothing out.
     let plain = session(config());
-    let frame = plain.sql(&format!("SELECT * FROM {table}")).await.unwrap();
+    let frame = frame(&plain, &format!("SELECT * FROM {table}")).await.unwrap();
     let schema = Arc::clone(frame.schema().inner());
     let cells = frame.collect().await.unwrap();
     let memory = MemTable::try_new(schema, vec![cells]).unwrap();
@@ -463,30 +467,22 @@ async fn run(
     ctx: &SessionContext,
     sql: &str,
 ) -> datafusion::error::Result<(Vec<RecordBatch>, String)> {
-    let frame = ctx.sql(sql).await?;
+    let frame = frame(ctx, sql).await?;
     let task = Arc::new(frame.task_ctx());
     let plan = frame.create_physical_plan().await?;
     let text = displayable(plan.as_ref()).indent(false).to_string();
     Ok((collect(plan, task).await?, text))
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn rows_are_those_of_the_cells_in_memory() {
+#[test]
+fn rows_are_those_of_the_cells_in_memory() {
     let number = |name: &str| env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
     if let Some(seed) = number("LSIO_RANDOM_SEED") {
-        return try_store(seed).await;
+        in_parallel(seed..seed + 1, |seed| try_store(seed).boxed());
+        return;
     }
-    let stores = number("LSIO_RANDOM_STORES").unwrap_or(STORES);
-    let mut running = tokio::task::JoinSet::new();
-    for seed in 0..stores {
-        running.spawn(try_store(seed));
-        if running.len() >= 4 {
-            running.join_next().await.unwrap().unwrap();
-        }
-    }
-    while let Some(done) = running.join_next().await {
-        done.unwrap();
-    }
+    let stores = number("LSIO_RANDOM_STORES").unwrap_or_else(|| share(STORES));
+    in_parallel(0..stores, |seed| try_store(seed).boxed());
 }
 
 /// The plans of the queries above must be those that are meant to be tested.
@@ -534,6 +530,7 @@ async fn zeros_are_equal() {
         };
         group.whole_array(&spec, &values).unwrap();
     }
+    consolidate_if_unlisted(&path);
     let table = format!("'{}'", path.to_string_lossy());
     let ctx = session(config());
     for (sql, count) in [
