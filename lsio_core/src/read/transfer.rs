@@ -11,7 +11,7 @@ use object_store::{
     ObjectStoreExt as _, path::Path,
 };
 
-use super::{fetch::Counts, link::Link};
+use super::{fetch::Counts, gate::Turn, link::Link};
 
 /// How often a body that breaks off is asked for. The store's client has its own tries for what fails
 /// before there is one.
@@ -198,10 +198,10 @@ impl Transfer {
             if_match: version.and_then(Version::strong_tag).map(str::to_owned),
             ..GetOptions::default()
         };
-        let Some(deadline) = self.link.deadline(expected.likely) else {
-            return self.tries(path, options, version, expected, counts).await;
-        };
-        let tries = self.tries(path, options, version, expected, counts);
+        // Its time begins with its turn: those under way before have deadlines of their own.
+        let turn = self.link.turn(expected.likely).await;
+        let tries = self.tries(&turn, path, options, version, expected, counts);
+        let Some(deadline) = self.link.deadline(expected.likely) else { return tries.await };
         tokio::time::timeout(deadline, tries).await.unwrap_or_else(|_| {
             let source = format!(
                 "it wasn't read in {deadline:?}; is the link that slow, or the server? The option \
@@ -216,13 +216,13 @@ impl Transfer {
 
     async fn tries(
         &self,
+        turn: &Turn<'_>,
         path: &Path,
         options: GetOptions,
         version: Option<&Version>,
         expected: Expected,
         counts: &mut Counts,
     ) -> Result<Object, Failure> {
-        let turn = self.link.turn(expected.likely).await;
         let mut tries = 0;
         loop {
             tries += 1;
@@ -450,6 +450,7 @@ fn as_usize(bytes: u64) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use futures::future::{join, join_all};
     use object_store::memory::InMemory;
     use proptest::prelude::*;
 
@@ -506,6 +507,24 @@ mod tests {
                 prop_assert_eq!(cut(range, &requests, &mut parts), slice(range));
             }
         }
+    }
+
+    #[tokio::test]
+    async fn the_deadline_begins_with_the_turn() {
+        let (store, _) = remote(&[("object", bytes(10))]).await;
+        let deadline = Duration::from_millis(500);
+        let link = Link::new(Storage::ObjectStore, Network { deadline, ..Network::default() });
+        let transfer = Transfer::new(store, Arc::clone(&link));
+        let turns = join_all((0..link.requests()).map(|_| link.turn(0))).await;
+        let path = Path::from("object");
+        let mut counts = Counts::default();
+        let read = transfer.object(&path, Expected { likely: 10, most: 10 }, &mut counts);
+        let end_others = async {
+            tokio::time::sleep(deadline * 3 / 2).await;
+            drop(turns);
+        };
+        let (object, ()) = join(read, end_others).await;
+        assert_eq!(object.unwrap().bytes, bytes(10));
     }
 
     #[tokio::test]
