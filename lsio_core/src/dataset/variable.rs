@@ -1,6 +1,6 @@
 //! One array of a dataset: its dimensions, attributes and values.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, iter, sync::Arc};
 
 use arrow::{
     array::{ArrayRef, new_empty_array},
@@ -223,7 +223,7 @@ impl Variable {
     pub async fn fetch_chunk(&self, chunk: &[u64]) -> Result<Option<Bytes>> {
         let (mut fetched, _) = Fetcher::new(self)?.fetch(self, vec![chunk.to_vec()]).await?;
         let Some((_, Some(stored))) = fetched.pop() else { return Ok(None) };
-        stored.bytes(&Arc::default()).map(Some).map_err(|reason| self.chunk_error(chunk, reason))
+        stored.bytes(&Arc::default()).map(Some).map_err(|reason| self.broken_chunk(chunk, reason))
     }
 
     /// Decodes a chunk to its values in C order, cells beyond the array's edges left out. `None`
@@ -314,6 +314,19 @@ impl Variable {
     pub(crate) fn chunk_error(&self, object: &[u64], reason: String) -> Error {
         let key = self.reader().map(|reader| reader.codec.key(object)).unwrap_or_default();
         Error::Chunk { array: self.path(), chunk: object.to_vec(), key, reason }
+    }
+
+    /// An error that names a chunk, and the object that it is in: that may be a shard.
+    pub(crate) fn broken_chunk(&self, chunk: &[u64], reason: String) -> Error {
+        let key = self.reader().map(|reader| {
+            let counts = reader.codec.shards().map_or(&[][..], |shards| shards.counts());
+            let counts = counts.iter().chain(iter::repeat(&1));
+            let object: Vec<u64> =
+                chunk.iter().zip(counts).map(|(at, count)| at / count.max(&1)).collect();
+            reader.codec.key(&object)
+        });
+        let key = key.unwrap_or_default();
+        Error::Chunk { array: self.path(), chunk: chunk.to_vec(), key, reason }
     }
 
     /// An error of the store that names an object.

@@ -110,7 +110,7 @@ impl<'a> Part<'a> {
         reader
             .codec
             .decode(chunk, encoded, recycler)
-            .map_err(|reason| self.variable.chunk_error(chunk, reason))
+            .map_err(|reason| self.variable.broken_chunk(chunk, reason))
     }
 
     /// The same, from where the bytes are.
@@ -124,7 +124,7 @@ impl<'a> Part<'a> {
         recycler: &Arc<Recycler>,
     ) -> Result<StoredValues> {
         let bytes = stored.bytes(recycler);
-        self.decode(chunk, &bytes.map_err(|r| self.variable.chunk_error(chunk, r))?, recycler)
+        self.decode(chunk, &bytes.map_err(|r| self.variable.broken_chunk(chunk, r))?, recycler)
     }
 
     fn failed(&self, reason: String) -> Error {

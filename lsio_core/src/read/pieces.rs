@@ -50,7 +50,7 @@ pub(super) struct Encoded {
 
 impl Encoded {
     fn failed(&self, chunk: usize, reason: String) -> Error {
-        self.variable.chunk_error(&self.chunks[chunk].indices, reason)
+        self.variable.broken_chunk(&self.chunks[chunk].indices, reason)
     }
 }
 

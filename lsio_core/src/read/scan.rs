@@ -397,7 +397,7 @@ impl Scan {
                             chunked.fetcher.fetch(&chunked.variable, wanted).await?;
                         *counted += counts;
                         let Some((chunk, Some(stored))) = fetched.pop() else { return Ok(None) };
-                        let failed = |reason| chunked.variable.chunk_error(&chunk, reason);
+                        let failed = |reason| chunked.variable.broken_chunk(&chunk, reason);
                         stored.bytes(&self.recycler).map(Some).map_err(failed)
                     })
                     .await?;

@@ -47,6 +47,11 @@ pub fn share(cases: u64) -> u64 {
     cases.div_ceil(one_in() as u64)
 }
 
+/// A store whose metadata isn't consolidated: where nothing is listed, its variables must be named.
+pub fn naming(variables: &str, store: String) -> String {
+    if lists() { store } else { format!("{store}?variables={variables}") }
+}
+
 /// A local path, which may have options behind a `?`, as it is to be asked for.
 pub fn address(text: &str) -> String {
     let Some(server) = &*SERVER else { return text.to_owned() };

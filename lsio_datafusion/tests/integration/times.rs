@@ -3,7 +3,10 @@
 use datafusion::prelude::SessionContext;
 use serde_json::json;
 
-use crate::harness::{config, query, rows, session, workspace};
+use crate::{
+    harness::{config, query, rows, session, workspace},
+    storage::naming,
+};
 
 fn fixture(name: &str) -> String {
     let path = workspace().join("lsio_datafusion/tests/fixtures").join(name);
@@ -66,7 +69,7 @@ async fn other_plans_keep_their_nanoseconds() {
 #[tokio::test]
 async fn distant_times_meet_other_tables() {
     let ctx = session(config());
-    let store = fixture("distant_us.zarr");
+    let store = naming("v", fixture("distant_us.zarr"));
     let nanos = "arrow_cast('2000-02-28T07:00:00', 'Timestamp(Nanosecond, None)')";
     query(&ctx, &format!("CREATE TABLE events AS SELECT {nanos} AS time, 1 AS n")).await.unwrap();
     query(&ctx, &format!("CREATE VIEW model AS SELECT time AS t, v FROM '{store}'")).await.unwrap();
@@ -86,7 +89,7 @@ async fn distant_times_meet_other_tables() {
 #[tokio::test]
 async fn distant_times_are_inserted_and_copied() {
     let ctx = session(config());
-    let store = fixture("distant_us.zarr");
+    let store = naming("v", fixture("distant_us.zarr"));
     query(&ctx, "CREATE TABLE nanos (time TIMESTAMP, v BIGINT)").await.unwrap();
     query(&ctx, "CREATE TABLE micros (time TIMESTAMP(6), v BIGINT)").await.unwrap();
     let near = "WHERE time BETWEEN '1900-01-01' AND '2100-01-01'";
