@@ -37,7 +37,7 @@ const LOCAL_ONLY: &[(&str, &str)] = &[
 ];
 
 /// The longest time that the tests may take. More is a hang.
-const LONGEST: Duration = Duration::from_secs(20 * 60);
+const LONGEST: Duration = Duration::from_secs(40 * 60);
 
 /// The least share of the queries that HTTP must have answered: the others ask for stores that must be
 /// listed.
