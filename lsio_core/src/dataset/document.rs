@@ -156,10 +156,19 @@ async fn read_v2(location: &Location, any: bool, consolidated: bool) -> Result<O
     Ok(Some(Node::Group(GroupDocument { attributes, consolidated, format })))
 }
 
-/// Whether the store says that this isn't for us to read.
+/// Whether the store says that this isn't for us to read, or that it doesn't know what is asked.
 pub(crate) fn is_denied(error: &Error) -> bool {
-    use object_store::Error::{PermissionDenied, Unauthenticated};
-    matches!(error, Error::Store { source: PermissionDenied { .. } | Unauthenticated { .. }, .. })
+    use object_store::Error::{Generic, PermissionDenied, Unauthenticated};
+    match error {
+        Error::Store { source: PermissionDenied { .. } | Unauthenticated { .. }, .. } => true,
+        // Other client errors are told by their status (RFC 9110, 15.5).
+        Error::Store { source: Generic { source, .. }, .. } => {
+            let text = source.to_string();
+            let status = text.split_whitespace().next().unwrap_or_default();
+            status.len() == 3 && status.starts_with('4') && !["408", "429"].contains(&status)
+        }
+        _ => false,
+    }
 }
 
 /// Reads the metadata of the nodes directly inside a group of this format by listing it. Nodes with

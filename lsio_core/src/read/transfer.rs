@@ -388,17 +388,14 @@ fn merged(ranges: &[Range<u64>], gap: u64) -> Vec<Range<u64>> {
     let mut merged: Vec<Range<u64>> = Vec::with_capacity(ranges.len());
     let mut wasted = 0;
     for range in ranges {
-        match merged.last_mut() {
-            Some(last) => {
-                let hole = range.start.saturating_sub(last.end);
-                let all = range.end - last.start;
-                if hole <= gap && (wasted + hole).saturating_mul(WASTE) <= all {
-                    wasted += hole;
-                    last.end = last.end.max(range.end);
-                    continue;
-                }
+        if let Some(last) = merged.last_mut() {
+            let hole = range.start.saturating_sub(last.end);
+            let all = range.end - last.start;
+            if hole <= gap && (wasted + hole).saturating_mul(WASTE) <= all {
+                wasted += hole;
+                last.end = last.end.max(range.end);
+                continue;
             }
-            None => {}
         }
         wasted = 0;
         merged.push(range.clone());
