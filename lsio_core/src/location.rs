@@ -12,7 +12,7 @@ use url::Url;
 use crate::{
     Error, Limits, Network, OpenOptions, Result,
     cloud::{self, Opened},
-    read::{Link, Storage, Transfer},
+    read::{Link, Storage, Transfer, What},
     uring::{self, Engine},
     zip::{ZipStore, is_zip_name},
 };
@@ -67,8 +67,8 @@ impl Location {
     }
 
     /// What reads objects there.
-    pub(crate) fn transfer(&self) -> Transfer {
-        Transfer::new(Arc::clone(&self.store), Arc::clone(&self.link))
+    pub(crate) fn transfer(&self, what: What) -> Transfer {
+        Transfer::new(Arc::clone(&self.store), Arc::clone(&self.link), what)
     }
 
     /// The same place, where a store may take so much.

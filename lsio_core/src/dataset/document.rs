@@ -16,7 +16,7 @@ use crate::{
     error::{names, short},
     json,
     location::{check_node_path, join as join_path},
-    read::{Counts, Expected, Failure, Storage},
+    read::{Counts, Expected, Failure, Storage, What},
 };
 
 /// The memory that the values of a document may take, as a multiple of the bytes that it may have. Of
@@ -378,7 +378,7 @@ async fn read_object(location: &Location, path: &Path, key: &str) -> Result<Opti
     let most = location.limits().metadata_bytes;
     let expected = Expected { likely: USUAL_BYTES.min(most), most };
     let bad = |reason| Err(Error::Metadata { key: key.to_owned(), reason });
-    match location.transfer().object(path, expected, &mut Counts::default()).await {
+    match location.transfer(What::Documents).object(path, expected, &mut Counts::default()).await {
         Ok(object) => Ok(Some(object.bytes)),
         Err(Failure::Store(e)) if is_missing(&e) || is_directory(&e) => Ok(None),
         Err(Failure::Store(source)) => Err(failed(key.to_owned(), source)),

@@ -13,7 +13,10 @@ use lru::LruCache;
 use object_store::ObjectStore;
 use tokio::sync::OnceCell;
 
-use super::transfer::{Expected, Failure, Object, Transfer, Version};
+use super::{
+    link::What,
+    transfer::{Expected, Failure, Object, Transfer, Version},
+};
 use crate::{
     Error, Recycler, Result, Variable,
     dataset::{ChunkCodec, ShardIndex, ShardLayout, is_missing},
@@ -126,13 +129,13 @@ impl Fetcher {
         let bytes = codec.shards().and_then(|shards| shards.index_bytes()).unwrap_or(1);
         let kept = usize::try_from(INDEX_BYTES / bytes.max(1)).unwrap_or(usize::MAX).min(65_536);
         let kept = NonZeroUsize::new(kept).unwrap_or(NonZeroUsize::MIN);
-        let transfer = variable.location().transfer();
+        let transfer = variable.location().transfer(What::Chunks);
         Ok(Self { transfer, indices: Mutex::new(LruCache::new(kept)), page_cache: None })
     }
 
     /// Reads from another object store that holds the same objects.
     pub(super) fn with_store(self, store: Arc<dyn ObjectStore>) -> Self {
-        let transfer = Transfer::new(store, Arc::clone(self.transfer.link()));
+        let transfer = Transfer::new(store, Arc::clone(self.transfer.link()), What::Chunks);
         Self { transfer, ..self }
     }
 

@@ -22,18 +22,23 @@ const SLOWER: f64 = 0.9;
 /// The requests that are always allowed, however often the server says that there are too many.
 const FEWEST: usize = 4;
 
+/// Of the requests that were allowed first, the part that is allowed however little they bring.
+const FLOOR: usize = 4;
+
 /// How long a server that said so isn't asked for more at a time, and isn't asked for yet fewer.
 const CALM: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Lets so many requests through at a time, and so many bytes. The number of requests grows as long as
-/// more bytes come in the same time, shrinks where fewer do, and is halved when the server asks for it.
+/// Lets so many requests through at a time, and so many bytes. The number of requests climbs: it grows as
+/// long as more bytes come in the same time, turns around where fewer do, and is halved when the server
+/// asks for it.
 #[derive(Debug)]
 pub(super) struct Gate {
     requests: Semaphore,
     bytes: Semaphore,
     /// All units of `bytes`.
     units: u32,
+    first: usize,
     most: usize,
     state: Mutex<State>,
 }
@@ -59,6 +64,8 @@ struct State {
     full: bool,
     /// The bytes per second with the limit as it was before.
     rate: f64,
+    /// Whether the limit grew or shrank last.
+    grows: bool,
     throttled: Option<Instant>,
 }
 
@@ -71,6 +78,7 @@ impl Gate {
             requests: Semaphore::new(first),
             bytes: Semaphore::new(units as usize),
             units,
+            first,
             most: most.max(first),
             state: Mutex::new(State {
                 limit: first,
@@ -80,6 +88,7 @@ impl Gate {
                 bytes: 0,
                 full: false,
                 rate: 0.0,
+                grows: true,
                 throttled: None,
             }),
         }
@@ -109,6 +118,8 @@ impl Gate {
             return;
         }
         state.throttled = Some(now);
+        state.grows = true;
+        state.rate = 0.0;
         let limit = (state.limit / 2).max(FEWEST.min(state.limit));
         self.set(&mut state, limit);
         state.restart(None);
@@ -122,6 +133,9 @@ impl Gate {
 
     /// A request brought so many bytes.
     fn finished(&self, bytes: u64, now: Instant) {
+        if self.first == self.most {
+            return;
+        }
         let mut state = self.state();
         let Some(since) = state.since else { return };
         state.requests += 1;
@@ -133,16 +147,16 @@ impl Gate {
         }
         let rate = state.bytes as f64 / elapsed.as_secs_f64();
         let is_calm = state.throttled.is_none_or(|at| now.duration_since(at) >= CALM);
-        if state.full && is_calm {
-            if rate > state.rate * FASTER {
-                let limit = (state.limit + state.limit.div_ceil(2)).min(self.most);
-                self.set(&mut state, limit);
-                state.rate = rate;
-            } else if rate < state.rate * SLOWER {
-                let limit = (state.limit - state.limit / 4).max(FEWEST.min(state.limit));
-                self.set(&mut state, limit);
-                state.rate = rate;
-            }
+        let is_slower = rate < state.rate * SLOWER;
+        if state.full && is_calm && (is_slower || rate > state.rate * FASTER) {
+            // It may be the line that became slower: then the other way doesn't help for long either.
+            state.grows ^= is_slower;
+            let limit = match state.grows {
+                true => (state.limit + state.limit.div_ceil(2)).min(self.most),
+                false => (state.limit - state.limit / 4).max((self.first / FLOOR).min(state.limit)),
+            };
+            self.set(&mut state, limit);
+            state.rate = rate;
         }
         state.restart(Some(now));
     }
@@ -197,22 +211,38 @@ impl Drop for Turn<'_> {
 mod tests {
     use super::*;
 
-    /// A link with so many bytes per second, over which a request of one MB takes 50 ms at least: one
+    /// A link with so many bytes per second, over which a request of one MB takes this time at least: one
     /// window of as many requests as are allowed.
-    fn window(gate: &Gate, now: &mut Instant, rate: f64) {
+    fn window(gate: &Gate, now: &mut Instant, rate: f64, latency: f64) {
         let limit = gate.limit();
         gate.state().since = Some(*now);
         gate.state().full = true;
         // As many rounds as a window needs.
         for _ in 0..4 {
-            *now += Duration::from_secs_f64((limit as f64 * 1e6 / rate).max(0.05));
+            *now += Duration::from_secs_f64((limit as f64 * 1e6 / rate).max(latency));
             (0..limit).for_each(|_| gate.finished(1_000_000, *now));
         }
     }
 
     fn settled(gate: &Gate, now: &mut Instant, rate: f64) -> usize {
-        (0..40).for_each(|_| window(gate, now, rate));
+        (0..40).for_each(|_| window(gate, now, rate, 0.05));
         gate.limit()
+    }
+
+    #[test]
+    fn a_link_that_changes_is_learned_anew() {
+        let mut now = Instant::now();
+        let gate = Gate::new(64, 256, 1 << 30);
+        assert_eq!(settled(&gate, &mut now, 10e9), 256);
+        // Answers that take four times as long, and a line of a tenth: fewer requests don't help.
+        for (rate, latency) in [(10e9, 0.2), (1e9, 0.05), (1e9, 0.2), (10e9, 0.05)] {
+            for _ in 0..60 {
+                window(&gate, &mut now, rate, latency);
+                assert!(gate.limit() >= 16, "{rate} {latency}");
+            }
+        }
+        let needed = (10e9_f64 * 0.05 / 1e6).min(256.0);
+        assert!(gate.limit() as f64 >= needed / 2.0, "{}", gate.limit());
     }
 
     #[test]

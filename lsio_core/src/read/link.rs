@@ -47,6 +47,7 @@ impl Storage {
             Self::Local => Profile {
                 first_requests: 64,
                 most_requests: 64,
+                documents: 64,
                 most_bytes: u64::MAX,
                 part_bytes: u64::MAX,
                 gap_bytes: 0,
@@ -55,6 +56,7 @@ impl Storage {
             Self::ObjectStore => Profile {
                 first_requests: 64,
                 most_requests: 256,
+                documents: 512,
                 most_bytes: 512 << 20,
                 part_bytes: 16 << 20,
                 gap_bytes: 256 << 10,
@@ -63,6 +65,7 @@ impl Storage {
             Self::Http => Profile {
                 first_requests: 32,
                 most_requests: 128,
+                documents: 128,
                 most_bytes: 256 << 20,
                 part_bytes: 16 << 20,
                 gap_bytes: 256 << 10,
@@ -81,6 +84,9 @@ pub(super) struct Profile {
     /// As many as there may ever be: of small chunks, of which even 256 don't fill a link. More cost
     /// memory and connections, which a server may refuse.
     most_requests: usize,
+    /// The metadata documents that are asked for at the same time: they are small, and those of 300
+    /// variables of version 2 are 900, which are to be two waves.
+    documents: usize,
     /// The bytes that were asked for and haven't come yet: what a link of 10 Gbit/s brings in half a
     /// second.
     most_bytes: u64,
@@ -102,6 +108,14 @@ pub struct Link {
     profile: Profile,
     network: Network,
     gate: Gate,
+    documents: Gate,
+}
+
+/// What is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    Chunks,
+    Documents,
 }
 
 impl Link {
@@ -109,9 +123,10 @@ impl Link {
     #[must_use]
     pub fn new(storage: Storage, network: Network) -> Arc<Self> {
         let profile = storage.profile();
-        let Profile { first_requests, most_requests, most_bytes, .. } = profile;
+        let Profile { first_requests, most_requests, documents, most_bytes, .. } = profile;
         let gate = Gate::new(first_requests, most_requests, most_bytes);
-        Arc::new(Self { storage, profile, network, gate })
+        let documents = Gate::new(documents, documents, most_bytes);
+        Arc::new(Self { storage, profile, network, gate, documents })
     }
 
     /// The kind of storage.
@@ -148,8 +163,11 @@ impl Link {
     }
 
     /// Waits until a request of about so many bytes may start.
-    pub(super) async fn turn(&self, bytes: u64) -> Turn<'_> {
-        self.gate.turn(bytes).await
+    pub(super) async fn turn(&self, what: What, bytes: u64) -> Turn<'_> {
+        match what {
+            What::Chunks => self.gate.turn(bytes).await,
+            What::Documents => self.documents.turn(bytes).await,
+        }
     }
 
     /// How long a request of so many bytes may take, tries included, if there is a limit.

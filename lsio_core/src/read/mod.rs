@@ -39,6 +39,7 @@ pub use self::{
 pub(crate) use self::{
     fetch::Fetcher,
     gather::{Axis, Gather, repeat},
+    link::What,
     part::{Assembly, Part, add_items},
     transfer::{Expected, Failure, Transfer},
 };

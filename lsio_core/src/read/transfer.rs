@@ -11,7 +11,11 @@ use object_store::{
     ObjectStoreExt as _, path::Path,
 };
 
-use super::{fetch::Counts, gate::Turn, link::Link};
+use super::{
+    fetch::Counts,
+    gate::Turn,
+    link::{Link, What},
+};
 
 /// How often a body that breaks off is asked for. The store's client has its own tries for what fails
 /// before there is one.
@@ -31,6 +35,7 @@ const STORE: &str = "transfer";
 pub(crate) struct Transfer {
     store: Arc<dyn ObjectStore>,
     link: Arc<Link>,
+    what: What,
 }
 
 /// An object, or a range of one.
@@ -77,8 +82,8 @@ enum Try {
 }
 
 impl Transfer {
-    pub(crate) fn new(store: Arc<dyn ObjectStore>, link: Arc<Link>) -> Self {
-        Self { store, link }
+    pub(crate) fn new(store: Arc<dyn ObjectStore>, link: Arc<Link>, what: What) -> Self {
+        Self { store, link, what }
     }
 
     pub(crate) fn link(&self) -> &Arc<Link> {
@@ -152,7 +157,7 @@ impl Transfer {
     ) -> Result<Vec<Bytes>, Failure> {
         if !self.link.is_remote() {
             // Splitting and merging are up to the engine.
-            let _turn = self.link.turn(0).await;
+            let _turn = self.link.turn(self.what, 0).await;
             let parts = self.store.get_ranges(path, ranges).await?;
             counts.requests += ranges.len();
             counts.bytes += parts.iter().map(Bytes::len).sum::<usize>();
@@ -199,7 +204,7 @@ impl Transfer {
             ..GetOptions::default()
         };
         // Its time begins with its turn: those under way before have deadlines of their own.
-        let turn = self.link.turn(expected.likely).await;
+        let turn = self.link.turn(self.what, expected.likely).await;
         let tries = self.tries(&turn, path, options, version, expected, counts);
         let Some(deadline) = self.link.deadline(expected.likely) else { return tries.await };
         tokio::time::timeout(deadline, tries).await.unwrap_or_else(|_| {
@@ -464,7 +469,7 @@ mod tests {
             store.put(&Path::from(*path), bytes.clone().into()).await.unwrap();
         }
         let link = Link::new(Storage::ObjectStore, Network::default());
-        (Arc::clone(&store), Transfer::new(store, link))
+        (Arc::clone(&store), Transfer::new(store, link, What::Chunks))
     }
 
     /// Sorted ranges apart from each other, from gaps and lengths.
@@ -511,8 +516,8 @@ mod tests {
         let (store, _) = remote(&[("object", bytes(10))]).await;
         let deadline = Duration::from_millis(500);
         let link = Link::new(Storage::ObjectStore, Network { deadline, ..Network::default() });
-        let transfer = Transfer::new(store, Arc::clone(&link));
-        let turns = join_all((0..link.requests()).map(|_| link.turn(0))).await;
+        let transfer = Transfer::new(store, Arc::clone(&link), What::Chunks);
+        let turns = join_all((0..link.requests()).map(|_| link.turn(What::Chunks, 0))).await;
         let path = Path::from("object");
         let mut counts = Counts::default();
         let read = transfer.object(&path, Expected { likely: 10, most: 10 }, &mut counts);
