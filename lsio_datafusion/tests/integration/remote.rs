@@ -31,7 +31,9 @@ use crate::{
 const LOCAL_ONLY: &[(&str, &str)] = &[
     ("remote::", "they run the others"),
     ("examples::", "programs that write their own stores"),
+    ("faults::", "they have servers of their own"),
     ("reads::", "they watch a store of their own"),
+    ("round_trips::", "they have servers of their own"),
     ("sessions::stores_of_other_object_stores", "of a store in memory"),
     ("sessions::the_engine_for_local_files", "of files"),
 ];
