@@ -4,7 +4,7 @@ use object_store::path::Path;
 use url::{Position, Url, form_urlencoded};
 
 use super::{explain::redact, options::StoreOptions};
-use crate::{Error, OpenOptions, Result, scheme};
+use crate::{Error, OpenOptions, Result, error::short, scheme};
 
 /// The kinds of stores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,9 +154,49 @@ fn strip(url: &mut Url) {
     }
 }
 
+/// The address of a server, with a scheme and a host; the clients panic at others.
+///
+/// # Errors
+/// If it is none, with the name of the option that gives it.
+pub(super) fn server(option: &str, text: &str) -> Result<String, String> {
+    let url = Url::parse(text).ok().filter(|url| {
+        ["http", "https"].contains(&url.scheme()) && url.host_str().is_some_and(|h| !h.is_empty())
+    });
+    match url {
+        Some(url) => Ok(url.as_str().trim_end_matches('/').to_owned()),
+        None => Err(format!(
+            "'{}' is no address of a server ({option}): it needs a scheme and a host, as in \
+             http://localhost:9000",
+            short(&redact(text))
+        )),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn servers_have_schemes_and_hosts() {
+        for (text, expected) in [
+            ("http://localhost:9000/", "http://localhost:9000"),
+            ("HTTPS://h/base", "https://h/base"),
+        ] {
+            assert_eq!(server("aws.endpoint", text).as_deref(), Ok(expected));
+        }
+        for text in [
+            "localhost:9202",
+            "127.0.0.1:9202",
+            "",
+            "http://",
+            "http://a b",
+            "http://[::1",
+            "http://h:99999",
+        ] {
+            let error = server("aws.endpoint", text).unwrap_err();
+            assert!(error.contains("aws.endpoint") && error.contains(text), "{error}");
+        }
+    }
 
     fn address(text: &str) -> Result<(Address, OpenOptions)> {
         let (mut url, mut options) = (Url::parse(text).unwrap(), OpenOptions::default());

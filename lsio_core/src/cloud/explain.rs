@@ -188,7 +188,8 @@ fn detail(text: &str) -> String {
             let message = message.map(|text| format!(": {text}")).unwrap_or_default();
             short(&redact(&format!("{status}, {code}{message}"))).to_string()
         }
-        _ => short(&redact(answer.trim().trim_end_matches(':'))).to_string(),
+        // What else a server says may hold what it was asked, secrets among it.
+        _ => short(&redact(status.trim())).to_string(),
     }
 }
 

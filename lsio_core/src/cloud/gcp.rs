@@ -8,6 +8,7 @@ use object_store::{
 };
 
 use super::{
+    address::server,
     aws::is_true,
     environment::Environment,
     explain::{Access, Way, redact},
@@ -102,9 +103,14 @@ impl Setup {
             .with_http_connector(connector);
         let mut at = "Google Cloud Storage".to_owned();
         for (key, value) in self.config {
-            if key == Key::BaseUrl {
-                at = redact(&value).into_owned();
-            }
+            let value = match key {
+                Key::BaseUrl => {
+                    let server = server("gcp.base_url", &value)?;
+                    at = redact(&server).into_owned();
+                    server
+                }
+                _ => value,
+            };
             builder = builder.with_config(key, value);
         }
         let access = match self.found {

@@ -34,7 +34,7 @@ use std::{
 };
 
 use lru::LruCache;
-use object_store::{ObjectStore, RetryConfig, path::Path};
+use object_store::{BackoffConfig, ObjectStore, RetryConfig, path::Path};
 use tokio::sync::OnceCell;
 use url::Url;
 
@@ -157,7 +157,8 @@ impl Setup {
         let retry = RetryConfig {
             max_retries: RETRIES,
             retry_timeout: network.deadline,
-            ..RetryConfig::default()
+            // Half a minute in all: a server may be started anew.
+            backoff: BackoffConfig { base: 3.0, ..BackoffConfig::default() },
         };
         let (store, way) = match self.clone() {
             Self::S3(setup) => setup.build(environment, network, Arc::clone(&link), retry).await?,

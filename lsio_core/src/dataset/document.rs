@@ -379,6 +379,7 @@ async fn read_object(location: &Location, path: &Path, key: &str) -> Result<Opti
     let expected = Expected { likely: USUAL_BYTES.min(most), most };
     let bad = |reason| Err(Error::Metadata { key: key.to_owned(), reason });
     match location.transfer(What::Documents).object(path, expected, &mut Counts::default()).await {
+        Ok(object) if is_web_page(location, &object.bytes) => Ok(None),
         Ok(object) => Ok(Some(object.bytes)),
         Err(Failure::Store(e)) if is_missing(&e) || is_directory(&e) => Ok(None),
         Err(Failure::Store(source)) => Err(failed(key.to_owned(), source)),
@@ -387,6 +388,11 @@ async fn read_object(location: &Location, path: &Path, key: &str) -> Result<Opti
             "it has {bytes} bytes, more than {most}; the option max_metadata_bytes allows more"
         )),
     }
+}
+
+/// Whether a web server answers with a page: some do where nothing is.
+fn is_web_page(location: &Location, bytes: &[u8]) -> bool {
+    location.link().storage() == Storage::Http && bytes.trim_ascii_start().starts_with(b"<")
 }
 
 /// What can't be a document isn't one that can't be read for now.

@@ -467,7 +467,12 @@ async fn expand(
     }
     let nodes = match wanted {
         Some(names) if !lists(location) => named_nodes(location, names, document.format).await?,
-        _ => list_nodes(location, document.format).await?,
+        Some(names) => match list_nodes(location, document.format).await {
+            // Who may read a bucket may not always list it.
+            Err(Error::Store { .. }) => named_nodes(location, names, document.format).await?,
+            nodes => nodes?,
+        },
+        None => list_nodes(location, document.format).await?,
     };
     Ok(Group { location: location.clone(), nodes, document })
 }

@@ -256,7 +256,9 @@ impl Transfer {
         most: u64,
     ) -> Result<Object, Try> {
         let (result, skipped) = match self.store.get_opts(path, options.clone()).await {
-            Err(error) if knows_no_ranges(&error) => self.whole(path, options).await?,
+            Err(error) if options.range.is_some() && knows_no_ranges(&error) => {
+                self.whole(path, options).await?
+            }
             result => (result?, None),
         };
         let version = Version::of(&result.meta);
@@ -336,8 +338,13 @@ impl From<object_store::Error> for Try {
 
 /// Whether a server answers with the whole object where a range was asked for, as simple ones do.
 fn knows_no_ranges(error: &object_store::Error) -> bool {
-    matches!(error, object_store::Error::Generic { source, .. }
-        if source.to_string().contains("non-partial response"))
+    use object_store::Error::{Generic, NotSupported};
+    let says = |text| error.to_string().contains(text);
+    match error {
+        NotSupported { .. } => says("Range request not supported"),
+        Generic { .. } => says("non-partial response"),
+        _ => false,
+    }
 }
 
 /// Whether a server says that an object has no byte of a range.

@@ -20,13 +20,14 @@ use self::{
     source::{Choice, Found, Source},
 };
 use super::{
+    address::server,
     environment::Environment,
     explain::{Access, Way, redact},
     http::{Connector, client_options},
     options::{PROFILE, StoreOptions, aws, http},
     runtime,
 };
-use crate::{Network, read::Link};
+use crate::{Network, error::short, read::Link};
 
 /// What names a profile in messages, if the option does.
 const PROFILE_OPTION: &str = "option aws.profile";
@@ -97,7 +98,13 @@ pub(super) fn setup(
             .cloned()
     };
     let endpoint = first([Key::S3Endpoint, Key::Endpoint], "endpoint_url");
+    let endpoint = endpoint.map(|endpoint| server("aws.endpoint", &endpoint)).transpose()?;
     let region = first([Key::Region, Key::DefaultRegion], "region");
+    if let Some(region) = &region
+        && !region.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+    {
+        return Err(format!("'{}' is no region: they are called eu-west-1", short(region)));
+    }
 
     let unsigned = config.get(&Key::SkipSignature).is_some_and(|value| is_true(value));
     let found = if unsigned {
