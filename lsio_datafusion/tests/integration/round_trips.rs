@@ -213,7 +213,7 @@ async fn opening() {
 /// 10^8 chunks: only what is read costs anything.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn stores_of_many_variables_and_chunks() {
-    for (protocol, at_once) in AT_ONCE {
+    for (protocol, _) in AT_ONCE {
         let remote = Remote::new(protocol, |directory| {
             let group = GroupWriter::create(&directory.join("many.zarr"), json!({})).unwrap();
             for number in 0..300 {
@@ -241,9 +241,9 @@ async fn stores_of_many_variables_and_chunks() {
         assert_eq!(queried.rows, vec![vec![json!(7.0), json!(7.0)]; 8]);
         assert_eq!((queried.chunks("v007"), queried.chunks("v113")), (1, 1));
         if protocol == Protocol::S3 {
-            // The documents, the list, and 300 documents.
+            // The documents, the list, and 300 documents, of which some may be late.
             let (_, requests, trips) = remote.watch(3, || remote.open("listed.zarr", "")).await;
-            assert!(trips <= 2 + 300_usize.div_ceil(at_once), "{trips}");
+            assert!(trips <= 4, "{trips}");
             assert!(requests.len() < 300 + 16, "{}", requests.len());
         }
     }
