@@ -172,14 +172,14 @@ impl DiskCache {
             };
             let (entries, bytes) = stores.entry(store).or_default();
             *entries += 1;
-            *bytes += charge(entry.size as u64);
+            *bytes = bytes.saturating_add(charge(entry.size as u64));
         }
         let store = |(name, (entries, bytes))| StoreUsage { name, entries, bytes };
         let mut stores: Vec<_> = stores.into_iter().map(store).collect();
         stores.sort_by_key(|store| std::cmp::Reverse(store.bytes));
         Usage {
             entries: stores.iter().map(|store| store.entries).sum(),
-            bytes: stores.iter().map(|store| store.bytes).sum(),
+            bytes: stores.iter().fold(0, |sum, store| store.bytes.saturating_add(sum)),
             stores,
         }
     }
@@ -259,7 +259,7 @@ impl DiskCache {
     /// `None` if the content is damaged.
     fn try_read(&self, entry: &Entry) -> io::Result<Option<Bytes>> {
         let prefix = entry.key.prefix();
-        let len = prefix.len() as u64 + entry.stored.len();
+        let len = entry.stored.len().saturating_add(prefix.len() as u64);
         let open = SyncReader::open_hash(&self.directory, entry.integrity.clone());
         let mut reader = open.map_err(io_error)?;
         let mut content = Vec::with_capacity(len.min(LARGEST) as usize);
@@ -327,7 +327,10 @@ impl DiskCache {
         let mut fill = self.fill();
         let since = fill.since.saturating_add(needed);
         let bytes = match fill.bytes {
-            Some(bytes) if bytes + needed <= self.max_bytes && since <= self.max_bytes / 16 => {
+            Some(bytes)
+                if bytes.saturating_add(needed) <= self.max_bytes
+                    && since <= self.max_bytes / 16 =>
+            {
                 bytes
             }
             // What other processes did is not known, or there is no room.
@@ -336,8 +339,8 @@ impl DiskCache {
                 evict::make_room(&self.directory, self.max_bytes, needed)
             }
         };
-        fill.bytes = Some(bytes + needed);
-        fill.since += needed;
+        fill.bytes = Some(bytes.saturating_add(needed));
+        fill.since = fill.since.saturating_add(needed);
     }
 
     fn fill(&self) -> std::sync::MutexGuard<'_, Fill> {

@@ -57,7 +57,8 @@ pub(super) fn remove_all(directory: &Path) -> io::Result<()> {
 pub(super) fn make_room(directory: &Path, max_bytes: u64, needed: u64) -> u64 {
     let mut entries: Vec<_> = entries(directory).collect();
     let mut total = sweep(directory, &entries);
-    total += entries.iter().map(|entry| charge(entry.size as u64)).sum::<u64>();
+    let sizes = entries.iter().map(|entry| charge(entry.size as u64));
+    total = sizes.fold(total, u64::saturating_add);
     if total.saturating_add(needed) <= max_bytes {
         return total;
     }
@@ -88,7 +89,7 @@ fn sweep(directory: &Path, entries: &[Metadata]) -> u64 {
         } else if age.is_some_and(|age| age > YOUNG) {
             let _ = fs::remove_file(path);
         } else {
-            young += charge(metadata.len());
+            young = charge(metadata.len()).saturating_add(young);
         }
     };
     let _ = walk(&content, &mut visit);

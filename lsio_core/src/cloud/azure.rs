@@ -1,6 +1,6 @@
 //! Azure's blobs.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use object_store::{
     ObjectStore, RetryConfig,
@@ -13,7 +13,7 @@ use super::{
     environment::Environment,
     explain::{Access, Way, redact},
     http::{Connector, client_options},
-    options::{StoreOptions, azure, http},
+    options::{StoreOptions, azure, sorted},
 };
 
 /// What Azure's virtual machines have as their asset tag.
@@ -58,13 +58,7 @@ pub(super) fn setup(
     options: &StoreOptions,
     environment: &Environment,
 ) -> Result<Setup, String> {
-    let mut given: HashMap<Key, String> = options
-        .of("http")
-        .filter_map(|(name, value)| Some((Key::Client(http(name)?), value.to_owned())))
-        .chain(
-            options.of("azure").filter_map(|(name, value)| Some((azure(name)?, value.to_owned()))),
-        )
-        .collect();
+    let mut given = options.given("azure", azure, Key::Client);
     if let Some(signature) = query {
         given.insert(Key::SasKey, signature.to_owned());
     }
@@ -76,12 +70,7 @@ pub(super) fn setup(
         name if name.starts_with("AZURE_") => azure(&name.to_ascii_lowercase()),
         _ => None,
     };
-    let mut config: HashMap<Key, String> = environment
-        .vars
-        .iter()
-        .filter(|(_, value)| !value.is_empty())
-        .filter_map(|(name, value)| Some((variable(name)?, value.clone())))
-        .collect();
+    let mut config = environment.config(variable);
     if CREDENTIALS.iter().any(|key| given.contains_key(key)) {
         config.retain(|key, _| !CREDENTIALS.contains(key));
     }
@@ -116,9 +105,8 @@ pub(super) fn setup(
         ));
     }
     config.remove(&Key::SkipSignature);
-    let mut config: Vec<_> = config.into_iter().collect();
-    config.sort_unstable_by(|(a, _), (b, _)| a.as_ref().cmp(b.as_ref()));
-    Ok(Setup { root: root.clone(), container: container.to_owned(), config, found, unsigned })
+    let (root, container) = (root.clone(), container.to_owned());
+    Ok(Setup { root, container, config: sorted(config), found, unsigned })
 }
 
 impl Setup {

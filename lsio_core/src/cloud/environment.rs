@@ -1,8 +1,9 @@
 //! What a process's environment says of credentials.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     fmt, fs,
+    hash::Hash,
     path::{Path, PathBuf},
 };
 
@@ -33,6 +34,15 @@ impl Environment {
     /// A variable that is set, and not to nothing.
     pub(super) fn var(&self, name: &str) -> Option<&str> {
         self.vars.get(name).map(String::as_str).filter(|value| !value.is_empty())
+    }
+
+    /// What the variables say that are set, and not to nothing, of those that are a client's keys.
+    pub(super) fn config<K: Eq + Hash>(
+        &self,
+        key: impl Fn(&str) -> Option<K>,
+    ) -> HashMap<K, String> {
+        let set = self.vars.iter().filter(|(_, value)| !value.is_empty());
+        set.filter_map(|(name, value)| Some((key(name)?, value.clone()))).collect()
     }
 
     /// A path, in which `~` is the home directory.

@@ -1,6 +1,6 @@
 //! Google Cloud Storage.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use object_store::{
     ObjectStore, RetryConfig, StaticCredentialProvider,
@@ -13,7 +13,7 @@ use super::{
     environment::Environment,
     explain::{Access, Way, redact},
     http::{Connector, client_options},
-    options::{StoreOptions, gcp, http},
+    options::{StoreOptions, gcp, sorted},
 };
 
 /// Where `gcloud auth application-default login` leaves credentials.
@@ -35,17 +35,10 @@ pub(super) struct Setup {
 
 /// Reads options, environment and files.
 pub(super) fn setup(bucket: &str, options: &StoreOptions, environment: &Environment) -> Setup {
-    let given: HashMap<Key, String> = options
-        .of("http")
-        .filter_map(|(name, value)| Some((Key::Client(http(name)?), value.to_owned())))
-        .chain(options.of("gcp").filter_map(|(name, value)| Some((gcp(name)?, value.to_owned()))))
-        .collect();
-    let mut config: HashMap<Key, String> = environment
-        .vars
-        .iter()
-        .filter(|(name, value)| name.starts_with("GOOGLE_") && !value.is_empty())
-        .filter_map(|(name, value)| Some((gcp(&name.to_ascii_lowercase())?, value.clone())))
-        .collect();
+    let given = options.given("gcp", gcp, Key::Client);
+    let is_own = |name: &&str| name.starts_with("GOOGLE_");
+    let mut config = environment
+        .config(|name| Some(name).filter(is_own).and_then(|name| gcp(&name.to_ascii_lowercase())));
     if let Some(path) = environment.var("SERVICE_ACCOUNT") {
         config.entry(Key::ServiceAccount).or_insert_with(|| path.to_owned());
     }
@@ -80,9 +73,7 @@ pub(super) fn setup(bucket: &str, options: &StoreOptions, environment: &Environm
     if found.is_none() {
         config.retain(|key, _| !credentials.contains(key));
     }
-    let mut config: Vec<_> = config.into_iter().collect();
-    config.sort_unstable_by(|(a, _), (b, _)| a.as_ref().cmp(b.as_ref()));
-    Setup { bucket: bucket.to_owned(), config, found, unsigned }
+    Setup { bucket: bucket.to_owned(), config: sorted(config), found, unsigned }
 }
 
 impl Setup {

@@ -1,6 +1,10 @@
 //! The options of stores: `aws.…`, `gcp.…`, `azure.…` and `http.…`.
 
-use std::{collections::BTreeMap, fmt};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fmt,
+    hash::Hash,
+};
 
 use object_store::{
     ClientConfigKey, aws::AmazonS3ConfigKey, azure::AzureConfigKey, gcp::GoogleConfigKey,
@@ -106,6 +110,18 @@ impl StoreOptions {
         })
     }
 
+    /// What was given to a client: the options with its prefix, and those of HTTP.
+    pub(super) fn given<K: Eq + Hash>(
+        &self,
+        prefix: &str,
+        own: fn(&str) -> Option<K>,
+        client: fn(ClientConfigKey) -> K,
+    ) -> HashMap<K, String> {
+        let common = self.of("http").filter_map(|(name, value)| Some((client(http(name)?), value)));
+        let own = self.of(prefix).filter_map(|(name, value)| Some((own(name)?, value)));
+        common.chain(own).map(|(key, value)| (key, value.to_owned())).collect()
+    }
+
     /// The first key that is none of the prefix's, nor one of the HTTP client's.
     pub(super) fn stranger(&self, prefix: &str) -> Option<&str> {
         let own = |key: &str| {
@@ -124,6 +140,13 @@ impl fmt::Debug for StoreOptions {
 
 /// The one AWS option that object_store doesn't know.
 pub(super) const PROFILE: &str = "profile";
+
+/// What a client is told, in an order that is always the same.
+pub(super) fn sorted<K: AsRef<str>>(config: HashMap<K, String>) -> Vec<(K, String)> {
+    let mut config: Vec<_> = config.into_iter().collect();
+    config.sort_unstable_by(|(a, _), (b, _)| a.as_ref().cmp(b.as_ref()));
+    config
+}
 
 /// The keys that begin as `key` does.
 fn known(key: &str) -> Option<&'static [&'static str]> {

@@ -15,7 +15,7 @@ use tokio::sync::OnceCell;
 
 use super::{
     link::What,
-    transfer::{Expected, Failure, Object, Transfer, Version},
+    transfer::{Expected, Failure, Object, Transfer, Version, as_usize},
 };
 use crate::{
     Error, Recycler, Result, Variable,
@@ -188,13 +188,14 @@ impl Fetcher {
         if let Some(cached) = self.cached(variable, object, &chunks, counts)? {
             return Ok(cached);
         }
-        if let Some(fetched) = self.fetch_version(variable, object, &chunks, counts).await? {
-            return Ok(fetched);
+        let mut fetched = self.fetch_version(variable, object, &chunks, counts).await?;
+        if fetched.is_none() {
+            // What was known of it is of another version; the new one is complete, or it changes again.
+            self.lock_indices().pop(object);
+            fetched = self.fetch_version(variable, object, &chunks, counts).await?;
         }
-        // What was known of it is of another version; the new one is complete, or it changes again.
-        self.lock_indices().pop(object);
-        match self.fetch_version(variable, object, &chunks, counts).await? {
-            Some(fetched) => Ok(fetched),
+        match fetched {
+            Some(fetched) => Ok(chunks.into_iter().zip(fetched).collect()),
             None => Err(variable.chunk_error(
                 object,
                 "it changes while it is read; is the store being written to?".to_owned(),
@@ -202,21 +203,21 @@ impl Fetcher {
         }
     }
 
-    /// Fetches chunks of one object; `None` if it turns out that not all would be of one version of it.
+    /// Fetches the bytes of chunks of one object, in their order; `None` if it turns out that not all
+    /// would be of one version of it.
     async fn fetch_version(
         &self,
         variable: &Variable,
         object: &[u64],
         chunks: &[Vec<u64>],
         counts: &mut Counts,
-    ) -> Result<Option<FetchedChunks>> {
+    ) -> Result<Option<Vec<Option<Stored>>>> {
         let Some(shards) = variable.reader()?.codec.shards() else {
             let bytes = match self.fetch_object(variable, object, counts).await {
                 Ok(bytes) => bytes.map(Stored::Bytes),
                 Err(failure) => return unless_changed(variable, object, failure),
             };
-            let chunks = chunks.iter().map(|chunk| (chunk.clone(), bytes.clone()));
-            return Ok(Some(chunks.collect()));
+            return Ok(Some(vec![bytes; chunks.len()]));
         };
         let failed = |reason| variable.chunk_error(object, reason);
         if chunks.len() as u64 == shards.counts().iter().product::<u64>() {
@@ -238,17 +239,16 @@ impl Fetcher {
                 let part = range
                     .zip(bytes.as_ref())
                     .map(|(range, bytes)| bytes.slice(as_usize(range.start)..as_usize(range.end)));
-                (chunk.clone(), part.map(Stored::Bytes))
+                part.map(Stored::Bytes)
             });
             return Ok(Some(chunks.collect()));
         }
         let known = self.index(variable, shards, object, counts).await?;
         let Some(Known { index, version }) = known.get().and_then(Option::as_ref) else {
-            return Ok(Some(chunks.iter().map(|chunk| (chunk.clone(), None)).collect()));
+            return Ok(Some(vec![None; chunks.len()]));
         };
-        let ranges = chunks.iter().map(|chunk| (chunk.clone(), index.range(shards.number(chunk))));
-        let ranges = ranges.collect();
-        match self.fetch_ranges(variable, object, ranges, version.as_ref(), counts).await {
+        let wanted = chunks.iter().map(|chunk| index.range(shards.number(chunk))).collect();
+        match self.fetch_ranges(variable, object, wanted, version.as_ref(), counts).await {
             Ok(fetched) => Ok(Some(fetched)),
             Err(failure) => unless_changed(variable, object, failure),
         }
@@ -378,17 +378,18 @@ impl Fetcher {
         Ok(cell)
     }
 
+    /// The bytes of some ranges of an object; `None` stands for a chunk that isn't stored.
     async fn fetch_ranges(
         &self,
         variable: &Variable,
         object: &[u64],
-        chunks: Vec<(Vec<u64>, Option<Range<u64>>)>,
+        wanted: Vec<Option<Range<u64>>>,
         version: Option<&Version>,
         counts: &mut Counts,
-    ) -> Result<FetchedChunks, Refused> {
-        let mut ranges: Vec<Range<u64>> = chunks.iter().filter_map(|(_, r)| r.clone()).collect();
+    ) -> Result<Vec<Option<Stored>>, Refused> {
+        let mut ranges: Vec<Range<u64>> = wanted.iter().flatten().cloned().collect();
         if ranges.is_empty() {
-            return Ok(chunks.into_iter().map(|(chunk, _)| (chunk, None)).collect());
+            return Ok(vec![None; wanted.len()]);
         }
         ranges.sort_unstable_by_key(|range| (range.start, range.end));
         // What lies side by side is one range; chunks may share bytes.
@@ -403,21 +404,21 @@ impl Fetcher {
         check_size(variable, object, bytes)?;
         let path = variable.object_path(object)?;
         let parts = self.transfer.ranges(&path, &ranges, version, counts).await?;
-        let chunk_bytes = |(chunk, range): (Vec<u64>, Option<Range<u64>>)| {
-            let Some(range) = range else { return Ok((chunk, None)) };
+        let bytes = |range: Option<Range<u64>>| {
+            let Some(range) = range else { return Ok(None) };
             let part = ranges.partition_point(|other| other.start <= range.start) - 1;
             let start = as_usize(range.start - ranges[part].start);
             let end = start + as_usize(range.end - range.start);
             match parts.get(part).filter(|part| end <= part.len()) {
-                Some(part) => Ok((chunk, Some(Stored::Bytes(part.slice(start..end))))),
+                Some(part) => Ok(Some(Stored::Bytes(part.slice(start..end)))),
                 None => Err(variable.chunk_error(
                     object,
                     "the store gave fewer bytes than it was asked for".to_owned(),
                 )),
             }
         };
-        let chunks: Result<FetchedChunks> = chunks.into_iter().map(chunk_bytes).collect();
-        Ok(chunks?)
+        let fetched: Result<Vec<_>> = wanted.into_iter().map(bytes).collect();
+        Ok(fetched?)
     }
 }
 
@@ -488,9 +489,4 @@ fn likely_bytes(variable: &Variable) -> Result<u64> {
 fn decoded_bytes(codec: &ChunkCodec) -> u64 {
     let chunks = codec.shards().map_or(1, |shards| shards.counts().iter().product::<u64>());
     codec.most_bytes().saturating_mul(chunks)
-}
-
-/// A number of bytes of something that is in memory.
-fn as_usize(bytes: u64) -> usize {
-    usize::try_from(bytes).unwrap_or(usize::MAX)
 }

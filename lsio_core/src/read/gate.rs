@@ -98,7 +98,7 @@ impl Gate {
     pub(super) async fn turn(&self, bytes: u64) -> Turn<'_> {
         // More than there are at all is a request that is alone.
         let units = u32::try_from(bytes / UNIT).unwrap_or(u32::MAX).min(self.units);
-        if self.requests.available_permits() == 0 {
+        if self.learns() && self.requests.available_permits() == 0 {
             self.state().full = true;
         }
         // The semaphores are never closed; without a permit there would just be no limit.
@@ -107,7 +107,9 @@ impl Gate {
             0 => None,
             units => self.bytes.acquire_many(units).await.ok(),
         };
-        self.state().since.get_or_insert_with(Instant::now);
+        if self.learns() {
+            self.state().since.get_or_insert_with(Instant::now);
+        }
         Turn { gate: self, request, _bytes: bytes }
     }
 
@@ -131,9 +133,14 @@ impl Gate {
         self.state().limit
     }
 
+    /// Whether the number of requests is to be learned at all.
+    fn learns(&self) -> bool {
+        self.first < self.most
+    }
+
     /// A request brought so many bytes.
     fn finished(&self, bytes: u64, now: Instant) {
-        if self.first == self.most {
+        if !self.learns() {
             return;
         }
         let mut state = self.state();

@@ -101,7 +101,7 @@ impl Transfer {
         if expected.likely <= part {
             return self.get(path, None, None, expected, counts).await;
         }
-        let head = Expected { likely: part, most: u64::MAX };
+        let head = Expected { likely: part, most: part };
         let range = Some(GetRange::Bounded(0..part));
         let Object { bytes, version } = match self.get(path, range, None, head, counts).await {
             Ok(first) => first,
@@ -173,7 +173,7 @@ impl Transfer {
             let object = self.get(path, range, version, expected, &mut own).await?;
             Ok::<_, Failure>((object, own))
         });
-        let mut parts: Vec<Object> = try_join_all(parts)
+        let parts: Vec<Object> = try_join_all(parts)
             .await?
             .into_iter()
             .map(|(object, more)| {
@@ -186,7 +186,7 @@ impl Transfer {
         {
             return Err(Failure::Changed);
         }
-        Ok(ranges.iter().map(|range| cut(range, &requests, &mut parts)).collect())
+        Ok(ranges.iter().map(|range| cut(range, &requests, &parts)).collect())
     }
 
     /// One request, and more if its body breaks off.
@@ -430,7 +430,7 @@ fn split(ranges: Vec<Range<u64>>, part: u64) -> Vec<Range<u64>> {
 }
 
 /// The bytes of a range that lie in one or more of the parts that were read.
-fn cut(range: &Range<u64>, requests: &[Range<u64>], parts: &mut [Object]) -> Bytes {
+fn cut(range: &Range<u64>, requests: &[Range<u64>], parts: &[Object]) -> Bytes {
     let first = requests.partition_point(|request| request.end <= range.start);
     let pieces = requests.iter().zip(parts).skip(first);
     let pieces = pieces.take_while(|(request, _)| request.start < range.end);
@@ -453,7 +453,7 @@ fn joined(pieces: impl Iterator<Item = Bytes>) -> Bytes {
 }
 
 /// A number of bytes of something that is in memory.
-fn as_usize(bytes: u64) -> usize {
+pub(super) fn as_usize(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
@@ -508,12 +508,12 @@ mod tests {
             let all = bytes(as_usize(wanted.last().unwrap().end));
             let slice = |r: &Range<u64>| all.slice(as_usize(r.start)..as_usize(r.end));
             let version = Version { size: all.len() as u64, tag: None, modified: 0 };
-            let mut parts: Vec<Object> = requests
+            let parts: Vec<Object> = requests
                 .iter()
                 .map(|r| Object { bytes: slice(r), version: version.clone() })
                 .collect();
             for range in &wanted {
-                prop_assert_eq!(cut(range, &requests, &mut parts), slice(range));
+                prop_assert_eq!(cut(range, &requests, &parts), slice(range));
             }
         }
     }

@@ -6,7 +6,7 @@ mod source;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use object_store::{
     CredentialProvider as _, ObjectStore, RetryConfig,
@@ -24,7 +24,7 @@ use super::{
     environment::Environment,
     explain::{Access, Way, redact},
     http::{Connector, client_options},
-    options::{PROFILE, StoreOptions, aws, http},
+    options::{PROFILE, StoreOptions, aws, sorted},
     runtime,
 };
 use crate::{Network, error::short, read::Link};
@@ -59,17 +59,10 @@ pub(super) fn setup(
     options: &StoreOptions,
     environment: &Environment,
 ) -> Result<Setup, String> {
-    let given: HashMap<Key, String> = options
-        .of("http")
-        .filter_map(|(name, value)| Some((Key::Client(http(name)?), value.to_owned())))
-        .chain(options.of("aws").filter_map(|(name, value)| Some((aws(name)?, value.to_owned()))))
-        .collect();
-    let mut config: HashMap<Key, String> = environment
-        .vars
-        .iter()
-        .filter(|(name, value)| name.starts_with("AWS_") && !value.is_empty())
-        .filter_map(|(name, value)| Some((aws(&name.to_ascii_lowercase())?, value.clone())))
-        .collect();
+    let given = options.given("aws", aws, Key::Client);
+    let is_own = |name: &&str| name.starts_with("AWS_");
+    let mut config = environment
+        .config(|name| Some(name).filter(is_own).and_then(|name| aws(&name.to_ascii_lowercase())));
     // Who gives a part of these means the whole.
     for together in [
         &[Key::AccessKeyId, Key::SecretAccessKey, Key::Token][..],
@@ -126,15 +119,10 @@ pub(super) fn setup(
          in {}, the role of the virtual machine",
         profiles.files
     );
-    let mut config: Vec<_> = config
-        .into_iter()
-        .filter(|(key, _)| {
-            let separate = [Key::AccessKeyId, Key::SecretAccessKey, Key::Token, Key::SkipSignature];
-            let places = [Key::Endpoint, Key::S3Endpoint, Key::Region, Key::DefaultRegion];
-            !separate.contains(key) && !places.contains(key)
-        })
-        .collect();
-    config.sort_unstable_by(|(a, _), (b, _)| a.as_ref().cmp(b.as_ref()));
+    let separate = [Key::AccessKeyId, Key::SecretAccessKey, Key::Token, Key::SkipSignature];
+    let places = [Key::Endpoint, Key::S3Endpoint, Key::Region, Key::DefaultRegion];
+    config.retain(|key, _| !separate.contains(key) && !places.contains(key));
+    let config = sorted(config);
     Ok(Setup { bucket: bucket.to_owned(), config, endpoint, region, unsigned, found, looked })
 }
 
