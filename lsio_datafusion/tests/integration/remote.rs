@@ -6,7 +6,6 @@
 //! alone whose names contain that, and `LSIO_REMOTE_ALL=1` tries as many cases as there are locally.
 
 use std::{
-    collections::BTreeMap,
     env, fs,
     io::Write as _,
     path::Path,
@@ -102,17 +101,17 @@ fn run(protocol: Protocol) -> (usize, usize) {
     assert!(output.contains(&format!("{} passed; 0 failed; 0 ignored", tests.len())), "{output}");
 
     let notes = fs::read_to_string(&notes).unwrap();
-    let mut sums = BTreeMap::<(&str, bool), usize>::new();
-    for line in notes.lines() {
-        let (test, answered) = line.split_once(' ').unwrap();
-        *sums.entry((test, answered == format!("{:?}", Answered::Remotely))).or_default() += 1;
-    }
-    let idle: Vec<_> = tests.iter().filter(|test| !sums.contains_key(&(test, true))).collect();
-    assert!(idle.is_empty(), "{protocol:?}: these ask nothing of the server: {idle:?}");
-    let sum = |remotely| -> usize {
-        sums.iter().filter(|((_, how), _)| *how == remotely).map(|(_, number)| number).sum()
+    let noted: Vec<(&str, &str)> =
+        notes.lines().map(|line| line.split_once(' ').unwrap()).collect();
+    let is = |noted: &str, answered: Answered| noted == format!("{answered:?}");
+    let asks = |test: &str| {
+        let mut own = noted.iter().filter(|(name, _)| *name == test);
+        own.any(|(_, at)| is(at, Answered::Remotely) || is(at, Answered::Nowhere))
     };
-    let (remotely, locally) = (sum(true), sum(false));
+    let idle: Vec<_> = tests.iter().filter(|test| !asks(test)).collect();
+    assert!(idle.is_empty(), "{protocol:?}: these ask nothing of the server: {idle:?}");
+    let count = |answered| noted.iter().filter(|(_, at)| is(at, answered)).count();
+    let (remotely, locally) = (count(Answered::Remotely), count(Answered::Locally));
     // Also where the test succeeds and its output is captured.
     let requests = server.take_requests().len();
     let said = format!(

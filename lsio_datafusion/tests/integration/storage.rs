@@ -146,6 +146,8 @@ pub enum Answered {
     Remotely,
     /// By local files, since what it needs must be listed.
     Locally,
+    /// Nowhere: the data that the test asks of aren't on this machine.
+    Nowhere,
 }
 
 /// Notes that the test, whose name this thread has, has asked something.
