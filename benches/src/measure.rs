@@ -48,10 +48,10 @@ pub(crate) async fn ask(
     // What a user waits for: opening, planning and running.
     let ctx = SessionContext::new_with_config(config.clone()).with_zarr();
     for statement in setup {
-        ctx.sql(statement).await?;
+        ctx.query(statement).await?;
     }
     ctx.register_zarr("era5", store, OpenOptions::default()).await?;
-    let answer = ctx.sql(sql).await?.collect().await?;
+    let answer = ctx.query(sql).await?.collect().await?;
     let seconds = start.elapsed().as_secs_f64();
     let cpu = cpu_seconds().unwrap_or(f64::NAN) - cpu;
     Ok((Figures { seconds, cpu, peak: peak_memory().unwrap_or(0) }, answer))

@@ -39,7 +39,7 @@ pub async fn main() -> Result<()> {
     ctx.register_batch("stations", stations()?)?;
 
     ctx.register_zarr("era5", &store, OpenOptions::default()).await?;
-    ctx.sql(
+    ctx.query(
         "SELECT name, avg(t2m) AS t2m
          FROM stations JOIN era5 ON lat = latitude AND lon = longitude
          GROUP BY name ORDER BY name",
@@ -49,13 +49,13 @@ pub async fn main() -> Result<()> {
     .await?;
 
     // The same in DDL.
-    ctx.sql(&format!(
+    ctx.query(&format!(
         "CREATE EXTERNAL TABLE raw STORED AS ZARR LOCATION '{store}' OPTIONS ('zarr.decode_times' 'false')"
     ))
     .await?
     .collect()
     .await?;
-    ctx.sql("SELECT min(time), max(time) FROM raw").await?.show().await
+    ctx.query("SELECT min(time), max(time) FROM raw").await?.show().await
 }
 
 fn stations() -> Result<RecordBatch> {

@@ -26,13 +26,13 @@ pub async fn main() -> Result<()> {
          WHERE latitude BETWEEN -10 AND 10
          GROUP BY day ORDER BY day"
     );
-    ctx.sql(&sql).await?.show().await?;
+    ctx.query(&sql).await?.show().await?;
 
     // A path behind the store's names one variable, a `?` chooses options.
     let sql = format!("SELECT count(t2m) FROM '{store}/t2m?decode_times=false'");
-    ctx.sql(&sql).await?.show().await?;
+    ctx.query(&sql).await?.show().await?;
 
     // What is in the store?
     let sql = format!("SELECT name, role, dims, units FROM zarr_variables('{store}')");
-    ctx.sql(&sql).await?.show().await
+    ctx.query(&sql).await?.show().await
 }

@@ -56,6 +56,7 @@ mod register;
 mod scan;
 pub mod schema;
 mod snapshot;
+mod sql;
 mod statistics;
 mod table;
 
@@ -69,6 +70,7 @@ pub use crate::{
     notes::{RepeatedValueNotes, notes},
     register::{ZarrSession, ZarrSessionBuilder, open_dataset},
     scan::ZarrSource,
+    sql::plan_sql,
     table::ZarrTable,
 };
 

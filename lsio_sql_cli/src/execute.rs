@@ -4,11 +4,11 @@ use std::{sync::Arc, time::Instant};
 
 use datafusion::{
     common::exec_datafusion_err,
+    logical_expr::LogicalPlan,
     physical_plan::{common::spawn_buffered, execute_stream},
     prelude::SessionContext,
-    sql::parser::Statement,
 };
-use lsio_datafusion::notes;
+use lsio_datafusion::{notes, plan_sql};
 
 use crate::{
     Error,
@@ -66,11 +66,8 @@ impl Runner {
     /// Runs one statement and writes its result.
     pub(crate) async fn run_statement(&self, sql: &str) -> Result<(), Error> {
         let start = Instant::now();
-        let state = self.ctx.state();
-        let dialect = state.config().options().sql_parser.dialect;
-        let statement = state.sql_to_statement(sql, &dialect)?;
-        let is_explain = matches!(statement, Statement::Explain(_));
-        let plan = state.statement_to_plan(statement).await?;
+        let plan = plan_sql(&self.ctx.state(), sql).await?;
+        let is_explain = matches!(plan, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_));
         let frame = self.ctx.execute_logical_plan(plan).await?;
         let task = Arc::new(frame.task_ctx());
         let plan = frame.create_physical_plan().await?;

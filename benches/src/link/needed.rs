@@ -98,7 +98,7 @@ impl Needed {
 async fn columns(store: &str, sql: &str) -> Result<BTreeSet<String>, Error> {
     let ctx = SessionContext::new().with_zarr();
     ctx.register_zarr("era5", store, OpenOptions::default()).await?;
-    let plan = ctx.sql(sql).await?.into_optimized_plan()?;
+    let plan = ctx.query(sql).await?.into_optimized_plan()?;
     let mut columns = BTreeSet::new();
     plan.apply_with_subqueries(|node| {
         if let LogicalPlan::TableScan(scan) = node {

@@ -32,6 +32,7 @@ use crate::{
     AggregatePushdown, FlagMeaning, LsioConfig, RepeatedValueNotes, ZarrTable,
     analyze::{CalendarFunctions, ComparedLiterals, DistantTimes, WideIntegers},
     error::external,
+    plan_sql,
 };
 
 /// What is buffered of a scan whose rows come sorted.
@@ -58,7 +59,7 @@ const SORTED_BUFFER_BYTES: usize = 32 << 20;
 /// # )?;
 /// # let path = store.display();
 /// let ctx = SessionContext::new().with_zarr();
-/// let rows = ctx.sql(&format!("SELECT sum(t) FROM '{path}'")).await?.collect().await?;
+/// let rows = ctx.query(&format!("SELECT sum(t) FROM '{path}'")).await?.collect().await?;
 /// # assert_eq!(rows[0].num_rows(), 1);
 /// # Ok(())
 /// # }
@@ -69,6 +70,20 @@ pub trait ZarrSession: Sized {
     /// What is registered in the session stays.
     #[must_use]
     fn with_zarr(self) -> Self;
+
+    /// Plans a SQL statement, as DataFusion's [`SessionContext::sql`] does, and knows more of it, as DuckDB
+    /// does:
+    ///
+    /// - names that begin with a digit: `SELECT avg(2m_temperature) FROM 'era5.zarr'`,
+    /// - `^` and `**` as power, of higher precedence than `*`,
+    /// - `FROM 'era5.zarr'` alone, and `FROM 'era5.zarr' SELECT …`,
+    /// - `ORDER BY ALL`.
+    ///
+    /// Where the session's `datafusion.sql_parser.dialect` isn't the generic one, that one is parsed.
+    ///
+    /// # Errors
+    /// Those of [`SessionContext::sql`].
+    async fn query(&self, sql: &str) -> Result<DataFrame>;
 
     /// A Zarr group or array as a DataFrame. The location is a path or URL, with options behind a
     /// `?` where wanted: `store.zarr?dims=time,latitude`.
@@ -92,6 +107,11 @@ impl ZarrSession for SessionContext {
         let state = builder.with_session_id(self.session_id()).with_zarr().build();
         *self.state_ref().write() = state;
         self
+    }
+
+    async fn query(&self, sql: &str) -> Result<DataFrame> {
+        let plan = plan_sql(&self.state(), sql).await?;
+        self.execute_logical_plan(plan).await
     }
 
     async fn read_zarr(&self, location: &str, options: OpenOptions) -> Result<DataFrame> {

@@ -204,7 +204,7 @@ async fn the_setting_is_one_of_the_session() {
     let sql = format!("SELECT latitude, avg(v) FROM {} GROUP BY latitude", table(&path));
     let ctx = session(pushing(true));
     for (value, pushed) in [("true", true), ("false", false), ("true", true)] {
-        ctx.sql(&format!("SET lsio.aggregate_pushdown = {value}")).await.unwrap();
+        ctx.query(&format!("SET lsio.aggregate_pushdown = {value}")).await.unwrap();
         let text = plan(&ctx, &sql).await;
         assert_eq!(text.contains("ZarrAggregateExec"), pushed, "{text}");
     }

@@ -6,6 +6,7 @@ use lsio_core::{
     grid::{ChunkGrid, unravel},
     write::{ArraySpec, Compression, GroupWriter},
 };
+use lsio_datafusion::ZarrSession as _;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -153,7 +154,7 @@ proptest! {
             let ctx = session(config);
             // Variables of lower rank are held in memory, or streamed beside the others.
             let memory = if held { 1 << 20 } else { 0 };
-            ctx.sql(&format!("SET lsio.coordinate_memory = {memory}")).await.unwrap();
+            ctx.query(&format!("SET lsio.coordinate_memory = {memory}")).await.unwrap();
             rows(&ctx, &sql).await.unwrap()
         });
         let cells: u64 = shape.iter().product();

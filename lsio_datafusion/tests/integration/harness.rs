@@ -50,12 +50,12 @@ pub fn session(config: SessionConfig) -> SessionContext {
 pub async fn frame(ctx: &SessionContext, sql: &str) -> Result<DataFrame> {
     let addressed = storage::addressed(sql);
     if addressed == sql {
-        return ctx.sql(sql).await;
+        return ctx.query(sql).await;
     }
-    match ctx.sql(&addressed).await {
+    match ctx.query(&addressed).await {
         Err(error) if storage::needs_listing(sql, &error.to_string()) => {
             storage::note(Answered::Locally);
-            ctx.sql(sql).await
+            ctx.query(sql).await
         }
         result => {
             storage::note(Answered::Remotely);

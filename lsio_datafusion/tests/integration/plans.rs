@@ -10,7 +10,7 @@ use lsio_core::{
     synthetic::{self, Specification},
     write::Compression,
 };
-use lsio_datafusion::{LsioConfig, ZarrSource};
+use lsio_datafusion::{LsioConfig, ZarrSession as _, ZarrSource};
 use serde_json::{Value, json};
 
 use crate::{
@@ -297,7 +297,7 @@ async fn orders_that_cost_nothing_are_exact() {
     let store = store.to_string_lossy().into_owned();
     let ctx = session(partitioned(4, 8192));
     let plain = session(partitioned(1, 8192));
-    plain.sql("SET datafusion.optimizer.enable_sort_pushdown = false").await.unwrap();
+    plain.query("SET datafusion.optimizer.enable_sort_pushdown = false").await.unwrap();
     for (order, exact) in [
         ("time", true),
         ("time DESC", true),

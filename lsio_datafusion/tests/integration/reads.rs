@@ -31,6 +31,7 @@ use lsio_core::{
     synthetic::{self, Specification},
     write::Compression,
 };
+use lsio_datafusion::ZarrSession as _;
 use url::Url;
 
 use crate::harness::{config, session};
@@ -197,7 +198,7 @@ impl Setup {
 
     async fn plan(&self, ctx: &SessionContext, sql: &str) -> Arc<dyn ExecutionPlan> {
         let sql = sql.replace("{}", "'watched://here/store.zarr'");
-        ctx.sql(&sql).await.unwrap().create_physical_plan().await.unwrap()
+        ctx.query(&sql).await.unwrap().create_physical_plan().await.unwrap()
     }
 
     async fn run(&self, partitions: usize, sql: &str) -> (Vec<RecordBatch>, Metrics) {

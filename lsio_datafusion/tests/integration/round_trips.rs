@@ -501,7 +501,7 @@ async fn cancelled_queries_ask_for_nothing_more() {
         for (path, latency, bytes) in [("cube.zarr", 60, None), ("large.zarr", 0, Some(50_000))] {
             let sql = format!("SELECT t2m FROM '{}'", remote.url(path));
             server.set_link(Link::default());
-            let plan = ctx.sql(&sql).await.unwrap().create_physical_plan().await.unwrap();
+            let plan = ctx.query(&sql).await.unwrap().create_physical_plan().await.unwrap();
             slow(latency, bytes);
             let mut stream = execute_stream(plan, ctx.task_ctx()).unwrap();
             let running = tokio::time::timeout(Duration::from_millis(500), stream.next());
@@ -518,7 +518,7 @@ async fn cancelled_queries_ask_for_nothing_more() {
         // While metadata are.
         slow(60, None);
         let sql = format!("SELECT t2m FROM '{}'", remote.url("cube.zarr"));
-        let planning = tokio::time::timeout(Duration::from_millis(500), ctx.sql(&sql));
+        let planning = tokio::time::timeout(Duration::from_millis(500), ctx.query(&sql));
         assert!(planning.await.is_err());
         assert!(idle(server).await, "{protocol:?}: {} are in flight", server.in_flight());
         let asked = server.take_requests().len();

@@ -40,7 +40,7 @@ async fn other_formats_go_on_working() {
     std::fs::copy(format!("{base}/copy.parquet"), format!("{base}/folder/1.parquet")).unwrap();
     for folder in ["folder", "folder/"] {
         let sql = format!("SELECT count(*) FROM '{base}/{folder}'");
-        let counted = ctx.sql(&sql).await.unwrap().collect().await.unwrap();
+        let counted = ctx.query(&sql).await.unwrap().collect().await.unwrap();
         assert_eq!(json_rows(&counted), [[json!(6)]]);
     }
 }

@@ -1,0 +1,114 @@
+//! `FROM t` without `SELECT`.
+
+use datafusion::sql::sqlparser::{
+    keywords::Keyword,
+    tokenizer::{Token, TokenWithSpan},
+};
+
+/// Where in a query a token stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// Where a query can begin.
+    Start,
+    /// Behind WITH, among named queries.
+    With,
+    /// Behind UNION and the like.
+    SetOperator,
+    /// In the FROM clause that begins a query.
+    FromFirst { from: usize },
+    /// Anywhere else.
+    Within,
+}
+
+/// Writes `SELECT *` before every `FROM` that begins a query and has no `SELECT` behind it.
+///
+/// sqlparser 0.62 parses such queries without what follows FROM, and DataFusion 55.2 plans them
+/// without columns.
+pub(super) fn select_all(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
+    let mut begun = Vec::new();
+    // One for every parenthesis that is open.
+    let mut outer: Vec<Place> = Vec::new();
+    let mut place = Place::Start;
+    let mut previous = &Token::EOF;
+    let mut end = |place: Place| {
+        if let Place::FromFirst { from } = place {
+            begun.push(from);
+        }
+    };
+    for (at, TokenWithSpan { token, .. }) in tokens.iter().enumerate() {
+        if matches!(token, Token::Whitespace(_)) {
+            continue;
+        }
+        place = match (token, place) {
+            (Token::LParen, _) => {
+                outer.push(if place == Place::Start { Place::Within } else { place });
+                Place::Start
+            }
+            (Token::RParen, _) => {
+                end(place);
+                outer.pop().unwrap_or(Place::Within)
+            }
+            (Token::SemiColon, _) => {
+                end(place);
+                outer.clear();
+                Place::Start
+            }
+            (Token::Word(word), _) => match (word.keyword, place) {
+                (Keyword::FROM, Place::Start | Place::SetOperator) => Place::FromFirst { from: at },
+                (Keyword::FROM, Place::With) if previous == &Token::RParen => {
+                    Place::FromFirst { from: at }
+                }
+                // CREATE VIEW v AS FROM t
+                (Keyword::FROM, Place::Within) if is_as(previous) => Place::FromFirst { from: at },
+                (Keyword::UNION | Keyword::EXCEPT | Keyword::INTERSECT, _) => {
+                    end(place);
+                    Place::SetOperator
+                }
+                (
+                    Keyword::ALL | Keyword::DISTINCT | Keyword::BY | Keyword::NAME,
+                    Place::SetOperator,
+                ) => Place::SetOperator,
+                (
+                    Keyword::EXPLAIN
+                    | Keyword::ANALYZE
+                    | Keyword::VERBOSE
+                    | Keyword::DESCRIBE
+                    | Keyword::DESC,
+                    Place::Start,
+                ) => Place::Start,
+                (Keyword::WITH, Place::Start | Place::Within)
+                    if place == Place::Start || is_as(previous) =>
+                {
+                    Place::With
+                }
+                (Keyword::SELECT, _) => Place::Within,
+                (_, Place::With | Place::FromFirst { .. }) => place,
+                _ if place == Place::Start && word.value.eq_ignore_ascii_case("summarize") => place,
+                _ => Place::Within,
+            },
+            (_, Place::With | Place::FromFirst { .. }) => place,
+            _ => Place::Within,
+        };
+        previous = token;
+    }
+    end(place);
+    if begun.is_empty() {
+        return tokens;
+    }
+    // Queries end in another order than they begin in.
+    begun.sort_unstable();
+    let mut begun = begun.into_iter().peekable();
+    let mut with_select = Vec::with_capacity(tokens.len() + 2 * begun.len());
+    for (at, token) in tokens.into_iter().enumerate() {
+        if begun.next_if_eq(&at).is_some() {
+            let new = |new| TokenWithSpan::new(new, token.span);
+            with_select.extend([new(Token::make_keyword("SELECT")), new(Token::Mul)]);
+        }
+        with_select.push(token);
+    }
+    with_select
+}
+
+fn is_as(token: &Token) -> bool {
+    matches!(token, Token::Word(word) if word.keyword == Keyword::AS)
+}
