@@ -26,6 +26,14 @@ extensions_options! {
         /// Whether aggregates are computed inside the scan where that is possible.
         pub aggregate_pushdown: bool, default = true
 
+        /// Whether NULL takes the place of NaN that expressions give, as in 0.0 / 0.0 or ln(-1). Without it
+        /// they give NaN, as numpy does. Whether NaN in a store is NULL is an option of its table.
+        pub nan_as_null: bool, default = true
+
+        /// Whether / of two integers gives an integer and fails for a divisor of 0, as in PostgreSQL. By
+        /// default it gives a double, as in numpy and DuckDB.
+        pub integer_division: bool, default = false
+
         /// What reads the chunks of local stores: auto, uring, pread or object_store. Without it the
         /// environment variable LSIO_IO_ENGINE says.
         pub io_engine: IoEngine, default = IoEngine::default()

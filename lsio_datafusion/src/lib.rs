@@ -33,7 +33,10 @@
 //!
 //! In a session that knows Zarr, a query that reads a Zarr table
 //!
-//! - computes with integers of 64 bits: `b8 - b4` of uint16 bands can be negative ([`WideIntegers`]),
+//! - computes with integers of 64 bits: `b8 - b4` of uint16 bands can be negative, and
+//!   `b8 / b4` is a double ([`WideIntegers`]),
+//! - gives NULL in place of NaN, whatever makes it: `ln(-1)`, `0.0 / 0.0`, a mean of infinities of both
+//!   signs ([`MissingValues`]),
 //! - compares float32 columns with literals as numpy does: `latitude = 50.1` finds the row that
 //!   `sel(latitude=50.1)` finds; and durations with intervals by their lengths
 //!   ([`ComparedLiterals`]),
@@ -50,6 +53,7 @@ mod config;
 mod error;
 mod expression;
 mod flags;
+mod nan_as_null;
 mod notes;
 mod predicate;
 mod register;
@@ -64,7 +68,7 @@ pub use lsio_core;
 
 pub use crate::{
     aggregate::{AggregatePushdown, ZarrAggregateExec},
-    analyze::{CalendarFunctions, ComparedLiterals, DistantTimes, WideIntegers},
+    analyze::{CalendarFunctions, ComparedLiterals, DistantTimes, MissingValues, WideIntegers},
     config::{IoEngine, LsioConfig},
     flags::FlagMeaning,
     notes::{RepeatedValueNotes, notes},

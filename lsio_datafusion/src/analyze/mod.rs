@@ -17,13 +17,19 @@ mod calendar_text;
 mod distant_times;
 mod instants;
 mod literals;
+mod missing_values;
 mod time_functions;
+mod total_functions;
+mod values;
 mod wide_integers;
 
 pub use calendar_functions::CalendarFunctions;
 pub use distant_times::DistantTimes;
 pub use literals::ComparedLiterals;
+pub use missing_values::MissingValues;
 pub use wide_integers::WideIntegers;
+
+pub(crate) use total_functions::{POWER, ROOT};
 
 use crate::{ZarrTable, schema::text_calendar};
 
@@ -48,6 +54,10 @@ fn rewrite_expressions_and_plans(
         return Ok(plan);
     }
     plan.transform_up_with_subqueries(|plan| {
+        // How many rows isn't a value.
+        if matches!(plan, LogicalPlan::Limit(_)) {
+            return Ok(Transformed::no(plan));
+        }
         let mut schema = merge_schema(&plan.inputs());
         if let LogicalPlan::TableScan(scan) = &plan {
             schema.merge(&DFSchema::try_from_qualified_schema(
@@ -60,6 +70,7 @@ fn rewrite_expressions_and_plans(
             schema: &schema,
             only_zarr: tables.others == 0,
             distant_times: tables.distant_times,
+            stored_nan: tables.stored_nan,
         };
         let rewritten = plan.map_expressions(|expr| {
             let name = names.save(&expr);
@@ -81,6 +92,8 @@ struct Scope<'a> {
     only_zarr: bool,
     /// Whether a Zarr table of the plan has times that nanoseconds may not reach.
     distant_times: bool,
+    /// Whether a column of a table may be NaN.
+    stored_nan: bool,
 }
 
 /// How many tables a plan reads.
@@ -89,6 +102,7 @@ struct Tables {
     zarr: usize,
     others: usize,
     distant_times: bool,
+    stored_nan: bool,
 }
 
 fn tables(plan: &LogicalPlan) -> Result<Tables> {
@@ -96,7 +110,11 @@ fn tables(plan: &LogicalPlan) -> Result<Tables> {
     plan.apply_with_subqueries(|plan| {
         if let LogicalPlan::TableScan(scan) = plan {
             let provider = source_as_provider(&scan.source);
-            if provider.is_ok_and(|provider| provider.downcast_ref::<ZarrTable>().is_some()) {
+            let table = provider.as_ref().ok().and_then(|p| p.downcast_ref::<ZarrTable>());
+            let has_floats = scan.source.schema().fields().iter().any(|f| f.data_type().is_floating());
+            tables.stored_nan |=
+                has_floats && table.is_none_or(|table| !table.dataset().options().nan_as_null);
+            if table.is_some() {
                 tables.zarr += 1;
                 tables.distant_times |= (scan.source.schema().fields().iter()).any(|field| {
                     let is_coarse = instants::coarse_unit(field.data_type()).is_some();

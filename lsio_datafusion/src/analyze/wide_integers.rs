@@ -1,24 +1,37 @@
-//! Integers don't wrap: arithmetic on those narrower than 64 bits is done in 64.
+//! Integers don't wrap: arithmetic on those narrower than 64 bits is done in 64. Their quotients are
+//! doubles.
 
 use arrow::datatypes::DataType;
 use datafusion::{
     common::{DFSchema, Result, config::ConfigOptions, tree_node::Transformed},
-    logical_expr::{BinaryExpr, Expr, ExprSchemable as _, LogicalPlan, Operator, cast},
+    functions::core::{self, expr_fn::nullif},
+    logical_expr::{
+        BinaryExpr, Cast, Expr, ExprSchemable as _, LogicalPlan, Operator, cast, lit,
+    },
     optimizer::AnalyzerRule,
+    scalar::ScalarValue,
 };
 
 use super::{Scope, rewrite_expressions};
+use crate::LsioConfig;
 
-/// Widens integers to Int64 before they are added, subtracted, multiplied, divided, negated or summed, so
-/// that `b8 - b4` of two uint16 bands can be negative. In a query that reads a Zarr table this holds
-/// for the integers of the other tables too: what a join or an aggregate has made of a column can't
-/// be told apart.
+/// Gives operators on integers the meaning that they have in numpy and DuckDB:
+///
+/// - before they are added, subtracted, multiplied, negated or summed, they are widened to Int64, so that
+///   `b8 - b4` of two uint16 bands can be negative;
+/// - before they are divided, they become doubles, so that `(nir - red) / (nir + red)` isn't 0, unless
+///   the setting `lsio.integer_division` asks for SQL's division;
+/// - the remainder of a division by 0 is NULL, as in DuckDB. DataFusion 55.2 ends the query.
+///
+/// In a query that reads a Zarr table this holds for the integers of the other tables too: what a join
+/// or an aggregate has made of a column can't be told apart.
 #[derive(Debug)]
 pub struct WideIntegers;
 
 impl AnalyzerRule for WideIntegers {
-    fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
-        rewrite_expressions(plan, widen)
+    fn analyze(&self, plan: LogicalPlan, config: &ConfigOptions) -> Result<LogicalPlan> {
+        let truncates = LsioConfig::of(config).integer_division;
+        rewrite_expressions(plan, |expr, scope| widen(expr, scope, truncates))
     }
 
     fn name(&self) -> &'static str {
@@ -26,7 +39,7 @@ impl AnalyzerRule for WideIntegers {
     }
 }
 
-fn widen(expr: Expr, scope: &Scope<'_>) -> Result<Transformed<Expr>> {
+fn widen(expr: Expr, scope: &Scope<'_>, truncates: bool) -> Result<Transformed<Expr>> {
     use Operator::{Divide, Minus, Modulo, Multiply, Plus};
 
     let schema = scope.schema;
@@ -37,12 +50,25 @@ fn widen(expr: Expr, scope: &Scope<'_>) -> Result<Transformed<Expr>> {
             right,
         }) => {
             let types = (left.get_type(schema)?, right.get_type(schema)?);
-            let both_integers = types.0.is_integer() && types.1.is_integer();
-            if !both_integers || !(is_narrow(&types.0) || is_narrow(&types.1)) {
-                return Ok(Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right })));
+            let unchanged = |left, right| {
+                Ok(Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right })))
+            };
+            if !types.0.is_integer() || !types.1.is_integer() {
+                return unchanged(left, right);
             }
-            let left = Box::new(wide(*left, &types.0));
-            let right = Box::new(wide(*right, &types.1));
+            let (left, right) = if op == Divide && !truncates {
+                (cast(*left, DataType::Float64), cast(*right, DataType::Float64))
+            } else {
+                let by_zero = op == Modulo && !is_done(&right);
+                let is_wide = !is_narrow(&types.0) && !is_narrow(&types.1);
+                if is_wide && !by_zero {
+                    return unchanged(left, right);
+                }
+                let right = wide(*right, &types.1);
+                let right = if by_zero { nullif(right, lit(0_i64)) } else { right };
+                (wide(*left, &types.0), right)
+            };
+            let (left, right) = (Box::new(left), Box::new(right));
             Ok(Transformed::yes(Expr::BinaryExpr(BinaryExpr { left, op, right })))
         }
         Expr::Negative(inner) => {
@@ -65,6 +91,17 @@ fn widen(expr: Expr, scope: &Scope<'_>) -> Result<Transformed<Expr>> {
             Ok(Transformed::new_transformed(Expr::WindowFunction(call), transformed))
         }
         other => Ok(Transformed::no(other)),
+    }
+}
+
+/// Whether a divisor isn't 0, or is NULL then.
+fn is_done(divisor: &Expr) -> bool {
+    match divisor {
+        Expr::Literal(value, _) => ScalarValue::new_zero(&value.data_type())
+            .is_ok_and(|zero| value.is_null() || *value != zero),
+        Expr::Cast(Cast { expr, .. }) => is_done(expr),
+        Expr::ScalarFunction(call) => call.func == core::nullif(),
+        _ => false,
     }
 }
 

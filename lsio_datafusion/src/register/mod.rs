@@ -30,7 +30,7 @@ use self::{
 };
 use crate::{
     AggregatePushdown, FlagMeaning, LsioConfig, RepeatedValueNotes, ZarrTable,
-    analyze::{CalendarFunctions, ComparedLiterals, DistantTimes, WideIntegers},
+    analyze::{CalendarFunctions, ComparedLiterals, DistantTimes, MissingValues, WideIntegers},
     error::external,
     plan_sql,
 };
@@ -182,6 +182,8 @@ impl ZarrSessionBuilder for SessionStateBuilder {
             return self.with_config(config).with_runtime_env(runtime).with_catalog_list(catalogs);
         }
         analyzer.rules.splice(0..0, rules);
+        // Behind type coercion: conversions are where NaN may come from.
+        analyzer.rules.push(Arc::new(MissingValues));
         *self.analyzer() = Some(analyzer);
 
         // Behind those that push filters into the scan, and before rows are distributed.

@@ -1,0 +1,163 @@
+//! Functions of floats that give a value for every number, as numpy's do.
+
+use std::sync::{Arc, LazyLock};
+
+use arrow::{
+    array::{Array, ArrayRef, AsArray as _},
+    compute::kernels::arity::binary,
+    datatypes::{DataType, Float32Type, Float64Type},
+};
+use datafusion::{
+    common::{Result, exec_err, tree_node::Transformed},
+    functions::math,
+    logical_expr::{
+        ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+    },
+    scalar::ScalarValue,
+};
+
+/// The square root; NaN of numbers below 0.
+pub(crate) static ROOT: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
+    let types = vec![DataType::Float64, DataType::Float32];
+    let signature = Signature::uniform(1, types, Volatility::Immutable);
+    Arc::new(ScalarUDF::new_from_impl(Root { signature }))
+});
+
+/// A power; infinity where 0 is raised to a negative one.
+pub(crate) static POWER: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
+    let types = vec![DataType::Float64, DataType::Float64];
+    let signature = Signature::exact(types, Volatility::Immutable);
+    Arc::new(ScalarUDF::new_from_impl(Power { signature }))
+});
+
+/// Puts functions that give a value for every number in the place of those that end the query with an
+/// error, or whose value is off.
+///
+/// In DataFusion 55.2 `sqrt(-1)` and `power(0, -1)` are errors, and `log(1000)`, which it computes as
+/// `ln(1000) / ln(10)`, is a little less than 3.
+pub(super) fn total(expr: Expr) -> Transformed<Expr> {
+    let Expr::ScalarFunction(mut call) = expr else { return Transformed::no(expr) };
+    let other = if *call.func == *math::sqrt() {
+        Arc::clone(&ROOT)
+    } else if *call.func == *math::power() {
+        Arc::clone(&POWER)
+    } else if *call.func == *math::log() && call.args.len() == 1 {
+        math::log10()
+    } else {
+        return Transformed::no(Expr::ScalarFunction(call));
+    };
+    call.func = other;
+    Transformed::yes(Expr::ScalarFunction(call))
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Root {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Root {
+    fn name(&self) -> &'static str {
+        "sqrt"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
+        match arg_types {
+            [data_type] => Ok(data_type.clone()),
+            _ => exec_err!("sqrt takes one number"),
+        }
+    }
+
+    fn is_strict(&self) -> bool {
+        true
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let [values] = args.args.as_slice() else { return exec_err!("sqrt takes one number") };
+        of_arrays(&[values], |arrays| {
+            let [values] = arrays else { return exec_err!("sqrt takes one number") };
+            if let Some(values) = values.as_primitive_opt::<Float64Type>() {
+                return Ok(Arc::new(values.unary::<_, Float64Type>(f64::sqrt)));
+            }
+            match values.as_primitive_opt::<Float32Type>() {
+                Some(values) => Ok(Arc::new(values.unary::<_, Float32Type>(f32::sqrt))),
+                None => exec_err!("sqrt takes floats, not {}", values.data_type()),
+            }
+        })
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Power {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for Power {
+    fn name(&self) -> &'static str {
+        "power"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _arg_types: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Float64)
+    }
+
+    fn is_strict(&self) -> bool {
+        true
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let [base, exponent] = args.args.as_slice() else {
+            return exec_err!("power takes two numbers");
+        };
+        if let (
+            ColumnarValue::Array(base),
+            ColumnarValue::Scalar(ScalarValue::Float64(Some(exponent))),
+        ) = (base, exponent)
+            && let Some(base) = base.as_primitive_opt::<Float64Type>()
+        {
+            let exponent = *exponent;
+            let powers = base.unary::<_, Float64Type>(|base| power(base, exponent));
+            return Ok(ColumnarValue::Array(Arc::new(powers)));
+        }
+        of_arrays(&[base, exponent], |arrays| {
+            let [base, exponent] = arrays else { return exec_err!("power takes two numbers") };
+            let sides = base
+                .as_primitive_opt::<Float64Type>()
+                .zip(exponent.as_primitive_opt::<Float64Type>());
+            let Some((base, exponent)) = sides else {
+                return exec_err!("power takes doubles");
+            };
+            Ok(Arc::new(binary::<_, _, _, Float64Type>(base, exponent, power)?))
+        })
+    }
+}
+
+/// The square is a product, as numpy's is.
+fn power(base: f64, exponent: f64) -> f64 {
+    if exponent == 2.0 { base * base } else { base.powf(exponent) }
+}
+
+/// Applies a function of arrays, and gives a scalar where all arguments are such.
+fn of_arrays(
+    args: &[&ColumnarValue],
+    function: impl Fn(&[ArrayRef]) -> Result<ArrayRef>,
+) -> Result<ColumnarValue> {
+    let len = args.iter().find_map(|arg| match arg {
+        ColumnarValue::Array(array) => Some(array.len()),
+        ColumnarValue::Scalar(_) => None,
+    });
+    let arrays =
+        args.iter().map(|arg| arg.to_array(len.unwrap_or(1))).collect::<Result<Vec<_>>>()?;
+    let values = function(&arrays)?;
+    Ok(match len {
+        Some(_) => ColumnarValue::Array(values),
+        None => ColumnarValue::Scalar(ScalarValue::try_from_array(&values, 0)?),
+    })
+}

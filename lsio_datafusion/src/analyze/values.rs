@@ -1,0 +1,251 @@
+//! What values an expression can have: where NaN may come from.
+
+use std::sync::{Arc, LazyLock};
+
+use arrow::datatypes::DataType;
+use datafusion::{
+    common::{DFSchema, Result},
+    functions::{core, math},
+    logical_expr::{BinaryExpr, Cast, Expr, ExprSchemable as _, Operator, ScalarUDF, TryCast},
+    scalar::ScalarValue,
+};
+
+use super::total_functions::{POWER, ROOT};
+use crate::nan_as_null::is_nan_as_null;
+
+/// How deep an expression is looked into. What is deeper may be anything; it also bounds how often
+/// finite numbers are multiplied, so that their products stay finite.
+const DEPTH: usize = 8;
+
+/// The magnitudes of literals that a few operations make neither infinite nor 0.
+const MODEST: std::ops::Range<f64> = 1e-20..1e20;
+
+/// What a float may be beside an ordinary number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Values {
+    pub(super) infinite: bool,
+    pub(super) zero: bool,
+}
+
+impl Values {
+    const ANY: Self = Self { infinite: true, zero: true };
+    const FINITE: Self = Self { infinite: false, zero: true };
+
+    /// The values of an expression that isn't NaN.
+    pub(super) fn of(expr: &Expr, schema: &DFSchema) -> Result<Self> {
+        values(expr, schema, DEPTH)
+    }
+}
+
+/// What a function or operator makes of floats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Makes {
+    /// NaN where an operand is NaN; NaN of other operands only if so said.
+    Number { nan: bool },
+    /// One of its operands, or what is taken out of them.
+    Picked,
+    /// It can't be told.
+    Anything,
+}
+
+/// What an operator or function, one that has a float as its value, makes of its operands.
+pub(super) fn makes(expr: &Expr, schema: &DFSchema) -> Result<Makes> {
+    Ok(match expr {
+        Expr::Negative(_) => Makes::Number { nan: false },
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
+            let (one, other) = (Values::of(left, schema)?, Values::of(right, schema)?);
+            let nan = match op {
+                Operator::Plus | Operator::Minus => one.infinite && other.infinite,
+                // A square is none.
+                Operator::Multiply => {
+                    left != right
+                        && ((one.infinite && other.zero) || (one.zero && other.infinite))
+                }
+                Operator::Divide => {
+                    (one.zero && other.zero) || (one.infinite && other.infinite)
+                }
+                Operator::Modulo => one.infinite || other.zero,
+                _ => return Ok(Makes::Anything),
+            };
+            Makes::Number { nan }
+        }
+        Expr::Cast(Cast { expr, .. }) | Expr::TryCast(TryCast { expr, .. }) => {
+            // Texts may say "NaN".
+            let from = expr.get_type(schema)?;
+            Makes::Number { nan: !(from.is_numeric() || from == DataType::Boolean) }
+        }
+        Expr::ScalarFunction(call) => function(&call.func, &call.args, schema)?,
+        Expr::HigherOrderFunction(_) => Makes::Anything,
+        _ => Makes::Picked,
+    })
+}
+
+/// The number that an expression is, if it is a literal or a conversion of one.
+pub(super) fn constant(expr: &Expr) -> Option<f64> {
+    match expr {
+        Expr::Literal(value, _) if value.data_type().is_numeric() => {
+            match value.cast_to(&DataType::Float64) {
+                Ok(ScalarValue::Float64(value)) => value,
+                _ => None,
+            }
+        }
+        Expr::Negative(inner) => constant(inner).map(|value| -value),
+        Expr::Cast(Cast { expr, .. }) => constant(expr),
+        Expr::Alias(alias) => constant(&alias.expr),
+        _ => None,
+    }
+}
+
+/// When a function of numbers is NaN beside where an operand is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Nan {
+    Never,
+    OfInfinities,
+    OfSome,
+}
+
+/// The functions that are NaN where an operand is. They are told by what they are, since a user's may
+/// be called the same.
+static NUMBERS: LazyLock<Vec<(Arc<ScalarUDF>, Nan)>> = LazyLock::new(|| {
+    use Nan::{Never, OfInfinities, OfSome};
+
+    vec![
+        (math::abs(), Never),
+        (math::acos(), OfSome),
+        (math::acosh(), OfSome),
+        (math::asin(), OfSome),
+        (math::asinh(), Never),
+        (math::atan(), Never),
+        (math::atan2(), Never),
+        (math::atanh(), OfSome),
+        (math::cbrt(), Never),
+        (math::ceil(), Never),
+        (math::cos(), OfInfinities),
+        (math::cosh(), Never),
+        (math::cot(), OfInfinities),
+        (math::degrees(), Never),
+        (math::exp(), Never),
+        (math::floor(), Never),
+        (math::ln(), OfSome),
+        (math::log(), OfSome),
+        (math::log10(), OfSome),
+        (math::log2(), OfSome),
+        (math::radians(), Never),
+        (math::signum(), Never),
+        (math::sin(), OfInfinities),
+        (math::sinh(), Never),
+        (math::sqrt(), OfSome),
+        (Arc::clone(&ROOT), OfSome),
+        (math::tan(), OfInfinities),
+        (math::tanh(), Never),
+    ]
+});
+
+/// Functions that give one of their arguments, or part of one.
+static PICKING: LazyLock<Vec<Arc<ScalarUDF>>> = LazyLock::new(|| {
+    vec![
+        core::coalesce(),
+        core::get_field(),
+        core::greatest(),
+        core::least(),
+        core::nullif(),
+        core::nvl(),
+        core::nvl2(),
+        math::nanvl(),
+        math::pi(),
+        math::random(),
+    ]
+});
+
+fn function(function: &Arc<ScalarUDF>, args: &[Expr], schema: &DFSchema) -> Result<Makes> {
+    let number = |nan| Ok(Makes::Number { nan });
+    if is_nan_as_null(function) || PICKING.contains(function) {
+        return Ok(Makes::Picked);
+    }
+    if let Some((_, nan)) = NUMBERS.iter().find(|(known, _)| known == function) {
+        return number(match nan {
+            Nan::Never => false,
+            Nan::OfSome => true,
+            Nan::OfInfinities => match args {
+                [arg] => Values::of(arg, schema)?.infinite,
+                _ => true,
+            },
+        });
+    }
+    if *function == math::round() || *function == math::trunc() {
+        // Many digits make the factor infinite.
+        let digits = args.get(1).map(constant);
+        return number(digits.is_some_and(|n| !n.is_some_and(|n| n.abs() <= 20.0)));
+    }
+    if let [base, exponent] = args
+        && (*function == *POWER || *function == math::power())
+    {
+        // What is raised to 0, and a power of 1, is 1 even where the other is NaN.
+        if let Some(exponent) = constant(exponent).filter(|exponent| *exponent != 0.0) {
+            return number(exponent.fract() != 0.0);
+        }
+        if let Some(base) = constant(base).filter(|base| *base != 1.0) {
+            return number(base < 0.0);
+        }
+    }
+    Ok(Makes::Anything)
+}
+
+fn values(expr: &Expr, schema: &DFSchema, depth: usize) -> Result<Values> {
+    let Some(depth) = depth.checked_sub(1) else { return Ok(Values::ANY) };
+    Ok(match expr {
+        Expr::Literal(..) => match constant(expr) {
+            Some(value) => Values {
+                infinite: value.abs() >= MODEST.end,
+                zero: value.abs() < MODEST.start,
+            },
+            None => Values::ANY,
+        },
+        Expr::Alias(alias) => values(&alias.expr, schema, depth)?,
+        Expr::Negative(inner) => values(inner, schema, depth)?,
+        Expr::Cast(Cast { expr: inner, field }) | Expr::TryCast(TryCast { expr: inner, field }) => {
+            let from = inner.get_type(schema)?;
+            let own = values(inner, schema, depth)?;
+            match (from, field.data_type()) {
+                // Integers are none; those that Float16 can't hold are.
+                (from, to) if from.is_integer() && *to != DataType::Float16 => {
+                    Values { infinite: false, ..own }
+                }
+                (DataType::Boolean, _) => Values::FINITE,
+                (DataType::Float32, DataType::Float64) => own,
+                (from, to) if from == *to => own,
+                _ => Values::ANY,
+            }
+        }
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
+            let (one, other) = (values(left, schema, depth)?, values(right, schema, depth)?);
+            let infinite = one.infinite || other.infinite;
+            match op {
+                Operator::Plus | Operator::Minus => Values { infinite, zero: true },
+                Operator::Multiply => Values { infinite, zero: one.zero || other.zero },
+                Operator::Divide => Values {
+                    infinite: one.infinite || other.zero,
+                    zero: one.zero || other.infinite,
+                },
+                _ => Values::ANY,
+            }
+        }
+        Expr::ScalarFunction(call) => match call.args.as_slice() {
+            [] if call.func == math::pi() => Values { infinite: false, zero: false },
+            [arg] if is_nan_as_null(&call.func) => values(arg, schema, depth)?,
+            [arg] if [math::abs(), math::radians(), math::degrees()].contains(&call.func) => {
+                values(arg, schema, depth)?
+            }
+            [_] if [math::sin(), math::cos(), math::tanh(), math::atan()].contains(&call.func) => {
+                Values::FINITE
+            }
+            [arg] if [math::floor(), math::ceil(), math::round(), math::trunc()]
+                .contains(&call.func) =>
+            {
+                Values { zero: true, ..values(arg, schema, depth)? }
+            }
+            _ => Values::ANY,
+        },
+        _ => Values::ANY,
+    })
+}
