@@ -41,6 +41,7 @@
 //!   are text ([`CalendarFunctions`]),
 //! - compares, truncates and bins times of any year: DataFusion's own are nanoseconds, which end in
 //!   2262 ([`DistantTimes`]),
+//! - aggregates without losing digits, in groups and sliding windows ([`ExactAggregates`]),
 //! - names the flags of CF variables, `flag_meaning(quality)` ([`FlagMeaning`]),
 //! - notes at the scan where an aggregate counts values several times ([`RepeatedValueNotes`]).
 
@@ -50,6 +51,7 @@ mod config;
 mod error;
 mod expression;
 mod flags;
+pub mod functions;
 mod notes;
 mod predicate;
 mod register;
@@ -63,7 +65,7 @@ pub use lsio_core;
 
 pub use crate::{
     aggregate::{AggregatePushdown, ZarrAggregateExec},
-    analyze::{CalendarFunctions, ComparedLiterals, DistantTimes, WideIntegers},
+    analyze::{CalendarFunctions, ComparedLiterals, DistantTimes, ExactAggregates, WideIntegers},
     config::{IoEngine, LsioConfig},
     flags::FlagMeaning,
     notes::{RepeatedValueNotes, notes},
