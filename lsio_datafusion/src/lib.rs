@@ -44,6 +44,7 @@
 //!   are text ([`CalendarFunctions`]),
 //! - compares, truncates and bins times of any year: DataFusion's own are nanoseconds, which end in
 //!   2262 ([`DistantTimes`]),
+//! - aggregates without losing digits, in groups and sliding windows ([`ExactAggregates`]),
 //! - names the flags of CF variables, `flag_meaning(quality)` ([`FlagMeaning`]),
 //! - notes at the scan where an aggregate counts values several times ([`RepeatedValueNotes`]).
 
@@ -54,6 +55,7 @@ mod error;
 mod expression;
 mod flags;
 mod nan_as_null;
+pub mod functions;
 mod notes;
 mod predicate;
 mod register;
@@ -68,7 +70,7 @@ pub use lsio_core;
 
 pub use crate::{
     aggregate::{AggregatePushdown, ZarrAggregateExec},
-    analyze::{CalendarFunctions, ComparedLiterals, DistantTimes, MissingValues, WideIntegers},
+    analyze::{CalendarFunctions, ComparedLiterals, DistantTimes, ExactAggregates, MissingValues, WideIntegers},
     config::{IoEngine, LsioConfig},
     flags::FlagMeaning,
     notes::{RepeatedValueNotes, notes},

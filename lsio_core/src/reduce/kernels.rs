@@ -43,21 +43,24 @@ kernel! {
 }
 
 kernel! {
-    /// The sum of the squared distances from a value.
-    fn sum_of_squares<T: Native>(values: &[T], from: f64) -> f64 {
+    /// The sum of the distances from a value, and the sum of their squares.
+    fn distances<T: Native>(values: &[T], from: f64) -> (f64, f64) {
         let (chunks, rest) = values.as_chunks::<LANES>();
         let mut lanes = [0.0; LANES];
+        let mut squares = [0.0; LANES];
         for chunk in chunks {
-            for (lane, value) in lanes.iter_mut().zip(chunk) {
+            for ((lane, square), value) in lanes.iter_mut().zip(&mut squares).zip(chunk) {
                 let distance = value.to_double() - from;
-                *lane += distance * distance;
+                *lane += distance;
+                *square += distance * distance;
             }
         }
-        for (lane, value) in lanes.iter_mut().zip(rest) {
+        for ((lane, square), value) in lanes.iter_mut().zip(&mut squares).zip(rest) {
             let distance = value.to_double() - from;
-            *lane += distance * distance;
+            *lane += distance;
+            *square += distance * distance;
         }
-        folded(lanes)
+        (folded(lanes), folded(squares))
     }
 }
 
@@ -296,8 +299,9 @@ mod tests {
                 prop_assert_eq!(simd.sum(&floats), sum as f64 / 4.0);
                 prop_assert_eq!(simd.sum(&values), sum as f64);
                 prop_assert_eq!(simd.sum_integers(&values), sum);
-                let squares: f64 = floats.iter().map(|v| f64::from(v - 0.5).powi(2)).sum();
-                prop_assert_eq!(simd.sum_of_squares(&floats, 0.5), squares);
+                let distances = floats.iter().map(|v| f64::from(v - 0.5));
+                let squares: f64 = distances.clone().map(|d| d.powi(2)).sum();
+                prop_assert_eq!(simd.distances(&floats, 0.5), (distances.sum(), squares));
                 let nans = holes[..values.len()].iter().filter(|hole| **hole).count();
                 prop_assert_eq!(simd.count_nan(&with_nan), nans);
                 prop_assert_eq!(simd.min(&values, values[0]), *values.iter().min().unwrap());

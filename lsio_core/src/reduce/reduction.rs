@@ -57,7 +57,7 @@ impl Wanted {
         16 + 8 * usize::from(self.sum)
             + 8 * usize::from(self.integer_sum)
             + width * (usize::from(self.min) + usize::from(self.max))
-            + 24 * usize::from(self.moments)
+            + 32 * usize::from(self.moments)
     }
 }
 
@@ -169,7 +169,9 @@ pub struct States {
     pub min: Option<Buffer>,
     /// The greatest values.
     pub max: Option<Buffer>,
-    /// The means.
+    /// Values near the means, which the means are told from.
+    pub starts: Vec<f64>,
+    /// The distances of the means from the starts.
     pub means: Vec<f64>,
     /// The sums of squared distances from the means.
     pub squares: Vec<f64>,
@@ -364,10 +366,12 @@ struct Groups<T> {
     scratch: Vec<T>,
 }
 
-/// The number of values, their mean, and the sum of the squared distances from it.
+/// The number of values, their mean, and the sum of the squared distances from it. The mean is told
+/// from a start among the values: 10⁹ and a thousandth have no double of their own.
 #[derive(Clone, Copy, Debug, Default)]
 struct Moments {
     count: f64,
+    start: f64,
     mean: f64,
     squares: f64,
 }
@@ -384,7 +388,7 @@ impl Moments {
             return;
         }
         let count = self.count + other.count;
-        let distance = other.mean - self.mean;
+        let distance = (other.start - self.start) + (other.mean - self.mean);
         self.mean += distance * (other.count / count);
         self.squares += other.squares + distance * distance * (self.count * other.count / count);
         self.count = count;
@@ -622,7 +626,7 @@ impl<T: Native> Groups<T> {
             }
         }
         self.counts.add(group, (values.len() as u64 * weight).cast_signed());
-        if T::SMALL && (self.wanted.sum || self.wanted.integer_sum || self.wanted.moments) {
+        if T::SMALL && (self.wanted.sum || self.wanted.integer_sum) {
             let integer = self.simd.sum_integers(values);
             sum = integer as f64;
             if self.wanted.integer_sum {
@@ -643,14 +647,17 @@ impl<T: Native> Groups<T> {
         }
         if self.wanted.moments {
             let count = values.len() as f64;
-            if !T::FLOATS && !T::SMALL {
-                sum = self.simd.sum(values);
-            }
-            let mean = sum / count;
-            let squares = self.simd.sum_of_squares(values, mean);
+            // From a value among them: the squares of equal values are exactly 0.
+            let start = values[0].to_double();
+            let (distance, squares) = self.simd.distances(values, start);
+            let mean = distance / count;
+            let squares = squares - distance * mean;
+            // What rounding leaves may be less than 0; NaN stays.
+            let squares = if squares < 0.0 { 0.0 } else { squares };
             let weight = weight as f64;
             self.moments[group].merge(Moments {
                 count: count * weight,
+                start,
                 mean,
                 squares: squares * weight,
             });
@@ -742,7 +749,8 @@ impl<T: Native> Groups<T> {
             keep_most(&mut self.max[group], value);
         }
         if self.wanted.moments {
-            let one = Moments { count: weight as f64, mean: value.to_double(), squares: 0.0 };
+            let start = value.to_double();
+            let one = Moments { count: weight as f64, start, ..Moments::default() };
             self.moments[group].merge(one);
         }
     }
@@ -770,6 +778,7 @@ impl<T: Native> Groups<T> {
             integer_sums: self.integer_sums,
             min: self.wanted.min.then(|| ScalarBuffer::from(self.min).into_inner()),
             max: self.wanted.max.then(|| ScalarBuffer::from(self.max).into_inner()),
+            starts: self.moments.iter().map(|moments| moments.start).collect(),
             means: self.moments.iter().map(|moments| moments.mean).collect(),
             squares: self.moments.iter().map(|moments| moments.squares).collect(),
         }
@@ -794,10 +803,14 @@ impl Moments {
     /// Welford: Note on a Method for Calculating Corrected Sums of Squares and Products (1962).
     #[inline(always)]
     fn add(&mut self, value: f64) {
+        if self.count == 0.0 {
+            self.start = value;
+        }
         self.count += 1.0;
-        let distance = value - self.mean;
+        let from_start = value - self.start;
+        let distance = from_start - self.mean;
         self.mean += distance / self.count;
-        self.squares += distance * (value - self.mean);
+        self.squares += distance * (from_start - self.mean);
     }
 }
 
@@ -894,7 +907,8 @@ mod tests {
                     assert_eq!(states.integer_sums[group], sum as i64);
                 }
                 assert_eq!((least[group].to_double(), most[group].to_double()), (min, max));
-                assert!((states.means[group] - mean).abs() <= 1e-9 * 1000.0);
+                let own = states.starts[group] + states.means[group];
+                assert!((own - mean).abs() <= 1e-9 * 1000.0);
                 assert!((states.squares[group] - squares).abs() <= 1e-9 * squares.max(1.0));
             }
         }
@@ -1003,7 +1017,10 @@ mod tests {
             let (actual, plain) = (actual.finish(), plain.finish());
             prop_assert_eq!(&actual.counts, &plain.counts);
             let pairs = actual.sums.iter().zip(&plain.sums);
-            for (a, p) in pairs.chain(actual.means.iter().zip(&plain.means)) {
+            let mean = |states: &States| -> Vec<f64> {
+                states.starts.iter().zip(&states.means).map(|(start, mean)| start + mean).collect()
+            };
+            for (a, p) in pairs.chain(mean(&actual).iter().zip(&mean(&plain))) {
                 prop_assert!((a.is_nan() && p.is_nan()) || (a - p).abs() <= 1e-9 * p.abs());
             }
             // There is no such column of integers.
@@ -1023,7 +1040,28 @@ mod tests {
             reduction.update(&layout, start, &values.slice(start, 100), true, None, 1);
         }
         let states = reduction.finish();
-        assert_eq!((states.means[0], states.squares[0]), (1e9 + 0.5, 250.0));
+        assert_eq!((states.starts[0] + states.means[0], states.squares[0]), (1e9 + 0.5, 250.0));
+    }
+
+    #[test]
+    fn the_variance_of_close_values_far_from_zero() {
+        // Quarters of 2⁻²⁰ beside 10⁹ are exact, their mean isn't a double.
+        let offset = |i: u32| f64::from(i * 37 % 101) / f64::from(1 << 22);
+        let values: Vec<f64> = (0..5000).map(|i| 1e9 + offset(i)).collect();
+        let near: Vec<f64> = values.iter().map(|v| v - 1e9).collect();
+        let (.., squares) = expected(&near);
+        let values: ArrayRef = Arc::new(Float64Array::from(values));
+        let wanted = Wanted { moments: true, ..Wanted::default() };
+        for keys in [vec![], vec![Keys { dims: vec![0], offsets: vec![0; 5000] }]] {
+            let layout = Layout::new(&[5000], &keys);
+            let new = || Reduction::new(&DataType::Float64, wanted, 1).unwrap();
+            let (mut one, mut other) = (new(), new());
+            one.update(&layout, 0, &values.slice(0, 700), true, None, 1);
+            other.update(&layout, 700, &values.slice(700, 4300), true, None, 1);
+            one.merge(&other);
+            let found = one.finish().squares[0];
+            assert!((found - squares).abs() <= 1e-12 * squares, "{found} {squares}");
+        }
     }
 
     #[test]

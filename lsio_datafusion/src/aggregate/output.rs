@@ -143,7 +143,8 @@ fn partial(result: Reduced, states: &States, data_type: &DataType) -> Result<Vec
             vec![counts(sums.nulls().cloned()), sums]
         }
         Reduced::Variance { .. } => {
-            vec![counts(None), doubles(&states.means), doubles(&states.squares)]
+            let means = states.starts.iter().zip(&states.means).map(|(start, mean)| start + mean);
+            vec![counts(None), doubles(&means.collect::<Vec<_>>()), doubles(&states.squares)]
         }
         other => vec![value(other, states, data_type)?],
     })

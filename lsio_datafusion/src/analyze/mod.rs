@@ -15,6 +15,7 @@ use datafusion::{
 mod calendar_functions;
 mod calendar_text;
 mod distant_times;
+mod exact_aggregates;
 mod instants;
 mod literals;
 mod missing_values;
@@ -25,6 +26,7 @@ mod wide_integers;
 
 pub use calendar_functions::CalendarFunctions;
 pub use distant_times::DistantTimes;
+pub use exact_aggregates::ExactAggregates;
 pub use literals::ComparedLiterals;
 pub use missing_values::MissingValues;
 pub use wide_integers::WideIntegers;

@@ -30,9 +30,9 @@ use self::{
 };
 use crate::{
     AggregatePushdown, FlagMeaning, LsioConfig, RepeatedValueNotes, ZarrTable,
-    analyze::{CalendarFunctions, ComparedLiterals, DistantTimes, MissingValues, WideIntegers},
+    analyze::{CalendarFunctions, ComparedLiterals, DistantTimes, ExactAggregates, MissingValues, WideIntegers},
     error::external,
-    plan_sql,
+    functions, plan_sql,
 };
 
 /// What is buffered of a scan whose rows come sorted.
@@ -170,11 +170,12 @@ impl ZarrSessionBuilder for SessionStateBuilder {
         // Before DataFusion's own rules: they see the types as the user wrote them, and type
         // coercion sees theirs.
         let mut analyzer = self.analyzer().take().unwrap_or_default();
-        let rules: [Arc<dyn AnalyzerRule + Send + Sync>; 4] = [
+        let rules: [Arc<dyn AnalyzerRule + Send + Sync>; 5] = [
             Arc::new(CalendarFunctions),
             Arc::new(DistantTimes),
             Arc::new(ComparedLiterals),
             Arc::new(WideIntegers),
+            Arc::new(ExactAggregates),
         ];
         if analyzer.rules.iter().any(|known| known.name() == rules[0].name()) {
             // The session has been taught before.
@@ -197,6 +198,8 @@ impl ZarrSessionBuilder for SessionStateBuilder {
         self.scalar_functions()
             .get_or_insert_default()
             .push(Arc::new(ScalarUDF::new_from_impl(FlagMeaning::default())));
+
+        functions::aggregate::register(self.aggregate_functions().get_or_insert_default());
 
         let functions = self.table_functions().get_or_insert_default();
         for metadata in [Metadata::Variables, Metadata::Attributes] {

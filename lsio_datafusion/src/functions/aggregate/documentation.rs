@@ -1,0 +1,41 @@
+//! What `\h FUNCTION` and `information_schema.routines` tell.
+
+use std::{collections::HashMap, sync::LazyLock};
+
+use datafusion::logical_expr::{Documentation, DocumentationBuilder, window_doc_sections};
+
+/// Functions with what they do and how they are called.
+const FUNCTIONS: &[(&str, &str, &str)] = &[
+    (
+        "weighted_avg",
+        "The mean of values, each as heavy as its weight. A weight counts only where its value isn't NULL.",
+        "weighted_avg(value, weight)",
+    ),
+    ("corr", "The correlation of two columns, over the rows that have both.", "corr(y, x)"),
+    ("covar_samp", "The covariance of a sample, over the rows that have both.", "covar_samp(y, x)"),
+    ("covar_pop", "The covariance of a population, over the rows that have both.", "covar_pop(y, x)"),
+    ("var", "The variance of a sample.", "var(value)"),
+    ("var_pop", "The variance of a population.", "var_pop(value)"),
+    ("stddev", "The standard deviation of a sample.", "stddev(value)"),
+    ("stddev_pop", "The standard deviation of a population.", "stddev_pop(value)"),
+    ("regr_slope", "The slope of the line that fits the rows best.", "regr_slope(y, x)"),
+    ("regr_intercept", "Where that line crosses x = 0.", "regr_intercept(y, x)"),
+    ("regr_r2", "The part of y's variance that the line explains.", "regr_r2(y, x)"),
+    ("regr_avgx", "The mean of x, over the rows that have both.", "regr_avgx(y, x)"),
+    ("regr_avgy", "The mean of y, over the rows that have both.", "regr_avgy(y, x)"),
+    ("regr_sxx", "The sum of the squared distances of x from its mean.", "regr_sxx(y, x)"),
+    ("regr_syy", "The sum of the squared distances of y from its mean.", "regr_syy(y, x)"),
+    ("regr_sxy", "The sum of the products of both distances.", "regr_sxy(y, x)"),
+];
+
+/// The documentation of a function.
+pub(super) fn documentation(name: &str) -> Option<&'static Documentation> {
+    static ALL: LazyLock<HashMap<&str, Documentation>> = LazyLock::new(|| {
+        let section = window_doc_sections::DOC_SECTION_AGGREGATE;
+        let one = |&(name, does, call): &(&'static str, &str, &str)| {
+            (name, DocumentationBuilder::new_with_details(section.clone(), does, call).build())
+        };
+        FUNCTIONS.iter().map(one).collect()
+    });
+    ALL.get(name)
+}

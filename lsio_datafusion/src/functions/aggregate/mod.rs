@@ -1,0 +1,109 @@
+//! Aggregate functions.
+//!
+//! ```text
+//! statistic.rs   aggregates of numbers, told by a summary: mean, variance, covariance, regression, …
+//!   │ summary.rs       what is kept of a group: merged, never subtracted from
+//!   │ accumulators.rs  a summary for one group, or for each
+//!   │ sliding.rs       a summary of a window's frame
+//! ```
+
+mod accumulators;
+mod documentation;
+pub(crate) mod expr_fn;
+mod rows;
+mod sliding;
+mod statistic;
+mod summary;
+
+use std::sync::Arc;
+
+use datafusion::{
+    functions_aggregate::{
+        all_default_aggregate_functions,
+        correlation::Correlation,
+        covariance::{CovariancePopulation, CovarianceSample},
+        regr::Regr,
+        stddev::{Stddev, StddevPop},
+        variance::{VariancePopulation, VarianceSample},
+    },
+    logical_expr::AggregateUDF,
+};
+
+pub(crate) use self::statistic::{Kind, Statistic};
+
+/// Adds the functions to those of a session. A function of the user's own that has the name stays.
+pub(crate) fn register(functions: &mut Vec<Arc<AggregateUDF>>) {
+    let known = all_default_aggregate_functions();
+    let own: Vec<Arc<AggregateUDF>> = all();
+    let is_taken = |function: &AggregateUDF| {
+        let names = |of: &AggregateUDF| {
+            let mut names = of.aliases().to_vec();
+            names.push(of.name().to_owned());
+            names
+        };
+        let own = names(function);
+        functions.iter().any(|other| {
+            names(other).iter().any(|name| own.contains(name)) && !known.contains(other)
+        })
+    };
+    let free: Vec<_> = own.into_iter().filter(|function| !is_taken(function)).collect();
+    functions.extend(free);
+}
+
+/// The function that takes the place of one of DataFusion's.
+pub(crate) fn replacement(function: &AggregateUDF) -> Option<Arc<AggregateUDF>> {
+    let own = function.inner().as_ref();
+    let kind = if own.is::<Correlation>() {
+        Kind::Correlation
+    } else if own.is::<CovarianceSample>() {
+        Kind::Covariance { sample: true }
+    } else if own.is::<CovariancePopulation>() {
+        Kind::Covariance { sample: false }
+    } else if own.is::<VarianceSample>() {
+        Kind::Variance { sample: true, root: false }
+    } else if own.is::<VariancePopulation>() {
+        Kind::Variance { sample: false, root: false }
+    } else if own.is::<Stddev>() {
+        Kind::Variance { sample: true, root: true }
+    } else if own.is::<StddevPop>() {
+        Kind::Variance { sample: false, root: true }
+    } else if own.is::<Regr>() {
+        // One type for all of them. Counting is exact as it is.
+        *STATISTICS.iter().find(|kind| kind.name() == function.name())?
+    } else {
+        return None;
+    };
+    Some(statistic(kind))
+}
+
+/// The aggregates of numbers that a session gets.
+///
+/// Those that DataFusion has too take their place. DataFusion 55.2's grouped `corr` subtracts sums of
+/// squares, and loses all digits of pressures in Pa; its `var`, `covar_…` and `regr_…` tell the mean as
+/// one double, which for thousandths beside 10⁹ has too few digits.
+const STATISTICS: &[Kind] = &[
+    Kind::WeightedAvg,
+    Kind::Variance { sample: true, root: false },
+    Kind::Variance { sample: false, root: false },
+    Kind::Variance { sample: true, root: true },
+    Kind::Variance { sample: false, root: true },
+    Kind::Correlation,
+    Kind::Covariance { sample: true },
+    Kind::Covariance { sample: false },
+    Kind::RegrSlope,
+    Kind::RegrIntercept,
+    Kind::RegrR2,
+    Kind::RegrAvgX,
+    Kind::RegrAvgY,
+    Kind::RegrSxx,
+    Kind::RegrSyy,
+    Kind::RegrSxy,
+];
+
+fn all() -> Vec<Arc<AggregateUDF>> {
+    STATISTICS.iter().map(|kind| statistic(*kind)).collect()
+}
+
+pub(crate) fn statistic(kind: Kind) -> Arc<AggregateUDF> {
+    Arc::new(AggregateUDF::new_from_impl(Statistic::new(kind)))
+}

@@ -1,0 +1,253 @@
+//! Aggregates of numbers that are told by a [`Summary`].
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, FieldRef};
+use datafusion::{
+    common::{
+        not_impl_err,
+        types::{NativeType, logical_float64},
+    },
+    error::Result,
+    logical_expr::{
+        Accumulator, AggregateUDFImpl, Coercion, Documentation, GroupsAccumulator, ReversedUDAF,
+        Signature, TypeSignature, TypeSignatureClass, Volatility,
+        function::{AccumulatorArgs, StateFieldsArgs},
+        utils::{AggregateOrderSensitivity, format_state_name},
+    },
+};
+
+use super::{
+    accumulators::{Each, Finish, One},
+    documentation::documentation,
+    sliding::Sliding,
+    summary::{Moments, Pairs, Summary, Sums, Weighted},
+};
+
+/// An aggregate of doubles, to which its arguments are cast. Rows with a NULL among them don't count.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Statistic {
+    kind: Kind,
+    aliases: Vec<String>,
+    signature: Signature,
+}
+
+/// What it tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Kind {
+    WeightedAvg,
+    Sum,
+    Avg,
+    Variance { sample: bool, root: bool },
+    Correlation,
+    Covariance { sample: bool },
+    RegrSlope,
+    RegrIntercept,
+    RegrR2,
+    RegrAvgX,
+    RegrAvgY,
+    RegrSxx,
+    RegrSyy,
+    RegrSxy,
+}
+
+impl Statistic {
+    pub(crate) fn new(kind: Kind) -> Self {
+        let double = Coercion::new_implicit(
+            TypeSignatureClass::Native(logical_float64()),
+            vec![TypeSignatureClass::Numeric],
+            NativeType::Float64,
+        );
+        let numbers = TypeSignature::Coercible(vec![double; kind.arguments()]);
+        Self {
+            kind,
+            aliases: kind.aliases().iter().map(|&alias| alias.to_owned()).collect(),
+            signature: Signature::one_of(vec![numbers], Volatility::Immutable),
+        }
+    }
+
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+}
+
+impl Kind {
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::WeightedAvg => "weighted_avg",
+            Self::Sum => "sum",
+            Self::Avg => "avg",
+            Self::Variance { sample: true, root: false } => "var",
+            Self::Variance { sample: false, root: false } => "var_pop",
+            Self::Variance { sample: true, root: true } => "stddev",
+            Self::Variance { sample: false, root: true } => "stddev_pop",
+            Self::Correlation => "corr",
+            Self::Covariance { sample: true } => "covar_samp",
+            Self::Covariance { sample: false } => "covar_pop",
+            Self::RegrSlope => "regr_slope",
+            Self::RegrIntercept => "regr_intercept",
+            Self::RegrR2 => "regr_r2",
+            Self::RegrAvgX => "regr_avgx",
+            Self::RegrAvgY => "regr_avgy",
+            Self::RegrSxx => "regr_sxx",
+            Self::RegrSyy => "regr_syy",
+            Self::RegrSxy => "regr_sxy",
+        }
+    }
+
+    /// Those of DataFusion's own functions.
+    fn aliases(self) -> &'static [&'static str] {
+        match self {
+            Self::Avg => &["mean"],
+            Self::Variance { sample: true, root: false } => &["var_sample", "var_samp"],
+            Self::Variance { sample: false, root: false } => &["var_population"],
+            Self::Variance { sample: true, root: true } => &["stddev_samp"],
+            Self::Covariance { sample: true } => &["covar"],
+            _ => &[],
+        }
+    }
+
+    fn arguments(self) -> usize {
+        match self {
+            Self::Sum | Self::Avg | Self::Variance { .. } => 1,
+            _ => 2,
+        }
+    }
+
+    /// Makes something for the summary that tells it.
+    fn make<M: Make>(self, make: M) -> M::Made {
+        match self {
+            Self::WeightedAvg => make.make(Weighted::mean),
+            Self::Sum => make.make(Sums::sum),
+            Self::Avg => make.make(Sums::mean),
+            Self::Variance { sample: true, root: false } => {
+                make.make(|own: &Moments| own.variance(1.0))
+            }
+            Self::Variance { sample: false, root: false } => {
+                make.make(|own: &Moments| own.variance(0.0))
+            }
+            Self::Variance { sample: true, root: true } => {
+                make.make(|own: &Moments| own.variance(1.0).map(f64::sqrt))
+            }
+            Self::Variance { sample: false, root: true } => {
+                make.make(|own: &Moments| own.variance(0.0).map(f64::sqrt))
+            }
+            Self::Correlation => make.make(Pairs::correlation),
+            Self::Covariance { sample: true } => make.make(|own: &Pairs| own.covariance(1.0)),
+            Self::Covariance { sample: false } => make.make(|own: &Pairs| own.covariance(0.0)),
+            Self::RegrSlope => make.make(Pairs::slope),
+            Self::RegrIntercept => make.make(Pairs::intercept),
+            Self::RegrR2 => make.make(Pairs::r2),
+            Self::RegrAvgX => make.make(|own: &Pairs| own.mean(1)),
+            Self::RegrAvgY => make.make(|own: &Pairs| own.mean(0)),
+            Self::RegrSxx => make.make(|own: &Pairs| own.squares(1)),
+            Self::RegrSyy => make.make(|own: &Pairs| own.squares(0)),
+            Self::RegrSxy => make.make(Pairs::products),
+        }
+    }
+}
+
+/// What is made for any kind of summary.
+trait Make {
+    type Made;
+
+    fn make<S: Summary<K, W>, const K: usize, const W: usize>(
+        self,
+        finish: Finish<S>,
+    ) -> Self::Made;
+}
+
+macro_rules! make {
+    ($name:ident -> $made:ty, |$finish:ident| $do:expr) => {
+        struct $name;
+
+        impl Make for $name {
+            type Made = $made;
+
+            fn make<S: Summary<K, W>, const K: usize, const W: usize>(
+                self,
+                $finish: Finish<S>,
+            ) -> $made {
+                $do
+            }
+        }
+    };
+}
+
+make!(MakeOne -> Box<dyn Accumulator>, |finish| Box::new(One::<S, K, W>::new(finish)));
+make!(MakeEach -> Box<dyn GroupsAccumulator>, |finish| Box::new(Each::<S, K, W>::new(finish)));
+make!(MakeSliding -> Box<dyn Accumulator>, |finish| Box::new(Sliding::<S, K, W>::new(finish)));
+make!(MakeWidth -> usize, |_finish| W);
+
+impl AggregateUDFImpl for Statistic {
+    fn name(&self) -> &str {
+        self.kind.name()
+    }
+
+    fn aliases(&self) -> &[String] {
+        &self.aliases
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _arg_types: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Float64)
+    }
+
+    fn accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
+        refuse_distinct(self.name(), &args)?;
+        Ok(self.kind.make(MakeOne))
+    }
+
+    fn create_sliding_accumulator(
+        &self,
+        args: AccumulatorArgs<'_>,
+    ) -> Result<Box<dyn Accumulator>> {
+        refuse_distinct(self.name(), &args)?;
+        Ok(self.kind.make(MakeSliding))
+    }
+
+    fn groups_accumulator_supported(&self, args: AccumulatorArgs<'_>) -> bool {
+        !args.is_distinct
+    }
+
+    fn create_groups_accumulator(
+        &self,
+        args: AccumulatorArgs<'_>,
+    ) -> Result<Box<dyn GroupsAccumulator>> {
+        refuse_distinct(self.name(), &args)?;
+        Ok(self.kind.make(MakeEach))
+    }
+
+    fn state_fields(&self, args: StateFieldsArgs<'_>) -> Result<Vec<FieldRef>> {
+        let field = |number: usize| {
+            let name = format_state_name(args.name, &number.to_string());
+            Arc::new(Field::new(name, DataType::Float64, true))
+        };
+        Ok((0..self.kind.make(MakeWidth)).map(field).collect())
+    }
+
+    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
+        AggregateOrderSensitivity::Insensitive
+    }
+
+    fn reverse_expr(&self) -> ReversedUDAF {
+        ReversedUDAF::Identical
+    }
+
+    fn documentation(&self) -> Option<&Documentation> {
+        documentation(self.name())
+    }
+}
+
+/// An error for DISTINCT, which an aggregate doesn't know.
+pub(super) fn refuse_distinct(name: &str, args: &AccumulatorArgs<'_>) -> Result<()> {
+    if args.is_distinct {
+        return not_impl_err!(
+            "{name}(DISTINCT …) isn't supported: select the distinct rows in a subquery"
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,280 @@
+//! What is kept of a group's rows.
+
+use std::fmt::Debug;
+
+/// What is kept of rows of `K` numbers, told as `W` doubles. Rows are added and summaries merged; nothing
+/// is ever subtracted, so no residue stays behind.
+pub(super) trait Summary<const K: usize, const W: usize>:
+    Copy + Default + Debug + Send + Sync + 'static
+{
+    /// Adds a row.
+    fn add(&mut self, row: [f64; K]);
+
+    /// Adds the rows of another.
+    fn merge(&mut self, other: &Self);
+
+    /// For the aggregate that merges it.
+    fn to_doubles(self) -> [f64; W];
+
+    /// The inverse of [`Summary::to_doubles`].
+    fn from_doubles(doubles: [f64; W]) -> Self;
+}
+
+/// The number of values, and what they spread. The mean is told from a start among them: for values
+/// beside 10⁹ that differ by thousandths it would have few digits of its own.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Moments {
+    count: f64,
+    start: f64,
+    mean: f64,
+    squares: f64,
+}
+
+impl Moments {
+    /// The variance, divided by what is less than the number of values by `less`.
+    pub(super) fn variance(&self, less: f64) -> Option<f64> {
+        (self.count > less).then(|| self.squares / (self.count - less))
+    }
+}
+
+impl Summary<1, 4> for Moments {
+    /// Welford: Note on a Method for Calculating Corrected Sums of Squares and Products (1962).
+    fn add(&mut self, [value]: [f64; 1]) {
+        if self.count == 0.0 {
+            self.start = value;
+        }
+        self.count += 1.0;
+        let from_start = value - self.start;
+        let distance = from_start - self.mean;
+        self.mean += distance / self.count;
+        self.squares += distance * (from_start - self.mean);
+    }
+
+    /// Chan, Golub and LeVeque: Updating Formulae and a Pairwise Algorithm for Computing Sample
+    /// Variances (1979).
+    fn merge(&mut self, other: &Self) {
+        if other.count == 0.0 {
+            return;
+        }
+        if self.count == 0.0 {
+            *self = *other;
+            return;
+        }
+        let count = self.count + other.count;
+        let distance = (other.start - self.start) + (other.mean - self.mean);
+        self.mean += distance * (other.count / count);
+        self.squares += other.squares + distance * distance * (self.count * other.count / count);
+        self.count = count;
+    }
+
+    fn to_doubles(self) -> [f64; 4] {
+        [self.count, self.start, self.mean, self.squares]
+    }
+
+    fn from_doubles([count, start, mean, squares]: [f64; 4]) -> Self {
+        Self { count, start, mean, squares }
+    }
+}
+
+/// The same of pairs, and what they spread together.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Pairs {
+    count: f64,
+    start: [f64; 2],
+    mean: [f64; 2],
+    squares: [f64; 2],
+    products: f64,
+}
+
+/// What is told of pairs `(y, x)`.
+impl Pairs {
+    pub(super) fn covariance(&self, less: f64) -> Option<f64> {
+        (self.count > less).then(|| self.products / (self.count - less))
+    }
+
+    /// NULL where a side doesn't vary: there is nothing to compare then.
+    pub(super) fn correlation(&self) -> Option<f64> {
+        let [y, x] = self.squares;
+        // The roots first: the product of the squares may have no double.
+        let correlation = self.products / (y.sqrt() * x.sqrt());
+        (self.count > 1.0 && y != 0.0 && x != 0.0).then(|| match correlation.abs() > 1.0 {
+            // Rounding leads beyond what can be.
+            true => correlation.signum(),
+            false => correlation,
+        })
+    }
+
+    pub(super) fn slope(&self) -> Option<f64> {
+        let [_, x] = self.squares;
+        (self.count > 1.0 && x != 0.0).then(|| self.products / x)
+    }
+
+    pub(super) fn intercept(&self) -> Option<f64> {
+        let slope = self.slope()?;
+        // (y₀ + ȳ) - slope (x₀ + x̄): the starts are large and few digits, the means small.
+        Some((self.start[0] - slope * self.start[1]) + (self.mean[0] - slope * self.mean[1]))
+    }
+
+    /// As SQL has it: NULL where x doesn't vary, and 1 where only y doesn't.
+    pub(super) fn r2(&self) -> Option<f64> {
+        let [y, x] = self.squares;
+        if self.count < 2.0 || x == 0.0 {
+            return None;
+        }
+        if y == 0.0 {
+            return Some(1.0);
+        }
+        self.correlation().map(|correlation| correlation * correlation)
+    }
+
+    pub(super) fn mean(&self, side: usize) -> Option<f64> {
+        (self.count > 0.0).then(|| self.start[side] + self.mean[side])
+    }
+
+    pub(super) fn squares(&self, side: usize) -> Option<f64> {
+        (self.count > 0.0).then(|| self.squares[side])
+    }
+
+    pub(super) fn products(&self) -> Option<f64> {
+        (self.count > 0.0).then_some(self.products)
+    }
+}
+
+impl Summary<2, 8> for Pairs {
+    fn add(&mut self, row: [f64; 2]) {
+        if self.count == 0.0 {
+            self.start = row;
+        }
+        self.count += 1.0;
+        let mut distance = [0.0; 2];
+        let mut left = [0.0; 2];
+        for side in 0..2 {
+            let from_start = row[side] - self.start[side];
+            distance[side] = from_start - self.mean[side];
+            self.mean[side] += distance[side] / self.count;
+            left[side] = from_start - self.mean[side];
+            self.squares[side] += distance[side] * left[side];
+        }
+        self.products += distance[0] * left[1];
+    }
+
+    fn merge(&mut self, other: &Self) {
+        if other.count == 0.0 {
+            return;
+        }
+        if self.count == 0.0 {
+            *self = *other;
+            return;
+        }
+        let count = self.count + other.count;
+        let both = self.count * other.count / count;
+        let mut distance = [0.0; 2];
+        for side in 0..2 {
+            distance[side] =
+                (other.start[side] - self.start[side]) + (other.mean[side] - self.mean[side]);
+            self.mean[side] += distance[side] * (other.count / count);
+            self.squares[side] += other.squares[side] + distance[side] * distance[side] * both;
+        }
+        self.products += other.products + distance[0] * distance[1] * both;
+        self.count = count;
+    }
+
+    fn to_doubles(self) -> [f64; 8] {
+        let Self { count, start, mean, squares, products } = self;
+        [count, start[0], start[1], mean[0], mean[1], squares[0], squares[1], products]
+    }
+
+    fn from_doubles(doubles: [f64; 8]) -> Self {
+        let [count, start_y, start_x, mean_y, mean_x, squares_y, squares_x, products] = doubles;
+        Self {
+            count,
+            start: [start_y, start_x],
+            mean: [mean_y, mean_x],
+            squares: [squares_y, squares_x],
+            products,
+        }
+    }
+}
+
+/// The number of values and their sum, with what its rounding has lost.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Sums {
+    count: f64,
+    sum: f64,
+    lost: f64,
+}
+
+impl Sums {
+    pub(super) fn sum(&self) -> Option<f64> {
+        // What infinity has lost isn't a number.
+        let sum = if self.sum.is_finite() { self.sum + self.lost } else { self.sum };
+        (self.count > 0.0).then_some(sum)
+    }
+
+    pub(super) fn mean(&self) -> Option<f64> {
+        self.sum().map(|sum| sum / self.count)
+    }
+
+    /// Knuth: The Art of Computer Programming, volume 2, theorem 4.2.2 B.
+    fn add_exactly(&mut self, value: f64) {
+        let sum = self.sum + value;
+        let added = sum - self.sum;
+        self.lost += (self.sum - (sum - added)) + (value - added);
+        self.sum = sum;
+    }
+}
+
+impl Summary<1, 3> for Sums {
+    fn add(&mut self, [value]: [f64; 1]) {
+        self.count += 1.0;
+        self.add_exactly(value);
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.count += other.count;
+        self.add_exactly(other.sum);
+        self.lost += other.lost;
+    }
+
+    fn to_doubles(self) -> [f64; 3] {
+        [self.count, self.sum, self.lost]
+    }
+
+    fn from_doubles([count, sum, lost]: [f64; 3]) -> Self {
+        Self { count, sum, lost }
+    }
+}
+
+/// Values times weights, and the weights of the values that are there.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Weighted {
+    products: f64,
+    weights: f64,
+}
+
+impl Weighted {
+    /// NULL where the weights sum to nothing.
+    pub(super) fn mean(&self) -> Option<f64> {
+        (self.weights != 0.0).then(|| self.products / self.weights)
+    }
+}
+
+impl Summary<2, 2> for Weighted {
+    fn add(&mut self, [value, weight]: [f64; 2]) {
+        self.products += value * weight;
+        self.weights += weight;
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.products += other.products;
+        self.weights += other.weights;
+    }
+
+    fn to_doubles(self) -> [f64; 2] {
+        [self.products, self.weights]
+    }
+
+    fn from_doubles([products, weights]: [f64; 2]) -> Self {
+        Self { products, weights }
+    }
+}
