@@ -16,12 +16,17 @@ mod calendar_functions;
 mod calendar_text;
 mod distant_times;
 mod instants;
+mod labels;
+mod lateral;
 mod literals;
 mod time_functions;
 mod wide_integers;
 
 pub use calendar_functions::CalendarFunctions;
 pub use distant_times::DistantTimes;
+pub use labels::FloatLabels;
+pub use lateral::LimitedLaterals;
+pub(crate) use literals::is_comparison;
 pub use literals::ComparedLiterals;
 pub use wide_integers::WideIntegers;
 
@@ -48,13 +53,7 @@ fn rewrite_expressions_and_plans(
         return Ok(plan);
     }
     plan.transform_up_with_subqueries(|plan| {
-        let mut schema = merge_schema(&plan.inputs());
-        if let LogicalPlan::TableScan(scan) = &plan {
-            schema.merge(&DFSchema::try_from_qualified_schema(
-                scan.table_name.clone(),
-                &scan.source.schema(),
-            )?);
-        }
+        let schema = input_schema(&plan)?;
         let names = NamePreserver::new(&plan);
         let scope = Scope {
             schema: &schema,
@@ -72,6 +71,23 @@ fn rewrite_expressions_and_plans(
         Ok(Transformed { data: plan.recompute_schema()?, transformed, tnr })
     })
     .map(|rewritten| rewritten.data)
+}
+
+/// What the columns in the expressions of a node refer to.
+pub(crate) fn input_schema(plan: &LogicalPlan) -> Result<DFSchema> {
+    let mut schema = merge_schema(&plan.inputs());
+    if let LogicalPlan::TableScan(scan) = plan {
+        schema.merge(&DFSchema::try_from_qualified_schema(
+            scan.table_name.clone(),
+            &scan.source.schema(),
+        )?);
+    }
+    Ok(schema)
+}
+
+/// Whether a plan reads a Zarr table.
+pub(crate) fn reads_zarr(plan: &LogicalPlan) -> Result<bool> {
+    Ok(tables(plan)?.zarr > 0)
 }
 
 /// What an expression's columns refer to.
