@@ -40,6 +40,10 @@
 //! - compares float32 columns with literals as numpy does: `latitude = 50.1` finds the row that
 //!   `sel(latitude=50.1)` finds; and durations with intervals by their lengths
 //!   ([`ComparedLiterals`]),
+//! - compares float32 columns with Float64 values of other tables after rounding these, so that a station at
+//!   50.1 meets the latitude 50.1 ([`FloatLabels`]),
+//! - takes 0.0 and -0.0 for one value, in joins, lists and windows too ([`BothZeros`], [`FloatKeys`]),
+//! - joins `LATERAL (… ORDER BY … LIMIT k)`, which finds the nearest or latest row ([`LimitedLaterals`]),
 //! - takes `date_part`, `EXTRACT` and `date_trunc` of times in calendars that SQL doesn't have, which
 //!   are text ([`CalendarFunctions`]),
 //! - compares, truncates and bins times of any year: DataFusion's own are nanoseconds, which end in
@@ -50,6 +54,7 @@
 
 mod aggregate;
 mod analyze;
+mod comparison;
 mod config;
 mod error;
 mod expression;
@@ -70,7 +75,11 @@ pub use lsio_core;
 
 pub use crate::{
     aggregate::{AggregatePushdown, ZarrAggregateExec},
-    analyze::{CalendarFunctions, ComparedLiterals, DistantTimes, ExactAggregates, MissingValues, WideIntegers},
+    analyze::{
+        CalendarFunctions, ComparedLiterals, DistantTimes, ExactAggregates, FloatLabels,
+        LimitedLaterals, MissingValues, WideIntegers,
+    },
+    comparison::{BothZeros, FloatKeys},
     config::{IoEngine, LsioConfig},
     flags::FlagMeaning,
     notes::{RepeatedValueNotes, notes},

@@ -37,6 +37,11 @@ pub(crate) fn is_data(field: &Field) -> bool {
     field.metadata().get(ROLE).is_some_and(|role| role == "data")
 }
 
+/// Whether a field is a coordinate of a Zarr table.
+pub(crate) fn is_coordinate(field: &Field) -> bool {
+    field.metadata().get(ROLE).is_some_and(|role| role == "coordinate")
+}
+
 /// The dimensions of a Zarr table's column.
 pub(crate) fn dims(field: &Field) -> Option<Vec<String>> {
     serde_json::from_str(field.metadata().get(DIMS)?).ok()

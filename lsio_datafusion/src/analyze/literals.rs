@@ -88,7 +88,8 @@ fn convert_literals(expr: Expr, scope: &Scope<'_>) -> Result<Transformed<Expr>> 
     }
 }
 
-pub(super) fn is_comparison(op: Operator) -> bool {
+/// Whether an operator compares values.
+pub(crate) fn is_comparison(op: Operator) -> bool {
     use Operator::{Eq, Gt, GtEq, IsDistinctFrom, IsNotDistinctFrom, Lt, LtEq, NotEq};
 
     matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom)

@@ -17,6 +17,8 @@ mod calendar_text;
 mod distant_times;
 mod exact_aggregates;
 mod instants;
+mod labels;
+mod lateral;
 mod literals;
 mod missing_values;
 mod time_functions;
@@ -27,6 +29,9 @@ mod wide_integers;
 pub use calendar_functions::CalendarFunctions;
 pub use distant_times::DistantTimes;
 pub use exact_aggregates::ExactAggregates;
+pub use labels::FloatLabels;
+pub use lateral::LimitedLaterals;
+pub(crate) use literals::is_comparison;
 pub use literals::ComparedLiterals;
 pub use missing_values::MissingValues;
 pub use wide_integers::WideIntegers;
@@ -60,13 +65,7 @@ fn rewrite_expressions_and_plans(
         if matches!(plan, LogicalPlan::Limit(_)) {
             return Ok(Transformed::no(plan));
         }
-        let mut schema = merge_schema(&plan.inputs());
-        if let LogicalPlan::TableScan(scan) = &plan {
-            schema.merge(&DFSchema::try_from_qualified_schema(
-                scan.table_name.clone(),
-                &scan.source.schema(),
-            )?);
-        }
+        let schema = input_schema(&plan)?;
         let names = NamePreserver::new(&plan);
         let scope = Scope {
             schema: &schema,
@@ -85,6 +84,23 @@ fn rewrite_expressions_and_plans(
         Ok(Transformed { data: plan.recompute_schema()?, transformed, tnr })
     })
     .map(|rewritten| rewritten.data)
+}
+
+/// What the columns in the expressions of a node refer to.
+pub(crate) fn input_schema(plan: &LogicalPlan) -> Result<DFSchema> {
+    let mut schema = merge_schema(&plan.inputs());
+    if let LogicalPlan::TableScan(scan) = plan {
+        schema.merge(&DFSchema::try_from_qualified_schema(
+            scan.table_name.clone(),
+            &scan.source.schema(),
+        )?);
+    }
+    Ok(schema)
+}
+
+/// Whether a plan reads a Zarr table.
+pub(crate) fn reads_zarr(plan: &LogicalPlan) -> Result<bool> {
+    Ok(tables(plan)?.zarr > 0)
 }
 
 /// What an expression's columns refer to.

@@ -29,8 +29,11 @@ use self::{
     url_table::ZarrUrlTableFactory,
 };
 use crate::{
-    AggregatePushdown, FlagMeaning, LsioConfig, RepeatedValueNotes, ZarrTable,
-    analyze::{CalendarFunctions, ComparedLiterals, DistantTimes, ExactAggregates, MissingValues, WideIntegers},
+    AggregatePushdown, BothZeros, FlagMeaning, FloatKeys, LsioConfig, RepeatedValueNotes, ZarrTable,
+    analyze::{
+        CalendarFunctions, ComparedLiterals, DistantTimes, ExactAggregates, FloatLabels,
+        LimitedLaterals, MissingValues, WideIntegers,
+    },
     error::external,
     functions, plan_sql,
 };
@@ -170,10 +173,12 @@ impl ZarrSessionBuilder for SessionStateBuilder {
         // Before DataFusion's own rules: they see the types as the user wrote them, and type
         // coercion sees theirs.
         let mut analyzer = self.analyzer().take().unwrap_or_default();
-        let rules: [Arc<dyn AnalyzerRule + Send + Sync>; 5] = [
+        let rules: [Arc<dyn AnalyzerRule + Send + Sync>; 7] = [
+            Arc::new(LimitedLaterals),
             Arc::new(CalendarFunctions),
             Arc::new(DistantTimes),
             Arc::new(ComparedLiterals),
+            Arc::new(FloatLabels),
             Arc::new(WideIntegers),
             Arc::new(ExactAggregates),
         ];
@@ -186,11 +191,14 @@ impl ZarrSessionBuilder for SessionStateBuilder {
         // Behind type coercion: conversions are where NaN may come from.
         analyzer.rules.push(Arc::new(MissingValues));
         *self.analyzer() = Some(analyzer);
+        let mut optimizer = self.optimizer().take().unwrap_or_default();
+        optimizer.rules.push(Arc::new(BothZeros));
+        *self.optimizer() = Some(optimizer);
 
         // Behind those that push filters into the scan, and before rows are distributed.
         let mut physical = self.physical_optimizers().take().unwrap_or_default().rules;
-        let own: [Arc<dyn PhysicalOptimizerRule + Send + Sync>; 2] =
-            [Arc::new(RepeatedValueNotes), Arc::new(AggregatePushdown)];
+        let own: [Arc<dyn PhysicalOptimizerRule + Send + Sync>; 3] =
+            [Arc::new(RepeatedValueNotes), Arc::new(FloatKeys), Arc::new(AggregatePushdown)];
         let at = physical.iter().position(|rule| rule.name() == "EnsureRequirements");
         let at = at.unwrap_or(physical.len());
         physical.splice(at..at, own);

@@ -1,0 +1,16 @@
+//! The two zeros of floating-point numbers are one wherever values meet.
+//!
+//! SQL and IEEE 754 say that 0.0 = -0.0. DataFusion's operators `=`, `<`, …, its joins' and groups' hashes know that (as of
+//! 55.2); the rest of it compares bits, in which the zeros differ. Two rules mend it in plans that read a Zarr table:
+//!
+//! ```text
+//! BothZeros    logical: lists after IN, CASE x WHEN, nullif, array functions, structures, keys of windows
+//! FloatKeys    physical: keys of joins, and so the sets that joins hand down as filters
+//! ```
+
+mod both_zeros;
+mod float_keys;
+mod function;
+
+pub(crate) use self::both_zeros::compares_elements;
+pub use self::{both_zeros::BothZeros, float_keys::FloatKeys};
