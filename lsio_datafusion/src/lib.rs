@@ -50,6 +50,7 @@ mod config;
 mod error;
 mod expression;
 mod flags;
+mod functions;
 mod notes;
 mod predicate;
 mod register;
@@ -63,7 +64,7 @@ pub use lsio_core;
 
 pub use crate::{
     aggregate::{AggregatePushdown, ZarrAggregateExec},
-    analyze::{CalendarFunctions, ComparedLiterals, DistantTimes, WideIntegers},
+    analyze::{CalendarFunctions, ComparedLiterals, DistantTimes, PartialTimes, WideIntegers},
     config::{IoEngine, LsioConfig},
     flags::FlagMeaning,
     notes::{RepeatedValueNotes, notes},

@@ -13,17 +13,21 @@ use datafusion::{
 };
 
 mod calendar_functions;
-mod calendar_text;
 mod distant_times;
 mod instants;
 mod literals;
+mod partial_times;
 mod time_functions;
+mod traced;
 mod wide_integers;
 
 pub use calendar_functions::CalendarFunctions;
 pub use distant_times::DistantTimes;
 pub use literals::ComparedLiterals;
+pub use partial_times::PartialTimes;
 pub use wide_integers::WideIntegers;
+
+use lsio_core::dataset::calendar::Calendar;
 
 use crate::{ZarrTable, schema::text_calendar};
 
@@ -47,7 +51,7 @@ fn rewrite_expressions_and_plans(
     if tables.zarr == 0 {
         return Ok(plan);
     }
-    plan.transform_up_with_subqueries(|plan| {
+    let rewritten = plan.transform_up_with_subqueries(|plan| {
         let mut schema = merge_schema(&plan.inputs());
         if let LogicalPlan::TableScan(scan) = &plan {
             schema.merge(&DFSchema::try_from_qualified_schema(
@@ -69,9 +73,17 @@ fn rewrite_expressions_and_plans(
         let Transformed { data, transformed, tnr } = rewritten;
         let plan = rewrite_plan(data, transformed, &scope)?;
         // Also where nothing changed here: what changed below may have given columns other types.
-        Ok(Transformed { data: plan.recompute_schema()?, transformed, tnr })
-    })
-    .map(|rewritten| rewritten.data)
+        let plan = plan.recompute_schema()?;
+        let plan =
+            if tables.text_times { traced::with_calendars(plan, &schema)? } else { plan };
+        Ok(Transformed { data: plan, transformed, tnr })
+    })?;
+    if !tables.text_times {
+        return Ok(rewritten.data);
+    }
+    let restored =
+        rewritten.data.transform_up_with_subqueries(|plan| plan.recompute_schema().map(Transformed::no));
+    restored.map(|restored| restored.data)
 }
 
 /// What an expression's columns refer to.
@@ -83,12 +95,20 @@ struct Scope<'a> {
     distant_times: bool,
 }
 
+impl Scope<'_> {
+    /// The calendar of an expression that is a time as text.
+    fn calendar(&self, expr: &Expr) -> Option<Calendar> {
+        traced::calendar(expr, self.schema)
+    }
+}
+
 /// How many tables a plan reads.
 #[derive(Default)]
 struct Tables {
     zarr: usize,
     others: usize,
     distant_times: bool,
+    text_times: bool,
 }
 
 fn tables(plan: &LogicalPlan) -> Result<Tables> {
@@ -98,6 +118,9 @@ fn tables(plan: &LogicalPlan) -> Result<Tables> {
             let provider = source_as_provider(&scan.source);
             if provider.is_ok_and(|provider| provider.downcast_ref::<ZarrTable>().is_some()) {
                 tables.zarr += 1;
+                let schema = scan.source.schema();
+                tables.text_times |=
+                    schema.fields().iter().any(|field| text_calendar(field).is_some());
                 tables.distant_times |= (scan.source.schema().fields().iter()).any(|field| {
                     let is_coarse = instants::coarse_unit(field.data_type()).is_some();
                     is_coarse || text_calendar(field).is_some()

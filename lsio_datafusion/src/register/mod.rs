@@ -30,8 +30,9 @@ use self::{
 };
 use crate::{
     AggregatePushdown, FlagMeaning, LsioConfig, RepeatedValueNotes, ZarrTable,
-    analyze::{CalendarFunctions, ComparedLiterals, DistantTimes, WideIntegers},
+    analyze::{CalendarFunctions, ComparedLiterals, DistantTimes, PartialTimes, WideIntegers},
     error::external,
+    functions::time::{self, TimePlanner},
 };
 
 /// What is buffered of a scan whose rows come sorted.
@@ -150,7 +151,8 @@ impl ZarrSessionBuilder for SessionStateBuilder {
         // Before DataFusion's own rules: they see the types as the user wrote them, and type
         // coercion sees theirs.
         let mut analyzer = self.analyzer().take().unwrap_or_default();
-        let rules: [Arc<dyn AnalyzerRule + Send + Sync>; 4] = [
+        let rules: [Arc<dyn AnalyzerRule + Send + Sync>; 5] = [
+            Arc::new(PartialTimes),
             Arc::new(CalendarFunctions),
             Arc::new(DistantTimes),
             Arc::new(ComparedLiterals),
@@ -175,6 +177,10 @@ impl ZarrSessionBuilder for SessionStateBuilder {
         self.scalar_functions()
             .get_or_insert_default()
             .push(Arc::new(ScalarUDF::new_from_impl(FlagMeaning::default())));
+
+        let words = time::functions().into_iter().map(Arc::new);
+        self.scalar_functions().get_or_insert_default().extend(words);
+        self.expr_planners().get_or_insert_default().push(Arc::new(TimePlanner));
 
         let functions = self.table_functions().get_or_insert_default();
         for metadata in [Metadata::Variables, Metadata::Attributes] {

@@ -1,0 +1,3 @@
+//! Functions that a session is taught.
+
+pub(crate) mod time;
