@@ -120,7 +120,7 @@ fn arithmetic(
     };
     let is_other_time = |expr: &Expr| expr.get_type(scope.schema).is_ok_and(|t| is_time(&t));
     let call = |word, calendar: Calendar, args| {
-        let name = if word == Word::Difference { "time_difference" } else { "date_add" };
+        let name = if word == Word::Difference { "time_difference" } else if word == Word::Add { "time_add" } else { "time_subtract" };
         Ok(Transformed::yes(CivilFunction::call(name, word, Some(calendar), args)))
     };
     match (calendars, op) {
