@@ -59,8 +59,8 @@ mod config;
 mod error;
 mod expression;
 mod flags;
-mod nan_as_null;
 pub mod functions;
+mod nan_as_null;
 mod notes;
 mod predicate;
 mod register;
@@ -77,7 +77,7 @@ pub use crate::{
     aggregate::{AggregatePushdown, ZarrAggregateExec},
     analyze::{
         CalendarFunctions, ComparedLiterals, DistantTimes, ExactAggregates, FloatLabels,
-        LimitedLaterals, MissingValues, WideIntegers,
+        LimitedLaterals, MissingValues, PartialTimes, WideIntegers,
     },
     comparison::{BothZeros, FloatKeys},
     config::{IoEngine, LsioConfig},

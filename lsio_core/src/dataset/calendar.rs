@@ -86,11 +86,11 @@ impl Calendar {
         }
     }
 
-    /// Whether each of its dates (but for the Julian leap days before 1582) exists in the proleptic
-    /// Gregorian calendar, the one of SQL timestamps.
+    /// Whether its days are those of SQL timestamps, whose calendar is the proleptic Gregorian one: all
+    /// of them, or (standard) all from 1582-10-15 on, and the labels of nearly all before.
     #[must_use]
     pub fn fits_timestamp(self) -> bool {
-        matches!(self, Self::Standard | Self::ProlepticGregorian | Self::NoLeap)
+        matches!(self, Self::Standard | Self::ProlepticGregorian)
     }
 
     /// Whether a year 0 comes before the year 1, and not the year -1. That is as cftime has it: the

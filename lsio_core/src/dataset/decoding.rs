@@ -25,6 +25,7 @@ use super::{
     dtype::{ElementType, NumpyTime},
     elements::{plain_array, text_bytes, times64, widened},
     fill::{Number, numbers},
+    lost::Lost,
     time::{TimeUnits, duration_unit},
 };
 use crate::{
@@ -86,7 +87,15 @@ impl Decoding {
         warn: &mut dyn FnMut(String),
     ) -> Self {
         let text = |key: &str| attributes.get(key).and_then(Value::as_str);
-        let (number, _) = widened(&element, Buffer::default());
+        let (number, _) = match element {
+            // What nanoseconds can't hold is read as it is.
+            ElementType::DateTime64(time) | ElementType::TimeDelta64(time)
+                if time.divisor != 1 && !options.decode_cf =>
+            {
+                (ElementType::Int64, Buffer::default())
+            }
+            _ => widened(&element, Buffer::default()),
+        };
         let mut decoding = Self {
             stored: element,
             element: number,
@@ -178,12 +187,15 @@ impl Decoding {
     /// [only finds NaN](Self::only_finds_nan) that is left to [`nan_to_null`], for when the values are
     /// used: then they are in the cache once, and not twice.
     ///
+    /// Times and durations beyond the range of their type are NULL, and counted among the `lost`.
+    ///
     /// # Errors
-    /// A text, if a value has no counterpart in the column's type.
+    /// A text, if another value has no counterpart in the column's type.
     pub(crate) fn apply(
         &self,
         values: StoredValues,
         recycler: &Arc<Recycler>,
+        lost: &mut Lost,
     ) -> Result<ArrayRef, String> {
         let buffer = match values {
             StoredValues::Items(items) => return Ok(items),
@@ -198,7 +210,7 @@ impl Decoding {
         if let Some(scale) = self.scale
             && let Some(scaled) = self.scaled(&buffer, scale, recycler)
         {
-            return self.interpret(Arc::new(scaled));
+            return self.interpret(Arc::new(scaled), lost);
         }
         let array: ArrayRef = match self.element {
             ElementType::Bool => Arc::new(self.booleans(&buffer)),
@@ -220,14 +232,14 @@ impl Decoding {
             ElementType::Float64 => {
                 Arc::new(self.floats::<Float64Type>(buffer, |v| v, f64::is_nan))
             }
-            ElementType::DateTime64(time) => Arc::new(times64(&buffer, time)?),
-            ElementType::TimeDelta64(time) if time.months == 0 => Arc::new(times64(&buffer, time)?),
+            ElementType::DateTime64(time) => Arc::new(times64(&buffer, time, lost)?),
+            ElementType::TimeDelta64(time) if time.months == 0 => Arc::new(times64(&buffer, time, lost)?),
             ElementType::Text { length } if self.meaning == Meaning::Bytes => {
                 text_bytes(&buffer, length)
             }
             ref element => plain_array(element, buffer)?,
         };
-        self.interpret(array)
+        self.interpret(array, lost)
     }
 
     /// Reads signed integers as unsigned ones, or the other way round (`_Unsigned`).
@@ -270,6 +282,7 @@ impl Decoding {
         }
         let Some(units) = text("units") else { return Meaning::Plain };
 
+        // The unit of the numbers may be finer than the one that was written down.
         let timedelta = text("dtype")
             .and_then(|d| d.strip_prefix("timedelta64["))
             .and_then(|d| d.strip_suffix(']'))
@@ -282,7 +295,12 @@ impl Decoding {
         if let Some(unit_nanos) = duration_unit(units.trim()) {
             let wanted = options.decode_timedelta.unwrap_or(timedelta.is_some());
             if options.decode_cf && wanted {
-                let unit = timedelta.unwrap_or(TimeUnit::Nanosecond);
+                let exact = |unit: &TimeUnit| unit_nanos % nanos(*unit) == 0;
+                let finest = [TimeUnit::Millisecond, TimeUnit::Microsecond];
+                let unit = timedelta.filter(exact).or_else(|| {
+                    timedelta.and_then(|_| finest.into_iter().find(exact))
+                });
+                let unit = unit.unwrap_or(TimeUnit::Nanosecond);
                 return Meaning::Duration { unit_nanos, unit };
             }
             return Meaning::Plain;
@@ -464,7 +482,7 @@ impl Decoding {
         PrimitiveArray::new(values, nulls)
     }
 
-    fn interpret(&self, array: ArrayRef) -> Result<ArrayRef, String> {
+    fn interpret(&self, array: ArrayRef, lost: &mut Lost) -> Result<ArrayRef, String> {
         match self.meaning {
             Meaning::Plain | Meaning::Bytes => Ok(array),
             Meaning::Boolean => {
@@ -473,7 +491,7 @@ impl Decoding {
                 let bits = BooleanBuffer::collect_bool(numbers.len(), |i| numbers.value(i) != 0.0);
                 Ok(Arc::new(BooleanArray::new(bits, numbers.nulls().cloned())))
             }
-            Meaning::Time { units, text } => times(&array, &units, text),
+            Meaning::Time { units, text } => times(&array, &units, text, lost),
             // Casts of integers to times and durations are but another name for the same numbers.
             Meaning::DateTime64(_) | Meaning::TimeDelta64(_) => cast(&array, &self.data_type()),
             Meaning::Duration { unit_nanos, unit } => {
@@ -483,14 +501,14 @@ impl Decoding {
                     DataType::Float16 | DataType::Float32 | DataType::Float64
                 ) {
                     let floats = cast(&array, &DataType::Float64)?;
-                    scaled_floats(floats.as_primitive(), unit_nanos as f64 / to as f64)?
+                    scaled_floats(floats.as_primitive(), unit_nanos as f64 / to as f64, lost)
                 } else {
-                    scaled(&array, |v| {
+                    lost.or_null(&integers_or_nat(&array)?, |v| {
                         i64::try_from(
                             (i128::from(v) * i128::from(unit_nanos)).div_euclid(i128::from(to)),
                         )
                         .ok()
-                    })?
+                    })
                 };
                 cast(&(Arc::new(values) as ArrayRef), &self.data_type())
             }
@@ -541,50 +559,34 @@ fn integers_or_nat(array: &ArrayRef) -> Result<PrimitiveArray<Int64Type>, String
     Ok(PrimitiveArray::new(integers.values().clone(), nulls))
 }
 
-fn scaled(
-    array: &ArrayRef,
-    f: impl Fn(i64) -> Option<i64>,
-) -> Result<PrimitiveArray<Int64Type>, String> {
-    integers_or_nat(array)?
-        .try_unary(|v| f(v).ok_or_else(|| format!("{v} is out of the range of times")))
-}
-
 #[expect(clippy::cast_possible_truncation, reason = "the range is checked before")]
-fn scaled_floats(floats: &Float64Array, factor: f64) -> Result<PrimitiveArray<Int64Type>, String> {
+fn scaled_floats(
+    floats: &Float64Array,
+    factor: f64,
+    lost: &mut Lost,
+) -> PrimitiveArray<Int64Type> {
+    let convert = |v: f64| {
+        let value = (v * factor).round();
+        (value.abs() < 9.2e18).then_some(value as i64)
+    };
     // NaN is no duration, whether or not NaN counts as NULL elsewhere.
-    let values = floats.iter().map(|v| match v {
-        None => Ok(None),
-        Some(v) if v.is_nan() => Ok(None),
-        Some(v) => {
-            let value = (v * factor).round();
-            if value.abs() < 9.2e18 {
-                Ok(Some(value as i64))
-            } else {
-                Err(format!("{v} is out of the range of durations"))
-            }
-        }
-    });
-    values.collect()
+    let numbers = floats.iter().map(|v| v.filter(|v| !v.is_nan()));
+    numbers.map(|v| v.and_then(|v| lost.note(v, convert(v)))).collect()
 }
 
-fn times(array: &ArrayRef, units: &TimeUnits, text: bool) -> Result<ArrayRef, String> {
-    let out_of_range = |v: &dyn std::fmt::Display| {
-        format!(
-            "{v} is out of the range of times; decode_times=false gives the numbers as they are"
-        )
-    };
+fn times(
+    array: &ArrayRef,
+    units: &TimeUnits,
+    text: bool,
+    lost: &mut Lost,
+) -> Result<ArrayRef, String> {
     let instants: PrimitiveArray<Int64Type> = if array.data_type().is_floating() {
         let floats = cast(array, &DataType::Float64)?;
         let floats = floats.as_primitive::<Float64Type>();
-        let instants = floats.iter().map(|v| match v {
-            None => Ok(None),
-            Some(v) if v.is_nan() => Ok(None),
-            Some(v) => units.instant_from_f64(v).map(Some).ok_or_else(|| out_of_range(&v)),
-        });
-        instants.collect::<Result<_, _>>()?
+        let numbers = floats.iter().map(|v| v.filter(|v| !v.is_nan()));
+        numbers.map(|v| v.and_then(|v| lost.note(v, units.instant_from_f64(v)))).collect()
     } else {
-        integers_or_nat(array)?
-            .try_unary(|v| units.instant_from_i64(v).ok_or_else(|| out_of_range(&v)))?
+        lost.or_null(&integers_or_nat(array)?, |v| units.instant_from_i64(v))
     };
     if text {
         let mut out = StringViewBuilder::with_capacity(instants.len());

@@ -18,6 +18,7 @@ use arrow::{
 use super::{
     calendar::gregorian_day,
     dtype::{ElementType, Field, NumpyTime},
+    lost::Lost,
 };
 
 /// The values of elements, whose numbers are in the machine's order of bytes but for those in
@@ -56,7 +57,11 @@ pub(super) fn plain_array(element: &ElementType, buffer: Buffer) -> Result<Array
         }
         ElementType::TimeDelta64(time) if time.months > 0 => months(&buffer, *time)?,
         ElementType::DateTime64(time) | ElementType::TimeDelta64(time) => {
-            let numbers = times64(&buffer, *time)?;
+            let mut lost = Lost::default();
+            let numbers = times64(&buffer, *time, &mut lost)?;
+            if let Some(example) = lost.example {
+                return Err(format!("{example} is out of the range of times"));
+            }
             // Casts of integers to times and durations are but another name for the same numbers.
             cast(&numbers, &element.data_type()).map_err(|e| e.to_string())?
         }
@@ -103,11 +108,14 @@ pub(super) fn widened(element: &ElementType, buffer: Buffer) -> (ElementType, Bu
 
 /// Instants or durations of numpy's as numbers of the Arrow unit. The smallest number, NaT, is NULL.
 ///
+/// What is beyond the range is NULL, and counted among the `lost`.
+///
 /// # Errors
-/// A text, if one doesn't fit.
+/// A text, if a number in a unit finer than nanoseconds isn't whole nanoseconds.
 pub(super) fn times64(
     buffer: &Buffer,
     time: NumpyTime,
+    lost: &mut Lost,
 ) -> Result<PrimitiveArray<Int64Type>, String> {
     let values = ScalarBuffer::<i64>::from(buffer.clone());
     let is_nat = |v: &i64| *v == i64::MIN;
@@ -124,7 +132,19 @@ pub(super) fn times64(
         }
         Some(v.checked_mul(time.multiplier)?.div_euclid(time.divisor))
     };
-    array.try_unary(|v| convert(v).ok_or_else(|| format!("{v} is out of the range of times")))
+    let is_cut = |v: i64| {
+        let parts = i128::from(v) * i128::from(time.multiplier);
+        parts % i128::from(time.divisor) != 0
+    };
+    if time.divisor != 1
+        && let Some(cut) = array.iter().flatten().find(|v| is_cut(*v))
+    {
+        return Err(format!(
+            "{cut} of the array's unit, which is finer than a nanosecond, isn't a whole number of \
+             nanoseconds, the finest unit of times; decode_cf=false gives the numbers as they are"
+        ));
+    }
+    Ok(lost.or_null(&array, convert))
 }
 
 /// Durations in months, whose length differs.

@@ -25,6 +25,7 @@ mod filters;
 mod items;
 mod keys;
 mod layout;
+pub(crate) mod lost;
 mod multiscales;
 mod names;
 mod number_format;

@@ -1,6 +1,10 @@
 //! One array of a dataset: its dimensions, attributes and values.
 
-use std::{collections::BTreeMap, iter, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    iter,
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use arrow::{
     array::{ArrayRef, new_empty_array},
@@ -54,6 +58,8 @@ pub struct Variable {
 pub(crate) struct Reader {
     pub(crate) codec: ChunkCodec,
     pub(crate) decoding: Decoding,
+    /// Whether values were out of range, and that has been told.
+    pub(crate) has_lost: Arc<AtomicBool>,
 }
 
 impl Variable {
@@ -94,7 +100,7 @@ impl Variable {
             let limit = options.limits.chunk_bytes;
             let codec = ChunkCodec::new(document, &layout, &element, big_endian, limit)?;
             decoding
-                .map(|decoding| Reader { codec, decoding })
+                .map(|decoding| Reader { codec, decoding, has_lost: Arc::default() })
                 .ok_or_else(|| "its data type isn't supported".to_owned())
         });
         let chunk_grid = match &reader {

@@ -1,6 +1,10 @@
 //! A part of a variable: which of its chunks hold it, and how it is put together from them.
 
-use std::{borrow::Cow, ops::Range, sync::Arc};
+use std::{
+    borrow::Cow,
+    ops::Range,
+    sync::{Arc, atomic::Ordering},
+};
 
 use arrow::{
     array::{Array as _, ArrayRef},
@@ -15,7 +19,7 @@ use super::{
 };
 use crate::{
     Error, Recycled, Recycler, Result, Selection, Variable,
-    dataset::{Storage, StoredValues, nan_to_null},
+    dataset::{Storage, StoredValues, lost::Lost, nan_to_null},
     grid::{Region, unravel},
 };
 
@@ -248,8 +252,21 @@ impl<'a> Assembly<'a> {
                 StoredValues::Items(items)
             }
         };
-        let decoding = &self.part.variable.reader()?.decoding;
-        decoding.apply(stored, self.recycler).map_err(failed)
+        let reader = self.part.variable.reader()?;
+        let mut lost = Lost::default();
+        let values = reader.decoding.apply(stored, self.recycler, &mut lost).map_err(failed)?;
+        if let Some(example) = lost.example
+            && !reader.has_lost.swap(true, Ordering::Relaxed)
+        {
+            log::warn!(
+                "'{}': {} of {} values are NULL, since they are out of the range of times \
+                 ({example} is the first); decode_times=false gives numbers as they are",
+                self.part.variable.name(),
+                lost.count,
+                values.len(),
+            );
+        }
+        Ok(values)
     }
 }
 

@@ -1,31 +1,23 @@
-//! `date_part`, `EXTRACT` and `date_trunc` take times that are text, in their own calendar.
+//! Functions and operators on times that are text take them in their own calendar; `date_bin` takes
+//! times of a zone by their local dates; `to_char` takes Postgres' patterns.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
-use arrow::{
-    array::{Array, ArrayRef, AsArray, Float64Array, Int32Array, StringViewBuilder},
-    compute::cast,
-    datatypes::{DataType, Field, FieldRef},
-};
+use arrow::datatypes::DataType;
 use datafusion::{
-    common::{
-        Result, config::ConfigOptions, exec_datafusion_err, exec_err, internal_err,
-        tree_node::Transformed,
-    },
+    common::{Result, config::ConfigOptions, plan_err, tree_node::Transformed},
     logical_expr::{
-        ColumnarValue, Expr, ExprSchemable as _, LogicalPlan, ReturnFieldArgs, ScalarFunctionArgs,
-        ScalarUDF, ScalarUDFImpl, Signature, Volatility,
+        BinaryExpr, Cast, Expr, ExprSchemable as _, LogicalPlan, Operator, expr::ScalarFunction,
     },
     optimizer::AnalyzerRule,
-    scalar::ScalarValue,
 };
 use lsio_core::dataset::calendar::Calendar;
 
-use super::{Scope, calendar_text::TextTime, rewrite_expressions};
-use crate::schema::{CALENDAR, text_calendar};
+use super::{Scope, rewrite_expressions};
+use crate::functions::time::{CivilFunction, Word, is_text, is_time};
 
-/// Replaces calls of `date_part` and `date_trunc` on a Zarr table's text times by functions that know
-/// their calendar, so that one query runs on every climate model.
+/// Replaces what DataFusion computes with a Zarr table's text times by functions that know their
+/// calendar, so that one query runs on every climate model.
 #[derive(Debug)]
 pub struct CalendarFunctions;
 
@@ -40,139 +32,119 @@ impl AnalyzerRule for CalendarFunctions {
 }
 
 fn replace(expr: Expr, scope: &Scope<'_>) -> Result<Transformed<Expr>> {
-    let Expr::ScalarFunction(mut call) = expr else { return Ok(Transformed::no(expr)) };
-    let kind = match call.func.name() {
-        "date_part" => Kind::Part,
-        "date_trunc" => Kind::Trunc,
-        _ => return Ok(Transformed::no(Expr::ScalarFunction(call))),
-    };
-    let calendar = match call.args.get(1) {
-        Some(time) => {
-            let (_, field) = time.to_field(scope.schema)?;
-            text_calendar(&field).and_then(Calendar::from_name)
+    match expr {
+        Expr::ScalarFunction(call) => function(call, scope),
+        Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::Plus | Operator::Minus), right }) => {
+            arithmetic(*left, op, *right, scope)
         }
-        None => None,
-    };
-    let Some(calendar) = calendar else {
-        return Ok(Transformed::no(Expr::ScalarFunction(call)));
-    };
-    call.func = Arc::new(ScalarUDF::new_from_impl(CalendarFunction::new(kind, calendar)));
-    Ok(Transformed::yes(Expr::ScalarFunction(call)))
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Kind {
-    Part,
-    Trunc,
-}
-
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct CalendarFunction {
-    kind: Kind,
-    calendar: Calendar,
-    signature: Signature,
-}
-
-impl CalendarFunction {
-    fn new(kind: Kind, calendar: Calendar) -> Self {
-        Self { kind, calendar, signature: Signature::any(2, Volatility::Immutable) }
-    }
-
-    fn apply(&self, unit: &str, times: &ArrayRef, to: &DataType) -> Result<ArrayRef> {
-        let times = cast(times, &DataType::Utf8View)?;
-        let times = times.as_string_view();
-        let parse = |text: &str| {
-            TextTime::parse(text).ok_or_else(|| {
-                exec_datafusion_err!("'{text}' is no time of the form YYYY-MM-DDThh:mm:ss")
-            })
-        };
-        match self.kind {
-            Kind::Part => {
-                let parts = times
-                    .iter()
-                    .map(|text| text.map(|t| parse(t)?.part(unit, self.calendar)).transpose())
-                    .collect::<Result<Float64Array>>()?;
-                Ok(if *to == DataType::Int32 {
-                    #[expect(
-                        clippy::cast_possible_truncation,
-                        reason = "parts are small and whole"
-                    )]
-                    let parts: Int32Array = parts.iter().map(|p| p.map(|p| p as i32)).collect();
-                    Arc::new(parts)
-                } else {
-                    Arc::new(parts)
-                })
-            }
-            Kind::Trunc => {
-                let mut out = StringViewBuilder::with_capacity(times.len());
-                let mut text = String::new();
-                for time in times {
-                    match time {
-                        None => out.append_null(),
-                        Some(time) => {
-                            text.clear();
-                            parse(time)?.truncate(unit, self.calendar)?.write(&mut text);
-                            out.append_value(&text);
-                        }
-                    }
+        Expr::Cast(Cast { expr, field }) if *field.data_type() == DataType::Date32 => {
+            Ok(match scope.calendar(&expr) {
+                Some(calendar) => {
+                    let date = CivilFunction::call("to_date", Word::Date, Some(calendar), vec![*expr]);
+                    Transformed::yes(date)
                 }
-                Ok(Arc::new(out.finish()))
-            }
+                None => Transformed::no(Expr::Cast(Cast { expr, field })),
+            })
         }
+        other => Ok(Transformed::no(other)),
     }
 }
 
-impl ScalarUDFImpl for CalendarFunction {
-    fn name(&self) -> &str {
-        match self.kind {
-            Kind::Part => "date_part",
-            Kind::Trunc => "date_trunc",
+fn function(mut call: ScalarFunction, scope: &Scope<'_>) -> Result<Transformed<Expr>> {
+    let unchanged = |call| Ok(Transformed::no(Expr::ScalarFunction(call)));
+    if let Some(function) = call.func.inner().downcast_ref::<CivilFunction>() {
+        if function.is_bound() {
+            return unchanged(call);
         }
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn return_type(&self, _arg_types: &[DataType]) -> Result<DataType> {
-        internal_err!("the return type depends on the arguments' values")
-    }
-
-    fn return_field_from_args(&self, args: ReturnFieldArgs) -> Result<FieldRef> {
-        let unit = match args.scalar_arguments.first().copied().flatten() {
-            Some(unit) => unit.try_as_str().flatten().unwrap_or_default().to_ascii_lowercase(),
-            None => {
-                return exec_err!("the first argument of {} must be a constant text", self.name());
+        let times = function.times(call.args.len());
+        let calendar =
+            times.iter().filter_map(|at| call.args.get(*at)).find_map(|time| scope.calendar(time));
+        return match calendar {
+            Some(calendar) => {
+                call.func = Arc::new(function.bound(calendar));
+                Ok(Transformed::yes(Expr::ScalarFunction(call)))
             }
-        };
-        let nullable = args.arg_fields.iter().any(|field| field.is_nullable());
-        Ok(Arc::new(match self.kind {
-            Kind::Part if unit == "epoch" => Field::new(self.name(), DataType::Float64, nullable),
-            Kind::Part => Field::new(self.name(), DataType::Int32, nullable),
-            Kind::Trunc => Field::new(self.name(), DataType::Utf8View, nullable).with_metadata(
-                HashMap::from([(CALENDAR.to_owned(), self.calendar.name().to_owned())]),
+            None if function.word() == Word::Difference => plan_err!(
+                "texts can't be subtracted: these aren't times of a Zarr table; CAST(… AS \
+                 TIMESTAMP) makes times of texts"
             ),
-        }))
+            None => unchanged(call),
+        };
     }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let [unit, times] = args.args.as_slice() else {
-            return exec_err!("{} takes two arguments", self.name());
-        };
-        let unit = match unit {
-            ColumnarValue::Scalar(unit) => unit.try_as_str().flatten(),
-            ColumnarValue::Array(_) => None,
-        };
-        let Some(unit) = unit else {
-            return exec_err!("the first argument of {} must be a constant text", self.name());
-        };
-        let to = args.return_field.data_type();
-        match times {
-            ColumnarValue::Array(times) => Ok(ColumnarValue::Array(self.apply(unit, times, to)?)),
-            ColumnarValue::Scalar(time) => {
-                let result = self.apply(unit, &time.to_array()?, to)?;
-                Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&result, 0)?))
+    let (name, word, at) = match call.func.name() {
+        "date_part" => ("date_part", Word::DatePart, 1),
+        "date_trunc" => ("date_trunc", Word::Truncate, 1),
+        "date_bin" => ("date_bin", Word::Bin, 1),
+        "to_char" => ("to_char", Word::ToChar, 0),
+        _ => return unchanged(call),
+    };
+    let Some(time) = call.args.get(at) else { return unchanged(call) };
+    let calendar = scope.calendar(time);
+    // What has no type now has none later: DataFusion's own rules say what is wrong.
+    let Ok(data_type) = time.get_type(scope.schema) else { return unchanged(call) };
+    let word = match (word, calendar) {
+        (Word::ToChar, _) => {
+            let form = match call.args.get(1) {
+                Some(Expr::Literal(form, _)) => form.try_as_str().flatten().unwrap_or_default(),
+                _ => return unchanged(call),
+            };
+            // DataFusion 55.2 knows chrono's forms alone, in which a pattern of Postgres is a plain text.
+            match form.contains('%') {
+                true if calendar.is_none() => return unchanged(call),
+                true => Word::Strftime,
+                false if is_time(&data_type) && (calendar.is_some() || !is_text(&data_type)) => {
+                    Word::ToChar
+                }
+                false => return unchanged(call),
             }
+        }
+        (word, Some(_)) => word,
+        // DataFusion 55.2 bins times of a zone by UTC's days.
+        (Word::Bin, None) if matches!(data_type, DataType::Timestamp(_, Some(_))) => word,
+        _ => return unchanged(call),
+    };
+    Ok(Transformed::yes(CivilFunction::call(name, word, calendar, call.args)))
+}
+
+/// Time ± interval, and time - time.
+fn arithmetic(
+    left: Expr,
+    op: Operator,
+    right: Expr,
+    scope: &Scope<'_>,
+) -> Result<Transformed<Expr>> {
+    let calendars = (scope.calendar(&left), scope.calendar(&right));
+    let is_interval = |expr: &Expr| {
+        let data_type = expr.get_type(scope.schema);
+        matches!(data_type, Ok(DataType::Interval(_) | DataType::Duration(_)))
+    };
+    let is_other_time = |expr: &Expr| expr.get_type(scope.schema).is_ok_and(|t| is_time(&t));
+    let call = |word, calendar: Calendar, args| {
+        let name = if word == Word::Difference { "time_difference" } else if word == Word::Add { "time_add" } else { "time_subtract" };
+        Ok(Transformed::yes(CivilFunction::call(name, word, Some(calendar), args)))
+    };
+    match (calendars, op) {
+        ((Some(calendar), None), Operator::Plus) if is_interval(&right) => {
+            call(Word::Add, calendar, vec![left, right])
+        }
+        ((None, Some(calendar)), Operator::Plus) if is_interval(&left) => {
+            call(Word::Add, calendar, vec![right, left])
+        }
+        ((Some(calendar), None), Operator::Minus) if is_interval(&right) => {
+            call(Word::Subtract, calendar, vec![left, right])
+        }
+        ((Some(calendar), None), Operator::Minus) if is_other_time(&right) => {
+            call(Word::Difference, calendar, vec![left, right])
+        }
+        ((None, Some(calendar)), Operator::Minus) if is_other_time(&left) => {
+            call(Word::Difference, calendar, vec![left, right])
+        }
+        ((Some(calendar), Some(_)), Operator::Minus) => {
+            call(Word::Difference, calendar, vec![left, right])
+        }
+        _ => {
+            let (left, right) = (Box::new(left), Box::new(right));
+            Ok(Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right })))
         }
     }
 }

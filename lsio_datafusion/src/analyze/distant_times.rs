@@ -20,13 +20,12 @@ use datafusion::{
 
 use super::{
     Scope,
-    calendar_text::TextTime,
     instants::{Instant, coarse_unit, per_second},
     literals::is_comparison,
     rewrite_expressions_and_plans,
     time_functions::{TimeFunction, TimeKind},
 };
-use crate::schema::text_calendar;
+use crate::functions::time::{CivilFunction, CivilTime, Word};
 
 /// Lets times of seconds, milliseconds and microseconds meet others without going through
 /// nanoseconds, in plans that read a Zarr table with such times:
@@ -74,7 +73,7 @@ fn kind(expr: &Expr, scope: &Scope<'_>) -> Kind {
         DataType::Timestamp(TimeUnit::Nanosecond, _) => Kind::Nanos,
         DataType::Date32 | DataType::Date64 => Kind::Date,
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
-            if text_calendar(&field).is_some() { Kind::TextTime } else { Kind::Text }
+            if scope.calendar(expr).is_some() { Kind::TextTime } else { Kind::Text }
         }
         _ => Kind::Other,
     }
@@ -207,6 +206,11 @@ fn align(exprs: &mut [&mut Expr], scope: &Scope<'_>) -> Result<bool> {
             {
                 transformed = true;
                 **expr = lit(ScalarValue::Utf8View(Some(text)));
+            } else if matches!(kind, Kind::Date | Kind::Coarse | Kind::Nanos) {
+                // By their labels, which a timestamp may have none for.
+                transformed = true;
+                let label = vec![std::mem::take(*expr)];
+                **expr = CivilFunction::call("time_text", Word::Text, None, label);
             }
         }
         return Ok(transformed);
@@ -522,12 +526,8 @@ fn time_text(value: &ScalarValue) -> Result<Option<String>> {
     let text = match value.try_as_str().flatten() {
         // What is finer than all times stays behind the one and before the next.
         Some(text) if text.split_once('.').is_some_and(|(_, fraction)| fraction.len() > 6) => None,
-        Some(text) => match TextTime::parse(text) {
-            Some(time) => {
-                let mut out = String::new();
-                time.write(&mut out);
-                Some(out)
-            }
+        Some(text) => match CivilTime::parse(text) {
+            Some(time) => Some(time.text()),
             None => Instant::parse(text).map(Instant::text),
         },
         None => Instant::of_literal(value).map(Instant::text),

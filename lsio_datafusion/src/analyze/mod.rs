@@ -13,7 +13,6 @@ use datafusion::{
 };
 
 mod calendar_functions;
-mod calendar_text;
 mod distant_times;
 mod exact_aggregates;
 mod instants;
@@ -21,8 +20,10 @@ mod labels;
 mod lateral;
 mod literals;
 mod missing_values;
+mod partial_times;
 mod time_functions;
 mod total_functions;
+mod traced;
 mod values;
 mod wide_integers;
 
@@ -34,9 +35,12 @@ pub use lateral::LimitedLaterals;
 pub(crate) use literals::is_comparison;
 pub use literals::ComparedLiterals;
 pub use missing_values::MissingValues;
+pub use partial_times::PartialTimes;
 pub use wide_integers::WideIntegers;
 
 pub(crate) use total_functions::{POWER, ROOT};
+
+use lsio_core::dataset::calendar::Calendar;
 
 use crate::{ZarrTable, schema::text_calendar};
 
@@ -60,7 +64,7 @@ fn rewrite_expressions_and_plans(
     if tables.zarr == 0 {
         return Ok(plan);
     }
-    plan.transform_up_with_subqueries(|plan| {
+    let rewritten = plan.transform_up_with_subqueries(|plan| {
         // How many rows isn't a value.
         if matches!(plan, LogicalPlan::Limit(_)) {
             return Ok(Transformed::no(plan));
@@ -81,9 +85,17 @@ fn rewrite_expressions_and_plans(
         let Transformed { data, transformed, tnr } = rewritten;
         let plan = rewrite_plan(data, transformed, &scope)?;
         // Also where nothing changed here: what changed below may have given columns other types.
-        Ok(Transformed { data: plan.recompute_schema()?, transformed, tnr })
-    })
-    .map(|rewritten| rewritten.data)
+        let plan = plan.recompute_schema()?;
+        let plan =
+            if tables.text_times { traced::with_calendars(plan, &schema)? } else { plan };
+        Ok(Transformed { data: plan, transformed, tnr })
+    })?;
+    if !tables.text_times {
+        return Ok(rewritten.data);
+    }
+    let restored =
+        rewritten.data.transform_up_with_subqueries(|plan| plan.recompute_schema().map(Transformed::no));
+    restored.map(|restored| restored.data)
 }
 
 /// What the columns in the expressions of a node refer to.
@@ -114,6 +126,13 @@ struct Scope<'a> {
     stored_nan: bool,
 }
 
+impl Scope<'_> {
+    /// The calendar of an expression that is a time as text.
+    fn calendar(&self, expr: &Expr) -> Option<Calendar> {
+        traced::calendar(expr, self.schema)
+    }
+}
+
 /// How many tables a plan reads.
 #[derive(Default)]
 struct Tables {
@@ -121,6 +140,7 @@ struct Tables {
     others: usize,
     distant_times: bool,
     stored_nan: bool,
+    text_times: bool,
 }
 
 fn tables(plan: &LogicalPlan) -> Result<Tables> {
@@ -134,6 +154,9 @@ fn tables(plan: &LogicalPlan) -> Result<Tables> {
                 has_floats && table.is_none_or(|table| !table.dataset().options().nan_as_null);
             if table.is_some() {
                 tables.zarr += 1;
+                let schema = scan.source.schema();
+                tables.text_times |=
+                    schema.fields().iter().any(|field| text_calendar(field).is_some());
                 tables.distant_times |= (scan.source.schema().fields().iter()).any(|field| {
                     let is_coarse = instants::coarse_unit(field.data_type()).is_some();
                     is_coarse || text_calendar(field).is_some()

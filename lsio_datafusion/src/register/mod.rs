@@ -32,10 +32,14 @@ use crate::{
     AggregatePushdown, BothZeros, FlagMeaning, FloatKeys, LsioConfig, RepeatedValueNotes, ZarrTable,
     analyze::{
         CalendarFunctions, ComparedLiterals, DistantTimes, ExactAggregates, FloatLabels,
-        LimitedLaterals, MissingValues, WideIntegers,
+        LimitedLaterals, MissingValues, PartialTimes, WideIntegers,
     },
     error::external,
-    functions, plan_sql,
+    functions::{
+        self,
+        time::{self, TimePlanner},
+    },
+    plan_sql,
 };
 
 /// What is buffered of a scan whose rows come sorted.
@@ -173,8 +177,9 @@ impl ZarrSessionBuilder for SessionStateBuilder {
         // Before DataFusion's own rules: they see the types as the user wrote them, and type
         // coercion sees theirs.
         let mut analyzer = self.analyzer().take().unwrap_or_default();
-        let rules: [Arc<dyn AnalyzerRule + Send + Sync>; 7] = [
+        let rules: [Arc<dyn AnalyzerRule + Send + Sync>; 8] = [
             Arc::new(LimitedLaterals),
+            Arc::new(PartialTimes),
             Arc::new(CalendarFunctions),
             Arc::new(DistantTimes),
             Arc::new(ComparedLiterals),
@@ -208,6 +213,9 @@ impl ZarrSessionBuilder for SessionStateBuilder {
             .push(Arc::new(ScalarUDF::new_from_impl(FlagMeaning::default())));
 
         functions::aggregate::register(self.aggregate_functions().get_or_insert_default());
+        let words = time::functions().into_iter().map(Arc::new);
+        self.scalar_functions().get_or_insert_default().extend(words);
+        self.expr_planners().get_or_insert_default().push(Arc::new(TimePlanner));
 
         let functions = self.table_functions().get_or_insert_default();
         for metadata in [Metadata::Variables, Metadata::Attributes] {

@@ -1,0 +1,236 @@
+//! Parts of a time: what `date_part`, `year(t)` and their like give.
+
+use datafusion::common::{Result, exec_datafusion_err, plan_datafusion_err};
+use lsio_core::dataset::calendar::{Calendar, Date};
+
+use super::civil::CivilTime;
+
+/// A part of a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Part {
+    Millennium,
+    Century,
+    Decade,
+    Era,
+    Year,
+    Quarter,
+    Month,
+    IsoYear,
+    YearWeek,
+    Week,
+    Day,
+    DayOfYear,
+    /// From 0, which is Sunday.
+    DayOfWeek,
+    /// From 1, which is Monday.
+    IsoDayOfWeek,
+    Hour,
+    Minute,
+    Second,
+    /// Of the minute, as the next two.
+    Millisecond,
+    Microsecond,
+    Nanosecond,
+    /// Seconds since 1970, with their fraction.
+    Epoch,
+    EpochMillis,
+    EpochMicros,
+    EpochNanos,
+}
+
+impl Part {
+    /// The part of this name, in any case and number.
+    ///
+    /// # Errors
+    /// If there is none.
+    pub(crate) fn from_name(name: &str) -> Result<Self> {
+        Ok(match normal(name).as_str() {
+            "millennium" | "millenium" | "mil" => Self::Millennium,
+            "century" | "centurie" | "cent" | "c" => Self::Century,
+            "decade" | "dec" => Self::Decade,
+            "era" => Self::Era,
+            "year" => Self::Year,
+            "quarter" => Self::Quarter,
+            "month" => Self::Month,
+            "isoyear" => Self::IsoYear,
+            "yearweek" => Self::YearWeek,
+            "week" | "weekofyear" | "w" => Self::Week,
+            "day" | "dayofmonth" => Self::Day,
+            "doy" | "dayofyear" => Self::DayOfYear,
+            "dow" | "dayofweek" | "weekday" => Self::DayOfWeek,
+            "isodow" => Self::IsoDayOfWeek,
+            "hour" => Self::Hour,
+            "minute" => Self::Minute,
+            "second" => Self::Second,
+            "millisecond" => Self::Millisecond,
+            "microsecond" => Self::Microsecond,
+            "nanosecond" => Self::Nanosecond,
+            "epoch" => Self::Epoch,
+            other => {
+                return Err(plan_datafusion_err!(
+                    "'{other}' is no part of a time; the parts are millennium, century, decade, \
+                     year, quarter, month, isoyear, week, day, doy, dow, isodow, hour, minute, \
+                     second, millisecond, microsecond, nanosecond and epoch"
+                ));
+            }
+        })
+    }
+
+    /// The part of a time in a calendar. [`Part::Epoch`] gives whole seconds.
+    ///
+    /// # Errors
+    /// If the calendar lacks the date.
+    pub(crate) fn of(self, time: &CivilTime, calendar: Calendar) -> Result<i64> {
+        let none = || no_date(time, calendar);
+        let Date { year, month, day } = time.date;
+        let in_minute = time.nanos % 60_000_000_000;
+        let since_epoch = |unit: i128| {
+            let utc = time.nanos(calendar)? - i128::from(time.offset) * 1_000_000_000;
+            i64::try_from(utc.div_euclid(unit)).ok()
+        };
+        Ok(match self {
+            Self::Millennium => centuries(year, 1_000),
+            Self::Century => centuries(year, 100),
+            Self::Decade => year / 10,
+            Self::Era => i64::from(year > 0),
+            Self::Year => year,
+            Self::Quarter => (i64::from(month) - 1) / 3 + 1,
+            Self::Month => month.into(),
+            Self::IsoYear => iso_week(time, calendar).ok_or_else(none)?.0,
+            Self::YearWeek => {
+                let (year, week) = iso_week(time, calendar).ok_or_else(none)?;
+                year * 100 + if year < 0 { -week } else { week }
+            }
+            Self::Week => iso_week(time, calendar).ok_or_else(none)?.1,
+            Self::Day => day.into(),
+            Self::DayOfYear => time.day_of_year(calendar).ok_or_else(none)?,
+            Self::DayOfWeek => (time.weekday(calendar).ok_or_else(none)? + 1) % 7,
+            Self::IsoDayOfWeek => time.weekday(calendar).ok_or_else(none)? + 1,
+            Self::Hour => time.nanos / 3_600_000_000_000,
+            Self::Minute => time.nanos / 60_000_000_000 % 60,
+            Self::Second => in_minute / 1_000_000_000,
+            Self::Millisecond => in_minute / 1_000_000,
+            Self::Microsecond => in_minute / 1_000,
+            Self::Nanosecond => in_minute,
+            Self::Epoch => since_epoch(1_000_000_000).ok_or_else(none)?,
+            Self::EpochMillis => since_epoch(1_000_000).ok_or_else(none)?,
+            Self::EpochMicros => since_epoch(1_000).ok_or_else(none)?,
+            Self::EpochNanos => since_epoch(1).ok_or_else(|| {
+                exec_datafusion_err!("{} is too far from 1970 for nanoseconds", time.text())
+            })?,
+        })
+    }
+
+    /// Seconds since the calendar's 1970-01-01, with their fraction.
+    ///
+    /// # Errors
+    /// If the calendar lacks the date.
+    pub(crate) fn epoch(time: &CivilTime, calendar: Calendar) -> Result<f64> {
+        let whole = Self::Epoch.of(time, calendar)?;
+        Ok(whole as f64 + (time.nanos % 1_000_000_000) as f64 / 1e9)
+    }
+
+    /// How many nanoseconds a duration's part counts; `None` for parts that durations lack.
+    pub(crate) fn duration_nanos(self) -> Option<i64> {
+        Some(match self {
+            Self::Week => 7 * 86_400_000_000_000,
+            Self::Day => 86_400_000_000_000,
+            Self::Hour => 3_600_000_000_000,
+            Self::Minute => 60_000_000_000,
+            Self::Second => 1_000_000_000,
+            Self::Millisecond | Self::EpochMillis => 1_000_000,
+            Self::Microsecond | Self::EpochMicros => 1_000,
+            Self::Nanosecond | Self::EpochNanos => 1,
+            _ => return None,
+        })
+    }
+}
+
+/// The error of a date that a calendar lacks.
+pub(crate) fn no_date(
+    time: &CivilTime,
+    calendar: Calendar,
+) -> datafusion::error::DataFusionError {
+    exec_datafusion_err!("{} is no date of the calendar {}", time.text(), calendar.name())
+}
+
+/// The century or millennium of a year: the first begins with the year 1. As DuckDB counts.
+fn centuries(year: i64, length: i64) -> i64 {
+    if year > 0 { (year - 1) / length + 1 } else { year / length - 1 }
+}
+
+/// The ISO year and week: that of the week's Thursday.
+fn iso_week(time: &CivilTime, calendar: Calendar) -> Option<(i64, i64)> {
+    let thursday = calendar.day_number(time.date)? - time.weekday(calendar)? + 3;
+    let thursday = CivilTime { date: calendar.date(thursday), ..*time };
+    Some((thursday.date.year, (thursday.day_of_year(calendar)? - 1) / 7 + 1))
+}
+
+/// The singular, in lower case, of the names and abbreviations of parts.
+pub(crate) fn normal(part: &str) -> String {
+    let part = part.trim_matches(['\'', '"']).to_ascii_lowercase();
+    match part.as_str() {
+        "y" | "yr" | "yrs" => "year",
+        "qtr" | "qtrs" => "quarter",
+        "mon" | "mons" => "month",
+        "d" => "day",
+        "h" | "hr" | "hrs" => "hour",
+        "m" | "min" | "mins" => "minute",
+        "s" | "sec" | "secs" => "second",
+        "ms" | "msec" | "msecs" => "millisecond",
+        "us" | "usec" | "usecs" => "microsecond",
+        "ns" | "nsec" | "nsecs" => "nanosecond",
+        part => part.strip_suffix('s').unwrap_or(part),
+    }
+    .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_of_a_calendars_time() {
+        let time = CivilTime::parse("2000-02-30T13:14:15.25").unwrap();
+        let calendar = Calendar::Days360;
+        for (part, value) in [
+            ("YEAR", 2000),
+            ("quarter", 1),
+            ("months", 2),
+            ("day", 30),
+            ("doy", 60),
+            ("hour", 13),
+            ("second", 15),
+            ("millisecond", 15_250),
+            ("century", 20),
+            ("decade", 200),
+        ] {
+            let part = Part::from_name(part).unwrap();
+            assert_eq!(part.of(&time, calendar).unwrap(), value, "{part:?}");
+        }
+        let seconds = ((30.0 * 360.0 + 59.0) * 24.0 + 13.0) * 3600.0 + 14.0 * 60.0 + 15.25;
+        assert_eq!(Part::epoch(&time, calendar).unwrap(), seconds);
+        assert!(Part::DayOfYear.of(&time, Calendar::NoLeap).is_err());
+        assert!(Part::from_name("fortnight").is_err());
+    }
+
+    /// As DuckDB has them.
+    #[test]
+    fn weeks_and_centuries() {
+        for (time, week, year, century, weekday) in [
+            ("2020-01-05", 1, 2020, 21, 0),
+            ("2020-12-31", 53, 2020, 21, 4),
+            ("2021-01-03", 53, 2020, 21, 0),
+            ("2000-01-05", 1, 2000, 20, 3),
+        ] {
+            let time = CivilTime::parse(time).unwrap();
+            let of = |part: Part| part.of(&time, Calendar::ProlepticGregorian).unwrap();
+            assert_eq!(
+                (of(Part::Week), of(Part::IsoYear), of(Part::Century), of(Part::DayOfWeek)),
+                (week, year, century, weekday),
+                "{time:?}"
+            );
+        }
+        assert_eq!((centuries(-5, 100), centuries(1, 100), centuries(2000, 1_000)), (-1, 1, 2));
+    }
+}

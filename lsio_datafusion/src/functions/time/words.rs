@@ -1,0 +1,136 @@
+//! The words for times that DuckDB has and DataFusion lacks, and what stands for DataFusion's own where
+//! a calendar or a zone matters.
+
+use datafusion::logical_expr::ScalarUDF;
+
+use super::{format::Name, function::CivilFunction, part::Part};
+
+/// What a [`CivilFunction`] does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Word {
+    /// `year(time)` and its like.
+    Part(Part),
+    /// `date_part(part, time)`, with DataFusion's types.
+    DatePart,
+    /// `date_trunc(unit, time)`.
+    Truncate,
+    /// `date_bin(width, time[, origin])`: bins start at 1970-01-01.
+    Bin,
+    /// `time_bucket(width, time[, origin or offset])`: bins start at Monday 2000-01-03, those of months
+    /// at 2000-01-01.
+    Bucket,
+    /// `date_add(time, interval)`.
+    Add,
+    /// `time - interval`.
+    Subtract,
+    /// `time - time`, a duration.
+    Difference,
+    /// `date_diff(unit, from, to)`: how many boundaries of the unit lie between.
+    Boundaries,
+    /// `date_sub(unit, from, to)`: how many whole units lie between; `date_sub(time, interval)`.
+    Complete,
+    /// `monthname(time)` and `dayname(time)`.
+    Name(NameOf),
+    /// `last_day(time)`: the last day of the month.
+    LastDay,
+    /// `make_timestamp(year, month, day, hour, minute, second)`.
+    MakeTimestamp,
+    /// `strftime(time, form)`.
+    Strftime,
+    /// `to_char(time, pattern)`, the pattern as in Postgres.
+    ToChar,
+    /// `strptime(text, form)`.
+    Strptime,
+    /// A time as ISO text, as times are that SQL has no calendar for.
+    Text,
+    /// A text of a calendar as a date.
+    Date,
+}
+
+/// What has a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum NameOf {
+    Month,
+    Weekday,
+}
+
+impl NameOf {
+    pub(super) fn name(self) -> Name {
+        match self {
+            Self::Month => Name::Month,
+            Self::Weekday => Name::Weekday,
+        }
+    }
+}
+
+impl Word {
+    /// The fewest and the most arguments.
+    pub(super) fn arity(self) -> (usize, usize) {
+        match self {
+            Self::Part(_) | Self::Name(_) | Self::LastDay | Self::Text | Self::Date => (1, 1),
+            Self::Bin | Self::Bucket | Self::Complete => (2, 3),
+            Self::Boundaries => (3, 3),
+            Self::MakeTimestamp => (1, 6),
+            _ => (2, 2),
+        }
+    }
+
+    /// Where the times stand among so many arguments.
+    pub(super) fn times(self, count: usize) -> &'static [usize] {
+        match self {
+            Self::DatePart | Self::Truncate | Self::Bin | Self::Bucket => &[1],
+            Self::Difference => &[0, 1],
+            Self::Boundaries => &[1, 2],
+            Self::Complete if count == 3 => &[1, 2],
+            Self::MakeTimestamp | Self::Strptime => &[],
+            _ => &[0],
+        }
+    }
+}
+
+/// The functions that a session is taught.
+pub(crate) fn functions() -> Vec<ScalarUDF> {
+    let parts: [(&'static str, &[&str], Part); 23] = [
+        ("year", &[], Part::Year),
+        ("month", &[], Part::Month),
+        ("day", &["dayofmonth"], Part::Day),
+        ("hour", &[], Part::Hour),
+        ("minute", &[], Part::Minute),
+        ("second", &[], Part::Second),
+        ("millisecond", &[], Part::Millisecond),
+        ("microsecond", &[], Part::Microsecond),
+        ("nanosecond", &[], Part::Nanosecond),
+        ("quarter", &[], Part::Quarter),
+        ("week", &["weekofyear"], Part::Week),
+        ("dayofyear", &["doy"], Part::DayOfYear),
+        ("dayofweek", &["weekday", "dow"], Part::DayOfWeek),
+        ("isodow", &[], Part::IsoDayOfWeek),
+        ("isoyear", &[], Part::IsoYear),
+        ("yearweek", &[], Part::YearWeek),
+        ("decade", &[], Part::Decade),
+        ("century", &[], Part::Century),
+        ("millennium", &[], Part::Millennium),
+        ("era", &[], Part::Era),
+        ("epoch", &[], Part::Epoch),
+        ("epoch_ms", &[], Part::EpochMillis),
+        ("epoch_us", &["epoch_micros"], Part::EpochMicros),
+    ];
+    let others: [(&'static str, &[&str], Word); 11] = [
+        ("monthname", &[], Word::Name(NameOf::Month)),
+        ("dayname", &[], Word::Name(NameOf::Weekday)),
+        ("last_day", &[], Word::LastDay),
+        ("make_timestamp", &[], Word::MakeTimestamp),
+        ("date_diff", &["datediff"], Word::Boundaries),
+        ("date_sub", &["datesub"], Word::Complete),
+        ("date_add", &[], Word::Add),
+        ("time_bucket", &[], Word::Bucket),
+        ("strftime", &[], Word::Strftime),
+        ("strptime", &[], Word::Strptime),
+        ("epoch_ns", &[], Word::Part(Part::EpochNanos)),
+    ];
+    let parts = parts.into_iter().map(|(name, aliases, part)| (name, aliases, Word::Part(part)));
+    let functions = parts.chain(others).map(|(name, aliases, word)| {
+        ScalarUDF::new_from_impl(CivilFunction::new(name, aliases, word))
+    });
+    functions.collect()
+}
