@@ -238,7 +238,8 @@ impl Location {
 
     /// The path of something that exists and that is like this place, which doesn't. Only the local file
     /// system is looked at.
-    pub(crate) fn similar(&self) -> Option<String> {
+    #[must_use]
+    pub fn similar(&self) -> Option<String> {
         /// The entries of a directory that are compared.
         const ENTRIES: usize = 10_000;
 

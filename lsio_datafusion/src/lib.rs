@@ -67,7 +67,7 @@ pub use crate::{
     config::{IoEngine, LsioConfig},
     flags::FlagMeaning,
     notes::{RepeatedValueNotes, notes},
-    register::{ZarrSession, ZarrSessionBuilder, open_dataset},
+    register::{ZarrSession, ZarrSessionBuilder, clarify, open_dataset},
     scan::ZarrSource,
     table::ZarrTable,
 };
