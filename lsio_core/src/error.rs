@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use crate::cloud::redact;
+use crate::{cloud::redact, similar::closest};
 
 /// The result of this crate's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -12,10 +12,12 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[non_exhaustive]
 pub enum Error {
     /// Nothing exists at the path.
-    #[error("'{location}' does not exist")]
+    #[error("'{location}' does not exist{}", meant(similar.as_deref()))]
     NotFound {
         /// The path or URL as the user wrote it.
         location: String,
+        /// What is like it there.
+        similar: Option<String>,
     },
 
     /// The path exists, but holds no Zarr metadata.
@@ -76,7 +78,12 @@ pub enum Error {
     },
 
     /// A dimension, variable or group was asked for that isn't there.
-    #[error("'{location}' has no {what} '{}'; it has: {}", short(name), names(known))]
+    #[error(
+        "'{location}' has no {what} '{}'{}; it has: {}",
+        short(name),
+        meant(closest(name, known).map(String::as_str)),
+        names(known)
+    )]
     NoSuch {
         /// The group.
         location: String,
@@ -205,6 +212,10 @@ pub(crate) fn names<T: AsRef<str>>(names: &[T]) -> impl fmt::Display {
             Some(more) => write!(f, " and {more} more"),
         }
     })
+}
+
+fn meant(similar: Option<&str>) -> String {
+    similar.map_or_else(String::new, |similar| format!("; did you mean '{}'?", short(similar)))
 }
 
 fn hint_children(location: &str, children: &[String]) -> String {

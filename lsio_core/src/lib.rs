@@ -69,6 +69,7 @@ mod recycle;
 pub mod reduce;
 mod selection;
 mod simd;
+pub mod similar;
 pub mod synthetic;
 pub mod uring;
 pub mod write;

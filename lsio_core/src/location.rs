@@ -13,6 +13,7 @@ use crate::{
     Error, Limits, Network, OpenOptions, Result,
     cloud::{self, Opened},
     read::{Link, Storage, Transfer, What},
+    similar::closest,
     uring::{self, Engine},
     zip::{ZipStore, is_zip_name},
 };
@@ -233,6 +234,33 @@ impl Location {
     #[must_use]
     pub fn local_path(&self) -> Option<PathBuf> {
         Some(self.root.as_ref()?.join(self.path.as_ref()))
+    }
+
+    /// The path of something that exists and that is like this place, which doesn't. Only the local file
+    /// system is looked at.
+    #[must_use]
+    pub fn similar(&self) -> Option<String> {
+        /// The entries of a directory that are compared.
+        const ENTRIES: usize = 10_000;
+
+        self.root.as_ref()?;
+        // As the user wrote it, up to the first name that isn't there.
+        let mut there = PathBuf::new();
+        let mut parts = FilePath::new(&self.name).components();
+        let missing = parts.find(|part| {
+            let next = there.join(part);
+            let exists = next.exists();
+            if exists {
+                there = next;
+            }
+            !exists
+        })?;
+        let directory = if there.as_os_str().is_empty() { FilePath::new(".") } else { &there };
+        let entries = directory.read_dir().ok()?.take(ENTRIES);
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        let close = closest(missing.as_os_str().to_str()?, names)?;
+        let path = there.join(close).join(parts.as_path());
+        Some(path.to_str()?.trim_end_matches('/').to_owned())
     }
 
     /// A place below this one. Names are taken as they are, without percent-encoding.

@@ -1,27 +1,29 @@
 //! The session's settings under `lsio.`.
 
-use std::{fmt, sync::Arc};
+use std::{any::Any, fmt, sync::Arc};
 
 use datafusion::{
-    common::{config::ConfigExtension, extensions_options},
-    config::{ConfigField, ConfigOptions, Visit},
+    common::{config::ConfigExtension, config_err, config_namespace},
+    config::{ConfigEntry, ConfigField, ConfigOptions, ExtensionOptions, Visit},
     error::{DataFusionError, Result},
 };
 use lsio_core::{
+    cache::parse_size,
     read::ScanOptions,
+    similar::closest,
     uring::{self, Engine, PageCache},
 };
 use object_store::ObjectStore;
 
-extensions_options! {
+config_namespace! {
     /// Settings of Light Speed IO: `SET lsio.coordinate_memory = 1000000`.
     pub struct LsioConfig {
         /// Bytes up to which a coordinate, or a variable that lacks a dimension of its table, is
         /// read as a whole and kept; larger ones are streamed.
-        pub coordinate_memory: usize, default = 64 << 20
+        pub coordinate_memory: usize, transform = bytes, default = 64 << 20
 
         /// Decoded bytes of a column up to which small chunks are read and decoded together.
-        pub tile_bytes: usize, default = 2 << 20
+        pub tile_bytes: usize, transform = bytes, default = 2 << 20
 
         /// Whether aggregates are computed inside the scan where that is possible.
         pub aggregate_pushdown: bool, default = true
@@ -37,7 +39,64 @@ extensions_options! {
         /// What reads the chunks of local stores: auto, uring, pread or object_store. Without it the
         /// environment variable LSIO_IO_ENGINE says.
         pub io_engine: IoEngine, default = IoEngine::default()
+
+        /// Whether COPY replaces a file that exists. It never writes into a directory that isn't empty.
+        pub overwrite: bool, default = false
     }
+}
+
+// By hand: DataFusion 55.2's macro `extensions_options` leaves the prefix out of the names, so that SHOW
+// doesn't find a setting by the name that SET takes.
+impl ExtensionOptions for LsioConfig {
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+
+    fn as_any_mut(&mut self) -> &mut dyn Any {
+        self
+    }
+
+    fn cloned(&self) -> Box<dyn ExtensionOptions> {
+        Box::new(self.clone())
+    }
+
+    fn set(&mut self, key: &str, value: &str) -> Result<()> {
+        let name = format!("{}.{key}", Self::PREFIX);
+        let known: Vec<String> = self.entries().into_iter().map(|entry| entry.key).collect();
+        if !known.contains(&name) {
+            let meant = closest(&name, &known)
+                .map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
+            return config_err!("there is no setting {name}{meant}; there are {}", known.join(", "));
+        }
+        ConfigField::set(self, key, value).map_err(|error| {
+            let reason = error.strip_backtrace();
+            DataFusionError::Configuration(format!("{name} can't be '{value}': {reason}"))
+        })
+    }
+
+    fn entries(&self) -> Vec<ConfigEntry> {
+        struct Entries(Vec<ConfigEntry>);
+
+        impl Visit for Entries {
+            fn some<V: fmt::Display>(&mut self, key: &str, value: V, description: &'static str) {
+                let value = Some(value.to_string());
+                self.0.push(ConfigEntry { key: key.to_owned(), value, description });
+            }
+
+            fn none(&mut self, key: &str, description: &'static str) {
+                self.0.push(ConfigEntry { key: key.to_owned(), value: None, description });
+            }
+        }
+
+        let mut entries = Entries(Vec::new());
+        self.visit(&mut entries, Self::PREFIX, "");
+        entries.0
+    }
+}
+
+/// A size such as `4 MiB` as the number of its bytes; what is none stays as it is.
+fn bytes(value: &str) -> String {
+    parse_size(value).map_or_else(|| value.to_owned(), |bytes| bytes.to_string())
 }
 
 impl ConfigExtension for LsioConfig {
@@ -112,4 +171,39 @@ impl ConfigField for IoEngine {
 
 fn configuration(unknown: uring::UnknownEngine) -> DataFusionError {
     DataFusionError::Configuration(unknown.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options() -> ConfigOptions {
+        let mut options = ConfigOptions::default();
+        options.extensions.insert(LsioConfig::default());
+        options
+    }
+
+    #[test]
+    fn settings_have_their_names() {
+        let entries = options().entries();
+        let names: Vec<&str> =
+            entries.iter().map(|entry| entry.key.as_str()).filter(|key| key.starts_with("lsio.")).collect();
+        assert!(names.contains(&"lsio.tile_bytes"), "{names:?}");
+        assert!(!entries.iter().any(|entry| entry.key == "tile_bytes"));
+        assert!(entries.iter().all(|entry| !entry.key.starts_with("lsio.") || !entry.description.is_empty()));
+    }
+
+    #[test]
+    fn sizes_and_slips() {
+        let mut options = options();
+        options.set("lsio.tile_bytes", "4 MiB").unwrap();
+        assert_eq!(LsioConfig::of(&options).tile_bytes, 4 << 20);
+        options.set("lsio.tile_bytes", "1000").unwrap();
+        assert_eq!(LsioConfig::of(&options).tile_bytes, 1_000);
+        let error = options.set("lsio.tile_bite", "1").unwrap_err().to_string();
+        assert!(error.contains("did you mean lsio.tile_bytes?"), "{error}");
+        assert!(error.contains("lsio.coordinate_memory"), "{error}");
+        let error = options.set("lsio.tile_bytes", "many").unwrap_err().to_string();
+        assert!(error.contains("lsio.tile_bytes can't be 'many'"), "{error}");
+    }
 }

@@ -83,7 +83,7 @@ pub use crate::{
     config::{IoEngine, LsioConfig},
     flags::FlagMeaning,
     notes::{RepeatedValueNotes, notes},
-    register::{ZarrSession, ZarrSessionBuilder, open_dataset},
+    register::{ZarrSession, ZarrSessionBuilder, clarify, open_dataset},
     scan::ZarrSource,
     sql::plan_sql,
     table::ZarrTable,

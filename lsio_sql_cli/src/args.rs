@@ -1,19 +1,21 @@
 //! The command line.
 
 use std::{
+    ffi::OsString,
     io::{self, IsTerminal as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     str::FromStr,
 };
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use crate::output::{Format, MaxRows, Output};
 
 /// SQL over Zarr stores.
 ///
 /// Without -c, -f or a subcommand, reads statements from the terminal, or a script from standard
-/// input. Paths are tables: SELECT avg(t2m) FROM 'store.zarr'.
+/// input. Paths are tables: SELECT avg(t2m) FROM 'store.zarr'. A store alone is shown: lsio store.zarr
+/// means lsio info store.zarr.
 #[derive(Debug, Parser)]
 #[command(name = "lsio", version, args_conflicts_with_subcommands = true)]
 pub(crate) struct Args {
@@ -70,6 +72,22 @@ pub(crate) enum Command {
         #[arg(long)]
         clear: bool,
     },
+}
+
+/// The arguments, with `info` before a store that stands alone: `lsio store.zarr`. What can't be a
+/// store's name stays for the parser to complain of.
+pub(crate) fn with_implied(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut args: Vec<OsString> = args.into_iter().collect();
+    let is_store = |first: &OsString| {
+        let text = first.to_string_lossy();
+        let is_subcommand = Args::command().find_subcommand(&*text).is_some() || text == "help";
+        let is_path = text.contains(['/', '.', '?']) && !text.contains(char::is_whitespace);
+        !text.starts_with('-') && !is_subcommand && (is_path || Path::new(first).exists())
+    };
+    if args.get(1).is_some_and(is_store) {
+        args.insert(1, "info".into());
+    }
+    args
 }
 
 impl Args {

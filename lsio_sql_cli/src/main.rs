@@ -2,9 +2,12 @@
 
 mod args;
 mod cache;
+mod commands;
 mod demo;
+mod engine;
 mod execute;
 mod info;
+mod message;
 mod output;
 mod progress;
 mod repl;
@@ -19,22 +22,30 @@ use std::{
 };
 
 use clap::Parser as _;
-use datafusion::error::DataFusionError;
 use lsio_core::cache::DiskCache;
 
 use crate::{
     args::{Args, Command},
+    engine::{Cancelled, Engine},
     execute::Runner,
+    message::message,
 };
 
 /// What the commands fail with.
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
+/// What a shell takes for "ended by Ctrl-C": 128 and the number of the signal.
+const INTERRUPTED: u8 = 130;
+
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = Args::parse_from(args::with_implied(std::env::args_os()));
     log_to_stderr();
     match run(args) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<Cancelled>() => {
+            progress::clear();
+            ExitCode::from(INTERRUPTED)
+        }
         Err(error) => {
             eprintln!("Error: {}", message(error.as_ref()));
             ExitCode::FAILURE
@@ -47,23 +58,33 @@ fn run(args: Args) -> Result<(), Error> {
         std::env::set_current_dir(path)
             .map_err(|e| format!("--data-path {}: {e}", path.display()))?;
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let done = match &args.subcommand {
-            Some(Command::Info { store, json }) => info::print(store, *json).await,
-            Some(Command::Demo { directory }) => demo::run(directory.as_deref()).await,
-            Some(Command::Cache { clear }) => cache::run(*clear),
-            None => queries(&args).await,
-        };
-        // What was read last is still being written.
-        if let Ok(Some(cache)) = DiskCache::from_environment() {
-            cache.flush().await;
+    let mut engine = Engine::new()?;
+    let done = match args.subcommand {
+        Some(Command::Info { store, json }) => {
+            engine.run(async move { info::print(&store, json).await }).flatten()
         }
-        done
-    })
+        Some(Command::Demo { directory }) => {
+            engine.run(async move { demo::run(directory.as_deref()).await }).flatten()
+        }
+        Some(Command::Cache { clear }) => cache::run(clear),
+        None if args.command.is_empty() && args.file.is_empty() && io::stdin().is_terminal() => {
+            let runner = Runner::new(session::new(args.memory_limit)?, args.output());
+            repl::run(runner, &mut engine)
+        }
+        None => engine.run(async move { scripts(&args).await }).flatten(),
+    };
+    if done.as_ref().is_err_and(|error| error.is::<Cancelled>()) {
+        return done;
+    }
+    // What was read last is still being written.
+    if let Ok(Some(cache)) = DiskCache::from_environment() {
+        engine.run(async move { cache.flush().await })?;
+    }
+    done
 }
 
-async fn queries(args: &Args) -> Result<(), Error> {
+/// Runs what `-c` and `-f` name, or standard input.
+async fn scripts(args: &Args) -> Result<(), Error> {
     let mut runner = Runner::new(session::new(args.memory_limit)?, args.output());
     for command in &args.command {
         runner.run_script(command).await?;
@@ -79,9 +100,6 @@ async fn queries(args: &Args) -> Result<(), Error> {
     }
     if !args.command.is_empty() || !args.file.is_empty() {
         return Ok(());
-    }
-    if io::stdin().is_terminal() {
-        return repl::run(&mut runner).await;
     }
     runner.run_script(&io::read_to_string(io::stdin())?).await
 }
@@ -108,18 +126,4 @@ fn log_to_stderr() {
             writeln!(out, "{line}")
         })
         .init();
-}
-
-/// An error's message without what the layers in between say of themselves.
-fn message(error: &(dyn std::error::Error + 'static)) -> String {
-    match error.downcast_ref::<DataFusionError>() {
-        Some(error) => match error.find_root() {
-            DataFusionError::External(source) => match source.downcast_ref::<DataFusionError>() {
-                Some(inner) => message(inner),
-                None => source.to_string(),
-            },
-            root => root.strip_backtrace(),
-        },
-        None => error.to_string(),
-    }
 }

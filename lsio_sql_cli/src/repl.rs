@@ -1,29 +1,27 @@
 //! The prompt: statements over several lines, history, highlighting.
 
-use std::{borrow::Cow, env, io, path::PathBuf, thread};
+use std::{borrow::Cow, env, mem, path::PathBuf};
 
 use datafusion::sql::sqlparser::{
     dialect::GenericDialect,
     keywords::Keyword,
     tokenizer::{Token, Tokenizer},
 };
-use futures::{
-    FutureExt as _, StreamExt as _,
-    channel::mpsc::{self, UnboundedReceiver},
-};
 use rustyline::{
-    Completer, Config, Editor, Helper, Hinter,
+    Completer, Config, Editor, Helper, Hinter, Validator,
     error::ReadlineError,
     highlight::{CmdKind, Highlighter},
     history::FileHistory,
-    validate::{ValidationContext, ValidationResult, Validator},
 };
 
 use crate::{
-    Error,
+    Error, commands,
+    engine::Engine,
     execute::{Next, Runner},
-    message,
-    script::{Part, parts},
+    message::message,
+    output::say,
+    progress,
+    script::{Open, Part, is_command, open, parts},
 };
 
 const KEYWORD: &str = "\x1b[1;34m";
@@ -33,9 +31,8 @@ const COMMENT: &str = "\x1b[90m";
 const RESET: &str = "\x1b[0m";
 
 /// Reads and runs statements until the user quits. Errors are shown, and the session goes on.
-pub(crate) async fn run(runner: &mut Runner) -> Result<(), Error> {
+pub(crate) fn run(mut runner: Runner, engine: &mut Engine) -> Result<(), Error> {
     let config = Config::builder().history_ignore_space(true).max_history_size(10_000)?.build();
-    let mut interrupts = interrupts()?;
     let mut editor: Editor<SqlHelper, FileHistory> = Editor::with_config(config)?;
     editor.set_helper(Some(SqlHelper));
     let history = history_file();
@@ -43,102 +40,165 @@ pub(crate) async fn run(runner: &mut Runner) -> Result<(), Error> {
         // The first time there is none.
         let _ = editor.load_history(history);
     }
-    println!("lsio {}. \\? lists the commands, \\q quits.", env!("CARGO_PKG_VERSION"));
+    say!("lsio {}. \\? lists the commands, \\q quits.", env!("CARGO_PKG_VERSION"));
+    let mut lines = Lines::default();
     loop {
-        let line = match editor.readline("> ") {
+        let line = match editor.readline(lines.prompt()) {
             Ok(line) => line,
-            // Ctrl-C gives up the line, Ctrl-D the session.
-            Err(ReadlineError::Interrupted) => continue,
-            Err(ReadlineError::Eof) => break,
+            // Ctrl-C gives up the statement, Ctrl-D the session.
+            Err(ReadlineError::Interrupted) => {
+                lines = Lines::default();
+                continue;
+            }
+            Err(ReadlineError::Eof) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
-        if line.trim().is_empty() {
-            continue;
+        let ready = lines.push(&line);
+        if lines.pending.is_empty() {
+            let entry = mem::take(&mut lines.entry);
+            if !entry.trim().is_empty() {
+                editor.add_history_entry(entry.trim_end())?;
+            }
+            if let Some(history) = &history {
+                // A history that can't be written costs no query.
+                let _ = editor.append_history(history);
+            }
+        } else if let Some(hint) = lines.hint(&line) {
+            eprintln!("{hint}");
         }
-        if is_farewell(&line) {
-            break;
-        }
-        editor.add_history_entry(line.as_str())?;
-        if let Some(history) = &history {
-            // A history that can't be written costs no query.
-            let _ = editor.append_history(history);
-        }
-        if run_line(runner, &line, &mut interrupts).await == Next::Quit {
-            break;
-        }
-    }
-    Ok(())
-}
-
-/// Each Ctrl-C outside of the editor. A thread of its own waits for it: the runtime looks at signals
-/// between tasks, now and then, which may take seconds if a query keeps all of its workers busy.
-fn interrupts() -> io::Result<UnboundedReceiver<()>> {
-    // Installs the handler. The editor, whenever it is left, puts back the one that it has found, so
-    // this one has to be there before.
-    tokio::signal::ctrl_c().now_or_never().transpose()?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let (sender, receiver) = mpsc::unbounded();
-    let wait = async move {
-        while tokio::signal::ctrl_c().await.is_ok() && sender.unbounded_send(()).is_ok() {}
-    };
-    thread::Builder::new().name("ctrl-c".to_owned()).spawn(move || runtime.block_on(wait))?;
-    Ok(receiver)
-}
-
-async fn run_line(runner: &mut Runner, line: &str, interrupts: &mut UnboundedReceiver<()>) -> Next {
-    // One that came after the end of the last query isn't meant for this one.
-    while let Some(Some(())) = interrupts.next().now_or_never() {}
-    for part in parts(line) {
-        let run = async {
-            match part {
-                Part::Statement { sql, .. } => {
-                    runner.run_statement(sql).await.map(|()| Next::Continue)
+        for part in ready {
+            match run_part(&mut runner, part, engine) {
+                Ok(Next::Continue) => {}
+                Ok(Next::Quit) => return Ok(()),
+                Err(error) => {
+                    progress::clear();
+                    eprintln!("Error: {}", message(error.as_ref()));
+                    lines = Lines::default();
+                    break;
                 }
-                Part::Command(command) => runner.run_command(command).await,
-            }
-        };
-        let result = tokio::select! {
-            result = run => result,
-            Some(()) = interrupts.next() => Err("cancelled".into()),
-        };
-        match result {
-            Ok(Next::Continue) => {}
-            Ok(Next::Quit) => return Next::Quit,
-            Err(error) => {
-                eprintln!("Error: {}", message(error.as_ref()));
-                return Next::Continue;
             }
         }
     }
-    Next::Continue
 }
 
-/// Whether the last line says that the user wants to leave.
-fn is_farewell(input: &str) -> bool {
-    let last = input.lines().last().unwrap_or_default().trim().trim_end_matches(';');
-    last == "\\q"
-        || (["exit", "quit"].contains(&last) && input.trim().trim_end_matches(';') == last)
+/// Runs a statement or a command to its end or to Ctrl-C.
+fn run_part(runner: &mut Runner, part: Ready, engine: &mut Engine) -> Result<Next, Error> {
+    // What a cancelled command would have set stays as it was.
+    let mut copy = runner.clone();
+    let (result, copy) = engine.run(async move {
+        let result = match part {
+            Ready::Statement(sql) => copy.run_statement(&sql).await.map(|()| Next::Continue),
+            Ready::Command(line) => commands::run(&mut copy, &line).await,
+        };
+        (result, copy)
+    })?;
+    *runner = copy;
+    result
+}
+
+/// What can be run.
+#[derive(Debug, PartialEq, Eq)]
+enum Ready {
+    Statement(String),
+    Command(String),
+}
+
+/// The lines of a statement that isn't finished.
+#[derive(Default)]
+struct Lines {
+    /// What hasn't run of them.
+    pending: String,
+    /// All of them, for the history.
+    entry: String,
+}
+
+impl Lines {
+    /// Takes a line, and gives what has come to its end with it.
+    fn push(&mut self, line: &str) -> Vec<Ready> {
+        let trimmed = line.trim();
+        let is_open = !self.pending.is_empty();
+        if !is_open {
+            self.entry.clear();
+            if trimmed.is_empty() {
+                return Vec::new();
+            }
+        }
+        // Words that people say to a prompt. In the middle of a statement, commands run at once.
+        let word = trimmed.trim_end_matches(';').trim_end().to_ascii_lowercase();
+        let command = match word.as_str() {
+            "exit" | "quit" if !is_open => Some("\\q"),
+            "help" | "?" if !is_open => Some("\\?"),
+            _ if is_open
+                && open(&self.pending) == Open::Statement
+                && is_command(trimmed)
+                && commands::is_known(trimmed) =>
+            {
+                Some(trimmed)
+            }
+            _ => None,
+        };
+        if let Some(command) = command {
+            return vec![Ready::Command(command.to_owned())];
+        }
+        self.entry.push_str(line);
+        self.entry.push('\n');
+        self.pending.push_str(line);
+        self.pending.push('\n');
+        let mut ready = Vec::new();
+        let mut rest = String::new();
+        for part in parts(&self.pending) {
+            match part {
+                Part::Statement { sql, complete: true } => {
+                    ready.push(Ready::Statement(sql.to_owned()));
+                }
+                Part::Command(line) => ready.push(Ready::Command(line.to_owned())),
+                // With the white space at its end: it may be in a quote.
+                Part::Statement { sql, complete: false } => {
+                    let start = self.pending.trim_end().len() - sql.len();
+                    rest = self.pending[start..].to_owned();
+                }
+            }
+        }
+        self.pending = rest;
+        ready
+    }
+
+    /// What the next line is asked for with.
+    fn prompt(&self) -> &'static str {
+        if self.pending.is_empty() {
+            return "> ";
+        }
+        match open(&self.pending) {
+            Open::Statement => "...> ",
+            Open::Quote('\'') => "'> ",
+            Open::Quote('"') => "\"> ",
+            Open::Quote('`') => "`> ",
+            Open::Quote(_) => "$> ",
+            Open::Comment => "*> ",
+        }
+    }
+
+    /// Says why a line that looks like the end of a statement isn't it.
+    fn hint(&self, line: &str) -> Option<String> {
+        if !line.trim_end().ends_with(';') {
+            return None;
+        }
+        match open(&self.pending) {
+            Open::Statement => None,
+            Open::Quote(quote) => {
+                Some(format!("(a {quote} is open: close it, or give up the statement with Ctrl-C)"))
+            }
+            Open::Comment => Some("(a comment is open: */ closes it)".to_owned()),
+        }
+    }
 }
 
 fn history_file() -> Option<PathBuf> {
     Some(PathBuf::from(env::var_os("HOME")?).join(".lsio_history"))
 }
 
-#[derive(Completer, Helper, Hinter)]
+#[derive(Completer, Helper, Hinter, Validator)]
 struct SqlHelper;
-
-impl Validator for SqlHelper {
-    /// Enter runs what ends with a semicolon, and makes a new line otherwise.
-    fn validate(&self, context: &mut ValidationContext<'_>) -> rustyline::Result<ValidationResult> {
-        if is_farewell(context.input()) {
-            return Ok(ValidationResult::Valid(None));
-        }
-        Ok(match parts(context.input()).last() {
-            Some(Part::Statement { complete: false, .. }) => ValidationResult::Incomplete,
-            _ => ValidationResult::Valid(None),
-        })
-    }
-}
 
 impl Highlighter for SqlHelper {
     fn highlight<'l>(&self, line: &'l str, _position: usize) -> Cow<'l, str> {
@@ -163,5 +223,60 @@ impl Highlighter for SqlHelper {
 
     fn highlight_char(&self, _line: &str, _position: usize, _kind: CmdKind) -> bool {
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn statement(sql: &str) -> Ready {
+        Ready::Statement(sql.to_owned())
+    }
+
+    fn command(line: &str) -> Ready {
+        Ready::Command(line.to_owned())
+    }
+
+    #[test]
+    fn statements_over_several_lines() {
+        let mut lines = Lines::default();
+        assert_eq!(lines.push("SELECT 1; SELECT"), [statement("SELECT 1")]);
+        assert_eq!(lines.prompt(), "...> ");
+        // Commands don't wait, and don't disturb.
+        assert_eq!(lines.push(".tables"), [command(".tables")]);
+        assert_eq!(lines.push("  2;"), [statement("SELECT\n  2")]);
+        assert_eq!((lines.prompt(), lines.entry.as_str()), ("> ", "SELECT 1; SELECT\n  2;\n"));
+        assert_eq!(lines.push("  "), []);
+        assert_eq!(lines.push("-- nothing"), []);
+        assert_eq!(lines.prompt(), "> ");
+    }
+
+    #[test]
+    fn open_quotes() {
+        for (line, prompt, end) in [
+            ("SELECT 'it;", "'> ", "';"),
+            ("SELECT \"it;", "\"> ", "\";"),
+            ("SELECT $$it;", "$> ", "$$;"),
+            ("SELECT /* it;", "*> ", "*/ 1;"),
+        ] {
+            let mut lines = Lines::default();
+            assert_eq!(lines.push(line), []);
+            assert_eq!(lines.prompt(), prompt);
+            assert!(lines.hint(line).is_some(), "{line}");
+            // A command in a quote is a part of it.
+            assert_eq!(lines.push("\\q"), []);
+            assert_eq!(lines.push(end), [statement(&format!("{line}\n\\q\n{}", &end[..end.len() - 1]))]);
+            assert_eq!(lines.prompt(), "> ");
+        }
+    }
+
+    #[test]
+    fn words() {
+        for (line, expected) in
+            [("exit", "\\q"), ("QUIT;", "\\q"), ("help", "\\?"), ("\\q", "\\q"), (".mode csv", ".mode csv")]
+        {
+            assert_eq!(Lines::default().push(line), [command(expected)]);
+        }
     }
 }

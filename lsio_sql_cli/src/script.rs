@@ -5,8 +5,19 @@
 pub(crate) enum Part<'a> {
     /// A statement without its semicolon; `complete` says whether there was one.
     Statement { sql: &'a str, complete: bool },
-    /// A line that starts with a backslash, without it.
+    /// A line that starts with a backslash, or with a dot and a letter, as no SQL does.
     Command(&'a str),
+}
+
+/// What the end of a script leaves open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Open {
+    /// A statement has no semicolon yet.
+    Statement,
+    /// A quote of this kind has no end yet.
+    Quote(char),
+    /// A comment has no end yet.
+    Comment,
 }
 
 /// Splits a script. Comments between statements belong to the statement behind them.
@@ -19,26 +30,37 @@ pub(crate) fn parts(script: &str) -> Vec<Part<'_>> {
         if rest.is_empty() {
             return parts;
         }
-        if let Some(command) = rest.strip_prefix('\\') {
-            let end = command.find('\n').unwrap_or(command.len());
-            parts.push(Part::Command(command[..end].trim()));
-            rest = &command[end..];
+        if is_command(rest) {
+            let end = rest.find('\n').unwrap_or(rest.len());
+            parts.push(Part::Command(rest[..end].trim()));
+            rest = &rest[end..];
             continue;
         }
         match statement_end(rest) {
-            Some(end) => {
+            Ok(end) => {
                 let sql = rest[..end].trim();
                 if !sql.is_empty() {
                     parts.push(Part::Statement { sql, complete: true });
                 }
                 rest = &rest[end + 1..];
             }
-            None => {
+            Err(_) => {
                 parts.push(Part::Statement { sql: rest.trim(), complete: false });
                 return parts;
             }
         }
     }
+}
+
+/// What a statement without its end leaves open.
+pub(crate) fn open(statement: &str) -> Open {
+    statement_end(statement).err().unwrap_or(Open::Statement)
+}
+
+/// Whether a text starts with a command.
+pub(crate) fn is_command(text: &str) -> bool {
+    let dot = || text.strip_prefix('.').is_some_and(|t| t.starts_with(|c: char| c.is_alphabetic()));
+    text.starts_with('\\') || dot()
 }
 
 /// The bytes of white space and comments at the start.
@@ -60,16 +82,16 @@ fn skip_blank(text: &str) -> usize {
 }
 
 /// The position of the semicolon that ends the first statement.
-fn statement_end(text: &str) -> Option<usize> {
+fn statement_end(text: &str) -> Result<usize, Open> {
     let mut at = 0;
     while let Some(c) = text[at..].chars().next() {
         let rest = &text[at..];
         at += match c {
-            ';' => return Some(at),
+            ';' => return Ok(at),
             // A doubled quote closes and opens again, which comes to the same.
-            '\'' | '"' | '`' => rest[1..].find(c)? + 2,
+            '\'' | '"' | '`' => rest[1..].find(c).ok_or(Open::Quote(c))? + 2,
             '-' if rest.starts_with("--") => rest.find('\n').unwrap_or(rest.len()),
-            '/' if rest.starts_with("/*") => rest[2..].find("*/")? + 4,
+            '/' if rest.starts_with("/*") => rest[2..].find("*/").ok_or(Open::Comment)? + 4,
             '$' => match rest[1..].find('$') {
                 // $$ … $$ or $tag$ … $tag$
                 Some(length)
@@ -77,14 +99,14 @@ fn statement_end(text: &str) -> Option<usize> {
                         && !rest[1..].starts_with(|c: char| c.is_ascii_digit()) =>
                 {
                     let tag = &rest[..length + 2];
-                    rest[tag.len()..].find(tag)? + 2 * tag.len()
+                    rest[tag.len()..].find(tag).ok_or(Open::Quote('$'))? + 2 * tag.len()
                 }
                 _ => 1,
             },
             c => c.len_utf8(),
         };
     }
-    None
+    Err(Open::Statement)
 }
 
 #[cfg(test)]
@@ -124,14 +146,28 @@ mod tests {
     #[test]
     fn several_parts() {
         let script = "-- first\nSELECT 1;;\n\\d t\n /* x */ SELECT 2 ; SELECT 3";
-        assert_eq!(statements(script), ["SELECT 1", "d t", "SELECT 2", "SELECT 3"]);
+        assert_eq!(statements(script), ["SELECT 1", "\\d t", "SELECT 2", "SELECT 3"]);
         assert_eq!(statements("  -- nothing\n"), [""; 0]);
     }
 
     #[test]
     fn quotes_that_stay_open() {
-        for script in ["SELECT 'abc;", "SELECT /* ;", "SELECT $$ ;", "SELECT \"x;"] {
+        for (script, what) in [
+            ("SELECT 'abc;", Open::Quote('\'')),
+            ("SELECT \"x;", Open::Quote('"')),
+            ("SELECT $$ ;", Open::Quote('$')),
+            ("SELECT /* ;", Open::Comment),
+            ("SELECT 'abc;'", Open::Statement),
+        ] {
             assert_eq!(parts(script), [Part::Statement { sql: script, complete: false }]);
+            assert_eq!(open(script), what);
         }
+    }
+
+    #[test]
+    fn commands_with_a_dot() {
+        let script = ".tables\nSELECT t\n.a;\n.mode csv\nSELECT .5";
+        assert_eq!(statements(script), [".tables", "SELECT t\n.a", ".mode csv", "SELECT .5"]);
+        assert_eq!(parts(".5"), [Part::Statement { sql: ".5", complete: false }]);
     }
 }

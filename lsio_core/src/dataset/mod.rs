@@ -384,7 +384,8 @@ async fn nothing_at(location: &Location, consolidated: bool) -> Result<Error> {
     Ok(if exists(location).await? {
         Error::NotZarr { location: location_name }
     } else {
-        Error::NotFound { location: location_name }
+        let similar = location.similar();
+        Error::NotFound { location: location_name, similar }
     })
 }
 

@@ -15,6 +15,8 @@ use datafusion::{
     logical_expr::TableType,
 };
 
+use super::home::expand_home;
+
 #[derive(Debug)]
 pub(super) struct UrlCatalogList {
     inner: Arc<dyn CatalogProviderList>,
@@ -104,7 +106,7 @@ impl SchemaProvider for UrlSchema {
         }
         match self.factory.try_new(name).await? {
             Some(table) => Ok(Some(table)),
-            None => self.inner.table(name).await,
+            None => self.inner.table(&expand_home(name)).await,
         }
     }
 

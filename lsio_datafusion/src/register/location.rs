@@ -8,6 +8,7 @@ use datafusion::{
 use lsio_core::{Dataset, Location, OpenOptions, cloud::public_name, scheme};
 use object_store::path::Path;
 
+use super::home::expand_home;
 use crate::{IoEngine, LsioConfig, error::external};
 
 /// Opens the dataset at a path or URL. Options behind a `?` are added to `options`.
@@ -36,6 +37,7 @@ pub(super) async fn resolve(
     engine: IoEngine,
     runtime: &RuntimeEnv,
 ) -> Result<(Location, OpenOptions)> {
+    let text = &*expand_home(text);
     if matches!(scheme(text), None | Some("file")) {
         return Location::open(text, options, engine.get()?).await.map_err(external);
     }

@@ -15,16 +15,21 @@ use datafusion::{
 use lsio_core::OpenOptions;
 
 mod catalog;
+mod clarify;
+mod copy;
 mod factory;
+mod glob;
+mod home;
 mod location;
 mod metadata;
 mod url_table;
 
-pub use location::open_dataset;
-
+pub use self::{clarify::clarify, location::open_dataset};
 use self::{
     catalog::UrlCatalogList,
+    copy::CopyGuard,
     factory::ZarrTableFactory,
+    home::HomeFactory,
     metadata::{Metadata, MetadataFunction},
     url_table::ZarrUrlTableFactory,
 };
@@ -207,6 +212,12 @@ impl ZarrSessionBuilder for SessionStateBuilder {
         let at = physical.iter().position(|rule| rule.name() == "EnsureRequirements");
         let at = at.unwrap_or(physical.len());
         physical.splice(at..at, own);
+
+        for factory in self.table_factories().get_or_insert_default().values_mut() {
+            *factory = Arc::new(HomeFactory(Arc::clone(factory)));
+        }
+        let planner = CopyGuard(self.query_planner().take());
+        self = self.with_query_planner(Arc::new(planner));
 
         self.scalar_functions()
             .get_or_insert_default()

@@ -5,13 +5,14 @@ use std::{path::Path, sync::Arc};
 use async_trait::async_trait;
 use datafusion::{
     catalog::{TableProvider, UrlTableFactory},
+    common::plan_err,
     error::Result,
     execution::runtime_env::RuntimeEnv,
 };
 use futures::StreamExt as _;
 use lsio_core::{Dataset, Error, Location, OpenOptions, cloud, scheme};
 
-use super::location::resolve;
+use super::{glob::pattern_of_stores, home::expand_home, location::resolve};
 use crate::{IoEngine, ZarrTable, error::external};
 
 /// Extensions of files that other formats read.
@@ -60,6 +61,10 @@ impl ZarrUrlTableFactory {
 #[async_trait]
 impl UrlTableFactory for ZarrUrlTableFactory {
     async fn try_new(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
+        let name = &*expand_home(name);
+        if let Some(reason) = pattern_of_stores(name, is_named_zarr(name)) {
+            return plan_err!("{reason}");
+        }
         if !may_be_zarr(name) {
             self.register_store(name).await;
             return Ok(None);

@@ -1,0 +1,177 @@
+//! Errors of DataFusion's planner about names, with the names that were probably meant.
+
+use std::fmt::Write as _;
+
+use datafusion::{
+    common::{Column, SchemaError, TableReference},
+    error::DataFusionError,
+    execution::SessionState,
+    sql::sqlparser::parser::ParserError,
+};
+use lsio_core::{Location, similar::closest};
+
+/// The names that a message lists: a store may have hundreds.
+const LISTED: usize = 30;
+
+/// The statements that people begin with.
+const STATEMENTS: [&str; 16] = [
+    "SELECT", "FROM", "WITH", "CREATE", "DROP", "INSERT", "COPY", "EXPLAIN", "DESCRIBE", "SHOW", "SET",
+    "RESET", "VALUES", "SUMMARIZE", "UPDATE", "DELETE",
+];
+
+/// The words that a path stands behind.
+const BEFORE_PATHS: [&str; 6] = ["FROM", "JOIN", "TO", "DESCRIBE", "LOCATION", "SUMMARIZE"];
+
+/// An error that a statement gave while it was planned, in words that say what to write instead. DataFusion
+/// 55.2 names tables by catalog and schema, lists all columns of all tables, and for an unknown function
+/// names the one with the least distance, however large. Errors of other kinds stay as they are.
+#[must_use]
+pub fn clarify(error: DataFusionError, sql: &str, state: &SessionState) -> DataFusionError {
+    let clear = match error.find_root() {
+        DataFusionError::Plan(text) => named(text, state),
+        DataFusionError::SchemaError(schema, _) => match schema.as_ref() {
+            SchemaError::FieldNotFound { field, valid_fields } => {
+                Some(no_column(field, valid_fields, sql))
+            }
+            _ => None,
+        },
+        DataFusionError::SQL(error, _) => match error.as_ref() {
+            ParserError::ParserError(text) | ParserError::TokenizerError(text) => no_sql(text, sql),
+            ParserError::RecursionLimitExceeded => None,
+        },
+        _ => None,
+    };
+    clear.map_or(error, DataFusionError::Plan)
+}
+
+/// A name in an error that DataFusion knows as text only.
+fn named(text: &str, state: &SessionState) -> Option<String> {
+    let text = text.split(DataFusionError::BACK_TRACE_SEP).next().unwrap_or(text).trim();
+    let between = |start: &str, end: &str| text.strip_prefix(start)?.strip_suffix(end);
+    if let Some(name) = between("table '", "' not found") {
+        return Some(no_table(name, state));
+    }
+    if let Some(name) = between("table function '", "' not found")
+        .or_else(|| between("Table function '", "' not found"))
+    {
+        let known = state.table_functions().keys().map(String::as_str);
+        return Some(no_function("table function", name, known));
+    }
+    let (name, _) = text.strip_prefix("Invalid function '")?.split_once('\'')?;
+    let known = state.scalar_functions().keys().chain(state.aggregate_functions().keys());
+    let known = known.chain(state.window_functions().keys()).map(String::as_str);
+    Some(no_function("function", name, known))
+}
+
+fn no_function<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    // The order of a hash map isn't one.
+    let mut known: Vec<&str> = known.collect();
+    known.sort_unstable();
+    let meant = meant(closest(name, known));
+    format!("there is no {what} '{name}'{meant}; SHOW FUNCTIONS lists those that there are")
+}
+
+fn no_table(full: &str, state: &SessionState) -> String {
+    let catalog = &state.config_options().catalog;
+    let name = full.strip_prefix(&format!("{}.", catalog.default_catalog)).unwrap_or(full);
+    let name = name.strip_prefix(&format!("{}.", catalog.default_schema)).unwrap_or(name);
+    let mut known = state
+        .catalog_list()
+        .catalog(&catalog.default_catalog)
+        .and_then(|tables| tables.schema(&catalog.default_schema))
+        .map_or_else(Vec::new, |schema| schema.table_names());
+    known.sort_unstable();
+    if let Some(table) = closest(name, &known) {
+        return format!("there is no table '{name}'; did you mean '{table}'?");
+    }
+    // Without quotes, the dot of a file's name is that between a schema and a table.
+    let path = || std::path::Path::new(name).exists();
+    if name.contains('.') && path() {
+        return format!("there is no table {name}; a path goes in quotes: '{name}'");
+    }
+    if let Some(similar) = Location::parse(name).ok().and_then(|place| place.similar()) {
+        return format!("there is no table '{name}', nor does a file '{name}' exist; did you mean '{similar}'?");
+    }
+    if name.contains(['.', '/']) {
+        return format!("'{name}' does not exist, as a table, a file or a store");
+    }
+    if known.is_empty() {
+        return format!("there is no table '{name}'; a store is a table by its path: FROM 'store.zarr'");
+    }
+    format!("there is no table '{name}'; there are: {}", list(&known))
+}
+
+fn no_column(field: &Column, valid: &[Column], sql: &str) -> String {
+    let name = &field.name;
+    let mut known: Vec<&str> = Vec::new();
+    for column in valid {
+        if !known.contains(&column.name.as_str()) {
+            known.push(&column.name);
+        }
+    }
+    let mut text = match &field.relation {
+        Some(relation) => {
+            let relations: Vec<&TableReference> =
+                valid.iter().filter_map(|column| column.relation.as_ref()).collect();
+            if !relations.is_empty() && !relations.contains(&relation) {
+                let mut names: Vec<String> =
+                    relations.iter().map(|relation| relation.to_string()).collect();
+                names.dedup();
+                return format!(
+                    "there is no table '{relation}' in this query for the column '{name}'; there are: {}",
+                    list(&names)
+                );
+            }
+            format!("there is no column '{name}' in '{relation}'")
+        }
+        None => format!("there is no column '{name}'"),
+    };
+    if known.is_empty() {
+        text.push_str(" here, where no table is read");
+        return text;
+    }
+    text.push_str(&meant(closest(name, known.iter().copied())));
+    if field.relation.is_none() && sql.contains(&format!("\"{name}\"")) {
+        let _ = write!(text, "; a text goes in single quotes: '{name}'");
+    }
+    let _ = write!(text, "; the columns are: {}", list(&known));
+    text
+}
+
+/// What a text that isn't SQL was probably to be.
+fn no_sql(text: &str, sql: &str) -> Option<String> {
+    let mut words = sql.split_whitespace();
+    let first = words.next().unwrap_or_default();
+    if text.contains("Expected: an SQL statement")
+        && let Some(statement) = closest(first, STATEMENTS)
+        && !statement.eq_ignore_ascii_case(first)
+    {
+        return Some(format!("'{first}' begins no statement; did you mean {statement}?"));
+    }
+    let mut before = first;
+    for word in words {
+        let word = word.trim_end_matches([';', ')', ',']);
+        let is_path = word.starts_with(['/', '~', '.']) || word.contains("://") || word.contains('/');
+        if is_path
+            && !word.contains(['\'', '"', '('])
+            && BEFORE_PATHS.iter().any(|path| path.eq_ignore_ascii_case(before))
+        {
+            return Some(format!("a path goes in single quotes: '{word}'"));
+        }
+        before = word;
+    }
+    None
+}
+
+fn meant(name: Option<&str>) -> String {
+    name.map_or_else(String::new, |name| format!("; did you mean '{name}'?"))
+}
+
+fn list<T: AsRef<str>>(names: &[T]) -> String {
+    let listed: Vec<&str> = names.iter().take(LISTED).map(AsRef::as_ref).collect();
+    let more = match names.len().checked_sub(LISTED) {
+        None | Some(0) => String::new(),
+        Some(more) => format!(" and {more} more"),
+    };
+    format!("{}{more}", listed.join(", "))
+}
