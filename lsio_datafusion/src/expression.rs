@@ -27,7 +27,11 @@ use lsio_core::{
     reduce::{Arithmetic, Function, Operation},
 };
 
-use crate::error::external;
+use crate::{
+    analyze::{POWER, ROOT},
+    error::external,
+    nan_as_null,
+};
 
 /// An expression over columns of a Zarr table.
 #[derive(Clone, Debug)]
@@ -117,6 +121,8 @@ pub(crate) struct Ranked {
     parts: Vec<Expression>,
     /// The same for kernels, if it is such.
     arithmetic: Option<Arithmetic>,
+    /// Whether NaN among the values of `rest` and `arithmetic` is NULL.
+    nan_is_null: bool,
 }
 
 impl Ranked {
@@ -179,8 +185,32 @@ impl Ranked {
             return exec_err!("the columns of {} are not those of its table", whole.expr());
         };
         let schema = Arc::new(Schema::new(fields));
-        let arithmetic = arithmetic(&rest, &schema)?;
-        Ok(Self { whole, rest, schema, columns, parts, arithmetic })
+        // What reduces the values finds NaN among them anyway.
+        let mut nan_is_null = false;
+        let rest = match nan_as_null::inside(&rest) {
+            Some(inner) => {
+                nan_is_null = true;
+                Arc::clone(inner)
+            }
+            None => rest,
+        };
+        let arithmetic = arithmetic(&rest, &schema, &mut nan_is_null)?;
+        Ok(Self { whole, rest, schema, columns, parts, arithmetic, nan_is_null })
+    }
+
+    /// The same with NULL in place of NaN, where it is evaluated [`on`](Self::on) a tile.
+    pub(crate) fn with_nan_as_null(self) -> Self {
+        Self { nan_is_null: true, ..self }
+    }
+
+    /// Whether NaN is NULL that is among the values on a tile.
+    pub(crate) fn nan_is_null(&self) -> bool {
+        self.nan_is_null
+    }
+
+    /// Whether another one has the same values.
+    pub(crate) fn same(&self, other: &Self) -> bool {
+        self.nan_is_null == other.nan_is_null && self.whole.expr.eq(&other.whole.expr)
     }
 
     /// The expression as a whole.
@@ -228,6 +258,7 @@ impl Ranked {
         let slots = |columns: &[usize]| -> Vec<Option<usize>> {
             columns.iter().map(|column| pieces.iter().position(|piece| piece == column)).collect()
         };
+        let nan_is_null = self.nan_is_null;
         let mut rows = tile.rows(dims, &positions(&self.columns)).map_err(external)?;
         for part in &self.parts {
             let Ok(values) = part.on(tile, &position) else {
@@ -235,7 +266,8 @@ impl Ranked {
                 let rows = tile.rows(dims, &positions(self.whole.columns())).map_err(external)?;
                 let Expression { compact, schema, columns, .. } = &self.whole;
                 let slots = slots(columns);
-                return Ok(Evaluation { expr: compact, schema, arithmetic: None, rows, slots });
+                let expr = compact;
+                return Ok(Evaluation { expr, schema, arithmetic: None, nan_is_null, rows, slots });
             };
             rows.push(values, part.dims());
         }
@@ -243,7 +275,7 @@ impl Ranked {
         let mut slots = slots(&self.columns);
         slots.resize(slots.len() + self.parts.len(), None);
         let arithmetic = arithmetic.as_ref();
-        Ok(Evaluation { expr: rest, schema, arithmetic, rows, slots })
+        Ok(Evaluation { expr: rest, schema, arithmetic, nan_is_null, rows, slots })
     }
 }
 
@@ -253,6 +285,7 @@ pub(crate) struct Evaluation<'a> {
     expr: &'a Arc<dyn PhysicalExpr>,
     schema: &'a SchemaRef,
     arithmetic: Option<&'a Arithmetic>,
+    nan_is_null: bool,
     rows: Rows,
     /// Of each column, which of the pieces it is; `None` is one of the rows'.
     slots: Vec<Option<usize>>,
@@ -265,6 +298,11 @@ impl Evaluation<'_> {
     /// The expression for kernels, over [`Evaluation::stored`].
     pub(crate) fn arithmetic(&self) -> Option<&Arithmetic> {
         self.arithmetic
+    }
+
+    /// Whether NaN among the values is NULL.
+    pub(crate) fn nan_is_null(&self) -> bool {
+        self.nan_is_null
     }
 
     /// What the expression is made of, on `len` rows from `start` on, of which these are the pieces.
@@ -352,8 +390,14 @@ fn evaluate(
     expr.evaluate(&batch)?.into_array(rows)
 }
 
-/// An expression for kernels: arithmetic on floats, and what users compute most often with it.
-fn arithmetic(expr: &Arc<dyn PhysicalExpr>, schema: &Schema) -> Result<Option<Arithmetic>> {
+/// An expression for kernels: arithmetic on floats, and what users compute most often with it. Where NaN
+/// of an operand is NULL, NaN of the whole is: it is NaN for that, and what is tested for NaN inside and
+/// not outside makes none of its own.
+fn arithmetic(
+    expr: &Arc<dyn PhysicalExpr>,
+    schema: &Schema,
+    nan_is_null: &mut bool,
+) -> Result<Option<Arithmetic>> {
     let data_type = expr.data_type(schema)?;
     if !matches!(data_type, DataType::Float32 | DataType::Float64) {
         return Ok(None);
@@ -368,13 +412,17 @@ fn arithmetic(expr: &Arc<dyn PhysicalExpr>, schema: &Schema) -> Result<Option<Ar
             _ => None,
         });
     }
-    let operand = |expr: &Arc<dyn PhysicalExpr>| -> Result<Option<Box<Arithmetic>>> {
-        Ok(arithmetic(expr, schema)?.map(Box::new))
+    if let Some(inner) = nan_as_null::inside(expr) {
+        *nan_is_null = true;
+        return arithmetic(inner, schema, nan_is_null);
+    }
+    let mut operand = |expr: &Arc<dyn PhysicalExpr>| -> Result<Option<Box<Arithmetic>>> {
+        Ok(arithmetic(expr, schema, nan_is_null)?.map(Box::new))
     };
     if let Some(cast) = expr.downcast_ref::<CastExpr>() {
         return Ok(match (cast.expr().data_type(schema)?, data_type) {
             (DataType::Float32, DataType::Float64) => operand(cast.expr())?.map(Arithmetic::Widen),
-            (from, to) if from == to => arithmetic(cast.expr(), schema)?,
+            (from, to) if from == to => operand(cast.expr())?.map(|of| *of),
             _ => None,
         });
     }
@@ -383,12 +431,12 @@ fn arithmetic(expr: &Arc<dyn PhysicalExpr>, schema: &Schema) -> Result<Option<Ar
     }
     if let Some(call) = expr.downcast_ref::<ScalarFunctionExpr>() {
         // By what it is: a user's function may be called the same.
-        let function = match call.fun() {
-            fun if *fun == *sqrt() => Function::Root,
-            fun if *fun == *abs() => Function::Absolute,
+        let (function, of) = match (call.fun(), call.args()) {
+            (fun, [of]) if *fun == **ROOT || *fun == *sqrt() => (Function::Root, of),
+            (fun, [of]) if *fun == *abs() => (Function::Absolute, of),
+            (fun, [of, exponent]) if *fun == **POWER && is_two(exponent) => (Function::Square, of),
             _ => return Ok(None),
         };
-        let [of] = call.args() else { return Ok(None) };
         if of.data_type(schema)? != data_type {
             return Ok(None);
         }
@@ -409,6 +457,11 @@ fn arithmetic(expr: &Arc<dyn PhysicalExpr>, schema: &Schema) -> Result<Option<Ar
     }
     let sides = operand(binary.left())?.zip(operand(binary.right())?);
     Ok(sides.map(|(one, other)| Arithmetic::Combine(operation, one, other)))
+}
+
+fn is_two(expr: &Arc<dyn PhysicalExpr>) -> bool {
+    let literal = expr.downcast_ref::<Literal>();
+    literal.is_some_and(|literal| *literal.value() == ScalarValue::Float64(Some(2.0)))
 }
 
 /// Whether an expression may leave rows out when it evaluates its parts.

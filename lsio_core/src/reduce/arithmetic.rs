@@ -37,6 +37,7 @@ pub enum Function {
     Negate,
     Absolute,
     Root,
+    Square,
 }
 
 /// An operation on two numbers.

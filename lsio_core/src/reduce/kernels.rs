@@ -212,6 +212,7 @@ kernel! {
             Function::Negate => values.iter_mut().for_each(|v| *v = -*v),
             Function::Absolute => values.iter_mut().for_each(|v| *v = v.absolute()),
             Function::Root => values.iter_mut().for_each(|v| *v = v.root()),
+            Function::Square => values.iter_mut().for_each(|v| *v = *v * *v),
         }
     }
 }

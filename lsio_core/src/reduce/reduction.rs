@@ -277,12 +277,14 @@ impl Reduction {
     }
 
     /// Adds the values of an expression on the cells of a tile from `first` on, of which these are the
-    /// columns, each with whether NaN in it is NULL. Otherwise like [`Reduction::update`]. Says whether
-    /// the expression has a value of the type that the states are made for; without, nothing is added.
+    /// columns, each with whether NaN in it is NULL. `nan_is_null` is for NaN that the expression makes.
+    /// Otherwise like [`Reduction::update`]. Says whether the expression has a value of the type that the
+    /// states are made for; without, nothing is added.
     pub fn update_with(
         &mut self,
         layout: &Layout,
         (first, expr, columns): (usize, &Arithmetic, &[(ArrayRef, bool)]),
+        nan_is_null: bool,
         rows: Option<&BooleanBuffer>,
         weight: u64,
     ) -> bool {
@@ -304,7 +306,7 @@ impl Reduction {
             if rows.as_ref().is_some_and(|rows| rows.count_set_bits() == 0) {
                 continue;
             }
-            let update = (layout, first + start, rows, weight);
+            let update = (layout, first + start, rows, weight, nan_is_null);
             let Some(block) = expr.block(&native, range.clone(), simd, &mut self.1) else {
                 return false;
             };
@@ -478,10 +480,16 @@ impl<T: Native> Groups<T> {
     }
 
     /// Adds the values of an expression, made of these rows of columns. One that is NaN because of a
-    /// NULL is left out.
+    /// NULL is left out, and all that are NaN if `nan_is_null`.
     fn update_block(
         &mut self,
-        (layout, first, rows, weight): (&Layout, usize, Option<BooleanBuffer>, u64),
+        (layout, first, rows, weight, nan_is_null): (
+            &Layout,
+            usize,
+            Option<BooleanBuffer>,
+            u64,
+            bool,
+        ),
         values: &[T],
         columns: &Columns,
         range: Range<usize>,
@@ -494,7 +502,7 @@ impl<T: Native> Groups<T> {
             }
             values => values,
         };
-        let rows = if self.simd.sum(values).is_nan() {
+        let rows = if !nan_is_null && self.simd.sum(values).is_nan() {
             let mut row = range.start..;
             Some(BooleanBuffer::collect_bool(values.len(), |i| {
                 let row = row.next().unwrap_or(range.end);
@@ -503,7 +511,7 @@ impl<T: Native> Groups<T> {
         } else {
             rows
         };
-        self.update(layout, first, values, false, rows.as_ref(), weight);
+        self.update(layout, first, values, nan_is_null, rows.as_ref(), weight);
     }
 
     fn update_bytes(&mut self, layout: &Layout, first: usize, bytes: &[u8], nan_is_null: bool) {
@@ -972,6 +980,7 @@ mod tests {
             values in prop::collection::vec((-40_i8..40, -40_i8..40, 0_u8..20), 1..3000),
             masked: bool,
             holes: bool,
+            nan_is_null: bool,
         ) {
             let one: Float32Array = values
                 .iter()
@@ -984,7 +993,7 @@ mod tests {
             let other: Float64Array = values.iter().map(|(_, v, _)| Some(f64::from(*v))).collect();
             let mask: BooleanBuffer = values.iter().map(|(_, _, hole)| *hole != 2).collect();
             let mask = masked.then_some(&mask);
-            // The root of a negative number is NaN, and not NULL.
+            // The root of a negative number is NaN, and NULL if that is said.
             let wide = Box::new(Arithmetic::Widen(Box::new(Arithmetic::Column(0))));
             let product = Arithmetic::Combine(
                 Operation::Multiply,
@@ -1004,7 +1013,8 @@ mod tests {
                 .zip(&other)
                 .map(|(one, other)| {
                     let one = one.filter(|one| !one.is_nan())?;
-                    Some((1500.0 + f64::from(one) * other?.abs()).sqrt())
+                    let root = (1500.0 + f64::from(one) * other?.abs()).sqrt();
+                    Some(root).filter(|root| !(nan_is_null && root.is_nan()))
                 })
                 .collect();
             let offsets: Vec<u32> = (0..values.len() as u32).map(|i| i / 50 % 7).collect();
@@ -1012,7 +1022,8 @@ mod tests {
             let layout = Layout::new(&[values.len()], &keys);
             let new = || Reduction::new(&DataType::Float64, ALL, 7).unwrap();
             let (mut actual, mut plain) = (new(), new());
-            prop_assert!(actual.update_with(&layout, (0, &expr, &columns), mask, 1));
+            let with = (0, &expr, columns.as_slice());
+            prop_assert!(actual.update_with(&layout, with, nan_is_null, mask, 1));
             plain.update(&layout, 0, &expected, false, mask, 1);
             let (actual, plain) = (actual.finish(), plain.finish());
             prop_assert_eq!(&actual.counts, &plain.counts);
@@ -1025,7 +1036,8 @@ mod tests {
             }
             // There is no such column of integers.
             let integers: ArrayRef = Arc::new(Int64Array::from(vec![1; values.len()]));
-            prop_assert!(!new().update_with(&layout, (0, &expr, &[(integers, true)]), None, 1));
+            let with = (0, &expr, [(integers, true)].as_slice());
+            prop_assert!(!new().update_with(&layout, with, nan_is_null, None, 1));
         }
     }
 

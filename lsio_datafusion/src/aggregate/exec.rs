@@ -5,7 +5,10 @@ use std::{
     sync::Arc,
 };
 
-use arrow::{array::RecordBatch, datatypes::SchemaRef};
+use arrow::{
+    array::{RecordBatch, RecordBatchOptions},
+    datatypes::SchemaRef,
+};
 use datafusion::{
     common::{
         Statistics, config::ConfigOptions, internal_err, stats::Precision,
@@ -39,6 +42,7 @@ use super::{
 use crate::{
     ZarrSource,
     expression::{Ranked, substituted},
+    nan_as_null,
     predicate::is_deferred,
     scan::{Execution, Memory, TileNumbers},
 };
@@ -96,6 +100,11 @@ impl ZarrAggregateExec {
     #[must_use]
     pub fn source(&self) -> &ZarrSource {
         &self.plan.source
+    }
+
+    /// The same with NULL in place of NaN in these columns of the output.
+    pub(super) fn without_nan(&self, columns: Vec<usize>) -> Self {
+        self.with_plan(Aggregation { without_nan: columns, ..(*self.plan).clone() })
     }
 
     fn with_plan(&self, plan: Aggregation) -> Self {
@@ -166,7 +175,7 @@ impl ZarrAggregateExec {
                 // Rows that are left out may be to blame.
                 (Err(error), Some(fallback)) => {
                     log::info!("{error}: DataFusion's own aggregate is used");
-                    return fallback.execute(0, context);
+                    return plain(&fallback, &plan.without_nan, context);
                 }
                 (Err(error), None) => return Err(error),
             },
@@ -184,7 +193,7 @@ impl ZarrAggregateExec {
                 return internal_err!("the groups are too many to be held in memory");
             };
             log::info!("the groups of an aggregate don't fit the memory: DataFusion's own is used");
-            return fallback.execute(0, context);
+            return plain(&fallback, &plan.without_nan, context);
         };
         let mut source = source.clone().visiting(slabs.order())?;
         if !plan.compared.is_empty() {
@@ -198,6 +207,7 @@ impl ZarrAggregateExec {
         let copies = (most / slab_bytes.max(1)).clamp(1, workers);
         let batch_size = config.batch_size().max(1);
         let schema = Arc::clone(&plan.schema);
+        let without_nan = plan.without_nan.clone();
         let execution = Execution::new(workers);
         let run =
             Run::new(plan, groups, slabs, (workers, copies), STATES_BYTES, (batch_size, memory));
@@ -219,10 +229,32 @@ impl ZarrAggregateExec {
             drop(rows);
             run.release();
             log::info!("{error}: DataFusion's own aggregate is used");
-            return fallback.execute(0, context);
+            return plain(&fallback, &without_nan, context);
         }
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, stream::iter(first).chain(rows))))
     }
+}
+
+/// The rows of DataFusion's own aggregate, with NULL in place of NaN in some columns.
+fn plain(
+    aggregate: &Arc<dyn ExecutionPlan>,
+    without_nan: &[usize],
+    context: Arc<TaskContext>,
+) -> Result<SendableRecordBatchStream> {
+    let rows = aggregate.execute(0, context)?;
+    let (schema, without_nan) = (rows.schema(), without_nan.to_vec());
+    let rows = rows.map(move |batch| {
+        let batch: RecordBatch = batch?;
+        let mut columns = batch.columns().to_vec();
+        for &position in &without_nan {
+            if let Some(column) = columns.get_mut(position) {
+                *column = nan_as_null::without_nan(column);
+            }
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
+        Ok(RecordBatch::try_new_with_options(batch.schema(), columns, &options)?)
+    });
+    Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
 }
 
 /// How the groups of the first tile lie.

@@ -12,6 +12,7 @@
 //!   │ state.rs  states of groups: kernels' (lsio_core::reduce), or DataFusion's accumulators
 //!   ▼
 //! output.rs     rows: one for each group
+//! results.rs    the test for NaN among results, taken into the aggregate
 //! ```
 //!
 //! An argument is reduced at its own rank: what doesn't vary along a dimension is counted as often as
@@ -22,6 +23,7 @@ mod keys;
 mod output;
 mod plan;
 mod reduce;
+mod results;
 mod rule;
 mod run;
 mod slabs;

@@ -20,6 +20,7 @@ use super::{
     slabs::Slab,
     state::{Finished, State},
 };
+use crate::nan_as_null::without_nan;
 
 /// The rows of a slab.
 pub(super) fn rows(
@@ -69,9 +70,14 @@ pub(super) fn rows(
     let columns = columns
         .into_iter()
         .zip(plan.schema.fields())
-        .map(|(column, field)| match column.data_type() == field.data_type() {
-            true => Ok(column),
-            false => Ok(cast(&column, field.data_type())?),
+        .enumerate()
+        .map(|(position, (column, field))| {
+            let column = match column.data_type() == field.data_type() {
+                true => column,
+                false => cast(&column, field.data_type())?,
+            };
+            let keeps_nan = !plan.without_nan.contains(&position);
+            Ok(if keeps_nan { column } else { without_nan(&column) })
         })
         .collect::<Result<Vec<_>>>()?;
     let options = RecordBatchOptions::new().with_row_count(Some(count));

@@ -30,6 +30,7 @@ use super::keys::{Groups, Keys};
 use crate::{
     ZarrSource,
     expression::{Ranked, substituted, union},
+    nan_as_null,
     predicate::Predicate,
 };
 
@@ -61,6 +62,8 @@ pub(super) struct Aggregation {
     pub(super) schema: SchemaRef,
     /// Whether states are given out, for an aggregate above that merges them.
     pub(super) states: bool,
+    /// The columns of the output in which NaN is NULL, by their positions.
+    pub(super) without_nan: Vec<usize>,
 }
 
 /// What kernels reduce.
@@ -268,6 +271,7 @@ impl Aggregation {
             masked,
             schema,
             states,
+            without_nan: Vec::new(),
         }))
     }
 
@@ -356,15 +360,13 @@ fn with_argument(
         }
         match (&mut known.values, &values) {
             (Values::Rows, Values::Rows) => return Some(position),
-            (Values::Valid(known), Values::Valid(expr))
-                if known.whole().expr().eq(expr.whole().expr()) =>
-            {
+            (Values::Valid(known), Values::Valid(expr)) if known.same(expr) => {
                 return Some(position);
             }
             (
                 Values::Numbers { expr: known, wanted, .. },
                 Values::Numbers { expr, wanted: more, .. },
-            ) if known.whole().expr().eq(expr.whole().expr()) => {
+            ) if known.same(expr) => {
                 *wanted = wanted.or(*more);
                 return Some(position);
             }
@@ -450,10 +452,15 @@ fn without_cast(
     data_type: DataType,
     (table, schema): (&Table, &Schema),
 ) -> Result<(Ranked, DataType)> {
-    let Some(cast) = argument.whole().expr().downcast_ref::<CastExpr>() else {
+    let expr = argument.whole().expr();
+    let inside = nan_as_null::inside(expr);
+    let Some(cast) = inside.unwrap_or(expr).downcast_ref::<CastExpr>() else {
         return Ok((argument.clone(), data_type));
     };
-    let inner = Ranked::new(Arc::clone(cast.expr()), table, schema)?;
+    let mut inner = Ranked::new(Arc::clone(cast.expr()), table, schema)?;
+    if inside.is_some() {
+        inner = inner.with_nan_as_null();
+    }
     let from = inner.whole().data_type()?;
     let narrow = matches!(from, DataType::UInt8 | DataType::UInt16 | DataType::UInt32);
     let signed = matches!(from, DataType::Int8 | DataType::Int16 | DataType::Int32);

@@ -6,10 +6,10 @@
 use std::{ops::ControlFlow, sync::Arc};
 
 use arrow::{
-    array::{Array as _, ArrayData, ArrayRef, BooleanArray, UInt32Array, make_array},
+    array::{Array as _, ArrayData, ArrayRef, AsArray as _, BooleanArray, UInt32Array, make_array},
     buffer::{BooleanBuffer, Buffer},
     compute::{filter as filter_rows, take},
-    datatypes::DataType,
+    datatypes::{DataType, Float64Type},
 };
 use datafusion::{common::exec_err, error::Result};
 use lsio_core::{
@@ -27,6 +27,7 @@ use super::{
 use crate::{
     error::external,
     expression::{Evaluation, Ranked, Stored},
+    nan_as_null,
     predicate::{as_mask, holds},
 };
 
@@ -269,6 +270,10 @@ impl<'a> Work<'a> {
         let streamed = streamed.filter(|_| only_sum)?;
         // What can't be evaluated once may still be, where it is asked for.
         let values = factor.on(self.input.tile, self.input.position).ok()?;
+        // An infinite value times 0 is NaN, which is to be left out of the sum.
+        if expr.nan_is_null() && has_zero(&values) {
+            return None;
+        }
         let column = (streamed, &self.plan.data_type(column));
         WeightedSum::new(column, &self.shape, &self.keys, (factor.dims(), &values))
     }
@@ -466,7 +471,10 @@ fn update(
             }
         }
         (Source::Evaluated(evaluation), ArgumentState::Counts(counts)) => {
-            let values = values(evaluation, piece)?;
+            let mut values = values(evaluation, piece)?;
+            if evaluation.nan_is_null() {
+                values = nan_as_null::without_nan(&values);
+            }
             let valid = values.logical_nulls().map(|nulls| nulls.inner().clone());
             let mask = match (valid, rows) {
                 (Some(valid), Some(rows)) => Some(&valid & rows),
@@ -475,15 +483,16 @@ fn update(
             counts.update(layout, cells, mask.as_ref(), weight);
         }
         (Source::Evaluated(evaluation), ArgumentState::Numbers(reduction)) => {
+            let nan_is_null = evaluation.nan_is_null();
             if let Some(arithmetic) = evaluation.arithmetic() {
                 let columns = evaluation.stored(piece.first, piece.len, piece.columns)?;
                 let with = (piece.first, arithmetic, columns.as_slice());
-                if reduction.update_with(layout, with, rows, weight) {
+                if reduction.update_with(layout, with, nan_is_null, rows, weight) {
                     return Ok(());
                 }
             }
             let values = values(evaluation, piece)?;
-            reduction.update(layout, piece.first, &values, false, rows, weight);
+            reduction.update(layout, piece.first, &values, nan_is_null, rows, weight);
         }
         _ => {}
     }
@@ -530,6 +539,11 @@ fn evaluate_wanted(
         })
         .collect();
     Ok(take(&values, &indices, None)?)
+}
+
+fn has_zero(factors: &ArrayRef) -> bool {
+    let factors = factors.as_primitive_opt::<Float64Type>();
+    factors.is_none_or(|factors| factors.values().contains(&0.0))
 }
 
 /// The numbers that some bytes are.

@@ -27,6 +27,7 @@ use datafusion::{
 use super::{
     ZarrAggregateExec,
     plan::{Aggregation, Rows},
+    results,
 };
 use crate::{LsioConfig, ZarrSource, expression::substituted};
 
@@ -66,7 +67,9 @@ impl PhysicalOptimizerRule for AggregatePushdown {
                 Ok(pushed) => Ok(Transformed::new(pushed, true, TreeNodeRecursion::Jump)),
                 Err(reason) => Ok(Transformed::yes(refused(plan, &reason)?)),
             }
-        })
+        })?
+        .data
+        .transform_up(results::without_nan)
         .map(|transformed| transformed.data)
     }
 

@@ -52,9 +52,8 @@ impl AnalyzerRule for MissingValues {
                 |plan, _, _| Ok(plan),
             );
         }
-        let rewrite = |expr: Expr, scope: &Scope<'_>| {
-            total(expr).transform_data(|expr| tested(expr, scope))
-        };
+        let rewrite =
+            |expr: Expr, scope: &Scope<'_>| total(expr).transform_data(|expr| tested(expr, scope));
         rewrite_expressions_and_plans(plan, rewrite, |plan, _, scope| results(plan, scope))
     }
 
@@ -183,11 +182,7 @@ fn result_may_be_nan(expr: &Expr, scope: &Scope<'_>) -> Result<bool> {
     Ok(expr.get_type(schema)?.is_floating() && aggregate_may_be_nan(function, args, scope)?)
 }
 
-fn aggregate_may_be_nan(
-    function: &AggregateUDF,
-    args: &[Expr],
-    scope: &Scope<'_>,
-) -> Result<bool> {
+fn aggregate_may_be_nan(function: &AggregateUDF, args: &[Expr], scope: &Scope<'_>) -> Result<bool> {
     let own = function.inner();
     let picks = own.is::<Min>()
         || own.is::<Max>()

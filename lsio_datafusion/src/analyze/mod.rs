@@ -149,7 +149,8 @@ fn tables(plan: &LogicalPlan) -> Result<Tables> {
         if let LogicalPlan::TableScan(scan) = plan {
             let provider = source_as_provider(&scan.source);
             let table = provider.as_ref().ok().and_then(|p| p.downcast_ref::<ZarrTable>());
-            let has_floats = scan.source.schema().fields().iter().any(|f| f.data_type().is_floating());
+            let has_floats =
+                scan.source.schema().fields().iter().any(|f| f.data_type().is_floating());
             tables.stored_nan |=
                 has_floats && table.is_none_or(|table| !table.dataset().options().nan_as_null);
             if table.is_some() {

@@ -30,24 +30,73 @@ pub(crate) static POWER: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
     Arc::new(ScalarUDF::new_from_impl(Power { signature }))
 });
 
+/// DataFusion's functions that fail where they are no function of all numbers, and what takes their place.
+static TOTAL: LazyLock<Vec<(Arc<ScalarUDF>, Arc<ScalarUDF>)>> = LazyLock::new(|| {
+    let mut all = vec![(math::sqrt(), Arc::clone(&ROOT)), (math::power(), Arc::clone(&POWER))];
+    for function in [
+        math::acos(),
+        math::acosh(),
+        math::asin(),
+        math::atanh(),
+        math::ln(),
+        math::log10(),
+        math::log2(),
+    ] {
+        let unordered = ScalarUDF::new_from_impl(Unordered { function: Arc::clone(&function) });
+        all.push((function, Arc::new(unordered)));
+    }
+    all
+});
+
 /// Puts functions that give a value for every number in the place of those that end the query with an
 /// error, or whose value is off.
 ///
-/// In DataFusion 55.2 `sqrt(-1)` and `power(0, -1)` are errors, and `log(1000)`, which it computes as
-/// `ln(1000) / ln(10)`, is a little less than 3.
+/// In DataFusion 55.2 `sqrt(-1)` and `power(0, -1)` are errors; `log(1000)`, which it computes as
+/// `ln(1000) / ln(10)`, is a little less than 3; and a window's `ORDER BY ln(x)` can't be planned, since
+/// the order of a logarithm is asked for, which it only knows of positive numbers.
 pub(super) fn total(expr: Expr) -> Transformed<Expr> {
     let Expr::ScalarFunction(mut call) = expr else { return Transformed::no(expr) };
-    let other = if *call.func == *math::sqrt() {
-        Arc::clone(&ROOT)
-    } else if *call.func == *math::power() {
-        Arc::clone(&POWER)
-    } else if *call.func == *math::log() && call.args.len() == 1 {
-        math::log10()
-    } else {
+    let is_decimal = *call.func == *math::log() && call.args.len() == 1;
+    let function = if is_decimal { math::log10() } else { Arc::clone(&call.func) };
+    let Some((_, other)) = TOTAL.iter().find(|(known, _)| *known == function) else {
         return Transformed::no(Expr::ScalarFunction(call));
     };
-    call.func = other;
+    call.func = Arc::clone(other);
     Transformed::yes(Expr::ScalarFunction(call))
+}
+
+/// Whether it is a function of one number that is NaN for some.
+pub(super) fn is_partial(function: &ScalarUDF) -> bool {
+    let own = function.inner();
+    own.is::<Root>() || own.is::<Unordered>()
+}
+
+/// A function of DataFusion's, but for its order.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct Unordered {
+    function: Arc<ScalarUDF>,
+}
+
+impl ScalarUDFImpl for Unordered {
+    fn name(&self) -> &str {
+        self.function.name()
+    }
+
+    fn signature(&self) -> &Signature {
+        self.function.signature()
+    }
+
+    fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
+        self.function.inner().return_type(arg_types)
+    }
+
+    fn is_strict(&self) -> bool {
+        self.function.is_strict()
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        self.function.invoke_with_args(args)
+    }
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]

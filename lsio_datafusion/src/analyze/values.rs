@@ -10,7 +10,7 @@ use datafusion::{
     scalar::ScalarValue,
 };
 
-use super::total_functions::{POWER, ROOT};
+use super::total_functions::{POWER, is_partial};
 use crate::nan_as_null::is_nan_as_null;
 
 /// How deep an expression is looked into. What is deeper may be anything; it also bounds how often
@@ -48,7 +48,8 @@ pub(super) enum Makes {
     Anything,
 }
 
-/// What an operator or function, one that has a float as its value, makes of its operands.
+/// What an operator or function, one that has a float as its value, makes of its operands. Functions that
+/// have [total](super::total_functions::total) ones in their place aren't known.
 pub(super) fn makes(expr: &Expr, schema: &DFSchema) -> Result<Makes> {
     Ok(match expr {
         Expr::Negative(_) => Makes::Number { nan: false },
@@ -58,12 +59,9 @@ pub(super) fn makes(expr: &Expr, schema: &DFSchema) -> Result<Makes> {
                 Operator::Plus | Operator::Minus => one.infinite && other.infinite,
                 // A square is none.
                 Operator::Multiply => {
-                    left != right
-                        && ((one.infinite && other.zero) || (one.zero && other.infinite))
+                    left != right && ((one.infinite && other.zero) || (one.zero && other.infinite))
                 }
-                Operator::Divide => {
-                    (one.zero && other.zero) || (one.infinite && other.infinite)
-                }
+                Operator::Divide => (one.zero && other.zero) || (one.infinite && other.infinite),
                 Operator::Modulo => one.infinite || other.zero,
                 _ => return Ok(Makes::Anything),
             };
@@ -111,13 +109,9 @@ static NUMBERS: LazyLock<Vec<(Arc<ScalarUDF>, Nan)>> = LazyLock::new(|| {
 
     vec![
         (math::abs(), Never),
-        (math::acos(), OfSome),
-        (math::acosh(), OfSome),
-        (math::asin(), OfSome),
         (math::asinh(), Never),
         (math::atan(), Never),
         (math::atan2(), Never),
-        (math::atanh(), OfSome),
         (math::cbrt(), Never),
         (math::ceil(), Never),
         (math::cos(), OfInfinities),
@@ -126,16 +120,11 @@ static NUMBERS: LazyLock<Vec<(Arc<ScalarUDF>, Nan)>> = LazyLock::new(|| {
         (math::degrees(), Never),
         (math::exp(), Never),
         (math::floor(), Never),
-        (math::ln(), OfSome),
         (math::log(), OfSome),
-        (math::log10(), OfSome),
-        (math::log2(), OfSome),
         (math::radians(), Never),
         (math::signum(), Never),
         (math::sin(), OfInfinities),
         (math::sinh(), Never),
-        (math::sqrt(), OfSome),
-        (Arc::clone(&ROOT), OfSome),
         (math::tan(), OfInfinities),
         (math::tanh(), Never),
     ]
@@ -162,6 +151,9 @@ fn function(function: &Arc<ScalarUDF>, args: &[Expr], schema: &DFSchema) -> Resu
     if is_nan_as_null(function) || PICKING.contains(function) {
         return Ok(Makes::Picked);
     }
+    if is_partial(function) {
+        return number(true);
+    }
     if let Some((_, nan)) = NUMBERS.iter().find(|(known, _)| known == function) {
         return number(match nan {
             Nan::Never => false,
@@ -178,7 +170,7 @@ fn function(function: &Arc<ScalarUDF>, args: &[Expr], schema: &DFSchema) -> Resu
         return number(digits.is_some_and(|n| !n.is_some_and(|n| n.abs() <= 20.0)));
     }
     if let [base, exponent] = args
-        && (*function == *POWER || *function == math::power())
+        && *function == *POWER
     {
         // What is raised to 0, and a power of 1, is 1 even where the other is NaN.
         if let Some(exponent) = constant(exponent).filter(|exponent| *exponent != 0.0) {
@@ -195,10 +187,9 @@ fn values(expr: &Expr, schema: &DFSchema, depth: usize) -> Result<Values> {
     let Some(depth) = depth.checked_sub(1) else { return Ok(Values::ANY) };
     Ok(match expr {
         Expr::Literal(..) => match constant(expr) {
-            Some(value) => Values {
-                infinite: value.abs() >= MODEST.end,
-                zero: value.abs() < MODEST.start,
-            },
+            Some(value) => {
+                Values { infinite: value.abs() >= MODEST.end, zero: value.abs() < MODEST.start }
+            }
             None => Values::ANY,
         },
         Expr::Alias(alias) => values(&alias.expr, schema, depth)?,
@@ -239,8 +230,9 @@ fn values(expr: &Expr, schema: &DFSchema, depth: usize) -> Result<Values> {
             [_] if [math::sin(), math::cos(), math::tanh(), math::atan()].contains(&call.func) => {
                 Values::FINITE
             }
-            [arg] if [math::floor(), math::ceil(), math::round(), math::trunc()]
-                .contains(&call.func) =>
+            [arg]
+                if [math::floor(), math::ceil(), math::round(), math::trunc()]
+                    .contains(&call.func) =>
             {
                 Values { zero: true, ..values(arg, schema, depth)? }
             }

@@ -5,9 +5,7 @@ use arrow::datatypes::DataType;
 use datafusion::{
     common::{DFSchema, Result, config::ConfigOptions, tree_node::Transformed},
     functions::core::{self, expr_fn::nullif},
-    logical_expr::{
-        BinaryExpr, Cast, Expr, ExprSchemable as _, LogicalPlan, Operator, cast, lit,
-    },
+    logical_expr::{BinaryExpr, Cast, Expr, ExprSchemable as _, LogicalPlan, Operator, cast, lit},
     optimizer::AnalyzerRule,
     scalar::ScalarValue,
 };
@@ -50,9 +48,8 @@ fn widen(expr: Expr, scope: &Scope<'_>, truncates: bool) -> Result<Transformed<E
             right,
         }) => {
             let types = (left.get_type(schema)?, right.get_type(schema)?);
-            let unchanged = |left, right| {
-                Ok(Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right })))
-            };
+            let unchanged =
+                |left, right| Ok(Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right })));
             if !types.0.is_integer() || !types.1.is_integer() {
                 return unchanged(left, right);
             }

@@ -9,6 +9,7 @@
 
 mod aggregates;
 mod answers;
+mod arithmetic;
 mod differential;
 mod errors;
 mod examples;
