@@ -1,6 +1,10 @@
 //! What can go wrong, told so that the reader knows which file, array or chunk it was and what to do.
 
-use std::fmt::{self, Write as _};
+use std::{
+    collections::HashSet,
+    fmt::{self, Write as _},
+    sync::{LazyLock, Mutex, PoisonError},
+};
 
 use crate::{cloud::redact, similar::closest};
 
@@ -25,6 +29,13 @@ pub enum Error {
         "'{location}' is not a Zarr group or array: it holds none of zarr.json, .zgroup, .zarray and .zmetadata"
     )]
     NotZarr {
+        /// The path or URL as the user wrote it.
+        location: String,
+    },
+
+    /// A zip archive that holds nothing.
+    #[error("'{location}' is an empty zip archive: it holds no Zarr group or array")]
+    EmptyArchive {
         /// The path or URL as the user wrote it.
         location: String,
     },
@@ -79,10 +90,10 @@ pub enum Error {
 
     /// A dimension, variable or group was asked for that isn't there.
     #[error(
-        "'{location}' has no {what} '{}'{}; it has: {}",
+        "'{location}' has no {what} '{}'{}; {}",
         short(name),
         meant(closest(name, known).map(String::as_str)),
-        names(known)
+        known_names(known)
     )]
     NoSuch {
         /// The group.
@@ -170,6 +181,19 @@ pub enum Error {
     },
 }
 
+/// Logs a warning that wasn't logged before: each query opens its stores anew.
+pub(crate) fn warn_once(text: &str) {
+    /// The warnings that are remembered. There are no more than that.
+    const MOST: usize = 10_000;
+    static TOLD: LazyLock<Mutex<HashSet<String>>> = LazyLock::new(Mutex::default);
+
+    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    if told.len() < MOST && told.insert(text.to_owned()) {
+        drop(told);
+        log::warn!("{text}");
+    }
+}
+
 /// A text as messages show it: what a store says may be a megabyte long, and change the terminal's colours.
 pub(crate) fn short(text: &str) -> impl fmt::Display {
     /// The characters of it.
@@ -216,6 +240,13 @@ pub(crate) fn names<T: AsRef<str>>(names: &[T]) -> impl fmt::Display {
 
 fn meant(similar: Option<&str>) -> String {
     similar.map_or_else(String::new, |similar| format!("; did you mean '{}'?", short(similar)))
+}
+
+fn known_names(known: &[String]) -> String {
+    match known {
+        [] => "it has none at all".to_owned(),
+        known => format!("it has: {}", names(known)),
+    }
 }
 
 fn hint_children(location: &str, children: &[String]) -> String {

@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use futures::StreamExt as _;
 use object_store::{ObjectStore, ObjectStoreExt as _, path::Path};
 use url::Url;
 
@@ -53,6 +54,13 @@ impl Location {
         let Some(archive) = &self.archive else { return self.clone() };
         let archive = archive.renewed();
         Self { store: Arc::new(archive.clone()), archive: Some(archive), ..self.clone() }
+    }
+
+    /// Whether the place is in an archive that can be read and has no entries.
+    pub(crate) async fn is_empty_archive(&self) -> bool {
+        let Some(archive) = &self.archive else { return false };
+        let first = archive.list(None).next().await;
+        first.is_none()
     }
 
     /// The same place, read over this link.

@@ -188,6 +188,7 @@ fn tables(store: &str, dataset: &Dataset) -> Vec<TableInfo> {
 
 async fn variable_info(variable: &Variable, role: Role) -> Result<VariableInfo, Error> {
     let layout = variable.layout();
+    variable.log_warnings();
     let mut unreadable = variable.unreadable().map(str::to_owned);
     let (mut first, mut last) = (None, None);
     if role.is_coordinate() && unreadable.is_none() {

@@ -123,12 +123,14 @@ enum ArrayStep {
 }
 
 impl Chain {
-    /// The chain of Zarr v2 metadata. `big_endian` is the order of bytes that the dtype tells.
+    /// The chain of Zarr v2 metadata. `big_endian` is the order of bytes that the dtype tells, and
+    /// `is_nczarr` whether netCDF's library wrote the array.
     pub(super) fn from_v2(
         metadata: &Map<String, Value>,
         element: &ElementType,
         big_endian: bool,
         rank: usize,
+        is_nczarr: bool,
     ) -> Result<Self, Refusal> {
         let mut order: Vec<usize> = (0..rank).collect();
         match metadata.get("order") {
@@ -163,17 +165,15 @@ impl Chain {
             if is_pcodec(id) && !big_endian && filters.is_empty() {
                 return pcodec(element);
             }
-            // netCDF means an element of the array.
-            let size = configuration.get_mut("elementsize").filter(|s| s.as_u64() == Some(0));
-            if let Some((size, own)) = size.filter(|_| id == "shuffle").zip(element.size()) {
-                *size = Value::from(own);
+            if id == "shuffle" {
+                complete_shuffle(&mut configuration, element, is_nczarr)?;
             }
             Step::of(id, Some(&configuration))
         });
         let mut steps = steps.collect::<Result<Vec<_>, _>>()?;
         steps.reverse();
         let mut storage = storage(element, order, big_endian);
-        if end == End::Items(Items::Json) {
+        if matches!(end, End::Items(Items::Json { .. })) {
             // Lists in lists, in the order of the array's own dimensions.
             storage.order.sort_unstable();
         }
@@ -217,7 +217,8 @@ impl Chain {
             let name = name(codec).ok_or_else(|| invalid("a codec has no name"))?;
             let configuration = codec.get("configuration").and_then(Value::as_object);
             match (name, element) {
-                ("bytes", element) if element.size().is_some() => {
+                // `endian` is what drafts of Zarr v3 called `bytes`.
+                ("bytes" | "endian", element) if element.size().is_some() => {
                     break (End::Elements, swap_of(codec, element, width)?);
                 }
                 (name, element) if is_pcodec(name) && filters.is_empty() => {
@@ -239,6 +240,18 @@ impl Chain {
                 }
                 // Of the two codecs of this name, that of Zarr v3 has another order of bits.
                 ("packbits", _) => return Err(Refusal::Unknown(name.to_owned())),
+                ("bytes" | "endian", _) => {
+                    return Err(invalid(
+                        "the codec 'bytes' can't hold elements of any length, as its data type has \
+                         them: vlen-utf8 and vlen-bytes do",
+                    ));
+                }
+                _ if is_of_bytes(name) => {
+                    return Err(Refusal::Invalid(format!(
+                        "the codec '{name}' stands where there is still an array: before it, a codec \
+                         that makes bytes of it, such as 'bytes', is missing"
+                    )));
+                }
                 _ => {
                     let configuration = native_configuration(configuration, element);
                     let filter = Filter::of(name, &configuration);
@@ -377,7 +390,7 @@ impl Chain {
                 }
                 bytes
             }
-            End::Items(items) => return items.decode(&bytes, cells).map(StoredValues::Items),
+            End::Items(items) => return items.decode(&bytes, &shape).map(StoredValues::Items),
             End::Shard(shard) => match shard.decode(&bytes, &shape, recycler)? {
                 StoredValues::Fixed(elements) => elements,
                 items => return Ok(items),
@@ -502,7 +515,8 @@ impl Items {
         };
         Ok(Some(match (element, id) {
             (ElementType::Utf8, Some("vlen-utf8")) => Self::Strings,
-            (ElementType::Utf8, Some("json2")) => Self::Json,
+            (ElementType::Utf8, Some("json2")) => Self::Json { shaped: true },
+            (ElementType::Utf8, Some("json")) => Self::Json { shaped: false },
             (ElementType::Utf8, Some("categorize")) => categories()?,
             (ElementType::Binary, Some("vlen-bytes")) => Self::Bytes,
             (ElementType::List(item), Some("vlen-array")) => Self::Lists(item.as_ref().clone()),
@@ -517,6 +531,42 @@ impl Items {
             _ => Err(Refusal::Invalid(format!("the codec '{name}' doesn't make this data type"))),
         }
     }
+}
+
+/// Whether a codec makes bytes of bytes.
+fn is_of_bytes(name: &str) -> bool {
+    Compressor::of(name).is_some() || Checked::of(name, None).is_some()
+}
+
+/// Makes of an `elementsize` of 0 what whoever wrote it meant: netCDF's library an element of the array,
+/// whatever it says, and numcodecs one byte, so that nothing is shuffled.
+fn complete_shuffle(
+    configuration: &mut Map<String, Value>,
+    element: &ElementType,
+    is_nczarr: bool,
+) -> Result<(), Refusal> {
+    let Some(size) = configuration.get_mut("elementsize") else { return Ok(()) };
+    // netCDF's library writes numbers as texts; numcodecs can't read them.
+    let text = size.as_str().and_then(|text| text.parse::<u64>().ok());
+    let (number, is_nczarr) = (size.as_u64().or(text), is_nczarr || text.is_some());
+    let own = element.size().unwrap_or(1);
+    match number {
+        Some(0) if is_nczarr || own == 1 => *size = Value::from(own),
+        // Types that netCDF doesn't have.
+        Some(0) if !element.is_number() || *element == ElementType::Float16 => {
+            *size = Value::from(1);
+        }
+        Some(0) => {
+            return Err(Refusal::Invalid(format!(
+                "its filter shuffle has an elementsize of 0, which means {own} bytes to netCDF's \
+                 library and no shuffling to numcodecs, and its metadata don't say which of them \
+                 wrote it: write {own} or 1 there"
+            )));
+        }
+        Some(number) => *size = Value::from(number),
+        None => {}
+    }
+    Ok(())
 }
 
 fn is_pcodec(name: &str) -> bool {
@@ -674,13 +724,53 @@ mod tests {
         let unknown = v3(&json!([bytes, {"name": "imagecodecs_jpeg2k"}]));
         assert_eq!(unknown, Err(Refusal::Unknown("imagecodecs_jpeg2k".to_owned())));
         let v2 = |metadata: Value, big_endian| {
-            Chain::from_v2(metadata.as_object().unwrap(), &ElementType::Int16, big_endian, 2)
+            let metadata = metadata.as_object().unwrap();
+            Chain::from_v2(metadata, &ElementType::Int16, big_endian, 2, false)
         };
         let chain = v2(json!({"order": "F", "compressor": {"id": "zlib"}}), true).unwrap();
         assert_eq!(*chain.storage(), Storage { order: vec![1, 0], width: 2, swap: 2 });
         assert!(v2(json!({"filters": [{"id": "shuffle"}]}), false).is_ok());
         assert!(v2(json!({"filters": {}}), false).is_err());
+        let drafts = v3(&json!([
+            {"name": "transpose", "configuration": {"order": "F"}},
+            {"name": "endian", "configuration": {"endian": "big"}},
+        ]));
+        assert_eq!(*drafts.unwrap().storage(), Storage { order: vec![2, 1, 0], width: 4, swap: 4 });
+        for (codecs, text) in [
+            (json!(["zstd"]), "such as 'bytes', is missing"),
+            (json!(["crc32c", bytes]), "such as 'bytes', is missing"),
+        ] {
+            let Err(Refusal::Invalid(reason)) = v3(&codecs) else { panic!("{codecs}") };
+            assert!(reason.contains(text), "{reason}");
+        }
+        let strings = Chain::from_v3(&[bytes], &ElementType::Utf8, 1, &[]);
+        assert!(matches!(strings, Err(Refusal::Invalid(reason)) if reason.contains("vlen-utf8")));
         assert!(v2(json!({"order": "K"}), false).is_err());
+    }
+
+    #[test]
+    fn elements_of_no_bytes_are_shuffled_by_netcdf_alone() {
+        let shuffle = |size: Value, element: &ElementType, is_nczarr: bool| {
+            let metadata = json!({"filters": [{"id": "shuffle", "elementsize": size}]});
+            let chain =
+                Chain::from_v2(metadata.as_object().unwrap(), element, false, 1, is_nczarr)?;
+            let [Step::Filter(Filter::Shuffle { elementsize })] = chain.steps.as_slice() else {
+                panic!()
+            };
+            Ok::<_, Refusal>(*elementsize)
+        };
+        let (int, byte) = (ElementType::Int32, ElementType::Int8);
+        assert_eq!(shuffle(json!(0), &int, true), Ok(4));
+        assert_eq!(shuffle(json!("0"), &int, false), Ok(4));
+        assert_eq!(shuffle(json!("2"), &int, false), Ok(2));
+        assert_eq!(shuffle(json!(0), &byte, false), Ok(1));
+        let complex = ElementType::Complex(Box::new(ElementType::Float32));
+        assert_eq!(shuffle(json!(0), &complex, false), Ok(1));
+        let refused = shuffle(json!(0), &int, false);
+        assert!(
+            matches!(&refused, Err(Refusal::Invalid(reason)) if reason.contains("write 4 or 1")),
+            "{refused:?}"
+        );
     }
 
     #[test]

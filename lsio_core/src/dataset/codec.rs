@@ -90,7 +90,9 @@ impl ChunkCodec {
         };
         let bytes = chunk_bytes(grid.chunk_shape(), element, limit)?;
         let chain = match document.format {
-            ZarrFormat::V2 => Chain::from_v2(metadata, element, big_endian, rank),
+            ZarrFormat::V2 => {
+                Chain::from_v2(metadata, element, big_endian, rank, document.is_nczarr())
+            }
             ZarrFormat::V3 => {
                 let codecs = chunk_codecs(metadata, shards.is_some());
                 Chain::from_v3(codecs.ok_or("codecs are not a list")?, element, rank, &fill)
@@ -101,7 +103,7 @@ impl ChunkCodec {
             Err(Refusal::Invalid(reason)) => return Err(reason),
             Err(Refusal::Unknown(codec)) => {
                 let chain = ZarrsChain::new(document, layout, element, shards.is_some());
-                let chain = chain.map_err(|e| format!("the codec '{codec}' isn't supported: {e}"));
+                let chain = chain.map_err(|e| unsupported(&codec, &e));
                 Decoder::Zarrs(Box::new(chain?))
             }
         };
@@ -210,6 +212,17 @@ impl ChunkCodec {
     pub(crate) fn fill_item(&self) -> Result<ArrayRef, String> {
         one_item(&self.element, &self.fill)
     }
+}
+
+/// Says why a codec isn't supported that isn't known here, and for which zarrs has a reason.
+fn unsupported(codec: &str, reason: &str) -> String {
+    let name = codec.strip_prefix("numcodecs.").unwrap_or(codec);
+    if cfg!(not(feature = "zfp")) && ["zfp", "zfpy"].contains(&name) {
+        return format!(
+            "the codec '{codec}' needs the cargo feature `zfp`, which this program was built without"
+        );
+    }
+    format!("the codec '{codec}' isn't supported: {reason}")
 }
 
 /// The bytes of a chunk, if they are no more than allowed.

@@ -23,8 +23,8 @@ use serde_json::{Map, Value};
 use super::{
     calendar::Calendar,
     dtype::{ElementType, NumpyTime},
-    elements::{plain_array, text_bytes, times64, widened},
-    fill::{Number, numbers},
+    elements::{plain_array, times64, widened},
+    fill::{Number, Range, numbers},
     lost::Lost,
     time::{TimeUnits, duration_unit},
 };
@@ -62,18 +62,10 @@ pub struct Decoding {
 enum Meaning {
     Plain,
     Boolean,
-    Time {
-        units: TimeUnits,
-        text: bool,
-    },
+    Time { units: TimeUnits, text: bool },
     DateTime64(NumpyTime),
     TimeDelta64(NumpyTime),
-    /// Text as its bytes.
-    Bytes,
-    Duration {
-        unit_nanos: i64,
-        unit: TimeUnit,
-    },
+    Duration { unit_nanos: i64, unit: TimeUnit },
 }
 
 impl Decoding {
@@ -87,6 +79,7 @@ impl Decoding {
         warn: &mut dyn FnMut(String),
     ) -> Self {
         let text = |key: &str| attributes.get(key).and_then(Value::as_str);
+        let element = if options.decode_cf { element } else { element.without_text() };
         let (number, _) = match element {
             // What nanoseconds can't hold is read as it is.
             ElementType::DateTime64(time) | ElementType::TimeDelta64(time)
@@ -111,16 +104,19 @@ impl Decoding {
             }
             // Zarr's fill value takes the place of the attribute, as in xarray.
             let fill = zarr_fill.or_else(|| attributes.get("_FillValue"));
-            for (key, value) in
-                [("_FillValue", fill), ("missing_value", attributes.get("missing_value"))]
-            {
+            let of_attributes =
+                if text("_Unsigned").is_some() { Range::Reinterpreted } else { Range::Exact };
+            let of_fill = if zarr_fill.is_some() { Range::Wrapped } else { of_attributes };
+            for (key, value, range) in [
+                ("_FillValue", fill, of_fill),
+                ("missing_value", attributes.get("missing_value"), of_attributes),
+            ] {
                 let Some(value) = value else { continue };
                 // Other values have none that means "missing" beside their own.
                 if !decoding.element.is_number() && decoding.element != ElementType::Bool {
                     continue;
                 }
-                let unsigned = text("_Unsigned").is_some();
-                match numbers(value, &decoding.element, unsigned) {
+                match numbers(value, &decoding.element, range) {
                     Ok(numbers) => decoding.mask.extend(numbers),
                     Err(reason) => warn(format!("{key} is ignored: {reason}")),
                 }
@@ -142,7 +138,6 @@ impl Decoding {
     pub fn data_type(&self) -> DataType {
         match self.meaning {
             Meaning::Boolean => DataType::Boolean,
-            Meaning::Bytes => DataType::BinaryView,
             Meaning::Time { text: true, .. } => DataType::Utf8View,
             Meaning::Time { text: false, .. } => DataType::Timestamp(TimeUnit::Microsecond, None),
             Meaning::DateTime64(time) => DataType::Timestamp(time.unit, None),
@@ -234,9 +229,6 @@ impl Decoding {
             }
             ElementType::DateTime64(time) => Arc::new(times64(&buffer, time, lost)?),
             ElementType::TimeDelta64(time) if time.months == 0 => Arc::new(times64(&buffer, time, lost)?),
-            ElementType::Text { length } if self.meaning == Meaning::Bytes => {
-                text_bytes(&buffer, length)
-            }
             ref element => plain_array(element, buffer)?,
         };
         self.interpret(array, lost)
@@ -273,7 +265,6 @@ impl Decoding {
             ElementType::TimeDelta64(time) if time.months == 0 => {
                 return Meaning::TimeDelta64(time);
             }
-            ElementType::Text { .. } if !options.decode_cf => return Meaning::Bytes,
             _ if !self.element.is_number() => return Meaning::Plain,
             _ => {}
         }
@@ -484,7 +475,7 @@ impl Decoding {
 
     fn interpret(&self, array: ArrayRef, lost: &mut Lost) -> Result<ArrayRef, String> {
         match self.meaning {
-            Meaning::Plain | Meaning::Bytes => Ok(array),
+            Meaning::Plain => Ok(array),
             Meaning::Boolean => {
                 let numbers = cast(&array, &DataType::Float64)?;
                 let numbers = numbers.as_primitive::<Float64Type>();

@@ -28,9 +28,11 @@ pub(super) fn deviations(document: &ArrayDocument, element: &ElementType) -> Vec
         }
         _ => {}
     }
-    let zero = |filter: &&Value| filter.get("elementsize").and_then(Value::as_u64) == Some(0);
     let filters = document.metadata.get("filters").and_then(Value::as_array).into_iter().flatten();
-    if filters.clone().any(|filter| zero(&filter)) {
+    let zero = |filter: &Value| {
+        filter.get("elementsize").is_some_and(|size| size.as_u64() == Some(0) || size == "0")
+    };
+    if document.is_nczarr() && filters.clone().any(zero) {
         found
             .push("its shuffle has elements of 0 bytes: they are taken for the array's".to_owned());
     }

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 
 use crate::{
     Error, Location, Result,
-    error::{names, short},
+    error::{names, short, warn_once},
     json,
     location::{check_node_path, join as join_path},
     read::{Counts, Expected, Failure, Storage, What},
@@ -25,6 +25,12 @@ const MEMORY: u64 = 6;
 
 /// The directories inside a group that are looked into while it is listed. That takes a second.
 const MOST_LISTED: usize = if cfg!(test) { 64 } else { 16_384 };
+
+/// The directories without metadata inside a group that may be groups all the same: a plate has 32 rows.
+const MOST_IMPLICIT: usize = 64;
+
+/// Of each of these the directories that are looked into.
+const MOST_LOOKED_INTO: usize = 4;
 
 /// Arrays and groups read at the same time while a group without consolidated metadata is listed.
 const CONCURRENT_READS: usize = 32;
@@ -61,12 +67,33 @@ pub(crate) struct ArrayDocument {
     pub key: String,
 }
 
+impl ArrayDocument {
+    /// Whether netCDF's library wrote the array, as members of its own in the metadata say.
+    pub(super) fn is_nczarr(&self) -> bool {
+        let is_own = |key: &String| {
+            let key = key.to_ascii_lowercase();
+            key.starts_with("_nczarr_") || key == "_netcdf4dimid" || key == "_netcdf4coordinates"
+        };
+        self.metadata.keys().chain(self.attributes.keys()).any(is_own)
+    }
+}
+
 #[derive(Clone, Debug)]
 pub(crate) struct GroupDocument {
     pub attributes: Map<String, Value>,
     /// The metadata of all nodes below, by their path relative to this group.
     pub consolidated: Option<BTreeMap<String, Node>>,
+    /// Why consolidated metadata of nodes are left out, by their paths.
+    pub left_out: BTreeMap<String, String>,
     pub format: ZarrFormat,
+}
+
+impl GroupDocument {
+    /// A group without metadata of its own: a directory with nodes in it.
+    pub(super) fn implicit(format: ZarrFormat) -> Self {
+        let (attributes, consolidated, left_out) = (Map::new(), None, BTreeMap::new());
+        Self { attributes, consolidated, left_out, format }
+    }
 }
 
 /// Reads the metadata of the node at `location`; `None` if there is none. `consolidated` says
@@ -112,7 +139,21 @@ async fn read_either<V2: Future<Output = Result<Option<Node>>>>(
 async fn read_v3(location: &Location, consolidated: bool) -> Result<Option<Node>> {
     let Some((key, bytes)) = read(location, "zarr.json").await? else { return Ok(None) };
     let document = parse(location, &key, &bytes)?;
-    v3_node(document, &key, consolidated).map(Some)
+    let has_inline = consolidated && document.contains_key("consolidated_metadata");
+    let node = v3_node(document, &key, consolidated);
+    node.map(Some).map_err(|error| if has_inline { without_consolidated(error) } else { error })
+}
+
+/// Says how else a store may be read whose consolidated metadata are broken.
+fn without_consolidated(error: Error) -> Error {
+    match error {
+        Error::Metadata { key, reason } => {
+            let hint =
+                "the option consolidated=false reads the store without its consolidated metadata";
+            Error::Metadata { key, reason: format!("{reason}; {hint}") }
+        }
+        other => other,
+    }
 }
 
 /// `any` says whether it may be an array, and whether a group's own attributes are of interest.
@@ -127,7 +168,12 @@ async fn read_v2(location: &Location, any: bool, consolidated: bool) -> Result<O
     let mut documents = Vec::with_capacity(4);
     for read in reads {
         documents.push(match read {
-            Ok(Some((key, bytes))) => Some((parse(location, &key, &bytes)?, key)),
+            Ok(Some((key, bytes))) => {
+                let document = parse(location, &key, &bytes).map_err(|error| {
+                    if key.ends_with(".zmetadata") { without_consolidated(error) } else { error }
+                })?;
+                Some((document, key))
+            }
             Ok(None) => None,
             Err(error) if is_found && is_denied(&error) => None,
             Err(error) => return Err(error),
@@ -145,15 +191,21 @@ async fn read_v2(location: &Location, any: bool, consolidated: bool) -> Result<O
     if group.is_none() && zmetadata.is_none() {
         return Ok(None);
     }
-    let consolidated =
-        zmetadata.map(|(document, key)| v2_consolidated(document, &key)).transpose()?;
+    let (consolidated, left_out) = match zmetadata {
+        Some((document, key)) => {
+            let (nodes, left_out) =
+                v2_consolidated(document, &key).map_err(without_consolidated)?;
+            (Some(nodes), left_out)
+        }
+        None => (None, BTreeMap::new()),
+    };
     // A store may hold nothing but its consolidated metadata.
     let attributes = match consolidated.as_ref().and_then(|nodes| nodes.get("")) {
         Some(Node::Group(root)) if attributes.is_empty() => root.attributes.clone(),
         _ => attributes,
     };
     let format = ZarrFormat::V2;
-    Ok(Some(Node::Group(GroupDocument { attributes, consolidated, format })))
+    Ok(Some(Node::Group(GroupDocument { attributes, consolidated, left_out, format })))
 }
 
 /// Whether the store says that this isn't for us to read, or that it doesn't know what is asked.
@@ -172,13 +224,59 @@ pub(crate) fn is_denied(error: &Error) -> bool {
 }
 
 /// Reads the metadata of the nodes directly inside a group of this format by listing it. Nodes with
-/// broken metadata are left out, with a warning.
+/// broken metadata are left out, with a warning if they were `asked` for.
 pub(crate) async fn list_nodes(
     location: &Location,
     format: ZarrFormat,
+    asked: Asked<'_>,
 ) -> Result<BTreeMap<String, Node>> {
     let children = list_children(location).await?;
-    read_children(location, children, format).await
+    let mut nodes = read_children(location, children.clone(), format, asked).await?;
+    // Where a few are asked for by their names, groups are of no interest.
+    if let Asked::All = asked {
+        let rest = children.into_iter().filter(|name| !nodes.contains_key(name));
+        let rest: Vec<String> = rest.take(MOST_IMPLICIT).collect();
+        for name in rest {
+            if holds_nodes(&location.child(&name)?, format).await? {
+                nodes.insert(name, Node::Group(GroupDocument::implicit(format)));
+            }
+        }
+    }
+    Ok(nodes)
+}
+
+/// Which of a group's nodes are asked for: of the others nobody wants to hear.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Asked<'a> {
+    All,
+    These(&'a [String]),
+    None,
+}
+
+impl Asked<'_> {
+    pub(super) fn names(self, name: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::These(names) => names.iter().any(|asked| asked == name),
+            Self::None => false,
+        }
+    }
+}
+
+/// Whether something without metadata is a group all the same, since it holds arrays or groups: the rows of
+/// a plate (OME-Zarr) are such groups.
+pub(crate) async fn holds_nodes(location: &Location, format: ZarrFormat) -> Result<bool> {
+    if !lists(location) {
+        return Ok(false);
+    }
+    // What can't be listed is no group that could be read.
+    let Ok(names) = list_children(location).await else { return Ok(false) };
+    for name in names.into_iter().take(MOST_LOOKED_INTO) {
+        if read_child(location, name, format, Asked::None).await?.1.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Reads the metadata of these arrays inside a group of this format, and of those that they name: their
@@ -189,13 +287,14 @@ pub(crate) async fn named_nodes(
     format: ZarrFormat,
 ) -> Result<BTreeMap<String, Node>> {
     let names = checked(names.to_vec(), |name| name, location.name());
-    let mut nodes = read_children(location, names.clone(), format).await?;
+    let asked = Asked::These(&names);
+    let mut nodes = read_children(location, names.clone(), format, asked).await?;
     let mut coordinates: Vec<String> = nodes.values().flat_map(coordinate_names).collect();
     coordinates.retain(|name| !names.contains(name));
     coordinates.sort_unstable();
     coordinates.dedup();
     let coordinates = checked(coordinates, |name| name, location.name());
-    nodes.extend(read_children(location, coordinates, format).await?);
+    nodes.extend(read_children(location, coordinates, format, Asked::All).await?);
     Ok(nodes)
 }
 
@@ -220,12 +319,12 @@ async fn read_children(
     location: &Location,
     names: Vec<String>,
     format: ZarrFormat,
+    asked: Asked<'_>,
 ) -> Result<BTreeMap<String, Node>> {
     let at_once = if location.link().is_remote() { REMOTE_READS } else { CONCURRENT_READS };
     let mut nodes = BTreeMap::new();
-    let mut reads = stream::iter(names.into_iter().map(|name| read_child(location, name, format)))
-        .buffer_unordered(at_once)
-        .boxed();
+    let reads = names.into_iter().map(|name| read_child(location, name, format, asked));
+    let mut reads = stream::iter(reads).buffer_unordered(at_once).boxed();
     while let Some((name, node)) = reads.try_next().await? {
         if let Some(node) = node {
             nodes.insert(name, node);
@@ -308,7 +407,10 @@ fn list_directories(directory: &std::path::Path) -> std::io::Result<Vec<String>>
         match entry.file_name().into_string() {
             Ok(name) => names.push(name),
             Err(name) => {
-                log::warn!("{}: {name:?} is left out: it is not UTF-8", directory.display());
+                warn_once(&format!(
+                    "{}: {name:?} is left out: it is not UTF-8",
+                    directory.display()
+                ));
             }
         }
         // Of those that count, and of others.
@@ -325,13 +427,13 @@ fn checked<T>(items: Vec<T>, name: impl Fn(&T) -> &String, holder: &str) -> Vec<
         items.into_iter().partition(|item| check_node_path(name(item)).is_ok());
     if let Some(first) = bad.first() {
         let bad: Vec<&String> = bad.iter().map(&name).collect();
-        log::warn!(
+        warn_once(&format!(
             "{}: what is called '{}' is left out: '{}' can't be the path of an array or group, since {}",
             short(holder),
             names(&bad),
             short(name(first)),
             check_node_path(name(first)).err().unwrap_or_default()
-        );
+        ));
     }
     good
 }
@@ -340,6 +442,7 @@ async fn read_child(
     location: &Location,
     name: String,
     format: ZarrFormat,
+    asked: Asked<'_>,
 ) -> Result<(String, Option<Node>)> {
     let child = location.child(&name)?;
     // Those of the other version are rare.
@@ -356,15 +459,18 @@ async fn read_child(
     match node {
         Ok(node) => Ok((name, node)),
         Err(error @ Error::Metadata { .. }) => {
-            left_out(&name, &error);
+            if asked.names(&name) {
+                warn_left_out(&name, &error.to_string());
+            }
             Ok((name, None))
         }
         Err(error) => Err(error),
     }
 }
 
-fn left_out(name: &str, error: &Error) {
-    log::warn!("'{}' is left out: {error}", short(name));
+/// Says once that a node is left out, and why.
+pub(super) fn warn_left_out(name: &str, reason: &str) {
+    warn_once(&format!("'{}' is left out: {reason}", short(name)));
 }
 
 async fn read(location: &Location, file: &str) -> Result<Option<(String, Bytes)>> {
@@ -411,7 +517,7 @@ fn failed(key: String, source: object_store::Error) -> Error {
 /// looks for a document there may look elsewhere, but a chunk isn't just not stored.
 pub(crate) fn is_missing(error: &object_store::Error) -> bool {
     match io_error(error) {
-        Some(io) => io.kind() == ErrorKind::NotFound,
+        Some(io) => io.kind() == ErrorKind::NotFound && !is_object_stores_directory(io),
         None => matches!(error, object_store::Error::NotFound { .. }),
     }
 }
@@ -419,7 +525,15 @@ pub(crate) fn is_missing(error: &object_store::Error) -> bool {
 /// Whether a local path ends at a directory or leads through a file.
 fn is_directory(error: &object_store::Error) -> bool {
     let kinds = [ErrorKind::NotADirectory, ErrorKind::IsADirectory];
-    io_error(error).is_some_and(|io| kinds.contains(&io.kind()))
+    io_error(error).is_some_and(|io| kinds.contains(&io.kind()) || is_object_stores_directory(io))
+}
+
+/// Whether this is what object_store's `LocalFileSystem` (0.13) says of a directory in an object's place:
+/// "not found", by an error that isn't the system's.
+fn is_object_stores_directory(error: &std::io::Error) -> bool {
+    error.kind() == ErrorKind::NotFound
+        && error.raw_os_error().is_none()
+        && error.get_ref().is_some_and(|inner| inner.to_string() == "is directory")
 }
 
 /// What the system said.
@@ -487,26 +601,34 @@ fn v3_node(mut document: Map<String, Value>, key: &str, consolidated: bool) -> R
                 }
                 _ => None,
             };
+            let mut left_out = BTreeMap::new();
             let consolidated = nodes.map(|nodes| {
-                let nodes = checked(nodes.into_iter().collect(), |(path, _)| path, key);
-                let nodes = nodes.into_iter().filter_map(|(path, node)| {
+                let mut good = BTreeMap::new();
+                for (path, node) in checked(nodes.into_iter().collect(), |(path, _)| path, key) {
                     let key = format!("{key} ({path})");
                     let node = match node {
                         Value::Object(node) => v3_node(node, &key, false),
                         _ => Err(not_an_object(key)),
                     };
-                    node.inspect_err(|error| left_out(&path, error)).ok().map(|node| (path, node))
-                });
-                nodes.collect()
+                    match node {
+                        Ok(node) => drop(good.insert(path, node)),
+                        Err(error) => drop(left_out.insert(path, error.to_string())),
+                    }
+                }
+                good
             });
-            Ok(Node::Group(GroupDocument { attributes, consolidated, format: ZarrFormat::V3 }))
+            let format = ZarrFormat::V3;
+            Ok(Node::Group(GroupDocument { attributes, consolidated, left_out, format }))
         }
         _ => Err(error("node_type is neither \"array\" nor \"group\"".to_owned())),
     }
 }
 
+/// The nodes of consolidated metadata, and why others are left out, both by their paths.
+type Consolidated = (BTreeMap<String, Node>, BTreeMap<String, String>);
+
 /// `.zmetadata`: the documents of all nodes by their keys.
-fn v2_consolidated(mut document: Map<String, Value>, key: &str) -> Result<BTreeMap<String, Node>> {
+fn v2_consolidated(mut document: Map<String, Value>, key: &str) -> Result<Consolidated> {
     let error = |reason: String| Error::Metadata { key: key.to_owned(), reason };
     let Some(Value::Object(mut documents)) = document.remove("metadata") else {
         return Err(error("it has no object 'metadata'".to_owned()));
@@ -515,7 +637,7 @@ fn v2_consolidated(mut document: Map<String, Value>, key: &str) -> Result<BTreeM
         Some((node, file)) => (node.to_owned(), file.to_owned()),
         None => (String::new(), path.to_owned()),
     };
-    let mut nodes = BTreeMap::new();
+    let (mut nodes, mut left_out) = (BTreeMap::new(), BTreeMap::new());
     let mut paths = Vec::new();
     for path in documents.keys() {
         let (node, file) = split(path);
@@ -535,7 +657,8 @@ fn v2_consolidated(mut document: Map<String, Value>, key: &str) -> Result<BTreeM
             _ => Map::new(),
         };
         let Some(Value::Object(metadata)) = documents.remove(&path) else {
-            left_out(&node, &not_an_object(format!("{key} ({path})")));
+            let error = not_an_object(format!("{key} ({path})"));
+            left_out.insert(node, error.to_string());
             continue;
         };
         let format = ZarrFormat::V2;
@@ -543,11 +666,11 @@ fn v2_consolidated(mut document: Map<String, Value>, key: &str) -> Result<BTreeM
             let key = format!("{key} ({path})");
             Node::Array(ArrayDocument { format, metadata, attributes, key })
         } else {
-            Node::Group(GroupDocument { attributes, consolidated: None, format })
+            Node::Group(GroupDocument { attributes, ..GroupDocument::implicit(format) })
         };
         nodes.insert(node, document);
     }
-    Ok(nodes)
+    Ok((nodes, left_out))
 }
 
 fn not_an_object(key: String) -> Error {
@@ -635,7 +758,7 @@ mod tests {
         std::fs::create_dir(at("device")).unwrap();
         symlink("/dev/zero", at("device/zarr.json")).unwrap();
         std::fs::create_dir(directory.path().join(std::ffi::OsStr::from_bytes(b"\xff"))).unwrap();
-        let nodes = run(list_nodes(&location, ZarrFormat::V3)).unwrap();
+        let nodes = run(list_nodes(&location, ZarrFormat::V3, Asked::All)).unwrap();
         assert_eq!(nodes.into_keys().collect::<Vec<_>>(), ["a", "link"]);
 
         // Who names what is broken is told.
@@ -648,7 +771,7 @@ mod tests {
         for i in 0..=MOST_LISTED {
             std::fs::create_dir(at(&format!("d{i}"))).unwrap();
         }
-        let error = run(list_nodes(&location, ZarrFormat::V3)).unwrap_err().to_string();
+        let error = run(list_nodes(&location, ZarrFormat::V3, Asked::All)).unwrap_err().to_string();
         assert!(error.contains("too many"), "{error}");
     }
 

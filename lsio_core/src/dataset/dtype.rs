@@ -68,6 +68,11 @@ pub enum ElementType {
         /// Bytes an element.
         length: usize,
     },
+    /// The same as its bytes, without the zeros at its end.
+    Bytes {
+        /// Bytes an element.
+        length: usize,
+    },
     /// numpy's `V`: bytes without a meaning.
     Raw {
         /// Bytes an element.
@@ -141,7 +146,7 @@ impl ElementType {
             Self::SmallFloat(float) => float.size(),
             Self::Complex(part) => part.size()?.checked_mul(2)?,
             Self::Utf32 { length } => length.checked_mul(4)?,
-            Self::Text { length } | Self::Raw { length } => *length,
+            Self::Text { length } | Self::Bytes { length } | Self::Raw { length } => *length,
             Self::Struct(fields) => match fields.last() {
                 Some(last) => last.offset.checked_add(last.size())?,
                 None => 0,
@@ -156,7 +161,7 @@ impl ElementType {
         match self {
             Self::Complex(part) => part.number_size(),
             Self::Utf32 { .. } => 4,
-            Self::Text { .. } | Self::Raw { .. } | Self::Struct(_) => 1,
+            Self::Text { .. } | Self::Bytes { .. } | Self::Raw { .. } | Self::Struct(_) => 1,
             _ => self.size().unwrap_or(1),
         }
     }
@@ -244,10 +249,26 @@ impl ElementType {
                 };
                 DataType::Struct(fields.iter().map(field).collect())
             }
-            Self::Binary => DataType::BinaryView,
+            Self::Binary | Self::Bytes { .. } => DataType::BinaryView,
             Self::List(item) => {
                 DataType::List(Arc::new(ArrowField::new_list_field(item.data_type(), true)))
             }
+        }
+    }
+
+    /// The same with bytes in place of the text in numpy's `S`, which may be in any encoding.
+    #[must_use]
+    pub(crate) fn without_text(&self) -> Self {
+        match self {
+            Self::Text { length } => Self::Bytes { length: *length },
+            Self::Struct(fields) => {
+                let bytes = |field: &Field| Field {
+                    element: field.element.without_text(),
+                    ..field.clone()
+                };
+                Self::Struct(fields.iter().map(bytes).collect())
+            }
+            other => other.clone(),
         }
     }
 
@@ -451,7 +472,7 @@ fn object(dtype: &Value, filters: &Value) -> Result<ElementType, String> {
     let first = filters.as_array().and_then(|filters| filters.first());
     let id = first.and_then(|filter| filter.get("id")).and_then(Value::as_str);
     match id {
-        Some("vlen-utf8" | "json2" | "categorize") => Ok(ElementType::Utf8),
+        Some("vlen-utf8" | "json2" | "json" | "categorize") => Ok(ElementType::Utf8),
         Some("vlen-bytes") => Ok(ElementType::Binary),
         Some("vlen-array") => {
             let item = first.and_then(|filter| filter.get("dtype")).unwrap_or(&Value::Null);

@@ -67,6 +67,7 @@ pub(super) fn plain_array(element: &ElementType, buffer: Buffer) -> Result<Array
         }
         ElementType::Utf32 { length } => utf32(&buffer, *length)?,
         ElementType::Text { length } => text(&buffer, *length)?,
+        ElementType::Bytes { length } => text_bytes(&buffer, *length),
         ElementType::Raw { length } => {
             let size = i32::try_from(*length).map_err(|e| e.to_string())?;
             let len = buffer.len().checked_div(*length).unwrap_or(0);
@@ -251,7 +252,7 @@ fn utf32(buffer: &Buffer, length: usize) -> Result<ArrayRef, String> {
 }
 
 /// numpy's `S` as bytes, without the zeros at their ends.
-pub(super) fn text_bytes(buffer: &Buffer, length: usize) -> ArrayRef {
+fn text_bytes(buffer: &Buffer, length: usize) -> ArrayRef {
     let mut out = BinaryViewBuilder::with_capacity(buffer.len() / length.max(1));
     for element in buffer.chunks_exact(length.max(1)) {
         out.append_value(without_zeros(element));
@@ -264,7 +265,7 @@ fn text(buffer: &Buffer, length: usize) -> Result<ArrayRef, String> {
     let mut out = StringViewBuilder::with_capacity(buffer.len() / length.max(1));
     for (number, element) in buffer.chunks_exact(length.max(1)).enumerate() {
         let text = str::from_utf8(without_zeros(element)).map_err(|_| {
-            format!("its string number {number} is not UTF-8; decode_cf=false gives bytes, but not in structures")
+            format!("its string number {number} is not UTF-8; decode_cf=false gives bytes")
         })?;
         out.append_value(text);
     }

@@ -15,24 +15,31 @@ pub enum Number {
     Float(f64),
 }
 
-/// The numbers in a JSON value: a number, a list of them, or a text. `reinterpreted` says that
-/// `_Unsigned` changed the type, so that -1 means the largest number.
+/// What happens to integers that the type doesn't have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Range {
+    /// They are errors.
+    Exact,
+    /// `_Unsigned` changed the type: -1 means the largest number, 255 in eight bits -1.
+    Reinterpreted,
+    /// Their lowest bits count, as numpy's conversion between integers has it: -1 means the largest
+    /// unsigned number. Older versions of the tools wrote, and read, Zarr's own `fill_value` so.
+    Wrapped,
+}
+
+/// The numbers in a JSON value: a number, a list of them, or a text.
 ///
 /// # Errors
 /// A text, if a number doesn't fit the type.
-pub fn numbers(
-    value: &Value,
-    element: &ElementType,
-    reinterpreted: bool,
-) -> Result<Vec<Number>, String> {
+pub fn numbers(value: &Value, element: &ElementType, range: Range) -> Result<Vec<Number>, String> {
     match value {
         Value::Null => Ok(Vec::new()),
-        Value::Array(values) => values.iter().map(|v| number(v, element, reinterpreted)).collect(),
-        value => Ok(vec![number(value, element, reinterpreted)?]),
+        Value::Array(values) => values.iter().map(|v| number(v, element, range)).collect(),
+        value => Ok(vec![number(value, element, range)?]),
     }
 }
 
-fn number(value: &Value, element: &ElementType, reinterpreted: bool) -> Result<Number, String> {
+fn number(value: &Value, element: &ElementType, range: Range) -> Result<Number, String> {
     let unfit = || format!("{value} doesn't fit the stored type");
     let parsed = match value {
         Value::Bool(value) => Number::Int(i128::from(*value)),
@@ -70,11 +77,17 @@ fn number(value: &Value, element: &ElementType, reinterpreted: bool) -> Result<N
         Number::Float(float) if float.fract() == 0.0 && float.abs() < 1.8e19 => float as i128,
         Number::Float(_) => return Err(unfit()),
     };
-    let int = match (int < 0, low, reinterpreted) {
+    let count = high - low + 1;
+    let int = match (range, int < 0, low) {
+        (Range::Wrapped, ..) if *element == ElementType::Bool => i128::from(int != 0),
+        // numpy has no integers of more than 64 bits.
+        (Range::Wrapped, ..) if (i64::MIN.into()..=u64::MAX.into()).contains(&int) => {
+            (int - low).rem_euclid(count) + low
+        }
         // The same bits, read as an unsigned number.
-        (true, 0, true) => int + high + 1,
+        (Range::Reinterpreted, true, 0) => int + count,
         // The same bits, read as a signed number.
-        (false, ..0, true) if int > high => int - (high - low + 1),
+        (Range::Reinterpreted, false, ..0) if int > high => int - count,
         _ => int,
     };
     if (low..=high).contains(&int) { Ok(Number::Int(int)) } else { Err(unfit()) }
@@ -126,16 +139,43 @@ mod tests {
         let float = |v| Ok(vec![Number::Float(v)]);
         let int = |v| Ok(vec![Number::Int(v)]);
         let f32 = &ElementType::Float32;
-        assert_eq!(numbers(&json!("AAAAAAAAWUA="), f32, false), float(100.0));
-        assert_eq!(numbers(&json!(1e20), f32, false), float(1e20));
-        assert_eq!(numbers(&json!(-999), f32, false), float(-999.0));
-        assert_eq!(numbers(&json!("0x7f800000"), f32, false), float(f64::INFINITY));
-        assert_eq!(numbers(&json!([-9.0]), &ElementType::Int16, false), int(-9));
-        assert_eq!(numbers(&json!("-9"), &ElementType::Int16, false), int(-9));
-        assert_eq!(numbers(&json!(-1), &ElementType::UInt8, true), int(255));
-        assert_eq!(numbers(&json!(255), &ElementType::Int8, true), int(-1));
-        assert_eq!(numbers(&json!(true), &ElementType::Bool, false), int(1));
-        assert_eq!(numbers(&Value::Null, f32, false), Ok(vec![]));
+        assert_eq!(numbers(&json!("AAAAAAAAWUA="), f32, Range::Exact), float(100.0));
+        assert_eq!(numbers(&json!(1e20), f32, Range::Exact), float(1e20));
+        assert_eq!(numbers(&json!(-999), f32, Range::Exact), float(-999.0));
+        assert_eq!(numbers(&json!("0x7f800000"), f32, Range::Exact), float(f64::INFINITY));
+        assert_eq!(numbers(&json!([-9.0]), &ElementType::Int16, Range::Exact), int(-9));
+        assert_eq!(numbers(&json!("-9"), &ElementType::Int16, Range::Exact), int(-9));
+        assert_eq!(numbers(&json!(-1), &ElementType::UInt8, Range::Reinterpreted), int(255));
+        assert_eq!(numbers(&json!(255), &ElementType::Int8, Range::Reinterpreted), int(-1));
+        assert_eq!(numbers(&json!(true), &ElementType::Bool, Range::Exact), int(1));
+        assert_eq!(numbers(&Value::Null, f32, Range::Exact), Ok(vec![]));
+    }
+
+    #[test]
+    fn integers_that_do_not_fit_wrap() {
+        let wrapped = |value: Value, element: &ElementType| {
+            numbers(&value, element, Range::Wrapped).map(|numbers| numbers[0])
+        };
+        for (value, element, expected) in [
+            (json!(-1), ElementType::UInt8, 255),
+            (json!(-1), ElementType::UInt16, 65_535),
+            (json!(-1), ElementType::UInt32, i128::from(u32::MAX)),
+            (json!(-1), ElementType::UInt64, i128::from(u64::MAX)),
+            (json!("-1"), ElementType::UInt8, 255),
+            (json!(-1.0), ElementType::UInt8, 255),
+            (json!(300), ElementType::UInt8, 44),
+            (json!(255), ElementType::Int8, -1),
+            (json!(-40_000), ElementType::Int16, 25_536),
+            (json!(u64::MAX), ElementType::Int64, -1),
+            (json!(-128), ElementType::Int8, -128),
+            (json!(255), ElementType::Bool, 1),
+        ] {
+            assert_eq!(wrapped(value.clone(), &element), Ok(Number::Int(expected)), "{value}");
+        }
+        for value in [json!(1.5), json!(1e19), json!(1e20), json!("NaN"), json!("x"), json!({})] {
+            let fits = value == json!(1e19);
+            assert_eq!(wrapped(value.clone(), &ElementType::UInt8).is_ok(), fits, "{value}");
+        }
     }
 
     #[test]
@@ -143,8 +183,8 @@ mod tests {
         let int16 = &ElementType::Int16;
         for value in [json!(40_000), json!(1.5), json!(1e20), json!("NaN"), json!("xyz"), json!({})]
         {
-            assert!(numbers(&value, int16, false).is_err(), "{value}");
+            assert!(numbers(&value, int16, Range::Exact).is_err(), "{value}");
         }
-        assert!(numbers(&json!(-1), &ElementType::UInt8, false).is_err());
+        assert!(numbers(&json!(-1), &ElementType::UInt8, Range::Exact).is_err());
     }
 }

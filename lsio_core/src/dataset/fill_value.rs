@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     dtype::ElementType,
-    fill::{Number, numbers},
+    fill::{Number, Range, numbers},
     small_floats::SmallFloat,
 };
 
@@ -16,7 +16,10 @@ use super::{
 /// # Errors
 /// A text, if it isn't one of the type.
 pub(super) fn fill_bytes(element: &ElementType, value: &Value) -> Result<Vec<u8>, String> {
-    let unfit = || format!("the fill value {} is none of the data type", brief(value));
+    let unfit = || {
+        let (value, data_type) = (brief(value), element.data_type());
+        format!("its fill value {value} is no value of its data type ({data_type} here)")
+    };
     let zeros = || vec![0; element.size().unwrap_or(0)];
     if value.is_null() {
         return Ok(match element {
@@ -43,18 +46,14 @@ pub(super) fn fill_bytes(element: &ElementType, value: &Value) -> Result<Vec<u8>
             Ok(bytes)
         }
         ElementType::Utf32 { length } => {
-            let mut bytes: Vec<u8> = text(value)
-                .ok_or_else(unfit)?
-                .chars()
-                .flat_map(|c| u32::from(c).to_ne_bytes())
-                .collect();
-            if bytes.len() > length * 4 {
-                return Err(unfit());
-            }
+            let text = text(value).ok_or_else(unfit)?;
+            // What is longer is cut off, as numpy does.
+            let letters = text.chars().take(*length);
+            let mut bytes: Vec<u8> = letters.flat_map(|c| u32::from(c).to_ne_bytes()).collect();
             bytes.resize(length * 4, 0);
             Ok(bytes)
         }
-        ElementType::Utf8 => text(value).map(|text| text.as_bytes().to_vec()).ok_or_else(unfit),
+        ElementType::Utf8 => text(value).map(String::into_bytes).ok_or_else(unfit),
         ElementType::List(_) => Ok(Vec::new()),
         ElementType::Binary => raw(value).ok_or_else(unfit),
         ElementType::Struct(fields) => {
@@ -77,9 +76,16 @@ pub(super) fn fill_bytes(element: &ElementType, value: &Value) -> Result<Vec<u8>
             }
             padded(element, value).ok_or_else(unfit)
         }
-        ElementType::Text { .. } | ElementType::Raw { .. } => {
-            padded(element, value).ok_or_else(unfit)
+        ElementType::Text { length } => {
+            let mut bytes = match value {
+                Value::Number(_) | Value::Bool(_) => text(value).map(String::into_bytes),
+                value => raw(value),
+            };
+            let bytes = bytes.as_mut().ok_or_else(unfit)?;
+            bytes.resize(*length, 0);
+            Ok(std::mem::take(bytes))
         }
+        ElementType::Raw { .. } => padded(element, value).ok_or_else(unfit),
         _ => number_bytes(element, value).ok_or_else(unfit),
     }
 }
@@ -110,7 +116,10 @@ fn number_bytes(element: &ElementType, value: &Value) -> Option<Vec<u8>> {
         (ElementType::Float64, Some(bits)) => return Some(bits.to_ne_bytes().to_vec()),
         _ => {}
     }
-    let number = *numbers(value, plain, false).ok()?.first()?;
+    if value.is_array() {
+        return None;
+    }
+    let number = *numbers(value, plain, Range::Wrapped).ok()?.first()?;
     #[expect(clippy::cast_possible_truncation, reason = "rounded to the type, as numpy does")]
     Some(match (element, number) {
         (ElementType::Bool, Number::Int(v)) => vec![u8::from(v != 0)],
@@ -147,12 +156,29 @@ fn hexadecimal(value: &Value) -> Option<u64> {
     u64::from_str_radix(value.as_str()?.strip_prefix("0x")?, 16).ok()
 }
 
-/// A text; numbers are what numpy's zeros become.
-fn text(value: &Value) -> Option<&str> {
+/// A text. What is none becomes one as in Python, as zarr-python has it: older versions of it give arrays
+/// of text the fill value 0, which stands for `'0'`.
+fn text(value: &Value) -> Option<String> {
     match value {
-        Value::String(text) => Some(text),
-        Value::Number(number) if number.as_f64() == Some(0.0) => Some(""),
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) if number.is_f64() => number.as_f64().map(python_float),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Bool(true) => Some("True".to_owned()),
+        Value::Bool(false) => Some("False".to_owned()),
         _ => None,
+    }
+}
+
+/// The text of a number as Python writes it: `1.5`, `0.0`, `1e+20`, `1e-05`.
+fn python_float(number: f64) -> String {
+    let scientific = format!("{number:e}");
+    let Some((digits, exponent)) = scientific.split_once('e') else { return scientific };
+    match exponent.parse::<i32>() {
+        Ok(exponent) if !(-4..16).contains(&exponent) => {
+            let sign = if exponent < 0 { '-' } else { '+' };
+            format!("{digits}e{sign}{:02}", exponent.unsigned_abs())
+        }
+        _ => format!("{number:?}"),
     }
 }
 
@@ -239,10 +265,53 @@ mod tests {
     }
 
     #[test]
+    fn numbers_as_text_are_those_of_python() {
+        let strings = |fill: &Value| {
+            let fixed = json!({"name": "fixed_length_utf32", "configuration": {"length_bytes": 8}});
+            let fixed: Vec<u8> = v3(fixed, fill).unwrap();
+            let fixed = fixed.as_chunks::<4>().0.iter().map(|c| u32::from_ne_bytes(*c));
+            let fixed: String = fixed.filter_map(char::from_u32).collect();
+            let any = String::from_utf8(v3(json!("string"), fill).unwrap()).unwrap();
+            assert!(any.starts_with(fixed.trim_end_matches('\0')), "{any}");
+            any
+        };
+        for (fill, expected) in [
+            (json!(0), "0"),
+            (json!(-1), "-1"),
+            (json!(0.0), "0.0"),
+            (json!(1.5), "1.5"),
+            (json!(1e20), "1e+20"),
+            (json!(1.25e-7), "1.25e-07"),
+            (json!(1e15), "1000000000000000.0"),
+            (json!(0.0001), "0.0001"),
+            (json!(true), "True"),
+            (json!("é"), "é"),
+            (json!(""), ""),
+        ] {
+            assert_eq!(strings(&fill), expected);
+        }
+        assert_eq!(v2(&json!("|S3"), &json!(0)), Ok(b"0\0\0".to_vec()));
+        assert_eq!(v2(&json!("|S3"), &json!(12345)), Ok(b"123".to_vec()));
+        assert_eq!(v2(&json!("|S3"), &json!("YWJjZGU=")), Ok(b"abc".to_vec()));
+        assert_eq!(v2(&json!("|V3"), &json!(0)), Ok(vec![0; 3]));
+    }
+
+    #[test]
+    fn integers_wrap() {
+        assert_eq!(v3(json!("uint16"), &json!(-1)), Ok(vec![255; 2]));
+        assert_eq!(v3(json!("int8"), &json!(255)), Ok(vec![255]));
+        assert_eq!(v2(&json!(">u4"), &json!(-1)), Ok(vec![255; 4]));
+        assert_eq!(v2(&json!([["a", "|u1"]]), &json!({"a": -1})), Ok(vec![255]));
+        assert_eq!(v2(&json!("|b1"), &json!(255)), Ok(vec![1]));
+    }
+
+    #[test]
     fn what_does_not_fit() {
         for (data_type, fill) in [
-            ("int8", json!(300)),
-            ("uint8", json!(-1)),
+            ("int8", json!(1.5)),
+            ("uint8", json!(1e20)),
+            ("uint8", json!("NaN")),
+            ("uint8", json!([1])),
             ("float32", json!({})),
             ("complex64", json!([1])),
             ("r8", json!([1, 2])),

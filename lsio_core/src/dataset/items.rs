@@ -16,8 +16,9 @@ use super::{
     dtype::ElementType,
     elements::plain_array,
     filters::Categorize,
-    variable_length::{json2_items, vlen_items},
+    variable_length::{json_items, json2_items, vlen_items},
 };
+use crate::grid::checked_product;
 
 /// How elements of any length are written one after the other.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,18 +29,20 @@ pub(super) enum Items {
     Bytes,
     /// The same for the elements of lists: `vlen-array`.
     Lists(ElementType),
-    /// A list in JSON: `json2`.
-    Json,
+    /// A list in JSON: `json2`, or `json`, which lacks the shape.
+    Json { shaped: bool },
     /// Codes, each of which stands for a label: `categorize`.
     Categories(Categorize),
 }
 
 impl Items {
-    /// The elements of a chunk of so many cells.
+    /// The elements of a chunk of this shape.
     ///
     /// # Errors
     /// A text, if the bytes are corrupt or of another number of elements.
-    pub(super) fn decode(&self, encoded: &[u8], cells: usize) -> Result<ArrayRef, String> {
+    pub(super) fn decode(&self, encoded: &[u8], shape: &[u64]) -> Result<ArrayRef, String> {
+        let cells = checked_product(shape).and_then(|cells| usize::try_from(cells).ok());
+        let cells = cells.ok_or("its shape is too large")?;
         match self {
             Self::Strings => {
                 let items = vlen_items(encoded, cells)?;
@@ -82,9 +85,13 @@ impl Items {
                     .map(|lists| Arc::new(lists) as ArrayRef)
                     .map_err(|e| e.to_string())
             }
-            Self::Json => {
+            Self::Json { shaped } => {
                 let mut out = StringViewBuilder::with_capacity(cells);
-                for item in json2_items(encoded, cells)? {
+                let items = match shaped {
+                    true => json2_items(encoded, cells),
+                    false => json_items(encoded, shape, cells),
+                };
+                for item in items? {
                     out.append_option(item);
                 }
                 Ok(Arc::new(out.finish()))
@@ -145,12 +152,12 @@ mod tests {
     fn lists_may_all_be_empty() {
         let lists = Items::Lists(ElementType::Int32);
         let encoded: Vec<u8> = [2_u32, 0, 0].iter().flat_map(|n| n.to_le_bytes()).collect();
-        let decoded = lists.decode(&encoded, 2).unwrap();
+        let decoded = lists.decode(&encoded, &[2]).unwrap();
         assert_eq!((decoded.len(), decoded.as_list::<i32>().values().len()), (2, 0));
         let encoded: Vec<u8> = [2_u32, 4, 7, 0].iter().flat_map(|n| n.to_le_bytes()).collect();
-        assert_eq!(lists.decode(&encoded, 2).unwrap().as_list::<i32>().values().len(), 1);
+        assert_eq!(lists.decode(&encoded, &[2]).unwrap().as_list::<i32>().values().len(), 1);
         let halves: Vec<u8> =
             [1_u32, 2].iter().flat_map(|n| n.to_le_bytes()).chain([1, 2]).collect();
-        assert!(lists.decode(&halves, 1).is_err());
+        assert!(lists.decode(&halves, &[1]).is_err());
     }
 }

@@ -1,6 +1,10 @@
 //! What a Zarr group holds, as xarray understands it: dimensions, coordinates, data variables.
 
-use std::{collections::BTreeMap, iter, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    iter,
+    sync::Arc,
+};
 
 use futures::future::{join, join_all, try_join, try_join_all};
 use serde_json::{Map, Value};
@@ -30,6 +34,7 @@ mod multiscales;
 mod names;
 mod number_format;
 mod pcodec;
+mod plates;
 mod roles;
 mod scalars;
 mod shard;
@@ -54,11 +59,12 @@ pub(crate) use self::{
 use self::{
     characters::{joinable, joined},
     document::{
-        ArrayDocument, GroupDocument, Node, exists, is_denied, list_nodes, lists, named_nodes,
-        read_group, read_node,
+        ArrayDocument, Asked, GroupDocument, Node, exists, holds_nodes, is_denied, list_nodes,
+        lists, named_nodes, read_group, read_node, warn_left_out,
     },
     multiscales::Multiscales,
     names::name_dimensions,
+    plates::with_fields,
     roles::roles,
     scalars::without_dimension,
 };
@@ -70,7 +76,7 @@ pub use self::{
     table::{Column, Dimension, Table},
     variable::Variable,
 };
-use crate::{Error, Location, OpenOptions, Result};
+use crate::{Error, Location, OpenOptions, Result, error::warn_once};
 
 /// A Zarr group, or a lone array: metadata only.
 #[derive(Debug)]
@@ -131,7 +137,10 @@ impl Dataset {
         // A store may hold nothing but its root's consolidated metadata.
         let node = match node.or_else(|| consolidated_node(&location, &ancestors)) {
             Some(node) => node,
-            None => return Err(nothing_at(&location, use_consolidated).await?),
+            None => match implicit_group(&location, &ancestors, use_consolidated).await? {
+                Some(format) => Node::Group(GroupDocument::implicit(format)),
+                None => return Err(nothing_at(&location, &ancestors, use_consolidated).await?),
+            },
         };
         if options.consolidated == Some(true) {
             let has = |document: &GroupDocument| document.consolidated.is_some();
@@ -145,8 +154,12 @@ impl Dataset {
         }
         match node {
             Node::Group(document) => {
+                let asked = match &options.variables {
+                    Some(names) => Asked::These(names),
+                    None => Asked::All,
+                };
                 let (group, inherited) = try_join(
-                    expand(&location, document, &ancestors, options.variables.as_deref()),
+                    expand(&location, document, &ancestors, asked),
                     inherited_coordinates(&ancestors),
                 )
                 .await?;
@@ -160,7 +173,7 @@ impl Dataset {
                         let above: Vec<_> = ancestors.collect();
                         let names = [name.clone()];
                         let (mut group, inherited) = try_join(
-                            expand(&parent, parent_document, &above, Some(&names)),
+                            expand(&parent, parent_document, &above, Asked::These(&names)),
                             inherited_coordinates(&above),
                         )
                         .await?;
@@ -231,12 +244,8 @@ impl Dataset {
         document: &ArrayDocument,
         options: &OpenOptions,
     ) -> Result<Self> {
-        let mut variables = open_variables(
-            &[("value".to_owned(), location.clone(), document)],
-            options,
-            Some("value"),
-            None,
-        )?;
+        let array = ("value".to_owned(), location.clone(), document);
+        let mut variables = open_variables(&[array], options, Wanted::Array("value"), None)?;
         let variable = variables.pop().map(|v| (Arc::new(v), Role::Data));
         Ok(Self {
             origin: location.clone(),
@@ -271,8 +280,12 @@ impl Dataset {
             }
         }
         let multiscales = Multiscales::new(&group.document.attributes);
-        let required = selected.as_deref();
-        let mut variables = open_variables(&arrays, options, required, multiscales.as_ref())?;
+        let wanted = match (&selected, &options.variables) {
+            (Some(name), _) => Wanted::Array(name),
+            (None, Some(names)) => Wanted::These(names),
+            (None, None) => Wanted::All,
+        };
+        let mut variables = open_variables(&arrays, options, wanted, multiscales.as_ref())?;
 
         // Dimension coordinates of the groups above serve this one where sizes agree, as in
         // xarray's DataTree.
@@ -280,8 +293,8 @@ impl Dataset {
             if group.nodes.contains_key(name) || options.drop_variables.contains(name) {
                 continue;
             }
-            let inherited =
-                open_variables(&[(name.clone(), location.clone(), document)], options, None, None)?;
+            let array = (name.clone(), location.clone(), document);
+            let inherited = open_variables(&[array], options, Wanted::These(&[]), None)?;
             for variable in inherited {
                 let fits = |v: &Variable| {
                     v.dims()
@@ -296,6 +309,7 @@ impl Dataset {
         }
         variables.sort_by(|a, b| a.name().cmp(b.name()));
         let roles = roles(&variables, &group.document.attributes, options);
+        let children = with_fields(children, &group.document.attributes);
         let mut dataset = Self {
             origin: group.location.clone(),
             location: group.location,
@@ -366,21 +380,75 @@ impl Dataset {
     }
 }
 
+/// The format of a group without metadata of its own, if there is one at a location: it is inside a store,
+/// and holds arrays or groups.
+async fn implicit_group(
+    location: &Location,
+    ancestors: &[(Location, GroupDocument)],
+    consolidated: bool,
+) -> Result<Option<ZarrFormat>> {
+    /// How far above a group with metadata is looked for.
+    const LEVELS: usize = 4;
+
+    let mut above: Option<(Location, GroupDocument)> = ancestors.first().cloned();
+    if above.is_none() {
+        // Who is below several such groups is further away from one with metadata.
+        for parent in iter::successors(location.parent(), Location::parent).take(LEVELS) {
+            if let Ok(Some(document)) = read_group(&parent, consolidated).await {
+                above = Some((parent, document));
+                break;
+            }
+        }
+    }
+    let Some((holder, document)) = above else { return Ok(None) };
+    if let Some(nodes) = &document.consolidated {
+        let below = path_below(location, &holder);
+        let is_inside =
+            |path: &String| path.strip_prefix(below).is_some_and(|rest| rest.starts_with('/'));
+        if !below.is_empty() && nodes.keys().any(is_inside) {
+            return Ok(Some(document.format));
+        }
+    }
+    let format = document.format;
+    Ok(holds_nodes(location, format).await?.then_some(format))
+}
+
+/// The path of a location relative to a group above it.
+fn path_below<'a>(location: &'a Location, holder: &Location) -> &'a str {
+    let path = location.path().as_ref();
+    path.strip_prefix(holder.path().as_ref()).unwrap_or("").trim_matches('/')
+}
+
 /// The error for a path without a Zarr node.
-async fn nothing_at(location: &Location, consolidated: bool) -> Result<Error> {
+async fn nothing_at(
+    location: &Location,
+    ancestors: &[(Location, GroupDocument)],
+    consolidated: bool,
+) -> Result<Error> {
+    // What is there may be broken in the consolidated metadata.
+    for (holder, document) in ancestors {
+        if let Some(reason) = document.left_out.get(path_below(location, holder)) {
+            let (key, reason) = (location.name().to_owned(), reason.clone());
+            return Ok(Error::Metadata { key, reason });
+        }
+    }
     // A wrong name inside a store: tell the right ones.
     if let (Some(parent), Some(name)) = (location.parent(), location.path().filename())
         && let Some(Node::Group(document)) = read_node(&parent, consolidated).await?
     {
-        let group = expand(&parent, document, &[], None).await?;
+        let group = expand(&parent, document, &[], Asked::All).await?;
+        let known = group.nodes.into_keys().collect();
         return Ok(Error::NoSuch {
             location: parent.name().to_owned(),
             what: "variable or group",
             name: name.to_owned(),
-            known: group.nodes.into_keys().collect(),
+            known: with_fields(known, &group.document.attributes),
         });
     }
     let location_name = location.name().to_owned();
+    if location.is_empty_archive().await {
+        return Ok(Error::EmptyArchive { location: location_name });
+    }
     Ok(if exists(location).await? {
         Error::NotZarr { location: location_name }
     } else {
@@ -438,43 +506,68 @@ async fn ancestors(
 }
 
 /// Finds the nodes inside a group: in its own consolidated metadata, in that of a group above, or
-/// by listing. Where nothing is listed they are those that are `wanted`, with their coordinates.
+/// by listing. Where nothing is listed they are those that are `asked` for, with their coordinates.
 async fn expand(
     location: &Location,
     document: GroupDocument,
     ancestors: &[(Location, GroupDocument)],
-    wanted: Option<&[String]>,
+    asked: Asked<'_>,
 ) -> Result<Group> {
     let mut candidates = vec![(location, &document)];
     candidates.extend(ancestors.iter().map(|(location, document)| (location, document)));
     for (holder, holder_document) in candidates {
         let Some(consolidated) = &holder_document.consolidated else { continue };
-        let prefix = location.path().as_ref().strip_prefix(holder.path().as_ref()).unwrap_or("");
-        let prefix = prefix.trim_matches('/');
-        let nodes: BTreeMap<String, Node> = consolidated
-            .iter()
-            .filter_map(|(path, node)| {
-                let below = match prefix {
-                    "" => path.as_str(),
-                    prefix => path.strip_prefix(prefix)?.strip_prefix('/')?,
-                };
-                let direct = !below.is_empty() && !below.contains('/');
-                direct.then(|| (below.to_owned(), node.clone()))
-            })
-            .collect();
+        let prefix = path_below(location, holder);
+        let below = |path: &'_ str| -> Option<String> {
+            let below = match prefix {
+                "" => path,
+                prefix => path.strip_prefix(prefix)?.strip_prefix('/')?,
+            };
+            (!below.is_empty()).then(|| below.to_owned())
+        };
+        let mut nodes: BTreeMap<String, Node> = BTreeMap::new();
+        let mut implicit: BTreeSet<String> = BTreeSet::new();
+        for (path, node) in consolidated {
+            let Some(path) = below(path) else { continue };
+            match path.split_once('/') {
+                None => drop(nodes.insert(path, node.clone())),
+                Some((group, _)) if !implicit.contains(group) => {
+                    implicit.insert(group.to_owned());
+                }
+                Some(_) => {}
+            }
+        }
+        for (path, reason) in &holder_document.left_out {
+            if let Some(name) = below(path).filter(|name| asked.names(name) && !name.contains('/'))
+            {
+                warn_left_out(&name, reason);
+            }
+        }
+        // Groups that have no metadata of their own.
+        for group in implicit {
+            let format = holder_document.format;
+            let node = || Node::Group(GroupDocument::implicit(format));
+            nodes.entry(group).or_insert_with(node);
+        }
         // A group that the metadata above doesn't know was added later.
         if !nodes.is_empty() || prefix.is_empty() {
             return Ok(Group { location: location.clone(), nodes, document });
         }
     }
-    let nodes = match wanted {
+    let names = match asked {
+        Asked::All => None,
+        Asked::These(names) => Some(names),
+        // What can't be listed can't be inherited.
+        Asked::None => (!lists(location)).then_some(&[][..]),
+    };
+    let nodes = match names {
         Some(names) if !lists(location) => named_nodes(location, names, document.format).await?,
-        Some(names) => match list_nodes(location, document.format).await {
+        Some(names) => match list_nodes(location, document.format, asked).await {
             // Who may read a bucket may not always list it.
             Err(Error::Store { .. }) => named_nodes(location, names, document.format).await?,
             nodes => nodes?,
         },
-        None => list_nodes(location, document.format).await?,
+        None => list_nodes(location, document.format, asked).await?,
     };
     Ok(Group { location: location.clone(), nodes, document })
 }
@@ -484,9 +577,7 @@ async fn inherited_coordinates(
     ancestors: &[(Location, GroupDocument)],
 ) -> Result<Vec<(String, Location, ArrayDocument)>> {
     let groups = ancestors.iter().enumerate().map(|(i, (location, document))| {
-        // What can't be listed can't be inherited.
-        let wanted: Option<&[String]> = if lists(location) { None } else { Some(&[]) };
-        expand(location, document.clone(), &ancestors[i + 1..], wanted)
+        expand(location, document.clone(), &ancestors[i + 1..], Asked::None)
     });
     let groups = try_join_all(groups).await?;
     let mut found: Vec<(String, Location, ArrayDocument)> = Vec::new();
@@ -503,20 +594,38 @@ async fn inherited_coordinates(
     Ok(found)
 }
 
-/// Opens the arrays of a group. One that is broken is left out, with a warning; unless it is the
-/// `required` one.
+/// The arrays of a group that are of interest: all, those with these names, or the one that the path named,
+/// which must be there.
+#[derive(Clone, Copy)]
+enum Wanted<'a> {
+    All,
+    These(&'a [String]),
+    Array(&'a str),
+}
+
+/// Opens the arrays of a group. One that is broken is left out, with a warning where it is of interest.
 fn open_variables(
     arrays: &[(String, Location, &ArrayDocument)],
     options: &OpenOptions,
-    required: Option<&str>,
+    wanted: Wanted<'_>,
     multiscales: Option<&Multiscales>,
 ) -> Result<Vec<Variable>> {
     let leave_out = |name: &str, error: Error| {
-        if required == Some(name) {
-            return Err(error);
+        let is_wanted = match wanted {
+            Wanted::Array(wanted) if wanted == name => return Err(error),
+            Wanted::Array(_) => false,
+            Wanted::These(names) => names.iter().any(|wanted| wanted == name),
+            Wanted::All => true,
+        };
+        if is_wanted {
+            warn_once(&format!("the array '{name}' is left out: {error}"));
         }
-        log::warn!("the array '{name}' is left out: {error}");
         Ok(())
+    };
+    let asked: Vec<&str> = match wanted {
+        Wanted::All => Vec::new(),
+        Wanted::These(names) => names.iter().map(String::as_str).collect(),
+        Wanted::Array(name) => vec![name],
     };
     let mut described = Vec::with_capacity(arrays.len());
     let mut shapes = Vec::with_capacity(arrays.len());
@@ -531,7 +640,7 @@ fn open_variables(
             }
         }
     }
-    let dimensions = name_dimensions(&shapes, multiscales);
+    let dimensions = name_dimensions(&shapes, multiscales, &asked);
     let are_strings = if options.decode_cf {
         let named = shapes.iter().zip(&dimensions);
         joinable(named.map(|((name, document, _), dims)| (*name, *document, &dims.names)))

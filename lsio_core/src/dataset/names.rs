@@ -8,6 +8,7 @@ use super::{
     document::{ArrayDocument, ZarrFormat},
     multiscales::Multiscales,
 };
+use crate::error::warn_once;
 
 /// The dimensions of one array.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,10 +19,12 @@ pub(crate) struct Dimensions {
 }
 
 /// Names the dimensions of the arrays of one group, in the order given. `multiscales` names those of
-/// images.
+/// images. Of arrays that were `asked` for by their names, invented names don't depend on what else is in
+/// the group.
 pub(super) fn name_dimensions(
     arrays: &[(&str, &ArrayDocument, Vec<u64>)],
     multiscales: Option<&Multiscales>,
+    asked: &[&str],
 ) -> Vec<Dimensions> {
     // What names the dimensions of an array, and whether that is the array itself.
     let stored: Vec<(Option<Vec<Option<String>>>, bool)> = arrays
@@ -37,17 +40,22 @@ pub(super) fn name_dimensions(
         .collect();
 
     // Position i is called dim_i, unless the arrays that don't name it have different sizes there:
-    // then it wouldn't be one dimension.
+    // then it wouldn't be one dimension. Where some were asked for, they alone decide what dim_i is.
     let mut sizes: BTreeMap<usize, BTreeSet<u64>> = BTreeMap::new();
-    for ((_, _, shape), (names, _)) in arrays.iter().zip(&stored) {
+    let mut of_asked: BTreeMap<usize, BTreeSet<u64>> = BTreeMap::new();
+    for ((array, _, shape), (names, _)) in arrays.iter().zip(&stored) {
         for (i, &size) in shape.iter().enumerate() {
             if names.as_ref().is_none_or(|names| names[i].is_none()) {
                 sizes.entry(i).or_default().insert(size);
+                if asked.contains(array) {
+                    of_asked.entry(i).or_default().insert(size);
+                }
             }
         }
     }
     let invented = |i: usize, size: u64| {
-        if sizes.get(&i).is_some_and(|sizes| sizes.len() > 1) {
+        let known = of_asked.get(&i).or_else(|| sizes.get(&i));
+        if known.is_some_and(|known| known.iter().any(|known| *known != size)) {
             format!("dim_{i}_{size}")
         } else {
             format!("dim_{i}")
@@ -75,11 +83,11 @@ fn stored_names(document: &ArrayDocument, rank: usize) -> Option<Vec<Option<Stri
         let names = list.as_array()?;
         let fits = names.len() == rank;
         if !fits {
-            log::warn!(
+            warn_once(&format!(
                 "{}: {} dimension names for {rank} dimensions are ignored",
                 document.key,
                 names.len()
-            );
+            ));
         }
         fits.then(|| names.iter().map(|name| name.as_str().map(str::to_owned)).collect())
     };
@@ -117,4 +125,37 @@ fn without_repeats(names: Vec<String>) -> Vec<String> {
         out.push(unique);
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn names_of_what_was_asked_for_depend_on_nothing_else() {
+        let document = ArrayDocument {
+            format: ZarrFormat::V2,
+            metadata: json!({}).as_object().unwrap().clone(),
+            attributes: serde_json::Map::new(),
+            key: "a".to_owned(),
+        };
+        let names = |shapes: &[(&'static str, &[u64])], asked: &[&str]| {
+            let arrays: Vec<_> =
+                shapes.iter().map(|(name, shape)| (*name, &document, shape.to_vec())).collect();
+            let dimensions = name_dimensions(&arrays, None, asked);
+            dimensions.iter().map(|d| d.names.join(" ")).collect::<Vec<_>>()
+        };
+        let pca: (&str, &[u64]) = ("X_pca", &[9, 50]);
+        let umap: (&str, &[u64]) = ("X_umap", &[9, 2]);
+        assert_eq!(names(&[pca], &[]), ["dim_0 dim_1"]);
+        assert_eq!(names(&[pca, umap], &[]), ["dim_0 dim_1_50", "dim_0 dim_1_2"]);
+        assert_eq!(names(&[pca, umap], &["X_pca"]), ["dim_0 dim_1", "dim_0 dim_1_2"]);
+        assert_eq!(names(&[pca, umap], &["X_umap"]), ["dim_0 dim_1_50", "dim_0 dim_1"]);
+        assert_eq!(
+            names(&[pca, umap, ("c", &[7])], &["X_pca", "X_umap"]),
+            ["dim_0 dim_1_50", "dim_0 dim_1_2", "dim_0_7"]
+        );
+    }
 }

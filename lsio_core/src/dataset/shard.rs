@@ -37,8 +37,8 @@ impl ShardLayout {
         let name = |codec: &Value| codec.get("name").unwrap_or(codec).as_str().map(str::to_owned);
         let names: Vec<String> = codecs.iter().map(name).collect::<Option<_>>()?;
         let checksum = match names.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-            ["bytes"] => false,
-            ["bytes", "crc32c"] => true,
+            ["bytes" | "endian"] => false,
+            ["bytes" | "endian", "crc32c"] => true,
             _ => return None,
         };
         let endian = codecs.first()?.get("configuration").and_then(|c| c.get("endian"));

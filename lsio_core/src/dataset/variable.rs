@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{
     Error, Location, OpenOptions, Result,
+    error::{short, warn_once},
     grid::{ChunkGrid, Region},
     location::join,
     read::{Assembly, Fetcher, Part},
@@ -51,6 +52,10 @@ pub struct Variable {
     element: Option<ElementType>,
     data_type: DataType,
     reader: Result<Reader, String>,
+    /// What was ignored of the metadata.
+    warnings: Vec<String>,
+    /// What was taken though it isn't as the specification has it.
+    deviations: Vec<String>,
 }
 
 /// How the chunks of a variable become values.
@@ -79,16 +84,14 @@ impl Variable {
             },
             ZarrFormat::V3 => (ElementType::from_v3(of("data_type")), false),
         };
-        for deviation in element.iter().flat_map(|element| deviations(document, element)) {
-            log::info!("{}: {deviation}", location.name());
-        }
+        let deviations = element.iter().flat_map(|element| deviations(document, element)).collect();
         // xarray masks Zarr v2's fill value, and opens only arrays with named dimensions.
         let fill_is_mask = options
             .use_zarr_fill_value_as_mask
             .unwrap_or(document.format == ZarrFormat::V2 && dimensions.named);
         let fill = document.metadata.get("fill_value").filter(|v| fill_is_mask && !v.is_null());
-        let mut warn =
-            |text: String| log::warn!("{}: {}", location.name(), crate::error::short(&text));
+        let mut warnings = Vec::new();
+        let mut warn = |text: String| warnings.push(text);
         let decoding = element.as_ref().ok().map(|element| {
             Decoding::new(element.clone(), &document.attributes, fill, options, &mut warn)
         });
@@ -117,6 +120,8 @@ impl Variable {
             element: known,
             data_type,
             reader,
+            warnings,
+            deviations,
         }
     }
 
@@ -192,6 +197,17 @@ impl Variable {
     #[must_use]
     pub fn unreadable(&self) -> Option<&str> {
         self.reader.as_ref().err().map(String::as_str)
+    }
+
+    /// Logs what was ignored of the metadata, once a process: whoever reads or shows the variable is to
+    /// know, and nobody else.
+    pub fn log_warnings(&self) {
+        for warning in &self.warnings {
+            warn_once(&format!("{}: {}", self.location.name(), short(warning)));
+        }
+        for deviation in &self.deviations {
+            log::info!("{}: {deviation}", self.location.name());
+        }
     }
 
     /// Fails if the variable can't be read.

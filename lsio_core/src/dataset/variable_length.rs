@@ -49,20 +49,12 @@ pub(super) fn vlen_items(encoded: &[u8], cells: usize) -> Result<Vec<Range<usize
 }
 
 /// The items of a chunk of `json2`, in C order whatever the order of the array is: texts as they are,
-/// `None` for null and what is not a number, anything else as its JSON text.
+/// `None` for null and what is not a number (pandas' missing text), anything else as its JSON text.
 ///
 /// # Errors
 /// A text, if it isn't such JSON or there are more or fewer than `cells` items.
 pub(super) fn json2_items(encoded: &[u8], cells: usize) -> Result<Vec<Option<String>>, String> {
-    let text = str::from_utf8(encoded).map_err(|e| format!("it isn't JSON: {e}"))?;
-    let plain = without_python_numbers(text);
-    let text = plain.as_deref().unwrap_or(text);
-    // The texts themselves, and what each takes as a value.
-    let memory = (cells as u64).saturating_mul(ITEM_BYTES).saturating_add(text.len() as u64);
-    let value = json::parse(text.as_bytes(), memory.saturating_add(OTHER_BYTES));
-    let Value::Array(mut list) = value.map_err(|e| format!("it isn't a list in JSON: {e}"))? else {
-        return Err("it isn't a list in JSON".to_owned());
-    };
+    let mut list = json_list(encoded, cells)?;
     // The items are followed by their type and shape.
     let shape = list.pop().ok_or("its JSON list lacks a shape")?;
     list.pop().ok_or("its JSON list lacks a type")?;
@@ -79,6 +71,42 @@ pub(super) fn json2_items(encoded: &[u8], cells: usize) -> Result<Vec<Option<Str
     let mut items = Vec::new();
     flatten(list, &shape, &mut items)?;
     Ok(items)
+}
+
+/// The same for `json`, numcodecs' first codec of the kind: the items are followed by their type alone.
+/// They are those of a chunk of this shape, as lists in lists or one after the other.
+///
+/// # Errors
+/// Those of [`json2_items`].
+pub(super) fn json_items(
+    encoded: &[u8],
+    shape: &[u64],
+    cells: usize,
+) -> Result<Vec<Option<String>>, String> {
+    let mut list = json_list(encoded, cells)?;
+    list.pop().filter(Value::is_string).ok_or("its JSON list lacks a type")?;
+    let mut shape: Vec<usize> =
+        shape.iter().map(|size| usize::try_from(*size).unwrap_or(usize::MAX)).collect();
+    let is_flat = shape.len() < 2 || !list.iter().all(Value::is_array);
+    if is_flat {
+        shape = vec![cells];
+    }
+    let mut items = Vec::new();
+    flatten(list, &shape, &mut items)?;
+    Ok(items)
+}
+
+fn json_list(encoded: &[u8], cells: usize) -> Result<Vec<Value>, String> {
+    let text = str::from_utf8(encoded).map_err(|e| format!("it isn't JSON: {e}"))?;
+    let plain = without_python_numbers(text);
+    let text = plain.as_deref().unwrap_or(text);
+    // The texts themselves, and what each takes as a value.
+    let memory = (cells as u64).saturating_mul(ITEM_BYTES).saturating_add(text.len() as u64);
+    let value = json::parse(text.as_bytes(), memory.saturating_add(OTHER_BYTES));
+    match value.map_err(|e| format!("it isn't a list in JSON: {e}"))? {
+        Value::Array(list) => Ok(list),
+        _ => Err("it isn't a list in JSON".to_owned()),
+    }
 }
 
 fn size(size: &Value) -> Option<usize> {
@@ -170,6 +198,34 @@ mod tests {
             for len in 0..case.encoded.len() {
                 assert!(json2_items(&case.encoded[..len], expected.len()).is_err(), "{case}");
             }
+        }
+    }
+
+    #[test]
+    fn the_first_json_has_no_shape() {
+        let items = |json: &str, shape: &[u64]| {
+            let cells = shape.iter().product::<u64>() as usize;
+            json_items(json.as_bytes(), shape, cells).map(|items| {
+                let items: Vec<String> = items
+                    .into_iter()
+                    .map(|item| item.unwrap_or_else(|| "NULL".to_owned()))
+                    .collect();
+                items.join(",")
+            })
+        };
+        assert_eq!(items(r#"["a",1,null,NaN,"|O"]"#, &[4]).unwrap(), "a,1,NULL,NULL");
+        assert_eq!(items(r#"[["a","b"],["c","d"],"|O"]"#, &[2, 2]).unwrap(), "a,b,c,d");
+        assert_eq!(items(r#"["a","b","c","d","|O"]"#, &[2, 2]).unwrap(), "a,b,c,d");
+        assert_eq!(items(r#"[[1,2],[3],"|O"]"#, &[2]).unwrap(), "[1,2],[3]");
+        assert_eq!(items(r#"["|O"]"#, &[0]).unwrap(), "");
+        for (json, shape) in [
+            (r#"["a","|O"]"#, &[2][..]),
+            (r#"["a","b"]"#, &[2]),
+            (r#"["a",3]"#, &[1]),
+            (r#"[["a"],"|O"]"#, &[2, 2]),
+            ("[]", &[1]),
+        ] {
+            assert!(items(json, shape).is_err(), "{json}");
         }
     }
 

@@ -126,6 +126,7 @@ impl Fetcher {
     /// [`crate::Error::Unreadable`].
     pub(crate) fn new(variable: &Variable) -> Result<Self> {
         let codec = &variable.reader()?.codec;
+        variable.log_warnings();
         let bytes = codec.shards().and_then(|shards| shards.index_bytes()).unwrap_or(1);
         let kept = usize::try_from(INDEX_BYTES / bytes.max(1)).unwrap_or(usize::MAX).min(65_536);
         let kept = NonZeroUsize::new(kept).unwrap_or(NonZeroUsize::MIN);

@@ -1,0 +1,61 @@
+//! Wells of plates, and the images in them (OME-Zarr, sections "plate" and "well"): groups that the metadata
+//! above name, whatever lies in between.
+
+use serde_json::{Map, Value};
+
+/// The groups that are named at most: a plate has 1,536 wells.
+const MOST: usize = 16_384;
+
+/// The groups inside one, with those that its attributes name. A row of a plate, which holds nothing but wells,
+/// gives way to its wells.
+pub(super) fn with_fields(groups: Vec<String>, attributes: &Map<String, Value>) -> Vec<String> {
+    let named = named(attributes);
+    let is_row = |group: &String| {
+        let inside = |path: &String| path.strip_prefix(group).is_some_and(|p| p.starts_with('/'));
+        named.iter().any(inside)
+    };
+    let mut all: Vec<String> = groups.into_iter().filter(|group| !is_row(group)).collect();
+    for path in named {
+        if !all.contains(&path) {
+            all.push(path);
+        }
+    }
+    all
+}
+
+/// The paths of the wells of a plate, or of the images of a well.
+fn named(attributes: &Map<String, Value>) -> Vec<String> {
+    // Since version 0.5 the attributes are one object.
+    let of = |key: &str| attributes.get("ome").and_then(|ome| ome.get(key)).or(attributes.get(key));
+    let wells = of("plate").and_then(|plate| plate.get("wells"));
+    let images = of("well").and_then(|well| well.get("images"));
+    let list = wells.or(images).and_then(Value::as_array).into_iter().flatten();
+    let path = |item: &Value| {
+        let path = item.get("path")?.as_str()?.trim_matches('/');
+        crate::location::check_node_path(path).is_ok().then(|| path.to_owned())
+    };
+    list.take(MOST).filter_map(path).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn groups(groups: &[&str], attributes: &Value) -> String {
+        let groups = groups.iter().map(|name| (*name).to_owned()).collect();
+        with_fields(groups, attributes.as_object().unwrap()).join(" ")
+    }
+
+    #[test]
+    fn wells_and_images_are_named() {
+        let plate = json!({"wells": [{"path": "A/1"}, {"path": "B/2"}, {"path": "../x"}, {}]});
+        let old = json!({"plate": plate});
+        assert_eq!(groups(&["A", "B", "OME"], &old), "OME A/1 B/2");
+        assert_eq!(groups(&[], &json!({"ome": {"plate": plate}})), "A/1 B/2");
+        let well = json!({"ome": {"well": {"images": [{"path": "0"}, {"path": "1"}]}}});
+        assert_eq!(groups(&["0"], &well), "0 1");
+        assert_eq!(groups(&["a"], &json!({"plate": 3, "well": {}})), "a");
+    }
+}
