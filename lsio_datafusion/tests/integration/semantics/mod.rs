@@ -1,9 +1,16 @@
 //! SQL's operators and functions on every stored type, beside what numpy and DuckDB give:
 //! `fixtures/semantics.py` says how.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    panic::AssertUnwindSafe,
+};
 
-use datafusion::prelude::SessionContext;
+use datafusion::{
+    error::{DataFusionError, Result},
+    prelude::SessionContext,
+};
+use futures::FutureExt as _;
 use lsio_datafusion::LsioConfig;
 
 use self::{
@@ -123,8 +130,8 @@ async fn ask<'a>(
     while let Some(batch) = batches.pop() {
         let list: Vec<String> =
             batch.iter().enumerate().map(|(n, asked)| format!("{} AS e{n}", asked.sql)).collect();
-        match query(ctx, &sql(&list.join(", "))).await {
-            Ok(result) => answered.extend(batch.iter().zip(columns(&result))),
+        match answer(ctx, &sql(&list.join(", "))).await {
+            Ok(result) => answered.extend(batch.iter().zip(result)),
             Err(error) if batch.len() == 1 => {
                 let error = error.to_string();
                 let error: String =
@@ -139,6 +146,14 @@ async fn ask<'a>(
         }
     }
     answered
+}
+
+/// Runs a query; a panic is an error.
+async fn answer(ctx: &SessionContext, sql: &str) -> Result<Vec<Column>> {
+    match AssertUnwindSafe(query(ctx, sql)).catch_unwind().await {
+        Ok(result) => Ok(columns(&result?)),
+        Err(_) => Err(DataFusionError::Execution("it panicked".to_owned())),
+    }
 }
 
 /// Everything that is asked of these groups, by group.
