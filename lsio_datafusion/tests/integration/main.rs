@@ -23,6 +23,8 @@ mod reads;
 #[cfg(unix)]
 mod remote;
 mod round_trips;
+
+mod semantics;
 mod served;
 mod sessions;
 mod storage;
