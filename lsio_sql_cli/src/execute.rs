@@ -3,7 +3,6 @@
 use std::{sync::Arc, time::Instant};
 
 use datafusion::{
-    common::plan_datafusion_err,
     logical_expr::LogicalPlan,
     physical_plan::{common::spawn_buffered, execute_stream},
     prelude::SessionContext,

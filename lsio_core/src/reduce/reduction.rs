@@ -1036,7 +1036,8 @@ mod tests {
             }
             // There is no such column of integers.
             let integers: ArrayRef = Arc::new(Int64Array::from(vec![1; values.len()]));
-            let with = (0, &expr, [(integers, true)].as_slice());
+            let columns = [(integers, true)];
+            let with = (0, &expr, columns.as_slice());
             prop_assert!(!new().update_with(&layout, with, nan_is_null, None, 1));
         }
     }
