@@ -24,5 +24,6 @@ mod remote;
 mod round_trips;
 mod served;
 mod sessions;
+mod statistics;
 mod storage;
 mod times;
