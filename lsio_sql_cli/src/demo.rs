@@ -36,7 +36,7 @@ const MARK: &str = "lsio-demo.json";
 const QUERIES: [(&str, &str); 4] = [
     (
         "The global mean temperature (each cell weighted by its area)",
-        "SELECT sum(t2m * cos(radians(latitude))) / sum(cos(radians(latitude))) AS t2m\nFROM '{store}'",
+        "SELECT weighted_avg(t2m, cos(radians(latitude))) AS t2m\nFROM '{store}'",
     ),
     (
         "The zonal mean: the mean along each circle of latitude, from north to south",

@@ -35,6 +35,8 @@ pub struct Wanted {
     pub max: bool,
     /// The mean, and the sum of the squared distances from it.
     pub moments: bool,
+    /// Beside the sum, what the values weigh.
+    pub weights: bool,
 }
 
 impl Wanted {
@@ -47,6 +49,7 @@ impl Wanted {
             min: self.min || other.min,
             max: self.max || other.max,
             moments: self.moments || other.moments,
+            weights: self.weights || other.weights,
         }
     }
 
@@ -58,6 +61,7 @@ impl Wanted {
             + 8 * usize::from(self.integer_sum)
             + width * (usize::from(self.min) + usize::from(self.max))
             + 32 * usize::from(self.moments)
+            + 8 * usize::from(self.weights)
     }
 }
 
@@ -165,6 +169,8 @@ pub struct States {
     pub sums: Vec<f64>,
     /// The sums of integers.
     pub integer_sums: Vec<i64>,
+    /// What the values weigh.
+    pub weights: Vec<f64>,
     /// The least values, as they lie in memory. Those of groups without values mean nothing.
     pub min: Option<Buffer>,
     /// The greatest values.
@@ -334,6 +340,47 @@ impl Reduction {
         });
     }
 
+    /// Adds to what a group's values weigh, where that is wanted.
+    pub fn add_weight(&mut self, group: usize, weight: f64) {
+        each_kind!(&mut self.0, groups => {
+            if let Some(own) = groups.weights.get_mut(group) {
+                *own += weight;
+            }
+        });
+    }
+
+    /// Adds what the values of the cells of a tile from `first` on weigh, each so often; of these, those
+    /// that the mask holds.
+    pub fn add_weights(
+        &mut self,
+        layout: &Layout,
+        first: usize,
+        weights: &[f64],
+        rows: Option<&BooleanBuffer>,
+        times: u64,
+    ) {
+        let times = times as f64;
+        layout.segments(first..first + weights.len(), |segment, range| {
+            let mut add = |cell: usize| {
+                let group = match segment {
+                    Segment::Same(group) => group,
+                    Segment::Ascending(first) => first + cell - range.start,
+                    Segment::Scattered(base, offsets) => {
+                        base + offsets[cell - range.start] as usize
+                    }
+                };
+                self.add_weight(group, weights[cell] * times);
+            };
+            match rows {
+                Some(rows) => rows
+                    .slice(range.start, range.len())
+                    .set_indices()
+                    .for_each(|cell| add(range.start + cell)),
+                None => range.clone().for_each(add),
+            }
+        });
+    }
+
     /// Adds what other states of the same groups hold.
     pub fn merge(&mut self, other: &Self) {
         both_kinds!(&mut self.0, &other.0, own, other => own.merge(other));
@@ -361,6 +408,7 @@ struct Groups<T> {
     counts: Counts,
     sums: Vec<f64>,
     integer_sums: Vec<i64>,
+    weights: Vec<f64>,
     min: Vec<T>,
     max: Vec<T>,
     moments: Vec<Moments>,
@@ -405,6 +453,7 @@ impl<T: Native> Groups<T> {
             counts: Counts::new(groups),
             sums: vec![0.0; if wanted.sum { groups } else { 0 }],
             integer_sums: vec![0; if wanted.integer_sum { groups } else { 0 }],
+            weights: vec![0.0; if wanted.weights { groups } else { 0 }],
             min: vec![T::NO_MINIMUM; if wanted.min { groups } else { 0 }],
             max: vec![T::LEAST; if wanted.max { groups } else { 0 }],
             moments: vec![Moments::default(); if wanted.moments { groups } else { 0 }],
@@ -771,6 +820,7 @@ impl<T: Native> Groups<T> {
     fn merge(&mut self, other: &Self) {
         self.counts.merge(&other.counts);
         self.simd.add_each(&mut self.sums, &other.sums);
+        self.simd.add_each(&mut self.weights, &other.weights);
         self.simd.add_each_integer(&mut self.integer_sums, &other.integer_sums);
         self.min.iter_mut().zip(&other.min).for_each(|(own, value)| keep_least(own, *value));
         self.max.iter_mut().zip(&other.max).for_each(|(own, value)| keep_most(own, *value));
@@ -784,6 +834,7 @@ impl<T: Native> Groups<T> {
             counts: self.counts.finish(),
             sums: self.sums,
             integer_sums: self.integer_sums,
+            weights: self.weights,
             min: self.wanted.min.then(|| ScalarBuffer::from(self.min).into_inner()),
             max: self.wanted.max.then(|| ScalarBuffer::from(self.max).into_inner()),
             starts: self.moments.iter().map(|moments| moments.start).collect(),
@@ -835,8 +886,14 @@ mod tests {
     use super::*;
     use crate::reduce::{Function, Keys, Operation};
 
-    const ALL: Wanted =
-        Wanted { sum: true, integer_sum: true, min: true, max: true, moments: true };
+    const ALL: Wanted = Wanted {
+        sum: true,
+        integer_sum: true,
+        min: true,
+        max: true,
+        moments: true,
+        weights: false,
+    };
 
     /// What one group has, the slow way.
     fn expected(values: &[f64]) -> (i64, f64, Option<f64>, Option<f64>, f64, f64) {

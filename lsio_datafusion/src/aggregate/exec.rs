@@ -34,7 +34,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
     keys::Groups,
-    plan::{Aggregation, Function, Values},
+    plan::{Aggregation, Function},
     reduce::{layout_along, shape_of},
     run::Run,
     slabs::Slabs,
@@ -333,10 +333,7 @@ impl ExecutionPlan for ZarrAggregateExec {
         f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
     ) -> Result<TreeNodeRecursion> {
         let plan = &self.plan;
-        let arguments = plan.arguments.iter().filter_map(|argument| match &argument.values {
-            Values::Rows => None,
-            Values::Valid(expr) | Values::Numbers { expr, .. } => Some(expr),
-        });
+        let arguments = plan.arguments.iter().flat_map(|argument| argument.values.exprs());
         let accumulated = plan.accumulated.iter().flat_map(|own| &own.arguments);
         let ranked: Vec<&Ranked> = arguments.chain(accumulated).chain(&plan.filters).collect();
         let exprs = plan

@@ -43,6 +43,7 @@ pub(super) fn rows(
             Function::Reduced { argument, result } => {
                 let data_type = match &plan.arguments[argument].values {
                     Values::Numbers { data_type, .. } => data_type.clone(),
+                    Values::Weighted { .. } => DataType::Float64,
                     Values::Rows | Values::Valid(_) => DataType::Null,
                 };
                 let states = &states[argument];
@@ -124,7 +125,12 @@ fn value(result: Reduced, states: &States, data_type: &DataType) -> Result<Array
         }
         Reduced::Min => extreme(states.min.as_ref(), data_type, valid(1))?,
         Reduced::Max => extreme(states.max.as_ref(), data_type, valid(1))?,
-        Reduced::Variance { sample, root } => {
+        Reduced::WeightedAvg => {
+            let means = states.sums.iter().zip(&states.weights);
+            let means = means.map(|(sum, weight)| (*weight != 0.0).then(|| sum / weight));
+            Arc::new(means.collect::<Float64Array>())
+        }
+        Reduced::Variance { sample, root, .. } => {
             let less = i64::from(sample);
             let values = states.squares.iter().zip(&states.counts).map(|(squares, n)| {
                 let variance = squares / (n - less) as f64;
@@ -148,7 +154,17 @@ fn partial(result: Reduced, states: &States, data_type: &DataType) -> Result<Vec
             // A count of none would be a value, where there is none.
             vec![counts(sums.nulls().cloned()), sums]
         }
-        Reduced::Variance { .. } => {
+        Reduced::WeightedAvg => vec![doubles(&states.sums), doubles(&states.weights)],
+        Reduced::Variance { own: true, .. } => {
+            let counts: Vec<f64> = states.counts.iter().map(|n| *n as f64).collect();
+            vec![
+                doubles(&counts),
+                doubles(&states.starts),
+                doubles(&states.means),
+                doubles(&states.squares),
+            ]
+        }
+        Reduced::Variance { own: false, .. } => {
             let means = states.starts.iter().zip(&states.means).map(|(start, mean)| start + mean);
             vec![counts(None), doubles(&means.collect::<Vec<_>>()), doubles(&states.squares)]
         }

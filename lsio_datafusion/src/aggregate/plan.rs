@@ -30,6 +30,7 @@ use super::keys::{Groups, Keys};
 use crate::{
     ZarrSource,
     expression::{Ranked, substituted, union},
+    functions::aggregate::{Kind, Statistic},
     nan_as_null,
     predicate::Predicate,
 };
@@ -82,6 +83,23 @@ pub(super) enum Values {
     Valid(Ranked),
     /// Numbers.
     Numbers { expr: Ranked, data_type: DataType, wanted: Wanted },
+    /// Numbers, and what they weigh.
+    Weighted { value: Ranked, weight: Ranked },
+}
+
+/// What is reduced of weighted numbers.
+pub(super) const WEIGHTED: Wanted =
+    Wanted { sum: true, weights: true, integer_sum: false, min: false, max: false, moments: false };
+
+impl Values {
+    /// What they are made of.
+    pub(super) fn exprs(&self) -> Vec<&Ranked> {
+        match self {
+            Self::Rows => vec![],
+            Self::Valid(expr) | Self::Numbers { expr, .. } => vec![expr],
+            Self::Weighted { value, weight } => vec![value, weight],
+        }
+    }
 }
 
 /// A function that DataFusion accumulates.
@@ -110,7 +128,13 @@ pub(super) enum Reduced {
     Avg,
     Min,
     Max,
-    Variance { sample: bool, root: bool },
+    WeightedAvg,
+    /// Of our own functions, or DataFusion's.
+    Variance {
+        sample: bool,
+        root: bool,
+        own: bool,
+    },
 }
 
 /// The rows that an aggregate is over.
@@ -215,10 +239,7 @@ impl Aggregation {
         let mut dims: Vec<usize> = Vec::new();
         let exprs = arguments
             .iter()
-            .filter_map(|argument| match &argument.values {
-                Values::Rows => None,
-                Values::Valid(expr) | Values::Numbers { expr, .. } => Some(expr),
-            })
+            .flat_map(|argument| argument.values.exprs())
             .chain(accumulated.iter().flat_map(|function: &Accumulated| &function.arguments))
             .chain(&conditions);
         for expr in exprs {
@@ -278,12 +299,8 @@ impl Aggregation {
     /// The dimensions of the keys and of an argument: those along which it is reduced.
     pub(super) fn dims_of(&self, argument: &Argument) -> Vec<usize> {
         let keys = self.keys.dims();
-        match &argument.values {
-            Values::Rows => keys,
-            Values::Valid(expr) | Values::Numbers { expr, .. } => {
-                union([keys.as_slice(), expr.whole().dims()].into_iter())
-            }
-        }
+        let exprs = argument.values.exprs();
+        union(std::iter::once(keys.as_slice()).chain(exprs.iter().map(|e| e.whole().dims())))
     }
 
     /// The type of a column of the table.
@@ -298,6 +315,7 @@ impl Aggregation {
             Values::Numbers { data_type, wanted, .. } => {
                 wanted.bytes(data_type.primitive_width().unwrap_or(8))
             }
+            Values::Weighted { .. } => WEIGHTED.bytes(8),
         });
         // Which groups there are is written down for rows that are left out, and for accumulators.
         arguments.sum::<usize>() + 16 * usize::from(self.masked) + 4 * self.accumulated.len().min(1)
@@ -383,12 +401,20 @@ fn reduced(
     arguments: &[Ranked],
     (table, schema): (&Table, &Schema),
 ) -> Result<Option<(Values, Reduced)>> {
+    // By what it is, and not by its name: a user's function may be called the same.
+    let kind: &dyn Any = function.fun().inner().as_ref();
+    let own = kind.downcast_ref::<Statistic>().map(Statistic::kind);
+    if let (Some(Kind::WeightedAvg), [value, weight], false) =
+        (own, arguments, function.is_distinct())
+    {
+        let (value, _) = without_cast(value, value.whole().data_type()?, (table, schema))?;
+        let values = Values::Weighted { value, weight: weight.clone() };
+        return Ok(Some((values, Reduced::WeightedAvg)));
+    }
     let [argument] = arguments else { return Ok(None) };
     if function.is_distinct() || !function.order_bys().is_empty() {
         return Ok(None);
     }
-    // By what it is, and not by its name: a user's function may be called the same.
-    let kind: &dyn Any = function.fun().inner().as_ref();
     let field = function.field();
     let (given, data_type) = (argument.whole().data_type()?, field.data_type());
     let float = *data_type == DataType::Float64 && given == DataType::Float64;
@@ -420,8 +446,10 @@ fn reduced(
         (Wanted { min: true, ..none }, Reduced::Min)
     } else if kind.is::<Max>() && given == *data_type {
         (Wanted { max: true, ..none }, Reduced::Max)
+    } else if let (Some(Kind::Variance { sample, root }), true) = (own, float) {
+        (Wanted { moments: true, ..none }, Reduced::Variance { sample, root, own: true })
     } else if let Some((sample, root)) = variance(kind).filter(|_| float) {
-        (Wanted { moments: true, ..none }, Reduced::Variance { sample, root })
+        (Wanted { moments: true, ..none }, Reduced::Variance { sample, root, own: false })
     } else {
         return Ok(None);
     };

@@ -8,7 +8,7 @@ use std::{ops::ControlFlow, sync::Arc};
 use arrow::{
     array::{Array as _, ArrayData, ArrayRef, AsArray as _, BooleanArray, UInt32Array, make_array},
     buffer::{BooleanBuffer, Buffer},
-    compute::{filter as filter_rows, take},
+    compute::{cast, filter as filter_rows, kernels::numeric::mul_wrapping, take},
     datatypes::{DataType, Float64Type},
 };
 use datafusion::{common::exec_err, error::Result};
@@ -132,6 +132,8 @@ enum Source<'a> {
     /// They are a streamed column times a factor of lower rank, and are summed.
     Weighted(Box<WeightedSum>),
     Evaluated(Evaluation<'a>),
+    /// They and their weights.
+    Pairs(Box<[Evaluation<'a>; 2]>),
 }
 
 /// Some rows of a tile side by side.
@@ -158,7 +160,7 @@ impl<'a> Work<'a> {
     /// Reduces an argument that lacks dimensions: each of its values counts for all cells behind it.
     fn lower_rank(
         &mut self,
-        argument: &Argument,
+        argument: &'a Argument,
         dims: &[usize],
         state: &mut ArgumentState,
     ) -> Result<()> {
@@ -170,6 +172,11 @@ impl<'a> Work<'a> {
             Values::Rows => Source::Rows,
             Values::Valid(expr) | Values::Numbers { expr, .. } => {
                 Source::Evaluated(expr.on(self.input.tile, dims, self.input.position, &[])?)
+            }
+            Values::Weighted { value, weight } => {
+                let on =
+                    |expr: &'a Ranked| expr.on(self.input.tile, dims, self.input.position, &[]);
+                Source::Pairs(Box::new([on(value)?, on(weight)?]))
             }
         };
         for first in (0..layout.cells()).step_by(ROWS) {
@@ -198,6 +205,10 @@ impl<'a> Work<'a> {
             sources.push(match &plan.arguments[number].values {
                 Values::Rows => Source::Rows,
                 Values::Valid(expr) => Source::Evaluated(on(expr)?),
+                Values::Weighted { value, weight } => match self.weighted_values(value, weight) {
+                    Some(weighted) => Source::Weighted(Box::new(weighted)),
+                    None => Source::Pairs(Box::new([on(value)?, on(weight)?])),
+                },
                 Values::Numbers { expr, wanted, .. } => {
                     let column = expr.whole().as_column();
                     match column.and_then(|c| plan.streamed.iter().position(|s| *s == c)) {
@@ -218,7 +229,9 @@ impl<'a> Work<'a> {
         }
         let is_plain = !is_masked
             && filters.iter().all(Option::is_none)
-            && !sources.iter().any(|source| matches!(source, Source::Evaluated(_)));
+            && !sources
+                .iter()
+                .any(|source| matches!(source, Source::Evaluated(_) | Source::Pairs(_)));
 
         let mut full = FullRank { work: self, layout, arguments, sources, filters, is_masked };
 
@@ -276,6 +289,19 @@ impl<'a> Work<'a> {
         }
         let column = (streamed, &self.plan.data_type(column));
         WeightedSum::new(column, &self.shape, &self.keys, (factor.dims(), &values))
+    }
+
+    /// The sums of a streamed column for each of the weights, if there are few.
+    fn weighted_values(&self, value: &Ranked, weight: &Ranked) -> Option<WeightedSum> {
+        let column = value.whole().as_column()?;
+        let streamed = self.plan.streamed.iter().position(|streamed| *streamed == column)?;
+        let weight = weight.whole();
+        if weight.dims().len() == self.dims.len() {
+            return None;
+        }
+        let weights = weight.on(self.input.tile, self.input.position).ok()?;
+        let column = (streamed, &self.plan.data_type(column));
+        WeightedSum::new(column, &self.shape, &self.keys, (weight.dims(), &weights))
     }
 
     /// Gives the wanted rows to the accumulators.
@@ -469,6 +495,20 @@ fn update(
             if let Some((values, nan_is_null)) = piece.columns.get(sum.column) {
                 sum.sums.update(&sum.layout, piece.first, values, *nan_is_null, rows, 1);
             }
+        }
+        (Source::Pairs(pair), ArgumentState::Numbers(reduction)) => {
+            let [value, weight_of] = pair.as_ref();
+            let values = cast(&values(value, piece)?, &DataType::Float64)?;
+            let weights = cast(&self::values(weight_of, piece)?, &DataType::Float64)?;
+            let products = mul_wrapping(&values, &weights)?;
+            reduction.update(layout, piece.first, &products, false, rows, weight);
+            let valid = products.nulls().map(|nulls| nulls.inner().clone());
+            let mask = match (valid, rows) {
+                (Some(valid), Some(rows)) => Some(&valid & rows),
+                (valid, rows) => valid.or(rows.cloned()),
+            };
+            let weights = weights.as_primitive::<Float64Type>().values();
+            reduction.add_weights(layout, piece.first, weights, mask.as_ref(), weight);
         }
         (Source::Evaluated(evaluation), ArgumentState::Counts(counts)) => {
             let mut values = values(evaluation, piece)?;

@@ -6,6 +6,7 @@ use arrow::{
     array::{ArrayRef, BooleanArray},
     buffer::BooleanBuffer,
     compute::filter as filter_rows,
+    datatypes::DataType,
 };
 use datafusion::{
     error::Result,
@@ -15,7 +16,7 @@ use datafusion::{
 };
 use lsio_core::reduce::{Counts, Layout, Reduction, States};
 
-use super::plan::{Aggregation, Values};
+use super::plan::{Aggregation, Values, WEIGHTED};
 
 /// What was found so far.
 pub(super) struct State {
@@ -72,6 +73,10 @@ impl State {
                     None => ArgumentState::Counts(Counts::new(groups)),
                 }
             }
+            Values::Weighted { .. } => match Reduction::new(&DataType::Float64, WEIGHTED, groups) {
+                Some(reduction) => ArgumentState::Numbers(Box::new(reduction)),
+                None => ArgumentState::Counts(Counts::new(groups)),
+            },
             Values::Rows | Values::Valid(_) => ArgumentState::Counts(Counts::new(groups)),
         });
         let accumulated = plan

@@ -84,6 +84,7 @@ impl WeightedSum {
         {
             if count > 0 {
                 groups.add_sum(group, sum * factor, count);
+                groups.add_weight(group, factor * count as f64);
             }
         }
     }

@@ -2,19 +2,19 @@
 
 use datafusion::{
     common::{
-        Result,
+        DFSchema, Result,
         config::ConfigOptions,
         tree_node::{Transformed, TreeNode as _},
     },
     logical_expr::{
-        Expr, LogicalPlan, WindowFunctionDefinition, expr_rewriter::NamePreserver,
-        utils::merge_schema,
+        Expr, ExprSchemable as _, LogicalPlan, WindowFunctionDefinition,
+        expr_rewriter::NamePreserver, utils::merge_schema,
     },
     optimizer::AnalyzerRule,
 };
 
 use super::tables;
-use crate::functions::aggregate::replacement;
+use crate::functions::aggregate::{replacement, sliding};
 
 /// Replaces DataFusion's aggregates that lose digits by those that `with_zarr` registers under the same
 /// names: DataFrames name DataFusion's own.
@@ -25,11 +25,11 @@ impl AnalyzerRule for ExactAggregates {
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
         let reads_zarr = tables(&plan)?.zarr > 0;
         plan.transform_up_with_subqueries(|plan| {
-            let _schema = merge_schema(&plan.inputs());
+            let schema = merge_schema(&plan.inputs());
             let names = NamePreserver::new(&plan);
             let rewritten = plan.map_expressions(|expr| {
                 let name = names.save(&expr);
-                let rewritten = expr.transform_up(|expr| exact(expr, reads_zarr))?;
+                let rewritten = expr.transform_up(|expr| exact(expr, reads_zarr, &schema))?;
                 Ok(rewritten.update_data(|expr| name.restore(expr)))
             })?;
             if !rewritten.transformed && !reads_zarr {
@@ -46,7 +46,7 @@ impl AnalyzerRule for ExactAggregates {
     }
 }
 
-fn exact(expr: Expr, reads_zarr: bool) -> Result<Transformed<Expr>> {
+fn exact(expr: Expr, reads_zarr: bool, schema: &DFSchema) -> Result<Transformed<Expr>> {
     match expr {
         Expr::AggregateFunction(mut call) => Ok(match replacement(&call.func) {
             Some(exact) if reads_zarr => {
@@ -58,7 +58,10 @@ fn exact(expr: Expr, reads_zarr: bool) -> Result<Transformed<Expr>> {
         Expr::WindowFunction(mut call) => {
             let exact = match &call.fun {
                 WindowFunctionDefinition::AggregateUDF(function) if reads_zarr => {
+                    let args = call.params.args.iter().map(|arg| arg.get_type(schema));
+                    let args = args.collect::<Result<Vec<_>>>()?;
                     replacement(function)
+                        .or_else(|| sliding(function, &args).filter(|_| !call.params.distinct))
                 }
                 _ => None,
             };

@@ -27,5 +27,6 @@ mod round_trips;
 mod semantics;
 mod served;
 mod sessions;
+mod statistics;
 mod storage;
 mod times;

@@ -13,7 +13,11 @@ const FUNCTIONS: &[(&str, &str, &str)] = &[
     ),
     ("corr", "The correlation of two columns, over the rows that have both.", "corr(y, x)"),
     ("covar_samp", "The covariance of a sample, over the rows that have both.", "covar_samp(y, x)"),
-    ("covar_pop", "The covariance of a population, over the rows that have both.", "covar_pop(y, x)"),
+    (
+        "covar_pop",
+        "The covariance of a population, over the rows that have both.",
+        "covar_pop(y, x)",
+    ),
     ("var", "The variance of a sample.", "var(value)"),
     ("var_pop", "The variance of a population.", "var_pop(value)"),
     ("stddev", "The standard deviation of a sample.", "stddev(value)"),

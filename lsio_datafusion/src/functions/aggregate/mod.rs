@@ -17,13 +17,16 @@ mod summary;
 
 use std::sync::Arc;
 
+use arrow::datatypes::DataType;
 use datafusion::{
     functions_aggregate::{
         all_default_aggregate_functions,
+        average::Avg,
         correlation::Correlation,
         covariance::{CovariancePopulation, CovarianceSample},
         regr::Regr,
         stddev::{Stddev, StddevPop},
+        sum::Sum,
         variance::{VariancePopulation, VarianceSample},
     },
     logical_expr::AggregateUDF,
@@ -74,6 +77,21 @@ pub(crate) fn replacement(function: &AggregateUDF) -> Option<Arc<AggregateUDF>> 
         return None;
     };
     Some(statistic(kind))
+}
+
+/// What takes the place of DataFusion's `sum` and `avg` over the frames of windows, where they would
+/// subtract floating numbers. Sums of integers and decimals are exact as they are.
+pub(crate) fn sliding(
+    function: &AggregateUDF,
+    arguments: &[DataType],
+) -> Option<Arc<AggregateUDF>> {
+    let own = function.inner().as_ref();
+    let [argument] = arguments else { return None };
+    if own.is::<Sum>() && argument.is_floating() {
+        return Some(statistic(Kind::Sum));
+    }
+    let is_mean = own.is::<Avg>() && (argument.is_floating() || argument.is_integer());
+    is_mean.then(|| statistic(Kind::Avg))
 }
 
 /// The aggregates of numbers that a session gets.

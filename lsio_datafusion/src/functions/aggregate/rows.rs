@@ -4,7 +4,7 @@ use std::array;
 
 use arrow::{
     array::{Array as _, ArrayRef, AsArray as _, BooleanArray, Float64Array},
-    buffer::{BooleanBuffer, NullBuffer},
+    buffer::BooleanBuffer,
     datatypes::Float64Type,
 };
 use datafusion::{
@@ -29,29 +29,17 @@ pub(super) fn for_each<const K: usize>(
     let row = |index: usize| columns.map(|column| column.value(index));
     match valid {
         Some(valid) => valid.set_indices().for_each(|index| f(index, row(index))),
-        None => {
-            (0..columns.first().map_or(0, |c| c.len())).for_each(|index| f(index, row(index)))
-        }
+        None => (0..columns.first().map_or(0, |c| c.len())).for_each(|index| f(index, row(index))),
     }
     Ok(())
 }
 
 /// The rows that a filter keeps.
-pub(super) fn kept(filter: &BooleanArray) -> BooleanBuffer {
+fn kept(filter: &BooleanArray) -> BooleanBuffer {
     match filter.nulls() {
         Some(nulls) => filter.values() & nulls.inner(),
         None => filter.values().clone(),
     }
-}
-
-/// The rows that a filter keeps and that have a value in every column.
-pub(super) fn valid(columns: &[&ArrayRef], filter: Option<&BooleanArray>) -> Option<BooleanBuffer> {
-    let nulls = columns
-        .iter()
-        .filter_map(|column| column.logical_nulls())
-        .filter(|nulls| nulls.null_count() > 0)
-        .map(NullBuffer::into_inner);
-    nulls.chain(filter.map(kept)).reduce(|one, other| &one & &other)
 }
 
 /// Columns of doubles, to which the signature has cast them.

@@ -1,0 +1,109 @@
+//! Aggregate functions with right answers: weighted means, shifted data, sliding windows.
+
+use std::path::Path;
+
+use datafusion::prelude::SessionContext;
+use lsio_core::write::{ArraySpec, Compression, GroupWriter};
+use lsio_datafusion::LsioConfig;
+use serde_json::{Value, json};
+
+use crate::harness::{config, rows, same, session};
+
+/// A column of six rows of latitude and five of longitude; land is masked.
+fn store(path: &Path) {
+    let group = GroupWriter::create(path, json!({})).unwrap();
+    let map: &[(&str, u64)] = &[("lat", 6), ("lon", 5)];
+    let spec = |name, data_type, dims, chunks| ArraySpec {
+        name,
+        data_type,
+        dims,
+        chunks,
+        shards: None,
+        compression: Compression::None,
+        fill_value: json!("NaN"),
+        attributes: json!({}),
+    };
+    let latitudes: Vec<f64> = (0..6).map(|i| 75.0 - 30.0 * f64::from(i)).collect();
+    group.whole_array(&spec("lat", "float64", &map[..1], &[6]), &latitudes).unwrap();
+    let longitudes: Vec<f64> = (0..5).map(|i| 72.0 * f64::from(i)).collect();
+    group.whole_array(&spec("lon", "float64", &map[1..], &[5]), &longitudes).unwrap();
+    let (sst, offset): (Vec<f32>, Vec<f64>) = cells();
+    group.whole_array(&spec("sst", "float32", map, &[2, 5]), &sst).unwrap();
+    group.whole_array(&spec("near", "float64", map, &[2, 5]), &offset).unwrap();
+    group.consolidate().unwrap();
+}
+
+/// Temperatures with masked cells, and values beside 10⁹ that differ by thousandths.
+fn cells() -> (Vec<f32>, Vec<f64>) {
+    let sst = (0..30_u8).map(|i| if i % 7 < 3 { f32::NAN } else { 20.0 + f32::from(i) / 4.0 });
+    let near = (0..30_u8).map(|i| 1e9 + f64::from(u32::from(i) * 37 % 31) / 4096.0);
+    (sst.collect(), near.collect())
+}
+
+fn pushing(pushdown: bool) -> SessionContext {
+    let mut config = config().with_target_partitions(3);
+    config.options_mut().extensions.get_mut::<LsioConfig>().unwrap().aggregate_pushdown = pushdown;
+    session(config)
+}
+
+async fn check(sql: &str, expected: &[Vec<Value>]) {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.zarr");
+    store(&path);
+    let sql = sql.replace("{}", &format!("'{}'", path.to_string_lossy()));
+    for pushdown in [false, true] {
+        let actual = rows(&pushing(pushdown), &sql).await.unwrap();
+        assert!(same(&actual, expected), "{sql} {pushdown}: {actual:?} for {expected:?}");
+    }
+}
+
+#[tokio::test]
+async fn weights_count_only_where_the_value_is() {
+    let (sst, _) = cells();
+    let (mut products, mut weights) = (0.0, 0.0);
+    for (i, value) in sst.iter().enumerate().filter(|(_, v)| !v.is_nan()) {
+        let weight = (75.0 - 30.0 * (i / 5) as f64).to_radians().cos();
+        products += f64::from(*value) * weight;
+        weights += weight;
+    }
+    let expected = [vec![json!(products / weights)]];
+    check("SELECT weighted_avg(sst, cos(radians(lat))) FROM {}", &expected).await;
+    check("SELECT weighted_avg(sst, cos(radians(lat)) + lon * 0) FROM {}", &expected).await;
+    check("SELECT weighted_avg(sst, sst * 0) FROM {}", &[vec![Value::Null]]).await;
+}
+
+#[tokio::test]
+async fn shifted_data_keep_their_digits() {
+    let (_, near) = cells();
+    let small: Vec<f64> = near.iter().map(|v| v - 1e9).collect();
+    let mean = small.iter().sum::<f64>() / 30.0;
+    let squares: f64 = small.iter().map(|v| (v - mean).powi(2)).sum();
+    let lat: Vec<f64> = (0..30).map(|i| 75.0 - 30.0 * f64::from(i / 5)).collect();
+    let lat_mean = lat.iter().sum::<f64>() / 30.0;
+    let lat_squares: f64 = lat.iter().map(|v| (v - lat_mean).powi(2)).sum();
+    let both: f64 = small.iter().zip(&lat).map(|(n, l)| (n - mean) * (l - lat_mean)).sum();
+    let expected = [vec![
+        json!(squares / 29.0),
+        json!((squares / 30.0).sqrt()),
+        json!(both / (squares * lat_squares).sqrt()),
+        json!(both / 29.0),
+        json!(both / lat_squares),
+    ]];
+    let select = "var(near), stddev_pop(near), corr(near, lat), covar_samp(near, lat), \
+                  regr_slope(near, lat) FROM {}";
+    check(&format!("SELECT {select}"), &expected).await;
+    // One group, which DataFusion hashes.
+    check(&format!("SELECT {select} GROUP BY lat * 0"), &expected).await;
+}
+
+#[tokio::test]
+async fn nothing_stays_behind_of_what_leaves_a_frame() {
+    let over = "OVER (ORDER BY lat * 1000 + lon ROWS BETWEEN 2 PRECEDING AND CURRENT ROW)";
+    // The first cell is huge, all others are 1.
+    let x = "CASE WHEN lat < -70 AND lon = 0 THEN 1e17 ELSE 1.0 END";
+    let sql = format!(
+        "SELECT min(s), max(s), min(a), max(v) FROM (SELECT lat, lon, sum({x}) {over} AS s, \
+         avg({x}) {over} AS a, stddev({x}) {over} AS v FROM {{}}) WHERE lat > -70"
+    );
+    check(&sql, &[vec![json!(3.0), json!(3.0), json!(1.0), json!(0.0)]]).await;
+}
