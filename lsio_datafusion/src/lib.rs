@@ -69,7 +69,8 @@ pub use lsio_core;
 pub use crate::{
     aggregate::{AggregatePushdown, ZarrAggregateExec},
     analyze::{
-        CalendarFunctions, ComparedLiterals, DistantTimes, FloatLabels, LimitedLaterals, WideIntegers,
+        CalendarFunctions, ComparedLiterals, DistantTimes, FloatLabels, LimitedLaterals,
+        WideIntegers,
     },
     comparison::{BothZeros, FloatKeys},
     config::{IoEngine, LsioConfig},

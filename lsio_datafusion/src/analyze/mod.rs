@@ -26,8 +26,8 @@ pub use calendar_functions::CalendarFunctions;
 pub use distant_times::DistantTimes;
 pub use labels::FloatLabels;
 pub use lateral::LimitedLaterals;
-pub(crate) use literals::is_comparison;
 pub use literals::ComparedLiterals;
+pub(crate) use literals::is_comparison;
 pub use wide_integers::WideIntegers;
 
 use crate::{ZarrTable, schema::text_calendar};

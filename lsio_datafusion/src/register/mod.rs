@@ -29,9 +29,11 @@ use self::{
     url_table::ZarrUrlTableFactory,
 };
 use crate::{
-    AggregatePushdown, BothZeros, FlagMeaning, FloatKeys, LsioConfig, RepeatedValueNotes, ZarrTable,
+    AggregatePushdown, BothZeros, FlagMeaning, FloatKeys, LsioConfig, RepeatedValueNotes,
+    ZarrTable,
     analyze::{
-        CalendarFunctions, ComparedLiterals, DistantTimes, FloatLabels, LimitedLaterals, WideIntegers,
+        CalendarFunctions, ComparedLiterals, DistantTimes, FloatLabels, LimitedLaterals,
+        WideIntegers,
     },
     error::external,
 };

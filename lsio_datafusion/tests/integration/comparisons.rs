@@ -145,7 +145,10 @@ async fn both_zeros_are_one_in_joins() {
             "SELECT name, v FROM {a} JOIN {z} USING (lat) ORDER BY name",
             json!([["x", 2.0], ["y", 2.0], ["z", 3.0]]),
         ),
-        ("SELECT count(*) FROM {a} a JOIN (VALUES (0.0), (-0.0)) p(lat) ON a.d = p.lat", json!([[4]])),
+        (
+            "SELECT count(*) FROM {a} a JOIN (VALUES (0.0), (-0.0)) p(lat) ON a.d = p.lat",
+            json!([[4]]),
+        ),
         // NaN is a missing value, and meets nothing.
         ("SELECT count(*) FROM {a} a JOIN {a} b ON a.d = b.d", json!([[6]])),
     ];
@@ -253,8 +256,10 @@ async fn integers_at_their_extremes() {
     array(&store, "b", "uint8", "x", &[200_u8, 255, 1]);
     array(&store, "c", "int8", "x", &[-56_i8, -1, 1]);
     let path = directory.path().join("i.zarr").to_string_lossy().into_owned();
-    let sql = format!("SELECT bool_and(u > i), bool_or(u = i), count(*) FILTER (WHERE b = c), \
-         count(*) FILTER (WHERE b > c) FROM '{path}'");
+    let sql = format!(
+        "SELECT bool_and(u > i), bool_or(u = i), count(*) FILTER (WHERE b = c), \
+         count(*) FILTER (WHERE b > c) FROM '{path}'"
+    );
     let expected = [[json!(true), json!(false), json!(1), json!(2)]];
     assert_eq!(rows(&session(config()), &sql).await.unwrap(), expected);
     let sql = format!("SELECT count(*) FROM '{path}' a JOIN '{path}' b ON a.u = b.i");
@@ -266,7 +271,8 @@ struct Numbers(u64);
 
 impl Numbers {
     fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        self.0 =
+            self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % bound
     }
 
@@ -307,10 +313,12 @@ async fn random_keys() {
         if round % 3 == 2 {
             query(&ctx, "SET datafusion.optimizer.prefer_hash_join = false").await.unwrap();
         }
-        let equal = |one: f64, other: f64| one == other || (!nan_is_null && one.is_nan() && other.is_nan());
+        let equal =
+            |one: f64, other: f64| one == other || (!nan_is_null && one.is_nan() && other.is_nan());
         let known = |value: f64| !(nan_is_null && value.is_nan());
         let (left, right) = (&sides[0], &sides[1]);
-        let pairs = left.iter().map(|l| right.iter().filter(|r| equal(*l, **r)).count()).sum::<usize>();
+        let pairs =
+            left.iter().map(|l| right.iter().filter(|r| equal(*l, **r)).count()).sum::<usize>();
         let met = left.iter().filter(|l| right.iter().any(|r| equal(**l, *r))).count();
         let not_in = if right.iter().all(|r| known(*r)) {
             left.iter().filter(|l| known(**l) && !right.iter().any(|r| equal(**l, *r))).count()
@@ -325,11 +333,22 @@ async fn random_keys() {
         }
         for (sql, expected) in [
             (format!("SELECT count(*) FROM {l} a JOIN {r} b ON a.k = b.k"), pairs),
-            (format!("SELECT count(*) FROM {l} a JOIN {r} b ON a.k = b.k AND a.k + 1 = b.k + 1"), pairs),
-            (format!("SELECT count(*) FROM {l} a LEFT JOIN {r} b ON a.k = b.k"), pairs + left.len() - met),
+            (
+                format!("SELECT count(*) FROM {l} a JOIN {r} b ON a.k = b.k AND a.k + 1 = b.k + 1"),
+                pairs,
+            ),
+            (
+                format!("SELECT count(*) FROM {l} a LEFT JOIN {r} b ON a.k = b.k"),
+                pairs + left.len() - met,
+            ),
             (format!("SELECT count(*) FROM {l} WHERE k IN (SELECT k FROM {r})"), met),
             (format!("SELECT count(*) FROM {l} WHERE k NOT IN (SELECT k FROM {r})"), not_in),
-            (format!("SELECT count(*) FROM {l} a WHERE EXISTS (SELECT 1 FROM {r} b WHERE b.k = a.k)"), met),
+            (
+                format!(
+                    "SELECT count(*) FROM {l} a WHERE EXISTS (SELECT 1 FROM {r} b WHERE b.k = a.k)"
+                ),
+                met,
+            ),
             (format!("SELECT count(*) FROM {l} WHERE k IN (0, 1, 2, 9)"), listed),
             (format!("SELECT count(*) FILTER (WHERE k IN (-0.0, 1, 2, 9)) FROM {l}"), listed),
             (format!("SELECT count(*) FROM {l} WHERE k NOT IN (0)"), single),
@@ -339,10 +358,10 @@ async fn random_keys() {
             assert_eq!(actual, [[json!(expected)]], "{sql}: {left:?} {right:?}");
         }
         for counted in [
-            "count(*) AS n FROM L GROUP BY k",
-            "max(n) AS n FROM (SELECT k, count(*) OVER (PARTITION BY k) AS n FROM L) GROUP BY k",
+            "count(*) AS n FROM {l} GROUP BY k",
+            "max(n) AS n FROM (SELECT k, count(*) OVER (PARTITION BY k) AS n FROM {l}) GROUP BY k",
         ] {
-            let sql = format!("SELECT k, {}", counted.replace('L', &l));
+            let sql = format!("SELECT k, {}", counted.replace("{l}", &l));
             let batches = query(&ctx, &sql).await.unwrap();
             assert_eq!(counts(&batches), groups, "{sql}: {left:?}");
         }
@@ -359,7 +378,8 @@ fn counts(batches: &[RecordBatch]) -> BTreeMap<String, i64> {
     for batch in batches {
         let keys: &ArrayRef = batch.column(0);
         let keys: &Float64Array = keys.as_primitive::<Float64Type>();
-        for (row, count) in batch.column(1).as_primitive::<Int64Type>().values().iter().enumerate() {
+        for (row, count) in batch.column(1).as_primitive::<Int64Type>().values().iter().enumerate()
+        {
             let key = (!keys.is_null(row)).then(|| keys.value(row));
             assert!(counts.insert(group_name(key), *count).is_none(), "a group twice");
         }
