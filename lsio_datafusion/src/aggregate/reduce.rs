@@ -498,8 +498,8 @@ fn update(
         }
         (Source::Pairs(pair), ArgumentState::Numbers(reduction)) => {
             let [value, weight_of] = pair.as_ref();
-            let values = cast(&values(value, piece)?, &DataType::Float64)?;
-            let weights = cast(&self::values(weight_of, piece)?, &DataType::Float64)?;
+            let values = cast(&present(value, piece)?, &DataType::Float64)?;
+            let weights = cast(&present(weight_of, piece)?, &DataType::Float64)?;
             let products = mul_wrapping(&values, &weights)?;
             reduction.update(layout, piece.first, &products, false, rows, weight);
             let valid = products.nulls().map(|nulls| nulls.inner().clone());
@@ -511,10 +511,7 @@ fn update(
             reduction.add_weights(layout, piece.first, weights, mask.as_ref(), weight);
         }
         (Source::Evaluated(evaluation), ArgumentState::Counts(counts)) => {
-            let mut values = values(evaluation, piece)?;
-            if evaluation.nan_is_null() {
-                values = nan_as_null::without_nan(&values);
-            }
+            let values = present(evaluation, piece)?;
             let valid = values.logical_nulls().map(|nulls| nulls.inner().clone());
             let mask = match (valid, rows) {
                 (Some(valid), Some(rows)) => Some(&valid & rows),
@@ -556,6 +553,12 @@ fn values(evaluation: &Evaluation<'_>, piece: &Piece<'_>) -> Result<ArrayRef> {
         (Err(_), Some(wanted)) => evaluate_wanted(evaluation, &columns, wanted),
         (values, _) => values,
     }
+}
+
+/// The same, with NULL in place of NaN where that is meant.
+fn present(evaluation: &Evaluation<'_>, piece: &Piece<'_>) -> Result<ArrayRef> {
+    let values = values(evaluation, piece)?;
+    Ok(if evaluation.nan_is_null() { nan_as_null::without_nan(&values) } else { values })
 }
 
 /// Evaluates an expression on the wanted rows only; for the others it is NULL.

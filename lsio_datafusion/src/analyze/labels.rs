@@ -101,7 +101,8 @@ fn round(exprs: &mut [&mut Expr], scope: &Scope<'_>) -> Result<bool> {
         // What has no type now has none later: DataFusion's own rules say what is wrong.
         fields.push(expr.to_field(scope.schema).map(|(_, field)| field).ok());
     }
-    let narrowest = exprs.iter().zip(&fields).filter_map(|(expr, field)| narrow(expr, field.as_ref()?));
+    let narrowest =
+        exprs.iter().zip(&fields).filter_map(|(expr, field)| narrow(expr, field.as_ref()?));
     let Some(label) = narrowest.min_by_key(|field| width(field.data_type())).cloned() else {
         return Ok(false);
     };

@@ -76,9 +76,11 @@ fn lateral_join(plan: &LogicalPlan) -> Result<Option<LogicalPlan>> {
         other => other,
     };
     let LogicalPlan::Subquery(subquery) = subquery else { return Ok(None) };
-    let names = join.right.schema().iter().map(|(relation, field)| {
-        (relation.cloned(), field.name().clone())
-    });
+    let names = join
+        .right
+        .schema()
+        .iter()
+        .map(|(relation, field)| (relation.cloned(), field.name().clone()));
     let Some(joined) = first_rows(&join.left, &subquery.subquery, names.collect(), is_left)? else {
         return Ok(None);
     };
@@ -197,7 +199,8 @@ fn first_rows(
         .build()?
         .alias_qualified(relation(), &rank);
     let rank = Expr::Column(column(rank));
-    let first = rank.clone().gt(lit(parts.skip)).and(rank.lt_eq(lit(parts.skip.saturating_add(fetch))));
+    let first =
+        rank.clone().gt(lit(parts.skip)).and(rank.lt_eq(lit(parts.skip.saturating_add(fetch))));
     let has_partner = Expr::Column(column(matched));
     let mut output: Vec<Expr> = left.schema().columns().into_iter().map(Expr::Column).collect();
     for (expr, (relation, name)) in parts.output.into_iter().zip(names) {
@@ -269,7 +272,8 @@ impl Parts {
                     }
                     Some(_) => None,
                 };
-                let (Some(skip), Some(Some(fetch))) = (constant(&limit.skip), constant(&limit.fetch))
+                let (Some(skip), Some(Some(fetch))) =
+                    (constant(&limit.skip), constant(&limit.fetch))
                 else {
                     return Ok(false);
                 };

@@ -32,10 +32,10 @@ pub use distant_times::DistantTimes;
 pub use exact_aggregates::ExactAggregates;
 pub use labels::FloatLabels;
 pub use lateral::LimitedLaterals;
-pub(crate) use literals::is_comparison;
 pub use literals::ComparedLiterals;
 pub use missing_values::MissingValues;
 pub use partial_times::PartialTimes;
+pub(crate) use literals::is_comparison;
 pub use wide_integers::WideIntegers;
 
 pub(crate) use total_functions::{POWER, ROOT};

@@ -7,8 +7,7 @@ use datafusion::{
         utils::normalize_float_zero,
     },
     logical_expr::{
-        BinaryExpr, Case, Expr, ExprSchemable as _, LogicalPlan,
-        expr::InList,
+        BinaryExpr, Case, Expr, ExprSchemable as _, LogicalPlan, expr::InList,
         expr_rewriter::NamePreserver,
     },
     optimizer::{OptimizerConfig, OptimizerRule},
@@ -69,8 +68,8 @@ fn rewrite(expr: Expr, schema: &DFSchema, mixes_tables: bool) -> Result<Transfor
         Expr::BinaryExpr(BinaryExpr { mut left, op, mut right }) if is_comparison(op) => {
             // Those of floats themselves know about zeros.
             let nested = left.get_type(schema)?.is_nested();
-            let transformed = nested
-                && (one_zero(&mut left, schema)? | one_zero(&mut right, schema)?);
+            let transformed =
+                nested && (one_zero(&mut left, schema)? | one_zero(&mut right, schema)?);
             let expr = Expr::BinaryExpr(BinaryExpr { left, op, right });
             Ok(Transformed::new_transformed(expr, transformed))
         }
@@ -111,6 +110,14 @@ fn rewrite(expr: Expr, schema: &DFSchema, mixes_tables: bool) -> Result<Transfor
             }
             Ok(Transformed::new_transformed(Expr::ScalarFunction(call), transformed))
         }
+        // Sets of distinct values hold bits. (A group by them, which one of DataFusion's rules makes, doesn't.)
+        Expr::AggregateFunction(mut call) if call.params.distinct => {
+            let mut transformed = false;
+            for arg in &mut call.params.args {
+                transformed |= one_zero(arg, schema)?;
+            }
+            Ok(Transformed::new_transformed(Expr::AggregateFunction(call), transformed))
+        }
         // Neighbours in the order are told apart by their bits.
         Expr::WindowFunction(mut call) => {
             let mut transformed = false;
@@ -132,8 +139,8 @@ fn in_list(list: &mut InList, schema: &DFSchema) -> Result<bool> {
     if !holds_floats(&data_type) {
         return Ok(false);
     }
-    let is_plain = data_type.is_floating()
-        && list.list.iter().all(|item| matches!(item, Expr::Literal(..)));
+    let is_plain =
+        data_type.is_floating() && list.list.iter().all(|item| matches!(item, Expr::Literal(..)));
     if !is_plain {
         let mut transformed = one_zero(&mut list.expr, schema)?;
         for item in &mut list.list {
@@ -178,9 +185,7 @@ fn one_zero(expr: &mut Expr, schema: &DFSchema) -> Result<bool> {
     if let Expr::Literal(value, _) = expr
         && value.data_type().is_floating()
     {
-        let positive = value.to_array().map(|value| {
-            normalize_float_zero(&value)
-        })?;
+        let positive = value.to_array().map(|value| normalize_float_zero(&value))?;
         let positive = ScalarValue::try_from_array(&positive, 0)?;
         let transformed = positive != *value;
         *value = positive;

@@ -34,7 +34,8 @@ use self::{
     url_table::ZarrUrlTableFactory,
 };
 use crate::{
-    AggregatePushdown, BothZeros, FlagMeaning, FloatKeys, LsioConfig, RepeatedValueNotes, ZarrTable,
+    AggregatePushdown, BothZeros, FlagMeaning, FloatKeys, LsioConfig, RepeatedValueNotes,
+    ZarrTable,
     analyze::{
         CalendarFunctions, ComparedLiterals, DistantTimes, ExactAggregates, FloatLabels,
         LimitedLaterals, MissingValues, PartialTimes, WideIntegers,

@@ -10,6 +10,7 @@
 mod aggregates;
 mod answers;
 mod arithmetic;
+mod comparisons;
 mod differential;
 mod errors;
 mod examples;
