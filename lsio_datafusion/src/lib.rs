@@ -64,7 +64,10 @@ pub use lsio_core;
 
 pub use crate::{
     aggregate::{AggregatePushdown, ZarrAggregateExec},
-    analyze::{CalendarFunctions, ComparedLiterals, DistantTimes, PartialTimes, WideIntegers},
+    analyze::{
+        CalendarFunctions, ComparedLiterals, CopiedTimes, DistantTimes, OrderedDurations,
+        PartialTimes, WideIntegers,
+    },
     config::{IoEngine, LsioConfig},
     flags::FlagMeaning,
     notes::{RepeatedValueNotes, notes},

@@ -13,17 +13,21 @@ use datafusion::{
 };
 
 mod calendar_functions;
+mod copied_times;
 mod distant_times;
 mod instants;
 mod literals;
+mod ordered_durations;
 mod partial_times;
 mod time_functions;
 mod traced;
 mod wide_integers;
 
 pub use calendar_functions::CalendarFunctions;
+pub use copied_times::CopiedTimes;
 pub use distant_times::DistantTimes;
 pub use literals::ComparedLiterals;
+pub use ordered_durations::OrderedDurations;
 pub use partial_times::PartialTimes;
 pub use wide_integers::WideIntegers;
 
@@ -74,15 +78,15 @@ fn rewrite_expressions_and_plans(
         let plan = rewrite_plan(data, transformed, &scope)?;
         // Also where nothing changed here: what changed below may have given columns other types.
         let plan = plan.recompute_schema()?;
-        let plan =
-            if tables.text_times { traced::with_calendars(plan, &schema)? } else { plan };
+        let plan = if tables.text_times { traced::with_calendars(plan, &schema)? } else { plan };
         Ok(Transformed { data: plan, transformed, tnr })
     })?;
     if !tables.text_times {
         return Ok(rewritten.data);
     }
-    let restored =
-        rewritten.data.transform_up_with_subqueries(|plan| plan.recompute_schema().map(Transformed::no));
+    let restored = rewritten
+        .data
+        .transform_up_with_subqueries(|plan| plan.recompute_schema().map(Transformed::no));
     restored.map(|restored| restored.data)
 }
 

@@ -30,7 +30,10 @@ use self::{
 };
 use crate::{
     AggregatePushdown, FlagMeaning, LsioConfig, RepeatedValueNotes, ZarrTable,
-    analyze::{CalendarFunctions, ComparedLiterals, DistantTimes, PartialTimes, WideIntegers},
+    analyze::{
+        CalendarFunctions, ComparedLiterals, CopiedTimes, DistantTimes, OrderedDurations,
+        PartialTimes, WideIntegers,
+    },
     error::external,
     functions::time::{self, TimePlanner},
 };
@@ -151,12 +154,14 @@ impl ZarrSessionBuilder for SessionStateBuilder {
         // Before DataFusion's own rules: they see the types as the user wrote them, and type
         // coercion sees theirs.
         let mut analyzer = self.analyzer().take().unwrap_or_default();
-        let rules: [Arc<dyn AnalyzerRule + Send + Sync>; 5] = [
+        let rules: [Arc<dyn AnalyzerRule + Send + Sync>; 7] = [
             Arc::new(PartialTimes),
             Arc::new(CalendarFunctions),
             Arc::new(DistantTimes),
             Arc::new(ComparedLiterals),
             Arc::new(WideIntegers),
+            Arc::new(OrderedDurations),
+            Arc::new(CopiedTimes),
         ];
         if analyzer.rules.iter().any(|known| known.name() == rules[0].name()) {
             // The session has been taught before.

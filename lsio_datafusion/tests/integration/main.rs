@@ -9,6 +9,7 @@
 
 mod aggregates;
 mod answers;
+mod calendars;
 mod differential;
 mod errors;
 mod examples;
