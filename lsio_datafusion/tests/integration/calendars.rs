@@ -14,7 +14,7 @@ fn fixture(name: &str) -> String {
 /// Six steps of six hours: lead times, and days since 2020-10-24T12.
 fn forecast(directory: &tempfile::TempDir) -> String {
     let store = directory.path().join("forecast.zarr");
-    let mut group = GroupWriter::create(&store, json!({})).unwrap();
+    let group = GroupWriter::create(&store, json!({})).unwrap();
     let hours: Vec<i64> = (0..6).map(|step| step * 6).collect();
     let units = |units: &str| json!({"units": units, "dtype": "timedelta64[s]"});
     let since = json!({"units": "hours since 2020-10-24T12:00:00"});
@@ -138,7 +138,7 @@ async fn times_out_of_range_are_null() {
         fill_value: json!(0),
         attributes: json!({"units": "days since 2000-01-01"}),
     };
-    let mut group = GroupWriter::create(&store, json!({})).unwrap();
+    let group = GroupWriter::create(&store, json!({})).unwrap();
     group.whole_array(&spec, &[0_i64, 1, i64::MAX / 2]).unwrap();
     let sql = format!("SELECT time FROM '{}' ORDER BY x", store.display());
     let expected = [[json!("2000-01-01T00:00:00")], [json!("2000-01-02T00:00:00")], [json!(null)]];
