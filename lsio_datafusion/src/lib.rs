@@ -76,8 +76,8 @@ pub use lsio_core;
 pub use crate::{
     aggregate::{AggregatePushdown, ZarrAggregateExec},
     analyze::{
-        CalendarFunctions, ComparedLiterals, DistantTimes, ExactAggregates, FloatLabels,
-        LimitedLaterals, MissingValues, PartialTimes, WideIntegers,
+        CalendarFunctions, ComparedLiterals, CopiedTimes, DistantTimes, ExactAggregates,
+        FloatLabels, LimitedLaterals, MissingValues, OrderedDurations, PartialTimes, WideIntegers,
     },
     comparison::{BothZeros, FloatKeys},
     config::{IoEngine, LsioConfig},

@@ -228,7 +228,9 @@ impl Decoding {
                 Arc::new(self.floats::<Float64Type>(buffer, |v| v, f64::is_nan))
             }
             ElementType::DateTime64(time) => Arc::new(times64(&buffer, time, lost)?),
-            ElementType::TimeDelta64(time) if time.months == 0 => Arc::new(times64(&buffer, time, lost)?),
+            ElementType::TimeDelta64(time) if time.months == 0 => {
+                Arc::new(times64(&buffer, time, lost)?)
+            }
             ref element => plain_array(element, buffer)?,
         };
         self.interpret(array, lost)
@@ -288,9 +290,9 @@ impl Decoding {
             if options.decode_cf && wanted {
                 let exact = |unit: &TimeUnit| unit_nanos % nanos(*unit) == 0;
                 let finest = [TimeUnit::Millisecond, TimeUnit::Microsecond];
-                let unit = timedelta.filter(exact).or_else(|| {
-                    timedelta.and_then(|_| finest.into_iter().find(exact))
-                });
+                let unit = timedelta
+                    .filter(exact)
+                    .or_else(|| timedelta.and_then(|_| finest.into_iter().find(exact)));
                 let unit = unit.unwrap_or(TimeUnit::Nanosecond);
                 return Meaning::Duration { unit_nanos, unit };
             }
@@ -551,11 +553,7 @@ fn integers_or_nat(array: &ArrayRef) -> Result<PrimitiveArray<Int64Type>, String
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "the range is checked before")]
-fn scaled_floats(
-    floats: &Float64Array,
-    factor: f64,
-    lost: &mut Lost,
-) -> PrimitiveArray<Int64Type> {
+fn scaled_floats(floats: &Float64Array, factor: f64, lost: &mut Lost) -> PrimitiveArray<Int64Type> {
     let convert = |v: f64| {
         let value = (v * factor).round();
         (value.abs() < 9.2e18).then_some(value as i64)

@@ -34,13 +34,16 @@ impl AnalyzerRule for CalendarFunctions {
 fn replace(expr: Expr, scope: &Scope<'_>) -> Result<Transformed<Expr>> {
     match expr {
         Expr::ScalarFunction(call) => function(call, scope),
-        Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::Plus | Operator::Minus), right }) => {
-            arithmetic(*left, op, *right, scope)
-        }
+        Expr::BinaryExpr(BinaryExpr {
+            left,
+            op: op @ (Operator::Plus | Operator::Minus),
+            right,
+        }) => arithmetic(*left, op, *right, scope),
         Expr::Cast(Cast { expr, field }) if *field.data_type() == DataType::Date32 => {
             Ok(match scope.calendar(&expr) {
                 Some(calendar) => {
-                    let date = CivilFunction::call("to_date", Word::Date, Some(calendar), vec![*expr]);
+                    let date =
+                        CivilFunction::call("to_date", Word::Date, Some(calendar), vec![*expr]);
                     Transformed::yes(date)
                 }
                 None => Transformed::no(Expr::Cast(Cast { expr, field })),
@@ -120,7 +123,13 @@ fn arithmetic(
     };
     let is_other_time = |expr: &Expr| expr.get_type(scope.schema).is_ok_and(|t| is_time(&t));
     let call = |word, calendar: Calendar, args| {
-        let name = if word == Word::Difference { "time_difference" } else if word == Word::Add { "time_add" } else { "time_subtract" };
+        let name = if word == Word::Difference {
+            "time_difference"
+        } else if word == Word::Add {
+            "time_add"
+        } else {
+            "time_subtract"
+        };
         Ok(Transformed::yes(CivilFunction::call(name, word, Some(calendar), args)))
     };
     match (calendars, op) {

@@ -154,7 +154,7 @@ fn is_constant(expr: &Expr) -> bool {
 }
 
 /// The length of an interval. Months have none.
-fn interval_nanos(value: &ScalarValue) -> Result<Option<i128>> {
+pub(super) fn interval_nanos(value: &ScalarValue) -> Result<Option<i128>> {
     const DAY: i128 = 86_400_000_000_000;
     match value {
         ScalarValue::IntervalMonthDayNano(Some(interval)) => {
@@ -175,7 +175,7 @@ fn interval_nanos(value: &ScalarValue) -> Result<Option<i128>> {
 }
 
 /// A duration. What is too long becomes the longest there is, which compares the same.
-fn duration(nanos: i128, unit: TimeUnit) -> Result<ScalarValue> {
+pub(super) fn duration(nanos: i128, unit: TimeUnit) -> Result<ScalarValue> {
     let unit_nanos = match unit {
         TimeUnit::Second => 1_000_000_000,
         TimeUnit::Millisecond => 1_000_000,

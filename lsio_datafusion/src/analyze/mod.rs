@@ -13,6 +13,7 @@ use datafusion::{
 };
 
 mod calendar_functions;
+mod copied_times;
 mod distant_times;
 mod exact_aggregates;
 mod instants;
@@ -20,6 +21,7 @@ mod labels;
 mod lateral;
 mod literals;
 mod missing_values;
+mod ordered_durations;
 mod partial_times;
 mod time_functions;
 mod total_functions;
@@ -28,12 +30,14 @@ mod values;
 mod wide_integers;
 
 pub use calendar_functions::CalendarFunctions;
+pub use copied_times::CopiedTimes;
 pub use distant_times::DistantTimes;
 pub use exact_aggregates::ExactAggregates;
 pub use labels::FloatLabels;
 pub use lateral::LimitedLaterals;
 pub use literals::ComparedLiterals;
 pub use missing_values::MissingValues;
+pub use ordered_durations::OrderedDurations;
 pub use partial_times::PartialTimes;
 pub(crate) use literals::is_comparison;
 pub use wide_integers::WideIntegers;
@@ -86,15 +90,15 @@ fn rewrite_expressions_and_plans(
         let plan = rewrite_plan(data, transformed, &scope)?;
         // Also where nothing changed here: what changed below may have given columns other types.
         let plan = plan.recompute_schema()?;
-        let plan =
-            if tables.text_times { traced::with_calendars(plan, &schema)? } else { plan };
+        let plan = if tables.text_times { traced::with_calendars(plan, &schema)? } else { plan };
         Ok(Transformed { data: plan, transformed, tnr })
     })?;
     if !tables.text_times {
         return Ok(rewritten.data);
     }
-    let restored =
-        rewritten.data.transform_up_with_subqueries(|plan| plan.recompute_schema().map(Transformed::no));
+    let restored = rewritten
+        .data
+        .transform_up_with_subqueries(|plan| plan.recompute_schema().map(Transformed::no));
     restored.map(|restored| restored.data)
 }
 

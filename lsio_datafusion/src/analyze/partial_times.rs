@@ -120,9 +120,8 @@ fn compare(time: &Expr, op: Operator, text: &str) -> Result<Option<Expr>> {
         Meaning::Moment(moment) => return Ok(Some(binary(op, moment))),
         Meaning::Period(start, next) => (start, next),
     };
-    let within = |start: String, next: String| {
-        binary(Operator::GtEq, start).and(binary(Operator::Lt, next))
-    };
+    let within =
+        |start: String, next: String| binary(Operator::GtEq, start).and(binary(Operator::Lt, next));
     Ok(Some(match op {
         Operator::Eq => within(start, next),
         Operator::NotEq => binary(Operator::Lt, start).or(binary(Operator::GtEq, next)),
@@ -146,9 +145,7 @@ fn between(time: Expr, negated: bool, low: Expr, high: Expr) -> Result<Transform
         _ => low,
     };
     let range = match bounds.1 {
-        Some(Meaning::Period(_, next)) => {
-            time.clone().gt_eq(from).and(time.lt(literal(next)))
-        }
+        Some(Meaning::Period(_, next)) => time.clone().gt_eq(from).and(time.lt(literal(next))),
         Some(Meaning::Moment(moment)) => time.between(from, literal(moment)),
         _ => time.between(from, high),
     };

@@ -37,8 +37,8 @@ use crate::{
     AggregatePushdown, BothZeros, FlagMeaning, FloatKeys, LsioConfig, RepeatedValueNotes,
     ZarrTable,
     analyze::{
-        CalendarFunctions, ComparedLiterals, DistantTimes, ExactAggregates, FloatLabels,
-        LimitedLaterals, MissingValues, PartialTimes, WideIntegers,
+        CalendarFunctions, ComparedLiterals, CopiedTimes, DistantTimes, ExactAggregates,
+        FloatLabels, LimitedLaterals, MissingValues, OrderedDurations, PartialTimes, WideIntegers,
     },
     error::external,
     functions::{
@@ -183,7 +183,7 @@ impl ZarrSessionBuilder for SessionStateBuilder {
         // Before DataFusion's own rules: they see the types as the user wrote them, and type
         // coercion sees theirs.
         let mut analyzer = self.analyzer().take().unwrap_or_default();
-        let rules: [Arc<dyn AnalyzerRule + Send + Sync>; 8] = [
+        let rules: [Arc<dyn AnalyzerRule + Send + Sync>; 10] = [
             Arc::new(LimitedLaterals),
             Arc::new(PartialTimes),
             Arc::new(CalendarFunctions),
@@ -192,6 +192,8 @@ impl ZarrSessionBuilder for SessionStateBuilder {
             Arc::new(FloatLabels),
             Arc::new(WideIntegers),
             Arc::new(ExactAggregates),
+            Arc::new(OrderedDurations),
+            Arc::new(CopiedTimes),
         ];
         if analyzer.rules.iter().any(|known| known.name() == rules[0].name()) {
             // The session has been taught before.

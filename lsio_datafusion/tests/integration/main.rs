@@ -11,6 +11,7 @@ mod aggregates;
 mod answers;
 mod arithmetic;
 mod comparisons;
+mod calendars;
 mod differential;
 mod errors;
 mod examples;

@@ -44,8 +44,7 @@ pub(crate) fn read(array: &ArrayRef, calendar: Calendar) -> Result<Vec<Option<Ci
             let texts = cast(array, &DataType::Utf8View)?;
             let read = |text: &str| {
                 let local = text.strip_suffix('Z').unwrap_or(text);
-                let (time, _) =
-                    CivilTime::parse_partial(local).ok_or_else(|| not_a_time(text))?;
+                let (time, _) = CivilTime::parse_partial(local).ok_or_else(|| not_a_time(text))?;
                 if calendar.day_number(time.date).is_none() {
                     return Err(no_date(&time, calendar));
                 }
@@ -114,8 +113,10 @@ pub(crate) fn write(
                 let day = time.day(GREGORIAN).and_then(|day| i32::try_from(day).ok());
                 day.ok_or_else(|| out_of_range(time))
             };
-            let days: PrimitiveArray<Date32Type> =
-                times.iter().map(|time| time.as_ref().map(day).transpose()).collect::<Result<_>>()?;
+            let days: PrimitiveArray<Date32Type> = times
+                .iter()
+                .map(|time| time.as_ref().map(day).transpose())
+                .collect::<Result<_>>()?;
             Ok(Arc::new(days))
         }
         DataType::Timestamp(unit, _) => {
@@ -131,8 +132,10 @@ pub(crate) fn write(
                 i64::try_from(nanos.div_euclid(unit)).ok()
             };
             let value = |time: &CivilTime| value(time).ok_or_else(|| out_of_range(time));
-            let values: Int64Array =
-                times.iter().map(|time| time.as_ref().map(value).transpose()).collect::<Result<_>>()?;
+            let values: Int64Array = times
+                .iter()
+                .map(|time| time.as_ref().map(value).transpose())
+                .collect::<Result<_>>()?;
             Ok(cast(&(Arc::new(values) as ArrayRef), to)?)
         }
         other => exec_err!("{other} is no type of times"),

@@ -11,8 +11,18 @@ use super::{
 };
 
 pub(super) const MONTHS: [&str; 12] = [
-    "January", "February", "March", "April", "May", "June", "July", "August", "September",
-    "October", "November", "December",
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
 ];
 pub(super) const WEEKDAYS: [&str; 7] =
     ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
@@ -28,11 +38,18 @@ pub(super) enum Item {
     /// A number, of at least so many digits.
     Number(Field, usize),
     /// A name, cut to three letters or not, padded to nine or not.
-    Name { field: Name, short: bool, case: Case, padded: bool },
+    Name {
+        field: Name,
+        short: bool,
+        case: Case,
+        padded: bool,
+    },
     /// Before or after noon.
     Noon(Case),
     /// The offset from UTC, `+hh[:mm]`; nothing for times without a zone.
-    Offset { minutes: bool },
+    Offset {
+        minutes: bool,
+    },
 }
 
 /// A number in a time's text.

@@ -174,8 +174,7 @@ impl CivilFunction {
                         (None, Some(DataType::Duration(unit))) => unit_nanos(*unit),
                         (None, _) => 0,
                     };
-                    let units =
-                        [TimeUnit::Second, TimeUnit::Millisecond, TimeUnit::Microsecond];
+                    let units = [TimeUnit::Second, TimeUnit::Millisecond, TimeUnit::Microsecond];
                     let fits = |finer: &TimeUnit| {
                         unit_nanos(*finer) <= unit_nanos(*unit) && step % unit_nanos(*finer) == 0
                     };
@@ -301,10 +300,9 @@ impl CivilFunction {
         to: &DataType,
     ) -> Result<ArrayRef> {
         let constant = |at: usize| match args.get(at) {
-            Some(ColumnarValue::Array(_)) => exec_err!(
-                "the arguments of {} other than the time must be constants",
-                self.name
-            ),
+            Some(ColumnarValue::Array(_)) => {
+                exec_err!("the arguments of {} other than the time must be constants", self.name)
+            }
             _ => Ok(columns.get(at)),
         };
         let width = match constant(0)? {
@@ -403,8 +401,7 @@ impl ScalarUDFImpl for CivilFunction {
             })
             .collect::<Result<_>>()?;
         let calendar = self.calendar_of(&args.arg_fields);
-        let result =
-            self.apply(&args.args, &columns, calendar, args.return_field.data_type())?;
+        let result = self.apply(&args.args, &columns, calendar, args.return_field.data_type())?;
         if is_array {
             return Ok(ColumnarValue::Array(result));
         }
@@ -562,7 +559,8 @@ fn count_durations(durations: &ArrayRef, unit: TimeUnit, part: Part) -> Result<A
 fn made(columns: &[ArrayRef], to: &DataType) -> Result<ArrayRef> {
     let [year, month, day, hour, minute, second] = columns else {
         let micros = columns.first().map(|micros| cast(micros, &DataType::Int64)).transpose()?;
-        let micros = micros.ok_or_else(|| exec_datafusion_err!("make_timestamp lacks arguments"))?;
+        let micros =
+            micros.ok_or_else(|| exec_datafusion_err!("make_timestamp lacks arguments"))?;
         return Ok(cast(&micros, to)?);
     };
     let integers = [year, month, day, hour, minute].map(|array| cast(array, &DataType::Int64));
@@ -597,8 +595,7 @@ fn timestamp(values: &[i64], second: f64) -> Option<CivilTime> {
     if !in_day || !(0.0..60.0).contains(&second) {
         return None;
     }
-    let midnight =
-        CivilTime::midnight(year, u8::try_from(month).ok()?, u8::try_from(day).ok()?);
+    let midnight = CivilTime::midnight(year, u8::try_from(month).ok()?, u8::try_from(day).ok()?);
     midnight.day(GREGORIAN)?;
     let micros = (second * 1e6).round() as i64;
     Some(CivilTime { nanos: (hour * 60 + minute) * 60_000_000_000 + micros * 1_000, ..midnight })

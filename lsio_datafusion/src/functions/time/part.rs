@@ -147,10 +147,7 @@ impl Part {
 }
 
 /// The error of a date that a calendar lacks.
-pub(crate) fn no_date(
-    time: &CivilTime,
-    calendar: Calendar,
-) -> datafusion::error::DataFusionError {
+pub(crate) fn no_date(time: &CivilTime, calendar: Calendar) -> datafusion::error::DataFusionError {
     exec_datafusion_err!("{} is no date of the calendar {}", time.text(), calendar.name())
 }
 

@@ -10,7 +10,11 @@ use datafusion::{
     sql::sqlparser::ast::BinaryOperator,
 };
 
-use super::{columns::{is_text, is_time}, function::CivilFunction, words::Word};
+use super::{
+    columns::{is_text, is_time},
+    function::CivilFunction,
+    words::Word,
+};
 
 /// Plans the difference of two texts, and a text ± an interval, as those of times: times in calendars
 /// that SQL doesn't know are texts, which DataFusion 55.2 doesn't compute with.

@@ -106,9 +106,8 @@ impl Unit {
         to: &CivilTime,
         calendar: Calendar,
     ) -> Option<i64> {
-        let nanos = |unit: i128| {
-            i64::try_from((to.nanos(calendar)? - from.nanos(calendar)?) / unit).ok()
-        };
+        let nanos =
+            |unit: i128| i64::try_from((to.nanos(calendar)? - from.nanos(calendar)?) / unit).ok();
         match self {
             Self::Nanos(unit) => nanos(unit.into()),
             Self::Day => nanos(DAY.into()),
