@@ -70,7 +70,8 @@ mod tests {
 
     #[test]
     fn slips() {
-        let names = ["era5.zarr", "era5_land.zarr", "t2m", "temperature", "precipitation", "u10", "v10"];
+        let names =
+            ["era5.zarr", "era5_land.zarr", "t2m", "temperature", "precipitation", "u10", "v10"];
         for (slip, meant) in [
             ("era5.zar", Some("era5.zarr")),
             ("ear5.zarr", Some("era5.zarr")),
@@ -95,9 +96,13 @@ mod tests {
     #[test]
     fn distances() {
         let chars = |text: &str| text.chars().collect::<Vec<_>>();
-        for (a, b, expected) in
-            [("", "abc", 3), ("abc", "abc", 0), ("abc", "acb", 1), ("abc", "xbc", 1), ("kitten", "sitting", 3)]
-        {
+        for (a, b, expected) in [
+            ("", "abc", 3),
+            ("abc", "abc", 0),
+            ("abc", "acb", 1),
+            ("abc", "xbc", 1),
+            ("kitten", "sitting", 3),
+        ] {
             assert_eq!(distance(&chars(a), &chars(b)), expected, "{a} {b}");
             assert_eq!(distance(&chars(b), &chars(a)), expected, "{b} {a}");
         }

@@ -66,7 +66,10 @@ impl ExtensionOptions for LsioConfig {
         if !known.contains(&name) {
             let meant = closest(&name, &known)
                 .map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
-            return config_err!("there is no setting {name}{meant}; there are {}", known.join(", "));
+            return config_err!(
+                "there is no setting {name}{meant}; there are {}",
+                known.join(", ")
+            );
         }
         ConfigField::set(self, key, value).map_err(|error| {
             let reason = error.strip_backtrace();
@@ -186,11 +189,18 @@ mod tests {
     #[test]
     fn settings_have_their_names() {
         let entries = options().entries();
-        let names: Vec<&str> =
-            entries.iter().map(|entry| entry.key.as_str()).filter(|key| key.starts_with("lsio.")).collect();
+        let names: Vec<&str> = entries
+            .iter()
+            .map(|entry| entry.key.as_str())
+            .filter(|key| key.starts_with("lsio."))
+            .collect();
         assert!(names.contains(&"lsio.tile_bytes"), "{names:?}");
         assert!(!entries.iter().any(|entry| entry.key == "tile_bytes"));
-        assert!(entries.iter().all(|entry| !entry.key.starts_with("lsio.") || !entry.description.is_empty()));
+        assert!(
+            entries
+                .iter()
+                .all(|entry| !entry.key.starts_with("lsio.") || !entry.description.is_empty())
+        );
     }
 
     #[test]

@@ -87,7 +87,9 @@ pub(crate) async fn run(runner: &mut Runner, line: &str) -> Result<Next, Error> 
             for (command, meaning) in COMMANDS {
                 say!("{command:<22} {meaning}");
             }
-            say!("SQL ends with a semicolon. Paths are tables: SELECT * FROM 'store.zarr' LIMIT 5;");
+            say!(
+                "SQL ends with a semicolon. Paths are tables: SELECT * FROM 'store.zarr' LIMIT 5;"
+            );
         }
         ("d", "") => runner.run_statement("SHOW TABLES").await?,
         ("d", table) => {
@@ -142,7 +144,9 @@ pub(crate) async fn run(runner: &mut Runner, line: &str) -> Result<Next, Error> 
         ("quiet", "false" | "off") => {
             (runner.output.quiet, runner.output.progress) = (false, true);
         }
-        _ => return Err(format!("{given} doesn't take '{argument}'; \\? lists the commands").into()),
+        _ => {
+            return Err(format!("{given} doesn't take '{argument}'; \\? lists the commands").into());
+        }
     }
     Ok(Next::Continue)
 }

@@ -7,8 +7,7 @@
 use std::{
     fmt,
     future::Future,
-    io,
-    thread,
+    io, thread,
     time::{Duration, Instant},
 };
 
@@ -104,7 +103,11 @@ impl Drop for Engine {
 }
 
 fn workers() -> io::Result<Runtime> {
-    Builder::new_multi_thread().thread_name("lsio-query").thread_stack_size(STACK).enable_all().build()
+    Builder::new_multi_thread()
+        .thread_name("lsio-query")
+        .thread_stack_size(STACK)
+        .enable_all()
+        .build()
 }
 
 /// Whether all tasks end soon.

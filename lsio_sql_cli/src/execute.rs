@@ -3,17 +3,23 @@
 use std::{sync::Arc, time::Instant};
 
 use datafusion::{
+    common::stats::Precision,
+    error::DataFusionError,
     logical_expr::LogicalPlan,
-    physical_plan::{common::spawn_buffered, execute_stream},
+    physical_plan::{
+        common::spawn_buffered,
+        execute_stream,
+        statistics::{StatisticsArgs, StatisticsContext},
+    },
     prelude::SessionContext,
 };
 use futures::future::BoxFuture;
-use lsio_datafusion::{notes, plan_sql};
+use lsio_datafusion::{clarify, notes, plan_sql};
 
 use crate::{
     Error, commands,
     output::Output,
-    progress,
+    progress::{self, grouped},
     script::{Part, parts},
 };
 
@@ -37,7 +43,10 @@ impl Runner {
     }
 
     /// Runs a script up to its end or the first error.
-    pub(crate) fn run_script<'a>(&'a mut self, script: &'a str) -> BoxFuture<'a, Result<(), Error>> {
+    pub(crate) fn run_script<'a>(
+        &'a mut self,
+        script: &'a str,
+    ) -> BoxFuture<'a, Result<(), Error>> {
         // Boxed, since a script may run another.
         Box::pin(async move {
             for part in parts(script) {
@@ -56,9 +65,19 @@ impl Runner {
 
     /// Runs one statement and writes its result.
     pub(crate) async fn run_statement(&self, sql: &str) -> Result<(), Error> {
+        self.try_statement(sql).await.map_err(|error| match error.downcast::<DataFusionError>() {
+            Ok(error) => clarify(*error, sql, &self.ctx.state()).into(),
+            Err(error) => error,
+        })
+    }
+
+    async fn try_statement(&self, sql: &str) -> Result<(), Error> {
         let start = Instant::now();
         let plan = plan_sql(&self.ctx.state(), sql).await?;
         let is_explain = matches!(plan, LogicalPlan::Explain(_) | LogicalPlan::Analyze(_));
+        if plan.schema().fields().is_empty() && !changes_something(&plan) {
+            return Err("the SELECT has no list: name columns, or * for all of them".into());
+        }
         let frame = self.ctx.execute_logical_plan(plan).await?;
         let task = Arc::new(frame.task_ctx());
         let plan = frame.create_physical_plan().await?;
@@ -73,19 +92,28 @@ impl Runner {
         if !has_columns {
             // CREATE, SET and the like: run, with nothing to show.
             futures::TryStreamExt::try_collect::<Vec<_>>(stream).await?;
-            self.status(&format!(
-                "0 row(s). Elapsed {:.3} seconds.",
-                start.elapsed().as_secs_f64()
-            ));
+            self.status(&format!("Done. Elapsed {:.3} seconds.", start.elapsed().as_secs_f64()));
             return Ok(());
         }
         if self.output.progress && !is_explain {
             stream = progress::show(stream, &plan, self.output.shows_rows_early());
         }
-        let written = self.output.write(stream).await?;
+        // Statistics that are exact tell how many rows a table leaves out.
+        let total =
+            match StatisticsContext::new().compute(plan.as_ref(), &StatisticsArgs::new())?.num_rows
+            {
+                Precision::Exact(rows) => Some(rows),
+                _ => None,
+            };
+        let written = self.output.write(stream, total).await?;
         if written.cut {
-            let more = "Only the first rows are shown; --maxrows shows more, --format csv all.";
-            eprintln!("{more}");
+            let shown = match written.total {
+                Some(total) => {
+                    format!("{} of {} rows are shown", grouped(written.rows), grouped(total))
+                }
+                None => format!("Only the first {} rows are shown", grouped(written.rows)),
+            };
+            eprintln!("{shown}; --maxrows shows more, --format csv all.");
         }
         self.status(&format!(
             "{} row(s){}. Elapsed {:.3} seconds.",
@@ -101,4 +129,15 @@ impl Runner {
             eprintln!("{text}");
         }
     }
+}
+
+/// Whether a statement is run for what it does, and not for rows.
+fn changes_something(plan: &LogicalPlan) -> bool {
+    matches!(
+        plan,
+        LogicalPlan::Ddl(_)
+            | LogicalPlan::Dml(_)
+            | LogicalPlan::Copy(_)
+            | LogicalPlan::Statement(_)
+    )
 }

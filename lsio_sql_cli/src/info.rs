@@ -248,7 +248,8 @@ async fn stored(variable: &Variable) -> Result<(u64, usize, bool), Error> {
 /// The first and the last value, as text.
 async fn ends(variable: &Variable) -> Result<(Option<String>, Option<String>), Error> {
     let shape = variable.shape();
-    if shape.contains(&0) {
+    // Two corners of a coordinate on several dimensions are no range.
+    if shape.contains(&0) || shape.len() > 1 {
         return Ok((None, None));
     }
     let value = async |start| {
@@ -297,7 +298,9 @@ fn text(info: &Info) -> String {
     if !info.groups.is_empty() {
         let _ = writeln!(out, "Groups:      {}", info.groups.join(", "));
     }
-    let _ = writeln!(out, "Tables:");
+    if !info.tables.is_empty() {
+        let _ = writeln!(out, "Tables:");
+    }
     for table in &info.tables {
         let _ = writeln!(
             out,

@@ -13,6 +13,7 @@ mod progress;
 mod repl;
 mod script;
 mod session;
+mod table;
 
 use std::{
     collections::HashSet,

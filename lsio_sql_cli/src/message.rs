@@ -32,7 +32,9 @@ fn root(error: &DataFusionError) -> String {
         DataFusionError::Internal(text) => {
             format!("DataFusion can't run this query: {}", without_backtrace(text))
         }
-        DataFusionError::NotImplemented(text) => format!("not supported: {}", without_backtrace(text)),
+        DataFusionError::NotImplemented(text) => {
+            format!("not supported: {}", without_backtrace(text))
+        }
         DataFusionError::SQL(error, _) => match error.as_ref() {
             ParserError::TokenizerError(text) | ParserError::ParserError(text) => {
                 format!("this is no SQL: {}", without_backtrace(text))
@@ -83,20 +85,25 @@ mod tests {
         }
         let text = internal().to_string();
         assert!(text.contains(PLEA), "{text}");
-        for error in [
-            DataFusionError::Execution(text.clone()),
-            DataFusionError::External(text.into()),
-        ] {
+        for error in
+            [DataFusionError::Execution(text.clone()), DataFusionError::External(text.into())]
+        {
             assert_eq!(said(error), "the sky is green");
         }
     }
 
     #[test]
     fn layers_are_left_out() {
-        assert_eq!(said(plan_datafusion_err!("no such thing").context("type_coercion")), "no such thing");
+        assert_eq!(
+            said(plan_datafusion_err!("no such thing").context("type_coercion")),
+            "no such thing"
+        );
         let error = DataFusionError::NotImplemented("MERGE".to_owned());
         assert_eq!(said(error), "not supported: MERGE");
         let error = ParserError::ParserError("Expected: x".to_owned());
-        assert_eq!(said(DataFusionError::SQL(Box::new(error), None)), "this is no SQL: Expected: x");
+        assert_eq!(
+            said(DataFusionError::SQL(Box::new(error), None)),
+            "this is no SQL: Expected: x"
+        );
     }
 }

@@ -4,26 +4,24 @@ use std::{
     fs,
     io::{self, BufWriter, Write as _},
     sync::Arc,
+    time::Duration,
 };
 
 use arrow::{
     array::{Array as _, ArrayRef, RecordBatch, StringArray},
     csv::WriterBuilder,
-    datatypes::{Field, Schema, SchemaRef},
+    datatypes::{Field, Schema},
     json::{
         WriterBuilder as JsonWriterBuilder,
         writer::{JsonArray, JsonFormat, LineDelimited},
     },
-    util::{
-        display::{ArrayFormatter, FormatOptions},
-        pretty::pretty_format_batches_with_schema,
-    },
+    util::display::{ArrayFormatter, FormatOptions},
 };
 use clap::ValueEnum;
 use datafusion::execution::SendableRecordBatchStream;
 use futures::StreamExt as _;
 
-use crate::Error;
+use crate::{Error, table::Table};
 
 /// Standard output. Whoever reads it may have had enough (`lsio … | head`), which is no failure: then
 /// the program ends.
@@ -97,6 +95,8 @@ pub(crate) struct Written {
     pub rows: usize,
     /// Whether there were more rows than a table shows.
     pub cut: bool,
+    /// All rows, if it is known how many.
+    pub total: Option<usize>,
 }
 
 impl Output {
@@ -108,17 +108,19 @@ impl Output {
         !is_table && !is_file
     }
 
-    /// Writes a result as it comes. Only tables are cut.
+    /// Writes a result as it comes. Only tables are cut; `total` is how many rows the result has, where that
+    /// is known before.
     pub(crate) async fn write(
         &self,
         mut stream: SendableRecordBatchStream,
+        total: Option<usize>,
     ) -> Result<Written, Error> {
         let schema = stream.schema();
         let stdout = BufWriter::new(Stdout);
         match self.format {
             Format::Table | Format::Automatic => {
                 drop(stdout);
-                self.write_table(&schema, stream).await
+                self.write_table(stream, total).await
             }
             Format::Csv | Format::Tsv => {
                 let delimiter = if self.format == Format::Csv { b',' } else { b'\t' };
@@ -135,7 +137,7 @@ impl Output {
                     tokio::task::yield_now().await;
                 }
                 writer.into_inner().flush()?;
-                Ok(Written { rows, cut: false })
+                Ok(Written { rows, cut: false, total: Some(rows) })
             }
             Format::Json => write_json::<JsonArray>(stdout, stream, "\n").await,
             Format::NdJson => write_json::<LineDelimited>(stdout, stream, "").await,
@@ -144,31 +146,53 @@ impl Output {
 
     async fn write_table(
         &self,
-        schema: &SchemaRef,
         mut stream: SendableRecordBatchStream,
+        total: Option<usize>,
     ) -> Result<Written, Error> {
         let limit = match self.maxrows {
             MaxRows::Limited(rows) => rows,
             MaxRows::Unlimited => usize::MAX,
         };
-        let mut batches = Vec::new();
-        let (mut rows, mut cut) = (0, false);
+        let mut table = Table::new(stream.schema());
+        let mut rows = 0;
         while let Some(batch) = stream.next().await {
             let batch = batch?;
             let allowed = limit - rows;
-            cut = batch.num_rows() > allowed;
-            let batch = batch.slice(0, batch.num_rows().min(allowed));
-            rows += batch.num_rows();
-            batches.push(batch);
-            if cut {
-                // Nobody will see the rest: the query ends here.
-                break;
+            let shown = batch.slice(0, batch.num_rows().min(allowed));
+            rows += shown.num_rows();
+            table.add(shown).await?;
+            if batch.num_rows() > allowed {
+                // Nobody will see the rest: it is counted as far as that takes no time.
+                let left = batch.num_rows() - allowed;
+                let total = match total {
+                    Some(total) => Some(total),
+                    None => count(&mut stream).await?.map(|more| rows + left + more),
+                };
+                drop(stream);
+                table.finish().await?;
+                return Ok(Written { rows, cut: true, total });
             }
         }
         drop(stream);
-        say!("{}", pretty_format_batches_with_schema(schema.clone(), &batches)?);
-        Ok(Written { rows, cut })
+        table.finish().await?;
+        Ok(Written { rows, cut: false, total: Some(rows) })
     }
+}
+
+/// The rows that are left, if the end comes soon.
+async fn count(stream: &mut SendableRecordBatchStream) -> Result<Option<usize>, Error> {
+    /// What is worth waiting for.
+    const SOON: Duration = Duration::from_millis(50);
+
+    let counted = async {
+        let mut rows = 0;
+        while let Some(batch) = stream.next().await {
+            rows += batch?.num_rows();
+            tokio::task::yield_now().await;
+        }
+        Ok::<_, Error>(rows)
+    };
+    tokio::time::timeout(SOON, counted).await.ok().transpose()
 }
 
 /// A batch whose lists and structs are texts, since CSV has neither.
@@ -213,5 +237,5 @@ async fn write_json<F: JsonFormat>(
     let mut out = writer.into_inner();
     write!(out, "{end}")?;
     out.flush()?;
-    Ok(Written { rows, cut: false })
+    Ok(Written { rows, cut: false, total: Some(rows) })
 }

@@ -1,6 +1,7 @@
 //! Progress of a query on standard error: one line, drawn again in place.
 
 use std::{
+    fmt,
     io::{self, IsTerminal as _, Write as _},
     mem,
     sync::{
@@ -183,7 +184,7 @@ impl Progress {
 }
 
 /// A number with a comma before each thousand.
-fn grouped(number: u64) -> String {
+pub(crate) fn grouped(number: impl fmt::Display) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (position, digit) in digits.char_indices() {

@@ -266,16 +266,23 @@ mod tests {
             assert!(lines.hint(line).is_some(), "{line}");
             // A command in a quote is a part of it.
             assert_eq!(lines.push("\\q"), []);
-            assert_eq!(lines.push(end), [statement(&format!("{line}\n\\q\n{}", &end[..end.len() - 1]))]);
+            assert_eq!(
+                lines.push(end),
+                [statement(&format!("{line}\n\\q\n{}", &end[..end.len() - 1]))]
+            );
             assert_eq!(lines.prompt(), "> ");
         }
     }
 
     #[test]
     fn words() {
-        for (line, expected) in
-            [("exit", "\\q"), ("QUIT;", "\\q"), ("help", "\\?"), ("\\q", "\\q"), (".mode csv", ".mode csv")]
-        {
+        for (line, expected) in [
+            ("exit", "\\q"),
+            ("QUIT;", "\\q"),
+            ("help", "\\?"),
+            ("\\q", "\\q"),
+            (".mode csv", ".mode csv"),
+        ] {
             assert_eq!(Lines::default().push(line), [command(expected)]);
         }
     }

@@ -15,8 +15,22 @@ const LISTED: usize = 30;
 
 /// The statements that people begin with.
 const STATEMENTS: [&str; 16] = [
-    "SELECT", "FROM", "WITH", "CREATE", "DROP", "INSERT", "COPY", "EXPLAIN", "DESCRIBE", "SHOW", "SET",
-    "RESET", "VALUES", "SUMMARIZE", "UPDATE", "DELETE",
+    "SELECT",
+    "FROM",
+    "WITH",
+    "CREATE",
+    "DROP",
+    "INSERT",
+    "COPY",
+    "EXPLAIN",
+    "DESCRIBE",
+    "SHOW",
+    "SET",
+    "RESET",
+    "VALUES",
+    "SUMMARIZE",
+    "UPDATE",
+    "DELETE",
 ];
 
 /// The words that a path stands behind.
@@ -90,13 +104,17 @@ fn no_table(full: &str, state: &SessionState) -> String {
         return format!("there is no table {name}; a path goes in quotes: '{name}'");
     }
     if let Some(similar) = Location::parse(name).ok().and_then(|place| place.similar()) {
-        return format!("there is no table '{name}', nor does a file '{name}' exist; did you mean '{similar}'?");
+        return format!(
+            "there is no table '{name}', nor does a file '{name}' exist; did you mean '{similar}'?"
+        );
     }
     if name.contains(['.', '/']) {
         return format!("'{name}' does not exist, as a table, a file or a store");
     }
     if known.is_empty() {
-        return format!("there is no table '{name}'; a store is a table by its path: FROM 'store.zarr'");
+        return format!(
+            "there is no table '{name}'; a store is a table by its path: FROM 'store.zarr'"
+        );
     }
     format!("there is no table '{name}'; there are: {}", list(&known))
 }
@@ -151,7 +169,8 @@ fn no_sql(text: &str, sql: &str) -> Option<String> {
     let mut before = first;
     for word in words {
         let word = word.trim_end_matches([';', ')', ',']);
-        let is_path = word.starts_with(['/', '~', '.']) || word.contains("://") || word.contains('/');
+        let is_path =
+            word.starts_with(['/', '~', '.']) || word.contains("://") || word.contains('/');
         if is_path
             && !word.contains(['\'', '"', '('])
             && BEFORE_PATHS.iter().any(|path| path.eq_ignore_ascii_case(before))

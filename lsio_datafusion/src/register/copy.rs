@@ -69,7 +69,9 @@ async fn checked(copy: &CopyTo, session: &dyn Session) -> Result<CopyTo> {
             None => {}
             Some("true") => overwrite = true,
             Some("false") => overwrite = false,
-            Some(value) => return config_err!("the option overwrite is true or false, not '{value}'"),
+            Some(value) => {
+                return config_err!("the option overwrite is true or false, not '{value}'");
+            }
         }
     }
     let target = public_text(&copy.output_url);

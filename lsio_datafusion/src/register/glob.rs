@@ -89,7 +89,8 @@ fn matches(pattern: &str) -> Vec<PathBuf> {
 
 /// Whether a name is one of a pattern's: `*` is any characters, `?` is one, `[…]` one of a set.
 fn matches_name(pattern: &str, name: &str) -> bool {
-    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
+    let (pattern, name): (Vec<char>, Vec<char>) =
+        (pattern.chars().collect(), name.chars().collect());
     // Where the pattern is after so many characters of the name: all places at once.
     let mut places = vec![false; pattern.len() + 1];
     places[0] = true;
@@ -164,7 +165,9 @@ mod tests {
             fs::write(base.join(store).join(".zgroup"), "{}").unwrap();
         }
         fs::write(base.join("c.csv"), "x\n").unwrap();
-        let said = |pattern: &str| pattern_of_stores(&format!("{}/{pattern}", base.display()), pattern.contains(".zarr"));
+        let said = |pattern: &str| {
+            pattern_of_stores(&format!("{}/{pattern}", base.display()), pattern.contains(".zarr"))
+        };
         let text = said("*.zarr").unwrap();
         assert!(text.contains("2 Zarr stores") && text.contains("b.zarr'"), "{text}");
         assert!(text.contains(" UNION ALL SELECT * FROM '"), "{text}");

@@ -24,7 +24,6 @@ mod location;
 mod metadata;
 mod url_table;
 
-pub use self::{clarify::clarify, location::open_dataset};
 use self::{
     catalog::UrlCatalogList,
     copy::CopyGuard,
@@ -33,6 +32,7 @@ use self::{
     metadata::{Metadata, MetadataFunction},
     url_table::ZarrUrlTableFactory,
 };
+pub use self::{clarify::clarify, location::open_dataset};
 use crate::{
     AggregatePushdown, BothZeros, FlagMeaning, FloatKeys, LsioConfig, RepeatedValueNotes,
     ZarrTable,
