@@ -50,6 +50,7 @@ mod config;
 mod error;
 mod expression;
 mod flags;
+mod functions;
 mod notes;
 mod predicate;
 mod register;
