@@ -1,6 +1,24 @@
-//! Functions that a session gets with Zarr.
+//! Functions that a session gets with Zarr: those that DataFusion lacks, or that give something else there.
+
+use std::sync::Arc;
+
+use datafusion::logical_expr::ScalarUDF;
 
 pub(crate) mod aggregate;
+mod conditional;
+mod integers;
+mod lon_between;
 pub(crate) mod time;
 
-pub use aggregate::expr_fn::weighted_avg;
+pub use self::aggregate::expr_fn::weighted_avg;
+pub(crate) use self::integers::Divide;
+
+/// The scalar functions but those of times.
+pub(crate) fn scalar() -> Vec<Arc<ScalarUDF>> {
+    vec![
+        Arc::new(ScalarUDF::new_from_impl(Divide::default())),
+        Arc::new(ScalarUDF::new_from_impl(integers::Xor::default())),
+        Arc::new(ScalarUDF::new_from_impl(lon_between::LonBetween::default())),
+        Arc::new(ScalarUDF::new_from_impl(conditional::If::default())),
+    ]
+}

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use datafusion::{
     catalog::{MemoryCatalogProviderList, TableFunction},
+    config::Dialect,
     error::Result,
     execution::{SessionStateBuilder, runtime_env::RuntimeEnv},
     logical_expr::ScalarUDF,
@@ -46,6 +47,7 @@ use crate::{
         time::{self, TimePlanner},
     },
     plan_sql,
+    sql::Operators,
 };
 
 /// What is buffered of a scan whose rows come sorted.
@@ -225,6 +227,12 @@ impl ZarrSessionBuilder for SessionStateBuilder {
         self.scalar_functions()
             .get_or_insert_default()
             .push(Arc::new(ScalarUDF::new_from_impl(FlagMeaning::default())));
+        self.scalar_functions().get_or_insert_default().extend(functions::scalar());
+        // Where the session speaks a dialect in which `^` is the exclusive or, it stays that.
+        if matches!(config.options().sql_parser.dialect, Dialect::Generic | Dialect::DuckDB) {
+            let planners = self.expr_planners().get_or_insert_default();
+            planners.insert(0, Arc::new(Operators::default()));
+        }
 
         functions::aggregate::register(self.aggregate_functions().get_or_insert_default());
         let words = time::functions().into_iter().map(Arc::new);

@@ -5,6 +5,7 @@
 //!   │ tokens      names that begin with a digit; `FROM t` alone
 //!   │ dialect     `^` is power
 //! statement
+//!   │ rewrite     names that differ, ORDER BY ALL, DuckDB's names of functions
 //!   │ operators   what `^` and `//` mean, also in DataFusion's own `ctx.sql`
 //! plan
 //! ```
@@ -23,8 +24,12 @@ use datafusion::{
 
 mod dialect;
 mod from_first;
+mod names;
+mod operators;
+mod rewrite;
 mod tokens;
 
+pub(crate) use self::operators::Operators;
 use self::{dialect::LsioDialect, tokens::tokens};
 
 /// Plans one statement, as `ctx.sql` does, in the SQL of [`ZarrSession::query`](crate::ZarrSession::query).
@@ -32,7 +37,9 @@ use self::{dialect::LsioDialect, tokens::tokens};
 /// # Errors
 /// If the text isn't one statement, or names what the session doesn't know.
 pub async fn plan_sql(state: &SessionState, sql: &str) -> Result<LogicalPlan> {
-    state.statement_to_plan(parse(state, sql)?).await
+    let mut statement = parse(state, sql)?;
+    rewrite::rewrite(&mut statement, state);
+    state.statement_to_plan(statement).await
 }
 
 /// Parses with the session's dialect, which is ours where it is the generic one.

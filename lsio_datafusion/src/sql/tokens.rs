@@ -21,6 +21,17 @@ pub(super) fn tokens(
     let mut joined: Vec<TokenWithSpan> = Vec::new();
     for mut token in Tokenizer::new(dialect, sql).tokenize_with_location()? {
         token.token = number(token.token);
+        // The fraction of 1_000.5, whose digits were taken for a name.
+        if let Token::Number(fraction, long) = &token.token
+            && let [.., whole, point] = joined.as_mut_slice()
+            && point.token == Token::Period
+            && let Token::Number(digits, false) = &whole.token
+        {
+            whole.token = Token::Number(format!("{digits}.{fraction}"), *long);
+            whole.span.end = token.span.end;
+            joined.pop();
+            continue;
+        }
         match joined.last_mut() {
             // White space is a token too, so these stand side by side.
             Some(last) => match join(&last.token, &token.token) {
@@ -42,12 +53,6 @@ fn join(left: &Token, right: &Token) -> Option<Token> {
         (Token::Mul, Token::Mul) => Some(Token::Caret),
         (Token::Number(digits, false), Token::Word(word)) if word.quote_style.is_none() => {
             Some(Token::make_word(&format!("{digits}{}", word.value), None))
-        }
-        // The fraction of 1_000.5, whose digits were taken for a name.
-        (Token::Number(digits, false), Token::Number(fraction, long))
-            if fraction.starts_with('.') && !digits.contains(['.', 'e', 'E']) =>
-        {
-            Some(Token::Number(format!("{digits}{fraction}"), *long))
         }
         _ => None,
     }

@@ -1,0 +1,196 @@
+//! Functions of integers: `divide(a, b)`, which `//` is, and `xor(a, b)`.
+
+use std::sync::Arc;
+
+use arrow::{
+    array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, PrimitiveArray},
+    compute::kernels::bitwise::bitwise_xor,
+    datatypes::{DataType, Float64Type, Int64Type, UInt64Type},
+};
+use datafusion::{
+    common::{Result, exec_datafusion_err, exec_err, plan_err, utils::take_function_args},
+    logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility},
+    scalar::ScalarValue,
+};
+
+/// The scalar function `divide(a, b)`, DuckDB's name of `a // b`: integers are divided to the integer
+/// towards zero, in 64 bits; other numbers as `/` does. By zero is NULL.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Divide {
+    signature: Signature,
+}
+
+impl Default for Divide {
+    fn default() -> Self {
+        Self { signature: Signature::user_defined(Volatility::Immutable) }
+    }
+}
+
+impl ScalarUDFImpl for Divide {
+    fn name(&self) -> &'static str {
+        "divide"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        let [left, right] = take_function_args(self.name(), types)?;
+        if let Some(types) = integers(left, right) {
+            return Ok(types);
+        }
+        if [left, right].iter().all(|number| number.is_numeric() || number.is_null()) {
+            return Ok(vec![DataType::Float64; 2]);
+        }
+        plan_err!("`//` divides numbers, not {left} by {right}")
+    }
+
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        let [left, right] = take_function_args(self.name(), types)?;
+        Ok(if left == right { left.clone() } else { DataType::Int64 })
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let (is_scalar, [left, right]) = arrays(self.name(), &args)?;
+        let quotient: ArrayRef = match (left.data_type(), right.data_type()) {
+            (DataType::Float64, DataType::Float64) => {
+                let divided =
+                    zip::<Float64Type, Float64Type, Float64Type>(&left, &right, |a, b| {
+                        Ok((b != 0.0).then_some(a / b))
+                    })?;
+                Arc::new(divided)
+            }
+            (DataType::UInt64, DataType::UInt64) => {
+                let divided = zip::<UInt64Type, UInt64Type, UInt64Type>(&left, &right, |a, b| {
+                    Ok(a.checked_div(b))
+                })?;
+                Arc::new(divided)
+            }
+            (DataType::Int64, DataType::Int64) => {
+                let divided = zip::<Int64Type, Int64Type, Int64Type>(&left, &right, signed)?;
+                Arc::new(divided)
+            }
+            (DataType::UInt64, DataType::Int64) => {
+                let divided = zip::<UInt64Type, Int64Type, Int64Type>(&left, &right, signed)?;
+                Arc::new(divided)
+            }
+            (DataType::Int64, DataType::UInt64) => {
+                let divided = zip::<Int64Type, UInt64Type, Int64Type>(&left, &right, signed)?;
+                Arc::new(divided)
+            }
+            (left, right) => return exec_err!("`//` divides numbers, not {left} by {right}"),
+        };
+        result(is_scalar, quotient)
+    }
+}
+
+/// The scalar function `xor(a, b)`: the bits that are set in one of two integers. `^` is power.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Xor {
+    signature: Signature,
+}
+
+impl Default for Xor {
+    fn default() -> Self {
+        Self { signature: Signature::user_defined(Volatility::Immutable) }
+    }
+}
+
+impl ScalarUDFImpl for Xor {
+    fn name(&self) -> &'static str {
+        "xor"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        let [left, right] = take_function_args(self.name(), types)?;
+        match integers(left, right) {
+            Some(types) if types[0] == types[1] => Ok(types),
+            Some(_) => Ok(vec![DataType::Int64; 2]),
+            None => plan_err!("xor takes integers, not {left} and {right}"),
+        }
+    }
+
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        let [left, _] = take_function_args(self.name(), types)?;
+        Ok(left.clone())
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let (is_scalar, [left, right]) = arrays(self.name(), &args)?;
+        let bits: ArrayRef = match (left.data_type(), right.data_type()) {
+            (DataType::UInt64, DataType::UInt64) => Arc::new(bitwise_xor(
+                left.as_primitive::<UInt64Type>(),
+                right.as_primitive::<UInt64Type>(),
+            )?),
+            (DataType::Int64, DataType::Int64) => Arc::new(bitwise_xor(
+                left.as_primitive::<Int64Type>(),
+                right.as_primitive::<Int64Type>(),
+            )?),
+            (left, right) => return exec_err!("xor takes integers, not {left} and {right}"),
+        };
+        result(is_scalar, bits)
+    }
+}
+
+/// The types of 64 bits in which two integers are taken: unsigned ones of that width stay so.
+fn integers(left: &DataType, right: &DataType) -> Option<Vec<DataType>> {
+    let wide = |number: &DataType| match number {
+        DataType::UInt64 => Some(DataType::UInt64),
+        number if number.is_integer() || number.is_null() => Some(DataType::Int64),
+        _ => None,
+    };
+    let (left, right) = match (wide(left)?, wide(right)?) {
+        // What is narrower and unsigned is never negative.
+        (DataType::UInt64, _) if right.is_unsigned_integer() => {
+            (DataType::UInt64, DataType::UInt64)
+        }
+        (_, DataType::UInt64) if left.is_unsigned_integer() => (DataType::UInt64, DataType::UInt64),
+        types => types,
+    };
+    Some(vec![left, right])
+}
+
+/// The arguments as arrays, and whether all of them are single values.
+fn arrays(function: &str, args: &ScalarFunctionArgs) -> Result<(bool, [ArrayRef; 2])> {
+    let [left, right] = take_function_args(function, &args.args)?;
+    let is_scalar =
+        [left, right].iter().all(|argument| matches!(argument, ColumnarValue::Scalar(_)));
+    let rows = if is_scalar { 1 } else { args.number_rows };
+    Ok((is_scalar, [left.to_array(rows)?, right.to_array(rows)?]))
+}
+
+fn result(is_scalar: bool, array: ArrayRef) -> Result<ColumnarValue> {
+    Ok(if is_scalar {
+        ColumnarValue::Scalar(ScalarValue::try_from_array(&array, 0)?)
+    } else {
+        ColumnarValue::Array(array)
+    })
+}
+
+/// Combines two arrays value by value, where neither is NULL.
+fn zip<A: ArrowPrimitiveType, B: ArrowPrimitiveType, C: ArrowPrimitiveType>(
+    left: &ArrayRef,
+    right: &ArrayRef,
+    combine: impl Fn(A::Native, B::Native) -> Result<Option<C::Native>>,
+) -> Result<PrimitiveArray<C>> {
+    let (left, right) = (left.as_primitive::<A>(), right.as_primitive::<B>());
+    (left.iter().zip(right.iter()))
+        .map(|pair| match pair {
+            (Some(a), Some(b)) => combine(a, b),
+            _ => Ok(None),
+        })
+        .collect()
+}
+
+fn signed(a: impl Into<i128>, b: impl Into<i128>) -> Result<Option<i64>> {
+    let (a, b) = (a.into(), b.into());
+    let Some(quotient) = a.checked_div(b) else { return Ok(None) };
+    let quotient = i64::try_from(quotient)
+        .map_err(|_| exec_datafusion_err!("{a} // {b} doesn't fit into a BIGINT"))?;
+    Ok(Some(quotient))
+}

@@ -1,0 +1,101 @@
+//! Rewriting of a parsed statement, wherever its queries stand.
+
+use std::ops::ControlFlow;
+
+use datafusion::{
+    execution::SessionState,
+    logical_expr::registry::FunctionRegistry as _,
+    sql::{
+        parser::{CopyToSource, Statement},
+        sqlparser::ast::{
+            Expr, Ident, ObjectName, OrderBy, OrderByExpr, OrderByKind, Query, SelectItem, SetExpr,
+            Value, VisitMut as _, VisitorMut,
+        },
+    },
+};
+
+use super::names::distinguish;
+
+/// Names of functions in DuckDB, with those of the same functions in DataFusion.
+const ALIASES: [(&str, &str); 13] = [
+    ("variance", "var_samp"),
+    ("approx_count_distinct", "approx_distinct"),
+    ("approx_quantile", "approx_percentile_cont"),
+    ("arbitrary", "first_value"),
+    ("group_concat", "string_agg"),
+    ("listagg", "string_agg"),
+    ("list", "array_agg"),
+    ("ceiling", "ceil"),
+    ("sign", "signum"),
+    ("len", "character_length"),
+    ("ucase", "upper"),
+    ("lcase", "lower"),
+    ("regexp_matches", "regexp_like"),
+];
+
+/// Rewrites all queries of a statement.
+pub(super) fn rewrite(statement: &mut Statement, state: &SessionState) {
+    let mut rewriter = Rewriter { state };
+    let _: ControlFlow<()> = match statement {
+        Statement::Statement(statement) => statement.visit(&mut rewriter),
+        Statement::Explain(explain) => {
+            rewrite(&mut explain.statement, state);
+            ControlFlow::Continue(())
+        }
+        Statement::CopyTo(copy) => match &mut copy.source {
+            CopyToSource::Query(query) => query.visit(&mut rewriter),
+            CopyToSource::Relation(_) => ControlFlow::Continue(()),
+        },
+        Statement::CreateExternalTable(_) | Statement::Reset(_) => ControlFlow::Continue(()),
+    };
+}
+
+struct Rewriter<'a> {
+    state: &'a SessionState,
+}
+
+impl VisitorMut for Rewriter<'_> {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        distinguish(query);
+        order_by_positions(query);
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if let Expr::Function(function) = expr
+            && let [part] = function.name.0.as_slice()
+            && let Some(name) = part.as_ident()
+        {
+            let lower = name.value.to_ascii_lowercase();
+            let known = self.state.udf(&lower).is_ok() || self.state.udaf(&lower).is_ok();
+            if let Some((_, other)) = ALIASES.iter().find(|(alias, _)| *alias == lower)
+                && !known
+            {
+                function.name = ObjectName::from(vec![Ident::new(*other)]);
+            }
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// Replaces `ORDER BY ALL` by the numbers of the columns. DataFusion 55.2 takes it where all of them are
+/// plain columns.
+fn order_by_positions(query: &mut Query) {
+    let SetExpr::Select(select) = query.body.as_ref() else { return };
+    let has_wildcard = (select.projection.iter())
+        .any(|item| matches!(item, SelectItem::Wildcard(_) | SelectItem::QualifiedWildcard(..)));
+    let Some(OrderBy { kind, .. }) = &mut query.order_by else { return };
+    let OrderByKind::All(options) = kind else { return };
+    if has_wildcard {
+        return;
+    }
+    let options = *options;
+    let positions = (1..=select.projection.len()).map(|position| OrderByExpr {
+        expr: Expr::Value(Value::Number(position.to_string(), false).into()),
+        options,
+        with_fill: None,
+    });
+    *kind = OrderByKind::Expressions(positions.collect());
+}
