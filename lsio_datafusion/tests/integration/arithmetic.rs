@@ -132,7 +132,7 @@ async fn set(ctx: &SessionContext, setting: &str, value: &str) {
 }
 
 /// A list of SQL, one or more items for each expression.
-fn list(expressions: &[Expression], item: impl Fn(&str) -> String) -> String {
+fn list(expressions: &[Expression], mut item: impl FnMut(&str) -> String) -> String {
     let items = expressions.iter().map(|expression| item(&format!("({})", expression.sql)));
     items.collect::<Vec<_>>().join(", ")
 }
