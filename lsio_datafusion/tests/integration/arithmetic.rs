@@ -282,8 +282,8 @@ async fn nan_is_null_in_every_clause() {
         ),
         ("SELECT count(CASE WHEN sqrt(i1) > 1 THEN 1 ELSE ln(i1) END) FROM {}", json!([[22]])),
         (
-            "SELECT count(CAST(sqrt(i1) AS INT)), count(CAST(sqrt(i1) AS VARCHAR)) FROM {}",
-            json!([[22, 22]]),
+            "SELECT count(CAST(sqrt(i1) AS INT)), sum(length(CAST(sqrt(i1) AS VARCHAR))) > 0 FROM {}",
+            json!([[22, true]]),
         ),
         (
             "SELECT count(sqrt(i1)) OVER (), lag(sqrt(i1)) OVER (ORDER BY y, x) FROM {} ORDER BY y, x LIMIT 2",
