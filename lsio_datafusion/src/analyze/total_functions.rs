@@ -1,6 +1,9 @@
 //! Functions of floats that give a value for every number, as numpy's do.
 
-use std::sync::{Arc, LazyLock};
+use std::{
+    f64::consts::LN_2,
+    sync::{Arc, LazyLock},
+};
 
 use arrow::{
     array::{Array, ArrayRef, AsArray as _},
@@ -17,11 +20,8 @@ use datafusion::{
 };
 
 /// The square root; NaN of numbers below 0.
-pub(crate) static ROOT: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
-    let types = vec![DataType::Float64, DataType::Float32];
-    let signature = Signature::uniform(1, types, Volatility::Immutable);
-    Arc::new(ScalarUDF::new_from_impl(Root { signature }))
-});
+pub(crate) static ROOT: LazyLock<Arc<ScalarUDF>> =
+    LazyLock::new(|| Arc::new(ScalarUDF::new_from_impl(OfOne::new(Kind::Root))));
 
 /// A power; infinity where 0 is raised to a negative one.
 pub(crate) static POWER: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
@@ -33,15 +33,12 @@ pub(crate) static POWER: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
 /// DataFusion's functions that fail where they are no function of all numbers, and what takes their place.
 static TOTAL: LazyLock<Vec<(Arc<ScalarUDF>, Arc<ScalarUDF>)>> = LazyLock::new(|| {
     let mut all = vec![(math::sqrt(), Arc::clone(&ROOT)), (math::power(), Arc::clone(&POWER))];
-    for function in [
-        math::acos(),
-        math::acosh(),
-        math::asin(),
-        math::atanh(),
-        math::ln(),
-        math::log10(),
-        math::log2(),
-    ] {
+    for (function, kind) in [(math::asinh(), Kind::Asinh), (math::acosh(), Kind::Acosh)] {
+        all.push((function, Arc::new(ScalarUDF::new_from_impl(OfOne::new(kind)))));
+    }
+    for function in
+        [math::acos(), math::asin(), math::atanh(), math::ln(), math::log10(), math::log2()]
+    {
         let unordered = ScalarUDF::new_from_impl(Unordered { function: Arc::clone(&function) });
         all.push((function, Arc::new(unordered)));
     }
@@ -52,7 +49,7 @@ static TOTAL: LazyLock<Vec<(Arc<ScalarUDF>, Arc<ScalarUDF>)>> = LazyLock::new(||
 /// error, or whose value is off.
 ///
 /// In DataFusion 55.2 `sqrt(-1)` and `power(0, -1)` are errors; `log(1000)`, which it computes as
-/// `ln(1000) / ln(10)`, is a little less than 3; and a window's `ORDER BY ln(x)` can't be planned, since
+/// `ln(1000) / ln(10)`, is a little less than 3; `asinh(1e308)` is infinite, as Rust's is; and a window's `ORDER BY ln(x)` can't be planned, since
 /// the order of a logarithm is asked for, which it only knows of positive numbers.
 pub(super) fn total(expr: Expr) -> Transformed<Expr> {
     let Expr::ScalarFunction(mut call) = expr else { return Transformed::no(expr) };
@@ -68,7 +65,8 @@ pub(super) fn total(expr: Expr) -> Transformed<Expr> {
 /// Whether it is a function of one number that is NaN for some.
 pub(super) fn is_partial(function: &ScalarUDF) -> bool {
     let own = function.inner();
-    own.is::<Root>() || own.is::<Unordered>()
+    let is_partial = |own: &OfOne| own.kind != Kind::Asinh;
+    own.downcast_ref::<OfOne>().is_some_and(is_partial) || own.is::<Unordered>()
 }
 
 /// A function of DataFusion's, but for its order.
@@ -99,14 +97,56 @@ impl ScalarUDFImpl for Unordered {
     }
 }
 
+/// A function of one float.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct Root {
+struct OfOne {
+    kind: Kind,
     signature: Signature,
 }
 
-impl ScalarUDFImpl for Root {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Kind {
+    Root,
+    Asinh,
+    Acosh,
+}
+
+impl OfOne {
+    fn new(kind: Kind) -> Self {
+        let types = vec![DataType::Float64, DataType::Float32];
+        Self { kind, signature: Signature::uniform(1, types, Volatility::Immutable) }
+    }
+}
+
+impl Kind {
+    fn double(self, value: f64) -> f64 {
+        // Beyond it the squares in the definitions are more than a double holds, and 1 beside them is nothing.
+        let is_huge = value.abs() > 1e150;
+        match self {
+            Self::Root => value.sqrt(),
+            Self::Asinh if is_huge => (value.abs().ln() + LN_2).copysign(value),
+            Self::Asinh => value.asinh(),
+            Self::Acosh if is_huge && value > 0.0 => value.ln() + LN_2,
+            Self::Acosh => value.acosh(),
+        }
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "the result is as exact as its argument")]
+    fn single(self, value: f32) -> f32 {
+        match self {
+            Self::Root => value.sqrt(),
+            Self::Asinh | Self::Acosh => self.double(value.into()) as f32,
+        }
+    }
+}
+
+impl ScalarUDFImpl for OfOne {
     fn name(&self) -> &'static str {
-        "sqrt"
+        match self.kind {
+            Kind::Root => "sqrt",
+            Kind::Asinh => "asinh",
+            Kind::Acosh => "acosh",
+        }
     }
 
     fn signature(&self) -> &Signature {
@@ -116,7 +156,7 @@ impl ScalarUDFImpl for Root {
     fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
         match arg_types {
             [data_type] => Ok(data_type.clone()),
-            _ => exec_err!("sqrt takes one number"),
+            _ => exec_err!("{} takes one number", self.name()),
         }
     }
 
@@ -125,15 +165,19 @@ impl ScalarUDFImpl for Root {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let [values] = args.args.as_slice() else { return exec_err!("sqrt takes one number") };
+        let [values] = args.args.as_slice() else {
+            return exec_err!("{} takes one number", self.name());
+        };
         of_arrays(&[values], |arrays| {
-            let [values] = arrays else { return exec_err!("sqrt takes one number") };
+            let [values] = arrays else { return exec_err!("{} takes one number", self.name()) };
             if let Some(values) = values.as_primitive_opt::<Float64Type>() {
-                return Ok(Arc::new(values.unary::<_, Float64Type>(f64::sqrt)));
+                return Ok(Arc::new(values.unary::<_, Float64Type>(|v| self.kind.double(v))));
             }
             match values.as_primitive_opt::<Float32Type>() {
-                Some(values) => Ok(Arc::new(values.unary::<_, Float32Type>(f32::sqrt))),
-                None => exec_err!("sqrt takes floats, not {}", values.data_type()),
+                Some(values) => {
+                    Ok(Arc::new(values.unary::<_, Float32Type>(|v| self.kind.single(v))))
+                }
+                None => exec_err!("{} takes floats, not {}", self.name(), values.data_type()),
             }
         })
     }
@@ -188,9 +232,15 @@ impl ScalarUDFImpl for Power {
     }
 }
 
-/// The square is a product, as numpy's is.
+/// The square is a product and the power 0.5 is the root, as numpy's are.
 fn power(base: f64, exponent: f64) -> f64 {
-    if exponent == 2.0 { base * base } else { base.powf(exponent) }
+    if exponent == 2.0 {
+        base * base
+    } else if exponent == 0.5 {
+        base.sqrt()
+    } else {
+        base.powf(exponent)
+    }
 }
 
 /// Applies a function of arrays, and gives a scalar where all arguments are such.

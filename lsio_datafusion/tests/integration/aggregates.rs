@@ -151,7 +151,11 @@ const SHAPES: &[(&str, bool, &str)] = &[
     ("SELECT stddev(r) > 0 FROM (SELECT random() AS r FROM {})", false, NOT_PUSHED),
     ("SELECT count(*) > 1 FROM {} WHERE random() < 0.9", false, NOT_PUSHED),
     // A key that can't be evaluated for rows that are left out.
-    ("SELECT CAST(concat('n', step) AS INT), count(*) FROM {} WHERE v > 1e30 GROUP BY 1", false, NOT_PUSHED),
+    (
+        "SELECT CAST(concat('n', step) AS INT), count(*) FROM {} WHERE v > 1e30 GROUP BY 1",
+        false,
+        NOT_PUSHED,
+    ),
     // Its accumulator takes the rows as they come.
     ("SELECT latitude, nth_value(v, 2 ORDER BY v) FROM {} GROUP BY latitude", false, NOT_PUSHED),
     ("SELECT v FROM {}", false, ""),
