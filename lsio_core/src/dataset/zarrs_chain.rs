@@ -52,7 +52,7 @@ impl ZarrsChain {
         sharded: bool,
     ) -> Result<Self, String> {
         let Some(width) = element.size() else {
-            return Err("strings have codecs of their own".to_owned());
+            return Err("it isn't known for strings and other elements of any length".to_owned());
         };
         let mut metadata = document.metadata.clone();
         let mut peeled;
@@ -165,6 +165,8 @@ fn plain_fill(metadata: &mut Map<String, Value>, element: &ElementType) {
     let fill = match element {
         ElementType::Bool => json!(false),
         ElementType::Complex(_) => json!([0.0, 0.0]),
+        // A list of bytes: a number would hide what else may be the matter.
+        ElementType::Raw { length } => json!(vec![0; *length]),
         element if element.is_float() => json!(0.0),
         _ => json!(0),
     };

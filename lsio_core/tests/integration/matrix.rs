@@ -167,7 +167,8 @@ async fn stores_of_every_kind_are_read_as_other_tools_read_them() {
     for case in &cases {
         if let Err(reason) = check(&root, case).await {
             // With the feature `zfp`, two of them are left.
-            let is_limit = ["isn't supported", "failed to create zfp stream"];
+            let is_limit =
+                ["needs the cargo feature", "isn't supported", "failed to create zfp stream"];
             if case["case"]["codec"] == "zfpy"
                 && is_limit.iter().any(|limit| reason.contains(limit))
             {
