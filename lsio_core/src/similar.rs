@@ -20,13 +20,13 @@ pub fn closest<T: AsRef<str>>(name: &str, candidates: impl IntoIterator<Item = T
 /// How far two names are from each other, `None` if nobody takes the one for the other.
 fn likeness(name: &str, candidate: &str) -> Option<usize> {
     let (a, b): (Vec<char>, Vec<char>) = (lower(name), lower(candidate));
-    if a == b {
-        // They differ in upper and lower case.
-        return Some(0);
-    }
     let (short, long) = (a.len().min(b.len()), a.len().max(b.len()));
     if short == 0 || long > LONGEST {
         return None;
+    }
+    if a == b {
+        // They differ in upper and lower case.
+        return Some(0);
     }
     // One slip in three characters, and what a person leaves out at the end of a longer name.
     let most = (long / 3).clamp(1, 4);

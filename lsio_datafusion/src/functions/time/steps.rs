@@ -285,7 +285,8 @@ mod tests {
         assert!(Bins::new(interval(1, 1, 0), time("1970-01-01"), calendar).is_err());
         assert!(Bins::new(interval(0, -1, 0), time("1970-01-01"), calendar).is_err());
         for (unit, expected) in [
-            ("week", "2000-02-28T00:00:00"),
+            // cftime: the 26th is a Monday there.
+            ("week", "2000-02-26T00:00:00"),
             ("quarter", "2000-01-01T00:00:00"),
             ("decade", "2000-01-01T00:00:00"),
             ("minute", "2000-02-30T13:14:00"),
