@@ -65,7 +65,10 @@ pub use lsio_core;
 
 pub use crate::{
     aggregate::{AggregatePushdown, ZarrAggregateExec},
-    analyze::{CalendarFunctions, ComparedLiterals, DistantTimes, ExactAggregates, WideIntegers},
+    analyze::{
+        CalendarFunctions, CastArguments, ComparedLiterals, DistantTimes, ExactAggregates,
+        WideIntegers,
+    },
     config::{IoEngine, LsioConfig},
     flags::FlagMeaning,
     notes::{RepeatedValueNotes, notes},

@@ -14,6 +14,7 @@ use datafusion::{
 
 mod calendar_functions;
 mod calendar_text;
+mod cast_arguments;
 mod distant_times;
 mod exact_aggregates;
 mod instants;
@@ -22,6 +23,7 @@ mod time_functions;
 mod wide_integers;
 
 pub use calendar_functions::CalendarFunctions;
+pub use cast_arguments::CastArguments;
 pub use distant_times::DistantTimes;
 pub use exact_aggregates::ExactAggregates;
 pub use literals::ComparedLiterals;

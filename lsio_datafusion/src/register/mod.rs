@@ -30,7 +30,10 @@ use self::{
 };
 use crate::{
     AggregatePushdown, FlagMeaning, LsioConfig, RepeatedValueNotes, ZarrTable,
-    analyze::{CalendarFunctions, ComparedLiterals, DistantTimes, ExactAggregates, WideIntegers},
+    analyze::{
+        CalendarFunctions, CastArguments, ComparedLiterals, DistantTimes, ExactAggregates,
+        WideIntegers,
+    },
     error::external,
     functions,
 };
@@ -151,7 +154,8 @@ impl ZarrSessionBuilder for SessionStateBuilder {
         // Before DataFusion's own rules: they see the types as the user wrote them, and type
         // coercion sees theirs.
         let mut analyzer = self.analyzer().take().unwrap_or_default();
-        let rules: [Arc<dyn AnalyzerRule + Send + Sync>; 5] = [
+        let rules: [Arc<dyn AnalyzerRule + Send + Sync>; 6] = [
+            Arc::new(CastArguments),
             Arc::new(CalendarFunctions),
             Arc::new(DistantTimes),
             Arc::new(ComparedLiterals),

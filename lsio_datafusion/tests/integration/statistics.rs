@@ -107,3 +107,28 @@ async fn nothing_stays_behind_of_what_leaves_a_frame() {
     );
     check(&sql, &[vec![json!(3.0), json!(3.0), json!(1.0), json!(0.0)]]).await;
 }
+
+#[tokio::test]
+async fn booleans_are_counted() {
+    let (sst, _) = cells();
+    let warm = |v: &&f32| **v > 24.0;
+    let valid = sst.iter().filter(|v| !v.is_nan()).count();
+    let count = sst.iter().filter(warm).count();
+    let fraction = count as f64 / valid as f64;
+    let expected = [vec![json!(count), json!(fraction), json!(fraction), json!(1), json!(20)]];
+    let sql = "SELECT sum(sst > 24), avg(sst > 24), mean(CASE WHEN sst > 24 THEN true ELSE false \
+               END) FILTER (WHERE sst IS NOT NULL), sum(DISTINCT sst > 24), sum(lat > -90 AND lat < \
+               0 OR lat = 75) FROM {}";
+    check(sql, &expected).await;
+    check(
+        "SELECT max(s) FROM (SELECT lat, avg(sst > 0) AS s FROM {} GROUP BY lat)",
+        &[vec![json!(1.0)]],
+    )
+    .await;
+    let over = "OVER (ORDER BY lat * 1000 + lon ROWS BETWEEN 1 PRECEDING AND CURRENT ROW)";
+    let sql = format!(
+        "SELECT max(s), max(a) FROM (SELECT sum(lat > 0) {over} AS s, avg(lat > 0) {over} AS a FROM {{}})"
+    );
+    check(&sql, &[vec![json!(2), json!(1.0)]]).await;
+    check("SELECT sum(lat), avg(lon) FROM {}", &[vec![json!(0.0), json!(144.0)]]).await;
+}

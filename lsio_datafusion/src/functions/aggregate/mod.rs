@@ -5,9 +5,11 @@
 //!   │ summary.rs       what is kept of a group: merged, never subtracted from
 //!   │ accumulators.rs  a summary for one group, or for each
 //!   │ sliding.rs       a summary of a window's frame
+//! booleans.rs    sum and avg that take booleans
 //! ```
 
 mod accumulators;
+mod booleans;
 mod documentation;
 pub(crate) mod expr_fn;
 mod rows;
@@ -32,6 +34,7 @@ use datafusion::{
     logical_expr::AggregateUDF,
 };
 
+pub(crate) use self::booleans::TakesBooleans;
 pub(crate) use self::statistic::{Kind, Statistic};
 
 /// Adds the functions to those of a session. A function of the user's own that has the name stays.
@@ -119,7 +122,7 @@ const STATISTICS: &[Kind] = &[
 ];
 
 fn all() -> Vec<Arc<AggregateUDF>> {
-    STATISTICS.iter().map(|kind| statistic(*kind)).collect()
+    STATISTICS.iter().map(|kind| statistic(*kind)).chain(booleans::all()).collect()
 }
 
 pub(crate) fn statistic(kind: Kind) -> Arc<AggregateUDF> {
