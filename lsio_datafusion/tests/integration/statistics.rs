@@ -40,13 +40,13 @@ fn cells() -> (Vec<f32>, Vec<f64>) {
     (sst.collect(), near.collect())
 }
 
-fn pushing(pushdown: bool) -> SessionContext {
+pub(crate) fn pushing(pushdown: bool) -> SessionContext {
     let mut config = config().with_target_partitions(3);
     config.options_mut().extensions.get_mut::<LsioConfig>().unwrap().aggregate_pushdown = pushdown;
     session(config)
 }
 
-async fn check(sql: &str, expected: &[Vec<Value>]) {
+pub(crate) async fn check(sql: &str, expected: &[Vec<Value>]) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store.zarr");
     store(&path);

@@ -29,6 +29,17 @@ const FUNCTIONS: &[(&str, &str, &str)] = &[
     ("regr_avgy", "The mean of y, over the rows that have both.", "regr_avgy(y, x)"),
     ("regr_sxx", "The sum of the squared distances of x from its mean.", "regr_sxx(y, x)"),
     ("regr_syy", "The sum of the squared distances of y from its mean.", "regr_syy(y, x)"),
+    (
+        "percentile_cont",
+        "A quantile, between two values where need be: numpy's default method.",
+        "percentile_cont(value, fraction)",
+    ),
+    ("median", "The value in the middle, or the mean of both.", "median(value)"),
+    (
+        "quantile_disc",
+        "A quantile that is one of the values, of any type.",
+        "quantile_disc(value, fraction)",
+    ),
     ("regr_sxy", "The sum of the products of both distances.", "regr_sxy(y, x)"),
 ];
 
