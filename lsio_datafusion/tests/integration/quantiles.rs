@@ -114,3 +114,45 @@ async fn fractions_are_constants_from_0_to_1() {
         assert!(error.contains("takes a constant fraction from 0 to 1"), "{error}");
     }
 }
+
+#[tokio::test]
+async fn values_where_others_are_extreme() {
+    check_values(
+        "arg_max(i, v), arg_min(s, v), max_by(s, i), min_by(i, s), arg_max(v, s), argmax(i, v) \
+         FILTER (WHERE v < 2), arg_max(i, v) FILTER (WHERE v > 9), arg_min(i, v * 0)",
+        &[json!(1), json!("c"), json!("a"), json!(2), json!(1.0), json!(3), Value::Null, json!(1)],
+    )
+    .await;
+    // The last valid cell is the warmest; masked cells don't count.
+    check(
+        "SELECT arg_max(lat, sst), arg_max(lon, sst), arg_min(lon, sst), min_by(sst, -lat - lon / \
+         1000) FROM {}",
+        &[vec![json!(-75.0), json!(144.0), json!(216.0), json!(21.0)]],
+    )
+    .await;
+    check(
+        "SELECT lat, arg_max(lon, sst) FROM {} GROUP BY lat ORDER BY lat LIMIT 2",
+        &[vec![json!(-75.0), json!(144.0)], vec![json!(-45.0), json!(288.0)]],
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn most_frequent_values() {
+    check_values(
+        "mode(s), mode(i), mode(v) FILTER (WHERE v > 9), mode() WITHIN GROUP (ORDER BY s), mode(CASE \
+         WHEN i < 3 THEN -0.0 WHEN i = 3 THEN 0.0 WHEN i = 4 THEN 0.0 / 0.0 ELSE 1.0 END)",
+        &[json!("a"), json!(1), Value::Null, json!("a"), json!(0.0)],
+    )
+    .await;
+    check(
+        "SELECT mode(lat), mode(CASE WHEN sst > 22 THEN 'warm' WHEN sst <= 22 THEN 'cold' END) FROM {}",
+        &[vec![json!(-75.0), json!("warm")]],
+    )
+    .await;
+    check(
+        "SELECT max(m) FROM (SELECT lat, mode(lon) AS m FROM {} GROUP BY lat)",
+        &[vec![json!(0.0)]],
+    )
+    .await;
+}

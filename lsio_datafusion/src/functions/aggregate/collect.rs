@@ -25,6 +25,8 @@ use super::{
     collector::{Collector, Each, Frame, One},
     documentation::documentation,
     encoded::Encoding,
+    extremes::Extreme,
+    modes::Mode,
     quantiles::{Among, Between, Fraction},
 };
 
@@ -44,11 +46,22 @@ pub(crate) enum Collected {
     Median,
     /// A quantile that is one of the values.
     QuantileAmong,
+    /// The value where another one is largest.
+    ArgMax,
+    ArgMin,
+    /// The most frequent value.
+    Mode,
 }
 
 /// All of them.
-pub(super) const COLLECTED: &[Collected] =
-    &[Collected::Quantile, Collected::Median, Collected::QuantileAmong];
+pub(super) const COLLECTED: &[Collected] = &[
+    Collected::Quantile,
+    Collected::Median,
+    Collected::QuantileAmong,
+    Collected::ArgMax,
+    Collected::ArgMin,
+    Collected::Mode,
+];
 
 impl Collect {
     pub(super) fn new(kind: Collected) -> Self {
@@ -61,6 +74,7 @@ impl Collect {
         let own = |argument: usize| {
             args.expr_fields.get(argument).map_or(&DataType::Null, |field| field.data_type())
         };
+        let encoding = |argument| Encoding::new(self.name(), own(argument));
         let fraction = |fraction| Fraction {
             fraction,
             descending: args.order_bys.first().is_some_and(|order| order.options.descending),
@@ -75,8 +89,14 @@ impl Collect {
             Collected::Median => between(fraction(0.5)),
             Collected::QuantileAmong => {
                 let fraction = fraction(constant_fraction(self.name(), args)?);
-                make.of(Among::new(fraction, Encoding::new(self.name(), own(0))?))
+                make.of(Among::new(fraction, encoding(0)?))
             }
+            Collected::ArgMax => make.of(Extreme::new(true, encoding(0)?, encoding(1)?)),
+            Collected::ArgMin => make.of(Extreme::new(false, encoding(0)?, encoding(1)?)),
+            Collected::Mode if args.is_distinct => {
+                return plan_err!("mode(DISTINCT …) means nothing: each value is there once");
+            }
+            Collected::Mode => make.of(Mode::new(encoding(0)?)),
         })
     }
 }
@@ -87,6 +107,9 @@ impl Collected {
             Self::Quantile => "percentile_cont",
             Self::Median => "median",
             Self::QuantileAmong => "quantile_disc",
+            Self::ArgMax => "arg_max",
+            Self::ArgMin => "arg_min",
+            Self::Mode => "mode",
         }
     }
 
@@ -94,8 +117,10 @@ impl Collected {
     fn aliases(self) -> &'static [&'static str] {
         match self {
             Self::Quantile => &["quantile_cont"],
-            Self::Median => &[],
             Self::QuantileAmong => &["quantile", "percentile_disc"],
+            Self::ArgMax => &["max_by", "argmax"],
+            Self::ArgMin => &["min_by", "argmin"],
+            Self::Median | Self::Mode => &[],
         }
     }
 
@@ -108,7 +133,10 @@ impl Collected {
         match self {
             Self::Quantile => Signature::coercible(vec![value(), double()], Volatility::Immutable),
             Self::Median => Signature::coercible(vec![value()], Volatility::Immutable),
-            Self::QuantileAmong => Signature::any(2, Volatility::Immutable),
+            Self::QuantileAmong | Self::ArgMax | Self::ArgMin => {
+                Signature::any(2, Volatility::Immutable)
+            }
+            Self::Mode => Signature::any(1, Volatility::Immutable),
         }
     }
 }
@@ -209,6 +237,11 @@ impl AggregateUDFImpl for Collect {
             }
             (Collected::Quantile | Collected::Median, _) => vec![list(DataType::Float64)],
             (Collected::QuantileAmong, own) => vec![list(own.clone())],
+            (Collected::ArgMax | Collected::ArgMin, own) => {
+                let key = args.input_fields.get(1).map_or(&DataType::Null, |f| f.data_type());
+                vec![own.clone(), key.clone()]
+            }
+            (Collected::Mode, own) => vec![list(own.clone()), list(DataType::UInt64)],
         };
         let field = |(number, data_type): (usize, DataType)| {
             let name = format_state_name(args.name, &number.to_string());
@@ -227,7 +260,8 @@ impl AggregateUDFImpl for Collect {
     }
 
     fn supports_within_group_clause(&self) -> bool {
-        self.kind != Collected::Median
+        use Collected::{Mode, Quantile, QuantileAmong};
+        matches!(self.kind, Quantile | QuantileAmong | Mode)
     }
 
     fn documentation(&self) -> Option<&Documentation> {

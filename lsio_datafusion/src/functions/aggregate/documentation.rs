@@ -40,6 +40,17 @@ const FUNCTIONS: &[(&str, &str, &str)] = &[
         "A quantile that is one of the values, of any type.",
         "quantile_disc(value, fraction)",
     ),
+    (
+        "arg_max",
+        "The value where the key is largest; the smallest of several. Rows that lack either don't count.",
+        "arg_max(value, key)",
+    ),
+    (
+        "arg_min",
+        "The value where the key is smallest; the smallest of several. Rows that lack either don't count.",
+        "arg_min(value, key)",
+    ),
+    ("mode", "The most frequent value; the smallest of several.", "mode(value)"),
     ("regr_sxy", "The sum of the products of both distances.", "regr_sxy(y, x)"),
 ];
 

@@ -37,10 +37,6 @@ impl Encoding {
         Ok(Self { data_type: data_type.clone(), converter, null })
     }
 
-    pub(super) fn data_type(&self) -> &DataType {
-        &self.data_type
-    }
-
     /// NaN is as good as NULL, and both zeros are one.
     pub(super) fn encode(&self, column: &ArrayRef) -> Result<Encoded> {
         let column = match column.data_type() == &self.data_type {

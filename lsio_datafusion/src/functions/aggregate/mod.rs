@@ -9,6 +9,8 @@
 //!   │ collector.rs     accumulators for one group, for each, or for a window's frame
 //!   │ encoded.rs       values of any type as bytes that are ordered as they are
 //!   │ quantiles.rs     quantiles and medians
+//!   │ extremes.rs      the value where another one is largest or smallest
+//!   │ modes.rs         the most frequent value
 //! booleans.rs    sum and avg that take booleans
 //! ```
 
@@ -19,6 +21,8 @@ mod collector;
 mod documentation;
 mod encoded;
 pub(crate) mod expr_fn;
+mod extremes;
+mod modes;
 mod quantiles;
 mod rows;
 mod sliding;
