@@ -71,7 +71,7 @@ pub use crate::{
     },
     config::{IoEngine, LsioConfig},
     flags::FlagMeaning,
-    notes::{RepeatedValueNotes, notes},
+    notes::{RepeatedValueNotes, notes, result_notes},
     register::{ZarrSession, ZarrSessionBuilder, open_dataset},
     scan::ZarrSource,
     table::ZarrTable,

@@ -8,7 +8,7 @@ use datafusion::{
     prelude::SessionContext,
     sql::parser::Statement,
 };
-use lsio_datafusion::notes;
+use lsio_datafusion::{notes, result_notes};
 
 use crate::{
     Error,
@@ -95,6 +95,9 @@ impl Runner {
             stream = progress::show(stream, &plan, self.output.shows_rows_early());
         }
         let written = self.output.write(stream).await?;
+        if !is_explain {
+            result_notes(&plan)?.iter().for_each(|note| eprintln!("Note: {note}"));
+        }
         if written.cut {
             let more = "Only the first rows are shown; --maxrows shows more, --format csv all.";
             eprintln!("{more}");

@@ -31,6 +31,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
     keys::Groups,
+    masks::Weights,
     plan::{Aggregation, Function},
     reduce::{layout_along, shape_of},
     run::Run,
@@ -98,6 +99,12 @@ impl ZarrAggregateExec {
         &self.plan.source
     }
 
+    /// What the user should know of the result. It is known when all rows are there.
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        self.plan.weights.iter().filter_map(Weights::note).collect()
+    }
+
     fn with_plan(&self, plan: Aggregation) -> Self {
         Self::new(plan, &self.description, self.fallback.clone())
     }
@@ -155,6 +162,7 @@ impl ZarrAggregateExec {
         metrics: ExecutionPlanMetricsSet,
         context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
+        plan.weights.iter().for_each(Weights::reset);
         let source = &plan.source;
         let groups = match &plan.groups {
             Some(groups) => Arc::clone(groups),

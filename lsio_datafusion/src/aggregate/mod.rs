@@ -12,6 +12,7 @@
 //!   │ state.rs  states of groups: kernels' (lsio_core::reduce), or DataFusion's accumulators
 //!   ▼
 //! output.rs     rows: one for each group
+//! masks.rs      notes on weights that count where values are missing
 //! ```
 //!
 //! An argument is reduced at its own rank: what doesn't vary along a dimension is counted as often as
@@ -19,6 +20,7 @@
 
 mod exec;
 mod keys;
+mod masks;
 mod output;
 mod plan;
 mod reduce;

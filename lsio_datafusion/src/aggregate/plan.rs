@@ -26,7 +26,10 @@ use lsio_core::{
     reduce::{Reduction, Wanted},
 };
 
-use super::keys::{Groups, Keys};
+use super::{
+    keys::{Groups, Keys},
+    masks::{self, Weights},
+};
 use crate::{
     ZarrSource,
     expression::{Ranked, substituted, union},
@@ -62,6 +65,8 @@ pub(super) struct Aggregation {
     pub(super) schema: SchemaRef,
     /// Whether states are given out, for an aggregate above that merges them.
     pub(super) states: bool,
+    /// Sums of weights that may count other cells than those of weighted values.
+    pub(super) weights: Vec<Weights>,
 }
 
 /// What kernels reduce.
@@ -274,6 +279,7 @@ impl Aggregation {
         };
         let source = source.reading(needed, selection, predicates)?;
         let masked = source.leaves_out_rows();
+        let weights = masks::weights(&arguments, &functions);
         Ok(Ok(Self {
             source,
             keys,
@@ -289,6 +295,7 @@ impl Aggregation {
             masked,
             schema,
             states,
+            weights,
         }))
     }
 

@@ -1,10 +1,10 @@
 //! Aggregate functions with right answers: weighted means, shifted data, sliding windows.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
-use datafusion::prelude::SessionContext;
+use datafusion::{physical_plan::collect, prelude::SessionContext};
 use lsio_core::write::{ArraySpec, Compression, GroupWriter};
-use lsio_datafusion::LsioConfig;
+use lsio_datafusion::{LsioConfig, result_notes};
 use serde_json::{Value, json};
 
 use crate::harness::{config, rows, same, session};
@@ -131,4 +131,39 @@ async fn booleans_are_counted() {
     );
     check(&sql, &[vec![json!(2), json!(1.0)]]).await;
     check("SELECT sum(lat), avg(lon) FROM {}", &[vec![json!(0.0), json!(144.0)]]).await;
+}
+
+#[tokio::test]
+async fn weights_of_missing_values_are_noted() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.zarr");
+    store(&path);
+    let notes = async |select: &str| {
+        let ctx = pushing(true);
+        let frame = ctx.sql(&format!("SELECT {select} FROM '{}'", path.display())).await.unwrap();
+        let task = Arc::new(frame.task_ctx());
+        let plan = frame.create_physical_plan().await.unwrap();
+        collect(Arc::clone(&plan), task).await.unwrap();
+        result_notes(&plan).unwrap()
+    };
+    let masked = cells().0.iter().filter(|v| v.is_nan()).count();
+    let expected = [format!(
+        "sum(cos(radians(lat))) counts the weight of {masked} cells where sst is NULL: \
+         weighted_avg(sst, cos(radians(lat))) leaves them out"
+    )];
+    let weight = "cos(radians(lat))";
+    assert_eq!(notes(&format!("sum(sst * {weight}) / sum({weight})")).await, expected);
+    assert_eq!(notes(&format!("sum({weight} * sst) / sum({weight})")).await, expected);
+    let valid = "FILTER (WHERE sst IS NOT NULL)";
+    for right in [
+        format!("sum(sst * {weight}) / sum({weight}) {valid}"),
+        format!("sum(sst * {weight}) {valid} / sum({weight}) {valid}"),
+        format!("weighted_avg(sst, {weight})"),
+        format!("sum(near * {weight}) / sum({weight})"),
+        format!("sum(sst * {weight}), sum(lat)"),
+    ] {
+        assert!(notes(&right).await.is_empty(), "{right}");
+    }
+    let masked = "sum(sst * cos(radians(lat)) * lon), sum(lon * cos(radians(lat)))";
+    assert_eq!(notes(masked).await.len(), 1);
 }
