@@ -76,13 +76,14 @@ pub use lsio_core;
 pub use crate::{
     aggregate::{AggregatePushdown, ZarrAggregateExec},
     analyze::{
-        CalendarFunctions, ComparedLiterals, CopiedTimes, DistantTimes, ExactAggregates,
-        FloatLabels, LimitedLaterals, MissingValues, OrderedDurations, PartialTimes, WideIntegers,
+        CalendarFunctions, CastArguments, ComparedLiterals, CopiedTimes, DistantTimes,
+        ExactAggregates, FloatLabels, LimitedLaterals, MissingValues, OrderedDurations,
+        PartialTimes, WideIntegers,
     },
     comparison::{BothZeros, FloatKeys},
     config::{IoEngine, LsioConfig},
     flags::FlagMeaning,
-    notes::{RepeatedValueNotes, notes},
+    notes::{RepeatedValueNotes, notes, result_notes},
     register::{ZarrSession, ZarrSessionBuilder, clarify, open_dataset},
     scan::ZarrSource,
     sql::plan_sql,

@@ -89,6 +89,24 @@ pub fn notes(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<String>> {
     Ok(notes)
 }
 
+/// The notes on the result of a plan whose rows are all there.
+///
+/// # Errors
+/// None of its own: those of walking the plan.
+pub fn result_notes(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<String>> {
+    let mut notes: Vec<String> = Vec::new();
+    plan.apply(|plan| {
+        let own = plan.downcast_ref::<ZarrAggregateExec>().map(ZarrAggregateExec::notes);
+        for note in own.into_iter().flatten() {
+            if !notes.contains(&note) {
+                notes.push(note);
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(notes)
+}
+
 fn zarr_source(plan: &Arc<dyn ExecutionPlan>) -> Option<&ZarrSource> {
     if let Some(aggregate) = plan.downcast_ref::<ZarrAggregateExec>() {
         return Some(aggregate.source());

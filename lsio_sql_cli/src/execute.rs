@@ -14,7 +14,7 @@ use datafusion::{
     prelude::SessionContext,
 };
 use futures::future::BoxFuture;
-use lsio_datafusion::{clarify, notes, plan_sql};
+use lsio_datafusion::{clarify, notes, plan_sql, result_notes};
 
 use crate::{
     Error, commands,
@@ -106,6 +106,9 @@ impl Runner {
                 _ => None,
             };
         let written = self.output.write(stream, total).await?;
+        if !is_explain {
+            result_notes(&plan)?.iter().for_each(|note| eprintln!("Note: {note}"));
+        }
         if written.cut {
             let shown = match written.total {
                 Some(total) => {

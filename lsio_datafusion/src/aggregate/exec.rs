@@ -34,6 +34,7 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
     keys::Groups,
+    masks::Weights,
     plan::{Aggregation, Function},
     reduce::{layout_along, shape_of},
     run::Run,
@@ -107,6 +108,12 @@ impl ZarrAggregateExec {
         self.with_plan(Aggregation { without_nan: columns, ..(*self.plan).clone() })
     }
 
+    /// What the user should know of the result. It is known when all rows are there.
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        self.plan.weights.iter().filter_map(Weights::note).collect()
+    }
+
     fn with_plan(&self, plan: Aggregation) -> Self {
         Self::new(plan, &self.description, self.fallback.clone())
     }
@@ -164,6 +171,7 @@ impl ZarrAggregateExec {
         metrics: ExecutionPlanMetricsSet,
         context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
+        plan.weights.iter().for_each(Weights::reset);
         let source = &plan.source;
         let groups = match &plan.groups {
             Some(groups) => Arc::clone(groups),

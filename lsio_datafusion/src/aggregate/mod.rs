@@ -13,6 +13,7 @@
 //!   ▼
 //! output.rs     rows: one for each group
 //! results.rs    the test for NaN among results, taken into the aggregate
+//! masks.rs      notes on weights that count where values are missing
 //! ```
 //!
 //! An argument is reduced at its own rank: what doesn't vary along a dimension is counted as often as
@@ -20,6 +21,7 @@
 
 mod exec;
 mod keys;
+mod masks;
 mod output;
 mod plan;
 mod reduce;

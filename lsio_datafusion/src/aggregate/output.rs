@@ -30,6 +30,7 @@ pub(super) fn rows(
     state: State,
 ) -> Result<RecordBatch> {
     let Finished { groups: met, states, accumulated } = state.finish(plan)?;
+    plan.weights.iter().for_each(|weights| weights.count(&states));
     let met: Option<UInt32Array> = met.map(UInt32Array::from);
     let count = if plan.keys.exprs.is_empty() {
         1

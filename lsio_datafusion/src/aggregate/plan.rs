@@ -26,7 +26,10 @@ use lsio_core::{
     reduce::{Reduction, Wanted},
 };
 
-use super::keys::{Groups, Keys};
+use super::{
+    keys::{Groups, Keys},
+    masks::{self, Weights},
+};
 use crate::{
     ZarrSource,
     expression::{Ranked, substituted, union},
@@ -65,6 +68,8 @@ pub(super) struct Aggregation {
     pub(super) states: bool,
     /// The columns of the output in which NaN is NULL, by their positions.
     pub(super) without_nan: Vec<usize>,
+    /// Sums of weights that may count other cells than those of weighted values.
+    pub(super) weights: Vec<Weights>,
 }
 
 /// What kernels reduce.
@@ -277,6 +282,7 @@ impl Aggregation {
         };
         let source = source.reading(needed, selection, predicates)?;
         let masked = source.leaves_out_rows();
+        let weights = masks::weights(&arguments, &functions);
         Ok(Ok(Self {
             source,
             keys,
@@ -293,6 +299,7 @@ impl Aggregation {
             schema,
             states,
             without_nan: Vec::new(),
+            weights,
         }))
     }
 

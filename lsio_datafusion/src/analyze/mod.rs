@@ -14,6 +14,7 @@ use datafusion::{
 
 mod calendar_functions;
 mod copied_times;
+mod cast_arguments;
 mod distant_times;
 mod exact_aggregates;
 mod instants;
@@ -31,6 +32,7 @@ mod wide_integers;
 
 pub use calendar_functions::CalendarFunctions;
 pub use copied_times::CopiedTimes;
+pub use cast_arguments::CastArguments;
 pub use distant_times::DistantTimes;
 pub use exact_aggregates::ExactAggregates;
 pub use labels::FloatLabels;

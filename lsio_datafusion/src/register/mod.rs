@@ -38,8 +38,9 @@ use crate::{
     AggregatePushdown, BothZeros, FlagMeaning, FloatKeys, LsioConfig, RepeatedValueNotes,
     ZarrTable,
     analyze::{
-        CalendarFunctions, ComparedLiterals, CopiedTimes, DistantTimes, ExactAggregates,
-        FloatLabels, LimitedLaterals, MissingValues, OrderedDurations, PartialTimes, WideIntegers,
+        CalendarFunctions, CastArguments, ComparedLiterals, CopiedTimes, DistantTimes,
+        ExactAggregates, FloatLabels, LimitedLaterals, MissingValues, OrderedDurations,
+        PartialTimes, WideIntegers,
     },
     error::external,
     functions::{
@@ -185,7 +186,8 @@ impl ZarrSessionBuilder for SessionStateBuilder {
         // Before DataFusion's own rules: they see the types as the user wrote them, and type
         // coercion sees theirs.
         let mut analyzer = self.analyzer().take().unwrap_or_default();
-        let rules: [Arc<dyn AnalyzerRule + Send + Sync>; 10] = [
+        let rules: [Arc<dyn AnalyzerRule + Send + Sync>; 11] = [
+            Arc::new(CastArguments),
             Arc::new(LimitedLaterals),
             Arc::new(PartialTimes),
             Arc::new(CalendarFunctions),

@@ -19,6 +19,7 @@ mod faults;
 mod harness;
 mod kinds;
 mod plans;
+mod quantiles;
 mod random_aggregates;
 mod random_queries;
 mod reads;

@@ -1,10 +1,10 @@
 //! Aggregate functions with right answers: weighted means, shifted data, sliding windows.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
-use datafusion::prelude::SessionContext;
+use datafusion::{physical_plan::collect, prelude::SessionContext};
 use lsio_core::write::{ArraySpec, Compression, GroupWriter};
-use lsio_datafusion::LsioConfig;
+use lsio_datafusion::{LsioConfig, result_notes};
 use serde_json::{Value, json};
 
 use crate::harness::{config, rows, same, session};
@@ -40,13 +40,13 @@ fn cells() -> (Vec<f32>, Vec<f64>) {
     (sst.collect(), near.collect())
 }
 
-fn pushing(pushdown: bool) -> SessionContext {
+pub(crate) fn pushing(pushdown: bool) -> SessionContext {
     let mut config = config().with_target_partitions(3);
     config.options_mut().extensions.get_mut::<LsioConfig>().unwrap().aggregate_pushdown = pushdown;
     session(config)
 }
 
-async fn check(sql: &str, expected: &[Vec<Value>]) {
+pub(crate) async fn check(sql: &str, expected: &[Vec<Value>]) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store.zarr");
     store(&path);
@@ -106,4 +106,64 @@ async fn nothing_stays_behind_of_what_leaves_a_frame() {
          avg({x}) {over} AS a, stddev({x}) {over} AS v FROM {{}}) WHERE lat > -70"
     );
     check(&sql, &[vec![json!(3.0), json!(3.0), json!(1.0), json!(0.0)]]).await;
+}
+
+#[tokio::test]
+async fn booleans_are_counted() {
+    let (sst, _) = cells();
+    let warm = |v: &&f32| **v > 24.0;
+    let valid = sst.iter().filter(|v| !v.is_nan()).count();
+    let count = sst.iter().filter(warm).count();
+    let fraction = count as f64 / valid as f64;
+    let expected = [vec![json!(count), json!(fraction), json!(fraction), json!(1), json!(20)]];
+    let sql = "SELECT sum(sst > 24), avg(sst > 24), mean(CASE WHEN sst > 24 THEN true ELSE false \
+               END) FILTER (WHERE sst IS NOT NULL), sum(DISTINCT sst > 24), sum(lat > -90 AND lat < \
+               0 OR lat = 75) FROM {}";
+    check(sql, &expected).await;
+    check(
+        "SELECT max(s) FROM (SELECT lat, avg(sst > 0) AS s FROM {} GROUP BY lat)",
+        &[vec![json!(1.0)]],
+    )
+    .await;
+    let over = "OVER (ORDER BY lat * 1000 + lon ROWS BETWEEN 1 PRECEDING AND CURRENT ROW)";
+    let sql = format!(
+        "SELECT max(s), max(a) FROM (SELECT sum(lat > 0) {over} AS s, avg(lat > 0) {over} AS a FROM {{}})"
+    );
+    check(&sql, &[vec![json!(2), json!(1.0)]]).await;
+    check("SELECT sum(lat), avg(lon) FROM {}", &[vec![json!(0.0), json!(144.0)]]).await;
+}
+
+#[tokio::test]
+async fn weights_of_missing_values_are_noted() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("store.zarr");
+    store(&path);
+    let notes = async |select: &str| {
+        let ctx = pushing(true);
+        let frame = ctx.sql(&format!("SELECT {select} FROM '{}'", path.display())).await.unwrap();
+        let task = Arc::new(frame.task_ctx());
+        let plan = frame.create_physical_plan().await.unwrap();
+        collect(Arc::clone(&plan), task).await.unwrap();
+        result_notes(&plan).unwrap()
+    };
+    let masked = cells().0.iter().filter(|v| v.is_nan()).count();
+    let expected = [format!(
+        "sum(cos(radians(lat))) counts the weight of {masked} cells where sst is NULL: \
+         weighted_avg(sst, cos(radians(lat))) leaves them out"
+    )];
+    let weight = "cos(radians(lat))";
+    assert_eq!(notes(&format!("sum(sst * {weight}) / sum({weight})")).await, expected);
+    assert_eq!(notes(&format!("sum({weight} * sst) / sum({weight})")).await, expected);
+    let valid = "FILTER (WHERE sst IS NOT NULL)";
+    for right in [
+        format!("sum(sst * {weight}) / sum({weight}) {valid}"),
+        format!("sum(sst * {weight}) {valid} / sum({weight}) {valid}"),
+        format!("weighted_avg(sst, {weight})"),
+        format!("sum(near * {weight}) / sum({weight})"),
+        format!("sum(sst * {weight}), sum(lat)"),
+    ] {
+        assert!(notes(&right).await.is_empty(), "{right}");
+    }
+    let masked = "sum(sst * cos(radians(lat)) * lon), sum(lon * cos(radians(lat)))";
+    assert_eq!(notes(masked).await.len(), 1);
 }

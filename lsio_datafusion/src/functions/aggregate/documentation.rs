@@ -29,6 +29,28 @@ const FUNCTIONS: &[(&str, &str, &str)] = &[
     ("regr_avgy", "The mean of y, over the rows that have both.", "regr_avgy(y, x)"),
     ("regr_sxx", "The sum of the squared distances of x from its mean.", "regr_sxx(y, x)"),
     ("regr_syy", "The sum of the squared distances of y from its mean.", "regr_syy(y, x)"),
+    (
+        "percentile_cont",
+        "A quantile, between two values where need be: numpy's default method.",
+        "percentile_cont(value, fraction)",
+    ),
+    ("median", "The value in the middle, or the mean of both.", "median(value)"),
+    (
+        "quantile_disc",
+        "A quantile that is one of the values, of any type.",
+        "quantile_disc(value, fraction)",
+    ),
+    (
+        "arg_max",
+        "The value where the key is largest; the smallest of several. Rows that lack either don't count.",
+        "arg_max(value, key)",
+    ),
+    (
+        "arg_min",
+        "The value where the key is smallest; the smallest of several. Rows that lack either don't count.",
+        "arg_min(value, key)",
+    ),
+    ("mode", "The most frequent value; the smallest of several.", "mode(value)"),
     ("regr_sxy", "The sum of the products of both distances.", "regr_sxy(y, x)"),
 ];
 

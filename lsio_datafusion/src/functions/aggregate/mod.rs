@@ -5,11 +5,25 @@
 //!   │ summary.rs       what is kept of a group: merged, never subtracted from
 //!   │ accumulators.rs  a summary for one group, or for each
 //!   │ sliding.rs       a summary of a window's frame
+//! collect.rs     aggregates that keep values of their groups
+//!   │ collector.rs     accumulators for one group, for each, or for a window's frame
+//!   │ encoded.rs       values of any type as bytes that are ordered as they are
+//!   │ quantiles.rs     quantiles and medians
+//!   │ extremes.rs      the value where another one is largest or smallest
+//!   │ modes.rs         the most frequent value
+//! booleans.rs    sum and avg that take booleans
 //! ```
 
 mod accumulators;
+mod booleans;
+mod collect;
+mod collector;
 mod documentation;
+mod encoded;
 pub(crate) mod expr_fn;
+mod extremes;
+mod modes;
+mod quantiles;
 mod rows;
 mod sliding;
 mod statistic;
@@ -24,6 +38,8 @@ use datafusion::{
         average::Avg,
         correlation::Correlation,
         covariance::{CovariancePopulation, CovarianceSample},
+        median::Median,
+        percentile_cont::PercentileCont,
         regr::Regr,
         stddev::{Stddev, StddevPop},
         sum::Sum,
@@ -32,6 +48,8 @@ use datafusion::{
     logical_expr::AggregateUDF,
 };
 
+pub(crate) use self::booleans::TakesBooleans;
+use self::collect::{COLLECTED, Collect, Collected};
 pub(crate) use self::statistic::{Kind, Statistic};
 
 /// Adds the functions to those of a session. A function of the user's own that has the name stays.
@@ -56,6 +74,12 @@ pub(crate) fn register(functions: &mut Vec<Arc<AggregateUDF>>) {
 /// The function that takes the place of one of DataFusion's.
 pub(crate) fn replacement(function: &AggregateUDF) -> Option<Arc<AggregateUDF>> {
     let own = function.inner().as_ref();
+    if own.is::<Median>() {
+        return Some(collect(Collected::Median));
+    }
+    if own.is::<PercentileCont>() {
+        return Some(collect(Collected::Quantile));
+    }
     let kind = if own.is::<Correlation>() {
         Kind::Correlation
     } else if own.is::<CovarianceSample>() {
@@ -119,7 +143,13 @@ const STATISTICS: &[Kind] = &[
 ];
 
 fn all() -> Vec<Arc<AggregateUDF>> {
-    STATISTICS.iter().map(|kind| statistic(*kind)).collect()
+    let statistics = STATISTICS.iter().map(|kind| statistic(*kind));
+    let collected = COLLECTED.iter().map(|kind| collect(*kind));
+    statistics.chain(collected).chain(booleans::all()).collect()
+}
+
+fn collect(kind: Collected) -> Arc<AggregateUDF> {
+    Arc::new(AggregateUDF::new_from_impl(Collect::new(kind)))
 }
 
 pub(crate) fn statistic(kind: Kind) -> Arc<AggregateUDF> {

@@ -1,0 +1,128 @@
+//! Notes on weights that count where values are missing: `sum(t * w) / sum(w)` over masked cells.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use datafusion::{
+    logical_expr::Operator,
+    physical_expr::{
+        PhysicalExpr,
+        expressions::{BinaryExpr, CastExpr},
+    },
+    physical_expr_common::physical_expr::fmt_sql,
+};
+use lsio_core::reduce::States;
+
+use super::plan::{Argument, Function, Reduced, Values};
+
+/// Two sums of an aggregate: one of products, the other of some of their factors.
+#[derive(Clone, Debug)]
+pub(super) struct Weights {
+    product: usize,
+    weight: usize,
+    /// The names of the remaining factors, and of the weight.
+    names: (String, String),
+    /// The cells that have a weight and no product.
+    masked: Arc<AtomicU64>,
+}
+
+/// All such pairs.
+pub(super) fn weights(arguments: &[Argument], functions: &[Function]) -> Vec<Weights> {
+    let is_summed = |position: usize| {
+        functions.iter().any(|function| {
+            matches!(*function, Function::Reduced { argument, result: Reduced::Sum } if argument == position)
+        })
+    };
+    let summed: Vec<(usize, &Argument, Vec<&Arc<dyn PhysicalExpr>>)> = arguments
+        .iter()
+        .enumerate()
+        .filter(|(position, _)| is_summed(*position))
+        .filter_map(|(position, argument)| match &argument.values {
+            Values::Numbers { expr, .. } => {
+                Some((position, argument, factors(expr.whole().expr())))
+            }
+            _ => None,
+        })
+        .collect();
+    let mut pairs = Vec::new();
+    for (product, of_product, all) in summed.iter().filter(|(_, _, all)| all.len() > 1) {
+        for (weight, of_weight, some) in &summed {
+            let Some(rest) = without(all, some) else { continue };
+            if of_product.filter == of_weight.filter {
+                let names = (written(&rest), written(some));
+                let (product, weight) = (*product, *weight);
+                pairs.push(Weights { product, weight, names, masked: Arc::default() });
+            }
+        }
+    }
+    pairs
+}
+
+impl Weights {
+    /// Forgets what an earlier execution has counted.
+    pub(super) fn reset(&self) {
+        self.masked.store(0, Ordering::Relaxed);
+    }
+
+    /// Counts the cells of the groups that were reduced, by argument.
+    pub(super) fn count(&self, states: &[States]) {
+        let count = |argument: usize| -> i64 {
+            states.get(argument).map_or(0, |states: &States| states.counts.iter().sum())
+        };
+        let masked = u64::try_from(count(self.weight) - count(self.product)).unwrap_or(0);
+        self.masked.fetch_add(masked, Ordering::Relaxed);
+    }
+
+    /// What the user should know when all rows are there.
+    pub(super) fn note(&self) -> Option<String> {
+        let masked = self.masked.load(Ordering::Relaxed);
+        let (value, weight) = &self.names;
+        (masked > 0).then(|| {
+            format!(
+                "sum({weight}) counts the weight of {masked} cells where {value} is NULL: \
+                 weighted_avg({value}, {weight}) leaves them out"
+            )
+        })
+    }
+}
+
+/// What an expression multiplies, without casts.
+fn factors(expr: &Arc<dyn PhysicalExpr>) -> Vec<&Arc<dyn PhysicalExpr>> {
+    let expr = bare(expr);
+    match expr.downcast_ref::<BinaryExpr>() {
+        Some(product) if *product.op() == Operator::Multiply => {
+            let mut all = factors(product.left());
+            all.extend(factors(product.right()));
+            all
+        }
+        _ => vec![expr],
+    }
+}
+
+fn bare(expr: &Arc<dyn PhysicalExpr>) -> &Arc<dyn PhysicalExpr> {
+    match expr.downcast_ref::<CastExpr>() {
+        Some(cast) => bare(cast.expr()),
+        None => expr,
+    }
+}
+
+/// What is left of factors without others; `None` if those aren't among them, or nothing is left.
+fn without<'a>(
+    all: &[&'a Arc<dyn PhysicalExpr>],
+    others: &[&Arc<dyn PhysicalExpr>],
+) -> Option<Vec<&'a Arc<dyn PhysicalExpr>>> {
+    let mut rest = all.to_vec();
+    for other in others {
+        let position = rest.iter().position(|factor| factor.eq(other))?;
+        rest.remove(position);
+    }
+    (!rest.is_empty()).then_some(rest)
+}
+
+fn written(factors: &[&Arc<dyn PhysicalExpr>]) -> String {
+    let factors: Vec<_> =
+        factors.iter().map(|factor| fmt_sql(factor.as_ref()).to_string()).collect();
+    factors.join(" * ")
+}

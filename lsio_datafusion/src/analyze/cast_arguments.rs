@@ -1,0 +1,128 @@
+//! Arguments of aggregates in the types that give right results.
+
+use arrow::datatypes::DataType;
+use datafusion::{
+    common::{
+        DFSchema, Result,
+        config::ConfigOptions,
+        tree_node::{Transformed, TreeNode as _},
+    },
+    functions_aggregate::{
+        approx_median::ApproxMedian, approx_percentile_cont::ApproxPercentileCont,
+        approx_percentile_cont_with_weight::ApproxPercentileContWithWeight,
+    },
+    logical_expr::{
+        AggregateUDF, Expr, ExprSchemable as _, LogicalPlan, WindowFunctionDefinition, cast,
+        expr_rewriter::NamePreserver, utils::merge_schema,
+    },
+    optimizer::AnalyzerRule,
+};
+
+use super::tables;
+use crate::functions::aggregate::TakesBooleans;
+
+/// Casts booleans to numbers for `sum` and `avg`, which it gives back as DataFusion's own; and numbers to
+/// doubles for approximate quantiles.
+///
+/// It is the first rule, so that all others meet DataFusion's own functions.
+#[derive(Debug)]
+pub struct CastArguments;
+
+impl AnalyzerRule for CastArguments {
+    fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
+        let reads_zarr = tables(&plan)?.zarr > 0;
+        plan.transform_up_with_subqueries(|plan| {
+            let schema = merge_schema(&plan.inputs());
+            let names = NamePreserver::new(&plan);
+            let rewritten = plan.map_expressions(|expr| {
+                let name = names.save(&expr);
+                let rewritten = expr.transform_up(|expr| with_casts(expr, reads_zarr, &schema))?;
+                Ok(rewritten.update_data(|expr| name.restore(expr)))
+            })?;
+            if !rewritten.transformed && !reads_zarr {
+                return Ok(rewritten);
+            }
+            // What changed below may have given columns other types.
+            rewritten.map_data(LogicalPlan::recompute_schema)
+        })
+        .map(|rewritten| rewritten.data)
+    }
+
+    fn name(&self) -> &'static str {
+        "zarr_cast_arguments"
+    }
+}
+
+fn with_casts(expr: Expr, reads_zarr: bool, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let mut expr = expr;
+    let changed = match &mut expr {
+        Expr::AggregateFunction(call) => {
+            let changed = cast_first(&call.func, &mut call.params.args, reads_zarr, schema)?;
+            if changed
+                && let ([order], Some(value)) =
+                    (call.params.order_by.as_mut_slice(), call.params.args.first())
+                && call.func.supports_within_group_clause()
+            {
+                // WITHIN GROUP (ORDER BY value) is the argument once more.
+                order.expr = value.clone();
+            }
+            let own = call.func.inner().downcast_ref::<TakesBooleans>();
+            let own = own.map(|function| function.own().clone());
+            let is_front = own.is_some();
+            if let Some(own) = own {
+                call.func = own;
+            }
+            changed || is_front
+        }
+        Expr::WindowFunction(call) => {
+            let WindowFunctionDefinition::AggregateUDF(function) = &call.fun else {
+                return Ok(Transformed::no(expr));
+            };
+            let changed = cast_first(function, &mut call.params.args, reads_zarr, schema)?;
+            let own = function.inner().downcast_ref::<TakesBooleans>();
+            let own = own.map(|function| function.own().clone());
+            let is_front = own.is_some();
+            if let Some(own) = own {
+                call.fun = WindowFunctionDefinition::AggregateUDF(own);
+            }
+            changed || is_front
+        }
+        _ => false,
+    };
+    Ok(if changed { Transformed::yes(expr) } else { Transformed::no(expr) })
+}
+
+/// Casts the first argument of a function, if need be. Says whether it did.
+fn cast_first(
+    function: &AggregateUDF,
+    arguments: &mut [Expr],
+    reads_zarr: bool,
+    schema: &DFSchema,
+) -> Result<bool> {
+    let Some(argument) = arguments.first_mut() else { return Ok(false) };
+    let own = function.inner().as_ref();
+    let data_type = argument.get_type(schema)?;
+    let number = match own.downcast_ref::<TakesBooleans>() {
+        Some(function) if data_type == DataType::Boolean => function.number().clone(),
+        // DataFusion 55.2 rounds approximate quantiles to the type of their argument: those of integers
+        // to integers, and those of Float32 so that they compare as other numbers than they print as.
+        None if reads_zarr && is_approximate_quantile(function) && is_narrow(&data_type) => {
+            DataType::Float64
+        }
+        _ => return Ok(false),
+    };
+    *argument = cast(argument.clone(), number);
+    Ok(true)
+}
+
+fn is_approximate_quantile(function: &AggregateUDF) -> bool {
+    let own = function.inner().as_ref();
+    own.is::<ApproxMedian>()
+        || own.is::<ApproxPercentileCont>()
+        || own.is::<ApproxPercentileContWithWeight>()
+}
+
+/// Numbers that are no doubles.
+fn is_narrow(data_type: &DataType) -> bool {
+    data_type.is_numeric() && *data_type != DataType::Float64
+}

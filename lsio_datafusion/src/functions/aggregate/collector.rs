@@ -1,0 +1,258 @@
+//! Accumulators that keep values of one group, or of each.
+
+use std::{
+    collections::VecDeque,
+    fmt::Debug,
+    mem::{size_of, size_of_val, take},
+    slice::from_mut,
+};
+
+use arrow::{
+    array::{Array as _, ArrayRef, BooleanArray},
+    compute::concat,
+};
+use datafusion::{
+    error::Result,
+    logical_expr::{Accumulator, EmitTo, GroupsAccumulator},
+    scalar::ScalarValue,
+};
+
+/// What is kept of groups, and what is made of it.
+pub(super) trait Collector: Debug + Send + Sync + 'static {
+    /// What is kept of one group.
+    type Group: Debug + Default + Clone + Send + Sync;
+
+    /// Adds rows to their groups. Gives the bytes that this takes.
+    fn update(&self, groups: &mut [Self::Group], rows: &Rows<'_>) -> Result<usize>;
+
+    /// Adds states to their groups. Gives the bytes that this takes.
+    fn merge(&self, groups: &mut [Self::Group], states: &Rows<'_>) -> Result<usize>;
+
+    fn state(&self, groups: &[Self::Group]) -> Result<Vec<ArrayRef>>;
+
+    /// The result of each group. May reorder what is kept, and be called again.
+    fn evaluate(&self, groups: &mut [Self::Group]) -> Result<ArrayRef>;
+
+    /// The bytes that a group takes beside its own size.
+    fn bytes(group: &Self::Group) -> usize;
+}
+
+/// Rows of arguments or states.
+pub(super) struct Rows<'a> {
+    pub(super) columns: &'a [ArrayRef],
+    filter: Option<&'a BooleanArray>,
+    /// The group of each row; the first one's if there are no groups.
+    groups: Option<&'a [usize]>,
+}
+
+impl Rows<'_> {
+    /// Those that the filter keeps, each with its group.
+    pub(super) fn kept(&self) -> impl Iterator<Item = (usize, usize)> {
+        let count = self.columns.first().map_or(0, |column| column.len());
+        let kept = |row: &usize| {
+            self.filter.is_none_or(|filter| filter.is_valid(*row) && filter.value(*row))
+        };
+        let group = |row: usize| self.groups.and_then(|groups| groups.get(row)).copied();
+        (0..count).filter(kept).map(move |row| (row, group(row).unwrap_or(0)))
+    }
+}
+
+/// Of one group.
+#[derive(Debug)]
+pub(super) struct One<C: Collector> {
+    collector: C,
+    group: C::Group,
+    bytes: usize,
+}
+
+/// Of each group.
+#[derive(Debug)]
+pub(super) struct Each<C: Collector> {
+    collector: C,
+    groups: Vec<C::Group>,
+    bytes: usize,
+}
+
+/// Of a window's frame, from which the oldest rows leave: it keeps the rows, and collects them anew.
+#[derive(Debug)]
+pub(super) struct Frame<C> {
+    collector: C,
+    batches: VecDeque<Vec<ArrayRef>>,
+}
+
+/// The batches of a frame before they become one.
+const FRAME_BATCHES: usize = 32;
+
+impl<C: Collector> One<C> {
+    pub(super) fn new(collector: C) -> Self {
+        Self { collector, group: C::Group::default(), bytes: 0 }
+    }
+}
+
+impl<C: Collector> Accumulator for One<C> {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        let rows = Rows { columns: values, filter: None, groups: None };
+        self.bytes += self.collector.update(from_mut(&mut self.group), &rows)?;
+        Ok(())
+    }
+
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        let result = self.collector.evaluate(from_mut(&mut self.group))?;
+        ScalarValue::try_from_array(&result, 0)
+    }
+
+    fn size(&self) -> usize {
+        size_of_val(self) + self.bytes
+    }
+
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        let group = take(&mut self.group);
+        self.bytes = 0;
+        let columns = self.collector.state(&[group])?;
+        columns.iter().map(|column| ScalarValue::try_from_array(column, 0)).collect()
+    }
+
+    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
+        let rows = Rows { columns: states, filter: None, groups: None };
+        self.bytes += self.collector.merge(from_mut(&mut self.group), &rows)?;
+        Ok(())
+    }
+}
+
+impl<C: Collector> Each<C> {
+    pub(super) fn new(collector: C) -> Self {
+        Self { collector, groups: Vec::new(), bytes: 0 }
+    }
+
+    fn emitted(&mut self, emit_to: EmitTo) -> Vec<C::Group> {
+        let groups = emit_to.take_needed(&mut self.groups);
+        let bytes = groups.iter().map(C::bytes).sum();
+        self.bytes = self.bytes.saturating_sub(bytes);
+        groups
+    }
+}
+
+impl<C: Collector> GroupsAccumulator for Each<C> {
+    fn update_batch(
+        &mut self,
+        values: &[ArrayRef],
+        group_indices: &[usize],
+        opt_filter: Option<&BooleanArray>,
+        total_num_groups: usize,
+    ) -> Result<()> {
+        self.groups.resize(total_num_groups, C::Group::default());
+        let rows = Rows { columns: values, filter: opt_filter, groups: Some(group_indices) };
+        self.bytes += self.collector.update(&mut self.groups, &rows)?;
+        Ok(())
+    }
+
+    fn evaluate(&mut self, emit_to: EmitTo) -> Result<ArrayRef> {
+        let mut groups = self.emitted(emit_to);
+        self.collector.evaluate(&mut groups)
+    }
+
+    fn state(&mut self, emit_to: EmitTo) -> Result<Vec<ArrayRef>> {
+        let groups = self.emitted(emit_to);
+        self.collector.state(&groups)
+    }
+
+    fn merge_batch(
+        &mut self,
+        values: &[ArrayRef],
+        group_indices: &[usize],
+        total_num_groups: usize,
+    ) -> Result<()> {
+        self.groups.resize(total_num_groups, C::Group::default());
+        let rows = Rows { columns: values, filter: None, groups: Some(group_indices) };
+        self.bytes += self.collector.merge(&mut self.groups, &rows)?;
+        Ok(())
+    }
+
+    fn convert_to_state(
+        &self,
+        values: &[ArrayRef],
+        opt_filter: Option<&BooleanArray>,
+    ) -> Result<Vec<ArrayRef>> {
+        let count = values.first().map_or(0, |column| column.len());
+        let mut groups = vec![C::Group::default(); count];
+        let own: Vec<usize> = (0..count).collect();
+        let rows = Rows { columns: values, filter: opt_filter, groups: Some(&own) };
+        self.collector.update(&mut groups, &rows)?;
+        self.collector.state(&groups)
+    }
+
+    fn size(&self) -> usize {
+        size_of_val(self) + self.groups.capacity() * size_of::<C::Group>() + self.bytes
+    }
+}
+
+impl<C: Collector> Frame<C> {
+    pub(super) fn new(collector: C) -> Self {
+        Self { collector, batches: VecDeque::new() }
+    }
+
+    fn collected(&self) -> Result<C::Group> {
+        let mut group = C::Group::default();
+        for batch in &self.batches {
+            let rows = Rows { columns: batch, filter: None, groups: None };
+            self.collector.update(from_mut(&mut group), &rows)?;
+        }
+        Ok(group)
+    }
+}
+
+impl<C: Collector> Accumulator for Frame<C> {
+    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        self.batches.push_back(values.to_vec());
+        if self.batches.len() > FRAME_BATCHES {
+            let column = |index: usize| {
+                let parts = self.batches.iter().filter_map(|batch| batch.get(index));
+                concat(&parts.map(|part| part.as_ref()).collect::<Vec<_>>())
+            };
+            let whole = (0..values.len()).map(column).collect::<Result<Vec<_>, _>>()?;
+            self.batches = VecDeque::from([whole]);
+        }
+        Ok(())
+    }
+
+    fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
+        let mut leaving = values.first().map_or(0, |column| column.len());
+        while leaving > 0 {
+            let Some(oldest) = self.batches.front_mut() else { break };
+            let rows = oldest.first().map_or(0, |column| column.len());
+            if rows > leaving {
+                for column in oldest {
+                    *column = column.slice(leaving, rows - leaving);
+                }
+                break;
+            }
+            leaving -= rows;
+            self.batches.pop_front();
+        }
+        Ok(())
+    }
+
+    fn supports_retract_batch(&self) -> bool {
+        true
+    }
+
+    fn evaluate(&mut self) -> Result<ScalarValue> {
+        let mut group = self.collected()?;
+        let result = self.collector.evaluate(from_mut(&mut group))?;
+        ScalarValue::try_from_array(&result, 0)
+    }
+
+    fn size(&self) -> usize {
+        let columns = self.batches.iter().flatten();
+        size_of_val(self) + columns.map(|column| column.get_array_memory_size()).sum::<usize>()
+    }
+
+    fn state(&mut self) -> Result<Vec<ScalarValue>> {
+        let columns = self.collector.state(&[self.collected()?])?;
+        columns.iter().map(|column| ScalarValue::try_from_array(column, 0)).collect()
+    }
+
+    fn merge_batch(&mut self, _states: &[ArrayRef]) -> Result<()> {
+        datafusion::common::not_impl_err!("states of a window's frame aren't merged")
+    }
+}

@@ -1,0 +1,99 @@
+//! The most frequent value.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    mem::size_of,
+};
+
+use arrow::{
+    array::{Array as _, ArrayRef, AsArray as _},
+    datatypes::UInt64Type,
+};
+use datafusion::error::Result;
+
+use super::{
+    collector::{Collector, Rows},
+    encoded::Encoding,
+    quantiles::{as_lists, lists_of, lists_of_numbers},
+};
+
+/// Counts values. Of those that are equally frequent the smallest one is the result.
+#[derive(Debug)]
+pub(super) struct Mode {
+    encoding: Encoding,
+}
+
+/// The bytes of an entry of the map, about.
+const ENTRY_BYTES: usize = 2 * size_of::<(Box<[u8]>, u64)>();
+
+impl Mode {
+    pub(super) fn new(encoding: Encoding) -> Self {
+        Self { encoding }
+    }
+}
+
+/// Counts a value so many times, and gives the bytes that this takes.
+fn count(counts: &mut HashMap<Box<[u8]>, u64>, value: &[u8], times: u64) -> usize {
+    if let Some(count) = counts.get_mut(value) {
+        *count = count.saturating_add(times);
+        return 0;
+    }
+    match counts.entry(value.into()) {
+        Entry::Occupied(_) => 0,
+        Entry::Vacant(entry) => {
+            entry.insert(times);
+            ENTRY_BYTES + value.len()
+        }
+    }
+}
+
+impl Collector for Mode {
+    type Group = HashMap<Box<[u8]>, u64>;
+
+    fn update(&self, groups: &mut [Self::Group], rows: &Rows<'_>) -> Result<usize> {
+        let Some(column) = rows.columns.first() else { return Ok(0) };
+        let values = self.encoding.encode(column)?;
+        let mut bytes = 0;
+        for (row, group) in rows.kept() {
+            if let Some(value) = values.get(row) {
+                bytes += count(&mut groups[group], value, 1);
+            }
+        }
+        Ok(bytes)
+    }
+
+    fn merge(&self, groups: &mut [Self::Group], states: &Rows<'_>) -> Result<usize> {
+        let [values, counts, ..] = states.columns else { return Ok(0) };
+        let (values, counts) = (as_lists(values)?, as_lists(counts)?);
+        let mut bytes = 0;
+        for (row, group) in states.kept().filter(|(row, _)| values.is_valid(*row)) {
+            let (values, counts) = (self.encoding.encode(&values.value(row))?, counts.value(row));
+            let counts = counts.as_primitive_opt::<UInt64Type>().into_iter().flatten().flatten();
+            for (index, times) in counts.enumerate() {
+                if let Some(value) = values.get(index) {
+                    bytes += count(&mut groups[group], value, times);
+                }
+            }
+        }
+        Ok(bytes)
+    }
+
+    fn state(&self, groups: &[Self::Group]) -> Result<Vec<ArrayRef>> {
+        let values =
+            lists_of(&self.encoding, groups, |group| group.keys().map(AsRef::as_ref).collect())?;
+        let counts: Vec<Vec<u64>> =
+            groups.iter().map(|group| group.values().copied().collect()).collect();
+        Ok(vec![values, lists_of_numbers::<UInt64Type>(&counts)?])
+    }
+
+    fn evaluate(&self, groups: &mut [Self::Group]) -> Result<ArrayRef> {
+        self.encoding.decode(groups.iter().map(|group| {
+            let most = group.iter().max_by(|(a, m), (b, n)| m.cmp(n).then_with(|| b.cmp(a)));
+            most.map(|(value, _)| value.as_ref())
+        }))
+    }
+
+    fn bytes(group: &Self::Group) -> usize {
+        group.keys().map(|value| ENTRY_BYTES + value.len()).sum()
+    }
+}
