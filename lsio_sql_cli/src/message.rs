@@ -56,7 +56,11 @@ fn without_backtrace(text: &str) -> String {
 
 /// Without what belongs to layers in between, where a layer has put a message into its own.
 fn plain(text: &str) -> String {
-    let text = text.split(PLEA).next().unwrap_or(text).trim_end();
+    let text = match text.split_once(PLEA) {
+        // The full stop before it is DataFusion's, too.
+        Some((text, _)) => text.trim_end().trim_end_matches('.'),
+        None => text.trim_end(),
+    };
     text.replace("Internal error: ", "")
 }
 
