@@ -145,7 +145,16 @@ fn no_column(field: &Column, valid: &[Column], sql: &str) -> String {
             }
             format!("there is no column '{name}' in '{relation}'")
         }
-        None => format!("there is no column '{name}'"),
+        // Where it can only be one table's, that is named.
+        None => match valid {
+            [first, rest @ ..] if rest.iter().all(|column| column.relation == first.relation) => {
+                match &first.relation {
+                    Some(relation) => format!("there is no column '{name}' in '{relation}'"),
+                    None => format!("there is no column '{name}'"),
+                }
+            }
+            _ => format!("there is no column '{name}'"),
+        },
     };
     if known.is_empty() {
         text.push_str(" here, where no table is read");

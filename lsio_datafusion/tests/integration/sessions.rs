@@ -156,12 +156,15 @@ async fn zarr_and_other_paths_in_either_order() {
     for name in ["a.csv.zarr", "b.json.d", "plain"] {
         write_lower_rank(&directory.path().join(name));
     }
-    for ctx in [
+    for (at, ctx) in [
         SessionContext::new().with_zarr().enable_url_table(),
         SessionContext::new().enable_url_table().with_zarr(),
         SessionContext::new().enable_url_table().with_zarr().with_zarr(),
-    ] {
-        let file = format!("{base}/copy.parquet");
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let file = format!("{base}/copy_{at}.parquet");
         query(&ctx, &format!("COPY (SELECT \"full\" AS f FROM '{store}') TO '{file}'"))
             .await
             .unwrap();

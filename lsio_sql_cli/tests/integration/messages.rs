@@ -87,16 +87,16 @@ fn names_of_columns_and_functions() {
     for (sql, expected) in [
         (
             "SELECT t2 FROM 'store.zarr'",
-            format!("there is no column 't2'; did you mean 't2m'? {columns}"),
+            format!("there is no column 't2' in 'store.zarr'; did you mean 't2m'? {columns}"),
         ),
         (
             "SELECT T2M FROM 'store.zarr'",
-            format!("there is no column 'T2M'; did you mean 't2m'? {columns}"),
+            format!("there is no column 'T2M' in 'store.zarr'; did you mean 't2m'? {columns}"),
         ),
         ("SELECT s.pressure FROM 'store.zarr' s", format!("there is no column 'pressure' in 's' {columns}")),
         (
             "SELECT time FROM 'store.zarr' WHERE latitude = \"north\"",
-            format!("there is no column 'north'; a text goes in single quotes: 'north' {columns}"),
+            format!("there is no column 'north' in 'store.zarr'; a text goes in single quotes: 'north' {columns}"),
         ),
         (
             "SELECT r.t2m FROM 'store.zarr' s",

@@ -25,6 +25,8 @@ pub(crate) struct Prompt {
     terminal: File,
     lines: Receiver<String>,
     marks: u64,
+    /// What it holds before the first query, in MiB: mostly the program itself.
+    held: u64,
 }
 
 /// What came of a statement.
@@ -37,7 +39,7 @@ pub(crate) struct Answer {
     /// The time on the processor, of all threads.
     pub cpu: Duration,
     pub clock: Duration,
-    /// The most memory since the statement before, in MiB.
+    /// The most memory since the statement before, in MiB, beyond what the process has begun with.
     pub peak: u64,
     /// How the process was lost, if it was.
     pub lost: Option<String>,
@@ -79,9 +81,9 @@ impl Prompt {
                 line.clear();
             }
         });
-        let mut this = Self { child, terminal: File::from(terminal), lines, marks: 0 };
+        let mut this = Self { child, terminal: File::from(terminal), lines, marks: 0, held: 0 };
         // What is mapped and made on first use belongs to no store.
-        this.ask("SELECT 1");
+        this.held = this.ask("SELECT 1").peak;
         this
     }
 
@@ -167,7 +169,7 @@ impl Prompt {
         cpu(&self.child)
     }
 
-    /// The most memory since the last call, in MiB.
+    /// The most memory since the last call, in MiB, beyond what the process has begun with.
     fn peak(&self) -> u64 {
         let id = self.child.id();
         let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
@@ -176,7 +178,7 @@ impl Prompt {
         });
         // Starts the measurement anew. Where that isn't allowed, the peaks are those of all before.
         let _ = fs::write(format!("/proc/{id}/clear_refs"), "5");
-        kib.unwrap_or_default() / 1_024
+        (kib.unwrap_or_default() / 1_024).saturating_sub(self.held)
     }
 }
 
