@@ -67,12 +67,15 @@ impl ExtensionOptions for LsioConfig {
             let meant = closest(&name, &known)
                 .map_or_else(String::new, |meant| format!("; did you mean {meant}?"));
             return config_err!(
-                "there is no setting {name}{meant}; there are {}",
+                "there is no setting {name}{meant} (there are {})",
                 known.join(", ")
             );
         }
         ConfigField::set(self, key, value).map_err(|error| {
-            let reason = error.strip_backtrace();
+            let reason = match error.find_root() {
+                DataFusionError::External(source) => source.to_string(),
+                root => root.strip_backtrace(),
+            };
             DataFusionError::Configuration(format!("{name} can't be '{value}': {reason}"))
         })
     }

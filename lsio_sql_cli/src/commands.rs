@@ -91,7 +91,16 @@ pub(crate) async fn run(runner: &mut Runner, line: &str) -> Result<Next, Error> 
                 "SQL ends with a semicolon. Paths are tables: SELECT * FROM 'store.zarr' LIMIT 5;"
             );
         }
-        ("d", "") => runner.run_statement("SHOW TABLES").await?,
+        // SHOW TABLES lists the views that describe the others, too.
+        ("d", "") => {
+            runner
+                .run_statement(
+                    "SELECT table_catalog, table_schema, table_name, table_type \
+                     FROM information_schema.tables WHERE table_schema <> 'information_schema' \
+                     ORDER BY table_catalog, table_schema, table_name",
+                )
+                .await?;
+        }
         ("d", table) => {
             let quoted = table.starts_with(['\'', '"']);
             let path = table.contains(['/', '.', '?', '~']) && !quoted;

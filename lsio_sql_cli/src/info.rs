@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use arrow::util::display::{ArrayFormatter, FormatOptions};
+use arrow::array::Array as _;
 use datafusion::{config::ConfigOptions, execution::runtime_env::RuntimeEnv};
 use futures::{
     TryStreamExt as _,
@@ -15,7 +15,7 @@ use lsio_datafusion::open_dataset;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::{Error, output::say};
+use crate::{Error, cell, output::say};
 
 /// The objects of an array that are counted: listing all of a huge one would take minutes.
 const MAX_OBJECTS: usize = 100_000;
@@ -85,6 +85,10 @@ pub(crate) async fn print(store: &str, json: bool) -> Result<(), Error> {
 }
 
 async fn collect(store: &str, dataset: &Dataset) -> Result<Info, Error> {
+    if let Some(dims) = &dataset.options().dims {
+        // Dimensions that there aren't are an error here as in a query.
+        dataset.table_on(dims)?;
+    }
     let mut dimensions = Map::new();
     let (mut coordinates, mut data_variables, mut other_variables) = (vec![], vec![], vec![]);
     // The data's order of dimensions is the one that people know.
@@ -151,7 +155,11 @@ async fn collect(store: &str, dataset: &Dataset) -> Result<Info, Error> {
 
 /// The tables that the store offers: itself, if it has one grid, or one for each grid.
 fn tables(store: &str, dataset: &Dataset) -> Vec<TableInfo> {
-    let grids = dataset.grids();
+    // Who names the dimensions has chosen one table.
+    let grids = match &dataset.options().dims {
+        Some(dims) => vec![dims.clone()],
+        None => dataset.grids().into_iter().map(|(dims, _)| dims).collect(),
+    };
     let only = grids.len() == 1;
     let base = store.split('?').next().unwrap_or(store);
     let mut tables = Vec::new();
@@ -170,7 +178,7 @@ fn tables(store: &str, dataset: &Dataset) -> Vec<TableInfo> {
             columns: columns.collect(),
         });
     }
-    for (dims, _) in grids {
+    for dims in grids {
         let rest = store.split_once('?').map_or(String::new(), |(_, query)| format!("&{query}"));
         let path =
             if only { store.to_owned() } else { format!("{base}?dims={}{rest}", dims.join(",")) };
@@ -254,8 +262,10 @@ async fn ends(variable: &Variable) -> Result<(Option<String>, Option<String>), E
     }
     let value = async |start| {
         let array = variable.read(&Region { start, shape: vec![1; shape.len()] }).await?;
-        let options = FormatOptions::default().with_null("NULL");
-        let text = ArrayFormatter::try_new(&array, &options)?.value(0).to_string();
+        let text = match array.is_null(0) {
+            true => "NULL".to_owned(),
+            false => cell::formatter(&array)?.value(0).to_string(),
+        };
         Ok::<_, Error>(text)
     };
     let ends = (vec![0; shape.len()], shape.iter().map(|size| size - 1).collect());

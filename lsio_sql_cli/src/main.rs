@@ -2,7 +2,9 @@
 
 mod args;
 mod cache;
+mod cell;
 mod commands;
+mod csv;
 mod demo;
 mod engine;
 mod execute;

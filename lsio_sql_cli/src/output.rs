@@ -3,25 +3,18 @@
 use std::{
     fs,
     io::{self, BufWriter, Write as _},
-    sync::Arc,
     time::Duration,
 };
 
-use arrow::{
-    array::{Array as _, ArrayRef, RecordBatch, StringArray},
-    csv::WriterBuilder,
-    datatypes::{Field, Schema},
-    json::{
-        WriterBuilder as JsonWriterBuilder,
-        writer::{JsonArray, JsonFormat, LineDelimited},
-    },
-    util::display::{ArrayFormatter, FormatOptions},
+use arrow::json::{
+    WriterBuilder as JsonWriterBuilder,
+    writer::{JsonArray, JsonFormat, LineDelimited},
 };
 use clap::ValueEnum;
 use datafusion::execution::SendableRecordBatchStream;
 use futures::StreamExt as _;
 
-use crate::{Error, table::Table};
+use crate::{Error, cell, csv, table::Table};
 
 /// Standard output. Whoever reads it may have had enough (`lsio … | head`), which is no failure: then
 /// the program ends.
@@ -116,7 +109,7 @@ impl Output {
         total: Option<usize>,
     ) -> Result<Written, Error> {
         let schema = stream.schema();
-        let stdout = BufWriter::new(Stdout);
+        let mut stdout = BufWriter::new(Stdout);
         match self.format {
             Format::Table | Format::Automatic => {
                 drop(stdout);
@@ -124,19 +117,21 @@ impl Output {
             }
             Format::Csv | Format::Tsv => {
                 let delimiter = if self.format == Format::Csv { b',' } else { b'\t' };
-                let builder = WriterBuilder::new().with_delimiter(delimiter).with_header(true);
-                let mut writer = builder.build(stdout);
-                // The header comes with the first batch: a result without rows has one too.
-                writer.write(&flat(&RecordBatch::new_empty(schema))?)?;
+                csv::header(
+                    &mut stdout,
+                    schema.fields().iter().map(|field| field.name().as_str()),
+                    delimiter,
+                )?;
                 let mut rows = 0;
                 while let Some(batch) = stream.next().await {
-                    let batch = flat(&batch?)?;
+                    let batch = batch?;
                     rows += batch.num_rows();
-                    writer.write(&batch)?;
-                    // Ctrl-C gets its turn.
+                    csv::rows(&mut stdout, &batch, delimiter)?;
+                    // Rows are seen as they come, and Ctrl-C gets its turn.
+                    stdout.flush()?;
                     tokio::task::yield_now().await;
                 }
-                writer.into_inner().flush()?;
+                stdout.flush()?;
                 Ok(Written { rows, cut: false, total: Some(rows) })
             }
             Format::Json => write_json::<JsonArray>(stdout, stream, "\n").await,
@@ -195,37 +190,16 @@ async fn count(stream: &mut SendableRecordBatchStream) -> Result<Option<usize>, 
     tokio::time::timeout(SOON, counted).await.ok().transpose()
 }
 
-/// A batch whose lists and structs are texts, since CSV has neither.
-fn flat(batch: &RecordBatch) -> Result<RecordBatch, Error> {
-    let options = FormatOptions::default();
-    let mut columns = Vec::with_capacity(batch.num_columns());
-    for column in batch.columns() {
-        if !column.data_type().is_nested() {
-            columns.push(Arc::clone(column));
-            continue;
-        }
-        let texts = ArrayFormatter::try_new(column, &options)?;
-        let text = |row| column.is_valid(row).then(|| texts.value(row).to_string());
-        let texts: StringArray = (0..column.len()).map(text).collect();
-        columns.push(Arc::new(texts) as ArrayRef);
-    }
-    let schema = batch.schema();
-    let fields: Vec<Field> = schema
-        .fields()
-        .iter()
-        .zip(&columns)
-        .map(|(field, column)| Field::new(field.name(), column.data_type().clone(), true))
-        .collect();
-    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
-}
-
 async fn write_json<F: JsonFormat>(
     out: impl io::Write,
     mut stream: SendableRecordBatchStream,
     end: &str,
 ) -> Result<Written, Error> {
     // NULL is written, so that every object has all keys.
-    let mut writer = JsonWriterBuilder::new().with_explicit_nulls(true).build::<_, F>(out);
+    let mut writer = JsonWriterBuilder::new()
+        .with_explicit_nulls(true)
+        .with_encoder_factory(cell::encoders())
+        .build::<_, F>(out);
     let mut rows = 0;
     while let Some(batch) = stream.next().await {
         let batch = batch?;

@@ -5,14 +5,10 @@ use std::{
     io::{BufWriter, Write as _},
 };
 
-use arrow::{
-    array::RecordBatch,
-    datatypes::SchemaRef,
-    util::display::{ArrayFormatter, FormatOptions},
-};
+use arrow::{array::RecordBatch, datatypes::SchemaRef, util::display::ArrayFormatter};
 use unicode_width::UnicodeWidthStr as _;
 
-use crate::{Error, output::Stdout};
+use crate::{Error, cell, output::Stdout};
 
 /// The bytes of the first rows, which say how wide the columns are.
 const FIRST: usize = 64 << 20;
@@ -59,11 +55,10 @@ impl Table {
     async fn begin(&mut self) -> Result<(), Error> {
         let names: Vec<&str> = self.schema.fields().iter().map(|f| f.name().as_str()).collect();
         let mut widths: Vec<usize> = names.iter().map(|name| width(name)).collect();
-        let options = FormatOptions::default();
         let mut text = String::new();
         for batch in &self.first {
             for (column, widest) in batch.columns().iter().zip(&mut widths) {
-                let cells = ArrayFormatter::try_new(column, &options)?;
+                let cells = cell::formatter(column)?;
                 for row in 0..batch.num_rows() {
                     text.clear();
                     cells.value(row).write(&mut text)?;
@@ -93,12 +88,8 @@ async fn write(batch: &RecordBatch, widths: &[usize]) -> Result<(), Error> {
 }
 
 fn write_rows(batch: &RecordBatch, widths: &[usize]) -> Result<(), Error> {
-    let options = FormatOptions::default();
-    let columns: Vec<ArrayFormatter<'_>> = batch
-        .columns()
-        .iter()
-        .map(|column| ArrayFormatter::try_new(column, &options))
-        .collect::<Result<_, _>>()?;
+    let columns: Vec<ArrayFormatter<'_>> =
+        batch.columns().iter().map(|column| cell::formatter(column)).collect::<Result<_, _>>()?;
     let mut cells = vec![String::new(); columns.len()];
     let mut out = BufWriter::new(Stdout);
     let mut line = String::new();

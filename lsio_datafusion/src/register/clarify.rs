@@ -42,7 +42,9 @@ const BEFORE_PATHS: [&str; 6] = ["FROM", "JOIN", "TO", "DESCRIBE", "LOCATION", "
 #[must_use]
 pub fn clarify(error: DataFusionError, sql: &str, state: &SessionState) -> DataFusionError {
     let clear = match error.find_root() {
-        DataFusionError::Plan(text) => named(text, state),
+        DataFusionError::Plan(text) => {
+            named(text, state).or_else(|| no_setting(&error, sql, state))
+        }
         DataFusionError::SchemaError(schema, _) => match schema.as_ref() {
             SchemaError::FieldNotFound { field, valid_fields } => {
                 Some(no_column(field, valid_fields, sql))
@@ -53,7 +55,8 @@ pub fn clarify(error: DataFusionError, sql: &str, state: &SessionState) -> DataF
             ParserError::ParserError(text) | ParserError::TokenizerError(text) => no_sql(text, sql),
             ParserError::RecursionLimitExceeded => None,
         },
-        _ => None,
+        // Around what a parser of numbers says, there may be a context.
+        _ => no_setting(&error, sql, state),
     };
     clear.map_or(error, DataFusionError::Plan)
 }
@@ -82,7 +85,7 @@ fn no_function<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>)
     let mut known: Vec<&str> = known.collect();
     known.sort_unstable();
     let meant = meant(closest(name, known));
-    format!("there is no {what} '{name}'{meant}; SHOW FUNCTIONS lists those that there are")
+    format!("there is no {what} '{name}'{meant} (SHOW FUNCTIONS lists those that there are)")
 }
 
 fn no_table(full: &str, state: &SessionState) -> String {
@@ -142,18 +145,59 @@ fn no_column(field: &Column, valid: &[Column], sql: &str) -> String {
             }
             format!("there is no column '{name}' in '{relation}'")
         }
-        None => format!("there is no column '{name}'"),
+        // Where it can only be one table's, that is named.
+        None => match valid {
+            [first, rest @ ..] if rest.iter().all(|column| column.relation == first.relation) => {
+                match &first.relation {
+                    Some(relation) => format!("there is no column '{name}' in '{relation}'"),
+                    None => format!("there is no column '{name}'"),
+                }
+            }
+            _ => format!("there is no column '{name}'"),
+        },
     };
     if known.is_empty() {
         text.push_str(" here, where no table is read");
         return text;
     }
-    text.push_str(&meant(closest(name, known.iter().copied())));
     if field.relation.is_none() && sql.contains(&format!("\"{name}\"")) {
         let _ = write!(text, "; a text goes in single quotes: '{name}'");
     }
-    let _ = write!(text, "; the columns are: {}", list(&known));
+    text.push_str(&meant(closest(name, known.iter().copied())));
+    let _ = write!(text, " (the columns are: {})", list(&known));
     text
+}
+
+/// Why SET, SHOW or RESET fails. DataFusion 55.2 names the part of the key that it doesn't know, or the value
+/// without the key.
+fn no_setting(error: &DataFusionError, sql: &str, state: &SessionState) -> Option<String> {
+    let (verb, rest) = sql.trim().split_once(char::is_whitespace)?;
+    if !["SET", "SHOW", "RESET"].iter().any(|known| known.eq_ignore_ascii_case(verb)) {
+        return None;
+    }
+    let (key, value) = match rest.split_once('=') {
+        Some((key, value)) => (key.trim(), Some(value.trim())),
+        None => (rest.trim(), None),
+    };
+    // Errors of our own settings say so themselves.
+    let said = error.find_root().strip_backtrace();
+    let is_clear =
+        said.contains("there is no setting") || said.contains(&format!("{key} can't be"));
+    if key.contains(char::is_whitespace) || is_clear {
+        return None;
+    }
+    let mut known: Vec<String> =
+        state.config_options().entries().into_iter().map(|entry| entry.key).collect();
+    known.sort_unstable();
+    if known.iter().any(|name| name == key) {
+        let reason = match error.find_root() {
+            DataFusionError::External(source) => source.to_string(),
+            root => root.strip_backtrace(),
+        };
+        return value.map(|value| format!("{key} can't be {value}: {reason}"));
+    }
+    let meant = meant(closest(key, &known).map(String::as_str));
+    Some(format!("there is no setting '{key}'{meant} (SHOW ALL lists those that there are)"))
 }
 
 /// What a text that isn't SQL was probably to be.

@@ -11,12 +11,12 @@ use lsio_core::{
     write::Compression,
 };
 
-fn lsio(args: &[&str]) -> Output {
+pub(crate) fn lsio(args: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_lsio")).args(args).output().unwrap()
 }
 
 /// Runs a script on standard input.
-fn piped(args: &[&str], script: &str) -> Output {
+pub(crate) fn piped(args: &[&str], script: &str) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_lsio"))
         .args(args)
         .stdin(Stdio::piped())
@@ -28,25 +28,25 @@ fn piped(args: &[&str], script: &str) -> Output {
     child.wait_with_output().unwrap()
 }
 
-fn stdout(output: &Output) -> String {
+pub(crate) fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).unwrap()
 }
 
-fn stderr(output: &Output) -> String {
+pub(crate) fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-fn succeeded(output: &Output) -> String {
+pub(crate) fn succeeded(output: &Output) -> String {
     assert!(output.status.success(), "{}", stderr(output));
     stdout(output)
 }
 
-fn failed(output: &Output) -> String {
+pub(crate) fn failed(output: &Output) -> String {
     assert_eq!(output.status.code(), Some(1), "{}", stdout(output));
     stderr(output)
 }
 
-fn store(directory: &Path) -> String {
+pub(crate) fn store(directory: &Path) -> String {
     let store = directory.join("store.zarr");
     let spec = Specification {
         times: 30,

@@ -6,6 +6,11 @@
     reason = "a test that can't go on should say so and stop"
 )]
 
+#[cfg(target_os = "linux")]
+mod cancel;
 mod cli;
 #[cfg(target_os = "linux")]
 mod hostile;
+mod messages;
+#[cfg(target_os = "linux")]
+mod prompt;

@@ -1,5 +1,5 @@
-//! The binary at its prompt, driven through a terminal: the one place where it goes on after an error,
-//! so that one process meets many stores, as a server's would.
+//! The binary at its prompt, driven through a terminal: the one place where it goes on after an error and
+//! after Ctrl-C, so that one process meets many stores, as a server's would.
 
 use std::{
     fs::{self, File},
@@ -16,17 +16,22 @@ use std::{
 /// statement itself was slow, the time on the processor says.
 const PATIENCE: Duration = Duration::from_secs(15);
 
+/// What it asks for lines with.
+const PROMPTS: [&str; 3] = ["> ", "...> ", "'> "];
+
 /// A running `lsio`.
-pub(super) struct Prompt {
+pub(crate) struct Prompt {
     child: Child,
     terminal: File,
     lines: Receiver<String>,
     marks: u64,
+    /// What it holds before the first query, in MiB: mostly the program itself.
+    held: u64,
 }
 
 /// What came of a statement.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Answer {
+pub(crate) struct Answer {
     /// The rows, as JSON.
     pub rows: Vec<String>,
     /// Everything else: errors, warnings, notes.
@@ -34,7 +39,7 @@ pub(super) struct Answer {
     /// The time on the processor, of all threads.
     pub cpu: Duration,
     pub clock: Duration,
-    /// The most memory since the statement before, in MiB.
+    /// The most memory since the statement before, in MiB, beyond what the process has begun with.
     pub peak: u64,
     /// How the process was lost, if it was.
     pub lost: Option<String>,
@@ -42,14 +47,14 @@ pub(super) struct Answer {
 
 impl Answer {
     /// Whether the statement failed.
-    pub(super) fn error(&self) -> Option<&str> {
+    pub(crate) fn error(&self) -> Option<&str> {
         self.messages.iter().find_map(|line| line.strip_prefix("Error: "))
     }
 }
 
 impl Prompt {
     /// Starts the binary. `home` is where it may leave files; `engine` reads local files.
-    pub(super) fn start(home: &Path, engine: &str) -> Self {
+    pub(crate) fn start(home: &Path, engine: &str) -> Self {
         let (terminal, input) = terminal();
         let (out, errors) = io::pipe().unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_lsio"))
@@ -76,14 +81,14 @@ impl Prompt {
                 line.clear();
             }
         });
-        let mut this = Self { child, terminal: File::from(terminal), lines, marks: 0 };
+        let mut this = Self { child, terminal: File::from(terminal), lines, marks: 0, held: 0 };
         // What is mapped and made on first use belongs to no store.
-        this.ask("SELECT 1");
+        this.held = this.ask("SELECT 1").peak;
         this
     }
 
     /// Runs a statement, which has to fit one line.
-    pub(super) fn ask(&mut self, sql: &str) -> Answer {
+    pub(crate) fn ask(&mut self, sql: &str) -> Answer {
         self.marks += 1;
         let mark = format!("mark-{}-", self.marks);
         let start = Instant::now();
@@ -99,7 +104,10 @@ impl Prompt {
             let left = PATIENCE.saturating_sub(start.elapsed());
             match self.lines.recv_timeout(left) {
                 Ok(line) => {
-                    let line = line.trim_start_matches("> ");
+                    let mut line = &*line;
+                    while let Some(rest) = PROMPTS.iter().find_map(|p| line.strip_prefix(p)) {
+                        line = rest;
+                    }
                     if line.starts_with('{') && line.contains(&mark) {
                         break;
                     } else if line.starts_with('{') {
@@ -125,9 +133,24 @@ impl Prompt {
         answer
     }
 
+    /// Types a text, and waits for nothing.
+    pub(crate) fn send(&mut self, text: &str) {
+        self.terminal.write_all(text.as_bytes()).unwrap();
+    }
+
+    /// What Ctrl-C does while a statement runs.
+    pub(crate) fn interrupt(&self) {
+        interrupt(&self.child);
+    }
+
     /// Quits, and says how the process ended.
-    pub(super) fn quit(mut self) -> ExitStatus {
-        let _ = self.terminal.write_all(b"\\q\n");
+    pub(crate) fn quit(self) -> ExitStatus {
+        self.leave("\\q\n")
+    }
+
+    /// Types what ends the process, and says how it ended.
+    pub(crate) fn leave(mut self, how: &str) -> ExitStatus {
+        let _ = self.terminal.write_all(how.as_bytes());
         let start = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
@@ -142,20 +165,11 @@ impl Prompt {
     }
 
     /// The time that the process has spent on the processor.
-    fn cpu(&self) -> Duration {
-        let Ok(stat) = fs::read_to_string(format!("/proc/{}/stat", self.child.id())) else {
-            return Duration::ZERO;
-        };
-        // The name, in parentheses, may contain anything.
-        let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
-        let ticks: u64 =
-            fields.split_whitespace().skip(11).take(2).filter_map(|t| t.parse::<u64>().ok()).sum();
-        // SAFETY: it takes a number and gives one.
-        let rate = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
-        Duration::from_millis(ticks * 1_000 / u64::try_from(rate).unwrap_or(100).max(1))
+    pub(crate) fn cpu(&self) -> Duration {
+        cpu(&self.child)
     }
 
-    /// The most memory since the last call, in MiB.
+    /// The most memory since the last call, in MiB, beyond what the process has begun with.
     fn peak(&self) -> u64 {
         let id = self.child.id();
         let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
@@ -164,7 +178,7 @@ impl Prompt {
         });
         // Starts the measurement anew. Where that isn't allowed, the peaks are those of all before.
         let _ = fs::write(format!("/proc/{id}/clear_refs"), "5");
-        kib.unwrap_or_default() / 1_024
+        (kib.unwrap_or_default() / 1_024).saturating_sub(self.held)
     }
 }
 
@@ -173,6 +187,28 @@ impl Drop for Prompt {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// The time that a process has spent on the processor.
+pub(crate) fn cpu(process: &Child) -> Duration {
+    let Ok(stat) = fs::read_to_string(format!("/proc/{}/stat", process.id())) else {
+        return Duration::ZERO;
+    };
+    // The name, in parentheses, may contain anything.
+    let fields = stat.rsplit_once(')').map_or("", |(_, fields)| fields);
+    let ticks: u64 =
+        fields.split_whitespace().skip(11).take(2).filter_map(|t| t.parse::<u64>().ok()).sum();
+    // SAFETY: it takes a number and gives one.
+    let rate = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    Duration::from_millis(ticks * 1_000 / u64::try_from(rate).unwrap_or(100).max(1))
+}
+
+/// Sends a process the signal of Ctrl-C.
+pub(crate) fn interrupt(process: &Child) {
+    let id = libc::pid_t::try_from(process.id()).unwrap();
+    // SAFETY: it takes two numbers, and the process is ours and hasn't been waited for.
+    let sent = unsafe { libc::kill(id, libc::SIGINT) };
+    assert_eq!(sent, 0, "{}", io::Error::last_os_error());
 }
 
 /// A terminal that doesn't echo: our side, and the program's.
