@@ -47,7 +47,7 @@ use crate::{
         time::{self, TimePlanner},
     },
     plan_sql,
-    sql::Operators,
+    sql::{NamedCasts, Operators},
 };
 
 /// What is buffered of a scan whose rows come sorted.
@@ -237,6 +237,8 @@ impl ZarrSessionBuilder for SessionStateBuilder {
         functions::aggregate::register(self.aggregate_functions().get_or_insert_default());
         let words = time::functions().into_iter().map(Arc::new);
         self.scalar_functions().get_or_insert_default().extend(words);
+        // Before DataFusion's planner of aggregates, which ends their planning.
+        self.expr_planners().get_or_insert_default().insert(0, Arc::new(NamedCasts));
         self.expr_planners().get_or_insert_default().push(Arc::new(TimePlanner));
 
         let functions = self.table_functions().get_or_insert_default();

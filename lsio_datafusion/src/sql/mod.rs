@@ -5,7 +5,7 @@
 //!   │ tokens      names that begin with a digit; `FROM t` alone
 //!   │ dialect     `^` is power
 //! statement
-//!   │ rewrite     names that differ, ORDER BY ALL, DuckDB's names of functions
+//!   │ rewrite     columns of USING, names that differ, ORDER BY ALL, DuckDB's names of functions
 //!   │ operators   what `^` and `//` mean, also in DataFusion's own `ctx.sql`
 //! plan
 //! ```
@@ -22,14 +22,16 @@ use datafusion::{
     },
 };
 
+mod casts;
 mod dialect;
 mod from_first;
 mod names;
 mod operators;
 mod rewrite;
 mod tokens;
+mod using;
 
-pub(crate) use self::operators::Operators;
+pub(crate) use self::{casts::NamedCasts, operators::Operators};
 use self::{dialect::LsioDialect, tokens::tokens};
 
 /// Plans one statement, as `ctx.sql` does, in the SQL of [`ZarrSession::query`](crate::ZarrSession::query).

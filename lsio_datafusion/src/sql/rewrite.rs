@@ -14,7 +14,7 @@ use datafusion::{
     },
 };
 
-use super::names::distinguish;
+use super::{names::distinguish, using::qualify};
 
 /// Names of functions in DuckDB, with those of the same functions in DataFusion.
 const ALIASES: [(&str, &str); 13] = [
@@ -58,6 +58,7 @@ impl VisitorMut for Rewriter<'_> {
     type Break = ();
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        qualify(query);
         distinguish(query);
         order_by_positions(query);
         ControlFlow::Continue(())
