@@ -92,7 +92,8 @@ pub trait ZarrSession: Sized {
     /// - names that begin with a digit: `SELECT avg(2m_temperature) FROM 'era5.zarr'`,
     /// - `^` and `**` as power, of higher precedence than `*`,
     /// - `FROM 'era5.zarr'` alone, and `FROM 'era5.zarr' SELECT …`,
-    /// - `ORDER BY ALL`.
+    /// - `ORDER BY ALL`,
+    /// - `SUMMARIZE 'era5.zarr'`, and `SUMMARIZE SELECT …`.
     ///
     /// Where the session's `datafusion.sql_parser.dialect` isn't the generic one, that one is parsed.
     ///

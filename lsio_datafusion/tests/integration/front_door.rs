@@ -285,3 +285,30 @@ async fn names_of_other_engines() {
         assert!(error.contains(meant), "{sql}: {error}");
     }
 }
+
+#[tokio::test]
+async fn summaries() {
+    let data = Data::new();
+    let names = [
+        "column_name", "column_type", "min", "max", "approx_unique", "avg", "std", "q25", "q50", "q75", "count",
+        "null_percentage",
+    ];
+    assert_eq!(data.names("SUMMARIZE {c}").await, names);
+    let z = json!(["z", "Float64", "0.5", "2.5", 3, 1.5, 1.0, 0.75, 1.5, 2.25, 3, "0.00"]);
+    let found = rows(&data.ctx, &data.sql("SUMMARIZE {c}")).await.unwrap();
+    assert_eq!(json!(found[1]), z);
+    assert_eq!(json!(found[0][0..5]), json!(["time", "Timestamp(µs)", "2020-01-01T00:00:00", "2020-01-03T00:00:00", 3]));
+    assert_eq!(json!(found[0][5..]), json!([null, null, null, null, null, 3, "0.00"]));
+    data.check(&[
+        ("SUMMARIZE SELECT z FROM {c} WHERE z > 1", json!([["z", "Float64", "1.5", "2.5", 2, 2.0, 0.5_f64.sqrt(), 1.5, 2.0, 2.5, 2, "0.00"]])),
+        ("SUMMARIZE FROM {c} WHERE z > 9", json!([["time", "Timestamp(µs)", null, null, 0, null, null, null, null, null, 0, null], ["z", "Float64", null, null, 0, null, null, null, null, null, 0, null]])),
+        ("SUMMARIZE SELECT nullif(z, 0.5) AS n, true AS b, 'x' AS s, 1 AS \"2x\" FROM {c}", json!([
+            ["n", "Float64", "1.5", "2.5", 2, 2.0, 0.5_f64.sqrt(), 1.5, 2.0, 2.5, 3, "33.33"],
+            ["b", "Boolean", "true", "true", 1, null, null, null, null, null, 3, "0.00"],
+            ["s", "Utf8", "x", "x", 1, null, null, null, null, null, 3, "0.00"],
+            ["2x", "Int64", "1", "1", 1, 1.0, 0.0, 1.0, 1.0, 1.0, 3, "0.00"],
+        ])),
+        ("summarize with x as (from {c}) from x where z = 2.5", json!([["time", "Timestamp(µs)", "2020-01-03T00:00:00", "2020-01-03T00:00:00", 1, null, null, null, null, null, 1, "0.00"], ["z", "Float64", "2.5", "2.5", 1, 2.5, null, 2.5, 2.5, 2.5, 1, "0.00"]])),
+    ])
+    .await;
+}
