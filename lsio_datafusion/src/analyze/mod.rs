@@ -36,10 +36,10 @@ pub use exact_aggregates::ExactAggregates;
 pub use labels::FloatLabels;
 pub use lateral::LimitedLaterals;
 pub use literals::ComparedLiterals;
+pub(crate) use literals::is_comparison;
 pub use missing_values::MissingValues;
 pub use ordered_durations::OrderedDurations;
 pub use partial_times::PartialTimes;
-pub(crate) use literals::is_comparison;
 pub use wide_integers::WideIntegers;
 
 pub(crate) use total_functions::{POWER, ROOT};

@@ -47,7 +47,7 @@ use crate::{
         time::{self, TimePlanner},
     },
     plan_sql,
-    sql::{NamedCasts, Operators},
+    sql::{DigitNames, NamedCasts, Operators},
 };
 
 /// What is buffered of a scan whose rows come sorted.
@@ -186,7 +186,7 @@ impl ZarrSessionBuilder for SessionStateBuilder {
         // Before DataFusion's own rules: they see the types as the user wrote them, and type
         // coercion sees theirs.
         let mut analyzer = self.analyzer().take().unwrap_or_default();
-        let rules: [Arc<dyn AnalyzerRule + Send + Sync>; 10] = [
+        let rules: [Arc<dyn AnalyzerRule + Send + Sync>; 11] = [
             Arc::new(LimitedLaterals),
             Arc::new(PartialTimes),
             Arc::new(CalendarFunctions),
@@ -197,6 +197,7 @@ impl ZarrSessionBuilder for SessionStateBuilder {
             Arc::new(ExactAggregates),
             Arc::new(OrderedDurations),
             Arc::new(CopiedTimes),
+            Arc::new(DigitNames),
         ];
         if analyzer.rules.iter().any(|known| known.name() == rules[0].name()) {
             // The session has been taught before.

@@ -25,6 +25,7 @@ use datafusion::{
 
 mod casts;
 mod dialect;
+mod digits;
 mod from_first;
 mod names;
 mod operators;
@@ -33,7 +34,7 @@ mod summarize;
 mod tokens;
 mod using;
 
-pub(crate) use self::{casts::NamedCasts, operators::Operators};
+pub(crate) use self::{casts::NamedCasts, digits::DigitNames, operators::Operators};
 use self::{dialect::LsioDialect, tokens::tokens};
 
 /// Plans one statement, as `ctx.sql` does, in the SQL of [`ZarrSession::query`](crate::ZarrSession::query).

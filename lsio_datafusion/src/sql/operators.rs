@@ -24,10 +24,7 @@ pub(crate) struct Operators {
 
 impl Default for Operators {
     fn default() -> Self {
-        Self {
-            power: math::power(),
-            divide: Arc::new(ScalarUDF::new_from_impl(Divide::default())),
-        }
+        Self { power: math::power(), divide: Arc::new(ScalarUDF::new_from_impl(Divide::default())) }
     }
 }
 

@@ -10,8 +10,8 @@
 mod aggregates;
 mod answers;
 mod arithmetic;
-mod comparisons;
 mod calendars;
+mod comparisons;
 mod differential;
 mod errors;
 mod examples;
