@@ -33,6 +33,22 @@ const STATEMENTS: [&str; 16] = [
     "DELETE",
 ];
 
+/// Functions of numpy and xarray, with ours.
+const OTHERS: [(&str, &str); 12] = [
+    ("nanmax", "max"),
+    ("nanmean", "avg"),
+    ("nanmedian", "median"),
+    ("nanmin", "min"),
+    ("nanstd", "stddev_pop"),
+    ("nansum", "sum"),
+    ("nanvar", "var_pop"),
+    ("percentile", "percentile_cont"),
+    ("quantile", "percentile_cont"),
+    ("resample", "date_bin"),
+    ("std", "stddev"),
+    ("var", "var_samp"),
+];
+
 /// The words that a path stands behind.
 const BEFORE_PATHS: [&str; 6] = ["FROM", "JOIN", "TO", "DESCRIBE", "LOCATION", "SUMMARIZE"];
 
@@ -49,6 +65,7 @@ pub fn clarify(error: DataFusionError, sql: &str, state: &SessionState) -> DataF
             SchemaError::FieldNotFound { field, valid_fields } => {
                 Some(no_column(field, valid_fields, sql))
             }
+            SchemaError::AmbiguousReference { field } => Some(ambiguous(field, sql)),
             _ => None,
         },
         DataFusionError::SQL(error, _) => match error.as_ref() {
@@ -84,8 +101,24 @@ fn no_function<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>)
     // The order of a hash map isn't one.
     let mut known: Vec<&str> = known.collect();
     known.sort_unstable();
-    let meant = meant(closest(name, known));
+    let lower = name.to_ascii_lowercase();
+    let other = OTHERS.iter().find(|(other, _)| *other == lower).map(|(_, ours)| *ours);
+    let other = other.filter(|other| known.contains(other));
+    let meant = meant(other.or_else(|| closest(name, known)));
     format!("there is no {what} '{name}'{meant} (SHOW FUNCTIONS lists those that there are)")
+}
+
+fn ambiguous(field: &Column, sql: &str) -> String {
+    let name = &field.name;
+    let is_natural = sql.split_whitespace().any(|word| word.eq_ignore_ascii_case("natural"));
+    let using = if is_natural {
+        format!("; JOIN … USING ({name}) in place of NATURAL JOIN makes them one")
+    } else {
+        String::new()
+    };
+    format!(
+        "several tables of the query have a column '{name}': write it with its table's name{using}"
+    )
 }
 
 fn no_table(full: &str, state: &SessionState) -> String {
@@ -158,12 +191,14 @@ fn no_column(field: &Column, valid: &[Column], sql: &str) -> String {
     };
     if known.is_empty() {
         text.push_str(" here, where no table is read");
+        text.push_str(&number(name));
         return text;
     }
     if field.relation.is_none() && sql.contains(&format!("\"{name}\"")) {
         let _ = write!(text, "; a text goes in single quotes: '{name}'");
     }
     text.push_str(&meant(closest(name, known.iter().copied())));
+    text.push_str(&number(name));
     let _ = write!(text, " (the columns are: {})", list(&known));
     text
 }
@@ -198,6 +233,15 @@ fn no_setting(error: &DataFusionError, sql: &str, state: &SessionState) -> Optio
     }
     let meant = meant(closest(key, &known).map(String::as_str));
     Some(format!("there is no setting '{key}'{meant} (SHOW ALL lists those that there are)"))
+}
+
+/// What a name that begins with a digit may have been.
+fn number(name: &str) -> String {
+    let letters = name.trim_start_matches(|first: char| first.is_ascii_digit());
+    match name.len() - letters.len() {
+        0 => String::new(),
+        digits => format!("; a number with an alias is {} AS {letters}", &name[..digits]),
+    }
 }
 
 /// What a text that isn't SQL was probably to be.

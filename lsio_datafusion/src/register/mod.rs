@@ -48,7 +48,7 @@ use crate::{
         time::{self, TimePlanner},
     },
     plan_sql,
-    sql::Operators,
+    sql::{DigitNames, NamedCasts, Operators},
 };
 
 /// What is buffered of a scan whose rows come sorted.
@@ -93,7 +93,8 @@ pub trait ZarrSession: Sized {
     /// - names that begin with a digit: `SELECT avg(2m_temperature) FROM 'era5.zarr'`,
     /// - `^` and `**` as power, of higher precedence than `*`,
     /// - `FROM 'era5.zarr'` alone, and `FROM 'era5.zarr' SELECT …`,
-    /// - `ORDER BY ALL`.
+    /// - `ORDER BY ALL`,
+    /// - `SUMMARIZE 'era5.zarr'`, and `SUMMARIZE SELECT …`.
     ///
     /// Where the session's `datafusion.sql_parser.dialect` isn't the generic one, that one is parsed.
     ///
@@ -186,7 +187,7 @@ impl ZarrSessionBuilder for SessionStateBuilder {
         // Before DataFusion's own rules: they see the types as the user wrote them, and type
         // coercion sees theirs.
         let mut analyzer = self.analyzer().take().unwrap_or_default();
-        let rules: [Arc<dyn AnalyzerRule + Send + Sync>; 11] = [
+        let rules: [Arc<dyn AnalyzerRule + Send + Sync>; 12] = [
             Arc::new(CastArguments),
             Arc::new(LimitedLaterals),
             Arc::new(PartialTimes),
@@ -198,6 +199,7 @@ impl ZarrSessionBuilder for SessionStateBuilder {
             Arc::new(ExactAggregates),
             Arc::new(OrderedDurations),
             Arc::new(CopiedTimes),
+            Arc::new(DigitNames),
         ];
         if analyzer.rules.iter().any(|known| known.name() == rules[0].name()) {
             // The session has been taught before.
@@ -239,6 +241,8 @@ impl ZarrSessionBuilder for SessionStateBuilder {
         functions::aggregate::register(self.aggregate_functions().get_or_insert_default());
         let words = time::functions().into_iter().map(Arc::new);
         self.scalar_functions().get_or_insert_default().extend(words);
+        // Before DataFusion's planner of aggregates, which ends their planning.
+        self.expr_planners().get_or_insert_default().insert(0, Arc::new(NamedCasts));
         self.expr_planners().get_or_insert_default().push(Arc::new(TimePlanner));
 
         let functions = self.table_functions().get_or_insert_default();

@@ -5,7 +5,8 @@
 //!   │ tokens      names that begin with a digit; `FROM t` alone
 //!   │ dialect     `^` is power
 //! statement
-//!   │ rewrite     names that differ, ORDER BY ALL, DuckDB's names of functions
+//!   │ summarize   SUMMARIZE
+//!   │ rewrite     columns of USING, names that differ, ORDER BY ALL, DuckDB's names of functions
 //!   │ operators   what `^` and `//` mean, also in DataFusion's own `ctx.sql`
 //! plan
 //! ```
@@ -18,18 +19,22 @@ use datafusion::{
     logical_expr::LogicalPlan,
     sql::{
         parser::{DFParserBuilder, Statement},
-        sqlparser::parser::ParserError,
+        sqlparser::{parser::ParserError, tokenizer::TokenWithSpan},
     },
 };
 
+mod casts;
 mod dialect;
+mod digits;
 mod from_first;
 mod names;
 mod operators;
 mod rewrite;
+mod summarize;
 mod tokens;
+mod using;
 
-pub(crate) use self::operators::Operators;
+pub(crate) use self::{casts::NamedCasts, digits::DigitNames, operators::Operators};
 use self::{dialect::LsioDialect, tokens::tokens};
 
 /// Plans one statement, as `ctx.sql` does, in the SQL of [`ZarrSession::query`](crate::ZarrSession::query).
@@ -37,21 +42,29 @@ use self::{dialect::LsioDialect, tokens::tokens};
 /// # Errors
 /// If the text isn't one statement, or names what the session doesn't know.
 pub async fn plan_sql(state: &SessionState, sql: &str) -> Result<LogicalPlan> {
-    let mut statement = parse(state, sql)?;
-    rewrite::rewrite(&mut statement, state);
-    state.statement_to_plan(statement).await
-}
-
-/// Parses with the session's dialect, which is ours where it is the generic one.
-fn parse(state: &SessionState, sql: &str) -> Result<Statement> {
     let options = &state.config().options().sql_parser;
     if options.dialect != Dialect::Generic {
-        return state.sql_to_statement(sql, &options.dialect);
+        let mut statement = state.sql_to_statement(sql, &options.dialect)?;
+        rewrite::rewrite(&mut statement, state);
+        return state.statement_to_plan(statement).await;
     }
-    let tokens = tokens(&LsioDialect, sql).map_err(ParserError::from)?;
+    let mut tokens = tokens(&LsioDialect, sql).map_err(ParserError::from)?;
+    let summarized = summarize::summarized(&tokens);
+    let is_summary = summarized.is_some();
+    if let Some(query) = summarized {
+        tokens = query;
+    }
+    let mut statement = parse(tokens, options.recursion_limit.get())?;
+    rewrite::rewrite(&mut statement, state);
+    let plan = state.statement_to_plan(statement).await?;
+    if is_summary { summarize::summary(plan) } else { Ok(plan) }
+}
+
+/// Parses one statement with our dialect.
+fn parse(tokens: Vec<TokenWithSpan>, recursion_limit: usize) -> Result<Statement> {
     let mut statements = DFParserBuilder::new(tokens)
         .with_dialect(&LsioDialect)
-        .with_recursion_limit(options.recursion_limit.get())
+        .with_recursion_limit(recursion_limit)
         .build()?
         .parse_statements()?;
     let statement = statements.pop_front();

@@ -20,6 +20,7 @@ pub(super) fn distinguish(query: &mut Query) {
         _ => HashSet::new(),
     };
     if let SetExpr::Select(select) = query.body.as_mut() {
+        group_by_all(select);
         distinguish_items(select, sorted);
     }
 }
@@ -29,7 +30,7 @@ fn distinguish_items(select: &mut Select, mut named: HashSet<String>) {
         named.extend(expressions.iter().flat_map(columns));
     }
     named.extend(select.having.iter().flat_map(columns));
-    let keys: Vec<Option<String>> = select.projection.iter().map(key).collect();
+    let keys = keys(select);
     let has_wildcard = select.projection.iter().any(|item| matches!(item, SelectItem::Wildcard(_)));
     let mut taken: HashSet<String> = HashSet::new();
     for (at, item) in select.projection.iter_mut().enumerate() {
@@ -41,11 +42,12 @@ fn distinguish_items(select: &mut Select, mut named: HashSet<String>) {
         };
         let Some(key) = &keys[at] else { continue };
         let text = expr.to_string();
-        let is_cast = *key != text;
+        let is_qualified = matches!(&*expr, Expr::CompoundIdentifier(_));
+        let is_cast = *key != text && !is_qualified;
         let is_shared = keys.iter().filter(|other| other.as_ref() == Some(key)).count() > 1;
         let name = if is_cast && (is_shared || has_wildcard || named.contains(key)) {
             Some(text)
-        } else if is_shared && taken.contains(&text) {
+        } else if is_shared && (taken.contains(&text) || (is_qualified && taken.contains(key))) {
             let plain = if let Expr::CompoundIdentifier(parts) = &*expr {
                 parts.last().map(|part| part.value.clone())
             } else {
@@ -56,7 +58,7 @@ fn distinguish_items(select: &mut Select, mut named: HashSet<String>) {
                 _ => text,
             }))
         } else {
-            taken.insert(text);
+            taken.extend([text, key.clone()]);
             None
         };
         if let Some(name) = name {
@@ -75,9 +77,69 @@ fn distinguish_items(select: &mut Select, mut named: HashSet<String>) {
     }
 }
 
-/// What DataFusion's name of an item follows from: its text without casts and parentheses.
-fn key(item: &SelectItem) -> Option<String> {
-    let SelectItem::UnnamedExpr(expr) = item else { return None };
+/// Groups by all items of the list where two groups would have one name: items have names that differ.
+///
+/// What is added to the groups follows from them. DataFusion 55.2 refuses two groups of one name.
+fn group_by_all(select: &mut Select) {
+    let GroupByExpr::Expressions(groups, modifiers) = &select.group_by else { return };
+    if !modifiers.is_empty() || groups.len() < 2 {
+        return;
+    }
+    let mut keys: Vec<String> = Vec::new();
+    for group in groups {
+        let text = group.to_string();
+        let position = text.parse().ok().and_then(|position: usize| position.checked_sub(1));
+        let item = match position {
+            Some(position) => select.projection.get(position),
+            None => select.projection.iter().find(|item| match item {
+                SelectItem::UnnamedExpr(expr) => expr.to_string() == text,
+                SelectItem::ExprWithAlias { alias, .. } => alias.to_string() == text,
+                _ => false,
+            }),
+        };
+        match item {
+            Some(SelectItem::UnnamedExpr(expr)) => keys.push(key(expr)),
+            Some(SelectItem::ExprWithAlias { expr, .. }) => keys.push(key(expr)),
+            // A group that the list doesn't have.
+            _ => return,
+        }
+    }
+    let distinct: HashSet<&String> = keys.iter().collect();
+    let has_window = select.projection.iter().any(|item| match item {
+        SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => {
+            let window = visit_expressions(expr, |expr| match expr {
+                Expr::Function(function) if function.over.is_some() => ControlFlow::Break(()),
+                _ => ControlFlow::Continue(()),
+            });
+            window.is_break()
+        }
+        _ => true,
+    });
+    if distinct.len() < keys.len() && !has_window {
+        select.group_by = GroupByExpr::All(Vec::new());
+    }
+}
+
+/// The keys of the items that have no alias. A qualified column shares that of a plain one.
+fn keys(select: &Select) -> Vec<Option<String>> {
+    let is_listed = |name: &Ident| {
+        select.projection.iter().any(
+            |item| matches!(item, SelectItem::UnnamedExpr(Expr::Identifier(plain)) if plain == name),
+        )
+    };
+    let key = |item: &SelectItem| match item {
+        SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts)) => match parts.last() {
+            Some(last) if is_listed(last) => Some(last.to_string()),
+            _ => Some(Expr::CompoundIdentifier(parts.clone()).to_string()),
+        },
+        SelectItem::UnnamedExpr(expr) => Some(key(expr)),
+        _ => None,
+    };
+    select.projection.iter().map(key).collect()
+}
+
+/// What DataFusion's name of an expression follows from: its text without casts and parentheses.
+fn key(expr: &Expr) -> String {
     let mut bare = expr.clone();
     let _: ControlFlow<()> = visit_expressions_mut(&mut bare, |expr| {
         while let Expr::Cast { expr: inner, .. } | Expr::Nested(inner) = expr {
@@ -85,7 +147,7 @@ fn key(item: &SelectItem) -> Option<String> {
         }
         ControlFlow::Continue(())
     });
-    Some(bare.to_string())
+    bare.to_string()
 }
 
 /// The texts of the columns that an expression names.

@@ -14,14 +14,17 @@ use datafusion::{
     },
 };
 
-use super::names::distinguish;
+use super::{names::distinguish, using::qualify};
 
 /// Names of functions in DuckDB, with those of the same functions in DataFusion.
-const ALIASES: [(&str, &str); 13] = [
+const ALIASES: [(&str, &str); 16] = [
     ("variance", "var_samp"),
     ("approx_count_distinct", "approx_distinct"),
     ("approx_quantile", "approx_percentile_cont"),
+    ("any_value", "first_value"),
     ("arbitrary", "first_value"),
+    ("first", "first_value"),
+    ("last", "last_value"),
     ("group_concat", "string_agg"),
     ("listagg", "string_agg"),
     ("list", "array_agg"),
@@ -58,6 +61,7 @@ impl VisitorMut for Rewriter<'_> {
     type Break = ();
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        qualify(query);
         distinguish(query);
         order_by_positions(query);
         ControlFlow::Continue(())

@@ -16,6 +16,7 @@ mod differential;
 mod errors;
 mod examples;
 mod faults;
+mod front_door;
 mod harness;
 mod kinds;
 mod plans;

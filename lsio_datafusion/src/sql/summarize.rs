@@ -1,0 +1,162 @@
+//! `SUMMARIZE 'store.zarr'` and `SUMMARIZE SELECT …`, as in DuckDB.
+
+use arrow::datatypes::DataType;
+use datafusion::{
+    common::{Column, Result, ScalarValue},
+    functions::core::expr_fn::r#struct,
+    functions_aggregate::expr_fn::{
+        approx_distinct, approx_percentile_cont, avg, count, max, min, stddev,
+    },
+    logical_expr::{
+        Cast, Expr, ExprFunctionExt as _, LogicalPlan, LogicalPlanBuilder, col, lit, when,
+    },
+    sql::sqlparser::{
+        keywords::Keyword,
+        tokenizer::{Token, TokenWithSpan},
+    },
+};
+
+/// Columns of a summary, in DuckDB's order, with the type of each.
+const COLUMNS: [(&str, DataType); 12] = [
+    ("column_name", DataType::Utf8),
+    ("column_type", DataType::Utf8),
+    ("min", DataType::Utf8),
+    ("max", DataType::Utf8),
+    ("approx_unique", DataType::Int64),
+    ("avg", DataType::Float64),
+    ("std", DataType::Float64),
+    ("q25", DataType::Float64),
+    ("q50", DataType::Float64),
+    ("q75", DataType::Float64),
+    ("count", DataType::Int64),
+    ("null_percentage", DataType::Decimal128(9, 2)),
+];
+
+/// Name of the column that numbers the rows of a summary.
+const ROW: &str = "row";
+
+/// The query that a statement summarizes, if it is such a statement.
+pub(super) fn summarized(tokens: &[TokenWithSpan]) -> Option<Vec<TokenWithSpan>> {
+    let is_blank = |token: &TokenWithSpan| matches!(token.token, Token::Whitespace(_));
+    let first = tokens.iter().position(|token| !is_blank(token))?;
+    let Token::Word(word) = &tokens[first].token else { return None };
+    if word.quote_style.is_some() || !word.value.eq_ignore_ascii_case("summarize") {
+        return None;
+    }
+    let rest = &tokens[first + 1..];
+    let is_query = match rest.iter().find(|token| !is_blank(token)).map(|token| &token.token) {
+        Some(Token::Word(word)) => {
+            matches!(word.keyword, Keyword::SELECT | Keyword::WITH | Keyword::VALUES)
+        }
+        Some(Token::LParen) => true,
+        _ => false,
+    };
+    let mut query = Vec::with_capacity(rest.len() + 3);
+    if !is_query {
+        let new = |token| TokenWithSpan::new(token, tokens[first].span);
+        query.extend([
+            new(Token::make_keyword("SELECT")),
+            new(Token::Mul),
+            new(Token::make_keyword("FROM")),
+        ]);
+    }
+    query.extend_from_slice(rest);
+    Some(query)
+}
+
+/// Summarizes the rows of a plan in one pass: one row for each of its columns. Mean, standard deviation
+/// and quantiles are those of numbers, and NULL for others.
+pub(super) fn summary(rows: LogicalPlan) -> Result<LogicalPlan> {
+    let columns: Vec<(Expr, String, DataType)> = (rows.schema().iter())
+        .map(|(qualifier, field)| {
+            let column = Expr::Column(Column::from((qualifier, field)));
+            (column, field.name().clone(), field.data_type().clone())
+        })
+        .collect();
+    let mut aggregates = Vec::new();
+    let mut cases: Vec<Vec<Expr>> = vec![Vec::new(); COLUMNS.len()];
+    for (row, (column, name, data_type)) in columns.into_iter().enumerate() {
+        let statistics = statistics(&column, &name, &data_type)?;
+        for (at, statistic) in statistics.into_iter().enumerate() {
+            cases[at].push(match statistic {
+                Some(Statistic::Known(value)) => value,
+                Some(Statistic::Aggregated(aggregate)) => {
+                    let name = format!("{at}_{row}");
+                    aggregates.push(aggregate.alias(&name));
+                    Expr::Column(Column::from_name(name))
+                }
+                None => lit(ScalarValue::Null),
+            });
+        }
+    }
+    let numbers = (0_i64..).zip(&cases[0]).map(|(row, _)| vec![lit(row)]).collect();
+    let numbers = LogicalPlanBuilder::values(numbers)?;
+    let numbers = numbers.project([col("column1").alias(ROW)])?.build()?;
+    let mut items = vec![col(ROW)];
+    for ((name, data_type), values) in COLUMNS.into_iter().zip(cases) {
+        let mut value = lit(ScalarValue::Null);
+        let last = i64::try_from(values.len()).unwrap_or(i64::MAX);
+        for (row, statistic) in (0..last).zip(values) {
+            let statistic = cast(statistic, data_type.clone());
+            value = when(col(ROW).eq(lit(row)), statistic).otherwise(value)?;
+        }
+        items.push(cast(value, data_type).alias(name));
+    }
+    LogicalPlanBuilder::from(rows)
+        .aggregate(Vec::<Expr>::new(), aggregates)?
+        .cross_join(numbers)?
+        .project(items)?
+        .sort([col(ROW).sort(true, true)])?
+        .project(COLUMNS.map(|(name, _)| Expr::Column(Column::from_name(name))))?
+        .build()
+}
+
+enum Statistic {
+    Known(Expr),
+    Aggregated(Expr),
+}
+
+/// What [`COLUMNS`] have for one column.
+fn statistics(column: &Expr, name: &str, data_type: &DataType) -> Result<Vec<Option<Statistic>>> {
+    let is_ordered = data_type.is_numeric()
+        || data_type.is_temporal()
+        || data_type.is_string()
+        || *data_type == DataType::Boolean;
+    let number = || cast(column.clone(), DataType::Float64);
+    let ordered = |aggregate: fn(Expr) -> Expr| {
+        is_ordered.then(|| Statistic::Aggregated(aggregate(column.clone())))
+    };
+    let numeric =
+        |aggregate: Expr| data_type.is_numeric().then_some(Statistic::Aggregated(aggregate));
+    let quantile =
+        |part: f64| numeric(approx_percentile_cont(number().sort(true, true), lit(part), None));
+    // DataFusion 55.2 counts the distinct values of all types but floats, and of structures of them.
+    let distinct = if data_type.is_floating() {
+        approx_distinct(r#struct(vec![column.clone()]))
+            .filter(column.clone().is_not_null())
+            .build()?
+    } else {
+        approx_distinct(column.clone())
+    };
+    let rows = count(lit(1_i64));
+    let missing = cast(rows.clone() - count(column.clone()), DataType::Float64) * lit(100.0)
+        / when(rows.clone().gt(lit(0_i64)), cast(rows.clone(), DataType::Float64)).end()?;
+    Ok(vec![
+        Some(Statistic::Known(lit(name))),
+        Some(Statistic::Known(lit(data_type.to_string()))),
+        ordered(min),
+        ordered(max),
+        Some(Statistic::Aggregated(distinct)),
+        numeric(avg(number())),
+        numeric(stddev(number())),
+        quantile(0.25),
+        quantile(0.5),
+        quantile(0.75),
+        Some(Statistic::Aggregated(rows)),
+        Some(Statistic::Aggregated(missing)),
+    ])
+}
+
+fn cast(expr: Expr, data_type: DataType) -> Expr {
+    Expr::Cast(Cast::new(Box::new(expr), data_type))
+}

@@ -1,0 +1,249 @@
+//! The columns that `JOIN … USING (time)` makes one of two.
+
+use std::ops::ControlFlow;
+
+use datafusion::sql::sqlparser::ast::{
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
+    GroupByExpr, Ident, Join, JoinConstraint, JoinOperator, ObjectName, OrderBy, OrderByKind,
+    Query, ReplaceSelectElement, ReplaceSelectItem, Select, SelectItem, SetExpr, TableFactor,
+    TableWithJoins, VisitMut, VisitorMut,
+};
+
+/// Writes columns of USING with the table that has their values: the left one of an inner or left join,
+/// the right one of a right join, `coalesce(a.time, b.time)` of a full join.
+///
+/// DataFusion 55.2 finds them ambiguous in WHERE, where `plan_selection` hands the filter's own columns
+/// on as those of USING, and after a second USING; elsewhere it takes the left table's, which are NULL
+/// where only the right one has a row.
+pub(super) fn qualify(query: &mut Query) {
+    let order_by = query.order_by.as_mut();
+    match query.body.as_mut() {
+        SetExpr::Select(select) => qualify_select(select, order_by),
+        body => qualify_set(body),
+    }
+}
+
+fn qualify_set(body: &mut SetExpr) {
+    match body {
+        SetExpr::Select(select) => qualify_select(select, None),
+        SetExpr::SetOperation { left, right, .. } => {
+            qualify_set(left);
+            qualify_set(right);
+        }
+        _ => {}
+    }
+}
+
+fn qualify_select(select: &mut Select, order_by: Option<&mut OrderBy>) {
+    let mut shared: Vec<Shared> = Vec::new();
+    for tables in &select.from {
+        for found in joined(tables) {
+            if let Some(at) = shared.iter().position(|known| same(&known.name, &found.name)) {
+                // Of two FROM items: this one is ambiguous.
+                shared.remove(at);
+            } else {
+                shared.push(found);
+            }
+        }
+    }
+    if shared.is_empty() {
+        return;
+    }
+    replace(&mut select.selection, &shared);
+    shared.retain(|shared| !shared.is_plain);
+    if shared.is_empty() {
+        return;
+    }
+    for item in &mut select.projection {
+        replace_item(item, &shared);
+    }
+    if let GroupByExpr::Expressions(expressions, _) = &mut select.group_by {
+        replace(expressions, &shared);
+    }
+    replace(&mut select.having, &shared);
+    replace(&mut select.qualify, &shared);
+    // What the list names so is meant by ORDER BY.
+    shared.retain(|shared| {
+        !select.projection.iter().any(|item| match item {
+            SelectItem::ExprWithAlias { alias, .. } => same(alias, &shared.name),
+            SelectItem::Wildcard(_) => true,
+            _ => false,
+        })
+    });
+    if let Some(OrderBy { kind: OrderByKind::Expressions(expressions), .. }) = order_by {
+        replace(expressions, &shared);
+    }
+}
+
+/// A column of USING.
+struct Shared {
+    name: Ident,
+    value: Expr,
+    /// Whether DataFusion takes that value outside WHERE.
+    is_plain: bool,
+}
+
+fn joined(tables: &TableWithJoins) -> Vec<Shared> {
+    let mut shared: Vec<Shared> = Vec::new();
+    for (at, Join { relation, join_operator, .. }) in tables.joins.iter().enumerate() {
+        let Some((kind, JoinConstraint::Using(names))) = kind(join_operator) else { continue };
+        for name in names {
+            let [name] = name.0.as_slice() else { continue };
+            let Some(name) = name.as_ident() else { continue };
+            let before = shared.iter().position(|known| same(&known.name, name));
+            let left = match before {
+                Some(at) => Some(shared[at].value.clone()),
+                // Of which of several tables, the text doesn't say.
+                None if at > 0 => None,
+                None => column(&tables.relation, name),
+            };
+            let right = column(relation, name);
+            let value = match kind {
+                // They are equal.
+                Kind::Inner => left.or(right),
+                Kind::Left => left,
+                Kind::Right => right,
+                Kind::Full => left.zip(right).map(|(left, right)| coalesce(left, right)),
+            };
+            let is_first = before.map(|before| shared.remove(before)).is_none();
+            let is_plain = is_first && matches!(kind, Kind::Inner | Kind::Left);
+            shared.extend(value.map(|value| Shared { name: name.clone(), value, is_plain }));
+        }
+    }
+    shared
+}
+
+enum Kind {
+    Inner,
+    Left,
+    Right,
+    Full,
+}
+
+fn kind(operator: &JoinOperator) -> Option<(Kind, &JoinConstraint)> {
+    match operator {
+        JoinOperator::Join(constraint) | JoinOperator::Inner(constraint) => {
+            Some((Kind::Inner, constraint))
+        }
+        JoinOperator::Left(constraint) | JoinOperator::LeftOuter(constraint) => {
+            Some((Kind::Left, constraint))
+        }
+        JoinOperator::Right(constraint) | JoinOperator::RightOuter(constraint) => {
+            Some((Kind::Right, constraint))
+        }
+        JoinOperator::FullOuter(constraint) => Some((Kind::Full, constraint)),
+        _ => None,
+    }
+}
+
+/// A column of a table that has a name.
+fn column(table: &TableFactor, name: &Ident) -> Option<Expr> {
+    let (TableFactor::Table { alias, .. }
+    | TableFactor::Derived { alias, .. }
+    | TableFactor::TableFunction { alias, .. }
+    | TableFactor::Function { alias, .. }
+    | TableFactor::NestedJoin { alias, .. }) = table
+    else {
+        return None;
+    };
+    let mut path: Vec<Ident> = match (alias, table) {
+        (Some(alias), _) if alias.columns.is_empty() => vec![alias.name.clone()],
+        (None, TableFactor::Table { name, args: None, .. }) => {
+            name.0.iter().map(|part| part.as_ident().cloned()).collect::<Option<_>>()?
+        }
+        _ => return None,
+    };
+    for part in &mut path {
+        // A path is quoted as a text.
+        if part.quote_style == Some('\'') {
+            part.quote_style = Some('"');
+        }
+    }
+    path.push(name.clone());
+    Some(Expr::CompoundIdentifier(path))
+}
+
+fn coalesce(left: Expr, right: Expr) -> Expr {
+    let argument = |expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr));
+    Expr::Function(Function {
+        name: ObjectName::from(vec![Ident::new("coalesce")]),
+        uses_odbc_syntax: false,
+        parameters: FunctionArguments::None,
+        args: FunctionArguments::List(FunctionArgumentList {
+            duplicate_treatment: None,
+            args: vec![argument(left), argument(right)],
+            clauses: Vec::new(),
+        }),
+        filter: None,
+        null_treatment: None,
+        over: None,
+        within_group: Vec::new(),
+    })
+}
+
+fn replace_item(item: &mut SelectItem, shared: &[Shared]) {
+    match item {
+        SelectItem::UnnamedExpr(expr) => {
+            let name = match &*expr {
+                Expr::Identifier(name) => shared.iter().find(|shared| same(&shared.name, name)),
+                _ => None,
+            };
+            replace(expr, shared);
+            if let Some(named) = name {
+                *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: named.name.clone() };
+            }
+        }
+        SelectItem::ExprWithAlias { expr, .. } => replace(expr, shared),
+        SelectItem::Wildcard(options) => {
+            let replaced = options.opt_replace.get_or_insert(ReplaceSelectItem { items: vec![] });
+            for Shared { name, value, .. } in shared {
+                if !replaced.items.iter().any(|item| same(&item.column_name, name)) {
+                    replaced.items.push(Box::new(ReplaceSelectElement {
+                        expr: value.clone(),
+                        column_name: name.clone(),
+                        as_keyword: true,
+                    }));
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+fn replace(expressions: &mut impl VisitMut, shared: &[Shared]) {
+    let _: ControlFlow<()> = expressions.visit(&mut Replacer { shared, depth: 0 });
+}
+
+/// Replaces columns but in subqueries, where the name may be another table's.
+struct Replacer<'a> {
+    shared: &'a [Shared],
+    depth: usize,
+}
+
+impl VisitorMut for Replacer<'_> {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, _query: &mut Query) -> ControlFlow<()> {
+        self.depth += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _query: &mut Query) -> ControlFlow<()> {
+        self.depth -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+        if self.depth == 0
+            && let Expr::Identifier(name) = expr
+            && let Some(shared) = self.shared.iter().find(|shared| same(&shared.name, name))
+        {
+            *expr = shared.value.clone();
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+fn same(a: &Ident, b: &Ident) -> bool {
+    a.value == b.value
+}
