@@ -90,7 +90,7 @@ pub enum Error {
 
     /// A dimension, variable or group was asked for that isn't there.
     #[error(
-        "'{location}' has no {what} '{}'{}; {}",
+        "'{location}' has no {what} '{}'{} ({})",
         short(name),
         meant(closest(name, known).map(String::as_str)),
         known_names(known)

@@ -69,8 +69,7 @@ mod tests {
 
     fn csv(columns: Vec<ArrayRef>) -> String {
         let names = ["a", "b, c", ""];
-        let batch = RecordBatch::try_from_iter(names.into_iter().zip(columns).map(|(n, c)| (n, c)))
-            .unwrap();
+        let batch = RecordBatch::try_from_iter(names.into_iter().zip(columns)).unwrap();
         let mut out = Vec::new();
         header(&mut out, batch.schema().fields().iter().map(|f| f.name().as_str()), b',').unwrap();
         rows(&mut out, &batch, b',').unwrap();

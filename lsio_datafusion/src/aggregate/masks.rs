@@ -102,9 +102,10 @@ fn factors(expr: &Arc<dyn PhysicalExpr>) -> Vec<&Arc<dyn PhysicalExpr>> {
 }
 
 fn bare(expr: &Arc<dyn PhysicalExpr>) -> &Arc<dyn PhysicalExpr> {
-    match expr.downcast_ref::<CastExpr>() {
-        Some(cast) => bare(cast.expr()),
-        None => expr,
+    match (expr.downcast_ref::<CastExpr>(), nan_as_null::inside(expr)) {
+        (Some(cast), _) => bare(cast.expr()),
+        (_, Some(tested)) => bare(tested),
+        (None, None) => expr,
     }
 }
 

@@ -49,6 +49,9 @@ const OTHERS: [(&str, &str); 12] = [
     ("var", "var_samp"),
 ];
 
+/// What SHOW shows beside settings.
+const SHOWN: [&str; 4] = ["ALL", "TABLES", "COLUMNS", "FUNCTIONS"];
+
 /// The words that a path stands behind.
 const BEFORE_PATHS: [&str; 6] = ["FROM", "JOIN", "TO", "DESCRIBE", "LOCATION", "SUMMARIZE"];
 
@@ -230,6 +233,9 @@ fn no_setting(error: &DataFusionError, sql: &str, state: &SessionState) -> Optio
             root => root.strip_backtrace(),
         };
         return value.map(|value| format!("{key} can't be {value}: {reason}"));
+    }
+    if verb.eq_ignore_ascii_case("SHOW") {
+        known.extend(SHOWN.map(str::to_owned));
     }
     let meant = meant(closest(key, &known).map(String::as_str));
     Some(format!("there is no setting '{key}'{meant} (SHOW ALL lists those that there are)"))

@@ -159,6 +159,7 @@ fn settings() {
             "there is no setting 'lsi.tile_bytes'; did you mean 'lsio.tile_bytes'?",
         ),
         ("SET nonsense = 1", "there is no setting 'nonsense' (SHOW ALL"),
+        ("SHOW tabels", "there is no setting 'tabels'; did you mean 'TABLES'? (SHOW ALL"),
         ("SHOW nonsense", "there is no setting 'nonsense' (SHOW ALL"),
         ("RESET nonsense", "there is no setting 'nonsense' (SHOW ALL"),
         (
