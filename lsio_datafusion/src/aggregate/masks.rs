@@ -28,6 +28,13 @@ pub(super) struct Weights {
     masked: Arc<AtomicU64>,
 }
 
+/// What a sum is of.
+struct Summed<'a> {
+    position: usize,
+    filter: Option<usize>,
+    factors: Vec<&'a Arc<dyn PhysicalExpr>>,
+}
+
 /// All such pairs.
 pub(super) fn weights(arguments: &[Argument], functions: &[Function]) -> Vec<Weights> {
     let is_summed = |position: usize| {
@@ -35,26 +42,28 @@ pub(super) fn weights(arguments: &[Argument], functions: &[Function]) -> Vec<Wei
             matches!(*function, Function::Reduced { argument, result: Reduced::Sum } if argument == position)
         })
     };
-    let summed: Vec<(usize, &Argument, Vec<&Arc<dyn PhysicalExpr>>)> = arguments
+    let summed: Vec<Summed<'_>> = arguments
         .iter()
         .enumerate()
         .filter(|(position, _)| is_summed(*position))
         .filter_map(|(position, argument)| match &argument.values {
             Values::Numbers { expr, .. } => {
-                Some((position, argument, factors(expr.whole().expr())))
+                let factors = factors(expr.whole().expr());
+                Some(Summed { position, filter: argument.filter, factors })
             }
             _ => None,
         })
         .collect();
     let mut pairs = Vec::new();
-    for (product, of_product, all) in summed.iter().filter(|(_, _, all)| all.len() > 1) {
-        for (weight, of_weight, some) in &summed {
-            let Some(rest) = without(all, some) else { continue };
-            if of_product.filter == of_weight.filter {
-                let names = (written(&rest), written(some));
-                let (product, weight) = (*product, *weight);
-                pairs.push(Weights { product, weight, names, masked: Arc::default() });
-            }
+    for product in summed.iter().filter(|summed| summed.factors.len() > 1) {
+        for weight in summed.iter().filter(|summed| summed.filter == product.filter) {
+            let Some(rest) = without(&product.factors, &weight.factors) else { continue };
+            pairs.push(Weights {
+                product: product.position,
+                weight: weight.position,
+                names: (written(&rest), written(&weight.factors)),
+                masked: Arc::default(),
+            });
         }
     }
     pairs

@@ -134,6 +134,20 @@ async fn booleans_are_counted() {
 }
 
 #[tokio::test]
+async fn texts_are_not_summed() {
+    for call in [
+        "sum('a')",
+        "avg('a')",
+        "sum(true, false)",
+        "avg(arrow_cast(0, 'Timestamp(Second, None)'))",
+    ] {
+        let error = rows(&pushing(true), &format!("SELECT {call}")).await.unwrap_err().to_string();
+        assert!(error.contains("takes one number, boolean or duration, not"), "{error}");
+        assert!(!error.contains("Internal"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn weights_of_missing_values_are_noted() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store.zarr");

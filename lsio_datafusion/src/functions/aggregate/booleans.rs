@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::{
-    common::internal_err,
+    common::{not_impl_err, plan_err},
     error::Result,
     functions_aggregate::{average::avg_udaf, sum::sum_udaf},
     logical_expr::{
@@ -68,7 +68,15 @@ impl AggregateUDFImpl for TakesBooleans {
             Arc::new(Field::new("argument", data_type, true))
         };
         let fields: Vec<FieldRef> = arg_types.iter().map(field).collect();
-        let coerced = fields_with_udf(&fields, self.own.as_ref())?;
+        // DataFusion's own error lists a candidate for each type.
+        let Ok(coerced) = fields_with_udf(&fields, self.own.as_ref()) else {
+            let types: Vec<String> = arg_types.iter().map(ToString::to_string).collect();
+            let name = self.name();
+            return plan_err!(
+                "{name} takes one number, boolean or duration, not ({})",
+                types.join(", ")
+            );
+        };
         Ok(coerced.iter().map(|field| field.data_type().clone()).collect())
     }
 
@@ -77,7 +85,7 @@ impl AggregateUDFImpl for TakesBooleans {
     }
 
     fn accumulator(&self, _args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
-        internal_err!("{} reached execution without the rule that replaces it", self.name())
+        not_impl_err!("{} needs the session's rule zarr_cast_arguments", self.name())
     }
 
     fn documentation(&self) -> Option<&Documentation> {

@@ -182,9 +182,9 @@ impl Among {
     }
 
     fn of<'a>(&self, values: &'a mut Vec<Box<[u8]>>) -> Option<&'a [u8]> {
-        let order = |a: &Box<[u8]>, b: &Box<[u8]>| self.fraction.order(a.cmp(b));
+        let order = |a: &[u8], b: &[u8]| self.fraction.order(a.cmp(b));
         if self.fraction.distinct {
-            values.sort_unstable_by(order);
+            values.sort_unstable_by(|a, b| order(a, b));
             values.dedup();
         }
         let last = values.len().checked_sub(1)?;
@@ -192,7 +192,7 @@ impl Among {
         let count = values.len() as f64;
         let above = (count - count * self.fraction.fraction).floor() as usize;
         let place = values.len().saturating_sub(above).saturating_sub(1).min(last);
-        let (_, value, _) = values.select_nth_unstable_by(place, order);
+        let (_, value, _) = values.select_nth_unstable_by(place, |a, b| order(a, b));
         Some(value)
     }
 

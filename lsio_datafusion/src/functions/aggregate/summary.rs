@@ -168,12 +168,12 @@ impl Summary<2, 8> for Pairs {
         }
         let count = self.count + other.count;
         let both = self.count * other.count / count;
-        let mut distance = [0.0; 2];
-        for (side, distance) in distance.iter_mut().enumerate() {
-            *distance =
-                (other.start[side] - self.start[side]) + (other.mean[side] - self.mean[side]);
-            self.mean[side] += *distance * (other.count / count);
-            self.squares[side] += other.squares[side] + *distance * *distance * both;
+        let distance: [f64; 2] = std::array::from_fn(|side| {
+            (other.start[side] - self.start[side]) + (other.mean[side] - self.mean[side])
+        });
+        for (side, distance) in distance.into_iter().enumerate() {
+            self.mean[side] += distance * (other.count / count);
+            self.squares[side] += other.squares[side] + distance * distance * both;
         }
         self.products += other.products + distance[0] * distance[1] * both;
         self.count = count;
