@@ -78,8 +78,10 @@ impl Findings {
         let differing: BTreeSet<(&str, &str)> =
             self.wrong.keys().map(|(sql, column)| (sql.as_str(), column.as_str())).collect();
         for known in known().filter(|known| known.tests.contains(&test)) {
-            for (sql, column) in
-                known.sql.iter().flat_map(|sql| known.columns.iter().map(move |column| (sql, column)))
+            for (sql, column) in known
+                .sql
+                .iter()
+                .flat_map(|sql| known.columns.iter().map(move |column| (sql, column)))
             {
                 if !differing.contains(&(sql, column)) {
                     text.push(format!("{sql} of {column}: no difference any more"));
