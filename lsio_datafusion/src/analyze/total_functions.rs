@@ -92,7 +92,13 @@ impl ScalarUDFImpl for Unordered {
         self.function.is_strict()
     }
 
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+    fn invoke_with_args(&self, mut args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        for arg in &mut args.args {
+            // Of what `log` takes and `log10` doesn't.
+            if !matches!(arg.data_type(), DataType::Float32 | DataType::Float64) {
+                *arg = arg.cast_to(&DataType::Float64, None)?;
+            }
+        }
         self.function.invoke_with_args(args)
     }
 }

@@ -5,7 +5,11 @@ use arrow::datatypes::DataType;
 use datafusion::{
     common::{DFSchema, Result, config::ConfigOptions, tree_node::Transformed},
     functions::core::{self, expr_fn::nullif},
-    logical_expr::{BinaryExpr, Cast, Expr, ExprSchemable as _, LogicalPlan, Operator, cast, lit},
+    functions_aggregate::{average::Avg, median::Median},
+    logical_expr::{
+        AggregateUDF, BinaryExpr, Cast, Expr, ExprSchemable as _, LogicalPlan, Operator,
+        WindowFunctionDefinition, cast, lit,
+    },
     optimizer::AnalyzerRule,
     scalar::ScalarValue,
 };
@@ -19,6 +23,9 @@ use crate::LsioConfig;
 ///   `b8 - b4` of two uint16 bands can be negative;
 /// - before they are divided, they become doubles, so that `(nir - red) / (nir + red)` isn't 0, unless
 ///   the setting `lsio.integer_division` asks for SQL's division;
+/// - the difference of two uint64 may be negative. DataFusion 55.2 makes decimals of uint64 that meet signed
+///   integers, but wraps among themselves; and of such decimals it gives quotients and means with four
+///   digits, where these are doubles;
 /// - the remainder of a division by 0 is NULL, as in DuckDB. DataFusion 55.2 ends the query.
 ///
 /// In a query that reads a Zarr table this holds for the integers of the other tables too: what a join
@@ -50,11 +57,17 @@ fn widen(expr: Expr, scope: &Scope<'_>, truncates: bool) -> Result<Transformed<E
             let types = (left.get_type(schema)?, right.get_type(schema)?);
             let unchanged =
                 |left, right| Ok(Transformed::no(Expr::BinaryExpr(BinaryExpr { left, op, right })));
+            if op == Divide && !truncates && is_whole(&types.0) && is_whole(&types.1) {
+                let (left, right) =
+                    (cast(*left, DataType::Float64), cast(*right, DataType::Float64));
+                let (left, right) = (Box::new(left), Box::new(right));
+                return Ok(Transformed::yes(Expr::BinaryExpr(BinaryExpr { left, op, right })));
+            }
             if !types.0.is_integer() || !types.1.is_integer() {
                 return unchanged(left, right);
             }
-            let (left, right) = if op == Divide && !truncates {
-                (cast(*left, DataType::Float64), cast(*right, DataType::Float64))
+            let (left, right) = if op == Minus && types == (DataType::UInt64, DataType::UInt64) {
+                (cast(*left, UNSIGNED), cast(*right, UNSIGNED))
             } else {
                 let by_zero = op == Modulo && !is_done(&right);
                 let is_wide = !is_narrow(&types.0) && !is_narrow(&types.1);
@@ -74,7 +87,8 @@ fn widen(expr: Expr, scope: &Scope<'_>, truncates: bool) -> Result<Transformed<E
             let inner = Box::new(wide(*inner, &data_type));
             Ok(Transformed::new_transformed(Expr::Negative(inner), transformed))
         }
-        Expr::ScalarFunction(mut call) if call.func.name() == "abs" && call.args.len() == 1 => {
+        // 127 is rounded to 130.
+        Expr::ScalarFunction(mut call) if matches!(call.func.name(), "abs" | "round") => {
             let transformed = widen_all(&mut call.args, schema)?;
             Ok(Transformed::new_transformed(Expr::ScalarFunction(call), transformed))
         }
@@ -87,8 +101,47 @@ fn widen(expr: Expr, scope: &Scope<'_>, truncates: bool) -> Result<Transformed<E
             let transformed = widen_all(&mut call.params.args, schema)?;
             Ok(Transformed::new_transformed(Expr::WindowFunction(call), transformed))
         }
+        Expr::AggregateFunction(mut call) if interpolates(&call.func) => {
+            let transformed = in_doubles(&mut call.params.args, schema)?;
+            Ok(Transformed::new_transformed(Expr::AggregateFunction(call), transformed))
+        }
+        Expr::WindowFunction(mut call) => {
+            let transformed = match &call.fun {
+                WindowFunctionDefinition::AggregateUDF(function) if interpolates(function) => {
+                    in_doubles(&mut call.params.args, schema)?
+                }
+                _ => false,
+            };
+            Ok(Transformed::new_transformed(Expr::WindowFunction(call), transformed))
+        }
         other => Ok(Transformed::no(other)),
     }
+}
+
+/// The type of unsigned integers of 64 bits where they meet signed ones.
+const UNSIGNED: DataType = DataType::Decimal128(20, 0);
+
+/// Whether numbers are integers, also those too wide for 64 bits.
+fn is_whole(data_type: &DataType) -> bool {
+    data_type.is_integer() || matches!(data_type, DataType::Decimal128(_, 0))
+}
+
+/// Whether an aggregate of integers lies between them.
+fn interpolates(function: &AggregateUDF) -> bool {
+    let own = function.inner();
+    own.is::<Avg>() || own.is::<Median>()
+}
+
+/// Gives doubles in the place of decimals without a fraction. Says whether there are such.
+fn in_doubles(args: &mut [Expr], schema: &DFSchema) -> Result<bool> {
+    let mut transformed = false;
+    for arg in args {
+        if matches!(arg.get_type(schema)?, DataType::Decimal128(_, 0)) {
+            *arg = cast(std::mem::take(arg), DataType::Float64);
+            transformed = true;
+        }
+    }
+    Ok(transformed)
 }
 
 /// Whether a divisor isn't 0, or is NULL then.

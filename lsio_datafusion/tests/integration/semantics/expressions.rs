@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use arrow::datatypes::DataType;
 use datafusion::prelude::SessionContext;
 
 use super::{
@@ -133,9 +134,15 @@ pub fn compare_sums(
     column: &Column,
     expected: &[Cell],
 ) {
+    // Of what narrow floats compute, each value is rounded.
+    let share = match asked.column {
+        "float32" if asked.answers.ulps > 0 => 1e-6,
+        "float16" if asked.answers.ulps > 0 => 1e-3,
+        _ => 1e-12,
+    };
     let expected: Vec<(Cell, f64)> = expected
         .iter()
-        .map(|cell| (cell.clone(), cell.number().map_or(0.0, |number| 1e-12 * number.abs())))
+        .map(|cell| (cell.clone(), cell.number().map_or(0.0, |number| share * number.abs())))
         .collect();
     compare_within(findings, asked, column, &expected, "");
 }
@@ -235,9 +242,7 @@ async fn filters() {
     let ctx = session(config());
     let mut findings = Findings::default();
     let lines = lines(&ctx, &asked).await;
-    let booleans = lines.iter().filter(|(_, column)| {
-        column.cells.iter().all(|cell| matches!(cell, Cell::Bool(_) | Cell::Null))
-    });
+    let booleans = lines.iter().filter(|(_, column)| column.data_type == DataType::Boolean);
     let booleans: Vec<&(&Asked<'_>, Column)> = booleans.collect();
     for (n, batch) in booleans.chunks(32).enumerate() {
         let ctx = pushing_down(n % 2 == 0);
