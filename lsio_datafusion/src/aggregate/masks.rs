@@ -16,6 +16,7 @@ use datafusion::{
 use lsio_core::reduce::States;
 
 use super::plan::{Argument, Function, Reduced, Values};
+use crate::nan_as_null;
 
 /// Two sums of an aggregate: one of products, the other of some of their factors.
 #[derive(Clone, Debug)]

@@ -13,8 +13,8 @@ use datafusion::{
 };
 
 mod calendar_functions;
-mod copied_times;
 mod cast_arguments;
+mod copied_times;
 mod distant_times;
 mod exact_aggregates;
 mod instants;
@@ -31,8 +31,8 @@ mod values;
 mod wide_integers;
 
 pub use calendar_functions::CalendarFunctions;
-pub use copied_times::CopiedTimes;
 pub use cast_arguments::CastArguments;
+pub use copied_times::CopiedTimes;
 pub use distant_times::DistantTimes;
 pub use exact_aggregates::ExactAggregates;
 pub use labels::FloatLabels;
