@@ -33,9 +33,7 @@ pub fn workspace() -> PathBuf {
 pub fn config() -> SessionConfig {
     let mut config = SessionConfig::new().with_information_schema(true);
     let options = config.options_mut();
-    let mut settings = LsioConfig::default();
-    settings.tile_bytes = 0;
-    options.extensions.insert(settings);
+    options.extensions.insert(LsioConfig { tile_bytes: 0, ..LsioConfig::default() });
     options.sql_parser.enable_ident_normalization = false;
     options.sql_parser.default_null_ordering = "nulls_last".to_owned();
     config

@@ -55,9 +55,11 @@ impl Scope {
     }
 }
 
-/// Aggregates of each expression, and what they give of a group's values: the value, and what an order of
-/// addition may change.
-const NUMBERS: [(&str, fn(&[&Cell]) -> (Cell, f64)); 5] =
+/// What an aggregate gives of a group's values: the value, and what an order of addition may change.
+type Aggregate = fn(&[&Cell]) -> (Cell, f64);
+
+/// Aggregates of each expression.
+const NUMBERS: [(&str, Aggregate); 5] =
     [("count", count), ("sum", sum), ("avg", avg), ("min", min), ("max", max)];
 
 fn present<'a>(cells: &[&'a Cell]) -> Vec<&'a Cell> {

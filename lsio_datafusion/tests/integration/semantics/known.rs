@@ -21,8 +21,6 @@ pub fn known() -> impl Iterator<Item = &'static Known> {
     NOT_THERE_YET.iter().chain(DIFFERENT)
 }
 
-const INTEGERS: &[&str] =
-    &["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64"];
 const UNSIGNED: &[&str] = &["uint8", "uint16", "uint32", "uint64"];
 const FLOATS: &[&str] = &["float16", "float32", "float64"];
 const NUMBERS: &[&str] = &[
@@ -33,30 +31,6 @@ const STEPS: &[&str] = &["step_s", "step_ms", "step_us", "step_ns"];
 
 /// What a query can't say yet.
 const NOT_THERE_YET: &[Known] = &[
-    Known {
-        tests: &["aggregates"],
-        sql: &[
-            "mode({x})",
-            "arg_max(i, {x})",
-            "arg_min(i, {x})",
-            "max_by(i, {x})",
-            "min_by(i, {x})",
-        ],
-        columns: NUMBERS,
-        reason: "there are no such aggregates",
-    },
-    Known {
-        tests: &["aggregates"],
-        sql: &["sum({x} > 0)", "avg({x} > 0)"],
-        columns: NUMBERS,
-        reason: "booleans aren't summed",
-    },
-    Known {
-        tests: &["aggregates"],
-        sql: &["sum({x})", "avg({x})"],
-        columns: &["flag"],
-        reason: "booleans aren't summed",
-    },
     Known {
         tests: &["rows"],
         sql: &["mod({x}, 3)"],
@@ -103,18 +77,6 @@ const NOT_THERE_YET: &[Known] = &[
 
 /// What is given otherwise.
 const DIFFERENT: &[Known] = &[
-    Known {
-        tests: &["aggregates"],
-        sql: &["quantile_cont({x}, 0.9)"],
-        columns: INTEGERS,
-        reason: "DataFusion 55.2 interpolates in millionths",
-    },
-    Known {
-        tests: &["aggregates"],
-        sql: &["quantile_cont({x}, 0.9)"],
-        columns: &["float32", "float64"],
-        reason: "DataFusion 55.2 interpolates in millionths",
-    },
     Known {
         tests: &["aggregates"],
         sql: &["regr_avgy({x}, weight)"],
