@@ -82,6 +82,8 @@ impl<T: Number> Between<T> {
         let b = above.iter().copied().min_by(order).map(Into::into);
         let result = match b.filter(|b| t > 0.0 && *b != a) {
             None => a,
+            // Between a number and an infinity all is infinite; rounding must not make it inf - inf.
+            Some(b) if a.is_infinite() != b.is_infinite() => a + b,
             // Next to either value it is that value.
             Some(b) if t < 0.5 => a + (b - a) * t,
             Some(b) => b - (b - a) * (1.0 - t),
