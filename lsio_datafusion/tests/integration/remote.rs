@@ -29,10 +29,21 @@ use crate::{
 /// Tests, or modules of them, that say nothing of stores behind a server.
 const LOCAL_ONLY: &[(&str, &str)] = &[
     ("remote::", "they run the others"),
+    ("calendars::bins_of_a_zone_are_local_days", "of a store that must be listed"),
+    ("calendars::seconds_are_copied_as_times", "of a store that must be listed"),
+    ("calendars::times_out_of_range_are_null", "of a store that must be listed"),
+    ("calendars::windows_are_ordered_by_durations", "of a store that must be listed"),
+    ("comparisons::", "of stores that must be listed"),
     ("examples::", "programs that write their own stores"),
     ("faults::", "they have servers of their own"),
+    ("front_door::power_in_datafusions_own_sql", "of a parser"),
+    ("quantiles::fractions_are_constants_from_0_to_1", "of a planner"),
+    ("quantiles::fractions_of_quantiles_are_exact", "of rows in memory"),
+    ("quantiles::medians_roll", "of rows in memory"),
     ("reads::", "they watch a store of their own"),
     ("round_trips::", "they have servers of their own"),
+    ("statistics::texts_are_not_summed", "of a planner"),
+    ("statistics::weights_of_missing_values_are_noted", "of notes on local stores"),
     ("sessions::stores_of_other_object_stores", "of a store in memory"),
     ("sessions::the_engine_for_local_files", "of files"),
 ];
