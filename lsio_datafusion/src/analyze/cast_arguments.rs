@@ -2,23 +2,18 @@
 
 use arrow::datatypes::DataType;
 use datafusion::{
-    common::{
-        DFSchema, Result,
-        config::ConfigOptions,
-        tree_node::{Transformed, TreeNode as _},
-    },
+    common::{DFSchema, Result, config::ConfigOptions, tree_node::Transformed},
     functions_aggregate::{
         approx_median::ApproxMedian, approx_percentile_cont::ApproxPercentileCont,
         approx_percentile_cont_with_weight::ApproxPercentileContWithWeight,
     },
     logical_expr::{
         AggregateUDF, Expr, ExprSchemable as _, LogicalPlan, WindowFunctionDefinition, cast,
-        expr_rewriter::NamePreserver, utils::merge_schema,
     },
     optimizer::AnalyzerRule,
 };
 
-use super::tables;
+use super::rewrite_aggregates;
 use crate::functions::aggregate::TakesBooleans;
 
 /// Casts booleans to numbers for `sum` and `avg`, which it gives back as DataFusion's own; and numbers to
@@ -30,22 +25,7 @@ pub struct CastArguments;
 
 impl AnalyzerRule for CastArguments {
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
-        let reads_zarr = tables(&plan)?.zarr > 0;
-        plan.transform_up_with_subqueries(|plan| {
-            let schema = merge_schema(&plan.inputs());
-            let names = NamePreserver::new(&plan);
-            let rewritten = plan.map_expressions(|expr| {
-                let name = names.save(&expr);
-                let rewritten = expr.transform_up(|expr| with_casts(expr, reads_zarr, &schema))?;
-                Ok(rewritten.update_data(|expr| name.restore(expr)))
-            })?;
-            if !rewritten.transformed && !reads_zarr {
-                return Ok(rewritten);
-            }
-            // What changed below may have given columns other types.
-            rewritten.map_data(LogicalPlan::recompute_schema)
-        })
-        .map(|rewritten| rewritten.data)
+        rewrite_aggregates(plan, with_casts)
     }
 
     fn name(&self) -> &'static str {

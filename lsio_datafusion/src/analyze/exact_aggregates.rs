@@ -1,19 +1,12 @@
 //! Aggregates that DataFusion rounds away are replaced by exact ones.
 
 use datafusion::{
-    common::{
-        DFSchema, Result,
-        config::ConfigOptions,
-        tree_node::{Transformed, TreeNode as _},
-    },
-    logical_expr::{
-        Expr, ExprSchemable as _, LogicalPlan, WindowFunctionDefinition,
-        expr_rewriter::NamePreserver, utils::merge_schema,
-    },
+    common::{DFSchema, Result, config::ConfigOptions, tree_node::Transformed},
+    logical_expr::{Expr, ExprSchemable as _, LogicalPlan, WindowFunctionDefinition},
     optimizer::AnalyzerRule,
 };
 
-use super::tables;
+use super::rewrite_aggregates;
 use crate::functions::aggregate::{replacement, sliding};
 
 /// Replaces DataFusion's aggregates that lose digits by those that `with_zarr` registers under the same
@@ -23,22 +16,7 @@ pub struct ExactAggregates;
 
 impl AnalyzerRule for ExactAggregates {
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
-        let reads_zarr = tables(&plan)?.zarr > 0;
-        plan.transform_up_with_subqueries(|plan| {
-            let schema = merge_schema(&plan.inputs());
-            let names = NamePreserver::new(&plan);
-            let rewritten = plan.map_expressions(|expr| {
-                let name = names.save(&expr);
-                let rewritten = expr.transform_up(|expr| exact(expr, reads_zarr, &schema))?;
-                Ok(rewritten.update_data(|expr| name.restore(expr)))
-            })?;
-            if !rewritten.transformed && !reads_zarr {
-                return Ok(rewritten);
-            }
-            // What changed below may have given columns other types.
-            rewritten.map_data(LogicalPlan::recompute_schema)
-        })
-        .map(|rewritten| rewritten.data)
+        rewrite_aggregates(plan, exact)
     }
 
     fn name(&self) -> &'static str {

@@ -104,6 +104,30 @@ fn rewrite_expressions_and_plans(
     restored.map(|restored| restored.data)
 }
 
+/// Rewrites every expression of any plan, from the leaves up; `rewrite` gets each with whether the plan reads
+/// a Zarr table, and the schema that its columns refer to. Names of output columns stay.
+fn rewrite_aggregates(
+    plan: LogicalPlan,
+    rewrite: impl Fn(Expr, bool, &DFSchema) -> Result<Transformed<Expr>>,
+) -> Result<LogicalPlan> {
+    let reads_zarr = reads_zarr(&plan)?;
+    plan.transform_up_with_subqueries(|plan| {
+        let schema = merge_schema(&plan.inputs());
+        let names = NamePreserver::new(&plan);
+        let rewritten = plan.map_expressions(|expr| {
+            let name = names.save(&expr);
+            let rewritten = expr.transform_up(|expr| rewrite(expr, reads_zarr, &schema))?;
+            Ok(rewritten.update_data(|expr| name.restore(expr)))
+        })?;
+        if !rewritten.transformed && !reads_zarr {
+            return Ok(rewritten);
+        }
+        // What changed below may have given columns other types.
+        rewritten.map_data(LogicalPlan::recompute_schema)
+    })
+    .map(|rewritten| rewritten.data)
+}
+
 /// What the columns in the expressions of a node refer to.
 pub(crate) fn input_schema(plan: &LogicalPlan) -> Result<DFSchema> {
     let mut schema = merge_schema(&plan.inputs());
