@@ -23,7 +23,7 @@ pub(super) struct WeightedSum {
 
 impl WeightedSum {
     /// For a column of this type, and a factor along `dims`. `None` if that isn't worth its while, the
-    /// factor isn't a finite number everywhere, or it varies along the same dimensions as a key.
+    /// factor isn't a finite number everywhere, or a key varies along some of `dims` and others.
     pub(super) fn new(
         (column, data_type): (usize, &DataType),
         shape: &[usize],
@@ -31,46 +31,28 @@ impl WeightedSum {
         (dims, factor): (&[usize], &ArrayRef),
     ) -> Option<Self> {
         let factor = factor.as_primitive_opt::<Float64Type>()?;
-        let usable = factor.null_count() == 0 && factor.values().iter().all(|f| f.is_finite());
-        if !usable || keys.iter().any(|keys| keys.dims.iter().any(|dim| dims.contains(dim))) {
+        if factor.null_count() > 0 || !factor.values().iter().all(|f| f.is_finite()) {
             return None;
         }
-        let cells: usize = shape.iter().product();
-        // The groups of the tile, numbered anew so that there are few.
-        let mut own: Vec<Keys> = Vec::new();
-        let mut targets = vec![(0_usize, 1.0)];
-        for keys in keys {
-            let mut distinct = keys.offsets.clone();
-            distinct.sort_unstable();
-            distinct.dedup();
-            let stride = u32::try_from(targets.len()).ok()?;
-            if targets.len().checked_mul(distinct.len())? > cells / SHARED {
-                return None;
-            }
-            let number = |offset: &u32| {
-                let position = distinct.binary_search(offset).unwrap_or(0);
-                u32::try_from(position).unwrap_or(u32::MAX).saturating_mul(stride)
-            };
-            if !keys.dims.is_empty() {
-                let offsets = keys.offsets.iter().map(number).collect();
-                own.push(Keys { dims: keys.dims.clone(), offsets });
-            }
-            targets = distinct
-                .iter()
-                .flat_map(|offset| targets.iter().map(|(g, f)| (g + *offset as usize, *f)))
-                .collect();
+        let (beside, across): (Vec<&Keys>, Vec<&Keys>) =
+            keys.iter().partition(|keys| keys.dims.iter().all(|dim| dims.contains(dim)));
+        if across.iter().any(|keys| keys.dims.iter().any(|dim| dims.contains(dim))) {
+            return None;
         }
+        let most = shape.iter().product::<usize>() / SHARED;
+        let (mut own, targets) = renumber(&across, most)?;
         let stride = u32::try_from(targets.len()).ok()?;
-        if targets.len().checked_mul(factor.len())? > cells / SHARED {
+        if targets.len().checked_mul(factor.len())? > most {
             return None;
         }
         let offsets = (0..u32::try_from(factor.len()).ok()?).map(|i| i * stride).collect();
         own.push(Keys { dims: dims.to_vec(), offsets });
-        targets = factor
-            .values()
-            .iter()
-            .flat_map(|factor| targets.iter().map(|(group, _)| (*group, *factor)))
-            .collect();
+        let targets = factor.values().iter().enumerate().flat_map(|(position, factor)| {
+            let group: usize =
+                beside.iter().map(|keys| offset_at(keys, (dims, position), shape)).sum();
+            targets.iter().map(move |target| (target + group, *factor))
+        });
+        let targets: Vec<_> = targets.collect();
         let wanted = Wanted { sum: true, ..Wanted::default() };
         let sums = Reduction::new(data_type, wanted, targets.len())?;
         Some(Self { column, layout: Layout::new(shape, &own), sums, targets })
@@ -88,4 +70,44 @@ impl WeightedSum {
             }
         }
     }
+}
+
+/// Numbers the groups of a tile anew, so that there are few: at most this many, or `None`. Gives the
+/// keys for the new numbers, and of each new number the group that it stands for.
+fn renumber(keys: &[&Keys], most: usize) -> Option<(Vec<Keys>, Vec<usize>)> {
+    let mut own = Vec::new();
+    let mut groups = vec![0_usize];
+    for keys in keys {
+        let mut distinct = keys.offsets.clone();
+        distinct.sort_unstable();
+        distinct.dedup();
+        let stride = u32::try_from(groups.len()).ok()?;
+        if groups.len().checked_mul(distinct.len())? > most {
+            return None;
+        }
+        let number = |offset: &u32| {
+            let position = distinct.binary_search(offset).unwrap_or(0);
+            u32::try_from(position).unwrap_or(u32::MAX).saturating_mul(stride)
+        };
+        let offsets = keys.offsets.iter().map(number).collect();
+        own.push(Keys { dims: keys.dims.clone(), offsets });
+        groups = distinct
+            .iter()
+            .flat_map(|offset| groups.iter().map(|group| group + *offset as usize))
+            .collect();
+    }
+    Some((own, groups))
+}
+
+/// The offset of a key at a position along `dims`, all of the key's dimensions among them.
+fn offset_at(keys: &Keys, (dims, position): (&[usize], usize), shape: &[usize]) -> usize {
+    let mut stride = 1;
+    let mut at = 0;
+    for dim in keys.dims.iter().rev() {
+        let inner = dims.iter().rev().take_while(|other| *other != dim);
+        let inner: usize = inner.map(|&dim| shape[dim]).product();
+        at += position / inner.max(1) % shape[*dim].max(1) * stride;
+        stride *= shape[*dim];
+    }
+    keys.offsets.get(at).map_or(0, |offset| *offset as usize)
 }

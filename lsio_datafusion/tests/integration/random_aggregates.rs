@@ -354,6 +354,8 @@ enum Compare {
     Deviation(usize),
     Covariance(usize),
     Correlation,
+    /// The mean of the first argument, weighted by the second.
+    WeightedMean,
     /// Anything from the least to the largest value.
     Between,
 }
@@ -378,13 +380,15 @@ impl Aggregate {
     fn hidden(&self) -> Vec<String> {
         match self.compare {
             Compare::Exact | Compare::Sorted => Vec::new(),
-            Compare::Covariance(_) | Compare::Correlation => [("{0}", "{1}"), ("{1}", "{0}")]
-                .map(|(one, other)| {
-                    self.fill(&format!(
-                        "array_agg(CASE WHEN {other} IS NOT NULL THEN CAST({one} AS DOUBLE) END)"
-                    ))
-                })
-                .to_vec(),
+            Compare::Covariance(_) | Compare::Correlation | Compare::WeightedMean => {
+                [("{0}", "{1}"), ("{1}", "{0}")]
+                    .map(|(one, other)| {
+                        self.fill(&format!(
+                            "array_agg(CASE WHEN {other} IS NOT NULL THEN CAST({one} AS DOUBLE) END)"
+                        ))
+                    })
+                    .to_vec()
+            }
             _ => vec![self.fill("array_agg(CAST({0} AS DOUBLE))")],
         }
     }
@@ -663,7 +667,7 @@ fn random_aggregate(random: &mut Random, tables: &Tables) -> Aggregate {
     let (argument, may_be_nan) = random_argument(random, tables);
     let mut ordered = false;
     // The rest is rare: one aggregate that isn't pushed down keeps all others back.
-    let pick = if random.one_in(12) { 19 } else { random.below(19) };
+    let pick = if random.one_in(12) { 20 } else { random.below(20) };
     let (template, arguments, compare) = match pick {
         0..=1 => {
             ordered = true;
@@ -692,6 +696,18 @@ fn random_aggregate(random: &mut Random, tables: &Tables) -> Aggregate {
             ((*function).to_owned(), vec![argument], Compare::Deviation(1))
         }
         18 => ("stddev_pop({0})".to_owned(), vec![argument], Compare::Deviation(0)),
+        19 => {
+            // A weight of lower rank, mostly.
+            let coordinates = tables.coordinates();
+            let is_number = |kind: &Kind| matches!(kind, Kind::Integer | Kind::Float);
+            let of: Vec<_> = coordinates.into_iter().filter(|(_, kind)| is_number(kind)).collect();
+            let angle = match of.is_empty() || random.one_in(5) {
+                true => second,
+                false => random.choose(&of).0.clone(),
+            };
+            let weight = format!("abs(cos(CAST({angle} AS DOUBLE)))");
+            ("weighted_avg({0}, {1})".to_owned(), vec![number, weight], Compare::WeightedMean)
+        }
         // What nothing is known about, or what isn't pushed down.
         _ => match random.below(11) {
             0..=1 => ("median({0})".to_owned(), vec![number], Compare::Exact),
@@ -910,6 +926,9 @@ fn agree(compare: Compare, actual: &Cell, expected: &Cell, hidden: &[Cell]) -> b
         Cell::Float(value) => value.is_nan(),
         Cell::Other(_) => false,
     };
+    if compare == Compare::WeightedMean {
+        return is_weighted_mean(actual, &values);
+    }
     // Infinities have no variance: rounding decides whether it is NaN.
     if matches!(compare, Compare::Variance(_) | Compare::Deviation(_))
         && !moments[0].is_finite()
@@ -970,6 +989,8 @@ fn agree(compare: Compare, actual: &Cell, expected: &Cell, hidden: &[Cell]) -> b
                 near(reference, 1e-9 + 1e-11 * (x.condition() + y.condition()))
             }
         }
+        // Compared above, with what the test adds up itself.
+        Compare::WeightedMean => false,
         Compare::Between => {
             let least = values[0].iter().copied().fold(f64::INFINITY, f64::min);
             let largest = values[0].iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -977,6 +998,29 @@ fn agree(compare: Compare, actual: &Cell, expected: &Cell, hidden: &[Cell]) -> b
             actual >= least - slack && actual <= largest + slack
         }
     }
+}
+
+/// Whether a cell is the mean of some values, weighted by others that are 0 or more.
+fn is_weighted_mean(actual: &Cell, values: &[Vec<f64>]) -> bool {
+    let [values, weights] = values else { return false };
+    let total: f64 = weights.iter().sum();
+    let products: Vec<f64> = values.iter().zip(weights).map(|(v, w)| v * w).collect();
+    let scale: f64 = products.iter().map(|product| product.abs()).sum();
+    let missing = match actual {
+        Cell::Null => true,
+        Cell::Float(actual) if scale.is_finite() && total > 0.0 => {
+            let expected = products.iter().sum::<f64>() / total;
+            return (actual - expected).abs() <= 1e-12 * scale / total;
+        }
+        // Infinities are what they add up to in any order.
+        Cell::Float(actual) => {
+            let expected = products.iter().sum::<f64>() / total;
+            return *actual == expected || !scale.is_finite() && expected.is_finite();
+        }
+        Cell::Other(_) => false,
+    };
+    // Nothing, weights of 0, or infinities of both signs.
+    missing && (total == 0.0 || !(products.iter().sum::<f64>() / total).is_finite())
 }
 
 /// What is wrong with the rows, if anything is.
