@@ -2,18 +2,16 @@
 
 use std::{
     collections::BTreeMap,
-    num::NonZeroUsize,
     ops::{AddAssign, Range},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::Arc,
 };
 
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
-use lru::LruCache;
 use object_store::ObjectStore;
-use tokio::sync::OnceCell;
 
 use super::{
+    indices::{Indices, Known, KnownIndex},
     link::What,
     transfer::{Expected, Failure, Object, Transfer, Version, as_usize},
 };
@@ -22,9 +20,6 @@ use crate::{
     dataset::{ChunkCodec, ShardIndex, ShardLayout, is_missing},
     uring::{CachedFile, PageCache},
 };
-
-/// The bytes of the shards' indices that are kept, roughly.
-const INDEX_BYTES: u64 = 16 << 20;
 
 /// What an object may have beyond its decoded size: codecs add little to what they can't compress.
 const OVERHEAD_BYTES: u64 = 1 << 20;
@@ -51,22 +46,11 @@ impl AddAssign for Counts {
     }
 }
 
-/// The index of a shard, once it was read; `None` inside: there is no such shard.
-type KnownIndex = OnceCell<Option<Known>>;
-
-/// The index of a shard, and of which version of it; that of local files isn't asked for.
-#[derive(Debug)]
-struct Known {
-    index: Arc<ShardIndex>,
-    version: Option<Version>,
-}
-
 /// Fetches chunks of one variable.
 #[derive(Debug)]
 pub(crate) struct Fetcher {
     transfer: Transfer,
-    /// The indices of shards that were read before.
-    indices: Mutex<LruCache<Vec<u64>, Arc<KnownIndex>>>,
+    indices: Indices,
     /// Where objects are looked for before they are asked of the store.
     page_cache: Option<PageCache>,
 }
@@ -128,10 +112,8 @@ impl Fetcher {
         let codec = &variable.reader()?.codec;
         variable.log_warnings();
         let bytes = codec.shards().and_then(|shards| shards.index_bytes()).unwrap_or(1);
-        let kept = usize::try_from(INDEX_BYTES / bytes.max(1)).unwrap_or(usize::MAX).min(65_536);
-        let kept = NonZeroUsize::new(kept).unwrap_or(NonZeroUsize::MIN);
         let transfer = variable.location().transfer(What::Chunks);
-        Ok(Self { transfer, indices: Mutex::new(LruCache::new(kept)), page_cache: None })
+        Ok(Self { transfer, indices: Indices::new(bytes), page_cache: None })
     }
 
     /// Reads from another object store that holds the same objects.
@@ -192,7 +174,7 @@ impl Fetcher {
         let mut fetched = self.fetch_version(variable, object, &chunks, counts).await?;
         if fetched.is_none() {
             // What was known of it is of another version; the new one is complete, or it changes again.
-            self.lock_indices().pop(object);
+            self.indices.forget(object);
             fetched = self.fetch_version(variable, object, &chunks, counts).await?;
         }
         match fetched {
@@ -307,7 +289,7 @@ impl Fetcher {
         file: &CachedFile,
         counts: &mut Counts,
     ) -> Result<Option<Arc<ShardIndex>>, String> {
-        let known = self.known_index(object);
+        let known = self.indices.of(object);
         if let Some(known) = known.get() {
             // That there is no such shard was true when it was asked for.
             return Ok(known.as_ref().map(|known| Arc::clone(&known.index)));
@@ -325,15 +307,6 @@ impl Fetcher {
         // Somebody else may be about to read it: then theirs is kept.
         let _ = known.set(Some(Known { index: Arc::clone(&index), version: None }));
         Ok(Some(index))
-    }
-
-    /// The index of a shard, if it was read already.
-    fn known_index(&self, object: &[u64]) -> Arc<KnownIndex> {
-        Arc::clone(self.lock_indices().get_or_insert(object.to_vec(), Arc::default))
-    }
-
-    fn lock_indices(&self) -> MutexGuard<'_, LruCache<Vec<u64>, Arc<KnownIndex>>> {
-        self.indices.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn fetch_object(
@@ -359,7 +332,7 @@ impl Fetcher {
         object: &[u64],
         counts: &mut Counts,
     ) -> Result<Arc<KnownIndex>> {
-        let cell = self.known_index(object);
+        let cell = self.indices.of(object);
         cell.get_or_try_init(|| async {
             let path = variable.object_path(object)?;
             let bytes = shards.index_bytes().unwrap_or(0);

@@ -17,6 +17,7 @@ mod broadcast;
 mod fetch;
 mod gate;
 mod gather;
+mod indices;
 mod link;
 mod part;
 mod pieces;
