@@ -126,6 +126,17 @@ pub enum Error {
         expected: &'static str,
     },
 
+    /// Indices were asked for that an array doesn't have.
+    #[error("the array '{}' has no {asked}: it is {has}", short(array))]
+    OutOfBounds {
+        /// The array, by the path that the user gave.
+        array: String,
+        /// The region, selection or chunk that was asked for.
+        asked: String,
+        /// Its shape, or that of its chunk grid.
+        has: String,
+    },
+
     /// A variable whose metadata was understood well enough to list it, but not to read it.
     #[error("the array '{}' can't be read: {}", short(array), short(reason))]
     Unreadable {

@@ -199,6 +199,12 @@ impl ChunkGrid {
         self.edges.iter().all(|edges| matches!(edges, Edges::Regular(_)))
     }
 
+    /// The numbers of chunks along each dimension.
+    #[must_use]
+    pub fn counts(&self) -> &[u64] {
+        &self.counts
+    }
+
     /// Whether the chunks along a dimension end where pieces of this size do.
     #[must_use]
     pub fn divides(&self, dim: usize, size: u64) -> bool {

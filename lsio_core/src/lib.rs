@@ -16,42 +16,49 @@
 //! - [`uring`] holds the object store for local files, which is of use by itself.
 //! - [`read::Scan`] reads columns of a table, tile by tile.
 //!
-//! ```
-//! use lsio_core::{
-//!     Dataset, Location, OpenOptions,
-//!     synthetic::{self, Specification},
-//!     write::Compression,
-//! };
+//! A box of one variable, and its mean by latitude:
 //!
+//! ```
+//! use arrow::{array::{Array as _, AsArray as _}, datatypes::{Float32Type, Float64Type}};
+//! use lsio_core::{Dataset, Location, OpenOptions, grid::Region};
+//!
+//! # use lsio_core::{synthetic::{self, Specification}, write::Compression};
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let directory = tempfile::tempdir()?;
-//! let path = directory.path().join("store.zarr");
-//! let specification = Specification {
-//!     times: 24,
-//!     latitudes: 5,
-//!     longitudes: 8,
-//!     chunks: [12, 5, 8],
-//!     shards: None,
-//!     compression: Compression::Zstd(3),
-//!     packed: false,
-//!     one_chunk: false,
-//! };
-//! synthetic::write(&path, &specification)?;
+//! # let directory = tempfile::tempdir()?;
+//! # let path = directory.path().join("era5.zarr").to_string_lossy().into_owned();
+//! # let compression = Compression::Zstd(3);
+//! # synthetic::write(path.as_ref(), &Specification {
+//! #     times: 24, latitudes: 5, longitudes: 8, chunks: [12, 5, 8],
+//! #     shards: None, compression, packed: false, one_chunk: false,
+//! # })?;
+//! let dataset = Dataset::open(&Location::parse(&path)?, &OpenOptions::default()).await?;
+//! let dims: Vec<_> = dataset.dims().iter().map(|dim| (dim.name.clone(), dim.size)).collect();
+//! assert_eq!(dims[2], ("longitude".to_owned(), 8));
 //!
-//! let location = Location::parse(&path.to_string_lossy())?;
-//! let dataset = Dataset::open(&location, &OpenOptions::default()).await?;
-//! let table = dataset.table()?;
-//! assert_eq!(table.rows, 24 * 5 * 8);
+//! let t2m = dataset.variable("t2m")?;
+//! assert_eq!(t2m.dims(), ["time", "latitude", "longitude"]);
+//! let region = Region { start: vec![0, 1, 2], shape: vec![24, 3, 4] };
+//! let values = t2m.read(&region).await?;
+//! let values = values.as_primitive::<Float32Type>();
 //!
-//! let names: Vec<_> = table.columns.iter().map(|column| column.name.as_str()).collect();
-//! assert_eq!(names, ["time", "latitude", "longitude", "t2m", "u10", "v10"]);
-//!
-//! let t2m = table.columns[3].variable.as_ref().ok_or("no variable")?;
-//! assert_eq!(t2m.read_all().await?.len(), 24 * 5 * 8);
+//! let latitudes = dataset.variable("latitude")?.read_all().await?;
+//! let latitudes = latitudes.as_primitive::<Float64Type>();
+//! for row in 0..3 {
+//!     // Masked cells are null.
+//!     let cells = (0..24).flat_map(|time| (0..4).map(move |x| (time * 3 + row) * 4 + x));
+//!     let valid: Vec<f64> =
+//!         cells.filter(|cell| values.is_valid(*cell)).map(|cell| values.value(cell).into()).collect();
+//!     let mean = valid.iter().sum::<f64>() / valid.len() as f64;
+//!     println!("{:>6.1}° {mean:.2} K", latitudes.value(row + 1));
+//! #   assert!((200.0..330.0).contains(&mean));
+//! }
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! All variables as rows of one table, without a loop over chunks or cells: [`Dataset::table`] and
+//! [`read::Scan`].
 
 pub mod cache;
 pub mod cloud;

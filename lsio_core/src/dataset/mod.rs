@@ -211,6 +211,35 @@ impl Dataset {
         &self.variables
     }
 
+    /// The variable of this name.
+    ///
+    /// # Errors
+    /// [`Error::NoSuch`] with the names that there are.
+    pub fn variable(&self, name: &str) -> Result<&Arc<Variable>> {
+        let found = self.variables.iter().find(|(variable, _)| variable.name() == name);
+        found.map(|(variable, _)| variable).ok_or_else(|| Error::NoSuch {
+            location: self.location.name().to_owned(),
+            what: "variable",
+            name: name.to_owned(),
+            known: self.variables.iter().map(|(v, _)| v.name().to_owned()).collect(),
+        })
+    }
+
+    /// All dimensions, in the order in which the variables have them. The size is that of the
+    /// dimension's coordinate, or else of the first variable along it.
+    #[must_use]
+    pub fn dims(&self) -> Vec<Dimension> {
+        let mut names: Vec<&String> = Vec::new();
+        for name in self.variables.iter().flat_map(|(variable, _)| variable.dims()) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        let dimension =
+            |name: &String| Dimension { name: name.clone(), size: self.dimension_size(name) };
+        names.into_iter().map(dimension).collect()
+    }
+
     /// The names of the groups inside this one.
     #[must_use]
     pub fn children(&self) -> &[String] {

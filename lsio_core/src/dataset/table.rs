@@ -336,7 +336,7 @@ impl Dataset {
     }
 
     /// The size of a dimension: its coordinate's, or that of the first variable that has it.
-    fn dimension_size(&self, name: &str) -> u64 {
+    pub(super) fn dimension_size(&self, name: &str) -> u64 {
         let size_in = |v: &Variable| {
             let axis = v.dims().iter().position(|d| d == name)?;
             Some(v.shape()[axis])

@@ -26,7 +26,7 @@ use super::{
     names::Dimensions,
 };
 use crate::{
-    Error, Location, OpenOptions, Result,
+    Error, Location, OpenOptions, Result, Selection,
     error::{short, warn_once},
     grid::{ChunkGrid, Region},
     location::join,
@@ -241,8 +241,9 @@ impl Variable {
     /// Fetches the stored bytes of a chunk; `None` if it isn't stored.
     ///
     /// # Errors
-    /// [`Error::Unreadable`] and [`Error::Store`].
+    /// [`Error::Unreadable`], [`Error::Store`], and [`Error::OutOfBounds`] if the grid has no such chunk.
     pub async fn fetch_chunk(&self, chunk: &[u64]) -> Result<Option<Bytes>> {
+        self.check_chunk(chunk)?;
         let (mut fetched, _) = Fetcher::new(self)?.fetch(self, vec![chunk.to_vec()]).await?;
         let Some((_, Some(stored))) = fetched.pop() else { return Ok(None) };
         stored.bytes(&Arc::default()).map(Some).map_err(|reason| self.broken_chunk(chunk, reason))
@@ -253,13 +254,15 @@ impl Variable {
     /// memory of the recycler.
     ///
     /// # Errors
-    /// [`Error::Chunk`] if the bytes are corrupt, [`Error::Decode`] if a value has no meaning.
+    /// [`Error::Chunk`] if the bytes are corrupt, [`Error::Decode`] if a value has no meaning,
+    /// [`Error::OutOfBounds`] if the grid has no such chunk.
     pub fn decode_chunk(
         &self,
         chunk: &[u64],
         encoded: Option<&Bytes>,
         recycler: &Arc<Recycler>,
     ) -> Result<ArrayRef> {
+        self.check_chunk(chunk)?;
         let region = self.chunk_grid.region_at(chunk);
         let part = Part::of(self, &region);
         let stored = encoded.map(|encoded| part.decode(chunk, encoded, recycler)).transpose()?;
@@ -268,15 +271,41 @@ impl Variable {
         assembly.finish()
     }
 
-    /// Reads a region, in C order.
+    /// Reads a region, in C order. Chunks that lie in it are fetched at the same time, each once.
     ///
     /// # Errors
-    /// Those of [`Variable::fetch_chunk`] and [`Variable::decode_chunk`].
+    /// [`Error::OutOfBounds`] if the region has other dimensions than the array, or reaches beyond it;
+    /// else those of [`Variable::fetch_chunk`] and [`Variable::decode_chunk`].
     pub async fn read(&self, region: &Region) -> Result<ArrayRef> {
+        let fits = region.start.len() == region.shape.len()
+            && region.shape.len() == self.dims.len()
+            && region.start.iter().zip(&region.shape).zip(self.shape()).all(
+                |((start, size), whole)| start.checked_add(*size).is_some_and(|end| end <= *whole),
+            );
+        if !fits {
+            let asked = format!("region of shape {:?} at {:?}", region.shape, region.start);
+            return Err(self.out_of_bounds(asked));
+        }
         self.read_part(&Part::of(self, region)).await
     }
 
-    /// Reads some of the values.
+    /// Reads the cells at which selections of all dimensions meet, in C order: the shape of the result is
+    /// the lengths of the selections. Chunks without such a cell aren't fetched.
+    ///
+    /// # Errors
+    /// Those of [`Variable::read`].
+    pub async fn read_selected(&self, wanted: &[Selection]) -> Result<ArrayRef> {
+        let fits = wanted.len() == self.dims.len()
+            && wanted.iter().zip(self.shape()).all(|(own, size)| own.bounds().end <= *size);
+        if !fits {
+            let bounds: Vec<_> = wanted.iter().map(Selection::bounds).collect();
+            return Err(self.out_of_bounds(format!("selection of indices in {bounds:?}")));
+        }
+        let axes: Vec<usize> = (0..wanted.len()).collect();
+        self.read_part(&Part::new(self, &axes, wanted.to_vec())).await
+    }
+
+    /// Reads some of the values, all of them within the array.
     ///
     /// # Errors
     /// Those of [`Variable::read`].
@@ -330,6 +359,28 @@ impl Variable {
     pub(crate) fn object_path(&self, object: &[u64]) -> Result<ObjectPath> {
         let key = self.reader()?.codec.key(object);
         join(self.location.path(), &key).map_err(|reason| self.chunk_error(object, reason))
+    }
+
+    /// # Errors
+    /// [`Error::OutOfBounds`] if the grid has no chunk at these indices.
+    fn check_chunk(&self, chunk: &[u64]) -> Result<()> {
+        let counts = self.chunk_grid.counts();
+        if chunk.len() == counts.len() && chunk.iter().zip(counts).all(|(at, count)| at < count) {
+            return Ok(());
+        }
+        Err(Error::OutOfBounds {
+            array: self.path(),
+            asked: format!("chunk {chunk:?}"),
+            has: format!("a grid of {counts:?} chunks"),
+        })
+    }
+
+    fn out_of_bounds(&self, asked: String) -> Error {
+        Error::OutOfBounds {
+            array: self.path(),
+            asked,
+            has: format!("of shape {:?}", self.shape()),
+        }
     }
 
     /// An error that names an object.

@@ -5,6 +5,7 @@
     reason = "helpers of tests are tests: they fail by panicking"
 )]
 
+mod bounds;
 mod cloud;
 mod matrix;
 

@@ -380,16 +380,15 @@ impl Aggregate {
     fn hidden(&self) -> Vec<String> {
         match self.compare {
             Compare::Exact | Compare::Sorted => Vec::new(),
-            Compare::Covariance(_) | Compare::Correlation | Compare::WeightedMean => [
-                ("{0}", "{1}"),
-                ("{1}", "{0}"),
-            ]
-            .map(|(one, other)| {
-                self.fill(&format!(
+            Compare::Covariance(_) | Compare::Correlation | Compare::WeightedMean => {
+                [("{0}", "{1}"), ("{1}", "{0}")]
+                    .map(|(one, other)| {
+                        self.fill(&format!(
                     "array_agg(CASE WHEN {other} IS NOT NULL THEN CAST({one} AS DOUBLE) END)"
                 ))
-            })
-            .to_vec(),
+                    })
+                    .to_vec()
+            }
             _ => vec![self.fill("array_agg(CAST({0} AS DOUBLE))")],
         }
     }

@@ -3,13 +3,9 @@
 use std::{collections::HashMap, sync::Arc};
 
 use arrow::{
-    array::{
-        Array, ArrayRef, AsArray, Float64Array, Int64Array, PrimitiveArray, StringViewBuilder,
-    },
+    array::{Array, ArrayRef, AsArray, Int64Array},
     compute::cast,
-    datatypes::{
-        DataType, Field, FieldRef, Float64Type, Int64Type, IntervalMonthDayNano, TimeUnit,
-    },
+    datatypes::{DataType, Field, FieldRef, TimeUnit},
 };
 use datafusion::{
     common::{Result, exec_datafusion_err, exec_err, plan_err},
@@ -25,7 +21,9 @@ use super::{
     civil::CivilTime,
     columns::{self, GREGORIAN, is_text, is_time, unit_nanos},
     format::Format,
-    part::{Part, no_date},
+    make::made,
+    part::Part,
+    rows::{count_durations, map, negated, pairs, parts, shifted, texts, unaware},
     steps::{Bins, Unit, last_day, shift},
     words::Word,
 };
@@ -423,12 +421,6 @@ fn is_date(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Date32 | DataType::Date64)
 }
 
-/// A time whose offset doesn't matter any more, and is the zone's first of that time.
-fn unaware(time: CivilTime) -> CivilTime {
-    // No zone is that far ahead.
-    CivilTime { offset: 864_000, ..time }
-}
-
 fn constant_text(args: &[ColumnarValue], at: usize, name: &str) -> Result<String> {
     let text = match args.get(at) {
         Some(ColumnarValue::Scalar(value)) => value.try_as_str().flatten(),
@@ -438,165 +430,4 @@ fn constant_text(args: &[ColumnarValue], at: usize, name: &str) -> Result<String
         Some(text) => Ok(text.to_owned()),
         None => exec_err!("argument {} of {name} must be a constant text", at + 1),
     }
-}
-
-fn map(
-    times: &[Option<CivilTime>],
-    to: &DataType,
-    calendar: Calendar,
-    apply: impl Fn(&CivilTime) -> Option<CivilTime>,
-) -> Result<ArrayRef> {
-    let apply = |time: &CivilTime| apply(time).ok_or_else(|| no_result(time, calendar));
-    let times = times.iter().map(|time| time.as_ref().map(apply).transpose());
-    columns::write(&times.collect::<Result<Vec<_>>>()?, to, calendar)
-}
-
-fn pairs(
-    left: &[Option<CivilTime>],
-    right: &[Option<CivilTime>],
-    calendar: Calendar,
-    apply: impl Fn(&CivilTime, &CivilTime) -> Option<i64>,
-) -> Result<Vec<Option<i64>>> {
-    let pairs = left.iter().zip(right).map(|pair| match pair {
-        (Some(left), Some(right)) => match apply(left, right) {
-            Some(value) => Ok(Some(value)),
-            // Which of the two it is.
-            None if left.day(calendar).is_none() => Err(no_date(left, calendar)),
-            None => Err(no_result(right, calendar)),
-        },
-        _ => Ok(None),
-    });
-    pairs.collect()
-}
-
-fn no_result(time: &CivilTime, calendar: Calendar) -> datafusion::error::DataFusionError {
-    if time.day(calendar).is_none() {
-        return no_date(time, calendar);
-    }
-    exec_datafusion_err!("what is made of {} is out of the range of times", time.text())
-}
-
-fn shifted(
-    times: &[Option<CivilTime>],
-    intervals: &ArrayRef,
-    forward: bool,
-    calendar: Calendar,
-    to: &DataType,
-) -> Result<ArrayRef> {
-    let intervals = columns::read_intervals(intervals)?;
-    let shifted = times.iter().zip(intervals).map(|pair| match pair {
-        (Some(time), Some(interval)) => {
-            let interval = if forward { Some(interval) } else { negated(interval) };
-            let shifted = interval.and_then(|interval| shift(time, interval, calendar));
-            Ok(Some(shifted.ok_or_else(|| no_result(time, calendar))?))
-        }
-        _ => Ok(None),
-    });
-    columns::write(&shifted.collect::<Result<Vec<_>>>()?, to, calendar)
-}
-
-fn negated(interval: IntervalMonthDayNano) -> Option<IntervalMonthDayNano> {
-    Some(IntervalMonthDayNano::new(
-        interval.months.checked_neg()?,
-        interval.days.checked_neg()?,
-        interval.nanoseconds.checked_neg()?,
-    ))
-}
-
-fn parts(
-    part: Part,
-    times: &[Option<CivilTime>],
-    calendar: Calendar,
-    to: &DataType,
-) -> Result<ArrayRef> {
-    if part == Part::Epoch {
-        let epoch = |time: &CivilTime| Part::epoch(time, calendar);
-        let values = times.iter().map(|time| time.as_ref().map(epoch).transpose());
-        return Ok(Arc::new(values.collect::<Result<Float64Array>>()?));
-    }
-    let of = |time: &CivilTime| part.of(time, calendar);
-    let values = times.iter().map(|time| time.as_ref().map(of).transpose());
-    Ok(cast(&(Arc::new(values.collect::<Result<Int64Array>>()?) as ArrayRef), to)?)
-}
-
-fn texts(
-    times: &[Option<CivilTime>],
-    write: impl Fn(&CivilTime, &mut String) -> Result<()>,
-) -> Result<ArrayRef> {
-    let mut out = StringViewBuilder::with_capacity(times.len());
-    let mut text = String::new();
-    for time in times {
-        match time {
-            None => out.append_null(),
-            Some(time) => {
-                text.clear();
-                write(time, &mut text)?;
-                out.append_value(&text);
-            }
-        }
-    }
-    Ok(Arc::new(out.finish()))
-}
-
-/// How many of a part a duration has in all, cut towards zero.
-fn count_durations(durations: &ArrayRef, unit: TimeUnit, part: Part) -> Result<ArrayRef> {
-    let values = cast(durations, &DataType::Int64)?;
-    let values = values.as_primitive::<Int64Type>();
-    let unit = unit_nanos(unit);
-    let Some(counted) = part.duration_nanos() else {
-        let per_second = (1_000_000_000 / unit) as f64;
-        let seconds: Float64Array = values.unary(|value| value as f64 / per_second);
-        return Ok(Arc::new(seconds));
-    };
-    let counts: PrimitiveArray<Int64Type> = values.try_unary(|value| {
-        let count = i128::from(value) * i128::from(unit) / i128::from(counted);
-        i64::try_from(count).map_err(|_| exec_datafusion_err!("a duration is too long to count"))
-    })?;
-    Ok(Arc::new(counts))
-}
-
-/// Timestamps of their parts, or of microseconds since 1970.
-fn made(columns: &[ArrayRef], to: &DataType) -> Result<ArrayRef> {
-    let [year, month, day, hour, minute, second] = columns else {
-        let micros = columns.first().map(|micros| cast(micros, &DataType::Int64)).transpose()?;
-        let micros =
-            micros.ok_or_else(|| exec_datafusion_err!("make_timestamp lacks arguments"))?;
-        return Ok(cast(&micros, to)?);
-    };
-    let integers = [year, month, day, hour, minute].map(|array| cast(array, &DataType::Int64));
-    let seconds = cast(second, &DataType::Float64)?;
-    let seconds = seconds.as_primitive::<Float64Type>();
-    let mut parts = Vec::with_capacity(5);
-    for integers in integers {
-        parts.push(integers?.as_primitive::<Int64Type>().clone());
-    }
-    let make = |row: usize| -> Result<Option<CivilTime>> {
-        if parts.iter().any(|part| part.is_null(row)) || seconds.is_null(row) {
-            return Ok(None);
-        }
-        let values: Vec<i64> = parts.iter().map(|part| part.value(row)).collect();
-        let second = seconds.value(row);
-        let time = timestamp(&values, second).ok_or_else(|| {
-            exec_datafusion_err!(
-                "make_timestamp({}, {second}) is no time",
-                values.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
-            )
-        })?;
-        Ok(Some(time))
-    };
-    let times = (0..seconds.len()).map(make).collect::<Result<Vec<_>>>()?;
-    columns::write(&times, to, GREGORIAN)
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "seconds are below 60")]
-fn timestamp(values: &[i64], second: f64) -> Option<CivilTime> {
-    let [year, month, day, hour, minute] = *values else { return None };
-    let in_day = (0..24).contains(&hour) && (0..60).contains(&minute);
-    if !in_day || !(0.0..60.0).contains(&second) {
-        return None;
-    }
-    let midnight = CivilTime::midnight(year, u8::try_from(month).ok()?, u8::try_from(day).ok()?);
-    midnight.day(GREGORIAN)?;
-    let micros = (second * 1e6).round() as i64;
-    Some(CivilTime { nanos: (hour * 60 + minute) * 60_000_000_000 + micros * 1_000, ..midnight })
 }
