@@ -6,7 +6,11 @@ use std::{
     sync::Arc,
 };
 
-use futures::future::{join, join_all, try_join, try_join_all};
+use futures::{
+    StreamExt as _,
+    future::{join, join_all, try_join, try_join_all},
+    stream,
+};
 use serde_json::{Map, Value};
 
 mod blosc;
@@ -393,9 +397,15 @@ async fn implicit_group(
     let mut above: Option<(Location, GroupDocument)> = ancestors.first().cloned();
     if above.is_none() {
         // Who is below several such groups is further away from one with metadata.
-        for parent in iter::successors(location.parent(), Location::parent).take(LEVELS) {
-            if let Ok(Some(document)) = read_group(&parent, consolidated).await {
-                above = Some((parent, document));
+        let parents: Vec<Location> =
+            iter::successors(location.parent(), Location::parent).take(LEVELS).collect();
+        let reads = parents.iter().map(|parent| read_group(parent, consolidated));
+        // Where an answer takes its time all are asked for at once.
+        let at_once = if location.link().is_remote() { LEVELS } else { 1 };
+        let mut documents = stream::iter(reads).buffered(at_once).enumerate().boxed();
+        while let Some((i, document)) = documents.next().await {
+            if let Ok(Some(document)) = document {
+                above = parents.get(i).cloned().zip(Some(document));
                 break;
             }
         }
