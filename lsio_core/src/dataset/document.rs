@@ -33,6 +33,9 @@ const MOST_IMPLICIT: usize = 64;
 /// Of each of these the directories that are looked into.
 const MOST_LOOKED_INTO: usize = 4;
 
+/// The levels of such directories above what has metadata: rows, wells, and images.
+const MOST_LEVELS: usize = 3;
+
 /// The objects that are listed to find them: those of one answer of S3.
 const MOST_SEEN: usize = 1_000;
 
@@ -273,22 +276,28 @@ impl Asked<'_> {
 }
 
 /// Whether something without metadata is a group all the same, since it holds arrays or groups: the rows of
-/// a plate (OME-Zarr) are such groups.
+/// a plate (OME-Zarr) are such groups, and so may be the wells in them.
 pub(crate) async fn holds_nodes(location: &Location, format: ZarrFormat) -> Result<bool> {
-    if !lists(location) {
-        return Ok(false);
-    }
-    // What can't be listed is no group that could be read.
-    let Ok(names) = first_children(location).await else { return Ok(false) };
-    let names = names.into_iter().take(MOST_LOOKED_INTO);
-    let reads = names.map(|name| read_child(location, name, format, Asked::None));
-    // Where an answer takes its time all are asked for at once.
-    let at_once = if location.link().is_remote() { MOST_LOOKED_INTO } else { 1 };
-    let mut reads = stream::iter(reads).buffered(at_once).boxed();
-    while let Some((_, node)) = reads.try_next().await? {
-        if node.is_some() {
-            return Ok(true);
+    let mut place = location.clone();
+    for _ in 0..MOST_LEVELS {
+        if !lists(&place) {
+            return Ok(false);
         }
+        // What can't be listed is no group that could be read.
+        let Ok(names) = first_children(&place).await else { return Ok(false) };
+        let Some(first) = names.first().cloned() else { return Ok(false) };
+        let reads = names.into_iter().take(MOST_LOOKED_INTO);
+        let reads = reads.map(|name| read_child(&place, name, format, Asked::None));
+        // Where an answer takes its time all are asked for at once.
+        let at_once = if place.link().is_remote() { MOST_LOOKED_INTO } else { 1 };
+        let mut reads = stream::iter(reads).buffered(at_once).boxed();
+        while let Some((_, node)) = reads.try_next().await? {
+            if node.is_some() {
+                return Ok(true);
+            }
+        }
+        drop(reads);
+        place = place.child(&first)?;
     }
     Ok(false)
 }

@@ -443,17 +443,24 @@ async fn nothing_at(
         }
     }
     // A wrong name inside a store: tell the right ones.
-    if let (Some(parent), Some(name)) = (location.parent(), location.path().filename())
-        && let Some(Node::Group(document)) = read_node(&parent, consolidated).await?
-    {
-        let group = expand(&parent, document, &[], Asked::All).await?;
-        let known = group.nodes.into_keys().collect();
-        return Ok(Error::NoSuch {
-            location: parent.name().to_owned(),
-            what: "variable or group",
-            name: name.to_owned(),
-            known: with_fields(known, &group.document.attributes),
-        });
+    if let (Some(parent), Some(name)) = (location.parent(), location.path().filename()) {
+        let document = match read_node(&parent, consolidated).await? {
+            Some(Node::Group(document)) => Some(document),
+            Some(Node::Array(_)) => None,
+            None => implicit_group(&parent, ancestors, consolidated)
+                .await?
+                .map(GroupDocument::implicit),
+        };
+        if let Some(document) = document {
+            let group = expand(&parent, document, ancestors, Asked::All).await?;
+            let known = group.nodes.into_keys().collect();
+            return Ok(Error::NoSuch {
+                location: parent.name().to_owned(),
+                what: "variable or group",
+                name: name.to_owned(),
+                known: with_fields(known, &group.document.attributes),
+            });
+        }
     }
     let location_name = location.name().to_owned();
     if location.is_empty_archive().await {

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Command, Output},
 };
 
@@ -201,7 +201,7 @@ fn warnings_are_told_once_and_of_what_was_asked_for() {
     stores.group("g", &json!({}));
     let named = json!({"dimension_names": ["x"]});
     stores.v3("g/v", "int32", &[1], &named, Some(&1_i32.to_le_bytes()));
-    stores.v3("g/broken", "int32", &[1], &json!({"chunk_grid": 3}), None);
+    stores.v3("g/broken", "int32", &[1], &json!({"shape": 3}), None);
     stores.put("g/worse/zarr.json", b"{");
     let odd = json!({"dimension_names": ["x"], "attributes": {"scale_factor": "half"}});
     stores.v3("g/odd", "int32", &[1], &odd, Some(&2_i32.to_le_bytes()));
@@ -253,7 +253,7 @@ fn plates_without_metadata_in_between() {
         assert!(!info.contains("Tables:"), "{info}");
         says(&stores.info("p/A/2/0"), &["img", "1 rows"]);
         assert_eq!(stores.values("img", "p/A/2/0"), json!([2]));
-        assert_eq!(stores.values("img", "p/B/1/0/img"), json!([3]));
+        assert_eq!(stores.values("value", "p/B/1/0/img"), json!([3]));
         says(&stores.error("p"), &["'p/A/1'", "'p/B/1'"]);
         says(&stores.error("p/A"), &["'p/A/1'", "'p/A/2'"]);
         says(&stores.error("p/A/1"), &["'p/A/1/0'"]);
@@ -419,7 +419,24 @@ fn names_with_every_character() {
     }
 }
 
-/// The store of a test, as a path.
+/// An array or a group may have the name of another format.
+#[test]
+fn names_like_those_of_formats() {
+    let stores = Stores::new();
+    stores.group("s.zarr", &json!({}));
+    for name in ["csv", "json", "a.parquet", "b.CSV.gz"] {
+        stores.v3(&format!("s.zarr/{name}"), "int32", &[1], &json!({}), Some(&[7, 0, 0, 0]));
+        stores.v3(name, "int32", &[1], &json!({}), Some(&[8, 0, 0, 0]));
+        let inside = format!("s.zarr/{name}");
+        assert_eq!(stores.values(&format!("\"{name}\""), &inside), json!([7]));
+        assert_eq!(stores.values("value", name), json!([8]));
+        assert_eq!(stores.values("value", &format!("{name}?decode_cf=false")), json!([8]));
+    }
+    // What has no metadata is what it is called.
+    stores.put("t.csv", b"dim_0,v\n0,9\n");
+    assert_eq!(stores.values("v", "t.csv"), json!([9]));
+}
+
 #[test]
 fn what_is_like_a_name_that_is_not_there() {
     let stores = Stores::new();
@@ -441,5 +458,4 @@ fn what_is_like_a_name_that_is_not_there() {
             assert!(!text.contains("datafusion"), "{text}");
         }
     }
-    assert!(Path::new(&stores.path("era5.zarr")).exists());
 }
