@@ -48,6 +48,10 @@ const REMOTE_READS: usize = 1_024;
 /// The bytes of a document as most have them.
 const USUAL_BYTES: u64 = 64 << 10;
 
+/// The names of the files that metadata are in.
+pub(super) const DOCUMENTS: [&str; 5] =
+    ["zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata"];
+
 /// The versions of the Zarr format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ZarrFormat {

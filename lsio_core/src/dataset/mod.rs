@@ -63,7 +63,7 @@ pub(crate) use self::{
 use self::{
     characters::{joinable, joined},
     document::{
-        ArrayDocument, Asked, GroupDocument, Node, exists, holds_nodes, is_denied, list_nodes,
+        ArrayDocument, Asked, DOCUMENTS, GroupDocument, Node, exists, holds_nodes, is_denied, list_nodes,
         lists, named_nodes, read_group, read_node, warn_left_out,
     },
     multiscales::Multiscales,
@@ -442,6 +442,9 @@ async fn nothing_at(
             return Ok(Error::Metadata { key, reason });
         }
     }
+    if let Some(error) = inside_a_node(location, consolidated).await? {
+        return Ok(error);
+    }
     // A wrong name inside a store: tell the right ones.
     if let (Some(parent), Some(name)) = (location.parent(), location.path().filename()) {
         let document = match read_node(&parent, consolidated).await? {
@@ -472,6 +475,36 @@ async fn nothing_at(
         let similar = location.similar();
         Error::NotFound { location: location_name, similar }
     })
+}
+
+/// The error for a path of what makes up a node: its metadata, or chunks of an array.
+async fn inside_a_node(location: &Location, consolidated: bool) -> Result<Option<Error>> {
+    /// How far above a chunk its array is looked for.
+    const LEVELS: usize = 6;
+
+    let error = |what: String| {
+        Some(Error::Location {
+            location: location.name().to_owned(),
+            reason: format!("it is {what}: write that path"),
+        })
+    };
+    let is_document = location.path().filename().is_some_and(|name| DOCUMENTS.contains(&name));
+    for parent in iter::successors(location.parent(), Location::parent).take(LEVELS) {
+        let name = parent.name().trim_end_matches('/');
+        match read_node(&parent, consolidated).await {
+            Ok(Some(Node::Array(_))) if is_document => {
+                return Ok(error(format!("the metadata of the array '{name}'")));
+            }
+            Ok(Some(Node::Array(_))) => return Ok(error(format!("inside the array '{name}'"))),
+            Ok(Some(Node::Group(_))) if is_document => {
+                return Ok(error(format!("the metadata of the group '{name}'")));
+            }
+            // Over a network nobody waits for a better message.
+            Ok(None) if !is_document && !location.link().is_remote() => {}
+            _ => break,
+        }
+    }
+    Ok(None)
 }
 
 /// The node that the consolidated metadata of a group above has for a location.

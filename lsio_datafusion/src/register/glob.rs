@@ -18,6 +18,7 @@ const NAMED: usize = 3;
 pub(super) fn pattern_of_stores(name: &str, is_named_zarr: bool) -> Option<String> {
     let (path, options) = match name.split_once("?") {
         Some((path, options)) if options.contains('=') => (path, format!("?{options}")),
+        Some((path, "")) if Path::new(path).exists() => (path, String::new()),
         _ => (name, String::new()),
     };
     let is_remote = scheme(path).is_some();

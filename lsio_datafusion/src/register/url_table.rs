@@ -106,6 +106,10 @@ fn may_be_zarr(name: &str) -> bool {
     }
     let file = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
     let file = file.to_ascii_lowercase();
+    // Who names the metadata means the store, and is told so.
+    if file == "zarr.json" {
+        return true;
+    }
     // A name without a dot is no extension.
     let mut extensions = file.split('.').skip(1).collect::<Vec<_>>().into_iter().rev();
     let last = extensions.next().unwrap_or_default();

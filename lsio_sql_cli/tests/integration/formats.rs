@@ -452,10 +452,18 @@ fn what_is_like_a_name_that_is_not_there() {
         ("era5.zarr/iner", "inner"),
         ("era5.zarr/inner/w", "v"),
         ("era5.zar/t2m", "era5.zarr"),
+        ("era5.zarr/t2m/c", "inside the array 'era5.zarr/t2m': write that path"),
+        ("era5.zarr/t2m/c/0", "inside the array 'era5.zarr/t2m': write that path"),
+        ("era5.zarr/t2m/zarr.json", "the metadata of the array 'era5.zarr/t2m'"),
+        ("era5.zarr/zarr.json", "the metadata of the group 'era5.zarr'"),
+        ("era5*", "write SELECT * FROM 'era5.zarr'"),
     ] {
         for text in [stores.error(path), failed(&stores.run(&["info", path]))] {
             says(&text, &[meant]);
             assert!(!text.contains("datafusion"), "{text}");
         }
     }
+    // No option is no option.
+    assert_eq!(stores.values("t2m", "era5.zarr?"), json!([0]));
+    says(&stores.info("era5.zarr?"), &["1 rows"]);
 }
