@@ -8,20 +8,40 @@ use serde_json::{Map, Number, Value};
 
 use crate::error::short;
 
-/// The memory that a value takes, roughly: lists grow by doubling.
-const VALUE_BYTES: usize = 2 * size_of::<Value>();
+/// A value's place in a list. What it holds elsewhere is counted there.
+const VALUE_BYTES: usize = size_of::<Value>();
 
-/// What a text takes beside its bytes.
-const TEXT_BYTES: usize = 32;
+/// What a text takes beside its bytes, of the allocator and for rounding.
+const TEXT_BYTES: usize = 24;
 
-/// What a member of an object takes beside its key and value.
-const MEMBER_BYTES: usize = 112;
+/// A member's place in an object: the key, the value, its hash, and a share of the table.
+const MEMBER_BYTES: usize = size_of::<String>() + VALUE_BYTES + 32;
+
+/// Documents beyond these bytes leave so many small holes behind that the allocator is asked to give them back.
+const LARGE: usize = 1 << 20;
 
 /// Parses a document, whose values may take `memory` bytes. The depth is limited to serde_json's 128.
 ///
 /// # Errors
 /// A text that says what is wrong, and where.
 pub(crate) fn parse(bytes: &[u8], memory: u64) -> Result<Value, String> {
+    let value = parse_values(bytes, memory);
+    // What there was of it is gone.
+    if value.is_err() && bytes.len() > LARGE {
+        give_back();
+    }
+    value
+}
+
+/// Gives memory that is free back to the system. glibc keeps it for the threads that have asked for it: a broken
+/// document that several threads meet would take its memory several times.
+fn give_back() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: it takes a number, and locks what it touches.
+    let _ = unsafe { libc::malloc_trim(0) };
+}
+
+fn parse_values(bytes: &[u8], memory: u64) -> Result<Value, String> {
     let first = match strict(bytes, memory) {
         Ok(value) => return Ok(value),
         Err(error) => error,
@@ -41,6 +61,7 @@ fn text(error: &serde_json::Error) -> String {
 fn strict(bytes: &[u8], memory: u64) -> serde_json::Result<Value> {
     let budget = Budget { left: Cell::new(memory), all: memory };
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
+    budget.spend::<serde_json::Error>(VALUE_BYTES)?;
     let value = Strict(&budget).deserialize(&mut deserializer)?;
     deserializer.end()?;
     Ok(value)
@@ -74,7 +95,6 @@ impl<'de> DeserializeSeed<'de> for Strict<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
-        self.0.spend(VALUE_BYTES)?;
         deserializer.deserialize_any(self)
     }
 }
@@ -114,6 +134,12 @@ impl<'de> Visitor<'de> for Strict<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let mut list = Vec::new();
         while let Some(item) = items.next_element_seed(self)? {
+            if list.len() == list.capacity() {
+                // As lists grow by themselves: one that is to grow is paid for before it does.
+                let more = list.capacity().max(4);
+                self.0.spend(more.saturating_mul(VALUE_BYTES))?;
+                list.reserve_exact(more);
+            }
             list.push(item);
         }
         Ok(Value::Array(list))
@@ -121,8 +147,15 @@ impl<'de> Visitor<'de> for Strict<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
         let mut map = Map::new();
+        let mut places = 0_usize;
         while let Some(key) = members.next_key::<String>()? {
-            self.0.spend((MEMBER_BYTES + TEXT_BYTES).saturating_add(key.len()))?;
+            if map.len() == places {
+                // Hash tables grow from 3 members to 7, and then to twice as many.
+                let more = if places == 0 { 3 } else { places.saturating_add(1) };
+                self.0.spend(more.saturating_mul(MEMBER_BYTES))?;
+                places = places.saturating_add(more);
+            }
+            self.0.spend(TEXT_BYTES.saturating_add(key.len()))?;
             if map.contains_key(&key) {
                 return Err(A::Error::custom(format_args!(
                     "it has two members '{}' in one object",
@@ -221,6 +254,11 @@ mod tests {
             assert!(parse(deep(128).as_bytes(), 100_000).is_err());
             assert!(parse(deep(100_000).as_bytes(), 100_000).is_err());
             assert!(parse(open.repeat(100_000).as_bytes(), 100_000).is_err());
+        }
+        // Half the memory may be empty places.
+        for (text, least) in [("[]", 72), ("[0]", 5 * 72), ("{\"a\":0}", 72 + 3 * 128)] {
+            assert!(parse(text.as_bytes(), least - 1).is_err(), "{text}");
+            assert!(parse(text.as_bytes(), least + 25).is_ok(), "{text}");
         }
         let error = parsed(&format!("[{}0]", "0,".repeat(1_000))).unwrap_err();
         assert!(error.contains("max_metadata_bytes"), "{error}");

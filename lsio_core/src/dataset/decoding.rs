@@ -122,10 +122,21 @@ impl Decoding {
                 }
             }
             decoding.mask.dedup();
-            let number = |key: &str| attributes.get(key).and_then(scalar);
-            let (factor, offset) = (number("scale_factor"), number("add_offset"));
-            if (factor.is_some() || offset.is_some()) && decoding.element.is_number() {
-                decoding.scale = Some((factor.unwrap_or(1.0), offset.unwrap_or(0.0)));
+            if decoding.element.is_number() {
+                let mut number = |key: &str| {
+                    let value = attributes.get(key).filter(|value| !value.is_null())?;
+                    let number = scalar(value);
+                    if number.is_none() {
+                        warn(format!(
+                            "{key} is ignored: {value} is no number; the numbers are left as they are stored"
+                        ));
+                    }
+                    number
+                };
+                let (factor, offset) = (number("scale_factor"), number("add_offset"));
+                if factor.is_some() || offset.is_some() {
+                    decoding.scale = Some((factor.unwrap_or(1.0), offset.unwrap_or(0.0)));
+                }
             }
         }
 
@@ -304,7 +315,16 @@ impl Decoding {
         if options.times() == DecodeTimes::No || !is_time {
             return Meaning::Plain;
         }
-        let name = text("calendar").unwrap_or("standard");
+        let name = match attributes.get("calendar") {
+            None | Some(Value::Null) => "standard",
+            Some(Value::String(name)) => name,
+            Some(other) => {
+                warn(format!(
+                    "the calendar {other} isn't a name: the numbers are left as they are"
+                ));
+                return Meaning::Plain;
+            }
+        };
         let Some(calendar) = Calendar::from_name(name) else {
             warn(format!("the calendar '{name}' isn't known: the numbers are left as they are"));
             return Meaning::Plain;
@@ -614,10 +634,14 @@ fn nanos(unit: TimeUnit) -> i64 {
     }
 }
 
-/// A number, also one in a list of one.
+/// A number, also one in a list of one, or one that JSON has no number for.
 fn scalar(value: &Value) -> Option<f64> {
-    match value {
-        Value::Array(values) if values.len() == 1 => values[0].as_f64(),
-        value => value.as_f64(),
+    let value = match value {
+        Value::Array(values) if values.len() == 1 => &values[0],
+        value => value,
+    };
+    match numbers(value, &ElementType::Float64, Range::Exact).ok()?.as_slice() {
+        [Number::Float(number)] if !value.is_boolean() => Some(*number),
+        _ => None,
     }
 }

@@ -20,7 +20,8 @@ use crate::{
 };
 
 /// The memory that the values of a document may take, as a multiple of the bytes that it may have. Of
-/// real ones they take seven or eight times the bytes that those have, but few are that large.
+/// real ones they take seven times the bytes that those have, and thirteen times where they have no blanks,
+/// but few are that large.
 const MEMORY: u64 = 6;
 
 /// The directories inside a group that are looked into while it is listed. That takes a second.
@@ -32,6 +33,12 @@ const MOST_IMPLICIT: usize = 64;
 /// Of each of these the directories that are looked into.
 const MOST_LOOKED_INTO: usize = 4;
 
+/// The levels of such directories above what has metadata: rows, wells, and images.
+const MOST_LEVELS: usize = 3;
+
+/// The objects that are listed to find them: those of one answer of S3.
+const MOST_SEEN: usize = 1_000;
+
 /// Arrays and groups read at the same time while a group without consolidated metadata is listed.
 const CONCURRENT_READS: usize = 32;
 
@@ -40,6 +47,10 @@ const REMOTE_READS: usize = 1_024;
 
 /// The bytes of a document as most have them.
 const USUAL_BYTES: u64 = 64 << 10;
+
+/// The names of the files that metadata are in.
+pub(super) const DOCUMENTS: [&str; 5] =
+    ["zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata"];
 
 /// The versions of the Zarr format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -236,8 +247,13 @@ pub(crate) async fn list_nodes(
     if let Asked::All = asked {
         let rest = children.into_iter().filter(|name| !nodes.contains_key(name));
         let rest: Vec<String> = rest.take(MOST_IMPLICIT).collect();
-        for name in rest {
-            if holds_nodes(&location.child(&name)?, format).await? {
+        let looks = rest.into_iter().map(|name| async move {
+            let holds = holds_nodes(&location.child(&name)?, format).await?;
+            Ok::<_, Error>((name, holds))
+        });
+        let mut looks = stream::iter(looks).buffer_unordered(CONCURRENT_READS).boxed();
+        while let Some((name, holds)) = looks.try_next().await? {
+            if holds {
                 nodes.insert(name, Node::Group(GroupDocument::implicit(format)));
             }
         }
@@ -264,19 +280,53 @@ impl Asked<'_> {
 }
 
 /// Whether something without metadata is a group all the same, since it holds arrays or groups: the rows of
-/// a plate (OME-Zarr) are such groups.
+/// a plate (OME-Zarr) are such groups, and so may be the wells in them.
 pub(crate) async fn holds_nodes(location: &Location, format: ZarrFormat) -> Result<bool> {
-    if !lists(location) {
-        return Ok(false);
-    }
-    // What can't be listed is no group that could be read.
-    let Ok(names) = list_children(location).await else { return Ok(false) };
-    for name in names.into_iter().take(MOST_LOOKED_INTO) {
-        if read_child(location, name, format, Asked::None).await?.1.is_some() {
-            return Ok(true);
+    let mut place = location.clone();
+    for _ in 0..MOST_LEVELS {
+        if !lists(&place) {
+            return Ok(false);
         }
+        // What can't be listed is no group that could be read.
+        let Ok(names) = first_children(&place).await else { return Ok(false) };
+        let Some(first) = names.first().cloned() else { return Ok(false) };
+        let reads = names.into_iter().take(MOST_LOOKED_INTO);
+        let reads = reads.map(|name| read_child(&place, name, format, Asked::None));
+        // Where an answer takes its time all are asked for at once.
+        let at_once = if place.link().is_remote() { MOST_LOOKED_INTO } else { 1 };
+        let mut reads = stream::iter(reads).buffered(at_once).boxed();
+        while let Some((_, node)) = reads.try_next().await? {
+            if node.is_some() {
+                return Ok(true);
+            }
+        }
+        drop(reads);
+        place = place.child(&first)?;
     }
     Ok(false)
+}
+
+/// The names of what may be nodes inside a location, as far as one request lists them: a prefix of a bucket may
+/// hold a million objects.
+async fn first_children(location: &Location) -> Result<Vec<String>> {
+    if location.local_path().is_some() {
+        return list_children(location).await;
+    }
+    let mut names: Vec<String> = Vec::new();
+    let mut objects = location.store().list(Some(location.path())).take(MOST_SEEN);
+    while let Some(object) = objects.next().await {
+        let object =
+            object.map_err(|source| Error::Store { key: location.name().to_owned(), source })?;
+        // What lies there itself is no child.
+        let mut parts = object.location.prefix_match(location.path()).into_iter().flatten();
+        if let (Some(name), Some(_)) = (parts.next(), parts.next()) {
+            names.push(name.as_ref().to_owned());
+        }
+    }
+    names.sort_unstable();
+    names.dedup();
+    names.retain(|name| !name.starts_with('.') && check_node_path(name).is_ok());
+    Ok(names)
 }
 
 /// Reads the metadata of these arrays inside a group of this format, and of those that they name: their

@@ -6,7 +6,11 @@ use std::{
     sync::Arc,
 };
 
-use futures::future::{join, join_all, try_join, try_join_all};
+use futures::{
+    StreamExt as _,
+    future::{join, join_all, try_join, try_join_all},
+    stream,
+};
 use serde_json::{Map, Value};
 
 mod blosc;
@@ -59,7 +63,7 @@ pub(crate) use self::{
 use self::{
     characters::{joinable, joined},
     document::{
-        ArrayDocument, Asked, GroupDocument, Node, exists, holds_nodes, is_denied, list_nodes,
+        ArrayDocument, Asked, DOCUMENTS, GroupDocument, Node, exists, holds_nodes, is_denied, list_nodes,
         lists, named_nodes, read_group, read_node, warn_left_out,
     },
     multiscales::Multiscales,
@@ -422,9 +426,15 @@ async fn implicit_group(
     let mut above: Option<(Location, GroupDocument)> = ancestors.first().cloned();
     if above.is_none() {
         // Who is below several such groups is further away from one with metadata.
-        for parent in iter::successors(location.parent(), Location::parent).take(LEVELS) {
-            if let Ok(Some(document)) = read_group(&parent, consolidated).await {
-                above = Some((parent, document));
+        let parents: Vec<Location> =
+            iter::successors(location.parent(), Location::parent).take(LEVELS).collect();
+        let reads = parents.iter().map(|parent| read_group(parent, consolidated));
+        // Where an answer takes its time all are asked for at once.
+        let at_once = if location.link().is_remote() { LEVELS } else { 1 };
+        let mut documents = stream::iter(reads).buffered(at_once).enumerate().boxed();
+        while let Some((i, document)) = documents.next().await {
+            if let Ok(Some(document)) = document {
+                above = parents.get(i).cloned().zip(Some(document));
                 break;
             }
         }
@@ -461,18 +471,28 @@ async fn nothing_at(
             return Ok(Error::Metadata { key, reason });
         }
     }
+    if let Some(error) = inside_a_node(location, consolidated).await? {
+        return Ok(error);
+    }
     // A wrong name inside a store: tell the right ones.
-    if let (Some(parent), Some(name)) = (location.parent(), location.path().filename())
-        && let Some(Node::Group(document)) = read_node(&parent, consolidated).await?
-    {
-        let group = expand(&parent, document, &[], Asked::All).await?;
-        let known = group.nodes.into_keys().collect();
-        return Ok(Error::NoSuch {
-            location: parent.name().to_owned(),
-            what: "variable or group",
-            name: name.to_owned(),
-            known: with_fields(known, &group.document.attributes),
-        });
+    if let (Some(parent), Some(name)) = (location.parent(), location.path().filename()) {
+        let document = match read_node(&parent, consolidated).await? {
+            Some(Node::Group(document)) => Some(document),
+            Some(Node::Array(_)) => None,
+            None => implicit_group(&parent, ancestors, consolidated)
+                .await?
+                .map(GroupDocument::implicit),
+        };
+        if let Some(document) = document {
+            let group = expand(&parent, document, ancestors, Asked::All).await?;
+            let known = group.nodes.into_keys().collect();
+            return Ok(Error::NoSuch {
+                location: parent.name().to_owned(),
+                what: "variable or group",
+                name: name.to_owned(),
+                known: with_fields(known, &group.document.attributes),
+            });
+        }
     }
     let location_name = location.name().to_owned();
     if location.is_empty_archive().await {
@@ -484,6 +504,36 @@ async fn nothing_at(
         let similar = location.similar();
         Error::NotFound { location: location_name, similar }
     })
+}
+
+/// The error for a path of what makes up a node: its metadata, or chunks of an array.
+async fn inside_a_node(location: &Location, consolidated: bool) -> Result<Option<Error>> {
+    /// How far above a chunk its array is looked for.
+    const LEVELS: usize = 6;
+
+    let error = |what: String| {
+        Some(Error::Location {
+            location: location.name().to_owned(),
+            reason: format!("it is {what}: write that path"),
+        })
+    };
+    let is_document = location.path().filename().is_some_and(|name| DOCUMENTS.contains(&name));
+    for parent in iter::successors(location.parent(), Location::parent).take(LEVELS) {
+        let name = parent.name().trim_end_matches('/');
+        match read_node(&parent, consolidated).await {
+            Ok(Some(Node::Array(_))) if is_document => {
+                return Ok(error(format!("the metadata of the array '{name}'")));
+            }
+            Ok(Some(Node::Array(_))) => return Ok(error(format!("inside the array '{name}'"))),
+            Ok(Some(Node::Group(_))) if is_document => {
+                return Ok(error(format!("the metadata of the group '{name}'")));
+            }
+            // Over a network nobody waits for a better message.
+            Ok(None) if !is_document && !location.link().is_remote() => {}
+            _ => break,
+        }
+    }
+    Ok(None)
 }
 
 /// The node that the consolidated metadata of a group above has for a location.

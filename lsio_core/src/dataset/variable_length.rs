@@ -98,7 +98,7 @@ pub(super) fn json_items(
 
 fn json_list(encoded: &[u8], cells: usize) -> Result<Vec<Value>, String> {
     let text = str::from_utf8(encoded).map_err(|e| format!("it isn't JSON: {e}"))?;
-    let plain = without_python_numbers(text);
+    let plain = without_odd_numbers(text);
     let text = plain.as_deref().unwrap_or(text);
     // The texts themselves, and what each takes as a value.
     let memory = (cells as u64).saturating_mul(ITEM_BYTES).saturating_add(text.len() as u64);
@@ -135,9 +135,10 @@ fn flatten(
     Ok(())
 }
 
-/// Replaces the numbers that Python writes although JSON doesn't have them: what is not a number
-/// becomes null, the infinite ones texts. `None` if there are none.
-fn without_python_numbers(text: &str) -> Option<String> {
+/// Replaces the numbers that Python writes although JSON doesn't have them, or few readers do: what is not a
+/// number becomes null, the infinite ones texts, and so do integers of more than 64 bits, which would lose
+/// their last digits. `None` if there are none.
+fn without_odd_numbers(text: &str) -> Option<String> {
     const NUMBERS: [(&str, &str); 3] =
         [("NaN", "null"), ("-Infinity", "\"-Infinity\""), ("Infinity", "\"Infinity\"")];
     let mut replaced = String::new();
@@ -153,12 +154,34 @@ fn without_python_numbers(text: &str) -> Option<String> {
             copied = at;
             continue;
         }
+        if !quoted && (character == '-' || character.is_ascii_digit()) {
+            let is_part = |c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.' | 'e' | 'E');
+            let number = rest.split_once(|c| !is_part(c)).map_or(rest, |(number, _)| number);
+            if is_wide_integer(number) {
+                replaced.push_str(text.get(copied..at)?);
+                replaced.extend(["\"", number, "\""]);
+                copied = at + number.len();
+            }
+            at += number.len();
+            continue;
+        }
         quoted ^= character == '"' && !escaped;
         escaped = quoted && character == '\\' && !escaped;
         at += character.len_utf8();
     }
     replaced.push_str(text.get(copied..)?);
     (copied > 0).then_some(replaced)
+}
+
+/// Whether it is an integer of more than 64 bits.
+fn is_wide_integer(number: &str) -> bool {
+    let digits = number.strip_prefix('-').unwrap_or(number);
+    // What JSON doesn't allow stays an error.
+    !digits.starts_with('0')
+        && !digits.is_empty()
+        && digits.bytes().all(|digit| digit.is_ascii_digit())
+        && number.parse::<i64>().is_err()
+        && number.parse::<u64>().is_err()
 }
 
 #[cfg(test)]
@@ -198,6 +221,35 @@ mod tests {
             for len in 0..case.encoded.len() {
                 assert!(json2_items(&case.encoded[..len], expected.len()).is_err(), "{case}");
             }
+        }
+    }
+
+    #[test]
+    fn integers_keep_their_digits() {
+        let items = |json: &str| {
+            let items = json2_items(json.as_bytes(), 6).unwrap().into_iter();
+            items.map(Option::unwrap).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            items(
+                r#"[9223372036854775808,-9223372036854775809,18446744073709551616,-1180591620717411303424,
+                    [1000000000000000000000000000001],"12345678901234567890123\"4","|O",[6]]"#
+            ),
+            [
+                "9223372036854775808",
+                "-9223372036854775809",
+                "18446744073709551616",
+                "-1180591620717411303424",
+                r#"["1000000000000000000000000000001"]"#,
+                "12345678901234567890123\"4",
+            ]
+        );
+        assert_eq!(
+            items(r#"[-9223372036854775808,18446744073709551615,1e30,-0.5,1,"a","|O",[6]]"#),
+            ["-9223372036854775808", "18446744073709551615", "1e+30", "-0.5", "1", "a"]
+        );
+        for json in ["[00000000000000000000001,\"|O\",[1]]", "[-,\"|O\",[1]]", "[1-2,\"|O\",[1]]"] {
+            assert!(json2_items(json.as_bytes(), 1).is_err(), "{json}");
         }
     }
 

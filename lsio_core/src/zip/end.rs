@@ -36,6 +36,9 @@ impl End {
     /// # Errors
     /// A text, if there are none or they can't be true.
     pub(super) fn parse(tail: &[u8], size: u64) -> Result<Self, String> {
+        if size == 0 {
+            return Err("it has 0 bytes: its writer hasn't closed it, or never began".to_owned());
+        }
         let at = find(tail).ok_or(
             "it has no end-of-central-directory record: it is not a zip archive, or is cut off",
         )?;

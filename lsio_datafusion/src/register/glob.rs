@@ -18,6 +18,7 @@ const NAMED: usize = 3;
 pub(super) fn pattern_of_stores(name: &str, is_named_zarr: bool) -> Option<String> {
     let (path, options) = match name.split_once("?") {
         Some((path, options)) if options.contains('=') => (path, format!("?{options}")),
+        Some((path, "")) if Path::new(path).exists() => (path, String::new()),
         _ => (name, String::new()),
     };
     let is_remote = scheme(path).is_some();
@@ -55,7 +56,7 @@ pub(super) fn pattern_of_stores(name: &str, is_named_zarr: bool) -> Option<Strin
 }
 
 /// Whether a path is that of a store.
-fn is_store(path: &Path) -> bool {
+pub(super) fn is_store(path: &Path) -> bool {
     let holds = |name: &str| path.join(name).is_file();
     let named = path.to_str().is_some_and(|path| path.to_ascii_lowercase().ends_with(".zarr.zip"));
     named || ["zarr.json", ".zgroup", ".zarray", ".zmetadata"].iter().any(|name| holds(name))

@@ -1,6 +1,7 @@
 //! From the text behind FROM to an opened dataset: options behind `?`, and the object store.
 
 use datafusion::{
+    common::plan_err,
     config::ConfigOptions,
     error::{DataFusionError, Result},
     execution::runtime_env::RuntimeEnv,
@@ -8,7 +9,7 @@ use datafusion::{
 use lsio_core::{Dataset, Location, OpenOptions, cloud::public_name, scheme};
 use object_store::path::Path;
 
-use super::home::expand_home;
+use super::{glob::pattern_of_stores, home::expand_home};
 use crate::{IoEngine, LsioConfig, error::external};
 
 /// Opens the dataset at a path or URL. Options behind a `?` are added to `options`.
@@ -26,6 +27,11 @@ pub async fn open_dataset(
     runtime: &RuntimeEnv,
 ) -> Result<Dataset> {
     let engine = LsioConfig::of(config).io_engine;
+    if scheme(location).is_none()
+        && let Some(reason) = pattern_of_stores(&expand_home(location), true)
+    {
+        return plan_err!("{reason}");
+    }
     let (location, options) = resolve(location, options, engine, runtime).await?;
     Dataset::open(&location, &options).await.map_err(external)
 }

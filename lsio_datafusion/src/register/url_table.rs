@@ -12,7 +12,8 @@ use datafusion::{
 use futures::StreamExt as _;
 use lsio_core::{Dataset, Error, Location, OpenOptions, cloud, scheme};
 
-use super::{glob::pattern_of_stores, home::expand_home, location::resolve};
+use super::{
+    glob::{is_store, pattern_of_stores}, home::expand_home, location::resolve};
 use crate::{IoEngine, ZarrTable, error::external};
 
 /// Extensions of files that other formats read.
@@ -96,18 +97,25 @@ impl UrlTableFactory for ZarrUrlTableFactory {
     }
 }
 
-/// Whether the name could be a Zarr store's: any path may, unless its extension says otherwise.
+/// Whether the name could be a Zarr store's: any path may, unless its extension says otherwise. What has Zarr's
+/// metadata is a store whatever it is called: an array may be named like a format.
 fn may_be_zarr(name: &str) -> bool {
-    let path = name.split('?').next().unwrap_or(name).to_ascii_lowercase();
+    let path = name.split('?').next().unwrap_or(name);
     if path.is_empty() || (path.contains('*') && !Path::new(name).exists()) {
         return false;
     }
     let file = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
-    let mut extensions = file.rsplit('.');
+    let file = file.to_ascii_lowercase();
+    // Who names the metadata means the store, and is told so.
+    if file == "zarr.json" {
+        return true;
+    }
+    // A name without a dot is no extension.
+    let mut extensions = file.split('.').skip(1).collect::<Vec<_>>().into_iter().rev();
     let last = extensions.next().unwrap_or_default();
     let extension =
         if COMPRESSIONS.contains(&last) { extensions.next().unwrap_or_default() } else { last };
-    !OTHER_FORMATS.contains(&extension)
+    !OTHER_FORMATS.contains(&extension) || is_store(Path::new(path))
 }
 
 /// Whether a part of the path has the extension of a Zarr store, zipped or not.

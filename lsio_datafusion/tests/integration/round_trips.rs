@@ -249,6 +249,35 @@ async fn stores_of_many_variables_and_chunks() {
     }
 }
 
+/// Directories without metadata are looked into at the same time, and one list each tells enough.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn groups_without_metadata() {
+    let group = json!({"zarr_format": 3, "node_type": "group"}).to_string();
+    let remote = Remote::new(Protocol::S3, |directory| {
+        let plate = directory.join("plate.zarr");
+        let mut files = vec![("zarr.json".to_owned(), &group), ("B/1/zarr.json".to_owned(), &group)];
+        for number in 0..1_500 {
+            // Chunks come before `zarr.json`, and what follows isn't listed.
+            files.push((format!("A/1/0/c/{number:04}"), &group));
+            files.push((format!("other/{number:04}"), &group));
+            files.push((format!("second/{number:04}/c"), &group));
+        }
+        files.push(("A/1/zarr.json".to_owned(), &group));
+        for (file, text) in files {
+            let path = plate.join(file);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        }
+    });
+    let (dataset, requests, trips) = remote.watch(8, || remote.open("plate.zarr", "")).await;
+    assert_eq!(dataset.children(), ["A", "B"]);
+    // Documents, list, those of the children in either version, lists, again documents, and one more list.
+    assert!(trips <= 8, "{trips}: {}", told(&requests));
+    let lists = requests.iter().filter(|request| request.query.contains("list-type")).count();
+    assert!(lists <= 1 + 4 + 1, "{}", told(&requests));
+    assert!(requests.len() < 120, "{}: {}", requests.len(), told(&requests));
+}
+
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap() {

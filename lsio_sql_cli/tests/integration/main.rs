@@ -9,6 +9,7 @@
 #[cfg(target_os = "linux")]
 mod cancel;
 mod cli;
+mod formats;
 #[cfg(target_os = "linux")]
 mod hostile;
 mod messages;
