@@ -36,12 +36,17 @@ mod using;
 
 pub(crate) use self::{casts::NamedCasts, digits::DigitNames, operators::Operators};
 use self::{dialect::LsioDialect, tokens::tokens};
+use crate::register::in_words;
 
 /// Plans one statement, as `ctx.sql` does, in the SQL of [`ZarrSession::query`](crate::ZarrSession::query).
 ///
 /// # Errors
 /// If the text isn't one statement, or names what the session doesn't know.
 pub async fn plan_sql(state: &SessionState, sql: &str) -> Result<LogicalPlan> {
+    plan(state, sql).await.map_err(in_words)
+}
+
+async fn plan(state: &SessionState, sql: &str) -> Result<LogicalPlan> {
     let options = &state.config().options().sql_parser;
     if options.dialect != Dialect::Generic {
         let mut statement = state.sql_to_statement(sql, &options.dialect)?;

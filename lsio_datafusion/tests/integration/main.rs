@@ -33,4 +33,5 @@ mod served;
 mod sessions;
 mod statistics;
 mod storage;
+mod sweep;
 mod times;
