@@ -2,7 +2,12 @@
 
 use datafusion::{
     common::{DFSchema, Result, config::ConfigOptions, tree_node::Transformed},
-    functions_aggregate::{average::Avg, count::Count, regr::Regr},
+    functions_aggregate::{
+        average::Avg,
+        bit_and_or_xor::{bit_and_udaf, bit_or_udaf, bit_xor_udaf},
+        count::Count,
+        regr::Regr,
+    },
     logical_expr::{AggregateUDF, Expr, ExprSchemable as _, LogicalPlan, WindowFunctionDefinition},
     optimizer::AnalyzerRule,
 };
@@ -61,5 +66,9 @@ fn exact(expr: Expr, reads_zarr: bool, schema: &DFSchema) -> Result<Transformed<
 /// `count(x ORDER BY y)` to kernels that panic at a second argument.
 fn ignores_order(function: &AggregateUDF) -> bool {
     let own = function.inner();
-    own.is::<Count>() || own.is::<Avg>() || own.is::<Regr>()
+    let of_bits = [bit_and_udaf(), bit_or_udaf(), bit_xor_udaf()];
+    own.is::<Count>()
+        || own.is::<Avg>()
+        || own.is::<Regr>()
+        || of_bits.iter().any(|of_bits| function == of_bits.as_ref())
 }

@@ -8,6 +8,7 @@ pub(crate) mod aggregate;
 mod conditional;
 mod integers;
 mod lon_between;
+mod padding;
 pub(crate) mod time;
 
 pub use self::aggregate::expr_fn::weighted_avg;
@@ -15,10 +16,12 @@ pub(crate) use self::integers::Divide;
 
 /// The scalar functions but those of times.
 pub(crate) fn scalar() -> Vec<Arc<ScalarUDF>> {
-    vec![
+    let mut functions = vec![
         Arc::new(ScalarUDF::new_from_impl(Divide::default())),
         Arc::new(ScalarUDF::new_from_impl(integers::Xor::default())),
         Arc::new(ScalarUDF::new_from_impl(lon_between::LonBetween::default())),
         Arc::new(ScalarUDF::new_from_impl(conditional::If::default())),
-    ]
+    ];
+    functions.extend(padding::functions());
+    functions
 }

@@ -20,6 +20,7 @@ mod front_door;
 mod harness;
 mod kinds;
 mod plans;
+mod pushed_errors;
 mod quantiles;
 mod random_aggregates;
 mod random_queries;
