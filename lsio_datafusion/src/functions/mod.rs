@@ -5,10 +5,13 @@ use std::sync::Arc;
 use datafusion::logical_expr::ScalarUDF;
 
 pub(crate) mod aggregate;
+mod coalesce;
 mod conditional;
+pub(crate) mod durations;
 mod integers;
 mod lon_between;
-mod padding;
+mod negative;
+pub(crate) mod padding;
 pub(crate) mod time;
 
 pub use self::aggregate::expr_fn::weighted_avg;
@@ -16,12 +19,12 @@ pub(crate) use self::integers::Divide;
 
 /// The scalar functions but those of times.
 pub(crate) fn scalar() -> Vec<Arc<ScalarUDF>> {
-    let mut functions = vec![
+    vec![
         Arc::new(ScalarUDF::new_from_impl(Divide::default())),
         Arc::new(ScalarUDF::new_from_impl(integers::Xor::default())),
         Arc::new(ScalarUDF::new_from_impl(lon_between::LonBetween::default())),
         Arc::new(ScalarUDF::new_from_impl(conditional::If::default())),
-    ];
-    functions.extend(padding::functions());
-    functions
+        Arc::new(ScalarUDF::new_from_impl(negative::Negative::default())),
+        Arc::new(ScalarUDF::new_from_impl(coalesce::Coalesce::default())),
+    ]
 }

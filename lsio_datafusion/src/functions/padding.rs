@@ -5,7 +5,6 @@ use std::sync::Arc;
 use arrow::{array::AsArray as _, compute::cast, datatypes::{DataType, FieldRef, Int64Type}};
 use datafusion::{
     common::{Result, exec_err},
-    functions::unicode,
     logical_expr::{
         ColumnarValue, Documentation, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
         Signature,
@@ -16,10 +15,15 @@ use datafusion::{
 /// column.
 const MOST: i64 = 1 << 28;
 
-/// DataFusion 55.2's `lpad` and `rpad` allocate whatever length they are asked for, and panic where memory
+/// Bounds `lpad` and `rpad`. DataFusion 55.2's allocate whatever length they are asked for, and panic where memory
 /// can't be that long.
-pub(super) fn functions() -> [Arc<ScalarUDF>; 2] {
-    [unicode::lpad(), unicode::rpad()].map(|inner| Arc::new(ScalarUDF::new_from_impl(Padding { inner })))
+pub(crate) fn bound(functions: &mut [Arc<ScalarUDF>]) {
+    for function in functions {
+        if matches!(function.name(), "lpad" | "rpad") {
+            let inner = Arc::clone(function);
+            *function = Arc::new(ScalarUDF::new_from_impl(Padding { inner }));
+        }
+    }
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]

@@ -17,6 +17,7 @@ use lsio_core::OpenOptions;
 
 mod catalog;
 mod clarify;
+mod copied_csv;
 mod copy;
 mod factory;
 mod glob;
@@ -243,6 +244,7 @@ impl ZarrSessionBuilder for SessionStateBuilder {
             planners.insert(0, Arc::new(Operators::default()));
         }
 
+        functions::padding::bound(self.scalar_functions().get_or_insert_default());
         functions::aggregate::register(self.aggregate_functions().get_or_insert_default());
         let words = time::functions().into_iter().map(Arc::new);
         self.scalar_functions().get_or_insert_default().extend(words);
