@@ -70,6 +70,7 @@ mod snapshot;
 mod sql;
 mod statistics;
 mod table;
+pub mod text;
 
 pub use lsio_core;
 

@@ -11,11 +11,11 @@ use futures::{
 use lsio_core::{
     Dataset, OpenOptions, Role, Variable, cloud::public_text, dataset::ZarrFormat, grid::Region,
 };
-use lsio_datafusion::open_dataset;
+use lsio_datafusion::{open_dataset, text};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::{Error, cell, output::say};
+use crate::{Error, output::say};
 
 /// The objects of an array that are counted: listing all of a huge one would take minutes.
 const MAX_OBJECTS: usize = 100_000;
@@ -264,7 +264,7 @@ async fn ends(variable: &Variable) -> Result<(Option<String>, Option<String>), E
         let array = variable.read(&Region { start, shape: vec![1; shape.len()] }).await?;
         let text = match array.is_null(0) {
             true => "NULL".to_owned(),
-            false => cell::formatter(&array)?.value(0).to_string(),
+            false => text::formatter(&array)?.value(0).to_string(),
         };
         Ok::<_, Error>(text)
     };

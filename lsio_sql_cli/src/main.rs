@@ -4,7 +4,6 @@ mod args;
 mod cache;
 mod cell;
 mod commands;
-mod csv;
 mod demo;
 mod engine;
 mod execute;

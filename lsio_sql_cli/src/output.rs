@@ -14,7 +14,9 @@ use clap::ValueEnum;
 use datafusion::execution::SendableRecordBatchStream;
 use futures::StreamExt as _;
 
-use crate::{Error, cell, csv, table::Table};
+use lsio_datafusion::text;
+
+use crate::{Error, cell, table::Table};
 
 /// Standard output. Whoever reads it may have had enough (`lsio … | head`), which is no failure: then
 /// the program ends.
@@ -117,7 +119,7 @@ impl Output {
             }
             Format::Csv | Format::Tsv => {
                 let delimiter = if self.format == Format::Csv { b',' } else { b'\t' };
-                csv::header(
+                text::csv::header(
                     &mut stdout,
                     schema.fields().iter().map(|field| field.name().as_str()),
                     delimiter,
@@ -126,7 +128,9 @@ impl Output {
                 while let Some(batch) = stream.next().await {
                     let batch = batch?;
                     rows += batch.num_rows();
-                    csv::rows(&mut stdout, &batch, delimiter)?;
+                    let mut lines = Vec::new();
+                    text::csv::rows(&mut lines, &batch, delimiter)?;
+                    stdout.write_all(&lines)?;
                     // Rows are seen as they come, and Ctrl-C gets its turn.
                     stdout.flush()?;
                     tokio::task::yield_now().await;

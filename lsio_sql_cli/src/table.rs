@@ -8,7 +8,9 @@ use std::{
 use arrow::{array::RecordBatch, datatypes::SchemaRef, util::display::ArrayFormatter};
 use unicode_width::UnicodeWidthStr as _;
 
-use crate::{Error, cell, output::Stdout};
+use lsio_datafusion::text;
+
+use crate::{Error, output::Stdout};
 
 /// The bytes of the first rows, which say how wide the columns are.
 const FIRST: usize = 64 << 20;
@@ -58,7 +60,7 @@ impl Table {
         let mut text = String::new();
         for batch in &self.first {
             for (column, widest) in batch.columns().iter().zip(&mut widths) {
-                let cells = cell::formatter(column)?;
+                let cells = text::formatter(column)?;
                 for row in 0..batch.num_rows() {
                     text.clear();
                     cells.value(row).write(&mut text)?;
@@ -89,7 +91,7 @@ async fn write(batch: &RecordBatch, widths: &[usize]) -> Result<(), Error> {
 
 fn write_rows(batch: &RecordBatch, widths: &[usize]) -> Result<(), Error> {
     let columns: Vec<ArrayFormatter<'_>> =
-        batch.columns().iter().map(|column| cell::formatter(column)).collect::<Result<_, _>>()?;
+        batch.columns().iter().map(|column| text::formatter(column)).collect::<Result<_, _>>()?;
     let mut cells = vec![String::new(); columns.len()];
     let mut out = BufWriter::new(Stdout);
     let mut line = String::new();

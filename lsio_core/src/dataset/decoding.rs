@@ -23,7 +23,7 @@ use serde_json::{Map, Value};
 use super::{
     calendar::Calendar,
     dtype::{ElementType, NumpyTime},
-    elements::{plain_array, times64, widened},
+    elements::{zero_for_nat, plain_array, times64, widened},
     fill::{Number, Range, numbers},
     lost::Lost,
     time::{TimeUnits, duration_unit},
@@ -568,8 +568,10 @@ fn integers_or_nat(array: &ArrayRef) -> Result<PrimitiveArray<Int64Type>, String
     let integers = cast(array, &DataType::Int64)?;
     let integers = integers.as_primitive::<Int64Type>();
     let nat = nulls(integers.values(), |v| v == i64::MIN);
+    let values =
+        if nat.is_some() { zero_for_nat(integers.values()) } else { integers.values().clone() };
     let nulls = NullBuffer::union(integers.nulls(), nat.as_ref());
-    Ok(PrimitiveArray::new(integers.values().clone(), nulls))
+    Ok(PrimitiveArray::new(values, nulls))
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "the range is checked before")]

@@ -107,6 +107,11 @@ pub(super) fn widened(element: &ElementType, buffer: Buffer) -> (ElementType, Bu
     }
 }
 
+/// Zero in place of NaT: DataFusion 55.2 computes with what lies beneath a NULL, and the smallest number overflows.
+pub(super) fn zero_for_nat(values: &[i64]) -> ScalarBuffer<i64> {
+    values.iter().map(|&v| if v == i64::MIN { 0 } else { v }).collect()
+}
+
 /// Instants or durations of numpy's as numbers of the Arrow unit. The smallest number, NaT, is NULL.
 ///
 /// What is beyond the range is NULL, and counted among the `lost`.
@@ -123,6 +128,7 @@ pub(super) fn times64(
     let nulls = values.iter().any(is_nat).then(|| {
         NullBuffer::new(BooleanBuffer::collect_bool(values.len(), |i| !is_nat(&values[i])))
     });
+    let values = if nulls.is_some() { zero_for_nat(&values) } else { values };
     let array = PrimitiveArray::<Int64Type>::new(values, nulls);
     if (time.multiplier, time.months, time.divisor) == (1, 0, 1) {
         return Ok(array);

@@ -7,7 +7,7 @@ use datafusion::{
         utils::normalize_float_zero,
     },
     logical_expr::{
-        BinaryExpr, Case, Expr, ExprSchemable as _, LogicalPlan, expr::InList,
+        BinaryExpr, Case, Expr, ExprSchemable as _, LogicalPlan, Sort, expr::InList,
         expr_rewriter::NamePreserver,
     },
     optimizer::{OptimizerConfig, OptimizerRule},
@@ -44,19 +44,39 @@ impl OptimizerRule for BothZeros {
             let schema = input_schema(&plan)?;
             let names = NamePreserver::new(&plan);
             let mixes_tables = mixes_tables(&plan)?;
-            plan.map_expressions(|expr| {
+            let rewritten = plan.map_expressions(|expr| {
                 let name = names.save(&expr);
                 let rewritten = expr.transform_up(|expr| rewrite(expr, &schema, mixes_tables))?;
                 Ok(rewritten.update_data(|expr| name.restore(expr)))
+            })?;
+            rewritten.transform_data(|plan| match plan {
+                LogicalPlan::Sort(sort) => sorted(sort, &schema, mixes_tables),
+                plan => Ok(Transformed::no(plan)),
             })
         })
     }
 }
 
-/// Whether a coordinate may be that of several tables, below windows.
+/// Whether a coordinate may be that of several tables, below windows and sorts.
 fn mixes_tables(plan: &LogicalPlan) -> Result<bool> {
-    Ok(matches!(plan, LogicalPlan::Window(_))
+    Ok(matches!(plan, LogicalPlan::Window(_) | LogicalPlan::Sort(_))
         && plan.exists(|plan| Ok(matches!(plan, LogicalPlan::Union(_))))?)
+}
+
+/// Lets rows with zeros of both signs be sorted by the keys behind: only there can it be told.
+fn sorted(
+    mut sort: Sort,
+    schema: &DFSchema,
+    mixes_tables: bool,
+) -> Result<Transformed<LogicalPlan>> {
+    let decisive = sort.expr.len().saturating_sub(1);
+    let mut transformed = false;
+    for key in sort.expr.iter_mut().take(decisive) {
+        if mixes_tables || !has_one_zero(&key.expr, schema)? {
+            transformed |= one_zero(&mut key.expr, schema)?;
+        }
+    }
+    Ok(Transformed::new_transformed(LogicalPlan::Sort(sort), transformed))
 }
 
 fn rewrite(expr: Expr, schema: &DFSchema, mixes_tables: bool) -> Result<Transformed<Expr>> {

@@ -5,9 +5,13 @@ use std::sync::Arc;
 use datafusion::logical_expr::ScalarUDF;
 
 pub(crate) mod aggregate;
+mod coalesce;
 mod conditional;
+pub(crate) mod durations;
 mod integers;
 mod lon_between;
+mod negative;
+pub(crate) mod padding;
 pub(crate) mod time;
 
 pub use self::aggregate::expr_fn::weighted_avg;
@@ -20,5 +24,7 @@ pub(crate) fn scalar() -> Vec<Arc<ScalarUDF>> {
         Arc::new(ScalarUDF::new_from_impl(integers::Xor::default())),
         Arc::new(ScalarUDF::new_from_impl(lon_between::LonBetween::default())),
         Arc::new(ScalarUDF::new_from_impl(conditional::If::default())),
+        Arc::new(ScalarUDF::new_from_impl(negative::Negative::default())),
+        Arc::new(ScalarUDF::new_from_impl(coalesce::Coalesce::default())),
     ]
 }

@@ -52,6 +52,27 @@ const OTHERS: [(&str, &str); 12] = [
 /// What SHOW shows beside settings.
 const SHOWN: [&str; 4] = ["ALL", "TABLES", "COLUMNS", "FUNCTIONS"];
 
+/// What DuckDB knows and DataFusion doesn't: the word by which a statement shows it, and what to write.
+const ELSEWHERE: [(&str, &str); 11] = [
+    ("UNPIVOT", "UNPIVOT isn't supported: write SELECT 'a' AS name, a AS value … UNION ALL SELECT 'b', b …"),
+    (
+        "PIVOT",
+        "PIVOT isn't supported: write an aggregate for each column, sum(v) FILTER (WHERE k = 1) AS k1",
+    ),
+    ("USING SAMPLE", "USING SAMPLE isn't supported: write WHERE random() < 0.1"),
+    ("TABLESAMPLE", "TABLESAMPLE isn't supported: write WHERE random() < 0.1"),
+    ("GLOB '", "GLOB isn't supported: write LIKE 'a%', or ~ with a regular expression"),
+    ("COLUMNS(", "COLUMNS(…) isn't supported: write the names of the columns, or * EXCLUDE (…)"),
+    ("* LIKE", "* LIKE isn't supported: write the names of the columns, or * EXCLUDE (…)"),
+    ("* RENAME", "* RENAME isn't supported: write * EXCLUDE (a), a AS b"),
+    (
+        "ASOF",
+        "ASOF JOIN isn't supported: write a, LATERAL (SELECT … FROM b WHERE b.time <= a.time ORDER BY b.time DESC LIMIT 1)",
+    ),
+    ("(SUMMARIZE", "SUMMARIZE is a statement, not a table: run it alone"),
+    ("READ_ZARR(", "there is no read_zarr in SQL: a store is a table by its path, FROM 'store.zarr'"),
+];
+
 /// The words that a path stands behind.
 const BEFORE_PATHS: [&str; 6] = ["FROM", "JOIN", "TO", "DESCRIBE", "LOCATION", "SUMMARIZE"];
 
@@ -61,8 +82,11 @@ const BEFORE_PATHS: [&str; 6] = ["FROM", "JOIN", "TO", "DESCRIBE", "LOCATION", "
 #[must_use]
 pub fn clarify(error: DataFusionError, sql: &str, state: &SessionState) -> DataFusionError {
     let clear = match error.find_root() {
+        DataFusionError::NotImplemented(text) => {
+            Some(elsewhere(sql).unwrap_or_else(|| without_syntax_tree(text)))
+        }
         DataFusionError::Plan(text) => {
-            named(text, state).or_else(|| no_setting(&error, sql, state))
+            named(text, sql, state).or_else(|| no_setting(&error, sql, state))
         }
         DataFusionError::SchemaError(schema, _) => match schema.as_ref() {
             SchemaError::FieldNotFound { field, valid_fields } => {
@@ -81,10 +105,38 @@ pub fn clarify(error: DataFusionError, sql: &str, state: &SessionState) -> DataF
     clear.map_or(error, DataFusionError::Plan)
 }
 
+/// What to write in place of what DuckDB knows and DataFusion doesn't.
+fn elsewhere(sql: &str) -> Option<String> {
+    let upper = sql.split_whitespace().collect::<Vec<_>>().join(" ").to_ascii_uppercase();
+    if let Some((_, limit)) = upper.rsplit_once("LIMIT ")
+        && limit.trim_end_matches(';').ends_with('%')
+    {
+        return Some(
+            "LIMIT takes a number of rows, not a share: write WHERE random() < 0.1".to_owned(),
+        );
+    }
+    let known = ELSEWHERE.iter().find(|(word, _)| upper.contains(word));
+    known.map(|(_, advice)| (*advice).to_owned())
+}
+
+/// A message of DataFusion 55.2 without the tree of the parser, which is longer than any statement.
+fn without_syntax_tree(text: &str) -> String {
+    let text = text.split(DataFusionError::BACK_TRACE_SEP).next().unwrap_or(text);
+    let end = text.find([':', '{', '(']).unwrap_or(text.len());
+    let is_tree = text.contains("Ident {") || text.contains("span: Span");
+    let text = if is_tree { text[..end].trim_end() } else { text };
+    format!("not supported: {text}")
+}
+
 /// A name in an error that DataFusion knows as text only.
-fn named(text: &str, state: &SessionState) -> Option<String> {
+fn named(text: &str, sql: &str, state: &SessionState) -> Option<String> {
     let text = text.split(DataFusionError::BACK_TRACE_SEP).next().unwrap_or(text).trim();
     let between = |start: &str, end: &str| text.strip_prefix(start)?.strip_suffix(end);
+    if text.contains("not found") || text.starts_with("Invalid function") {
+        if let Some(advice) = elsewhere(sql) {
+            return Some(advice);
+        }
+    }
     if let Some(name) = between("table '", "' not found") {
         return Some(no_table(name, state));
     }
@@ -273,7 +325,7 @@ fn no_sql(text: &str, sql: &str) -> Option<String> {
         }
         before = word;
     }
-    None
+    elsewhere(sql)
 }
 
 fn meant(name: Option<&str>) -> String {

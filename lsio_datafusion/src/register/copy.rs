@@ -19,7 +19,7 @@ use futures::StreamExt as _;
 use lsio_core::cloud::public_text;
 use object_store::{ObjectStoreExt as _, path::Path as ObjectPath};
 
-use super::home::expand_home;
+use super::{copied_csv::told_apart, home::expand_home};
 use crate::LsioConfig;
 
 /// The option by which a statement asks for it; DataFusion puts `format.` in front.
@@ -48,11 +48,13 @@ impl QueryPlanner for CopyGuard {
             },
             _ => None,
         };
+        let is_copy = checked.is_some();
         let plan = checked.as_ref().unwrap_or(plan);
-        match &self.0 {
+        let planned = match &self.0 {
             Some(planner) => planner.create_physical_plan(plan, session).await,
             None => DefaultPhysicalPlanner::default().create_physical_plan(plan, session).await,
-        }
+        };
+        if is_copy { told_apart(planned?) } else { planned }
     }
 }
 

@@ -17,6 +17,7 @@ use lsio_core::OpenOptions;
 
 mod catalog;
 mod clarify;
+mod copied_csv;
 mod copy;
 mod factory;
 mod glob;
@@ -24,6 +25,7 @@ mod home;
 mod location;
 mod metadata;
 mod url_table;
+mod words;
 
 use self::{
     catalog::UrlCatalogList,
@@ -32,8 +34,10 @@ use self::{
     home::HomeFactory,
     metadata::{Metadata, MetadataFunction},
     url_table::ZarrUrlTableFactory,
+    words::{WordedPlanner, worded_analyzers, worded_optimizers},
 };
 pub use self::{clarify::clarify, location::open_dataset};
+pub(crate) use self::words::in_words;
 use crate::{
     AggregatePushdown, BothZeros, FlagMeaning, FloatKeys, LsioConfig, RepeatedValueNotes,
     ZarrTable,
@@ -209,9 +213,11 @@ impl ZarrSessionBuilder for SessionStateBuilder {
         analyzer.rules.splice(0..0, rules);
         // Behind type coercion: conversions are where NaN may come from.
         analyzer.rules.push(Arc::new(MissingValues));
+        worded_analyzers(&mut analyzer.rules);
         *self.analyzer() = Some(analyzer);
         let mut optimizer = self.optimizer().take().unwrap_or_default();
         optimizer.rules.push(Arc::new(BothZeros));
+        worded_optimizers(&mut optimizer.rules);
         *self.optimizer() = Some(optimizer);
 
         // Behind those that push filters into the scan, and before rows are distributed.
@@ -226,7 +232,7 @@ impl ZarrSessionBuilder for SessionStateBuilder {
             *factory = Arc::new(HomeFactory(Arc::clone(factory)));
         }
         let planner = CopyGuard(self.query_planner().take());
-        self = self.with_query_planner(Arc::new(planner));
+        self = self.with_query_planner(Arc::new(WordedPlanner(Arc::new(planner))));
 
         self.scalar_functions()
             .get_or_insert_default()
@@ -238,6 +244,7 @@ impl ZarrSessionBuilder for SessionStateBuilder {
             planners.insert(0, Arc::new(Operators::default()));
         }
 
+        functions::padding::bound(self.scalar_functions().get_or_insert_default());
         functions::aggregate::register(self.aggregate_functions().get_or_insert_default());
         let words = time::functions().into_iter().map(Arc::new);
         self.scalar_functions().get_or_insert_default().extend(words);

@@ -7,16 +7,17 @@
 //! statement
 //!   │ summarize   SUMMARIZE
 //!   │ rewrite     columns of USING, names that differ, ORDER BY ALL, DuckDB's names of functions
+//!   │ second_try  what DataFusion refuses, in other words
 //!   │ operators   what `^` and `//` mean, also in DataFusion's own `ctx.sql`
 //! plan
 //! ```
 
 use datafusion::{
-    common::plan_datafusion_err,
+    common::{plan_datafusion_err, plan_err},
     config::Dialect,
     error::Result,
     execution::SessionState,
-    logical_expr::LogicalPlan,
+    logical_expr::{DdlStatement, LogicalPlan, LogicalPlanBuilder},
     sql::{
         parser::{DFParserBuilder, Statement},
         sqlparser::{parser::ParserError, tokenizer::TokenWithSpan},
@@ -30,18 +31,28 @@ mod from_first;
 mod names;
 mod operators;
 mod rewrite;
+mod second_try;
+mod spellings;
 mod summarize;
 mod tokens;
 mod using;
 
 pub(crate) use self::{casts::NamedCasts, digits::DigitNames, operators::Operators};
 use self::{dialect::LsioDialect, tokens::tokens};
+use crate::register::in_words;
+
+/// How often a statement may be put in other words: once for each alias, say.
+const TRIES: usize = 32;
 
 /// Plans one statement, as `ctx.sql` does, in the SQL of [`ZarrSession::query`](crate::ZarrSession::query).
 ///
 /// # Errors
 /// If the text isn't one statement, or names what the session doesn't know.
 pub async fn plan_sql(state: &SessionState, sql: &str) -> Result<LogicalPlan> {
+    plan(state, sql).await.map_err(in_words)
+}
+
+async fn plan(state: &SessionState, sql: &str) -> Result<LogicalPlan> {
     let options = &state.config().options().sql_parser;
     if options.dialect != Dialect::Generic {
         let mut statement = state.sql_to_statement(sql, &options.dialect)?;
@@ -49,6 +60,7 @@ pub async fn plan_sql(state: &SessionState, sql: &str) -> Result<LogicalPlan> {
         return state.statement_to_plan(statement).await;
     }
     let mut tokens = tokens(&LsioDialect, sql).map_err(ParserError::from)?;
+    let explained = summarize::explained(&mut tokens);
     let summarized = summarize::summarized(&tokens);
     let is_summary = summarized.is_some();
     if let Some(query) = summarized {
@@ -56,8 +68,50 @@ pub async fn plan_sql(state: &SessionState, sql: &str) -> Result<LogicalPlan> {
     }
     let mut statement = parse(tokens, options.recursion_limit.get())?;
     rewrite::rewrite(&mut statement, state);
-    let plan = state.statement_to_plan(statement).await?;
-    if is_summary { summarize::summary(plan) } else { Ok(plan) }
+    let plan = planned(state, statement).await?;
+    if !is_summary {
+        refuse_to_drop_paths(state, &plan)?;
+        return Ok(plan);
+    }
+    let summary = summarize::summary(plan)?;
+    match explained {
+        Some(how) => LogicalPlanBuilder::from(summary).explain(how.verbose, how.analyze)?.build(),
+        None => Ok(summary),
+    }
+}
+
+/// Plans a statement, in other words where DataFusion refuses those that there are.
+async fn planned(state: &SessionState, mut statement: Statement) -> Result<LogicalPlan> {
+    for _ in 0..TRIES {
+        let error = match state.statement_to_plan(statement.clone()).await {
+            Ok(plan) => return Ok(plan),
+            Err(error) => error,
+        };
+        if !second_try::reworded(&mut statement, &error) {
+            return Err(error);
+        }
+    }
+    state.statement_to_plan(statement).await
+}
+
+/// Refuses `DROP TABLE 'store.zarr'`: DataFusion 55.2 drops what it doesn't hold in silence.
+fn refuse_to_drop_paths(state: &SessionState, plan: &LogicalPlan) -> Result<()> {
+    let LogicalPlan::Ddl(DdlStatement::DropTable(drop)) = plan else { return Ok(()) };
+    let catalog = &state.config_options().catalog;
+    let name = drop.name.clone().resolve(&catalog.default_catalog, &catalog.default_schema);
+    let is_registered = state
+        .catalog_list()
+        .catalog(&name.catalog)
+        .and_then(|catalog| catalog.schema(&name.schema))
+        .is_some_and(|schema| schema.table_names().iter().any(|known| **known == *name.table));
+    let is_path = name.table.contains(['/', '.']);
+    if is_registered || !is_path {
+        return Ok(());
+    }
+    plan_err!(
+        "'{}' is no table that was created here: DROP TABLE takes the name of one, and removes no files",
+        name.table
+    )
 }
 
 /// Parses one statement with our dialect.

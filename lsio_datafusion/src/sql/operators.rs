@@ -1,7 +1,8 @@
-//! What `^` and `//` mean, in every SQL that the session plans.
+//! What `^` and `//` mean, and `*` and `/` of durations, in every SQL that the session plans.
 
 use std::sync::Arc;
 
+use arrow::datatypes::DataType;
 use datafusion::{
     common::{DFSchema, Result, ScalarValue, plan_err},
     functions::math,
@@ -12,7 +13,10 @@ use datafusion::{
     sql::sqlparser::ast::BinaryOperator,
 };
 
-use crate::functions::Divide;
+use crate::functions::{
+    Divide,
+    durations::{DurationArithmetic, DurationOp},
+};
 
 /// Plans `^` as power and `//` as the division of integers, as DuckDB does. DataFusion 55.2 plans `^` as
 /// exclusive or, which is `xor(a, b)`, and doesn't know `//`.
@@ -56,9 +60,35 @@ impl ExprPlanner for Operators {
                 let right = if unsigned(&left) { as_unsigned(right) } else { right };
                 Ok(PlannerResult::Planned(self.divide.call(vec![left, right])))
             }
+            BinaryOperator::Multiply | BinaryOperator::Divide => {
+                Ok(of_durations(RawBinaryExpr { op, left, right }, schema))
+            }
             op => Ok(PlannerResult::Original(RawBinaryExpr { op, left, right })),
         }
     }
+}
+
+/// A product or quotient of durations, which DataFusion 55.2 doesn't plan.
+fn of_durations(expr: RawBinaryExpr, schema: &DFSchema) -> PlannerResult<RawBinaryExpr> {
+    let data_type = |expr: &Expr| expr.get_type(schema).unwrap_or(DataType::Null);
+    let (left, right) = (data_type(&expr.left), data_type(&expr.right));
+    let is_product = expr.op == BinaryOperator::Multiply;
+    let (op, swapped) = match (&left, &right) {
+        (DataType::Duration(_), DataType::Duration(_) | DataType::Interval(_)) if !is_product => {
+            (DurationOp::Ratio, false)
+        }
+        (DataType::Duration(_), number) if number.is_numeric() => {
+            (if is_product { DurationOp::Times } else { DurationOp::Over }, false)
+        }
+        (number, DataType::Duration(_)) if number.is_numeric() && is_product => {
+            (DurationOp::Times, true)
+        }
+        _ => return PlannerResult::Original(expr),
+    };
+    let function = ScalarUDF::new_from_impl(DurationArithmetic::new(op));
+    let RawBinaryExpr { left, right, .. } = expr;
+    let args = if swapped { vec![right, left] } else { vec![left, right] };
+    PlannerResult::Planned(function.call(args))
 }
 
 /// The operator of an expression whose parentheses may have been lost.

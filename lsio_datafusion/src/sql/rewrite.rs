@@ -14,10 +14,14 @@ use datafusion::{
     },
 };
 
-use super::{names::distinguish, using::qualify};
+use super::{
+    names::distinguish,
+    spellings::{respell_joins, respelled},
+    using::qualify,
+};
 
 /// Names of functions in DuckDB, with those of the same functions in DataFusion.
-const ALIASES: [(&str, &str); 16] = [
+const ALIASES: [(&str, &str); 19] = [
     ("variance", "var_samp"),
     ("approx_count_distinct", "approx_distinct"),
     ("approx_quantile", "approx_percentile_cont"),
@@ -30,6 +34,9 @@ const ALIASES: [(&str, &str); 16] = [
     ("list", "array_agg"),
     ("ceiling", "ceil"),
     ("sign", "signum"),
+    ("strlen", "octet_length"),
+    ("iff", "if"),
+    ("stdev", "stddev"),
     ("len", "character_length"),
     ("ucase", "upper"),
     ("lcase", "lower"),
@@ -61,6 +68,9 @@ impl VisitorMut for Rewriter<'_> {
     type Break = ();
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        if let SetExpr::Select(select) = query.body.as_mut() {
+            select.from.iter_mut().for_each(respell_joins);
+        }
         qualify(query);
         distinguish(query);
         order_by_positions(query);
@@ -74,6 +84,10 @@ impl VisitorMut for Rewriter<'_> {
         {
             let lower = name.value.to_ascii_lowercase();
             let known = self.state.udf(&lower).is_ok() || self.state.udaf(&lower).is_ok();
+            if !known && let Some(other) = respelled(&lower, function) {
+                *expr = other;
+                return ControlFlow::Continue(());
+            }
             if let Some((_, other)) = ALIASES.iter().find(|(alias, _)| *alias == lower)
                 && !known
             {

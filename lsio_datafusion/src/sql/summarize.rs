@@ -35,6 +35,32 @@ const COLUMNS: [(&str, DataType); 12] = [
 /// Name of the column that numbers the rows of a summary.
 const ROW: &str = "row";
 
+/// How a summary is explained.
+pub(super) struct Explained {
+    pub(super) analyze: bool,
+    pub(super) verbose: bool,
+}
+
+/// Takes `EXPLAIN` off a statement, if a summary is behind it.
+pub(super) fn explained(tokens: &mut Vec<TokenWithSpan>) -> Option<Explained> {
+    let mut how = Explained { analyze: false, verbose: false };
+    let mut begun = false;
+    for at in 0..tokens.len() {
+        match &tokens[at].token {
+            Token::Whitespace(_) => {}
+            Token::Word(word) if word.keyword == Keyword::EXPLAIN && !begun => begun = true,
+            Token::Word(word) if word.keyword == Keyword::ANALYZE && begun => how.analyze = true,
+            Token::Word(word) if word.keyword == Keyword::VERBOSE && begun => how.verbose = true,
+            Token::Word(word) if begun && word.value.eq_ignore_ascii_case("summarize") => {
+                tokens.drain(..at);
+                return Some(how);
+            }
+            _ => return None,
+        }
+    }
+    None
+}
+
 /// The query that a statement summarizes, if it is such a statement.
 pub(super) fn summarized(tokens: &[TokenWithSpan]) -> Option<Vec<TokenWithSpan>> {
     let is_blank = |token: &TokenWithSpan| matches!(token.token, Token::Whitespace(_));

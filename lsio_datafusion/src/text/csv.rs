@@ -3,12 +3,18 @@
 
 use std::io::{self, Write};
 
-use arrow::array::{Array as _, RecordBatch};
+use arrow::{
+    array::{Array as _, RecordBatch},
+    error::ArrowError,
+};
 
-use crate::{Error, cell};
+use super::cells::formatter;
 
 /// Writes the names of the columns.
-pub(crate) fn header<'a>(
+///
+/// # Errors
+/// Those of `out`.
+pub fn header<'a>(
     out: &mut impl Write,
     names: impl IntoIterator<Item = &'a str>,
     delimiter: u8,
@@ -23,12 +29,15 @@ pub(crate) fn header<'a>(
 }
 
 /// Writes rows. Lists and structs are texts, since CSV has neither.
-pub(crate) fn rows(out: &mut impl Write, batch: &RecordBatch, delimiter: u8) -> Result<(), Error> {
+///
+/// # Errors
+/// Those of `out`, or if a column is of a type that arrow can't write.
+pub fn rows(out: &mut impl Write, batch: &RecordBatch, delimiter: u8) -> Result<(), ArrowError> {
     let columns = batch
         .columns()
         .iter()
-        .map(|column| Ok((column.logical_nulls(), cell::formatter(column)?)))
-        .collect::<Result<Vec<_>, Error>>()?;
+        .map(|column| Ok((column.logical_nulls(), formatter(column)?)))
+        .collect::<Result<Vec<_>, ArrowError>>()?;
     let mut text = String::new();
     for row in 0..batch.num_rows() {
         for (at, (nulls, cells)) in columns.iter().enumerate() {

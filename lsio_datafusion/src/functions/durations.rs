@@ -1,0 +1,229 @@
+//! Durations times and by numbers, and by each other.
+
+use std::sync::Arc;
+
+use arrow::{
+    array::{Array, ArrayRef, AsArray as _, Float64Array, Int64Array},
+    compute::{cast, unary},
+    datatypes::{
+        DataType, Float64Type, Int64Type, IntervalMonthDayNanoType, IntervalUnit, TimeUnit,
+    },
+};
+use datafusion::{
+    common::{Result, exec_datafusion_err, exec_err, plan_err, utils::take_function_args},
+    logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility},
+    scalar::ScalarValue,
+};
+
+/// What is done with a duration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum DurationOp {
+    /// Times a number: a duration.
+    Times,
+    /// By a number: a duration, NULL for 0.
+    Over,
+    /// By a duration or an interval: a double, NULL for 0.
+    Ratio,
+}
+
+/// Arithmetic that DataFusion 55.2 plans for no duration. Results are in the duration's unit where it is times an
+/// integer, and in microseconds or finer where there may be a fraction.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(crate) struct DurationArithmetic {
+    op: DurationOp,
+    signature: Signature,
+}
+
+impl DurationArithmetic {
+    pub(crate) fn new(op: DurationOp) -> Self {
+        Self { op, signature: Signature::user_defined(Volatility::Immutable) }
+    }
+}
+
+/// The unit of a result that may have a fraction.
+fn fine(unit: TimeUnit) -> TimeUnit {
+    match unit {
+        TimeUnit::Nanosecond => TimeUnit::Nanosecond,
+        _ => TimeUnit::Microsecond,
+    }
+}
+
+fn unit_nanos(unit: TimeUnit) -> i64 {
+    match unit {
+        TimeUnit::Second => 1_000_000_000,
+        TimeUnit::Millisecond => 1_000_000,
+        TimeUnit::Microsecond => 1_000,
+        TimeUnit::Nanosecond => 1,
+    }
+}
+
+impl ScalarUDFImpl for DurationArithmetic {
+    fn name(&self) -> &'static str {
+        match self.op {
+            DurationOp::Times => "multiply_duration",
+            DurationOp::Over => "divide_duration",
+            DurationOp::Ratio => "duration_ratio",
+        }
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        let [left, right] = take_function_args(self.name(), types)?;
+        let right = match (self.op, right) {
+            (DurationOp::Ratio, DataType::Duration(_)) => right.clone(),
+            (DurationOp::Ratio, DataType::Interval(_)) => {
+                DataType::Interval(IntervalUnit::MonthDayNano)
+            }
+            (DurationOp::Times, number) if number.is_integer() => DataType::Int64,
+            (DurationOp::Times | DurationOp::Over, number)
+                if number.is_numeric() || number.is_null() =>
+            {
+                DataType::Float64
+            }
+            _ => return plan_err!("{} takes no {left} and {right}", self.name()),
+        };
+        match left {
+            DataType::Duration(_) => Ok(vec![left.clone(), right]),
+            _ => plan_err!("{} takes a duration, not {left}", self.name()),
+        }
+    }
+
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        let [left, right] = take_function_args(self.name(), types)?;
+        let DataType::Duration(unit) = left else {
+            return plan_err!("{} takes a duration, not {left}", self.name());
+        };
+        Ok(match self.op {
+            DurationOp::Ratio => DataType::Float64,
+            DurationOp::Times if *right == DataType::Int64 => DataType::Duration(*unit),
+            _ => DataType::Duration(fine(*unit)),
+        })
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let is_scalar = args.args.iter().all(|arg| matches!(arg, ColumnarValue::Scalar(_)));
+        let arrays = ColumnarValue::values_to_arrays(&args.args)?;
+        let [durations, by] = take_function_args(self.name(), arrays)?;
+        let result = match self.op {
+            DurationOp::Ratio => ratio(&durations, &by)?,
+            _ => scaled(&durations, &by, self.op, args.return_type())?,
+        };
+        if is_scalar {
+            return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&result, 0)?));
+        }
+        Ok(ColumnarValue::Array(result))
+    }
+}
+
+/// A duration's counts, and the nanoseconds of each.
+fn counts(durations: &ArrayRef) -> Result<(Int64Array, i64)> {
+    let DataType::Duration(unit) = durations.data_type() else {
+        return exec_err!("{} is no duration", durations.data_type());
+    };
+    let counts = cast(durations, &DataType::Int64)?;
+    Ok((counts.as_primitive::<Int64Type>().clone(), unit_nanos(*unit)))
+}
+
+fn scaled(durations: &ArrayRef, by: &ArrayRef, op: DurationOp, to: &DataType) -> Result<ArrayRef> {
+    let too_long = || exec_datafusion_err!("a duration times or by a number is too long");
+    let (counts, from) = counts(durations)?;
+    let mut scaled = Vec::with_capacity(counts.len());
+    if let Some(integers) = by.as_primitive_opt::<Int64Type>() {
+        for pair in counts.iter().zip(integers) {
+            let (Some(count), Some(by)) = pair else {
+                scaled.push(None);
+                continue;
+            };
+            scaled.push(Some(count.checked_mul(by).ok_or_else(too_long)?));
+        }
+    } else {
+        let DataType::Duration(unit) = to else { return exec_err!("{to} is no duration") };
+        let scale = (from / unit_nanos(*unit)) as f64;
+        let numbers = by.as_primitive::<Float64Type>();
+        for pair in counts.iter().zip(numbers) {
+            let (Some(count), Some(by)) = pair else {
+                scaled.push(None);
+                continue;
+            };
+            let value = match op {
+                DurationOp::Times => count as f64 * scale * by,
+                _ => count as f64 * scale / by,
+            };
+            let is_number = !by.is_nan() && (op == DurationOp::Times || by != 0.0);
+            scaled.push(is_number.then(|| whole(value).ok_or_else(too_long)).transpose()?);
+        }
+    }
+    Ok(cast(&(Arc::new(Int64Array::from(scaled)) as ArrayRef), to)?)
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the range is checked before")]
+fn whole(value: f64) -> Option<i64> {
+    (value.abs() < 9.2e18).then(|| value.round() as i64)
+}
+
+fn ratio(durations: &ArrayRef, by: &ArrayRef) -> Result<ArrayRef> {
+    let (left, left_unit) = counts(durations)?;
+    let (right, right_unit): (Float64Array, i64) = match by.data_type() {
+        DataType::Duration(_) => {
+            let (right, unit) = counts(by)?;
+            (unary(&right, |count| count as f64), unit)
+        }
+        _ => {
+            let intervals = by.as_primitive::<IntervalMonthDayNanoType>();
+            let nanos = intervals.try_unary(|interval| {
+                if interval.months != 0 {
+                    return exec_err!(
+                        "months have no length: divide a duration by days, hours, minutes or seconds"
+                    );
+                }
+                Ok(f64::from(interval.days) * 86_400e9 + interval.nanoseconds as f64)
+            })?;
+            (nanos, 1)
+        }
+    };
+    let ratios: Float64Array = left
+        .iter()
+        .zip(&right)
+        .map(|pair| match pair {
+            // Units are powers of ten: their ratio or its inverse is a whole number.
+            (Some(left), Some(right)) if right != 0.0 => Some(match left_unit / right_unit {
+                0 => left as f64 / (right * (right_unit / left_unit) as f64),
+                scale => left as f64 * scale as f64 / right,
+            }),
+            _ => None,
+        })
+        .collect();
+    Ok(Arc::new(ratios))
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{DurationMillisecondArray, DurationSecondArray};
+
+    use super::*;
+
+    #[test]
+    fn fractions_are_kept() {
+        let durations: ArrayRef = Arc::new(DurationSecondArray::from(vec![Some(3), None, Some(-3)]));
+        let by: ArrayRef = Arc::new(Float64Array::from(vec![2.0, 2.0, 0.0]));
+        let to = DataType::Duration(TimeUnit::Microsecond);
+        let halves = scaled(&durations, &by, DurationOp::Over, &to).unwrap();
+        let halves = cast(&halves, &DataType::Int64).unwrap();
+        let halves: Vec<_> = halves.as_primitive::<Int64Type>().iter().collect();
+        assert_eq!(halves, [Some(1_500_000), None, None]);
+    }
+
+    #[test]
+    fn ratios_are_of_lengths() {
+        let seconds: ArrayRef = Arc::new(DurationSecondArray::from(vec![3, 1]));
+        let millis: ArrayRef = Arc::new(DurationMillisecondArray::from(vec![1_500, 0]));
+        let ratios = |a, b| -> Vec<Option<f64>> {
+            ratio(a, b).unwrap().as_primitive::<Float64Type>().iter().collect()
+        };
+        assert_eq!(ratios(&seconds, &millis), [Some(2.0), None]);
+        assert_eq!(ratios(&millis, &seconds), [Some(0.5), Some(0.0)]);
+    }
+}
