@@ -31,6 +31,7 @@ mod round_trips;
 mod semantics;
 mod served;
 mod sessions;
+mod shifted;
 mod statistics;
 mod storage;
 mod times;
