@@ -15,6 +15,7 @@
 
 mod arithmetic;
 mod comparison;
+mod integer_sums;
 mod kernels;
 mod layout;
 mod native;

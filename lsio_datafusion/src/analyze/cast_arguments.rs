@@ -16,8 +16,8 @@ use datafusion::{
 use super::rewrite_aggregates;
 use crate::functions::aggregate::TakesBooleans;
 
-/// Casts booleans to numbers for `sum` and `avg`, which it gives back as DataFusion's own; and numbers to
-/// doubles for approximate quantiles.
+/// Makes numbers of booleans for `sum`, `avg` and `count_if`, which it gives back as DataFusion's own; and
+/// doubles of numbers for approximate quantiles.
 ///
 /// It is the first rule, so that all others meet DataFusion's own functions.
 #[derive(Debug)]
@@ -82,16 +82,17 @@ fn cast_first(
     let Some(argument) = arguments.first_mut() else { return Ok(false) };
     let own = function.inner().as_ref();
     let data_type = argument.get_type(schema)?;
-    let number = match own.downcast_ref::<TakesBooleans>() {
-        Some(function) if data_type == DataType::Boolean => function.number().clone(),
+    *argument = match own.downcast_ref::<TakesBooleans>() {
+        Some(function) if matches!(data_type, DataType::Boolean) => {
+            function.numbers(std::mem::take(argument))?
+        }
         // DataFusion 55.2 rounds approximate quantiles to the type of their argument: those of integers
         // to integers, and those of Float32 so that they compare as other numbers than they print as.
         None if reads_zarr && is_approximate_quantile(function) && is_narrow(&data_type) => {
-            DataType::Float64
+            cast(std::mem::take(argument), DataType::Float64)
         }
         _ => return Ok(false),
     };
-    *argument = cast(argument.clone(), number);
     Ok(true)
 }
 

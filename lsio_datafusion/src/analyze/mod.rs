@@ -35,6 +35,7 @@ pub use cast_arguments::CastArguments;
 pub use copied_times::CopiedTimes;
 pub use distant_times::DistantTimes;
 pub use exact_aggregates::ExactAggregates;
+pub(crate) use exact_aggregates::with_exact_aggregates;
 pub use labels::FloatLabels;
 pub use lateral::LimitedLaterals;
 pub use literals::ComparedLiterals;

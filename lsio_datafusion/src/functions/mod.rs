@@ -6,6 +6,7 @@ use datafusion::logical_expr::ScalarUDF;
 
 pub(crate) mod aggregate;
 mod conditional;
+mod doubles;
 mod integers;
 mod lon_between;
 pub(crate) mod time;
@@ -15,10 +16,15 @@ pub(crate) use self::integers::Divide;
 
 /// The scalar functions but those of times.
 pub(crate) fn scalar() -> Vec<Arc<ScalarUDF>> {
-    vec![
+    let of_doubles = doubles::ALL.map(doubles::OfDoubles::new);
+    let of_doubles = of_doubles.map(|function| Arc::new(ScalarUDF::new_from_impl(function)));
+    let mut functions: Vec<Arc<ScalarUDF>> = vec![
         Arc::new(ScalarUDF::new_from_impl(Divide::default())),
+        Arc::new(ScalarUDF::new_from_impl(integers::Remainder::default())),
         Arc::new(ScalarUDF::new_from_impl(integers::Xor::default())),
         Arc::new(ScalarUDF::new_from_impl(lon_between::LonBetween::default())),
         Arc::new(ScalarUDF::new_from_impl(conditional::If::default())),
-    ]
+    ];
+    functions.extend(of_doubles);
+    functions
 }

@@ -32,6 +32,7 @@ mod semantics;
 mod served;
 mod sessions;
 mod shifted;
+mod sliding;
 mod statistics;
 mod storage;
 mod times;

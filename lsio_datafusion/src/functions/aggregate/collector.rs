@@ -45,7 +45,12 @@ pub(super) struct Rows<'a> {
     groups: Option<&'a [usize]>,
 }
 
-impl Rows<'_> {
+impl<'a> Rows<'a> {
+    /// Of one group.
+    pub(super) fn all(columns: &'a [ArrayRef]) -> Self {
+        Self { columns, filter: None, groups: None }
+    }
+
     /// Those that the filter keeps, each with its group.
     pub(super) fn kept(&self) -> impl Iterator<Item = (usize, usize)> {
         let count = self.columns.first().map_or(0, |column| column.len());
@@ -91,8 +96,7 @@ impl<C: Collector> One<C> {
 
 impl<C: Collector> Accumulator for One<C> {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        let rows = Rows { columns: values, filter: None, groups: None };
-        self.bytes += self.collector.update(from_mut(&mut self.group), &rows)?;
+        self.bytes += self.collector.update(from_mut(&mut self.group), &Rows::all(values))?;
         Ok(())
     }
 
@@ -113,8 +117,7 @@ impl<C: Collector> Accumulator for One<C> {
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        let rows = Rows { columns: states, filter: None, groups: None };
-        self.bytes += self.collector.merge(from_mut(&mut self.group), &rows)?;
+        self.bytes += self.collector.merge(from_mut(&mut self.group), &Rows::all(states))?;
         Ok(())
     }
 }
@@ -194,8 +197,7 @@ impl<C: Collector> Frame<C> {
     fn collected(&self) -> Result<C::Group> {
         let mut group = C::Group::default();
         for batch in &self.batches {
-            let rows = Rows { columns: batch, filter: None, groups: None };
-            self.collector.update(from_mut(&mut group), &rows)?;
+            self.collector.update(from_mut(&mut group), &Rows::all(batch))?;
         }
         Ok(group)
     }

@@ -3,6 +3,7 @@
 //! ```text
 //! statistic.rs   aggregates of numbers, told by a summary: mean, variance, covariance, regression, …
 //!   │ summary.rs       what is kept of a group: merged, never subtracted from
+//!   │ shape.rs         one of the third and fourth moments
 //!   │ accumulators.rs  a summary for one group, or for each
 //!   │ sliding.rs       a summary of a window's frame
 //! collect.rs     aggregates that keep values of their groups
@@ -10,8 +11,9 @@
 //!   │ encoded.rs       values of any type as bytes that are ordered as they are
 //!   │ quantiles.rs     quantiles and medians
 //!   │ extremes.rs      the value where another one is largest or smallest
-//!   │ modes.rs         the most frequent value
-//! booleans.rs    sum and avg that take booleans
+//!   │ modes.rs         the most frequent value, and the entropy
+//!   │ integer_sums.rs  sums of 64-bit integers, which never wrap
+//! booleans.rs    sum and avg that take booleans, and count_if
 //! ```
 
 mod accumulators;
@@ -22,9 +24,11 @@ mod documentation;
 mod encoded;
 pub(crate) mod expr_fn;
 mod extremes;
+mod integer_sums;
 mod modes;
 mod quantiles;
 mod rows;
+mod shape;
 mod sliding;
 mod statistic;
 mod summary;
@@ -48,9 +52,13 @@ use datafusion::{
     logical_expr::AggregateUDF,
 };
 
-pub(crate) use self::booleans::TakesBooleans;
-use self::collect::{COLLECTED, Collect, Collected};
-pub(crate) use self::statistic::{Kind, Statistic};
+use self::collect::{COLLECTED, is_summed};
+pub(crate) use self::{
+    booleans::TakesBooleans,
+    collect::{Collect, Collected},
+    integer_sums::{integer_sum_states, integer_sums},
+    statistic::{Kind, Statistic},
+};
 
 /// Adds the functions to those of a session. A function of the user's own that has the name stays.
 pub(crate) fn register(functions: &mut Vec<Arc<AggregateUDF>>) {
@@ -71,9 +79,16 @@ pub(crate) fn register(functions: &mut Vec<Arc<AggregateUDF>>) {
     functions.extend(free);
 }
 
-/// The function that takes the place of one of DataFusion's.
-pub(crate) fn replacement(function: &AggregateUDF) -> Option<Arc<AggregateUDF>> {
+/// The function that takes the place of one of DataFusion's, for arguments of these types.
+pub(crate) fn replacement(
+    function: &AggregateUDF,
+    arguments: &[DataType],
+) -> Option<Arc<AggregateUDF>> {
     let own = function.inner().as_ref();
+    if own.is::<Sum>() {
+        let [argument] = arguments else { return None };
+        return is_summed(argument).then(|| collect(Collected::IntegerSum));
+    }
     if own.is::<Median>() {
         return Some(collect(Collected::Median));
     }
@@ -104,7 +119,7 @@ pub(crate) fn replacement(function: &AggregateUDF) -> Option<Arc<AggregateUDF>> 
 }
 
 /// What takes the place of DataFusion's `sum` and `avg` over the frames of windows, where they would
-/// subtract floating numbers. Sums of integers and decimals are exact as they are.
+/// subtract floating numbers. Sums of decimals are exact as they are.
 pub(crate) fn sliding(
     function: &AggregateUDF,
     arguments: &[DataType],
@@ -140,6 +155,14 @@ const STATISTICS: &[Kind] = &[
     Kind::RegrSxx,
     Kind::RegrSyy,
     Kind::RegrSxy,
+    Kind::KahanSum,
+    Kind::KahanMean,
+    Kind::Product,
+    Kind::GeometricMean,
+    Kind::StandardError,
+    Kind::Skewness,
+    Kind::Kurtosis { sample: true },
+    Kind::Kurtosis { sample: false },
 ];
 
 fn all() -> Vec<Arc<AggregateUDF>> {

@@ -20,8 +20,9 @@ use datafusion::{
 use super::{
     accumulators::{Each, Finish, One},
     documentation::documentation,
+    shape::Shape,
     sliding::Sliding,
-    summary::{Moments, Pairs, Summary, Sums, Weighted},
+    summary::{Logarithms, Moments, Pairs, Product, Side, Summary, Sums, Weighted},
 };
 
 /// An aggregate of doubles, to which its arguments are cast. Rows with a NULL among them don't count.
@@ -49,6 +50,16 @@ pub(crate) enum Kind {
     RegrSxx,
     RegrSyy,
     RegrSxy,
+    /// The sum whose rounding is made up for.
+    KahanSum,
+    KahanMean,
+    Product,
+    GeometricMean,
+    StandardError,
+    Skewness,
+    Kurtosis {
+        sample: bool,
+    },
 }
 
 impl Statistic {
@@ -92,10 +103,18 @@ impl Kind {
             Self::RegrSxx => "regr_sxx",
             Self::RegrSyy => "regr_syy",
             Self::RegrSxy => "regr_sxy",
+            Self::KahanSum => "fsum",
+            Self::KahanMean => "favg",
+            Self::Product => "product",
+            Self::GeometricMean => "geomean",
+            Self::StandardError => "sem",
+            Self::Skewness => "skewness",
+            Self::Kurtosis { sample: true } => "kurtosis",
+            Self::Kurtosis { sample: false } => "kurtosis_pop",
         }
     }
 
-    /// Those of DataFusion's own functions.
+    /// Those of DataFusion's own functions, and `DuckDB`'s.
     fn aliases(self) -> &'static [&'static str] {
         match self {
             Self::Avg => &["mean"],
@@ -103,14 +122,26 @@ impl Kind {
             Self::Variance { sample: false, root: false } => &["var_population"],
             Self::Variance { sample: true, root: true } => &["stddev_samp"],
             Self::Covariance { sample: true } => &["covar"],
+            Self::KahanSum => &["kahan_sum", "sumkahan"],
+            Self::GeometricMean => &["geometric_mean"],
             _ => &[],
         }
     }
 
     fn arguments(self) -> usize {
         match self {
-            Self::Sum | Self::Avg | Self::Variance { .. } => 1,
-            _ => 2,
+            Self::WeightedAvg
+            | Self::Correlation
+            | Self::Covariance { .. }
+            | Self::RegrSlope
+            | Self::RegrIntercept
+            | Self::RegrR2
+            | Self::RegrAvgX
+            | Self::RegrAvgY
+            | Self::RegrSxx
+            | Self::RegrSyy
+            | Self::RegrSxy => 2,
+            _ => 1,
         }
     }
 
@@ -118,8 +149,14 @@ impl Kind {
     fn make<M: Make>(self, make: M) -> M::Made {
         match self {
             Self::WeightedAvg => make.make(Weighted::mean),
-            Self::Sum => make.make(Sums::sum),
-            Self::Avg => make.make(Sums::mean),
+            Self::Sum | Self::KahanSum => make.make(Sums::sum),
+            Self::Avg | Self::KahanMean => make.make(Sums::mean),
+            Self::Product => make.make(Product::product),
+            Self::GeometricMean => make.make(Logarithms::mean),
+            Self::StandardError => make.make(Moments::standard_error),
+            Self::Skewness => make.make(Shape::skewness),
+            Self::Kurtosis { sample: true } => make.make(Shape::kurtosis),
+            Self::Kurtosis { sample: false } => make.make(Shape::kurtosis_pop),
             Self::Variance { sample: true, root: false } => {
                 make.make(|own: &Moments| own.variance(1.0))
             }
@@ -138,8 +175,8 @@ impl Kind {
             Self::RegrSlope => make.make(Pairs::slope),
             Self::RegrIntercept => make.make(Pairs::intercept),
             Self::RegrR2 => make.make(Pairs::r2),
-            Self::RegrAvgX => make.make(|own: &Pairs| own.mean(1)),
-            Self::RegrAvgY => make.make(|own: &Pairs| own.mean(0)),
+            Self::RegrAvgX => make.make(Side::<1>::mean),
+            Self::RegrAvgY => make.make(Side::<0>::mean),
             Self::RegrSxx => make.make(|own: &Pairs| own.squares(1)),
             Self::RegrSyy => make.make(|own: &Pairs| own.squares(0)),
             Self::RegrSxy => make.make(Pairs::products),

@@ -31,6 +31,11 @@ pub(super) struct Moments {
 }
 
 impl Moments {
+    /// What the mean of such values strays by, as DuckDB has it.
+    pub(super) fn standard_error(&self) -> Option<f64> {
+        self.variance(0.0).map(|variance| (variance / self.count).sqrt())
+    }
+
     /// The variance, divided by what is less than the number of values by `less`.
     pub(super) fn variance(&self, less: f64) -> Option<f64> {
         (self.count > less).then(|| self.squares / (self.count - less))
@@ -89,14 +94,14 @@ pub(super) struct Pairs {
 /// What is told of pairs `(y, x)`.
 impl Pairs {
     pub(super) fn covariance(&self, less: f64) -> Option<f64> {
-        (self.count > less).then(|| self.products / (self.count - less))
+        (self.count > less).then(|| self.together() / (self.count - less))
     }
 
     /// NULL where a side doesn't vary: there is nothing to compare then.
     pub(super) fn correlation(&self) -> Option<f64> {
         let [y, x] = self.squares;
         // The roots first: the product of the squares may have no double.
-        let correlation = self.products / (y.sqrt() * x.sqrt());
+        let correlation = self.together() / (y.sqrt() * x.sqrt());
         (self.count > 1.0 && y != 0.0 && x != 0.0).then(|| match correlation.abs() > 1.0 {
             // Rounding leads beyond what can be.
             true => correlation.signum(),
@@ -106,7 +111,7 @@ impl Pairs {
 
     pub(super) fn slope(&self) -> Option<f64> {
         let [_, x] = self.squares;
-        (self.count > 1.0 && x != 0.0).then(|| self.products / x)
+        (self.count > 1.0 && x != 0.0).then(|| self.together() / x)
     }
 
     pub(super) fn intercept(&self) -> Option<f64> {
@@ -127,16 +132,21 @@ impl Pairs {
         self.correlation().map(|correlation| correlation * correlation)
     }
 
-    pub(super) fn mean(&self, side: usize) -> Option<f64> {
-        (self.count > 0.0).then(|| self.start[side] + self.mean[side])
-    }
-
     pub(super) fn squares(&self, side: usize) -> Option<f64> {
         (self.count > 0.0).then(|| self.squares[side])
     }
 
     pub(super) fn products(&self) -> Option<f64> {
-        (self.count > 0.0).then_some(self.products)
+        (self.count > 0.0).then(|| self.together())
+    }
+
+    /// The sum of the products of both distances. Beside an infinity there are no distances, whichever row
+    /// comes first; of the squares it leaves NaN.
+    fn together(&self) -> f64 {
+        match self.squares.iter().any(|squares| squares.is_nan()) {
+            true => f64::NAN,
+            false => self.products,
+        }
     }
 }
 
@@ -242,6 +252,102 @@ impl Summary<1, 3> for Sums {
 
     fn from_doubles([count, sum, lost]: [f64; 3]) -> Self {
         Self { count, sum, lost }
+    }
+}
+
+/// The sum of one side of pairs.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Side<const SIDE: usize>(Sums);
+
+impl<const SIDE: usize> Side<SIDE> {
+    pub(super) fn mean(&self) -> Option<f64> {
+        self.0.mean()
+    }
+}
+
+impl<const SIDE: usize> Summary<2, 3> for Side<SIDE> {
+    fn add(&mut self, row: [f64; 2]) {
+        self.0.add([row[SIDE]]);
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.0.merge(&other.0);
+    }
+
+    fn to_doubles(self) -> [f64; 3] {
+        self.0.to_doubles()
+    }
+
+    fn from_doubles(doubles: [f64; 3]) -> Self {
+        Self(Sums::from_doubles(doubles))
+    }
+}
+
+/// The sum of logarithms.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Logarithms(Sums);
+
+impl Logarithms {
+    /// The geometric mean.
+    pub(super) fn mean(&self) -> Option<f64> {
+        self.0.mean().map(f64::exp)
+    }
+}
+
+impl Summary<1, 3> for Logarithms {
+    fn add(&mut self, [value]: [f64; 1]) {
+        self.0.add([value.ln()]);
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.0.merge(&other.0);
+    }
+
+    fn to_doubles(self) -> [f64; 3] {
+        self.0.to_doubles()
+    }
+
+    fn from_doubles(doubles: [f64; 3]) -> Self {
+        Self(Sums::from_doubles(doubles))
+    }
+}
+
+/// The number of values and their product.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Product {
+    count: f64,
+    product: f64,
+}
+
+impl Default for Product {
+    fn default() -> Self {
+        Self { count: 0.0, product: 1.0 }
+    }
+}
+
+impl Product {
+    pub(super) fn product(&self) -> Option<f64> {
+        (self.count > 0.0).then_some(self.product)
+    }
+}
+
+impl Summary<1, 2> for Product {
+    fn add(&mut self, [value]: [f64; 1]) {
+        self.count += 1.0;
+        self.product *= value;
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.count += other.count;
+        self.product *= other.product;
+    }
+
+    fn to_doubles(self) -> [f64; 2] {
+        [self.count, self.product]
+    }
+
+    fn from_doubles([count, product]: [f64; 2]) -> Self {
+        Self { count, product }
     }
 }
 
