@@ -150,11 +150,7 @@ fn value(
 }
 
 /// The state of a function for each group, in the order of DataFusion's own.
-fn partial(
-    result: Reduced,
-    states: &States,
-    function: (&str, &DataType),
-) -> Result<Vec<ArrayRef>> {
+fn partial(result: Reduced, states: &States, function: (&str, &DataType)) -> Result<Vec<ArrayRef>> {
     let counts = |nulls| -> ArrayRef {
         let counts: Vec<u64> = states.counts.iter().map(|n| n.cast_unsigned()).collect();
         Arc::new(UInt64Array::new(counts.into(), nulls))

@@ -36,3 +36,4 @@ mod sliding;
 mod statistics;
 mod storage;
 mod times;
+mod words;

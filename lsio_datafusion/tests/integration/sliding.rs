@@ -225,10 +225,14 @@ fn is_near(actual: Option<f64>, expected: Option<f64>, scale: f64) -> bool {
 /// The largest that a result may be by its function: where it is far less, terms have cancelled.
 fn scale(function: &str, rows: &[Row]) -> f64 {
     let most = |value: fn(&Row) -> Option<f64>| {
-        rows.iter().filter_map(value).filter(|value| value.is_finite()).fold(0.0, |most: f64, v| most.max(v.abs()))
+        rows.iter()
+            .filter_map(value)
+            .filter(|value| value.is_finite())
+            .fold(0.0, |most: f64, v| most.max(v.abs()))
     };
     match function {
         "covar_samp(y, x)" | "covar_pop(y, x)" => most(|row| row.y) * most(|row| row.x),
+        "regr_slope(y, x)" => most(|row| row.y) / most(|row| row.x),
         "corr(y, x)" => 1.0,
         _ => 0.0,
     }

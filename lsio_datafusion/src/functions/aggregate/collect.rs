@@ -57,6 +57,8 @@ pub(crate) enum Collected {
     Deviation,
     /// The sum of integers of 64 bits, or of durations.
     IntegerSum,
+    /// The same for windows, as a decimal number that holds any.
+    WideSum,
 }
 
 /// Those that are called by their names.
@@ -107,10 +109,13 @@ impl Collect {
             }
             Collected::Mode => make.of(Counted::new(Tells::Mode, encoding(0)?)),
             Collected::Entropy => make.of(Counted::new(Tells::Entropy, encoding(0)?)),
-            Collected::IntegerSum if args.is_distinct => {
-                make.of(DistinctSum::new(args.name, own(0)))
+            Collected::IntegerSum | Collected::WideSum => {
+                let (name, result) = (args.name, args.return_type());
+                match args.is_distinct {
+                    true => make.of(DistinctSum::new(name, own(0), result)),
+                    false => make.of(IntegerSum::new(name, result)),
+                }
             }
-            Collected::IntegerSum => make.of(IntegerSum::new(args.name, own(0))),
         })
     }
 }
@@ -126,7 +131,7 @@ impl Collected {
             Self::Mode => "mode",
             Self::Entropy => "entropy",
             Self::Deviation => "mad",
-            Self::IntegerSum => "sum",
+            Self::IntegerSum | Self::WideSum => "sum",
         }
     }
 
@@ -137,7 +142,7 @@ impl Collected {
             Self::QuantileAmong => &["quantile", "percentile_disc"],
             Self::ArgMax => &["max_by", "argmax"],
             Self::ArgMin => &["min_by", "argmin"],
-            Self::Median | Self::Mode | Self::Entropy | Self::Deviation | Self::IntegerSum => &[],
+            _ => &[],
         }
     }
 
@@ -173,18 +178,18 @@ impl Collected {
                 );
             }
             (Self::Mode | Self::Entropy, [value]) => vec![value.clone()],
-            (Self::IntegerSum, [value]) if is_summed(value) => vec![match value {
-                DataType::Duration(_) => value.clone(),
-                integer if integer.is_unsigned_integer() => DataType::UInt64,
-                _ => DataType::Int64,
-            }],
+            (Self::IntegerSum | Self::WideSum, [value]) if let Some(sum) = sum_type(value) => {
+                vec![sum]
+            }
             _ => return plan_err!("{name} takes one argument, not ({})", listed(types)),
         })
     }
 
     /// The type of values between which something lies.
     fn interpolated(self, value: &DataType) -> Result<DataType> {
-        use DataType::{Date32, Date64, Duration, Float16, Float32, Null, Time32, Time64, Timestamp};
+        use DataType::{
+            Date32, Date64, Duration, Float16, Float32, Null, Time32, Time64, Timestamp,
+        };
         Ok(match value {
             Float16 | Float32 | Timestamp(..) | Duration(_) | Time64(_) => value.clone(),
             Date32 | Date64 => Timestamp(TimeUnit::Microsecond, None),
@@ -215,9 +220,14 @@ fn fraction_type(name: &str, fraction: &DataType) -> Result<DataType> {
     }
 }
 
-/// Whether sums of such values are those of [`Collected::IntegerSum`].
-pub(super) fn is_summed(data_type: &DataType) -> bool {
-    data_type.is_integer() || matches!(data_type, DataType::Duration(_))
+/// The type of sums of integers or durations.
+pub(crate) fn sum_type(value: &DataType) -> Option<DataType> {
+    match value {
+        DataType::Duration(_) => Some(value.clone()),
+        integer if integer.is_unsigned_integer() => Some(DataType::UInt64),
+        integer if integer.is_integer() => Some(DataType::Int64),
+        _ => None,
+    }
 }
 
 /// The type of the distance between two values.
@@ -327,6 +337,7 @@ impl AggregateUDFImpl for Collect {
             Collected::Quantile | Collected::Median if !is_time(own) => DataType::Float64,
             Collected::Entropy => DataType::Float64,
             Collected::Deviation => distance(own),
+            Collected::WideSum => integer_sums::STATE,
             _ => own.clone(),
         };
         let is_quantile = matches!(self.kind, Collected::Quantile | Collected::QuantileAmong);
@@ -348,9 +359,9 @@ impl AggregateUDFImpl for Collect {
         &self,
         args: AccumulatorArgs<'_>,
     ) -> Result<Box<dyn Accumulator>> {
-        if self.kind == Collected::IntegerSum && !args.is_distinct {
-            let data_type = args.expr_fields.first().map_or(&DataType::Int64, |f| f.data_type());
-            return Ok(Box::new(SlidingSum::new(args.name, data_type)));
+        let is_sum = matches!(self.kind, Collected::IntegerSum | Collected::WideSum);
+        if is_sum && !args.is_distinct {
+            return Ok(Box::new(SlidingSum::new(args.name, args.return_type())));
         }
         self.make(&args, MakeFrame)
     }
@@ -386,8 +397,10 @@ impl AggregateUDFImpl for Collect {
             (Collected::Mode | Collected::Entropy, own) => {
                 vec![list(own.clone()), list(DataType::UInt64)]
             }
-            (Collected::IntegerSum, own) if args.is_distinct => vec![list(own.clone())],
-            (Collected::IntegerSum, _) => vec![integer_sums::STATE],
+            (Collected::IntegerSum | Collected::WideSum, own) if args.is_distinct => {
+                vec![list(own.clone())]
+            }
+            (Collected::IntegerSum | Collected::WideSum, _) => vec![integer_sums::STATE],
         };
         let field = |(number, data_type): (usize, DataType)| {
             let name = format_state_name(args.name, &number.to_string());

@@ -58,9 +58,17 @@ const FUNCTIONS: &[(&str, &str, &str)] = &[
     ("geomean", "The geometric mean: the exponential of the mean of logarithms.", "geomean(value)"),
     ("sem", "The standard deviation of a population over the root of the number.", "sem(value)"),
     ("skewness", "How far a sample leans to one side.", "skewness(value)"),
-    ("kurtosis", "How heavy the tails of a sample are; 0 of a normal distribution.", "kurtosis(value)"),
+    (
+        "kurtosis",
+        "How heavy the tails of a sample are; 0 of a normal distribution.",
+        "kurtosis(value)",
+    ),
     ("kurtosis_pop", "How heavy the tails of a population are.", "kurtosis_pop(value)"),
-    ("entropy", "The bits that a value takes on average, by how often each is there.", "entropy(value)"),
+    (
+        "entropy",
+        "The bits that a value takes on average, by how often each is there.",
+        "entropy(value)",
+    ),
     ("mad", "The median of the distances from the median.", "mad(value)"),
     ("count_if", "The number of rows where a condition holds.", "count_if(condition)"),
 ];

@@ -39,9 +39,12 @@ pub(super) struct IntegerSum {
     data_type: DataType,
 }
 
-/// The same of distinct values.
+/// The same of distinct values, which have a type of their own.
 #[derive(Debug)]
-pub(super) struct DistinctSum(IntegerSum);
+pub(super) struct DistinctSum {
+    own: IntegerSum,
+    values: DataType,
+}
 
 /// The sum of a frame of a window. What leaves it is subtracted, which of integers leaves nothing behind.
 #[derive(Debug)]
@@ -63,13 +66,15 @@ pub(crate) fn integer_sums(
     data_type: &DataType,
     sums: impl Iterator<Item = Option<i128>>,
 ) -> Result<ArrayRef> {
-    let beyond = |_| {
-        exec_datafusion_err!(
-            "{name} is beyond what {data_type} holds: write it with CAST(… AS DOUBLE), or CAST(… AS \
-             DECIMAL(38, 0)) for all digits"
-        )
+    let beyond = |_| match data_type {
+        DataType::Duration(_) => exec_datafusion_err!("{name} is longer than durations are"),
+        _ => exec_datafusion_err!(
+            "{name} is beyond what {data_type} holds: sum CAST(… AS DOUBLE), or CAST(… AS DECIMAL(38, \
+             0)) for all digits"
+        ),
     };
     let array: ArrayRef = match data_type {
+        DataType::Decimal128(..) => return integer_sum_states(sums),
         DataType::UInt64 => {
             let sums = sums.map(|sum| sum.map(u64::try_from).transpose());
             Arc::new(sums.collect::<Result<UInt64Array, _>>().map_err(beyond)?)
@@ -158,8 +163,8 @@ impl Collector for IntegerSum {
 }
 
 impl DistinctSum {
-    pub(super) fn new(name: &str, data_type: &DataType) -> Self {
-        Self(IntegerSum::new(name, data_type))
+    pub(super) fn new(name: &str, values: &DataType, result: &DataType) -> Self {
+        Self { own: IntegerSum::new(name, result), values: values.clone() }
     }
 }
 
@@ -185,12 +190,13 @@ impl Collector for DistinctSum {
     }
 
     fn state(&self, groups: &[Self::Group]) -> Result<Vec<ArrayRef>> {
-        let values = self.0.sums(groups.iter().flatten().map(|value| Some(*value)))?;
+        let values = groups.iter().flatten().map(|value| Some(*value));
+        let values = integer_sums(&self.own.name, &self.values, values)?;
         Ok(vec![lists(values, groups.iter().map(HashSet::len))?])
     }
 
     fn evaluate(&self, groups: &mut [Self::Group]) -> Result<ArrayRef> {
-        self.0.sums(groups.iter().map(|group| (!group.is_empty()).then(|| group.iter().sum())))
+        self.own.sums(groups.iter().map(|group| (!group.is_empty()).then(|| group.iter().sum())))
     }
 
     fn bytes(group: &Self::Group) -> usize {

@@ -52,10 +52,10 @@ use datafusion::{
     logical_expr::AggregateUDF,
 };
 
-use self::collect::{COLLECTED, is_summed};
+use self::collect::COLLECTED;
 pub(crate) use self::{
     booleans::TakesBooleans,
-    collect::{Collect, Collected},
+    collect::{Collect, Collected, sum_type},
     integer_sums::{integer_sum_states, integer_sums},
     statistic::{Kind, Statistic},
 };
@@ -87,7 +87,7 @@ pub(crate) fn replacement(
     let own = function.inner().as_ref();
     if own.is::<Sum>() {
         let [argument] = arguments else { return None };
-        return is_summed(argument).then(|| collect(Collected::IntegerSum));
+        return sum_type(argument).map(|_| collect(Collected::IntegerSum));
     }
     if own.is::<Median>() {
         return Some(collect(Collected::Median));
@@ -116,6 +116,11 @@ pub(crate) fn replacement(
         return None;
     };
     Some(statistic(kind))
+}
+
+/// The sum of integers or durations over the frames of windows, in a type that holds any.
+pub(crate) fn wide_sum() -> Arc<AggregateUDF> {
+    collect(Collected::WideSum)
 }
 
 /// What takes the place of DataFusion's `sum` and `avg` over the frames of windows, where they would

@@ -39,9 +39,14 @@ pub(crate) enum Kind {
     WeightedAvg,
     Sum,
     Avg,
-    Variance { sample: bool, root: bool },
+    Variance {
+        sample: bool,
+        root: bool,
+    },
     Correlation,
-    Covariance { sample: bool },
+    Covariance {
+        sample: bool,
+    },
     RegrSlope,
     RegrIntercept,
     RegrR2,
