@@ -12,6 +12,7 @@ use super::{
     arithmetic::{self, Arithmetic, Block, Columns, Spare},
     integer_sums::IntegerSums,
     layout::{Layout, Segment, Stretch},
+    moments::Moments,
     native::Native,
 };
 use crate::simd::Simd;
@@ -417,35 +418,6 @@ struct Groups<T> {
     scratch: Vec<T>,
 }
 
-/// The number of values, their mean, and the sum of the squared distances from it. The mean is told
-/// from a start among the values: 10⁹ and a thousandth have no double of their own.
-#[derive(Clone, Copy, Debug, Default)]
-struct Moments {
-    count: f64,
-    start: f64,
-    mean: f64,
-    squares: f64,
-}
-
-impl Moments {
-    /// Chan, Golub and LeVeque: Updating Formulae and a Pairwise Algorithm for Computing Sample
-    /// Variances (1979).
-    fn merge(&mut self, other: Self) {
-        if other.count == 0.0 {
-            return;
-        }
-        if self.count == 0.0 {
-            *self = other;
-            return;
-        }
-        let count = self.count + other.count;
-        let distance = (other.start - self.start) + (other.mean - self.mean);
-        self.mean += distance * (other.count / count);
-        self.squares += other.squares + distance * distance * (self.count * other.count / count);
-        self.count = count;
-    }
-}
-
 impl<T: Native> Groups<T> {
     fn new(wanted: Wanted, groups: usize) -> Self {
         Self {
@@ -712,12 +684,8 @@ impl<T: Native> Groups<T> {
             // What rounding leaves may be less than 0; NaN stays.
             let squares = if squares < 0.0 { 0.0 } else { squares };
             let weight = weight as f64;
-            self.moments[group].merge(Moments {
-                count: count * weight,
-                start,
-                mean,
-                squares: squares * weight,
-            });
+            let (count, squares) = (count * weight, squares * weight);
+            self.moments[group].merge(&Moments { count, start, mean, squares });
         }
     }
 
@@ -810,7 +778,7 @@ impl<T: Native> Groups<T> {
             // Infinities have no distance, not even from themselves.
             let squares = start - start;
             let one = Moments { count: weight as f64, start, squares, ..Moments::default() };
-            self.moments[group].merge(one);
+            self.moments[group].merge(&one);
         }
     }
 
@@ -822,7 +790,7 @@ impl<T: Native> Groups<T> {
         self.min.iter_mut().zip(&other.min).for_each(|(own, value)| keep_least(own, *value));
         self.max.iter_mut().zip(&other.max).for_each(|(own, value)| keep_most(own, *value));
         for (own, moments) in self.moments.iter_mut().zip(&other.moments) {
-            own.merge(*moments);
+            own.merge(moments);
         }
     }
 
@@ -852,21 +820,6 @@ fn keep_least<T: Native>(own: &mut T, value: T) {
 fn keep_most<T: Native>(own: &mut T, value: T) {
     if value.order(*own).is_gt() {
         *own = value;
-    }
-}
-
-impl Moments {
-    /// Welford: Note on a Method for Calculating Corrected Sums of Squares and Products (1962).
-    #[inline(always)]
-    fn add(&mut self, value: f64) {
-        if self.count == 0.0 {
-            self.start = value;
-        }
-        self.count += 1.0;
-        let from_start = value - self.start;
-        let distance = from_start - self.mean;
-        self.mean += distance / self.count;
-        self.squares += distance * (from_start - self.mean);
     }
 }
 

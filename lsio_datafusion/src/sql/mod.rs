@@ -36,7 +36,7 @@ mod using;
 
 pub(crate) use self::{casts::NamedCasts, digits::DigitNames, operators::Operators};
 use self::{dialect::LsioDialect, tokens::tokens};
-use crate::analyze::with_exact_aggregates;
+use crate::analyze::with_exact_sums;
 
 /// Plans one statement, as `ctx.sql` does, in the SQL of [`ZarrSession::query`](crate::ZarrSession::query).
 ///
@@ -47,7 +47,7 @@ pub async fn plan_sql(state: &SessionState, sql: &str) -> Result<LogicalPlan> {
     if options.dialect != Dialect::Generic {
         let mut statement = state.sql_to_statement(sql, &options.dialect)?;
         rewrite::rewrite(&mut statement, state);
-        return with_exact_aggregates(state.statement_to_plan(statement).await?);
+        return with_exact_sums(state.statement_to_plan(statement).await?);
     }
     let mut tokens = tokens(&LsioDialect, sql).map_err(ParserError::from)?;
     let summarized = summarize::summarized(&tokens);
@@ -58,7 +58,7 @@ pub async fn plan_sql(state: &SessionState, sql: &str) -> Result<LogicalPlan> {
     let mut statement = parse(tokens, options.recursion_limit.get())?;
     rewrite::rewrite(&mut statement, state);
     let plan = state.statement_to_plan(statement).await?;
-    with_exact_aggregates(if is_summary { summarize::summary(plan)? } else { plan })
+    with_exact_sums(if is_summary { summarize::summary(plan)? } else { plan })
 }
 
 /// Parses one statement with our dialect.

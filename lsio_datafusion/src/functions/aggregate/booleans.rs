@@ -25,6 +25,8 @@ use super::documentation::documentation;
 pub(crate) struct TakesBooleans {
     own: Arc<AggregateUDF>,
     booleans: Booleans,
+    /// Whether the plan is one of our own SQL, in which sums are exact whatever it reads.
+    exact: bool,
     aliases: Vec<String>,
     signature: Signature,
 }
@@ -50,7 +52,13 @@ pub(super) fn all() -> [Arc<AggregateUDF>; 3] {
             Booleans::Counted => vec!["countif".to_owned()],
         };
         let signature = Signature::user_defined(Volatility::Immutable);
-        Arc::new(AggregateUDF::new_from_impl(TakesBooleans { own, booleans, aliases, signature }))
+        Arc::new(AggregateUDF::new_from_impl(TakesBooleans {
+            own,
+            booleans,
+            exact: false,
+            aliases,
+            signature,
+        }))
     })
 }
 
@@ -58,6 +66,25 @@ impl TakesBooleans {
     /// DataFusion's function.
     pub(crate) fn own(&self) -> &Arc<AggregateUDF> {
         &self.own
+    }
+
+    /// The same for a plan of our own SQL, if that makes a difference. The rule
+    /// [`ExactSums`](crate::analyze::ExactSums) puts an exact function in its place.
+    pub(crate) fn as_exact(&self) -> Option<AggregateUDF> {
+        let Self { own, booleans, aliases, signature, .. } = self;
+        matches!(booleans, Booleans::Number(_)).then(|| {
+            AggregateUDF::new_from_impl(Self {
+                own: Arc::clone(own),
+                booleans: booleans.clone(),
+                exact: true,
+                aliases: aliases.clone(),
+                signature: signature.clone(),
+            })
+        })
+    }
+
+    pub(crate) fn is_exact(&self) -> bool {
+        self.exact
     }
 
     /// What DataFusion's function gets in the place of booleans.

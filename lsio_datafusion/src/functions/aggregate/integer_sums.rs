@@ -3,7 +3,7 @@
 use std::{
     collections::HashSet,
     mem::{size_of, size_of_val},
-    slice::from_mut,
+    slice::{from_mut, from_ref},
     sync::Arc,
 };
 
@@ -23,8 +23,8 @@ use datafusion::{
 };
 
 use super::{
-    collector::{Collector, Rows},
-    quantiles::{as_lists, lists},
+    collector::{Collector, Rows, merge_lists},
+    quantiles::lists,
 };
 
 /// The type of states.
@@ -180,13 +180,9 @@ impl Collector for DistinctSum {
     }
 
     fn merge(&self, groups: &mut [Self::Group], states: &Rows<'_>) -> Result<usize> {
-        let Some(column) = states.columns.first() else { return Ok(0) };
-        let lists = as_lists(column)?;
-        let mut bytes = 0;
-        for (row, group) in states.kept().filter(|(row, _)| lists.is_valid(*row)) {
-            bytes += self.update(from_mut(&mut groups[group]), &Rows::all(&[lists.value(row)]))?;
-        }
-        Ok(bytes)
+        merge_lists(groups, states, |group, list| {
+            self.update(from_mut(group), &Rows::all(from_ref(list)))
+        })
     }
 
     fn state(&self, groups: &[Self::Group]) -> Result<Vec<ArrayRef>> {

@@ -4,7 +4,7 @@
 //! statistic.rs   aggregates of numbers, told by a summary: mean, variance, covariance, regression, …
 //!   │ summary.rs       what is kept of a group: merged, never subtracted from
 //!   │ shape.rs         one of the third and fourth moments
-//!   │ accumulators.rs  a summary for one group, or for each
+//!   │ summarized.rs    a summary as what is collected
 //!   │ sliding.rs       a summary of a window's frame
 //! collect.rs     aggregates that keep values of their groups
 //!   │ collector.rs     accumulators for one group, for each, or for a window's frame
@@ -16,7 +16,6 @@
 //! booleans.rs    sum and avg that take booleans, and count_if
 //! ```
 
-mod accumulators;
 mod booleans;
 mod collect;
 mod collector;
@@ -31,6 +30,7 @@ mod rows;
 mod shape;
 mod sliding;
 mod statistic;
+mod summarized;
 mod summary;
 
 use std::sync::Arc;
@@ -79,16 +79,9 @@ pub(crate) fn register(functions: &mut Vec<Arc<AggregateUDF>>) {
     functions.extend(free);
 }
 
-/// The function that takes the place of one of DataFusion's, for arguments of these types.
-pub(crate) fn replacement(
-    function: &AggregateUDF,
-    arguments: &[DataType],
-) -> Option<Arc<AggregateUDF>> {
+/// The function that takes the place of one of DataFusion's.
+pub(crate) fn replacement(function: &AggregateUDF) -> Option<Arc<AggregateUDF>> {
     let own = function.inner().as_ref();
-    if own.is::<Sum>() {
-        let [argument] = arguments else { return None };
-        return sum_type(argument).map(|_| collect(Collected::IntegerSum));
-    }
     if own.is::<Median>() {
         return Some(collect(Collected::Median));
     }
@@ -116,6 +109,16 @@ pub(crate) fn replacement(
         return None;
     };
     Some(statistic(kind))
+}
+
+/// What takes the place of DataFusion's `sum`, where it is of integers or durations.
+pub(crate) fn integer_sum(
+    function: &AggregateUDF,
+    arguments: &[DataType],
+) -> Option<Arc<AggregateUDF>> {
+    let [argument] = arguments else { return None };
+    let is_sum = function.inner().is::<Sum>() && sum_type(argument).is_some();
+    is_sum.then(|| collect(Collected::IntegerSum))
 }
 
 /// The sum of integers or durations over the frames of windows, in a type that holds any.

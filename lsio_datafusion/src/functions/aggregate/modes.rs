@@ -13,9 +13,9 @@ use arrow::{
 use datafusion::error::Result;
 
 use super::{
-    collector::{Collector, Rows},
+    collector::{Collector, Rows, as_lists},
     encoded::Encoding,
-    quantiles::{as_lists, lists_of, lists_of_numbers},
+    quantiles::{lists_of, lists_of_numbers},
 };
 
 /// Counts values.

@@ -14,7 +14,7 @@ use arrow::{
 use datafusion::{common::exec_err, error::Result};
 
 use super::{
-    collector::{Collector, Rows},
+    collector::{Collector, Rows, merge_lists},
     encoded::Encoding,
 };
 
@@ -138,16 +138,26 @@ impl Fractions {
         if self.descending { ordering.reverse() } else { ordering }
     }
 
-    /// The result: the values of all groups' fractions as they are, or as a list for each group. A group
-    /// without values has none.
-    fn result(&self, values: ArrayRef, has_values: &[bool]) -> Result<ArrayRef> {
+    /// The quantiles of groups, one or a list each; a group without values has none.
+    fn results<V, R>(
+        &self,
+        groups: &mut [Vec<V>],
+        of: impl Fn(&mut Vec<V>, f64) -> Option<R>,
+        array: impl Fn(Vec<Option<R>>) -> Result<ArrayRef>,
+    ) -> Result<ArrayRef> {
+        let has_values: Vec<bool> = groups.iter().map(|group| !group.is_empty()).collect();
+        let results = groups.iter_mut().flat_map(|group| {
+            let results: Vec<_> = self.fractions.iter().map(|f| of(group, *f)).collect();
+            results
+        });
+        let values = array(results.collect())?;
         if !self.listed {
             return Ok(values);
         }
-        let field = Arc::new(Field::new_list_field(values.data_type().clone(), true));
         if i32::try_from(values.len()).is_err() {
             return exec_err!("{} quantiles are more than lists hold", values.len());
         }
+        let field = Arc::new(Field::new_list_field(values.data_type().clone(), true));
         let lengths = has_values.iter().map(|_| self.fractions.len());
         let offsets = OffsetBuffer::<i32>::from_lengths(lengths);
         let nulls = NullBuffer::from(has_values);
@@ -221,14 +231,6 @@ pub(super) fn lists(values: ArrayRef, lengths: impl Iterator<Item = usize>) -> R
     Ok(Arc::new(LargeListArray::try_new(field, offsets, values, None)?))
 }
 
-/// The lists of states.
-pub(super) fn as_lists(states: &ArrayRef) -> Result<&LargeListArray> {
-    match states.as_list_opt::<i64>() {
-        Some(lists) => Ok(lists),
-        None => exec_err!("the state of an aggregate is no list but {}", states.data_type()),
-    }
-}
-
 /// Lists of what was kept of each group.
 pub(super) fn lists_of<'a, G>(
     encoding: &Encoding,
@@ -267,16 +269,10 @@ impl<T: Number> Collector for Between<T> {
     }
 
     fn merge(&self, groups: &mut [Self::Group], states: &Rows<'_>) -> Result<usize> {
-        let Some(column) = states.columns.first() else { return Ok(0) };
-        let lists = as_lists(column)?;
-        let mut bytes = 0;
-        for (row, group) in states.kept().filter(|(row, _)| lists.is_valid(*row)) {
-            let values = lists.value(row);
-            for value in values.as_primitive_opt::<T>().into_iter().flatten().flatten() {
-                bytes += push(&mut groups[group], value);
-            }
-        }
-        Ok(bytes)
+        merge_lists(groups, states, |group, values| {
+            let values = values.as_primitive_opt::<T>().into_iter().flatten().flatten();
+            Ok(values.map(|value| push(group, value)).sum())
+        })
     }
 
     fn state(&self, groups: &[Self::Group]) -> Result<Vec<ArrayRef>> {
@@ -284,13 +280,11 @@ impl<T: Number> Collector for Between<T> {
     }
 
     fn evaluate(&self, groups: &mut [Self::Group]) -> Result<ArrayRef> {
-        let has_values: Vec<bool> = groups.iter().map(|group| !group.is_empty()).collect();
-        let fractions = &self.fractions.fractions;
-        let results = groups
-            .iter_mut()
-            .flat_map(|group| fractions.iter().map(|fraction| self.of(group, *fraction)));
-        let values: ArrayRef = Arc::new(results.collect::<PrimitiveArray<T::Result>>());
-        self.fractions.result(cast(&values, &self.data_type)?, &has_values)
+        let array = |results: Vec<_>| {
+            let values: ArrayRef = Arc::new(PrimitiveArray::<T::Result>::from_iter(results));
+            Ok(cast(&values, &self.data_type)?)
+        };
+        self.fractions.results(groups, |group, fraction| self.of(group, fraction), array)
     }
 
     fn bytes(group: &Self::Group) -> usize {
@@ -339,17 +333,11 @@ impl Collector for Among {
     }
 
     fn merge(&self, groups: &mut [Self::Group], states: &Rows<'_>) -> Result<usize> {
-        let Some(column) = states.columns.first() else { return Ok(0) };
-        let lists = as_lists(column)?;
-        let mut bytes = 0;
-        for (row, group) in states.kept().filter(|(row, _)| lists.is_valid(*row)) {
-            let list = lists.value(row);
-            let values = self.encoding.encode(&list)?;
-            for value in (0..list.len()).filter_map(|value| values.get(value)) {
-                bytes += self.add(&mut groups[group], value);
-            }
-        }
-        Ok(bytes)
+        merge_lists(groups, states, |group, list| {
+            let values = self.encoding.encode(list)?;
+            let values = (0..list.len()).filter_map(|value| values.get(value));
+            Ok(values.map(|value| self.add(group, value)).sum())
+        })
     }
 
     fn state(&self, groups: &[Self::Group]) -> Result<Vec<ArrayRef>> {
@@ -359,14 +347,10 @@ impl Collector for Among {
     }
 
     fn evaluate(&self, groups: &mut [Self::Group]) -> Result<ArrayRef> {
-        let has_values: Vec<bool> = groups.iter().map(|group| !group.is_empty()).collect();
-        let fractions = &self.fractions.fractions;
-        let results = groups
-            .iter_mut()
-            .flat_map(|group| fractions.iter().map(|fraction| self.of(group, *fraction)));
-        let results: Vec<Option<Box<[u8]>>> = results.collect();
-        let values = self.encoding.decode(results.iter().map(Option::as_deref))?;
-        self.fractions.result(values, &has_values)
+        let array = |results: Vec<Option<Box<[u8]>>>| {
+            self.encoding.decode(results.iter().map(Option::as_deref))
+        };
+        self.fractions.results(groups, |group, fraction| self.of(group, fraction), array)
     }
 
     fn bytes(group: &Self::Group) -> usize {

@@ -16,13 +16,15 @@ use datafusion::{
         utils::{AggregateOrderSensitivity, format_state_name},
     },
 };
+use lsio_core::reduce::Moments;
 
 use super::{
-    accumulators::{Each, Finish, One},
+    collector::{Each, One},
     documentation::documentation,
     shape::Shape,
     sliding::Sliding,
-    summary::{Logarithms, Moments, Pairs, Product, Side, Summary, Sums, Weighted},
+    summarized::{Finish, Summarized},
+    summary::{Logarithm, Pairs, Product, Side, Summary, Sums, Value, Weighted},
 };
 
 /// An aggregate of doubles, to which its arguments are cast. Rows with a NULL among them don't count.
@@ -154,11 +156,14 @@ impl Kind {
     fn make<M: Make>(self, make: M) -> M::Made {
         match self {
             Self::WeightedAvg => make.make(Weighted::mean),
-            Self::Sum | Self::KahanSum => make.make(Sums::sum),
-            Self::Avg | Self::KahanMean => make.make(Sums::mean),
+            Self::Sum | Self::KahanSum => make.make(Sums::<Value>::sum),
+            Self::Avg | Self::KahanMean => make.make(Sums::<Value>::mean),
             Self::Product => make.make(Product::product),
-            Self::GeometricMean => make.make(Logarithms::mean),
-            Self::StandardError => make.make(Moments::standard_error),
+            Self::GeometricMean => make.make(|own: &Sums<Logarithm>| own.mean().map(f64::exp)),
+            Self::StandardError => {
+                // As DuckDB has it.
+                make.make(|own: &Moments| own.variance(0.0).map(|v| (v / own.count).sqrt()))
+            }
             Self::Skewness => make.make(Shape::skewness),
             Self::Kurtosis { sample: true } => make.make(Shape::kurtosis),
             Self::Kurtosis { sample: false } => make.make(Shape::kurtosis_pop),
@@ -180,8 +185,8 @@ impl Kind {
             Self::RegrSlope => make.make(Pairs::slope),
             Self::RegrIntercept => make.make(Pairs::intercept),
             Self::RegrR2 => make.make(Pairs::r2),
-            Self::RegrAvgX => make.make(Side::<1>::mean),
-            Self::RegrAvgY => make.make(Side::<0>::mean),
+            Self::RegrAvgX => make.make(Sums::<Side<1>>::mean),
+            Self::RegrAvgY => make.make(Sums::<Side<0>>::mean),
             Self::RegrSxx => make.make(|own: &Pairs| own.squares(1)),
             Self::RegrSyy => make.make(|own: &Pairs| own.squares(0)),
             Self::RegrSxy => make.make(Pairs::products),
@@ -216,8 +221,8 @@ macro_rules! make {
     };
 }
 
-make!(MakeOne -> Box<dyn Accumulator>, |finish| Box::new(One::<S, K, W>::new(finish)));
-make!(MakeEach -> Box<dyn GroupsAccumulator>, |finish| Box::new(Each::<S, K, W>::new(finish)));
+make!(MakeOne -> Box<dyn Accumulator>, |finish| Box::new(One::new(Summarized::new(finish))));
+make!(MakeEach -> Box<dyn GroupsAccumulator>, |finish| Box::new(Each::new(Summarized::new(finish))));
 make!(MakeSliding -> Box<dyn Accumulator>, |finish| Box::new(Sliding::<S, K, W>::new(finish)));
 make!(MakeWidth -> usize, |_finish| W);
 

@@ -1,6 +1,8 @@
 //! What is kept of a group's rows.
 
-use std::fmt::Debug;
+use std::{fmt::Debug, marker::PhantomData};
+
+use lsio_core::reduce::Moments;
 
 /// What is kept of rows of `K` numbers, told as `W` doubles. Rows are added and summaries merged; nothing
 /// is ever subtracted, so no residue stays behind.
@@ -20,56 +22,13 @@ pub(super) trait Summary<const K: usize, const W: usize>:
     fn from_doubles(doubles: [f64; W]) -> Self;
 }
 
-/// The number of values, and what they spread. The mean is told from a start among them: for values
-/// beside 10⁹ that differ by thousandths it would have few digits of its own.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Moments {
-    count: f64,
-    start: f64,
-    mean: f64,
-    squares: f64,
-}
-
-impl Moments {
-    /// What the mean of such values strays by, as DuckDB has it.
-    pub(super) fn standard_error(&self) -> Option<f64> {
-        self.variance(0.0).map(|variance| (variance / self.count).sqrt())
-    }
-
-    /// The variance, divided by what is less than the number of values by `less`.
-    pub(super) fn variance(&self, less: f64) -> Option<f64> {
-        (self.count > less).then(|| self.squares / (self.count - less))
-    }
-}
-
 impl Summary<1, 4> for Moments {
-    /// Welford: Note on a Method for Calculating Corrected Sums of Squares and Products (1962).
     fn add(&mut self, [value]: [f64; 1]) {
-        if self.count == 0.0 {
-            self.start = value;
-        }
-        self.count += 1.0;
-        let from_start = value - self.start;
-        let distance = from_start - self.mean;
-        self.mean += distance / self.count;
-        self.squares += distance * (from_start - self.mean);
+        self.add(value);
     }
 
-    /// Chan, Golub and LeVeque: Updating Formulae and a Pairwise Algorithm for Computing Sample
-    /// Variances (1979).
     fn merge(&mut self, other: &Self) {
-        if other.count == 0.0 {
-            return;
-        }
-        if self.count == 0.0 {
-            *self = *other;
-            return;
-        }
-        let count = self.count + other.count;
-        let distance = (other.start - self.start) + (other.mean - self.mean);
-        self.mean += distance * (other.count / count);
-        self.squares += other.squares + distance * distance * (self.count * other.count / count);
-        self.count = count;
+        self.merge(other);
     }
 
     fn to_doubles(self) -> [f64; 4] {
@@ -81,7 +40,7 @@ impl Summary<1, 4> for Moments {
     }
 }
 
-/// The same of pairs, and what they spread together.
+/// The moments of pairs, and what they spread together.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Pairs {
     count: f64,
@@ -206,15 +165,51 @@ impl Summary<2, 8> for Pairs {
     }
 }
 
+/// What is summed of a row.
+pub(super) trait Term<const K: usize>:
+    Copy + Default + Debug + Send + Sync + 'static
+{
+    fn of(row: [f64; K]) -> f64;
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Value;
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Logarithm;
+
+/// One of a pair.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Side<const SIDE: usize>;
+
+impl Term<1> for Value {
+    fn of([value]: [f64; 1]) -> f64 {
+        value
+    }
+}
+
+impl Term<1> for Logarithm {
+    fn of([value]: [f64; 1]) -> f64 {
+        value.ln()
+    }
+}
+
+impl<const SIDE: usize> Term<2> for Side<SIDE> {
+    fn of(row: [f64; 2]) -> f64 {
+        row[SIDE]
+    }
+}
+
 /// The number of values and their sum, with what its rounding has lost.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Sums {
+pub(super) struct Sums<T> {
     count: f64,
     sum: f64,
     lost: f64,
+    term: PhantomData<T>,
 }
 
-impl Sums {
+impl<T> Sums<T> {
     pub(super) fn sum(&self) -> Option<f64> {
         // What infinity has lost isn't a number.
         let sum = if self.sum.is_finite() { self.sum + self.lost } else { self.sum };
@@ -234,10 +229,10 @@ impl Sums {
     }
 }
 
-impl Summary<1, 3> for Sums {
-    fn add(&mut self, [value]: [f64; 1]) {
+impl<T: Term<K>, const K: usize> Summary<K, 3> for Sums<T> {
+    fn add(&mut self, row: [f64; K]) {
         self.count += 1.0;
-        self.add_exactly(value);
+        self.add_exactly(T::of(row));
     }
 
     fn merge(&mut self, other: &Self) {
@@ -251,64 +246,7 @@ impl Summary<1, 3> for Sums {
     }
 
     fn from_doubles([count, sum, lost]: [f64; 3]) -> Self {
-        Self { count, sum, lost }
-    }
-}
-
-/// The sum of one side of pairs.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Side<const SIDE: usize>(Sums);
-
-impl<const SIDE: usize> Side<SIDE> {
-    pub(super) fn mean(&self) -> Option<f64> {
-        self.0.mean()
-    }
-}
-
-impl<const SIDE: usize> Summary<2, 3> for Side<SIDE> {
-    fn add(&mut self, row: [f64; 2]) {
-        self.0.add([row[SIDE]]);
-    }
-
-    fn merge(&mut self, other: &Self) {
-        self.0.merge(&other.0);
-    }
-
-    fn to_doubles(self) -> [f64; 3] {
-        self.0.to_doubles()
-    }
-
-    fn from_doubles(doubles: [f64; 3]) -> Self {
-        Self(Sums::from_doubles(doubles))
-    }
-}
-
-/// The sum of logarithms.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Logarithms(Sums);
-
-impl Logarithms {
-    /// The geometric mean.
-    pub(super) fn mean(&self) -> Option<f64> {
-        self.0.mean().map(f64::exp)
-    }
-}
-
-impl Summary<1, 3> for Logarithms {
-    fn add(&mut self, [value]: [f64; 1]) {
-        self.0.add([value.ln()]);
-    }
-
-    fn merge(&mut self, other: &Self) {
-        self.0.merge(&other.0);
-    }
-
-    fn to_doubles(self) -> [f64; 3] {
-        self.0.to_doubles()
-    }
-
-    fn from_doubles(doubles: [f64; 3]) -> Self {
-        Self(Sums::from_doubles(doubles))
+        Self { count, sum, lost, term: PhantomData }
     }
 }
 
