@@ -28,8 +28,8 @@ kernel! {
 }
 
 kernel! {
-    /// The sum modulo 2⁶⁴.
-    fn sum_integers<T: Native>(values: &[T]) -> i64 {
+    /// The sum of a block of integers of at most 32 bits.
+    fn sum_small<T: Native>(values: &[T]) -> i64 {
         let (chunks, rest) = values.as_chunks::<LANES>();
         let mut lanes = [0_i64; LANES];
         for chunk in chunks {
@@ -39,6 +39,24 @@ kernel! {
         }
         let rest = rest.iter().fold(0, |sum: i64, value| sum.wrapping_add(value.to_wrapped()));
         lanes.iter().fold(rest, |sum, lane| sum.wrapping_add(*lane))
+    }
+}
+
+kernel! {
+    /// The sum of a block of integers. Their halves are summed on their own, which 64 bits hold.
+    fn sum_integers<T: Native>(values: &[T]) -> i128 {
+        let (chunks, rest) = values.as_chunks::<LANES>();
+        let mut low = [0_i64; LANES];
+        let mut high = [0_i64; LANES];
+        for chunk in chunks {
+            for ((low, high), value) in low.iter_mut().zip(&mut high).zip(chunk) {
+                *low += value.to_wrapped() & 0xffff_ffff;
+                *high += value.high_half();
+            }
+        }
+        let (low, high): (i64, i64) = (low.iter().sum(), high.iter().sum());
+        let rest: i128 = rest.iter().map(|value| value.to_integer()).sum();
+        rest + i128::from(low) + (i128::from(high) << 32)
     }
 }
 
@@ -126,8 +144,8 @@ kernel! {
 }
 
 kernel! {
-    /// Adds each value to the sum at its place, modulo 2⁶⁴.
-    fn add_each_integer<T: Native>(sums: &mut [i64], values: &[T]) {
+    /// Adds each value, of at most 32 bits, to the sum at its place.
+    fn add_each_small<T: Native>(sums: &mut [i64], values: &[T]) {
         for (sum, value) in sums.iter_mut().zip(values) {
             *sum = sum.wrapping_add(value.to_wrapped());
         }
@@ -299,7 +317,13 @@ mod tests {
                 // Quarters of small integers have exact sums, whatever their order.
                 prop_assert_eq!(simd.sum(&floats), sum as f64 / 4.0);
                 prop_assert_eq!(simd.sum(&values), sum as f64);
-                prop_assert_eq!(simd.sum_integers(&values), sum);
+                prop_assert_eq!(simd.sum_small(&values), sum);
+                prop_assert_eq!(simd.sum_integers(&values), i128::from(sum));
+                let wide: Vec<i64> = values.iter().map(|v| i64::from(*v) << 53).collect();
+                prop_assert_eq!(simd.sum_integers(&wide), i128::from(sum) << 53);
+                let unsigned: Vec<u64> = values.iter().map(|v| u64::MAX - u64::from(v.unsigned_abs())).collect();
+                let expected: i128 = unsigned.iter().map(|v| i128::from(*v)).sum();
+                prop_assert_eq!(simd.sum_integers(&unsigned), expected);
                 let distances = floats.iter().map(|v| f64::from(v - 0.5));
                 let squares: f64 = distances.clone().map(|d| d.powi(2)).sum();
                 prop_assert_eq!(simd.distances(&floats, 0.5), (distances.sum(), squares));
@@ -315,11 +339,11 @@ mod tests {
                 simd.min_each(&mut least, &with_nan);
                 let mut most = vec![f32::LEAST; values.len()];
                 simd.max_each(&mut most, &with_nan);
-                let mut integers = vec![i64::MAX; values.len()];
-                simd.add_each_integer(&mut integers, &values);
+                let mut integers = vec![1_i64 << 40; values.len()];
+                simd.add_each_small(&mut integers, &values);
                 for (i, v) in floats.iter().map(|v| f64::from(*v)).enumerate() {
                     prop_assert_eq!(sums[i], if holes[i] { 1.0 + v } else { 1.0 + 2.0 * v });
-                    prop_assert_eq!(integers[i], i64::MAX.wrapping_add(i64::from(values[i])));
+                    prop_assert_eq!(integers[i], (1 << 40) + i64::from(values[i]));
                     if holes[i] {
                         prop_assert!(least[i].is_nan() && most[i] == f32::NEG_INFINITY);
                     } else {

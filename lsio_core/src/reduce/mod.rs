@@ -15,8 +15,10 @@
 
 mod arithmetic;
 mod comparison;
+mod integer_sums;
 mod kernels;
 mod layout;
+mod moments;
 mod native;
 mod reduction;
 
@@ -24,6 +26,7 @@ pub use self::{
     arithmetic::{Arithmetic, Function, Operation},
     comparison::{Comparison, Number, compare},
     layout::{Keys, Layout},
+    moments::Moments,
     reduction::{Counts, Reduction, States, Wanted},
 };
 pub use crate::simd::Simd;

@@ -26,6 +26,12 @@ pub trait Native: ArrowNativeType + PartialOrd {
     /// Modulo 2⁶⁴; of integers only.
     fn to_wrapped(self) -> i64;
 
+    /// Of integers only.
+    fn to_integer(self) -> i128;
+
+    /// What is left of an integer without its lowest 32 bits.
+    fn high_half(self) -> i64;
+
     fn is_nan(self) -> bool;
 
     /// NaN above all else.
@@ -49,6 +55,16 @@ macro_rules! integer {
             #[inline(always)]
             fn to_wrapped(self) -> i64 {
                 self as i64
+            }
+
+            #[inline(always)]
+            fn to_integer(self) -> i128 {
+                i128::from(self)
+            }
+
+            #[inline(always)]
+            fn high_half(self) -> i64 {
+                (i128::from(self) >> 32) as i64
             }
 
             #[inline(always)]
@@ -84,6 +100,16 @@ macro_rules! float {
 
             #[inline(always)]
             fn to_wrapped(self) -> i64 {
+                0
+            }
+
+            #[inline(always)]
+            fn to_integer(self) -> i128 {
+                0
+            }
+
+            #[inline(always)]
+            fn high_half(self) -> i64 {
                 0
             }
 

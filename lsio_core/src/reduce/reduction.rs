@@ -10,7 +10,9 @@ use arrow::{
 
 use super::{
     arithmetic::{self, Arithmetic, Block, Columns, Spare},
+    integer_sums::IntegerSums,
     layout::{Layout, Segment, Stretch},
+    moments::Moments,
     native::Native,
 };
 use crate::simd::Simd;
@@ -27,7 +29,7 @@ const MANY_ROWS: usize = 4;
 pub struct Wanted {
     /// The sum, as a double.
     pub sum: bool,
-    /// The sum of integers, modulo 2⁶⁴.
+    /// The sum of integers, exactly.
     pub integer_sum: bool,
     /// The least value. NaN is above all others.
     pub min: bool,
@@ -58,7 +60,7 @@ impl Wanted {
     pub fn bytes(self, width: usize) -> usize {
         // Two ways of counting.
         16 + 8 * usize::from(self.sum)
-            + 8 * usize::from(self.integer_sum)
+            + 24 * usize::from(self.integer_sum)
             + width * (usize::from(self.min) + usize::from(self.max))
             + 32 * usize::from(self.moments)
             + 8 * usize::from(self.weights)
@@ -168,7 +170,7 @@ pub struct States {
     /// The sums, if they were wanted.
     pub sums: Vec<f64>,
     /// The sums of integers.
-    pub integer_sums: Vec<i64>,
+    pub integer_sums: Vec<i128>,
     /// What the values weigh.
     pub weights: Vec<f64>,
     /// The least values, as they lie in memory. Those of groups without values mean nothing.
@@ -407,42 +409,13 @@ struct Groups<T> {
     simd: Simd,
     counts: Counts,
     sums: Vec<f64>,
-    integer_sums: Vec<i64>,
+    integer_sums: IntegerSums,
     weights: Vec<f64>,
     min: Vec<T>,
     max: Vec<T>,
     moments: Vec<Moments>,
     /// Room for the values of a block that are left when others are taken out.
     scratch: Vec<T>,
-}
-
-/// The number of values, their mean, and the sum of the squared distances from it. The mean is told
-/// from a start among the values: 10⁹ and a thousandth have no double of their own.
-#[derive(Clone, Copy, Debug, Default)]
-struct Moments {
-    count: f64,
-    start: f64,
-    mean: f64,
-    squares: f64,
-}
-
-impl Moments {
-    /// Chan, Golub and LeVeque: Updating Formulae and a Pairwise Algorithm for Computing Sample
-    /// Variances (1979).
-    fn merge(&mut self, other: Self) {
-        if other.count == 0.0 {
-            return;
-        }
-        if self.count == 0.0 {
-            *self = other;
-            return;
-        }
-        let count = self.count + other.count;
-        let distance = (other.start - self.start) + (other.mean - self.mean);
-        self.mean += distance * (other.count / count);
-        self.squares += other.squares + distance * distance * (self.count * other.count / count);
-        self.count = count;
-    }
 }
 
 impl<T: Native> Groups<T> {
@@ -452,7 +425,7 @@ impl<T: Native> Groups<T> {
             simd: Simd::detect(),
             counts: Counts::new(groups),
             sums: vec![0.0; if wanted.sum { groups } else { 0 }],
-            integer_sums: vec![0; if wanted.integer_sum { groups } else { 0 }],
+            integer_sums: IntegerSums::new(if wanted.integer_sum { groups } else { 0 }),
             weights: vec![0.0; if wanted.weights { groups } else { 0 }],
             min: vec![T::NO_MINIMUM; if wanted.min { groups } else { 0 }],
             max: vec![T::LEAST; if wanted.max { groups } else { 0 }],
@@ -632,9 +605,8 @@ impl<T: Native> Groups<T> {
             self.sums[group] += sum.sums[cells.clone()].iter().sum::<f64>();
         }
         if self.wanted.integer_sum {
-            let own = sum.integer_sums[cells.clone()].iter();
-            let all = own.fold(0_i64, |all, one| all.wrapping_add(*one));
-            self.add_integer(group, all, 1);
+            let all = sum.integer_sums.of(cells.clone()).sum();
+            self.integer_sums.add(group, all, 1);
         }
         if self.wanted.min {
             sum.min[cells.clone()].iter().for_each(|v| keep_least(&mut self.min[group], *v));
@@ -650,7 +622,7 @@ impl<T: Native> Groups<T> {
             self.simd.add_each(&mut self.sums[groups.clone()], values);
         }
         if self.wanted.integer_sum {
-            self.simd.add_each_integer(&mut self.integer_sums[groups.clone()], values);
+            self.integer_sums.add_each(groups.clone(), values, self.simd);
         }
         if self.wanted.min {
             self.simd.min_each(&mut self.min[groups.clone()], values);
@@ -684,14 +656,14 @@ impl<T: Native> Groups<T> {
         }
         self.counts.add(group, (values.len() as u64 * weight).cast_signed());
         if T::SMALL && (self.wanted.sum || self.wanted.integer_sum) {
-            let integer = self.simd.sum_integers(values);
+            let integer = self.simd.sum_small(values);
             sum = integer as f64;
             if self.wanted.integer_sum {
-                self.add_integer(group, integer, weight);
+                self.integer_sums.add(group, integer.into(), weight);
             }
         } else if self.wanted.integer_sum {
             let integer = self.simd.sum_integers(values);
-            self.add_integer(group, integer, weight);
+            self.integer_sums.add(group, integer, weight);
         }
         if self.wanted.sum {
             self.sums[group] += sum * weight as f64;
@@ -712,12 +684,8 @@ impl<T: Native> Groups<T> {
             // What rounding leaves may be less than 0; NaN stays.
             let squares = if squares < 0.0 { 0.0 } else { squares };
             let weight = weight as f64;
-            self.moments[group].merge(Moments {
-                count: count * weight,
-                start,
-                mean,
-                squares: squares * weight,
-            });
+            let (count, squares) = (count * weight, squares * weight);
+            self.moments[group].merge(&Moments { count, start, mean, squares });
         }
     }
 
@@ -797,7 +765,7 @@ impl<T: Native> Groups<T> {
             self.sums[group] += value.to_double() * weight as f64;
         }
         if self.wanted.integer_sum {
-            self.add_integer(group, value.to_wrapped(), weight);
+            self.integer_sums.add(group, value.to_integer(), weight);
         }
         if self.wanted.min {
             keep_least(&mut self.min[group], value);
@@ -807,25 +775,22 @@ impl<T: Native> Groups<T> {
         }
         if self.wanted.moments {
             let start = value.to_double();
-            let one = Moments { count: weight as f64, start, ..Moments::default() };
-            self.moments[group].merge(one);
+            // Infinities have no distance, not even from themselves.
+            let squares = start - start;
+            let one = Moments { count: weight as f64, start, squares, ..Moments::default() };
+            self.moments[group].merge(&one);
         }
-    }
-
-    fn add_integer(&mut self, group: usize, sum: i64, weight: u64) {
-        let sum = sum.wrapping_mul(weight.cast_signed());
-        self.integer_sums[group] = self.integer_sums[group].wrapping_add(sum);
     }
 
     fn merge(&mut self, other: &Self) {
         self.counts.merge(&other.counts);
         self.simd.add_each(&mut self.sums, &other.sums);
         self.simd.add_each(&mut self.weights, &other.weights);
-        self.simd.add_each_integer(&mut self.integer_sums, &other.integer_sums);
+        self.integer_sums.merge(&other.integer_sums);
         self.min.iter_mut().zip(&other.min).for_each(|(own, value)| keep_least(own, *value));
         self.max.iter_mut().zip(&other.max).for_each(|(own, value)| keep_most(own, *value));
         for (own, moments) in self.moments.iter_mut().zip(&other.moments) {
-            own.merge(*moments);
+            own.merge(moments);
         }
     }
 
@@ -833,7 +798,7 @@ impl<T: Native> Groups<T> {
         States {
             counts: self.counts.finish(),
             sums: self.sums,
-            integer_sums: self.integer_sums,
+            integer_sums: self.integer_sums.finish(),
             weights: self.weights,
             min: self.wanted.min.then(|| ScalarBuffer::from(self.min).into_inner()),
             max: self.wanted.max.then(|| ScalarBuffer::from(self.max).into_inner()),
@@ -858,27 +823,15 @@ fn keep_most<T: Native>(own: &mut T, value: T) {
     }
 }
 
-impl Moments {
-    /// Welford: Note on a Method for Calculating Corrected Sums of Squares and Products (1962).
-    #[inline(always)]
-    fn add(&mut self, value: f64) {
-        if self.count == 0.0 {
-            self.start = value;
-        }
-        self.count += 1.0;
-        let from_start = value - self.start;
-        let distance = from_start - self.mean;
-        self.mean += distance / self.count;
-        self.squares += distance * (from_start - self.mean);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
     use arrow::{
-        array::{ArrayRef, Float32Array, Float64Array, Int16Array, Int64Array, PrimitiveArray},
+        array::{
+            ArrayRef, Float32Array, Float64Array, Int16Array, Int64Array, PrimitiveArray,
+            UInt64Array,
+        },
         datatypes::{ArrowPrimitiveType, Float32Type, Int16Type, Int64Type},
     };
     use proptest::prelude::*;
@@ -969,7 +922,7 @@ mod tests {
                 }
                 assert!((states.sums[group] - sum).abs() <= 1e-12 * count as f64 * 1000.0);
                 if !T::Native::FLOATS {
-                    assert_eq!(states.integer_sums[group], sum as i64);
+                    assert_eq!(states.integer_sums[group], sum as i128);
                 }
                 assert_eq!((least[group].to_double(), most[group].to_double()), (min, max));
                 let own = states.starts[group] + states.means[group];
@@ -1132,6 +1085,33 @@ mod tests {
             let found = one.finish().squares[0];
             assert!((found - squares).abs() <= 1e-12 * squares, "{found} {squares}");
         }
+    }
+
+    #[test]
+    fn integers_of_64_bits_have_exact_sums() {
+        let values: ArrayRef = Arc::new(Int64Array::from(vec![i64::MAX; 60]));
+        let wanted = Wanted { integer_sum: true, ..Wanted::default() };
+        for (keys, groups) in [
+            // One group, scattered ones, and such as ascend along rows.
+            (vec![], 1),
+            (vec![Keys { dims: vec![1], offsets: vec![1, 0, 1, 0, 1, 0] }], 2),
+            (vec![Keys { dims: vec![1], offsets: (0..6).collect() }], 6),
+        ] {
+            let layout = Layout::new(&[10, 6], &keys);
+            for weight in [1, 3] {
+                let new = || Reduction::new(&DataType::Int64, wanted, groups).unwrap();
+                let (mut one, mut other) = (new(), new());
+                one.update(&layout, 0, &values.slice(0, 42), true, None, weight);
+                other.update(&layout, 42, &values.slice(42, 18), true, None, weight);
+                one.merge(&other);
+                let each = 60 / groups as i128 * i128::from(weight) * i128::from(i64::MAX);
+                assert_eq!(one.finish().integer_sums, vec![each; groups]);
+            }
+        }
+        let values: ArrayRef = Arc::new(UInt64Array::from(vec![u64::MAX, 1, u64::MAX]));
+        let mut reduction = Reduction::new(&DataType::UInt64, wanted, 1).unwrap();
+        reduction.update(&Layout::new(&[3], &[]), 0, &values, true, None, 1);
+        assert_eq!(reduction.finish().integer_sums, [2 * i128::from(u64::MAX) + 1]);
     }
 
     #[test]

@@ -20,7 +20,10 @@ use super::{
     slabs::Slab,
     state::{Finished, State},
 };
-use crate::nan_as_null::without_nan;
+use crate::{
+    functions::aggregate::{integer_sum_states, integer_sums},
+    nan_as_null::without_nan,
+};
 
 /// The rows of a slab.
 pub(super) fn rows(
@@ -38,7 +41,7 @@ pub(super) fn rows(
         met.as_ref().map_or(slab.groups, |met| met.values().len())
     };
     let mut columns: Vec<ArrayRef> = keys(groups, slab, met.as_ref(), count)?;
-    for function in &plan.functions {
+    for (function, name) in plan.functions.iter().zip(&plan.names) {
         match *function {
             Function::Accumulated(position) => columns.extend(accumulated[position].clone()),
             Function::Reduced { argument, result } => {
@@ -55,9 +58,9 @@ pub(super) fn rows(
                     _ => data_type,
                 };
                 let results = if plan.states {
-                    partial(result, states, &data_type)?
+                    partial(result, states, (name, &data_type))?
                 } else {
-                    vec![value(result, states, &data_type)?]
+                    vec![value(result, states, (name, &data_type))?]
                 };
                 for array in results {
                     columns.push(match &met {
@@ -108,8 +111,12 @@ fn keys(
     Ok(columns.into_iter().map(|(_, column)| column).collect())
 }
 
-/// The final value of a function for each group.
-fn value(result: Reduced, states: &States, data_type: &DataType) -> Result<ArrayRef> {
+/// The final value of a function, of this name and type, for each group.
+fn value(
+    result: Reduced,
+    states: &States,
+    (name, data_type): (&str, &DataType),
+) -> Result<ArrayRef> {
     let valid = |least: i64| {
         NullBuffer::new(BooleanBuffer::from_iter(states.counts.iter().map(|n| *n >= least)))
     };
@@ -119,7 +126,7 @@ fn value(result: Reduced, states: &States, data_type: &DataType) -> Result<Array
     Ok(match result {
         Reduced::Count => Arc::new(Int64Array::from(states.counts.clone())),
         Reduced::Sum => doubles(states.sums.clone(), 1),
-        Reduced::IntegerSum => integers(&states.integer_sums, data_type, valid(1)),
+        Reduced::IntegerSum => integer_sums(name, data_type, integer_sums_of(states))?,
         Reduced::Avg => {
             let means = states.sums.iter().zip(&states.counts).map(|(sum, n)| sum / *n as f64);
             doubles(means.collect(), 1)
@@ -143,7 +150,7 @@ fn value(result: Reduced, states: &States, data_type: &DataType) -> Result<Array
 }
 
 /// The state of a function for each group, in the order of DataFusion's own.
-fn partial(result: Reduced, states: &States, data_type: &DataType) -> Result<Vec<ArrayRef>> {
+fn partial(result: Reduced, states: &States, function: (&str, &DataType)) -> Result<Vec<ArrayRef>> {
     let counts = |nulls| -> ArrayRef {
         let counts: Vec<u64> = states.counts.iter().map(|n| n.cast_unsigned()).collect();
         Arc::new(UInt64Array::new(counts.into(), nulls))
@@ -151,7 +158,7 @@ fn partial(result: Reduced, states: &States, data_type: &DataType) -> Result<Vec
     let doubles = |values: &[f64]| -> ArrayRef { Arc::new(Float64Array::from(values.to_vec())) };
     Ok(match result {
         Reduced::Avg => {
-            let sums = value(Reduced::Sum, states, data_type)?;
+            let sums = value(Reduced::Sum, states, function)?;
             // A count of none would be a value, where there is none.
             vec![counts(sums.nulls().cloned()), sums]
         }
@@ -169,17 +176,15 @@ fn partial(result: Reduced, states: &States, data_type: &DataType) -> Result<Vec
             let means = states.starts.iter().zip(&states.means).map(|(start, mean)| start + mean);
             vec![counts(None), doubles(&means.collect::<Vec<_>>()), doubles(&states.squares)]
         }
-        other => vec![value(other, states, data_type)?],
+        Reduced::IntegerSum => vec![integer_sum_states(integer_sums_of(states))?],
+        other => vec![value(other, states, function)?],
     })
 }
 
-fn integers(sums: &[i64], data_type: &DataType, valid: NullBuffer) -> ArrayRef {
-    if data_type.is_unsigned_integer() {
-        let sums: Vec<u64> = sums.iter().map(|sum| sum.cast_unsigned()).collect();
-        Arc::new(UInt64Array::new(sums.into(), Some(valid)))
-    } else {
-        Arc::new(Int64Array::new(sums.to_vec().into(), Some(valid)))
-    }
+/// The sums of groups that have values.
+fn integer_sums_of(states: &States) -> impl Iterator<Item = Option<i128>> {
+    let sums = states.integer_sums.iter().zip(&states.counts);
+    sums.map(|(sum, count)| (*count > 0).then_some(*sum))
 }
 
 fn extreme(values: Option<&Buffer>, data_type: &DataType, valid: NullBuffer) -> Result<ArrayRef> {

@@ -33,7 +33,7 @@ use super::{
 use crate::{
     ZarrSource,
     expression::{Ranked, substituted, union},
-    functions::aggregate::{Kind, Statistic},
+    functions::aggregate::{Collect, Collected, Kind, Statistic},
     nan_as_null,
     predicate::Predicate,
 };
@@ -442,10 +442,7 @@ fn reduced(
     }
     let (wanted, result) = if kind.is::<Sum>() && float {
         (Wanted { sum: true, ..none }, Reduced::Sum)
-    } else if kind.is::<Sum>()
-        && given == *data_type
-        && matches!(data_type, DataType::Int64 | DataType::UInt64)
-    {
+    } else if kind.downcast_ref::<Collect>().map(Collect::kind) == Some(Collected::IntegerSum) {
         (Wanted { integer_sum: true, ..none }, Reduced::IntegerSum)
     } else if kind.is::<Avg>() && float {
         (Wanted { sum: true, ..none }, Reduced::Avg)

@@ -1,5 +1,7 @@
 //! Arguments of aggregates in the types that give right results.
 
+use std::sync::Arc;
+
 use arrow::datatypes::DataType;
 use datafusion::{
     common::{DFSchema, Result, config::ConfigOptions, tree_node::Transformed},
@@ -16,8 +18,8 @@ use datafusion::{
 use super::rewrite_aggregates;
 use crate::functions::aggregate::TakesBooleans;
 
-/// Casts booleans to numbers for `sum` and `avg`, which it gives back as DataFusion's own; and numbers to
-/// doubles for approximate quantiles.
+/// Makes numbers of booleans for `sum`, `avg` and `count_if`, which it gives back as DataFusion's own; and
+/// doubles of numbers for approximate quantiles.
 ///
 /// It is the first rule, so that all others meet DataFusion's own functions.
 #[derive(Debug)]
@@ -46,8 +48,7 @@ fn with_casts(expr: Expr, reads_zarr: bool, schema: &DFSchema) -> Result<Transfo
                 // WITHIN GROUP (ORDER BY value) is the argument once more.
                 order.expr = value.clone();
             }
-            let own = call.func.inner().downcast_ref::<TakesBooleans>();
-            let own = own.map(|function| function.own().clone());
+            let own = own(&call.func, reads_zarr);
             let is_front = own.is_some();
             if let Some(own) = own {
                 call.func = own;
@@ -59,8 +60,7 @@ fn with_casts(expr: Expr, reads_zarr: bool, schema: &DFSchema) -> Result<Transfo
                 return Ok(Transformed::no(expr));
             };
             let changed = cast_first(function, &mut call.params.args, reads_zarr, schema)?;
-            let own = function.inner().downcast_ref::<TakesBooleans>();
-            let own = own.map(|function| function.own().clone());
+            let own = own(function, reads_zarr);
             let is_front = own.is_some();
             if let Some(own) = own {
                 call.fun = WindowFunctionDefinition::AggregateUDF(own);
@@ -70,6 +70,13 @@ fn with_casts(expr: Expr, reads_zarr: bool, schema: &DFSchema) -> Result<Transfo
         _ => false,
     };
     Ok(if changed { Transformed::yes(expr) } else { Transformed::no(expr) })
+}
+
+/// DataFusion's function in the place of one that takes booleans. Where no Zarr is read, that which is to be
+/// exact stays until types are final.
+fn own(function: &AggregateUDF, reads_zarr: bool) -> Option<Arc<AggregateUDF>> {
+    let front = function.inner().downcast_ref::<TakesBooleans>()?;
+    (reads_zarr || !front.is_exact()).then(|| Arc::clone(front.own()))
 }
 
 /// Casts the first argument of a function, if need be. Says whether it did.
@@ -82,16 +89,17 @@ fn cast_first(
     let Some(argument) = arguments.first_mut() else { return Ok(false) };
     let own = function.inner().as_ref();
     let data_type = argument.get_type(schema)?;
-    let number = match own.downcast_ref::<TakesBooleans>() {
-        Some(function) if data_type == DataType::Boolean => function.number().clone(),
+    *argument = match own.downcast_ref::<TakesBooleans>() {
+        Some(function) if matches!(data_type, DataType::Boolean) => {
+            function.numbers(std::mem::take(argument))?
+        }
         // DataFusion 55.2 rounds approximate quantiles to the type of their argument: those of integers
         // to integers, and those of Float32 so that they compare as other numbers than they print as.
         None if reads_zarr && is_approximate_quantile(function) && is_narrow(&data_type) => {
-            DataType::Float64
+            cast(std::mem::take(argument), DataType::Float64)
         }
         _ => return Ok(false),
     };
-    *argument = cast(argument.clone(), number);
     Ok(true)
 }
 

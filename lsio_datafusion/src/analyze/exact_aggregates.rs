@@ -1,28 +1,28 @@
 //! Aggregates that DataFusion rounds away are replaced by exact ones.
 
 use datafusion::{
-    common::{DFSchema, Result, config::ConfigOptions, tree_node::Transformed},
+    common::{Result, config::ConfigOptions, tree_node::Transformed},
     functions_aggregate::{
         average::Avg,
         bit_and_or_xor::{bit_and_udaf, bit_or_udaf, bit_xor_udaf},
         count::Count,
         regr::Regr,
     },
-    logical_expr::{AggregateUDF, Expr, ExprSchemable as _, LogicalPlan, WindowFunctionDefinition},
+    logical_expr::{AggregateUDF, Expr, LogicalPlan, WindowFunctionDefinition},
     optimizer::AnalyzerRule,
 };
 
 use super::rewrite_aggregates;
-use crate::functions::aggregate::{replacement, sliding};
+use crate::functions::aggregate::replacement;
 
 /// Replaces DataFusion's aggregates that lose digits by those that `with_zarr` registers under the same
-/// names: DataFrames name DataFusion's own.
+/// names: DataFrames name DataFusion's own. Sums are [`ExactSums`](super::ExactSums)'s.
 #[derive(Debug)]
 pub struct ExactAggregates;
 
 impl AnalyzerRule for ExactAggregates {
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
-        rewrite_aggregates(plan, exact)
+        rewrite_aggregates(plan, |expr, reads_zarr, _| exact(expr, reads_zarr))
     }
 
     fn name(&self) -> &'static str {
@@ -30,7 +30,7 @@ impl AnalyzerRule for ExactAggregates {
     }
 }
 
-fn exact(expr: Expr, reads_zarr: bool, schema: &DFSchema) -> Result<Transformed<Expr>> {
+fn exact(expr: Expr, reads_zarr: bool) -> Result<Transformed<Expr>> {
     match expr {
         Expr::AggregateFunction(mut call) => {
             let exact = replacement(&call.func).filter(|_| reads_zarr);
@@ -47,10 +47,7 @@ fn exact(expr: Expr, reads_zarr: bool, schema: &DFSchema) -> Result<Transformed<
         Expr::WindowFunction(mut call) => {
             let exact = match &call.fun {
                 WindowFunctionDefinition::AggregateUDF(function) if reads_zarr => {
-                    let args = call.params.args.iter().map(|arg| arg.get_type(schema));
-                    let args = args.collect::<Result<Vec<_>>>()?;
                     replacement(function)
-                        .or_else(|| sliding(function, &args).filter(|_| !call.params.distinct))
                 }
                 _ => None,
             };

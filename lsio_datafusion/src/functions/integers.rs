@@ -1,4 +1,4 @@
-//! Functions of integers: `divide(a, b)`, which `//` is, and `xor(a, b)`.
+//! Functions of integers: `divide(a, b)`, which `//` is, `mod(a, b)`, which `%` is, and `xor(a, b)`.
 
 use std::sync::Arc;
 
@@ -36,14 +36,7 @@ impl ScalarUDFImpl for Divide {
     }
 
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
-        let [left, right] = take_function_args(self.name(), types)?;
-        if let Some(types) = integers(left, right) {
-            return Ok(types);
-        }
-        if [left, right].iter().all(|number| number.is_numeric() || number.is_null()) {
-            return Ok(vec![DataType::Float64; 2]);
-        }
-        plan_err!("`//` divides numbers, not {left} by {right}")
+        numbers(self.name(), types)
     }
 
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
@@ -82,6 +75,72 @@ impl ScalarUDFImpl for Divide {
             (left, right) => return exec_err!("`//` divides numbers, not {left} by {right}"),
         };
         result(is_scalar, quotient)
+    }
+}
+
+/// The scalar function `mod(a, b)`: what the division towards zero leaves. By zero is NULL.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Remainder {
+    signature: Signature,
+}
+
+impl Default for Remainder {
+    fn default() -> Self {
+        Self { signature: Signature::user_defined(Volatility::Immutable) }
+    }
+}
+
+impl ScalarUDFImpl for Remainder {
+    fn name(&self) -> &'static str {
+        "mod"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
+        numbers(self.name(), types)
+    }
+
+    fn return_type(&self, types: &[DataType]) -> Result<DataType> {
+        let [left, _] = take_function_args(self.name(), types)?;
+        Ok(left.clone())
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let (is_scalar, [left, right]) = arrays(self.name(), &args)?;
+        // No greater than the left one, whose type therefore holds it.
+        let rest = |a: i128, b: i128| a.checked_rem(b);
+        let remainder: ArrayRef = match (left.data_type(), right.data_type()) {
+            (DataType::Float64, DataType::Float64) => {
+                Arc::new(zip::<Float64Type, Float64Type, Float64Type>(&left, &right, |a, b| {
+                    Ok((b != 0.0).then_some(a % b))
+                })?)
+            }
+            (DataType::UInt64, DataType::UInt64) => {
+                Arc::new(zip::<UInt64Type, UInt64Type, UInt64Type>(&left, &right, |a, b| {
+                    Ok(a.checked_rem(b))
+                })?)
+            }
+            (DataType::Int64, DataType::Int64) => {
+                Arc::new(zip::<Int64Type, Int64Type, Int64Type>(&left, &right, |a, b| {
+                    Ok(rest(a.into(), b.into()).and_then(|rest| rest.try_into().ok()))
+                })?)
+            }
+            (DataType::UInt64, DataType::Int64) => {
+                Arc::new(zip::<UInt64Type, Int64Type, UInt64Type>(&left, &right, |a, b| {
+                    Ok(rest(a.into(), b.into()).and_then(|rest| rest.try_into().ok()))
+                })?)
+            }
+            (DataType::Int64, DataType::UInt64) => {
+                Arc::new(zip::<Int64Type, UInt64Type, Int64Type>(&left, &right, |a, b| {
+                    Ok(rest(a.into(), b.into()).and_then(|rest| rest.try_into().ok()))
+                })?)
+            }
+            (left, right) => return exec_err!("mod takes numbers, not {left} and {right}"),
+        };
+        result(is_scalar, remainder)
     }
 }
 
@@ -135,6 +194,18 @@ impl ScalarUDFImpl for Xor {
         };
         result(is_scalar, bits)
     }
+}
+
+/// The types in which two numbers are taken.
+fn numbers(function: &str, types: &[DataType]) -> Result<Vec<DataType>> {
+    let [left, right] = take_function_args(function, types)?;
+    if let Some(types) = integers(left, right) {
+        return Ok(types);
+    }
+    if [left, right].iter().all(|number| number.is_numeric() || number.is_null()) {
+        return Ok(vec![DataType::Float64; 2]);
+    }
+    plan_err!("{function}(a, b) divides numbers, not {left} by {right}")
 }
 
 /// The types of 64 bits in which two integers are taken: unsigned ones of that width stay so.

@@ -7,6 +7,7 @@ use datafusion::logical_expr::ScalarUDF;
 pub(crate) mod aggregate;
 mod coalesce;
 mod conditional;
+mod doubles;
 pub(crate) mod durations;
 mod integers;
 mod lon_between;
@@ -19,12 +20,17 @@ pub(crate) use self::integers::Divide;
 
 /// The scalar functions but those of times.
 pub(crate) fn scalar() -> Vec<Arc<ScalarUDF>> {
-    vec![
+    let of_doubles = doubles::ALL.map(doubles::OfDoubles::new);
+    let of_doubles = of_doubles.map(|function| Arc::new(ScalarUDF::new_from_impl(function)));
+    let mut functions: Vec<Arc<ScalarUDF>> = vec![
         Arc::new(ScalarUDF::new_from_impl(Divide::default())),
+        Arc::new(ScalarUDF::new_from_impl(integers::Remainder::default())),
         Arc::new(ScalarUDF::new_from_impl(integers::Xor::default())),
         Arc::new(ScalarUDF::new_from_impl(lon_between::LonBetween::default())),
         Arc::new(ScalarUDF::new_from_impl(conditional::If::default())),
         Arc::new(ScalarUDF::new_from_impl(negative::Negative::default())),
         Arc::new(ScalarUDF::new_from_impl(coalesce::Coalesce::default())),
-    ]
+    ];
+    functions.extend(of_doubles);
+    functions
 }

@@ -146,10 +146,23 @@ fn named(text: &str, sql: &str, state: &SessionState) -> Option<String> {
         let known = state.table_functions().keys().map(String::as_str);
         return Some(no_function("table function", name, known));
     }
+    if let Some(reason) = refused(text) {
+        return Some(reason);
+    }
     let (name, _) = text.strip_prefix("Invalid function '")?.split_once('\'')?;
     let known = state.scalar_functions().keys().chain(state.aggregate_functions().keys());
     let known = known.chain(state.window_functions().keys()).map(String::as_str);
     Some(no_function("function", name, known))
+}
+
+/// What a function of ours says of its arguments. DataFusion 55.2 says around it that coercion has failed,
+/// and that UserDefined is a candidate.
+fn refused(text: &str) -> Option<String> {
+    let (_, reason) = text.split_once("user-defined coercion failed with: ")?;
+    let (reason, _) = reason.split_once(". No function matches the given name")?;
+    let kinds = ["Error during planning: ", "Execution error: "];
+    let plain = kinds.iter().find_map(|kind| reason.strip_prefix(kind));
+    Some(plain.unwrap_or(reason).to_owned())
 }
 
 fn no_function<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> String {

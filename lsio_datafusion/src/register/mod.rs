@@ -43,7 +43,7 @@ use crate::{
     ZarrTable,
     analyze::{
         CalendarFunctions, CastArguments, ComparedLiterals, CopiedTimes, DistantTimes,
-        ExactAggregates, FloatLabels, LimitedLaterals, MissingValues, OrderedDurations,
+        ExactAggregates, ExactSums, FloatLabels, LimitedLaterals, MissingValues, OrderedDurations,
         PartialTimes, WideIntegers,
     },
     error::external,
@@ -211,7 +211,8 @@ impl ZarrSessionBuilder for SessionStateBuilder {
             return self.with_config(config).with_runtime_env(runtime).with_catalog_list(catalogs);
         }
         analyzer.rules.splice(0..0, rules);
-        // Behind type coercion: conversions are where NaN may come from.
+        // Behind type coercion: conversions are where NaN may come from, and what is summed is known.
+        analyzer.rules.push(Arc::new(ExactSums));
         analyzer.rules.push(Arc::new(MissingValues));
         worded_analyzers(&mut analyzer.rules);
         *self.analyzer() = Some(analyzer);

@@ -39,7 +39,7 @@ mod using;
 
 pub(crate) use self::{casts::NamedCasts, digits::DigitNames, operators::Operators};
 use self::{dialect::LsioDialect, tokens::tokens};
-use crate::register::in_words;
+use crate::{analyze::with_exact_sums, register::in_words};
 
 /// How often a statement may be put in other words: once for each alias, say.
 const TRIES: usize = 32;
@@ -57,7 +57,7 @@ async fn plan(state: &SessionState, sql: &str) -> Result<LogicalPlan> {
     if options.dialect != Dialect::Generic {
         let mut statement = state.sql_to_statement(sql, &options.dialect)?;
         rewrite::rewrite(&mut statement, state);
-        return state.statement_to_plan(statement).await;
+        return with_exact_sums(state.statement_to_plan(statement).await?);
     }
     let mut tokens = tokens(&LsioDialect, sql).map_err(ParserError::from)?;
     let explained = summarize::explained(&mut tokens);
@@ -71,9 +71,9 @@ async fn plan(state: &SessionState, sql: &str) -> Result<LogicalPlan> {
     let plan = planned(state, statement).await?;
     if !is_summary {
         refuse_to_drop_paths(state, &plan)?;
-        return Ok(plan);
+        return with_exact_sums(plan);
     }
-    let summary = summarize::summary(plan)?;
+    let summary = with_exact_sums(summarize::summary(plan)?)?;
     match explained {
         Some(how) => LogicalPlanBuilder::from(summary).explain(how.verbose, how.analyze)?.build(),
         None => Ok(summary),

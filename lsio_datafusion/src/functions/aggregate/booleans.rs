@@ -1,4 +1,4 @@
-//! `sum` and `avg` that take booleans too.
+//! `sum` and `avg` that take booleans too, and `count_if`.
 
 use std::sync::Arc;
 
@@ -6,31 +6,59 @@ use arrow::datatypes::{DataType, Field, FieldRef};
 use datafusion::{
     common::{not_impl_err, plan_err},
     error::Result,
-    functions_aggregate::{average::avg_udaf, sum::sum_udaf},
+    functions_aggregate::{average::avg_udaf, count::count_udaf, sum::sum_udaf},
     logical_expr::{
-        Accumulator, AggregateUDF, AggregateUDFImpl, Documentation, Signature, Volatility,
-        function::AccumulatorArgs, type_coercion::functions::fields_with_udf,
+        Accumulator, AggregateUDF, AggregateUDFImpl, Documentation, Expr, Signature, Volatility,
+        cast, function::AccumulatorArgs, lit, type_coercion::functions::fields_with_udf, when,
     },
 };
 
-/// DataFusion's `sum` or `avg` as SQL finds it by its name: it lets booleans through.
+use super::documentation::documentation;
+
+/// DataFusion's `sum` or `avg` as SQL finds it by its name: it lets booleans through. Or `count_if`, which
+/// is DataFusion's `count` of what isn't false.
 ///
 /// DataFusion 55.2 refuses booleans while a statement is read, before any rule sees it. The rule
 /// [`CastArguments`](crate::analyze::CastArguments) puts DataFusion's own function in its place, with
-/// booleans cast to numbers, so that nothing later meets this type.
+/// booleans as numbers, so that nothing later meets this type.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct TakesBooleans {
     own: Arc<AggregateUDF>,
-    /// What booleans are cast to.
-    number: DataType,
+    booleans: Booleans,
+    /// Whether the plan is one of our own SQL, in which sums are exact whatever it reads.
+    exact: bool,
+    aliases: Vec<String>,
     signature: Signature,
 }
 
-/// Both functions.
-pub(super) fn all() -> [Arc<AggregateUDF>; 2] {
-    [(sum_udaf(), DataType::Int64), (avg_udaf(), DataType::Float64)].map(|(own, number)| {
+/// What booleans become.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Booleans {
+    Number(DataType),
+    /// A number for true, and NULL for false.
+    Counted,
+}
+
+/// All functions.
+pub(super) fn all() -> [Arc<AggregateUDF>; 3] {
+    [
+        (sum_udaf(), Booleans::Number(DataType::Int64)),
+        (avg_udaf(), Booleans::Number(DataType::Float64)),
+        (count_udaf(), Booleans::Counted),
+    ]
+    .map(|(own, booleans)| {
+        let aliases = match booleans {
+            Booleans::Number(_) => own.aliases().to_vec(),
+            Booleans::Counted => vec!["countif".to_owned()],
+        };
         let signature = Signature::user_defined(Volatility::Immutable);
-        Arc::new(AggregateUDF::new_from_impl(TakesBooleans { own, number, signature }))
+        Arc::new(AggregateUDF::new_from_impl(TakesBooleans {
+            own,
+            booleans,
+            exact: false,
+            aliases,
+            signature,
+        }))
     })
 }
 
@@ -40,19 +68,44 @@ impl TakesBooleans {
         &self.own
     }
 
-    /// The type that booleans are cast to.
-    pub(crate) fn number(&self) -> &DataType {
-        &self.number
+    /// The same for a plan of our own SQL, if that makes a difference. The rule
+    /// [`ExactSums`](crate::analyze::ExactSums) puts an exact function in its place.
+    pub(crate) fn as_exact(&self) -> Option<AggregateUDF> {
+        let Self { own, booleans, aliases, signature, .. } = self;
+        matches!(booleans, Booleans::Number(_)).then(|| {
+            AggregateUDF::new_from_impl(Self {
+                own: Arc::clone(own),
+                booleans: booleans.clone(),
+                exact: true,
+                aliases: aliases.clone(),
+                signature: signature.clone(),
+            })
+        })
+    }
+
+    pub(crate) fn is_exact(&self) -> bool {
+        self.exact
+    }
+
+    /// What DataFusion's function gets in the place of booleans.
+    pub(crate) fn numbers(&self, booleans: Expr) -> Result<Expr> {
+        match &self.booleans {
+            Booleans::Number(number) => Ok(cast(booleans, number.clone())),
+            Booleans::Counted => when(booleans, lit(1_i64)).end(),
+        }
     }
 }
 
 impl AggregateUDFImpl for TakesBooleans {
     fn name(&self) -> &str {
-        self.own.name()
+        match self.booleans {
+            Booleans::Number(_) => self.own.name(),
+            Booleans::Counted => "count_if",
+        }
     }
 
     fn aliases(&self) -> &[String] {
-        self.own.aliases()
+        &self.aliases
     }
 
     fn signature(&self) -> &Signature {
@@ -60,9 +113,20 @@ impl AggregateUDFImpl for TakesBooleans {
     }
 
     fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
+        let name = self.name();
+        let Booleans::Number(number) = &self.booleans else {
+            return match arg_types {
+                [DataType::Boolean | DataType::Null] => Ok(vec![DataType::Boolean]),
+                _ => plan_err!(
+                    "{name} counts the rows where a condition holds, such as {name}(t > 0), not \
+                     ({})",
+                    listed(arg_types)
+                ),
+            };
+        };
         let field = |data_type: &DataType| -> FieldRef {
             let data_type = match data_type {
-                DataType::Boolean => self.number.clone(),
+                DataType::Boolean => number.clone(),
                 other => other.clone(),
             };
             Arc::new(Field::new("argument", data_type, true))
@@ -70,11 +134,9 @@ impl AggregateUDFImpl for TakesBooleans {
         let fields: Vec<FieldRef> = arg_types.iter().map(field).collect();
         // DataFusion's own error lists a candidate for each type.
         let Ok(coerced) = fields_with_udf(&fields, self.own.as_ref()) else {
-            let types: Vec<String> = arg_types.iter().map(ToString::to_string).collect();
-            let name = self.name();
             return plan_err!(
                 "{name} takes one number, boolean or duration, not ({})",
-                types.join(", ")
+                listed(arg_types)
             );
         };
         Ok(coerced.iter().map(|field| field.data_type().clone()).collect())
@@ -89,6 +151,14 @@ impl AggregateUDFImpl for TakesBooleans {
     }
 
     fn documentation(&self) -> Option<&Documentation> {
-        self.own.documentation()
+        match self.booleans {
+            Booleans::Number(_) => self.own.documentation(),
+            Booleans::Counted => documentation(self.name()),
+        }
     }
+}
+
+/// Types as an error lists them.
+pub(super) fn listed(types: &[DataType]) -> String {
+    types.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

@@ -3,18 +3,16 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::RecordBatch,
-    datatypes::{DataType, Field, FieldRef, Float32Type, Float64Type},
+    array::{Array as _, AsArray as _, RecordBatch},
+    compute::cast,
+    datatypes::{DataType, Field, FieldRef, Float32Type, Float64Type, Int64Type, TimeUnit},
 };
 use datafusion::{
-    common::{
-        plan_err,
-        types::{NativeType, logical_float64},
-    },
+    common::plan_err,
     error::Result,
     logical_expr::{
-        Accumulator, AggregateUDFImpl, Coercion, ColumnarValue, Documentation, GroupsAccumulator,
-        ReversedUDAF, Signature, TypeSignatureClass, Volatility,
+        Accumulator, AggregateUDFImpl, ColumnarValue, Documentation, GroupsAccumulator,
+        ReversedUDAF, Signature, Volatility,
         function::{AccumulatorArgs, StateFieldsArgs},
         utils::{AggregateOrderSensitivity, format_state_name},
     },
@@ -22,12 +20,14 @@ use datafusion::{
 };
 
 use super::{
+    booleans::listed,
     collector::{Collector, Each, Frame, One},
     documentation::documentation,
     encoded::Encoding,
     extremes::Extreme,
-    modes::Mode,
-    quantiles::{Among, Between, Fraction},
+    integer_sums::{self, DistinctSum, IntegerSum, SlidingSum},
+    modes::{Counted, Tells},
+    quantiles::{Among, Between, Fractions},
 };
 
 /// An aggregate of the kinds below. NULL and NaN don't count.
@@ -51,9 +51,17 @@ pub(crate) enum Collected {
     ArgMin,
     /// The most frequent value.
     Mode,
+    /// The bits that a value takes on average.
+    Entropy,
+    /// The median of the distances from the median.
+    Deviation,
+    /// The sum of integers of 64 bits, or of durations.
+    IntegerSum,
+    /// The same for windows, as a decimal number that holds any.
+    WideSum,
 }
 
-/// All of them.
+/// Those that are called by their names.
 pub(super) const COLLECTED: &[Collected] = &[
     Collected::Quantile,
     Collected::Median,
@@ -61,12 +69,18 @@ pub(super) const COLLECTED: &[Collected] = &[
     Collected::ArgMax,
     Collected::ArgMin,
     Collected::Mode,
+    Collected::Entropy,
+    Collected::Deviation,
 ];
 
 impl Collect {
     pub(super) fn new(kind: Collected) -> Self {
         let aliases = kind.aliases().iter().map(|&alias| alias.to_owned()).collect();
-        Self { kind, aliases, signature: kind.signature() }
+        Self { kind, aliases, signature: Signature::user_defined(Volatility::Immutable) }
+    }
+
+    pub(crate) fn kind(&self) -> Collected {
+        self.kind
     }
 
     /// Makes something for what is kept.
@@ -75,28 +89,33 @@ impl Collect {
             args.expr_fields.get(argument).map_or(&DataType::Null, |field| field.data_type())
         };
         let encoding = |argument| Encoding::new(self.name(), own(argument));
-        let fraction = |fraction| Fraction {
-            fraction,
-            descending: args.order_bys.first().is_some_and(|order| order.options.descending),
-            distinct: args.is_distinct,
-        };
-        let between = |fraction| match own(0) {
-            DataType::Float16 | DataType::Float32 => make.of(Between::<Float32Type>::new(fraction)),
-            _ => make.of(Between::<Float64Type>::new(fraction)),
+        let descending = args.order_bys.first().is_some_and(|order| order.options.descending);
+        let fractions = || -> Result<Fractions> {
+            let (fractions, listed) = constant_fractions(self.name(), args)?;
+            Ok(Fractions { fractions, listed, descending, distinct: args.is_distinct })
         };
         Ok(match self.kind {
-            Collected::Quantile => between(fraction(constant_fraction(self.name(), args)?)),
-            Collected::Median => between(fraction(0.5)),
-            Collected::QuantileAmong => {
-                let fraction = fraction(constant_fraction(self.name(), args)?);
-                make.of(Among::new(fraction, encoding(0)?))
+            Collected::Quantile => between(make, own(0), fractions()?),
+            Collected::Median => {
+                between(make, own(0), Fractions::one(0.5, false, args.is_distinct))
             }
+            Collected::Deviation => deviation(make, own(0), args.is_distinct),
+            Collected::QuantileAmong => make.of(Among::new(fractions()?, encoding(0)?)),
             Collected::ArgMax => make.of(Extreme::new(true, encoding(0)?, encoding(1)?)),
             Collected::ArgMin => make.of(Extreme::new(false, encoding(0)?, encoding(1)?)),
-            Collected::Mode if args.is_distinct => {
-                return plan_err!("mode(DISTINCT …) means nothing: each value is there once");
+            Collected::Mode | Collected::Entropy if args.is_distinct => {
+                let name = self.name();
+                return plan_err!("{name}(DISTINCT …) means nothing: each value is there once");
             }
-            Collected::Mode => make.of(Mode::new(encoding(0)?)),
+            Collected::Mode => make.of(Counted::new(Tells::Mode, encoding(0)?)),
+            Collected::Entropy => make.of(Counted::new(Tells::Entropy, encoding(0)?)),
+            Collected::IntegerSum | Collected::WideSum => {
+                let (name, result) = (args.name, args.return_type());
+                match args.is_distinct {
+                    true => make.of(DistinctSum::new(name, own(0), result)),
+                    false => make.of(IntegerSum::new(name, result)),
+                }
+            }
         })
     }
 }
@@ -110,6 +129,9 @@ impl Collected {
             Self::ArgMax => "arg_max",
             Self::ArgMin => "arg_min",
             Self::Mode => "mode",
+            Self::Entropy => "entropy",
+            Self::Deviation => "mad",
+            Self::IntegerSum | Self::WideSum => "sum",
         }
     }
 
@@ -120,42 +142,153 @@ impl Collected {
             Self::QuantileAmong => &["quantile", "percentile_disc"],
             Self::ArgMax => &["max_by", "argmax"],
             Self::ArgMin => &["min_by", "argmin"],
-            Self::Median | Self::Mode => &[],
+            _ => &[],
         }
     }
 
-    fn signature(self) -> Signature {
-        let number = |class| {
-            Coercion::new_implicit(class, vec![TypeSignatureClass::Numeric], NativeType::Float64)
-        };
-        let value = || number(TypeSignatureClass::Float);
-        let double = || number(TypeSignatureClass::Native(logical_float64()));
-        match self {
-            Self::Quantile => Signature::coercible(vec![value(), double()], Volatility::Immutable),
-            Self::Median => Signature::coercible(vec![value()], Volatility::Immutable),
-            Self::QuantileAmong | Self::ArgMax | Self::ArgMin => {
-                Signature::any(2, Volatility::Immutable)
+    /// The types in which arguments of others are taken.
+    fn coerced(self, types: &[DataType]) -> Result<Vec<DataType>> {
+        let name = self.name();
+        Ok(match (self, types) {
+            (Self::Quantile, [value, fraction]) => {
+                vec![self.interpolated(value)?, fraction_type(name, fraction)?]
             }
-            Self::Mode => Signature::any(1, Volatility::Immutable),
-        }
+            (Self::QuantileAmong, [value, fraction]) => {
+                vec![value.clone(), fraction_type(name, fraction)?]
+            }
+            (Self::Quantile | Self::QuantileAmong, _) => {
+                return plan_err!(
+                    "{name} takes a value and a fraction, such as {name}(t, 0.9), or a list of \
+                     fractions, not ({})",
+                    listed(types)
+                );
+            }
+            (Self::Median | Self::Deviation, [value]) => vec![self.interpolated(value)?],
+            (Self::ArgMax | Self::ArgMin, [value, key]) => vec![value.clone(), key.clone()],
+            (Self::ArgMax | Self::ArgMin, [_, _, _]) => {
+                return plan_err!(
+                    "{name} gives one value, {name}(value, key): for several write SELECT value … \
+                     ORDER BY key LIMIT n"
+                );
+            }
+            (Self::ArgMax | Self::ArgMin, _) => {
+                return plan_err!(
+                    "{name} takes a value and a key, such as {name}(time, t), not ({})",
+                    listed(types)
+                );
+            }
+            (Self::Mode | Self::Entropy, [value]) => vec![value.clone()],
+            (Self::IntegerSum | Self::WideSum, [value]) if let Some(sum) = sum_type(value) => {
+                vec![sum]
+            }
+            _ => return plan_err!("{name} takes one argument, not ({})", listed(types)),
+        })
+    }
+
+    /// The type of values between which something lies.
+    fn interpolated(self, value: &DataType) -> Result<DataType> {
+        use DataType::{
+            Date32, Date64, Duration, Float16, Float32, Null, Time32, Time64, Timestamp,
+        };
+        Ok(match value {
+            Float16 | Float32 | Timestamp(..) | Duration(_) | Time64(_) => value.clone(),
+            Date32 | Date64 => Timestamp(TimeUnit::Microsecond, None),
+            Time32(_) => Time64(TimeUnit::Nanosecond),
+            Null => DataType::Float64,
+            number if number.is_numeric() => DataType::Float64,
+            other => {
+                return plan_err!(
+                    "{} takes numbers, times and durations, not {other}: quantile_disc takes any type",
+                    self.name()
+                );
+            }
+        })
     }
 }
 
-/// The second argument, which is the same for all rows.
-fn constant_fraction(name: &str, args: &AccumulatorArgs<'_>) -> Result<f64> {
+/// The type of fractions: a double, or a list of doubles.
+fn fraction_type(name: &str, fraction: &DataType) -> Result<DataType> {
+    let is_number = |fraction: &DataType| fraction.is_numeric() || fraction.is_null();
+    match fraction {
+        number if is_number(number) => Ok(DataType::Float64),
+        DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _)
+            if is_number(item.data_type()) =>
+        {
+            Ok(DataType::new_list(DataType::Float64, true))
+        }
+        other => plan_err!("{name} takes a fraction from 0 to 1 or a list of them, not {other}"),
+    }
+}
+
+/// The type of sums of integers or durations.
+pub(crate) fn sum_type(value: &DataType) -> Option<DataType> {
+    match value {
+        DataType::Duration(_) => Some(value.clone()),
+        integer if integer.is_unsigned_integer() => Some(DataType::UInt64),
+        integer if integer.is_integer() => Some(DataType::Int64),
+        _ => None,
+    }
+}
+
+/// The type of the distance between two values.
+fn distance(value: &DataType) -> DataType {
+    match value {
+        DataType::Timestamp(unit, _) | DataType::Time64(unit) | DataType::Duration(unit) => {
+            DataType::Duration(*unit)
+        }
+        _ => DataType::Float64,
+    }
+}
+
+fn is_time(value: &DataType) -> bool {
+    matches!(value, DataType::Timestamp(..) | DataType::Time64(_) | DataType::Duration(_))
+}
+
+/// Quantiles between values of this type.
+fn between<M: Make>(make: M, value: &DataType, fractions: Fractions) -> M::Made {
+    let result = if is_time(value) { value.clone() } else { DataType::Float64 };
+    match value {
+        DataType::Float16 | DataType::Float32 => {
+            make.of(Between::<Float32Type>::new(fractions, result))
+        }
+        time if is_time(time) => make.of(Between::<Int64Type>::new(fractions, result)),
+        _ => make.of(Between::<Float64Type>::new(fractions, result)),
+    }
+}
+
+/// The median of distances between values of this type.
+fn deviation<M: Make>(make: M, value: &DataType, distinct: bool) -> M::Made {
+    let result = distance(value);
+    match value {
+        DataType::Float16 | DataType::Float32 => {
+            make.of(Between::<Float32Type>::deviation(distinct, result))
+        }
+        time if is_time(time) => make.of(Between::<Int64Type>::deviation(distinct, result)),
+        _ => make.of(Between::<Float64Type>::deviation(distinct, result)),
+    }
+}
+
+/// The second argument, which is the same for all rows, and whether it is a list.
+fn constant_fractions(name: &str, args: &AccumulatorArgs<'_>) -> Result<(Vec<f64>, bool)> {
     let Some(expr) = args.exprs.get(1) else {
         return plan_err!("{name} needs a fraction: {name}(value, 0.9)");
     };
     let none = RecordBatch::new_empty(Arc::new(args.schema.clone()));
-    let fraction = match expr.evaluate(&none) {
-        Ok(ColumnarValue::Scalar(fraction)) => fraction.cast_to(&DataType::Float64).ok(),
-        _ => None,
-    };
-    match fraction {
-        Some(ScalarValue::Float64(Some(fraction))) if (0.0..=1.0).contains(&fraction) => {
-            Ok(fraction)
+    let (fractions, listed) = match expr.evaluate(&none) {
+        Ok(ColumnarValue::Scalar(ScalarValue::List(list))) if list.is_valid(0) => {
+            (cast(&list.value(0), &DataType::Float64).ok(), true)
         }
-        _ => plan_err!("{name} takes a constant fraction from 0 to 1, and was given {expr}"),
+        Ok(ColumnarValue::Scalar(fraction)) => {
+            let fraction = fraction.cast_to(&DataType::Float64);
+            (fraction.and_then(|fraction| fraction.to_array()).ok(), false)
+        }
+        _ => (None, false),
+    };
+    let fractions = fractions.as_ref().and_then(|array| array.as_primitive_opt::<Float64Type>());
+    let fractions: Option<Vec<f64>> = fractions.and_then(|fractions| fractions.iter().collect());
+    match fractions.filter(|all| all.iter().all(|fraction| (0.0..=1.0).contains(fraction))) {
+        Some(fractions) => Ok((fractions, listed)),
+        None => plan_err!("{name} takes a constant fraction from 0 to 1, and was given {expr}"),
     }
 }
 
@@ -199,10 +332,23 @@ impl AggregateUDFImpl for Collect {
     }
 
     fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
-        Ok(match (self.kind, arg_types.first()) {
-            (Collected::Quantile | Collected::Median, _) | (_, None) => DataType::Float64,
-            (_, Some(own)) => own.clone(),
+        let own = arg_types.first().unwrap_or(&DataType::Null);
+        let one = match self.kind {
+            Collected::Quantile | Collected::Median if !is_time(own) => DataType::Float64,
+            Collected::Entropy => DataType::Float64,
+            Collected::Deviation => distance(own),
+            Collected::WideSum => integer_sums::STATE,
+            _ => own.clone(),
+        };
+        let is_quantile = matches!(self.kind, Collected::Quantile | Collected::QuantileAmong);
+        Ok(match arg_types.get(1) {
+            Some(DataType::List(_)) if is_quantile => DataType::new_list(one, true),
+            _ => one,
         })
+    }
+
+    fn coerce_types(&self, arg_types: &[DataType]) -> Result<Vec<DataType>> {
+        self.kind.coerced(arg_types)
     }
 
     fn accumulator(&self, args: AccumulatorArgs<'_>) -> Result<Box<dyn Accumulator>> {
@@ -213,6 +359,10 @@ impl AggregateUDFImpl for Collect {
         &self,
         args: AccumulatorArgs<'_>,
     ) -> Result<Box<dyn Accumulator>> {
+        let is_sum = matches!(self.kind, Collected::IntegerSum | Collected::WideSum);
+        if is_sum && !args.is_distinct {
+            return Ok(Box::new(SlidingSum::new(args.name, args.return_type())));
+        }
         self.make(&args, MakeFrame)
     }
 
@@ -232,16 +382,25 @@ impl AggregateUDFImpl for Collect {
         let list =
             |item: DataType| DataType::LargeList(Arc::new(Field::new_list_field(item, true)));
         let states = match (self.kind, own) {
-            (Collected::Quantile | Collected::Median, DataType::Float16 | DataType::Float32) => {
-                vec![list(DataType::Float32)]
+            (Collected::Quantile | Collected::Median | Collected::Deviation, own) => {
+                vec![list(match own {
+                    DataType::Float16 | DataType::Float32 => DataType::Float32,
+                    time if is_time(time) => DataType::Int64,
+                    _ => DataType::Float64,
+                })]
             }
-            (Collected::Quantile | Collected::Median, _) => vec![list(DataType::Float64)],
             (Collected::QuantileAmong, own) => vec![list(own.clone())],
             (Collected::ArgMax | Collected::ArgMin, own) => {
                 let key = args.input_fields.get(1).map_or(&DataType::Null, |f| f.data_type());
                 vec![own.clone(), key.clone()]
             }
-            (Collected::Mode, own) => vec![list(own.clone()), list(DataType::UInt64)],
+            (Collected::Mode | Collected::Entropy, own) => {
+                vec![list(own.clone()), list(DataType::UInt64)]
+            }
+            (Collected::IntegerSum | Collected::WideSum, own) if args.is_distinct => {
+                vec![list(own.clone())]
+            }
+            (Collected::IntegerSum | Collected::WideSum, _) => vec![integer_sums::STATE],
         };
         let field = |(number, data_type): (usize, DataType)| {
             let name = format_state_name(args.name, &number.to_string());

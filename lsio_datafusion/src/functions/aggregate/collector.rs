@@ -8,10 +8,11 @@ use std::{
 };
 
 use arrow::{
-    array::{Array as _, ArrayRef, BooleanArray},
+    array::{Array as _, ArrayRef, AsArray as _, BooleanArray, LargeListArray},
     compute::concat,
 };
 use datafusion::{
+    common::exec_err,
     error::Result,
     logical_expr::{Accumulator, EmitTo, GroupsAccumulator},
     scalar::ScalarValue,
@@ -45,15 +46,50 @@ pub(super) struct Rows<'a> {
     groups: Option<&'a [usize]>,
 }
 
-impl Rows<'_> {
+impl<'a> Rows<'a> {
+    /// Of one group.
+    pub(super) fn all(columns: &'a [ArrayRef]) -> Self {
+        Self { columns, filter: None, groups: None }
+    }
+
+    pub(super) fn filter(&self) -> Option<&'a BooleanArray> {
+        self.filter
+    }
+
+    pub(super) fn group(&self, row: usize) -> usize {
+        self.groups.and_then(|groups| groups.get(row)).copied().unwrap_or(0)
+    }
+
     /// Those that the filter keeps, each with its group.
     pub(super) fn kept(&self) -> impl Iterator<Item = (usize, usize)> {
         let count = self.columns.first().map_or(0, |column| column.len());
         let kept = |row: &usize| {
             self.filter.is_none_or(|filter| filter.is_valid(*row) && filter.value(*row))
         };
-        let group = |row: usize| self.groups.and_then(|groups| groups.get(row)).copied();
-        (0..count).filter(kept).map(move |row| (row, group(row).unwrap_or(0)))
+        (0..count).filter(kept).map(|row| (row, self.group(row)))
+    }
+}
+
+/// Adds each list of a column of states to its group. Gives the bytes that this takes.
+pub(super) fn merge_lists<G>(
+    groups: &mut [G],
+    states: &Rows<'_>,
+    mut add: impl FnMut(&mut G, &ArrayRef) -> Result<usize>,
+) -> Result<usize> {
+    let Some(column) = states.columns.first() else { return Ok(0) };
+    let lists = as_lists(column)?;
+    let mut bytes = 0;
+    for (row, group) in states.kept().filter(|(row, _)| lists.is_valid(*row)) {
+        bytes += add(&mut groups[group], &lists.value(row))?;
+    }
+    Ok(bytes)
+}
+
+/// The lists of states.
+pub(super) fn as_lists(states: &ArrayRef) -> Result<&LargeListArray> {
+    match states.as_list_opt::<i64>() {
+        Some(lists) => Ok(lists),
+        None => exec_err!("the state of an aggregate is no list but {}", states.data_type()),
     }
 }
 
@@ -91,8 +127,7 @@ impl<C: Collector> One<C> {
 
 impl<C: Collector> Accumulator for One<C> {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        let rows = Rows { columns: values, filter: None, groups: None };
-        self.bytes += self.collector.update(from_mut(&mut self.group), &rows)?;
+        self.bytes += self.collector.update(from_mut(&mut self.group), &Rows::all(values))?;
         Ok(())
     }
 
@@ -113,8 +148,7 @@ impl<C: Collector> Accumulator for One<C> {
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        let rows = Rows { columns: states, filter: None, groups: None };
-        self.bytes += self.collector.merge(from_mut(&mut self.group), &rows)?;
+        self.bytes += self.collector.merge(from_mut(&mut self.group), &Rows::all(states))?;
         Ok(())
     }
 }
@@ -194,8 +228,7 @@ impl<C: Collector> Frame<C> {
     fn collected(&self) -> Result<C::Group> {
         let mut group = C::Group::default();
         for batch in &self.batches {
-            let rows = Rows { columns: batch, filter: None, groups: None };
-            self.collector.update(from_mut(&mut group), &rows)?;
+            self.collector.update(from_mut(&mut group), &Rows::all(batch))?;
         }
         Ok(group)
     }
@@ -253,6 +286,6 @@ impl<C: Collector> Accumulator for Frame<C> {
     }
 
     fn merge_batch(&mut self, _states: &[ArrayRef]) -> Result<()> {
-        datafusion::common::not_impl_err!("states of a window's frame aren't merged")
+        exec_err!("frames of windows aren't merged")
     }
 }

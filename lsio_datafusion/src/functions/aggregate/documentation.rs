@@ -31,7 +31,7 @@ const FUNCTIONS: &[(&str, &str, &str)] = &[
     ("regr_syy", "The sum of the squared distances of y from its mean.", "regr_syy(y, x)"),
     (
         "percentile_cont",
-        "A quantile, between two values where need be: numpy's default method.",
+        "A quantile, between two values where need be: numpy's default method. A list of fractions gives a list.",
         "percentile_cont(value, fraction)",
     ),
     ("median", "The value in the middle, or the mean of both.", "median(value)"),
@@ -52,6 +52,25 @@ const FUNCTIONS: &[(&str, &str, &str)] = &[
     ),
     ("mode", "The most frequent value; the smallest of several.", "mode(value)"),
     ("regr_sxy", "The sum of the products of both distances.", "regr_sxy(y, x)"),
+    ("fsum", "The sum, with what rounding loses made up for.", "fsum(value)"),
+    ("favg", "The mean, with what rounding loses made up for.", "favg(value)"),
+    ("product", "The product of all values.", "product(value)"),
+    ("geomean", "The geometric mean: the exponential of the mean of logarithms.", "geomean(value)"),
+    ("sem", "The standard deviation of a population over the root of the number.", "sem(value)"),
+    ("skewness", "How far a sample leans to one side.", "skewness(value)"),
+    (
+        "kurtosis",
+        "How heavy the tails of a sample are; 0 of a normal distribution.",
+        "kurtosis(value)",
+    ),
+    ("kurtosis_pop", "How heavy the tails of a population are.", "kurtosis_pop(value)"),
+    (
+        "entropy",
+        "The bits that a value takes on average, by how often each is there.",
+        "entropy(value)",
+    ),
+    ("mad", "The median of the distances from the median.", "mad(value)"),
+    ("count_if", "The number of rows where a condition holds.", "count_if(condition)"),
 ];
 
 /// The documentation of a function.

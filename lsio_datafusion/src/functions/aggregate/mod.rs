@@ -3,18 +3,19 @@
 //! ```text
 //! statistic.rs   aggregates of numbers, told by a summary: mean, variance, covariance, regression, …
 //!   │ summary.rs       what is kept of a group: merged, never subtracted from
-//!   │ accumulators.rs  a summary for one group, or for each
+//!   │ shape.rs         one of the third and fourth moments
+//!   │ summarized.rs    a summary as what is collected
 //!   │ sliding.rs       a summary of a window's frame
 //! collect.rs     aggregates that keep values of their groups
 //!   │ collector.rs     accumulators for one group, for each, or for a window's frame
 //!   │ encoded.rs       values of any type as bytes that are ordered as they are
 //!   │ quantiles.rs     quantiles and medians
 //!   │ extremes.rs      the value where another one is largest or smallest
-//!   │ modes.rs         the most frequent value
-//! booleans.rs    sum and avg that take booleans
+//!   │ modes.rs         the most frequent value, and the entropy
+//!   │ integer_sums.rs  sums of 64-bit integers, which never wrap
+//! booleans.rs    sum and avg that take booleans, and count_if
 //! ```
 
-mod accumulators;
 mod booleans;
 mod collect;
 mod collector;
@@ -22,11 +23,14 @@ mod documentation;
 mod encoded;
 pub(crate) mod expr_fn;
 mod extremes;
+mod integer_sums;
 mod modes;
 mod quantiles;
 mod rows;
+mod shape;
 mod sliding;
 mod statistic;
+mod summarized;
 mod summary;
 
 use std::sync::Arc;
@@ -48,9 +52,13 @@ use datafusion::{
     logical_expr::AggregateUDF,
 };
 
-pub(crate) use self::booleans::TakesBooleans;
-use self::collect::{COLLECTED, Collect, Collected};
-pub(crate) use self::statistic::{Kind, Statistic};
+use self::collect::COLLECTED;
+pub(crate) use self::{
+    booleans::TakesBooleans,
+    collect::{Collect, Collected, sum_type},
+    integer_sums::{integer_sum_states, integer_sums},
+    statistic::{Kind, Statistic},
+};
 
 /// Adds the functions to those of a session. A function of the user's own that has the name stays.
 pub(crate) fn register(functions: &mut Vec<Arc<AggregateUDF>>) {
@@ -103,8 +111,23 @@ pub(crate) fn replacement(function: &AggregateUDF) -> Option<Arc<AggregateUDF>> 
     Some(statistic(kind))
 }
 
+/// What takes the place of DataFusion's `sum`, where it is of integers or durations.
+pub(crate) fn integer_sum(
+    function: &AggregateUDF,
+    arguments: &[DataType],
+) -> Option<Arc<AggregateUDF>> {
+    let [argument] = arguments else { return None };
+    let is_sum = function.inner().is::<Sum>() && sum_type(argument).is_some();
+    is_sum.then(|| collect(Collected::IntegerSum))
+}
+
+/// The sum of integers or durations over the frames of windows, in a type that holds any.
+pub(crate) fn wide_sum() -> Arc<AggregateUDF> {
+    collect(Collected::WideSum)
+}
+
 /// What takes the place of DataFusion's `sum` and `avg` over the frames of windows, where they would
-/// subtract floating numbers. Sums of integers and decimals are exact as they are.
+/// subtract floating numbers. Sums of decimals are exact as they are.
 pub(crate) fn sliding(
     function: &AggregateUDF,
     arguments: &[DataType],
@@ -140,6 +163,14 @@ const STATISTICS: &[Kind] = &[
     Kind::RegrSxx,
     Kind::RegrSyy,
     Kind::RegrSxy,
+    Kind::KahanSum,
+    Kind::KahanMean,
+    Kind::Product,
+    Kind::GeometricMean,
+    Kind::StandardError,
+    Kind::Skewness,
+    Kind::Kurtosis { sample: true },
+    Kind::Kurtosis { sample: false },
 ];
 
 fn all() -> Vec<Arc<AggregateUDF>> {

@@ -1,35 +1,56 @@
-//! The most frequent value.
+//! What is told by how often each value is there: the most frequent one, and the entropy.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
     mem::size_of,
+    sync::Arc,
 };
 
 use arrow::{
-    array::{Array as _, ArrayRef, AsArray as _},
+    array::{Array as _, ArrayRef, AsArray as _, Float64Array},
     datatypes::UInt64Type,
 };
 use datafusion::error::Result;
 
 use super::{
-    collector::{Collector, Rows},
+    collector::{Collector, Rows, as_lists},
     encoded::Encoding,
-    quantiles::{as_lists, lists_of, lists_of_numbers},
+    quantiles::{lists_of, lists_of_numbers},
 };
 
-/// Counts values. Of those that are equally frequent the smallest one is the result.
+/// Counts values.
 #[derive(Debug)]
-pub(super) struct Mode {
+pub(super) struct Counted {
+    tells: Tells,
     encoding: Encoding,
+}
+
+/// What is told of the counts.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Tells {
+    /// The most frequent value; the smallest one of several.
+    Mode,
+    /// The bits that a value takes on average.
+    Entropy,
 }
 
 /// The bytes of an entry of the map, about.
 const ENTRY_BYTES: usize = 2 * size_of::<(Box<[u8]>, u64)>();
 
-impl Mode {
-    pub(super) fn new(encoding: Encoding) -> Self {
-        Self { encoding }
+impl Counted {
+    pub(super) fn new(tells: Tells, encoding: Encoding) -> Self {
+        Self { tells, encoding }
     }
+}
+
+/// Shannon: A Mathematical Theory of Communication (1948).
+fn entropy(counts: &HashMap<Box<[u8]>, u64>) -> f64 {
+    let all: f64 = counts.values().map(|count| *count as f64).sum();
+    let bits = |count: &u64| {
+        let share = *count as f64 / all;
+        share * -share.log2()
+    };
+    counts.values().map(bits).sum()
 }
 
 /// Counts a value so many times, and gives the bytes that this takes.
@@ -47,7 +68,7 @@ fn count(counts: &mut HashMap<Box<[u8]>, u64>, value: &[u8], times: u64) -> usiz
     }
 }
 
-impl Collector for Mode {
+impl Collector for Counted {
     type Group = HashMap<Box<[u8]>, u64>;
 
     fn update(&self, groups: &mut [Self::Group], rows: &Rows<'_>) -> Result<usize> {
@@ -87,6 +108,10 @@ impl Collector for Mode {
     }
 
     fn evaluate(&self, groups: &mut [Self::Group]) -> Result<ArrayRef> {
+        if let Tells::Entropy = self.tells {
+            let results = groups.iter().map(|group| (!group.is_empty()).then(|| entropy(group)));
+            return Ok(Arc::new(results.collect::<Float64Array>()));
+        }
         self.encoding.decode(groups.iter().map(|group| {
             let most = group.iter().max_by(|(a, m), (b, n)| m.cmp(n).then_with(|| b.cmp(a)));
             most.map(|(value, _)| value.as_ref())

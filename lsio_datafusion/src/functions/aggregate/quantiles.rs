@@ -4,92 +4,217 @@ use std::{cmp::Ordering, fmt::Debug, marker::PhantomData, mem::size_of, sync::Ar
 
 use arrow::{
     array::{
-        Array, ArrayRef, ArrowNativeTypeOp, ArrowPrimitiveType, AsArray as _, Float64Array,
-        LargeListArray, PrimitiveArray,
+        Array, ArrayRef, ArrowNativeTypeOp, ArrowPrimitiveType, AsArray as _, LargeListArray,
+        ListArray, PrimitiveArray,
     },
-    buffer::OffsetBuffer,
+    buffer::{NullBuffer, OffsetBuffer},
     compute::cast,
-    datatypes::{Field, Float32Type, Float64Type},
+    datatypes::{DataType, Field, Float32Type, Float64Type, Int64Type},
 };
 use datafusion::{common::exec_err, error::Result};
 
 use super::{
-    collector::{Collector, Rows},
+    collector::{Collector, Rows, merge_lists},
     encoded::Encoding,
 };
 
-/// Which quantile.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Fraction {
+/// Which quantiles.
+#[derive(Clone, Debug)]
+pub(super) struct Fractions {
     /// From 0 to 1.
-    pub(super) fraction: f64,
-    /// Whether it is counted from the largest value.
+    pub(super) fractions: Vec<f64>,
+    /// Whether the result is a list, of one for each fraction.
+    pub(super) listed: bool,
+    /// Whether they are counted from the largest value.
     pub(super) descending: bool,
     /// Whether equal values count once.
     pub(super) distinct: bool,
 }
 
-/// A quantile that may lie between two values, as a double.
+/// Quantiles that may lie between two values: doubles, or times.
 ///
-/// DataFusion 55.2 cuts its place between both to millionths, and rounds the result to Float32 where the
+/// DataFusion 55.2 cuts their place between both to millionths, and rounds the result to Float32 where the
 /// values are.
 #[derive(Debug)]
 pub(super) struct Between<T> {
-    fraction: Fraction,
+    fractions: Fractions,
+    /// Whether it is the quantile of the distances from the quantile.
+    of_distances: bool,
+    data_type: DataType,
     values: PhantomData<T>,
 }
 
-/// A quantile that is one of the values, of any type.
+/// Quantiles that are values, of any type.
 #[derive(Debug)]
 pub(super) struct Among {
-    fraction: Fraction,
+    fractions: Fractions,
     encoding: Encoding,
 }
 
-/// The types in which numbers are kept.
-pub(super) trait Number:
-    ArrowPrimitiveType<Native: Into<f64>> + Debug + Send + Sync + 'static
-{
+/// The types in which values are kept.
+pub(super) trait Number: ArrowPrimitiveType + Debug + Send + Sync + 'static {
+    /// That of what lies between two values.
+    type Result: Number<Result = Self::Result>;
+
+    fn is_nan(value: Self::Native) -> bool;
+
+    /// As a result, which has room for it.
+    fn widened(value: Self::Native) -> Native<Self::Result>;
+
+    /// From `a` towards `b`.
+    fn between(a: Native<Self::Result>, b: Native<Self::Result>, t: f64) -> Native<Self::Result>;
+
+    fn distance(a: Self::Native, b: Native<Self::Result>) -> Native<Self::Result>;
 }
 
-impl Number for Float32Type {}
-impl Number for Float64Type {}
+type Native<T> = <T as ArrowPrimitiveType>::Native;
 
-impl Fraction {
-    fn order(self, ordering: Ordering) -> Ordering {
+macro_rules! float {
+    ($($t:ty),*) => {$(
+        impl Number for $t {
+            type Result = Float64Type;
+
+            fn is_nan(value: Self::Native) -> bool {
+                value.is_nan()
+            }
+
+            fn widened(value: Self::Native) -> f64 {
+                value.into()
+            }
+
+            fn between(a: f64, b: f64, t: f64) -> f64 {
+                // Between a number and an infinity all is infinite; rounding must not make it inf - inf.
+                if a.is_infinite() != b.is_infinite() {
+                    a + b
+                } else if t < 0.5 {
+                    // Next to either value it is that value.
+                    a + (b - a) * t
+                } else {
+                    b - (b - a) * (1.0 - t)
+                }
+            }
+
+            fn distance(a: Self::Native, b: f64) -> f64 {
+                (f64::from(a) - b).abs()
+            }
+        }
+    )*};
+}
+
+float!(Float32Type, Float64Type);
+
+/// Times and durations as integers.
+impl Number for Int64Type {
+    type Result = Self;
+
+    fn is_nan(_value: i64) -> bool {
+        false
+    }
+
+    fn widened(value: i64) -> i64 {
+        value
+    }
+
+    fn between(a: i64, b: i64, t: f64) -> i64 {
+        let distance = i128::from(b) - i128::from(a);
+        // Where doubles are too coarse for the distance, halves are exact nonetheless.
+        let part = if t == 0.5 { distance / 2 } else { (distance as f64 * t).round() as i128 };
+        let (least, most) = (a.min(b), a.max(b));
+        i64::try_from(i128::from(a) + part).map_or(b, |between| between.clamp(least, most))
+    }
+
+    fn distance(a: i64, b: i64) -> i64 {
+        i64::try_from(a.abs_diff(b)).unwrap_or(i64::MAX)
+    }
+}
+
+impl Fractions {
+    /// One.
+    pub(super) fn one(fraction: f64, descending: bool, distinct: bool) -> Self {
+        Self { fractions: vec![fraction], listed: false, descending, distinct }
+    }
+
+    fn order(&self, ordering: Ordering) -> Ordering {
         if self.descending { ordering.reverse() } else { ordering }
+    }
+
+    /// The quantiles of groups, one or a list each; a group without values has none.
+    fn results<V, R>(
+        &self,
+        groups: &mut [Vec<V>],
+        of: impl Fn(&mut Vec<V>, f64) -> Option<R>,
+        array: impl Fn(Vec<Option<R>>) -> Result<ArrayRef>,
+    ) -> Result<ArrayRef> {
+        let has_values: Vec<bool> = groups.iter().map(|group| !group.is_empty()).collect();
+        let results = groups.iter_mut().flat_map(|group| {
+            let results: Vec<_> = self.fractions.iter().map(|f| of(group, *f)).collect();
+            results
+        });
+        let values = array(results.collect())?;
+        if !self.listed {
+            return Ok(values);
+        }
+        if i32::try_from(values.len()).is_err() {
+            return exec_err!("{} quantiles are more than lists hold", values.len());
+        }
+        let field = Arc::new(Field::new_list_field(values.data_type().clone(), true));
+        let lengths = has_values.iter().map(|_| self.fractions.len());
+        let offsets = OffsetBuffer::<i32>::from_lengths(lengths);
+        let nulls = NullBuffer::from(has_values);
+        Ok(Arc::new(ListArray::try_new(field, offsets, values, Some(nulls))?))
     }
 }
 
 impl<T> Between<T> {
-    pub(super) fn new(fraction: Fraction) -> Self {
-        Self { fraction, values: PhantomData }
+    /// As values of this type.
+    pub(super) fn new(fractions: Fractions, data_type: DataType) -> Self {
+        Self { fractions, of_distances: false, data_type, values: PhantomData }
+    }
+
+    /// The median of the distances from the median.
+    pub(super) fn deviation(distinct: bool, data_type: DataType) -> Self {
+        let fractions = Fractions::one(0.5, false, distinct);
+        Self { fractions, of_distances: true, data_type, values: PhantomData }
     }
 }
 
 impl<T: Number> Between<T> {
-    fn of(&self, values: &mut Vec<T::Native>) -> Option<f64> {
-        let order = |a: &T::Native, b: &T::Native| self.fraction.order(a.compare(*b));
-        if self.fraction.distinct {
-            values.sort_unstable_by(order);
-            values.dedup_by(|a, b| *a == *b);
+    fn of(&self, values: &mut Vec<T::Native>, fraction: f64) -> Option<Native<T::Result>> {
+        let middle = quantile::<T>(values, fraction, &self.fractions)?;
+        if !self.of_distances {
+            return Some(middle);
         }
-        let last = values.len().checked_sub(1)?;
-        let place = last as f64 * self.fraction.fraction;
-        let below = (place.floor() as usize).min(last);
-        let (_, a, above) = values.select_nth_unstable_by(below, order);
-        let (a, t) = ((*a).into(), place - below as f64);
-        let b = above.iter().copied().min_by(order).map(Into::into);
-        let result = match b.filter(|b| t > 0.0 && *b != a) {
-            None => a,
-            // Between a number and an infinity all is infinite; rounding must not make it inf - inf.
-            Some(b) if a.is_infinite() != b.is_infinite() => a + b,
-            // Next to either value it is that value.
-            Some(b) if t < 0.5 => a + (b - a) * t,
-            Some(b) => b - (b - a) * (1.0 - t),
-        };
-        (!result.is_nan()).then_some(result)
+        let distances = values.iter().map(|value| T::distance(*value, middle));
+        let mut distances: Vec<_> = distances.collect();
+        let is_nan = distances.iter().any(|distance| T::Result::is_nan(*distance));
+        if is_nan { None } else { quantile::<T::Result>(&mut distances, fraction, &ALL) }
     }
+}
+
+/// Of distances, equal ones count each.
+const ALL: Fractions =
+    Fractions { fractions: Vec::new(), listed: false, descending: false, distinct: false };
+
+/// A quantile as numpy's default method has it.
+fn quantile<T: Number>(
+    values: &mut Vec<T::Native>,
+    fraction: f64,
+    fractions: &Fractions,
+) -> Option<Native<T::Result>> {
+    let order = |a: &T::Native, b: &T::Native| fractions.order(a.compare(*b));
+    if fractions.distinct {
+        values.sort_unstable_by(order);
+        values.dedup_by(|a, b| *a == *b);
+    }
+    let last = values.len().checked_sub(1)?;
+    let place = last as f64 * fraction;
+    let below = (place.floor() as usize).min(last);
+    let (_, a, above) = values.select_nth_unstable_by(below, order);
+    let (a, t) = (*a, place - below as f64);
+    let b = above.iter().copied().min_by(order).filter(|b| t > 0.0 && *b != a);
+    let a = T::widened(a);
+    let result = b.map_or(a, |b| T::between(a, T::widened(b), t));
+    (!T::Result::is_nan(result)).then_some(result)
 }
 
 /// Adds a value, and gives the bytes that this takes.
@@ -100,18 +225,10 @@ fn push<N>(values: &mut Vec<N>, value: N) -> usize {
 }
 
 /// A list for each group.
-fn lists(values: ArrayRef, lengths: impl Iterator<Item = usize>) -> Result<ArrayRef> {
+pub(super) fn lists(values: ArrayRef, lengths: impl Iterator<Item = usize>) -> Result<ArrayRef> {
     let field = Arc::new(Field::new_list_field(values.data_type().clone(), true));
     let offsets = OffsetBuffer::<i64>::from_lengths(lengths);
     Ok(Arc::new(LargeListArray::try_new(field, offsets, values, None)?))
-}
-
-/// The lists of states.
-pub(super) fn as_lists(states: &ArrayRef) -> Result<&LargeListArray> {
-    match states.as_list_opt::<i64>() {
-        Some(lists) => Ok(lists),
-        None => exec_err!("the state of an aggregate is no list but {}", states.data_type()),
-    }
 }
 
 /// Lists of what was kept of each group.
@@ -138,13 +255,13 @@ impl<T: Number> Collector for Between<T> {
 
     fn update(&self, groups: &mut [Self::Group], rows: &Rows<'_>) -> Result<usize> {
         let Some(column) = rows.columns.first() else { return Ok(0) };
-        // Float16 is kept as Float32.
+        // Float16 is kept as Float32, times as integers.
         let column = cast(column, &T::DATA_TYPE)?;
         let values = column.as_primitive::<T>();
         let mut bytes = 0;
         for (row, group) in rows.kept() {
             let value = values.value(row);
-            if values.is_valid(row) && !value.into().is_nan() {
+            if values.is_valid(row) && !T::is_nan(value) {
                 bytes += push(&mut groups[group], value);
             }
         }
@@ -152,16 +269,10 @@ impl<T: Number> Collector for Between<T> {
     }
 
     fn merge(&self, groups: &mut [Self::Group], states: &Rows<'_>) -> Result<usize> {
-        let Some(column) = states.columns.first() else { return Ok(0) };
-        let lists = as_lists(column)?;
-        let mut bytes = 0;
-        for (row, group) in states.kept().filter(|(row, _)| lists.is_valid(*row)) {
-            let values = lists.value(row);
-            for value in values.as_primitive_opt::<T>().into_iter().flatten().flatten() {
-                bytes += push(&mut groups[group], value);
-            }
-        }
-        Ok(bytes)
+        merge_lists(groups, states, |group, values| {
+            let values = values.as_primitive_opt::<T>().into_iter().flatten().flatten();
+            Ok(values.map(|value| push(group, value)).sum())
+        })
     }
 
     fn state(&self, groups: &[Self::Group]) -> Result<Vec<ArrayRef>> {
@@ -169,8 +280,11 @@ impl<T: Number> Collector for Between<T> {
     }
 
     fn evaluate(&self, groups: &mut [Self::Group]) -> Result<ArrayRef> {
-        let results = groups.iter_mut().map(|group| self.of(group));
-        Ok(Arc::new(results.collect::<Float64Array>()))
+        let array = |results: Vec<_>| {
+            let values: ArrayRef = Arc::new(PrimitiveArray::<T::Result>::from_iter(results));
+            Ok(cast(&values, &self.data_type)?)
+        };
+        self.fractions.results(groups, |group, fraction| self.of(group, fraction), array)
     }
 
     fn bytes(group: &Self::Group) -> usize {
@@ -179,23 +293,23 @@ impl<T: Number> Collector for Between<T> {
 }
 
 impl Among {
-    pub(super) fn new(fraction: Fraction, encoding: Encoding) -> Self {
-        Self { fraction, encoding }
+    pub(super) fn new(fractions: Fractions, encoding: Encoding) -> Self {
+        Self { fractions, encoding }
     }
 
-    fn of<'a>(&self, values: &'a mut Vec<Box<[u8]>>) -> Option<&'a [u8]> {
-        let order = |a: &[u8], b: &[u8]| self.fraction.order(a.cmp(b));
-        if self.fraction.distinct {
+    fn of(&self, values: &mut Vec<Box<[u8]>>, fraction: f64) -> Option<Box<[u8]>> {
+        let order = |a: &[u8], b: &[u8]| self.fractions.order(a.cmp(b));
+        if self.fractions.distinct {
             values.sort_unstable_by(|a, b| order(a, b));
             values.dedup();
         }
         let last = values.len().checked_sub(1)?;
         // The first value at or below which the fraction of them lies.
         let count = values.len() as f64;
-        let above = (count - count * self.fraction.fraction).floor() as usize;
+        let above = (count - count * fraction).floor() as usize;
         let place = values.len().saturating_sub(above).saturating_sub(1).min(last);
         let (_, value, _) = values.select_nth_unstable_by(place, |a, b| order(a, b));
-        Some(value)
+        Some(value.clone())
     }
 
     fn add(&self, group: &mut Vec<Box<[u8]>>, value: &[u8]) -> usize {
@@ -219,17 +333,11 @@ impl Collector for Among {
     }
 
     fn merge(&self, groups: &mut [Self::Group], states: &Rows<'_>) -> Result<usize> {
-        let Some(column) = states.columns.first() else { return Ok(0) };
-        let lists = as_lists(column)?;
-        let mut bytes = 0;
-        for (row, group) in states.kept().filter(|(row, _)| lists.is_valid(*row)) {
-            let list = lists.value(row);
-            let values = self.encoding.encode(&list)?;
-            for value in (0..list.len()).filter_map(|value| values.get(value)) {
-                bytes += self.add(&mut groups[group], value);
-            }
-        }
-        Ok(bytes)
+        merge_lists(groups, states, |group, list| {
+            let values = self.encoding.encode(list)?;
+            let values = (0..list.len()).filter_map(|value| values.get(value));
+            Ok(values.map(|value| self.add(group, value)).sum())
+        })
     }
 
     fn state(&self, groups: &[Self::Group]) -> Result<Vec<ArrayRef>> {
@@ -239,7 +347,10 @@ impl Collector for Among {
     }
 
     fn evaluate(&self, groups: &mut [Self::Group]) -> Result<ArrayRef> {
-        self.encoding.decode(groups.iter_mut().map(|group| self.of(group)))
+        let array = |results: Vec<Option<Box<[u8]>>>| {
+            self.encoding.decode(results.iter().map(Option::as_deref))
+        };
+        self.fractions.results(groups, |group, fraction| self.of(group, fraction), array)
     }
 
     fn bytes(group: &Self::Group) -> usize {

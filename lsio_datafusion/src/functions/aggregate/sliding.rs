@@ -5,7 +5,7 @@ use std::mem::{size_of, take};
 use arrow::array::ArrayRef;
 use datafusion::{common::exec_err, error::Result, logical_expr::Accumulator, scalar::ScalarValue};
 
-use super::{accumulators::Finish, rows::for_each, summary::Summary};
+use super::{rows::for_each, summarized::Finish, summary::Summary};
 
 /// Keeps a [`Summary`] of a frame from which the oldest rows leave, without subtracting: a queue out of
 /// two stacks. A row is added at most twice, however long the frame is.

@@ -16,12 +16,15 @@ use datafusion::{
         utils::{AggregateOrderSensitivity, format_state_name},
     },
 };
+use lsio_core::reduce::Moments;
 
 use super::{
-    accumulators::{Each, Finish, One},
+    collector::{Each, One},
     documentation::documentation,
+    shape::Shape,
     sliding::Sliding,
-    summary::{Moments, Pairs, Summary, Sums, Weighted},
+    summarized::{Finish, Summarized},
+    summary::{Logarithm, Pairs, Product, Side, Summary, Sums, Value, Weighted},
 };
 
 /// An aggregate of doubles, to which its arguments are cast. Rows with a NULL among them don't count.
@@ -38,9 +41,14 @@ pub(crate) enum Kind {
     WeightedAvg,
     Sum,
     Avg,
-    Variance { sample: bool, root: bool },
+    Variance {
+        sample: bool,
+        root: bool,
+    },
     Correlation,
-    Covariance { sample: bool },
+    Covariance {
+        sample: bool,
+    },
     RegrSlope,
     RegrIntercept,
     RegrR2,
@@ -49,6 +57,16 @@ pub(crate) enum Kind {
     RegrSxx,
     RegrSyy,
     RegrSxy,
+    /// The sum whose rounding is made up for.
+    KahanSum,
+    KahanMean,
+    Product,
+    GeometricMean,
+    StandardError,
+    Skewness,
+    Kurtosis {
+        sample: bool,
+    },
 }
 
 impl Statistic {
@@ -92,10 +110,18 @@ impl Kind {
             Self::RegrSxx => "regr_sxx",
             Self::RegrSyy => "regr_syy",
             Self::RegrSxy => "regr_sxy",
+            Self::KahanSum => "fsum",
+            Self::KahanMean => "favg",
+            Self::Product => "product",
+            Self::GeometricMean => "geomean",
+            Self::StandardError => "sem",
+            Self::Skewness => "skewness",
+            Self::Kurtosis { sample: true } => "kurtosis",
+            Self::Kurtosis { sample: false } => "kurtosis_pop",
         }
     }
 
-    /// Those of DataFusion's own functions.
+    /// Those of DataFusion's own functions, and `DuckDB`'s.
     fn aliases(self) -> &'static [&'static str] {
         match self {
             Self::Avg => &["mean"],
@@ -103,14 +129,26 @@ impl Kind {
             Self::Variance { sample: false, root: false } => &["var_population"],
             Self::Variance { sample: true, root: true } => &["stddev_samp"],
             Self::Covariance { sample: true } => &["covar"],
+            Self::KahanSum => &["kahan_sum", "sumkahan"],
+            Self::GeometricMean => &["geometric_mean"],
             _ => &[],
         }
     }
 
     fn arguments(self) -> usize {
         match self {
-            Self::Sum | Self::Avg | Self::Variance { .. } => 1,
-            _ => 2,
+            Self::WeightedAvg
+            | Self::Correlation
+            | Self::Covariance { .. }
+            | Self::RegrSlope
+            | Self::RegrIntercept
+            | Self::RegrR2
+            | Self::RegrAvgX
+            | Self::RegrAvgY
+            | Self::RegrSxx
+            | Self::RegrSyy
+            | Self::RegrSxy => 2,
+            _ => 1,
         }
     }
 
@@ -118,8 +156,17 @@ impl Kind {
     fn make<M: Make>(self, make: M) -> M::Made {
         match self {
             Self::WeightedAvg => make.make(Weighted::mean),
-            Self::Sum => make.make(Sums::sum),
-            Self::Avg => make.make(Sums::mean),
+            Self::Sum | Self::KahanSum => make.make(Sums::<Value>::sum),
+            Self::Avg | Self::KahanMean => make.make(Sums::<Value>::mean),
+            Self::Product => make.make(Product::product),
+            Self::GeometricMean => make.make(|own: &Sums<Logarithm>| own.mean().map(f64::exp)),
+            Self::StandardError => {
+                // As DuckDB has it.
+                make.make(|own: &Moments| own.variance(0.0).map(|v| (v / own.count).sqrt()))
+            }
+            Self::Skewness => make.make(Shape::skewness),
+            Self::Kurtosis { sample: true } => make.make(Shape::kurtosis),
+            Self::Kurtosis { sample: false } => make.make(Shape::kurtosis_pop),
             Self::Variance { sample: true, root: false } => {
                 make.make(|own: &Moments| own.variance(1.0))
             }
@@ -138,8 +185,8 @@ impl Kind {
             Self::RegrSlope => make.make(Pairs::slope),
             Self::RegrIntercept => make.make(Pairs::intercept),
             Self::RegrR2 => make.make(Pairs::r2),
-            Self::RegrAvgX => make.make(|own: &Pairs| own.mean(1)),
-            Self::RegrAvgY => make.make(|own: &Pairs| own.mean(0)),
+            Self::RegrAvgX => make.make(Sums::<Side<1>>::mean),
+            Self::RegrAvgY => make.make(Sums::<Side<0>>::mean),
             Self::RegrSxx => make.make(|own: &Pairs| own.squares(1)),
             Self::RegrSyy => make.make(|own: &Pairs| own.squares(0)),
             Self::RegrSxy => make.make(Pairs::products),
@@ -174,8 +221,8 @@ macro_rules! make {
     };
 }
 
-make!(MakeOne -> Box<dyn Accumulator>, |finish| Box::new(One::<S, K, W>::new(finish)));
-make!(MakeEach -> Box<dyn GroupsAccumulator>, |finish| Box::new(Each::<S, K, W>::new(finish)));
+make!(MakeOne -> Box<dyn Accumulator>, |finish| Box::new(One::new(Summarized::new(finish))));
+make!(MakeEach -> Box<dyn GroupsAccumulator>, |finish| Box::new(Each::new(Summarized::new(finish))));
 make!(MakeSliding -> Box<dyn Accumulator>, |finish| Box::new(Sliding::<S, K, W>::new(finish)));
 make!(MakeWidth -> usize, |_finish| W);
 

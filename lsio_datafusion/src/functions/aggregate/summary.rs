@@ -1,6 +1,8 @@
 //! What is kept of a group's rows.
 
-use std::fmt::Debug;
+use std::{fmt::Debug, marker::PhantomData};
+
+use lsio_core::reduce::Moments;
 
 /// What is kept of rows of `K` numbers, told as `W` doubles. Rows are added and summaries merged; nothing
 /// is ever subtracted, so no residue stays behind.
@@ -20,51 +22,13 @@ pub(super) trait Summary<const K: usize, const W: usize>:
     fn from_doubles(doubles: [f64; W]) -> Self;
 }
 
-/// The number of values, and what they spread. The mean is told from a start among them: for values
-/// beside 10⁹ that differ by thousandths it would have few digits of its own.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Moments {
-    count: f64,
-    start: f64,
-    mean: f64,
-    squares: f64,
-}
-
-impl Moments {
-    /// The variance, divided by what is less than the number of values by `less`.
-    pub(super) fn variance(&self, less: f64) -> Option<f64> {
-        (self.count > less).then(|| self.squares / (self.count - less))
-    }
-}
-
 impl Summary<1, 4> for Moments {
-    /// Welford: Note on a Method for Calculating Corrected Sums of Squares and Products (1962).
     fn add(&mut self, [value]: [f64; 1]) {
-        if self.count == 0.0 {
-            self.start = value;
-        }
-        self.count += 1.0;
-        let from_start = value - self.start;
-        let distance = from_start - self.mean;
-        self.mean += distance / self.count;
-        self.squares += distance * (from_start - self.mean);
+        self.add(value);
     }
 
-    /// Chan, Golub and LeVeque: Updating Formulae and a Pairwise Algorithm for Computing Sample
-    /// Variances (1979).
     fn merge(&mut self, other: &Self) {
-        if other.count == 0.0 {
-            return;
-        }
-        if self.count == 0.0 {
-            *self = *other;
-            return;
-        }
-        let count = self.count + other.count;
-        let distance = (other.start - self.start) + (other.mean - self.mean);
-        self.mean += distance * (other.count / count);
-        self.squares += other.squares + distance * distance * (self.count * other.count / count);
-        self.count = count;
+        self.merge(other);
     }
 
     fn to_doubles(self) -> [f64; 4] {
@@ -76,7 +40,7 @@ impl Summary<1, 4> for Moments {
     }
 }
 
-/// The same of pairs, and what they spread together.
+/// The moments of pairs, and what they spread together.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Pairs {
     count: f64,
@@ -89,14 +53,14 @@ pub(super) struct Pairs {
 /// What is told of pairs `(y, x)`.
 impl Pairs {
     pub(super) fn covariance(&self, less: f64) -> Option<f64> {
-        (self.count > less).then(|| self.products / (self.count - less))
+        (self.count > less).then(|| self.together() / (self.count - less))
     }
 
     /// NULL where a side doesn't vary: there is nothing to compare then.
     pub(super) fn correlation(&self) -> Option<f64> {
         let [y, x] = self.squares;
         // The roots first: the product of the squares may have no double.
-        let correlation = self.products / (y.sqrt() * x.sqrt());
+        let correlation = self.together() / (y.sqrt() * x.sqrt());
         (self.count > 1.0 && y != 0.0 && x != 0.0).then(|| match correlation.abs() > 1.0 {
             // Rounding leads beyond what can be.
             true => correlation.signum(),
@@ -106,7 +70,7 @@ impl Pairs {
 
     pub(super) fn slope(&self) -> Option<f64> {
         let [_, x] = self.squares;
-        (self.count > 1.0 && x != 0.0).then(|| self.products / x)
+        (self.count > 1.0 && x != 0.0).then(|| self.together() / x)
     }
 
     pub(super) fn intercept(&self) -> Option<f64> {
@@ -127,16 +91,21 @@ impl Pairs {
         self.correlation().map(|correlation| correlation * correlation)
     }
 
-    pub(super) fn mean(&self, side: usize) -> Option<f64> {
-        (self.count > 0.0).then(|| self.start[side] + self.mean[side])
-    }
-
     pub(super) fn squares(&self, side: usize) -> Option<f64> {
         (self.count > 0.0).then(|| self.squares[side])
     }
 
     pub(super) fn products(&self) -> Option<f64> {
-        (self.count > 0.0).then_some(self.products)
+        (self.count > 0.0).then(|| self.together())
+    }
+
+    /// The sum of the products of both distances. Beside an infinity there are no distances, whichever row
+    /// comes first; of the squares it leaves NaN.
+    fn together(&self) -> f64 {
+        match self.squares.iter().any(|squares| squares.is_nan()) {
+            true => f64::NAN,
+            false => self.products,
+        }
     }
 }
 
@@ -196,15 +165,51 @@ impl Summary<2, 8> for Pairs {
     }
 }
 
+/// What is summed of a row.
+pub(super) trait Term<const K: usize>:
+    Copy + Default + Debug + Send + Sync + 'static
+{
+    fn of(row: [f64; K]) -> f64;
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Value;
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Logarithm;
+
+/// One of a pair.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Side<const SIDE: usize>;
+
+impl Term<1> for Value {
+    fn of([value]: [f64; 1]) -> f64 {
+        value
+    }
+}
+
+impl Term<1> for Logarithm {
+    fn of([value]: [f64; 1]) -> f64 {
+        value.ln()
+    }
+}
+
+impl<const SIDE: usize> Term<2> for Side<SIDE> {
+    fn of(row: [f64; 2]) -> f64 {
+        row[SIDE]
+    }
+}
+
 /// The number of values and their sum, with what its rounding has lost.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Sums {
+pub(super) struct Sums<T> {
     count: f64,
     sum: f64,
     lost: f64,
+    term: PhantomData<T>,
 }
 
-impl Sums {
+impl<T> Sums<T> {
     pub(super) fn sum(&self) -> Option<f64> {
         // What infinity has lost isn't a number.
         let sum = if self.sum.is_finite() { self.sum + self.lost } else { self.sum };
@@ -224,10 +229,10 @@ impl Sums {
     }
 }
 
-impl Summary<1, 3> for Sums {
-    fn add(&mut self, [value]: [f64; 1]) {
+impl<T: Term<K>, const K: usize> Summary<K, 3> for Sums<T> {
+    fn add(&mut self, row: [f64; K]) {
         self.count += 1.0;
-        self.add_exactly(value);
+        self.add_exactly(T::of(row));
     }
 
     fn merge(&mut self, other: &Self) {
@@ -241,7 +246,46 @@ impl Summary<1, 3> for Sums {
     }
 
     fn from_doubles([count, sum, lost]: [f64; 3]) -> Self {
-        Self { count, sum, lost }
+        Self { count, sum, lost, term: PhantomData }
+    }
+}
+
+/// The number of values and their product.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Product {
+    count: f64,
+    product: f64,
+}
+
+impl Default for Product {
+    fn default() -> Self {
+        Self { count: 0.0, product: 1.0 }
+    }
+}
+
+impl Product {
+    pub(super) fn product(&self) -> Option<f64> {
+        (self.count > 0.0).then_some(self.product)
+    }
+}
+
+impl Summary<1, 2> for Product {
+    fn add(&mut self, [value]: [f64; 1]) {
+        self.count += 1.0;
+        self.product *= value;
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.count += other.count;
+        self.product *= other.product;
+    }
+
+    fn to_doubles(self) -> [f64; 2] {
+        [self.count, self.product]
+    }
+
+    fn from_doubles([count, product]: [f64; 2]) -> Self {
+        Self { count, product }
     }
 }
 
