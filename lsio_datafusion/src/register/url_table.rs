@@ -13,7 +13,10 @@ use futures::StreamExt as _;
 use lsio_core::{Dataset, Error, Location, OpenOptions, cloud, scheme};
 
 use super::{
-    glob::{is_store, pattern_of_stores}, home::expand_home, location::resolve};
+    glob::{is_store, pattern_of_stores},
+    home::expand_home,
+    location::resolve,
+};
 use crate::{IoEngine, ZarrTable, error::external};
 
 /// Extensions of files that other formats read.
