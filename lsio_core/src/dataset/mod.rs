@@ -472,7 +472,7 @@ async fn nothing_at(
         return Ok(Error::EmptyArchive { location: location_name });
     }
     Ok(if exists(location).await? {
-        Error::NotZarr { location: location_name }
+        Error::NotZarr { location: location_name, stores: location.stores_inside() }
     } else {
         let similar = location.similar();
         Error::NotFound { location: location_name, similar }

@@ -507,6 +507,16 @@ fn what_is_like_a_name_that_is_not_there() {
             assert!(!text.contains("datafusion"), "{text}");
         }
     }
+    // A directory of stores is none itself.
+    stores.put("data/x.zarr/.zgroup", br#"{"zarr_format": 2}"#);
+    stores.group("data/y", &json!({}));
+    for path in ["data", "./data", "data/"] {
+        for text in [stores.error(path), failed(&stores.run(&["info", path]))] {
+            says(&text, &["data/x.zarr'", "data/y'"]);
+        }
+    }
+    stores.put("data/t.csv", b"dim_0,v\n0,9\n");
+    says(&failed(&stores.run(&["info", "data"])), &["'data/x.zarr'"]);
     // No option is no option.
     assert_eq!(stores.values("t2m", "era5.zarr?"), json!([0]));
     says(&stores.info("era5.zarr?"), &["1 rows"]);
