@@ -26,11 +26,14 @@ pub enum Error {
 
     /// The path exists, but holds no Zarr metadata.
     #[error(
-        "'{location}' is not a Zarr group or array: it holds none of zarr.json, .zgroup, .zarray and .zmetadata"
+        "'{location}' is not a Zarr group or array: it holds none of zarr.json, .zgroup, .zarray and .zmetadata{}",
+        hint_stores(location, stores)
     )]
     NotZarr {
         /// The path or URL as the user wrote it.
         location: String,
+        /// The names of groups and arrays inside it, if it is a directory.
+        stores: Vec<String>,
     },
 
     /// A zip archive that holds nothing.
@@ -265,6 +268,13 @@ fn hint_children(location: &str, children: &[String]) -> String {
         return String::new();
     }
     format!("; choose one of the groups inside it: {}", quoted(location, children))
+}
+
+fn hint_stores(location: &str, stores: &[String]) -> String {
+    if stores.is_empty() {
+        return String::new();
+    }
+    format!("; inside it are: {}", quoted(location, stores))
 }
 
 /// The paths of what is inside a group.

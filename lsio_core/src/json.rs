@@ -25,6 +25,8 @@ const LARGE: usize = 1 << 20;
 /// # Errors
 /// A text that says what is wrong, and where.
 pub(crate) fn parse(bytes: &[u8], memory: u64) -> Result<Value, String> {
+    // The mark of UTF-8 that editors on Windows write, and Python skips.
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let value = parse_values(bytes, memory);
     // What there was of it is gone.
     if value.is_err() && bytes.len() > LARGE {
@@ -228,6 +230,7 @@ mod tests {
         // The order too.
         assert_eq!(value.to_string(), expected.to_string());
         assert_eq!(parsed("[NaN]").unwrap(), json!(["NaN"]));
+        assert_eq!(parsed("\u{feff}[1]").unwrap(), json!([1]));
     }
 
     #[test]

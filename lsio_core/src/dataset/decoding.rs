@@ -516,7 +516,8 @@ impl Decoding {
                     let floats = cast(&array, &DataType::Float64)?;
                     scaled_floats(floats.as_primitive(), unit_nanos as f64 / to as f64, lost)
                 } else {
-                    lost.or_null(&integers_or_nat(&array)?, |v| {
+                    let integers = integers_or_nat(&array, lost)?;
+                    lost.or_null(&integers, |v| {
                         i64::try_from(
                             (i128::from(v) * i128::from(unit_nanos)).div_euclid(i128::from(to)),
                         )
@@ -563,8 +564,13 @@ fn cast(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, String> {
     cast_with_options(array, to, &options).map_err(|e| e.to_string())
 }
 
-/// Integers, where the smallest one stands for numpy's NaT: xarray writes no other sign of it.
-fn integers_or_nat(array: &ArrayRef) -> Result<PrimitiveArray<Int64Type>, String> {
+/// Integers, where the smallest one stands for numpy's NaT: xarray writes no other sign of it. Those of 64 bits
+/// without a sign may be out of range.
+fn integers_or_nat(array: &ArrayRef, lost: &mut Lost) -> Result<PrimitiveArray<Int64Type>, String> {
+    if let Some(unsigned) = array.as_primitive_opt::<UInt64Type>() {
+        let numbers = unsigned.iter();
+        return Ok(numbers.map(|v| v.and_then(|v| lost.note(v, i64::try_from(v).ok()))).collect());
+    }
     let integers = cast(array, &DataType::Int64)?;
     let integers = integers.as_primitive::<Int64Type>();
     let nat = nulls(integers.values(), |v| v == i64::MIN);
@@ -597,7 +603,8 @@ fn times(
         let numbers = floats.iter().map(|v| v.filter(|v| !v.is_nan()));
         numbers.map(|v| v.and_then(|v| lost.note(v, units.instant_from_f64(v)))).collect()
     } else {
-        lost.or_null(&integers_or_nat(array)?, |v| units.instant_from_i64(v))
+        let integers = integers_or_nat(array, lost)?;
+        lost.or_null(&integers, |v| units.instant_from_i64(v))
     };
     if text {
         let mut out = StringViewBuilder::with_capacity(instants.len());

@@ -52,6 +52,9 @@ const USUAL_BYTES: u64 = 64 << 10;
 pub(super) const DOCUMENTS: [&str; 5] =
     ["zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata"];
 
+/// Those of them that make a directory a group or an array.
+pub(crate) const GROUPS_AND_ARRAYS: [&str; 4] = ["zarr.json", ".zgroup", ".zarray", ".zmetadata"];
+
 /// The versions of the Zarr format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ZarrFormat {

@@ -14,6 +14,7 @@ use futures::{
 use serde_json::{Map, Value};
 
 mod blosc;
+mod bounds;
 pub mod calendar;
 mod chain;
 mod characters;
@@ -61,10 +62,11 @@ pub(crate) use self::{
     shuffle::unshuffle,
 };
 use self::{
+    bounds::with_units,
     characters::{joinable, joined},
     document::{
-        ArrayDocument, Asked, DOCUMENTS, GroupDocument, Node, exists, holds_nodes, is_denied, list_nodes,
-        lists, named_nodes, read_group, read_node, warn_left_out,
+        ArrayDocument, Asked, DOCUMENTS, GroupDocument, Node, exists, holds_nodes, is_denied,
+        list_nodes, lists, named_nodes, read_group, read_node, warn_left_out,
     },
     multiscales::Multiscales,
     names::name_dimensions,
@@ -80,7 +82,7 @@ pub use self::{
     table::{Column, Dimension, Table},
     variable::Variable,
 };
-use crate::{Error, Location, OpenOptions, Result, error::warn_once};
+use crate::{Error, Location, OpenOptions, Result, error::warn_once, options::DecodeTimes};
 
 /// A Zarr group, or a lone array: metadata only.
 #[derive(Debug)]
@@ -479,9 +481,9 @@ async fn nothing_at(
         let document = match read_node(&parent, consolidated).await? {
             Some(Node::Group(document)) => Some(document),
             Some(Node::Array(_)) => None,
-            None => implicit_group(&parent, ancestors, consolidated)
-                .await?
-                .map(GroupDocument::implicit),
+            None => {
+                implicit_group(&parent, ancestors, consolidated).await?.map(GroupDocument::implicit)
+            }
         };
         if let Some(document) = document {
             let group = expand(&parent, document, ancestors, Asked::All).await?;
@@ -499,7 +501,7 @@ async fn nothing_at(
         return Ok(Error::EmptyArchive { location: location_name });
     }
     Ok(if exists(location).await? {
-        Error::NotZarr { location: location_name }
+        Error::NotZarr { location: location_name, stores: location.stores_inside() }
     } else {
         let similar = location.similar();
         Error::NotFound { location: location_name, similar }
@@ -726,22 +728,32 @@ fn open_variables(
     } else {
         vec![false; shapes.len()]
     };
+    let of_bounds = if options.times() != DecodeTimes::No {
+        with_units(shapes.iter().map(|(name, document, _)| (*name, *document)))
+    } else {
+        vec![None; shapes.len()]
+    };
     let mut variables = Vec::with_capacity(described.len());
-    for (((name, location, document, layout), mut dimensions), are_strings) in
-        described.into_iter().zip(dimensions).zip(are_strings)
+    for ((((name, location, stored, layout), mut dimensions), are_strings), of_bounds) in
+        described.into_iter().zip(dimensions).zip(are_strings).zip(of_bounds)
     {
         let (name, location) = (name.clone(), location.clone());
+        let document = of_bounds.as_ref().unwrap_or(stored);
         let shorter = if are_strings {
             joined(document, &layout)
         } else {
             without_dimension(document, &layout, &dimensions.names)
         };
-        variables.push(match shorter {
+        let variable = match shorter {
             Some((document, layout)) => {
                 dimensions.names.pop();
                 Variable::new(name, location, &document, layout, dimensions, options)
             }
             None => Variable::new(name, location, document, layout, dimensions, options),
+        };
+        variables.push(match &of_bounds {
+            Some(_) => variable.with_attributes(stored.attributes.clone()),
+            None => variable,
         });
     }
     Ok(variables)

@@ -125,6 +125,11 @@ impl Variable {
         }
     }
 
+    /// The same, which shows other attributes than those that it is decoded by.
+    pub(crate) fn with_attributes(self, attributes: Map<String, Value>) -> Self {
+        Self { attributes, ..self }
+    }
+
     /// The name in its group.
     #[must_use]
     pub fn name(&self) -> &str {

@@ -13,7 +13,10 @@ use futures::StreamExt as _;
 use lsio_core::{Dataset, Error, Location, OpenOptions, cloud, scheme};
 
 use super::{
-    glob::{is_store, pattern_of_stores}, home::expand_home, location::resolve};
+    glob::{is_store, pattern_of_stores},
+    home::expand_home,
+    location::resolve,
+};
 use crate::{IoEngine, ZarrTable, error::external};
 
 /// Extensions of files that other formats read.
@@ -80,8 +83,9 @@ impl UrlTableFactory for ZarrUrlTableFactory {
             Ok(dataset) => Ok(Some(Arc::new(ZarrTable::of_query(dataset).map_err(external)?))),
             // A plain name is more likely a table that doesn't exist; about a path, an error that
             // names it helps more than "no such table".
-            Err(Error::NotFound { .. } | Error::NotZarr { .. })
-                if !is_named_zarr(name) && !is_path(name) =>
+            Err(Error::NotFound { .. }) if !is_named_zarr(name) && !is_path(name) => Ok(None),
+            Err(Error::NotZarr { stores, .. })
+                if stores.is_empty() && !is_named_zarr(name) && !is_path(name) =>
             {
                 Ok(None)
             }
@@ -141,7 +145,9 @@ async fn holds_other_formats(location: &Location) -> bool {
     while let Some(object) = objects.next().await {
         let Ok(object) = object else { continue };
         let name = object.location.filename().unwrap_or_default().to_ascii_lowercase();
-        if name.split('.').skip(1).any(|extension| OTHER_FORMATS.contains(&extension)) {
+        if name != "zarr.json"
+            && name.split('.').skip(1).any(|extension| OTHER_FORMATS.contains(&extension))
+        {
             return true;
         }
     }

@@ -255,7 +255,8 @@ async fn groups_without_metadata() {
     let group = json!({"zarr_format": 3, "node_type": "group"}).to_string();
     let remote = Remote::new(Protocol::S3, |directory| {
         let plate = directory.join("plate.zarr");
-        let mut files = vec![("zarr.json".to_owned(), &group), ("B/1/zarr.json".to_owned(), &group)];
+        let mut files =
+            vec![("zarr.json".to_owned(), &group), ("B/1/zarr.json".to_owned(), &group)];
         for number in 0..1_500 {
             // Chunks come before `zarr.json`, and what follows isn't listed.
             files.push((format!("A/1/0/c/{number:04}"), &group));

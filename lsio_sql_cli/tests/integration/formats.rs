@@ -124,7 +124,10 @@ fn texts_in_structures_that_are_not_utf8() {
     );
     // Where all are text, they are text.
     stores.v2("t", &dtype, &[1], &json!({}), Some(b"\x01\0abxyz\x01"));
-    assert_eq!(stores.values("value", "t"), json!([{"a": 1, "s": "ab", "n": {"t": "xyz", "b": 1}}]));
+    assert_eq!(
+        stores.values("value", "t"),
+        json!([{"a": 1, "s": "ab", "n": {"t": "xyz", "b": 1}}])
+    );
 }
 
 #[test]
@@ -178,7 +181,8 @@ fn broken_consolidated_metadata_can_be_left_out() {
 #[test]
 fn archives_without_stores() {
     let stores = Stores::new();
-    let end = |entries: u8| [&b"PK\x05\x06\0\0\0\0"[..], &[entries, 0, entries, 0], &[0; 10]].concat();
+    let end =
+        |entries: u8| [&b"PK\x05\x06\0\0\0\0"[..], &[entries, 0, entries, 0], &[0; 10]].concat();
     for (file, archive, found) in [
         ("nothing.zarr.zip", Vec::new(), "0 bytes"),
         ("none.zip", end(0), "empty zip archive"),
@@ -346,6 +350,44 @@ fn times_finer_than_nanoseconds() {
 }
 
 #[test]
+fn times_without_a_sign() {
+    let stores = Stores::new();
+    let chunk = bytes([1, u64::MAX].map(u64::to_le_bytes));
+    for (units, expected) in [
+        (json!({"units": "seconds since 1970-01-01"}), json!(["1970-01-01T00:00:01", null])),
+        (json!({"units": "seconds", "dtype": "timedelta64[s]"}), json!(["00:00:01", null])),
+    ] {
+        stores.v3("t", "uint64", &[2], &json!({"attributes": units}), Some(&chunk));
+        assert_eq!(stores.values("value", "t"), expected);
+        let said = stderr(&stores.run(&["--quiet", "-c", "SELECT value FROM 't'"]));
+        says(&said, &["WARN", "1 of 2 values are NULL", "18446744073709551615"]);
+    }
+}
+
+#[test]
+fn bounds_of_times_are_times() {
+    let stores = Stores::new();
+    stores.group("g", &json!({}));
+    let units = json!({"units": "days since 2000-02-28", "calendar": "noleap", "bounds": "tb"});
+    let time = json!({"dimension_names": ["t"], "attributes": units});
+    stores.v3("g/t", "int32", &[1], &time, Some(&1_i32.to_le_bytes()));
+    let bounds = bytes([0_i32, 1].map(i32::to_le_bytes));
+    stores.v3("g/tb", "int32", &[1, 2], &json!({"dimension_names": ["t", "nv"]}), Some(&bounds));
+    let csv = |path: &str| {
+        let sql = format!("SELECT t, tb FROM '{path}' ORDER BY nv");
+        succeeded(&stores.run(&["--quiet", "--format", "csv", "-c", &sql]))
+    };
+    let expected =
+        "t,tb\n2000-03-01T00:00:00,2000-02-28T00:00:00\n2000-03-01T00:00:00,2000-03-01T00:00:00\n";
+    assert_eq!(csv("g/tb"), expected);
+    assert_eq!(csv("g/tb?decode_times=false"), "t,tb\n1,0\n1,1\n");
+    // What isn't stored isn't shown as an attribute.
+    let sql = "SELECT count(*) AS n FROM zarr_attributes('g/tb') WHERE variable = 'tb'";
+    let n = succeeded(&stores.run(&["--quiet", "--format", "csv", "-c", sql]));
+    assert_eq!(n, "n\n0\n");
+}
+
+#[test]
 fn fill_values_of_other_types() {
     let stores = Stores::new();
     let objects = json!({"filters": [{"id": "vlen-utf8"}], "fill_value": 0});
@@ -406,7 +448,9 @@ fn attributes_of_other_types() {
 #[test]
 fn names_with_every_character() {
     let stores = Stores::new();
-    for name in ["a.b", "1", "it's", "q\"q", "ünï 日本", "a;b", "x%20y", "#h", "back`tick", "select"] {
+    for name in
+        ["a.b", "1", "it's", "q\"q", "ünï 日本", "a;b", "x%20y", "#h", "back`tick", "select"]
+    {
         stores.group(&format!("g {name}"), &json!({}));
         let path = format!("g {name}/{name}");
         let dims = json!({"dimension_names": [format!("d.{name}")]});
@@ -463,6 +507,16 @@ fn what_is_like_a_name_that_is_not_there() {
             assert!(!text.contains("datafusion"), "{text}");
         }
     }
+    // A directory of stores is none itself.
+    stores.put("data/x.zarr/.zgroup", br#"{"zarr_format": 2}"#);
+    stores.group("data/y", &json!({}));
+    for path in ["data", "./data", "data/"] {
+        for text in [stores.error(path), failed(&stores.run(&["info", path]))] {
+            says(&text, &["data/x.zarr'", "data/y'"]);
+        }
+    }
+    stores.put("data/t.csv", b"dim_0,v\n0,9\n");
+    says(&failed(&stores.run(&["info", "data"])), &["'data/x.zarr'"]);
     // No option is no option.
     assert_eq!(stores.values("t2m", "era5.zarr?"), json!([0]));
     says(&stores.info("era5.zarr?"), &["1 rows"]);

@@ -1,0 +1,69 @@
+//! Bounds of times: they have the units and the calendar of the times, whose attributes they needn't repeat (CF
+//! conventions, section 7.1).
+
+use serde_json::Value;
+
+use super::document::ArrayDocument;
+
+/// For each array of a group the same with the units and the calendar of the time whose bounds it is, where it
+/// lacks them.
+pub(super) fn with_units<'a>(
+    arrays: impl Iterator<Item = (&'a str, &'a ArrayDocument)> + Clone,
+) -> Vec<Option<ArrayDocument>> {
+    let text = |document: &'a ArrayDocument, key: &str| {
+        document.attributes.get(key).and_then(Value::as_str)
+    };
+    let times: Vec<(&str, &ArrayDocument)> = arrays
+        .clone()
+        .filter(|(_, time)| text(time, "units").is_some_and(|units| units.contains("since")))
+        .filter_map(|(_, time)| Some((text(time, "bounds")?, time)))
+        .collect();
+    let completed = |(name, document): (&str, &ArrayDocument)| {
+        let (_, time) = times.iter().find(|(bounds, _)| *bounds == name)?;
+        let mut completed = document.clone();
+        for key in ["units", "calendar"] {
+            if let Some(value) = time.attributes.get(key) {
+                completed.attributes.entry(key).or_insert_with(|| value.clone());
+            }
+        }
+        Some(completed)
+    };
+    arrays.map(completed).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Map, json};
+
+    use super::{super::document::ZarrFormat, *};
+
+    fn array(attributes: &Value) -> ArrayDocument {
+        ArrayDocument {
+            format: ZarrFormat::V3,
+            metadata: Map::new(),
+            attributes: attributes.as_object().cloned().unwrap_or_default(),
+            key: String::new(),
+        }
+    }
+
+    #[test]
+    fn bounds_have_the_units_of_their_time() {
+        let time = json!({"units": "days since 2000-01-01", "calendar": "noleap", "bounds": "tb"});
+        let lat = json!({"units": "degrees_north", "bounds": "lat_b"});
+        let arrays = |bounds: &Value| {
+            let arrays = [
+                ("t", array(&time)),
+                ("tb", array(bounds)),
+                ("lat", array(&lat)),
+                ("lat_b", array(&json!({}))),
+            ];
+            let all = with_units(arrays.iter().map(|(name, document)| (*name, document)));
+            all.into_iter().map(|a| a.map(|a| Value::Object(a.attributes))).collect::<Vec<_>>()
+        };
+        let of_time = json!({"units": "days since 2000-01-01", "calendar": "noleap"});
+        assert_eq!(arrays(&json!({})), [None, Some(of_time), None, None]);
+        let own = json!({"units": "hours since 1990-01-01"});
+        let completed = json!({"units": "hours since 1990-01-01", "calendar": "noleap"});
+        assert_eq!(arrays(&own)[1], Some(completed));
+    }
+}
