@@ -42,8 +42,6 @@ const LOCAL_ONLY: &[(&str, &str)] = &[
     ("quantiles::medians_roll", "of rows in memory"),
     ("reads::", "they watch a store of their own"),
     ("round_trips::", "they have servers of their own"),
-    ("shifted::", "of more columns than a server's tests need"),
-    ("sliding::", "of a store that is read once a frame"),
     ("statistics::texts_are_not_summed", "of a planner"),
     ("statistics::weights_of_missing_values_are_noted", "of notes on local stores"),
     ("sessions::stores_of_other_object_stores", "of a store in memory"),
