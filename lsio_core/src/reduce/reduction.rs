@@ -776,7 +776,7 @@ impl<T: Native> Groups<T> {
         if self.wanted.moments {
             let start = value.to_double();
             // Infinities have no distance, not even from themselves.
-            let squares = start - start;
+            let squares = (start * 0.0).abs();
             let one = Moments { count: weight as f64, start, squares, ..Moments::default() };
             self.moments[group].merge(&one);
         }

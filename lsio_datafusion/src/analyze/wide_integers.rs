@@ -132,11 +132,12 @@ fn interpolates(function: &AggregateUDF) -> bool {
     own.is::<Avg>() || own.is::<Median>()
 }
 
-/// Gives doubles in the place of decimals without a fraction. Says whether there are such.
+/// Gives doubles in the place of integers. Says whether there are such. A CASE of signed and unsigned ones
+/// becomes a decimal only when types are coerced.
 fn in_doubles(args: &mut [Expr], schema: &DFSchema) -> Result<bool> {
     let mut transformed = false;
     for arg in args {
-        if matches!(arg.get_type(schema)?, DataType::Decimal128(_, 0)) {
+        if is_whole(&arg.get_type(schema)?) {
             *arg = cast(std::mem::take(arg), DataType::Float64);
             transformed = true;
         }

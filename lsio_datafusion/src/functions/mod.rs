@@ -18,8 +18,18 @@ pub(crate) mod time;
 pub use self::aggregate::expr_fn::weighted_avg;
 pub(crate) use self::integers::Divide;
 
-/// The scalar functions but those of times.
-pub(crate) fn scalar() -> Vec<Arc<ScalarUDF>> {
+/// Adds the scalar functions but those of times to those of a session. A function of the user's own that has the
+/// name stays.
+pub(crate) fn register(functions: &mut Vec<Arc<ScalarUDF>>) {
+    for own in scalar() {
+        let name = own.name().to_owned();
+        if !functions.iter().any(|other| other.name() == name || other.aliases().contains(&name)) {
+            functions.push(own);
+        }
+    }
+}
+
+fn scalar() -> Vec<Arc<ScalarUDF>> {
     let of_doubles = doubles::ALL.map(doubles::OfDoubles::new);
     let of_doubles = of_doubles.map(|function| Arc::new(ScalarUDF::new_from_impl(function)));
     let mut functions: Vec<Arc<ScalarUDF>> = vec![

@@ -238,7 +238,7 @@ impl ZarrSessionBuilder for SessionStateBuilder {
         self.scalar_functions()
             .get_or_insert_default()
             .push(Arc::new(ScalarUDF::new_from_impl(FlagMeaning::default())));
-        self.scalar_functions().get_or_insert_default().extend(functions::scalar());
+        functions::register(self.scalar_functions().get_or_insert_default());
         // Where the session speaks a dialect in which `^` is the exclusive or, it stays that.
         if matches!(config.options().sql_parser.dialect, Dialect::Generic | Dialect::DuckDB) {
             let planners = self.expr_planners().get_or_insert_default();

@@ -46,6 +46,10 @@ const LOCAL_ONLY: &[(&str, &str)] = &[
     ("statistics::weights_of_missing_values_are_noted", "of notes on local stores"),
     ("sessions::stores_of_other_object_stores", "of a store in memory"),
     ("sessions::the_engine_for_local_files", "of files"),
+    ("words::means_of_pairs_keep_infinities", "of rows in memory"),
+    ("words::of_numbers", "of rows in memory"),
+    ("words::of_samples", "of rows in memory"),
+    ("words::quantiles_of_times_and_in_lists", "of rows in memory"),
 ];
 
 /// The longest time that the tests may take. More is a hang.

@@ -33,6 +33,8 @@ struct Row {
     x: Option<f64>,
 }
 
+type Column = fn(&Row) -> Option<f64>;
+
 const VALUES: [f64; 12] = [
     1e17,
     -1e17,
@@ -224,7 +226,7 @@ fn is_near(actual: Option<f64>, expected: Option<f64>, scale: f64) -> bool {
 
 /// The largest that a result may be by its function: where it is far less, terms have cancelled.
 fn scale(function: &str, rows: &[Row]) -> f64 {
-    let most = |value: fn(&Row) -> Option<f64>| {
+    let most = |value: Column| {
         rows.iter()
             .filter_map(value)
             .filter(|value| value.is_finite())
@@ -257,7 +259,7 @@ fn write(path: &Path, rows: &[Row]) {
     group.whole_array(&integers("i"), &indices).unwrap();
     let partitions: Vec<i64> = rows.iter().map(|row| row.partition).collect();
     group.whole_array(&integers("p"), &partitions).unwrap();
-    let columns: [(&str, fn(&Row) -> Option<f64>); 3] =
+    let columns: [(&str, Column); 3] =
         [("k", |row| Some(row.key)), ("y", |row| row.y), ("x", |row| row.x)];
     for (name, value) in columns {
         let values: Vec<f64> = rows.iter().map(|row| value(row).unwrap_or(f64::NAN)).collect();
@@ -276,7 +278,7 @@ fn in_memory(rows: &[Row]) -> MemTable {
         field("y", DataType::Float64),
         field("x", DataType::Float64),
     ]));
-    let doubles = |value: fn(&Row) -> Option<f64>| -> Arc<Float64Array> {
+    let doubles = |value: Column| -> Arc<Float64Array> {
         let values = rows.iter().map(|row| value(row).filter(|value| !value.is_nan()));
         Arc::new(values.collect())
     };

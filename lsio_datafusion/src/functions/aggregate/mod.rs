@@ -7,6 +7,7 @@
 //!   │ summarized.rs    a summary as what is collected
 //!   │ sliding.rs       a summary of a window's frame
 //! collect.rs     aggregates that keep values of their groups
+//!   │ argument_types.rs  what types they take
 //!   │ collector.rs     accumulators for one group, for each, or for a window's frame
 //!   │ encoded.rs       values of any type as bytes that are ordered as they are
 //!   │ quantiles.rs     quantiles and medians
@@ -16,6 +17,7 @@
 //! booleans.rs    sum and avg that take booleans, and count_if
 //! ```
 
+mod argument_types;
 mod booleans;
 mod collect;
 mod collector;
@@ -54,8 +56,9 @@ use datafusion::{
 
 use self::collect::COLLECTED;
 pub(crate) use self::{
+    argument_types::sum_type,
     booleans::TakesBooleans,
-    collect::{Collect, Collected, sum_type},
+    collect::{Collect, Collected},
     integer_sums::{integer_sum_states, integer_sums},
     statistic::{Kind, Statistic},
 };

@@ -42,7 +42,7 @@ impl Shape {
 impl Summary<1, 6> for Shape {
     fn add(&mut self, [value]: [f64; 1]) {
         // Infinities have no distance, not even from themselves.
-        let squares = value - value;
+        let squares = (value * 0.0).abs();
         self.merge(&Self { count: 1.0, start: value, squares, ..Self::default() });
     }
 

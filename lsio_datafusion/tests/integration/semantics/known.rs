@@ -22,39 +22,10 @@ pub fn known() -> impl Iterator<Item = &'static Known> {
 }
 
 const UNSIGNED: &[&str] = &["uint8", "uint16", "uint32", "uint64"];
-const FLOATS: &[&str] = &["float16", "float32", "float64"];
-const NUMBERS: &[&str] = &[
-    "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32",
-    "float64",
-];
 const STEPS: &[&str] = &["step_s", "step_ms", "step_us", "step_ns"];
 
 /// What a query can't say yet.
 const NOT_THERE_YET: &[Known] = &[
-    Known {
-        tests: &["rows"],
-        sql: &["mod({x}, 3)"],
-        columns: NUMBERS,
-        reason: "there is `%`, and no function of that name",
-    },
-    Known {
-        tests: &["constants"],
-        sql: &["mod({x}, 3)"],
-        columns: &["int16", "uint64", "float32", "float64"],
-        reason: "there is `%`, and no function of that name",
-    },
-    Known {
-        tests: &["rows"],
-        sql: &["isinf({x})", "isfinite({x})"],
-        columns: FLOATS,
-        reason: "there are no such functions",
-    },
-    Known {
-        tests: &["constants"],
-        sql: &["isinf({x})", "isfinite({x})"],
-        columns: &["float32", "float64"],
-        reason: "there are no such functions",
-    },
     Known {
         tests: &["rows"],
         sql: &["-{x}"],
@@ -77,12 +48,6 @@ const NOT_THERE_YET: &[Known] = &[
 
 /// What is given otherwise.
 const DIFFERENT: &[Known] = &[
-    Known {
-        tests: &["aggregates"],
-        sql: &["regr_avgy({x}, weight)"],
-        columns: FLOATS,
-        reason: "a mean beside another column is NULL of infinities, avg(x) is infinite",
-    },
     Known {
         tests: &["rows"],
         sql: &["abs({x})", "round({x}, -1)"],
