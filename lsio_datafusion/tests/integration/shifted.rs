@@ -11,7 +11,10 @@ use lsio_datafusion::LsioConfig;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::harness::{config, rows, same, session, workspace};
+use crate::{
+    harness::{config, rows, same, session, workspace},
+    storage::share,
+};
 
 #[derive(Deserialize)]
 struct Document {
@@ -204,7 +207,9 @@ async fn of_one_column() {
     let path = directory.path().join("store.zarr");
     document.write(&path);
     let mut wrong = Vec::new();
-    for (number, columns) in document.columns.chunks(8).enumerate() {
+    let chunks = document.columns.chunks(8);
+    let asked = share(chunks.len() as u64) as usize;
+    for (number, columns) in chunks.enumerate().take(asked) {
         for (other, way) in WAYS.into_iter().enumerate() {
             let ctx = way.session(PARTITIONS[(number + other) % PARTITIONS.len()]);
             let table = way.table(&path);
@@ -232,7 +237,9 @@ async fn of_two_columns() {
     let path = directory.path().join("store.zarr");
     document.write(&path);
     let mut wrong = Vec::new();
-    for (number, pairs) in document.pairs.chunks(4).enumerate() {
+    let chunks = document.pairs.chunks(4);
+    let asked = share(chunks.len() as u64) as usize;
+    for (number, pairs) in chunks.enumerate().take(asked) {
         // Each way and each number of partitions in its turn.
         let way = WAYS[number % WAYS.len()];
         let ctx = way.session(PARTITIONS[number % PARTITIONS.len()]);

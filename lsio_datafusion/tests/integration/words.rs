@@ -6,7 +6,7 @@ use lsio_core::write::{ArraySpec, Compression, GroupWriter};
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{rows, same},
+    harness::{json_rows, rows, same},
     statistics::pushing,
 };
 
@@ -302,6 +302,10 @@ async fn sums_of_integers_never_wrap() {
         let error = error(sql).await;
         assert!(!error.contains("panic"), "{sql}: {error}");
     }
+    // DataFusion's own SQL without Zarr is DataFusion's.
+    let ctx = pushing(true);
+    let wrapping = ctx.sql("SELECT sum(x) FROM (VALUES (9223372036854775807), (1)) AS t(x)").await;
+    assert_eq!(json_rows(&wrapping.unwrap().collect().await.unwrap()), [[json!(i64::MIN)]]);
     let back = "SELECT sum(x) FROM (VALUES (9223372036854775807), (1), (-1)) AS t(x)";
     check(back, &[json!(HUGE)]).await;
     let durations =
