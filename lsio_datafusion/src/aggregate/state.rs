@@ -9,6 +9,7 @@ use arrow::{
     datatypes::DataType,
 };
 use datafusion::{
+    common::exec_err,
     error::Result,
     logical_expr::{Accumulator, EmitTo, GroupsAccumulator},
     physical_expr::{GroupsAccumulatorAdapter, aggregate::AggregateFunctionExpr},
@@ -50,6 +51,9 @@ struct Met {
     numbers: Vec<u32>,
     groups: Vec<u32>,
 }
+
+/// Two states that should be of one plan.
+const DIFFERENT: &str = "the states of an aggregate are of different kinds, which is a fault of lsio";
 
 /// Not met yet.
 const NEVER: u32 = u32::MAX;
@@ -184,7 +188,7 @@ impl State {
             match (own, other) {
                 (ArgumentState::Counts(own), ArgumentState::Counts(other)) => own.merge(other),
                 (ArgumentState::Numbers(own), ArgumentState::Numbers(other)) => own.merge(other),
-                _ => {}
+                _ => return exec_err!("{DIFFERENT}"),
             }
         }
         let numbers: Vec<usize> = other
@@ -206,13 +210,13 @@ impl State {
                     let state = arrays(other.state()?)?;
                     own.merge_batch(&state)?;
                 }
-                (AccumulatorState::Groups(own), AccumulatorState::Groups(other))
-                    if !numbers.is_empty() =>
-                {
-                    let state = other.state(EmitTo::All)?;
-                    own.merge_batch(&state, &numbers, self.met.groups.len())?;
+                (AccumulatorState::Groups(own), AccumulatorState::Groups(other)) => {
+                    if !numbers.is_empty() {
+                        let state = other.state(EmitTo::All)?;
+                        own.merge_batch(&state, &numbers, self.met.groups.len())?;
+                    }
                 }
-                _ => {}
+                _ => return exec_err!("{DIFFERENT}"),
             }
         }
         Ok(())
