@@ -27,6 +27,6 @@ pub use self::{
     comparison::{Comparison, Number, compare},
     layout::{Keys, Layout},
     moments::Moments,
-    reduction::{Counts, Reduction, States, Wanted},
+    reduction::{Counts, Misfit, Reduction, States, Wanted},
 };
 pub use crate::simd::Simd;

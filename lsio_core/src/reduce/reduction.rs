@@ -185,6 +185,11 @@ pub struct States {
     pub squares: Vec<f64>,
 }
 
+/// Values, or states, of another type than the states that they were to be added to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("values of one type can't be added to the states of another")]
+pub struct Misfit;
+
 /// Defines the kinds of values, and a macro that does the same with each.
 macro_rules! kinds {
     ($($kind:ident $t:ty),*) => {
@@ -204,8 +209,11 @@ macro_rules! kinds {
         macro_rules! both_kinds {
             ($one:expr, $other:expr, $own:ident, $their:ident => $do:expr) => {
                 match ($one, $other) {
-                    $((Kind::$kind($own), Kind::$kind($their)) => $do,)*
-                    _ => {}
+                    $((Kind::$kind($own), Kind::$kind($their)) => {
+                        $do;
+                        Ok(())
+                    })*
+                    _ => Err(Misfit),
                 }
             };
         }
@@ -249,7 +257,8 @@ impl Reduction {
     /// Adds the values of the cells of a tile from `first` on, each so often. A value that is NULL
     /// isn't one, nor is NaN if `nan_is_null`, nor what the mask `rows` doesn't hold.
     ///
-    /// Values of another width than those that the states are made for are left out.
+    /// # Errors
+    /// [`Misfit`] for values of another width than those that the states are made for.
     pub fn update(
         &mut self,
         layout: &Layout,
@@ -258,7 +267,7 @@ impl Reduction {
         nan_is_null: bool,
         rows: Option<&BooleanBuffer>,
         weight: u64,
-    ) {
+    ) -> Result<(), Misfit> {
         let valid =
             values.nulls().filter(|nulls| nulls.null_count() > 0).map(|nulls| nulls.inner());
         let both;
@@ -271,17 +280,25 @@ impl Reduction {
         };
         let data = values.to_data();
         each_kind!(&mut self.0, groups => {
-            let Some(native) = native_values(&data) else { return };
+            let native = native_values(&data).ok_or(Misfit)?;
             groups.update(layout, first, &native, nan_is_null, rows, weight);
         });
+        Ok(())
     }
 
-    /// Adds values that lie side by side in memory, in the machine's order of bytes and aligned; what
-    /// isn't is left out. Otherwise like [`Reduction::update`].
-    pub fn update_bytes(&mut self, layout: &Layout, first: usize, bytes: &[u8], nan_is_null: bool) {
-        each_kind!(&mut self.0, groups => {
-            groups.update_bytes(layout, first, bytes, nan_is_null);
-        });
+    /// Adds values that lie side by side in memory, in the machine's order of bytes and aligned.
+    /// Otherwise like [`Reduction::update`].
+    ///
+    /// # Errors
+    /// [`Misfit`] for bytes that aren't whole values, or aren't aligned.
+    pub fn update_bytes(
+        &mut self,
+        layout: &Layout,
+        first: usize,
+        bytes: &[u8],
+        nan_is_null: bool,
+    ) -> Result<(), Misfit> {
+        each_kind!(&mut self.0, groups => groups.update_bytes(layout, first, bytes, nan_is_null))
     }
 
     /// Adds the values of an expression on the cells of a tile from `first` on, of which these are the
@@ -384,8 +401,11 @@ impl Reduction {
     }
 
     /// Adds what other states of the same groups hold.
-    pub fn merge(&mut self, other: &Self) {
-        both_kinds!(&mut self.0, &other.0, own, other => own.merge(other));
+    ///
+    /// # Errors
+    /// [`Misfit`] for states of values of another type.
+    pub fn merge(&mut self, other: &Self) -> Result<(), Misfit> {
+        both_kinds!(&mut self.0, &other.0, own, other => own.merge(other))
     }
 
     /// What was found.
@@ -536,12 +556,20 @@ impl<T: Native> Groups<T> {
         self.update(layout, first, values, nan_is_null, rows.as_ref(), weight);
     }
 
-    fn update_bytes(&mut self, layout: &Layout, first: usize, bytes: &[u8], nan_is_null: bool) {
+    fn update_bytes(
+        &mut self,
+        layout: &Layout,
+        first: usize,
+        bytes: &[u8],
+        nan_is_null: bool,
+    ) -> Result<(), Misfit> {
         // SAFETY: every pattern of bits is a number, and only whole, aligned numbers are taken.
         let (_, values, _) = unsafe { bytes.align_to::<T>() };
-        if size_of_val(values) == bytes.len() {
-            self.update(layout, first, values, nan_is_null, None, 1);
+        if size_of_val(values) != bytes.len() {
+            return Err(Misfit);
         }
+        self.update(layout, first, values, nan_is_null, None, 1);
+        Ok(())
     }
 
     fn segment(&mut self, segment: &Segment<'_>, values: &[T], nan_is_null: bool, weight: u64) {
@@ -888,11 +916,13 @@ mod tests {
                 let rows = rows.map(|rows| rows.slice(pair[0], len));
                 let part = values.slice(pair[0], len);
                 let reduction = &mut parts[number % 2];
-                reduction.update(layout, pair[0], &part, nan_is_null, rows.as_ref(), weight);
+                reduction
+                    .update(layout, pair[0], &part, nan_is_null, rows.as_ref(), weight)
+                    .unwrap();
                 counts.update(layout, pair[0]..pair[1], rows.as_ref(), weight);
             }
             let [mut one, other] = parts;
-            one.merge(&other);
+            one.merge(&other).unwrap();
             let states = one.finish();
 
             let mut of_group = vec![Vec::new(); groups];
@@ -1034,7 +1064,7 @@ mod tests {
             let (mut actual, mut plain) = (new(), new());
             let with = (0, &expr, columns.as_slice());
             prop_assert!(actual.update_with(&layout, with, nan_is_null, mask, 1));
-            plain.update(&layout, 0, &expected, false, mask, 1);
+            plain.update(&layout, 0, &expected, false, mask, 1).unwrap();
             let (actual, plain) = (actual.finish(), plain.finish());
             prop_assert_eq!(&actual.counts, &plain.counts);
             let pairs = actual.sums.iter().zip(&plain.sums);
@@ -1060,7 +1090,7 @@ mod tests {
         let wanted = Wanted { moments: true, ..Wanted::default() };
         let mut reduction = Reduction::new(&DataType::Float64, wanted, 1).unwrap();
         for start in (0..1000).step_by(100) {
-            reduction.update(&layout, start, &values.slice(start, 100), true, None, 1);
+            reduction.update(&layout, start, &values.slice(start, 100), true, None, 1).unwrap();
         }
         let states = reduction.finish();
         assert_eq!((states.starts[0] + states.means[0], states.squares[0]), (1e9 + 0.5, 250.0));
@@ -1079,9 +1109,9 @@ mod tests {
             let layout = Layout::new(&[5000], &keys);
             let new = || Reduction::new(&DataType::Float64, wanted, 1).unwrap();
             let (mut one, mut other) = (new(), new());
-            one.update(&layout, 0, &values.slice(0, 700), true, None, 1);
-            other.update(&layout, 700, &values.slice(700, 4300), true, None, 1);
-            one.merge(&other);
+            one.update(&layout, 0, &values.slice(0, 700), true, None, 1).unwrap();
+            other.update(&layout, 700, &values.slice(700, 4300), true, None, 1).unwrap();
+            one.merge(&other).unwrap();
             let found = one.finish().squares[0];
             assert!((found - squares).abs() <= 1e-12 * squares, "{found} {squares}");
         }
@@ -1101,16 +1131,16 @@ mod tests {
             for weight in [1, 3] {
                 let new = || Reduction::new(&DataType::Int64, wanted, groups).unwrap();
                 let (mut one, mut other) = (new(), new());
-                one.update(&layout, 0, &values.slice(0, 42), true, None, weight);
-                other.update(&layout, 42, &values.slice(42, 18), true, None, weight);
-                one.merge(&other);
+                one.update(&layout, 0, &values.slice(0, 42), true, None, weight).unwrap();
+                other.update(&layout, 42, &values.slice(42, 18), true, None, weight).unwrap();
+                one.merge(&other).unwrap();
                 let each = 60 / groups as i128 * i128::from(weight) * i128::from(i64::MAX);
                 assert_eq!(one.finish().integer_sums, vec![each; groups]);
             }
         }
         let values: ArrayRef = Arc::new(UInt64Array::from(vec![u64::MAX, 1, u64::MAX]));
         let mut reduction = Reduction::new(&DataType::UInt64, wanted, 1).unwrap();
-        reduction.update(&Layout::new(&[3], &[]), 0, &values, true, None, 1);
+        reduction.update(&Layout::new(&[3], &[]), 0, &values, true, None, 1).unwrap();
         assert_eq!(reduction.finish().integer_sums, [2 * i128::from(u64::MAX) + 1]);
     }
 
@@ -1121,11 +1151,16 @@ mod tests {
         let mut reduction = Reduction::new(&DataType::Int32, wanted, 1).unwrap();
         let values = [1_i32, 2, 3, 4];
         let bytes = arrow::buffer::Buffer::from_slice_ref(values);
-        reduction.update_bytes(&layout, 0, &bytes[..8], true);
-        reduction.update_bytes(&layout, 2, &bytes[8..], true);
+        reduction.update_bytes(&layout, 0, &bytes[..8], true).unwrap();
+        reduction.update_bytes(&layout, 2, &bytes[8..], true).unwrap();
         // Not a whole number of values, and not aligned.
-        reduction.update_bytes(&layout, 0, &bytes[..7], true);
-        reduction.update_bytes(&layout, 0, &bytes[1..5], true);
+        assert_eq!(reduction.update_bytes(&layout, 0, &bytes[..7], true), Err(Misfit));
+        assert_eq!(reduction.update_bytes(&layout, 0, &bytes[1..5], true), Err(Misfit));
+        // Values and states of other types.
+        let doubles: ArrayRef = Arc::new(Float64Array::from(vec![1.0; 4]));
+        assert_eq!(reduction.update(&layout, 0, &doubles, true, None, 1), Err(Misfit));
+        let other = Reduction::new(&DataType::Float64, wanted, 1).unwrap();
+        assert_eq!(reduction.merge(&other), Err(Misfit));
         assert_eq!(reduction.finish().integer_sums, [10]);
     }
 }

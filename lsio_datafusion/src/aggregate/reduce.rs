@@ -11,10 +11,13 @@ use arrow::{
     compute::{cast, filter as filter_rows, kernels::numeric::mul_wrapping, take},
     datatypes::{DataType, Float64Type},
 };
-use datafusion::{common::exec_err, error::Result};
+use datafusion::{
+    common::exec_err,
+    error::{DataFusionError, Result},
+};
 use lsio_core::{
     read::{Block, Decoded, Pieces, Rows, Scratch, Tile},
-    reduce::{Keys, Layout, Wanted},
+    reduce::{Keys, Layout, Misfit, Wanted},
 };
 
 use super::{
@@ -258,8 +261,12 @@ impl<'a> Work<'a> {
         let most = if is_plain { PLAIN_ROWS } else { ROWS };
         let decoded = pieces.for_each(scratch, most, |first, slices| {
             if is_plain {
-                full.add_bytes(first, slices, (&types, &nan_is_null), state);
-                return ControlFlow::Continue(());
+                result = full.add_bytes(first, slices, (&types, &nan_is_null), state);
+                return if result.is_ok() {
+                    ControlFlow::Continue(())
+                } else {
+                    ControlFlow::Break(())
+                };
             }
             let columns = slices.iter().zip(&types).zip(&nan_is_null).map(
                 |((bytes, data_type), nan_is_null)| Ok((array(bytes, data_type)?, *nan_is_null)),
@@ -400,25 +407,30 @@ impl FullRank<'_> {
         slices: &[&[u8]],
         (types, nan_is_null): (&[DataType], &[bool]),
         state: &mut State,
-    ) {
+    ) -> Result<()> {
         let width = types.first().and_then(DataType::primitive_width).unwrap_or(1);
         let len = slices.first().map_or(0, |bytes| bytes.len() / width);
         for (&number, source) in self.arguments.iter().zip(&mut self.sources) {
             match (source, &mut state.arguments[number]) {
                 (Source::Piece(piece), ArgumentState::Numbers(reduction)) => {
                     let (bytes, nan_is_null) = (slices[*piece], nan_is_null[*piece]);
-                    reduction.update_bytes(&self.layout, first, bytes, nan_is_null);
+                    reduction
+                        .update_bytes(&self.layout, first, bytes, nan_is_null)
+                        .map_err(misfit)?;
                 }
                 (Source::Weighted(sum), _) => {
                     let (bytes, nan_is_null) = (slices[sum.column], nan_is_null[sum.column]);
-                    sum.sums.update_bytes(&sum.layout, first, bytes, nan_is_null);
+                    sum.sums
+                        .update_bytes(&sum.layout, first, bytes, nan_is_null)
+                        .map_err(misfit)?;
                 }
                 (_, ArgumentState::Counts(counts)) => {
                     counts.update(&self.layout, first..first + len, None, self.work.plan.weight);
                 }
-                _ => {}
+                _ => return Err(misfit(Misfit)),
             }
         }
+        Ok(())
     }
 
     /// Adds what was put off until all rows were there.
@@ -488,12 +500,16 @@ fn update(
         }
         (Source::Piece(position), ArgumentState::Numbers(reduction)) => {
             if let Some((values, nan_is_null)) = piece.columns.get(*position) {
-                reduction.update(layout, piece.first, values, *nan_is_null, rows, weight);
+                reduction
+                    .update(layout, piece.first, values, *nan_is_null, rows, weight)
+                    .map_err(misfit)?;
             }
         }
         (Source::Weighted(sum), _) => {
             if let Some((values, nan_is_null)) = piece.columns.get(sum.column) {
-                sum.sums.update(&sum.layout, piece.first, values, *nan_is_null, rows, 1);
+                sum.sums
+                    .update(&sum.layout, piece.first, values, *nan_is_null, rows, 1)
+                    .map_err(misfit)?;
             }
         }
         (Source::Pairs(pair), ArgumentState::Numbers(reduction)) => {
@@ -501,7 +517,9 @@ fn update(
             let values = cast(&present(value, piece)?, &DataType::Float64)?;
             let weights = cast(&present(weight_of, piece)?, &DataType::Float64)?;
             let products = mul_wrapping(&values, &weights)?;
-            reduction.update(layout, piece.first, &products, false, rows, weight);
+            reduction
+                .update(layout, piece.first, &products, false, rows, weight)
+                .map_err(misfit)?;
             let valid = products.nulls().map(|nulls| nulls.inner().clone());
             let mask = match (valid, rows) {
                 (Some(valid), Some(rows)) => Some(&valid & rows),
@@ -529,9 +547,11 @@ fn update(
                 }
             }
             let values = values(evaluation, piece)?;
-            reduction.update(layout, piece.first, &values, nan_is_null, rows, weight);
+            reduction
+                .update(layout, piece.first, &values, nan_is_null, rows, weight)
+                .map_err(misfit)?;
         }
-        _ => {}
+        _ => return Err(misfit(Misfit)),
     }
     Ok(())
 }
@@ -582,6 +602,13 @@ fn evaluate_wanted(
         })
         .collect();
     Ok(take(&values, &indices, None)?)
+}
+
+/// Values that don't go to the state of their argument: the plan is wrong, and so would the result be.
+pub(super) fn misfit(error: Misfit) -> DataFusionError {
+    DataFusionError::Execution(format!(
+        "an aggregate can't be computed: {error}; this is a fault of lsio"
+    ))
 }
 
 fn has_zero(factors: &ArrayRef) -> bool {

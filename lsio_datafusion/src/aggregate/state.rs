@@ -9,15 +9,17 @@ use arrow::{
     datatypes::DataType,
 };
 use datafusion::{
-    common::exec_err,
     error::Result,
     logical_expr::{Accumulator, EmitTo, GroupsAccumulator},
     physical_expr::{GroupsAccumulatorAdapter, aggregate::AggregateFunctionExpr},
     scalar::ScalarValue,
 };
-use lsio_core::reduce::{Counts, Layout, Reduction, States};
+use lsio_core::reduce::{Counts, Layout, Misfit, Reduction, States};
 
-use super::plan::{Aggregation, Values, WEIGHTED};
+use super::{
+    plan::{Aggregation, Values, WEIGHTED},
+    reduce::misfit,
+};
 
 /// What was found so far.
 pub(super) struct State {
@@ -51,9 +53,6 @@ struct Met {
     numbers: Vec<u32>,
     groups: Vec<u32>,
 }
-
-/// Two states that should be of one plan.
-const DIFFERENT: &str = "the states of an aggregate are of different kinds, which is a fault of lsio";
 
 /// Not met yet.
 const NEVER: u32 = u32::MAX;
@@ -187,8 +186,10 @@ impl State {
         for (own, other) in self.arguments.iter_mut().zip(&other.arguments) {
             match (own, other) {
                 (ArgumentState::Counts(own), ArgumentState::Counts(other)) => own.merge(other),
-                (ArgumentState::Numbers(own), ArgumentState::Numbers(other)) => own.merge(other),
-                _ => return exec_err!("{DIFFERENT}"),
+                (ArgumentState::Numbers(own), ArgumentState::Numbers(other)) => {
+                    own.merge(other).map_err(misfit)?;
+                }
+                _ => return Err(misfit(Misfit)),
             }
         }
         let numbers: Vec<usize> = other
@@ -216,7 +217,7 @@ impl State {
                         own.merge_batch(&state, &numbers, self.met.groups.len())?;
                     }
                 }
-                _ => return exec_err!("{DIFFERENT}"),
+                _ => return Err(misfit(Misfit)),
             }
         }
         Ok(())
