@@ -62,7 +62,7 @@ const BEFORE_PATHS: [&str; 6] = ["FROM", "JOIN", "TO", "DESCRIBE", "LOCATION", "
 pub fn clarify(error: DataFusionError, sql: &str, state: &SessionState) -> DataFusionError {
     let clear = match error.find_root() {
         DataFusionError::Plan(text) => {
-            named(text, state).or_else(|| no_setting(&error, sql, state))
+            named(text, sql, state).or_else(|| no_setting(&error, sql, state))
         }
         DataFusionError::SchemaError(schema, _) => match schema.as_ref() {
             SchemaError::FieldNotFound { field, valid_fields } => {
@@ -82,11 +82,11 @@ pub fn clarify(error: DataFusionError, sql: &str, state: &SessionState) -> DataF
 }
 
 /// A name in an error that DataFusion knows as text only.
-fn named(text: &str, state: &SessionState) -> Option<String> {
+fn named(text: &str, sql: &str, state: &SessionState) -> Option<String> {
     let text = text.split(DataFusionError::BACK_TRACE_SEP).next().unwrap_or(text).trim();
     let between = |start: &str, end: &str| text.strip_prefix(start)?.strip_suffix(end);
     if let Some(name) = between("table '", "' not found") {
-        return Some(no_table(name, state));
+        return Some(no_table(name, sql, state));
     }
     if let Some(name) = between("table function '", "' not found")
         .or_else(|| between("Table function '", "' not found"))
@@ -124,7 +124,7 @@ fn ambiguous(field: &Column, sql: &str) -> String {
     )
 }
 
-fn no_table(full: &str, state: &SessionState) -> String {
+fn no_table(full: &str, sql: &str, state: &SessionState) -> String {
     let catalog = &state.config_options().catalog;
     let name = full.strip_prefix(&format!("{}.", catalog.default_catalog)).unwrap_or(full);
     let name = name.strip_prefix(&format!("{}.", catalog.default_schema)).unwrap_or(name);
@@ -139,6 +139,11 @@ fn no_table(full: &str, state: &SessionState) -> String {
     }
     // Without quotes, the dot of a file's name is that between a schema and a table.
     let path = || std::path::Path::new(name).exists();
+    if sql.contains(&format!("'{name}'")) && std::path::Path::new(name).is_dir() {
+        return format!(
+            "'{name}' is a directory without files of one format that is known: name a store or a file in it"
+        );
+    }
     if name.contains('.') && path() {
         return format!("there is no table {name}; a path goes in quotes: '{name}'");
     }
