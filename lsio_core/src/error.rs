@@ -95,7 +95,7 @@ pub enum Error {
     #[error(
         "'{location}' has no {what} '{}'{} ({})",
         short(name),
-        meant(closest(name, known).map(String::as_str)),
+        meant(closest(name, known).map(String::as_str).filter(|other| other != name)),
         known_names(known)
     )]
     NoSuch {
@@ -110,7 +110,11 @@ pub enum Error {
     },
 
     /// An option that isn't known.
-    #[error("unknown option '{key}'; the options are: {}", known.join(", "))]
+    #[error(
+        "unknown option '{key}'{}; the options are: {}",
+        meant(closest(key, known.iter().copied())),
+        known.join(", ")
+    )]
     UnknownOption {
         /// The key as given.
         key: String,

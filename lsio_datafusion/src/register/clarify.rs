@@ -144,7 +144,7 @@ fn named(text: &str, sql: &str, state: &SessionState) -> Option<String> {
         }
     }
     if let Some(name) = between("table '", "' not found") {
-        return Some(no_table(name, state));
+        return Some(no_table(name, sql, state));
     }
     if let Some(name) = between("table function '", "' not found")
         .or_else(|| between("Table function '", "' not found"))
@@ -195,7 +195,7 @@ fn ambiguous(field: &Column, sql: &str) -> String {
     )
 }
 
-fn no_table(full: &str, state: &SessionState) -> String {
+fn no_table(full: &str, sql: &str, state: &SessionState) -> String {
     let catalog = &state.config_options().catalog;
     let name = full.strip_prefix(&format!("{}.", catalog.default_catalog)).unwrap_or(full);
     let name = name.strip_prefix(&format!("{}.", catalog.default_schema)).unwrap_or(name);
@@ -210,6 +210,11 @@ fn no_table(full: &str, state: &SessionState) -> String {
     }
     // Without quotes, the dot of a file's name is that between a schema and a table.
     let path = || std::path::Path::new(name).exists();
+    if sql.contains(&format!("'{name}'")) && std::path::Path::new(name).is_dir() {
+        return format!(
+            "'{name}' is a directory without files of one format that is known: name a store or a file in it"
+        );
+    }
     if name.contains('.') && path() {
         return format!("there is no table {name}; a path goes in quotes: '{name}'");
     }

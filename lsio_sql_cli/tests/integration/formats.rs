@@ -517,6 +517,10 @@ fn what_is_like_a_name_that_is_not_there() {
     }
     stores.put("data/t.csv", b"dim_0,v\n0,9\n");
     says(&failed(&stores.run(&["info", "data"])), &["'data/x.zarr'"]);
+    says(&stores.error("."), &["'.' is a directory", "name a store"]);
+    says(&stores.error("era5.zarr?dim=x"), &["did you mean 'dims'?"]);
+    let twice = stores.error("era5.zarr?dims=dim_0,dim_0");
+    assert!(twice.contains("no second dimension") && !twice.contains("did you mean"), "{twice}");
     // No option is no option.
     assert_eq!(stores.values("t2m", "era5.zarr?"), json!([0]));
     says(&stores.info("era5.zarr?"), &["1 rows"]);

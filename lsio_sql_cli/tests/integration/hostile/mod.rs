@@ -32,7 +32,7 @@ use crate::prompt::{Answer, Prompt};
 const CPU: Duration = Duration::from_secs(2);
 const CLOCK: Duration = Duration::from_secs(10);
 /// Beyond what the process has begun with: about 110 MiB of a debug build are the program. A document of 12 MB, whose
-/// values may take 96 MiB, has come to 181 MiB: itself twice where it holds NaN, its values, and what the
+/// values may take 96 MiB, has come to 184 MiB: itself twice where it holds NaN, its values, and what the
 /// queries before it have left.
 const PEAK_MIB: u64 = 220;
 /// What a query may say, in bytes.

@@ -1,0 +1,88 @@
+//! What is said of a path that has no group or array: what is there, and what was probably meant.
+
+use std::iter;
+
+use super::{
+    document::{Asked, DOCUMENTS, GroupDocument, Node, exists, read_node},
+    expand, implicit_group, path_below,
+    plates::with_fields,
+};
+use crate::{Error, Location, Result};
+
+/// The error for a path without a Zarr node.
+pub(super) async fn nothing_at(
+    location: &Location,
+    ancestors: &[(Location, GroupDocument)],
+    consolidated: bool,
+) -> Result<Error> {
+    // What is there may be broken in the consolidated metadata.
+    for (holder, document) in ancestors {
+        if let Some(reason) = document.left_out.get(path_below(location, holder)) {
+            let (key, reason) = (location.name().to_owned(), reason.clone());
+            return Ok(Error::Metadata { key, reason });
+        }
+    }
+    if let Some(error) = inside_a_node(location, consolidated).await? {
+        return Ok(error);
+    }
+    // A wrong name inside a store: tell the right ones.
+    if let (Some(parent), Some(name)) = (location.parent(), location.path().filename()) {
+        let document = match read_node(&parent, consolidated).await? {
+            Some(Node::Group(document)) => Some(document),
+            Some(Node::Array(_)) => None,
+            None => {
+                implicit_group(&parent, ancestors, consolidated).await?.map(GroupDocument::implicit)
+            }
+        };
+        if let Some(document) = document {
+            let group = expand(&parent, document, ancestors, Asked::All).await?;
+            let known = group.nodes.into_keys().collect();
+            return Ok(Error::NoSuch {
+                location: parent.name().to_owned(),
+                what: "variable or group",
+                name: name.to_owned(),
+                known: with_fields(known, &group.document.attributes),
+            });
+        }
+    }
+    let location_name = location.name().to_owned();
+    if location.is_empty_archive().await {
+        return Ok(Error::EmptyArchive { location: location_name });
+    }
+    Ok(if exists(location).await? {
+        Error::NotZarr { location: location_name, stores: location.stores_inside() }
+    } else {
+        let similar = location.similar();
+        Error::NotFound { location: location_name, similar }
+    })
+}
+
+/// The error for a path of what makes up a node: its metadata, or chunks of an array.
+async fn inside_a_node(location: &Location, consolidated: bool) -> Result<Option<Error>> {
+    /// How far above a chunk its array is looked for.
+    const LEVELS: usize = 6;
+
+    let error = |what: String| {
+        Some(Error::Location {
+            location: location.name().to_owned(),
+            reason: format!("it is {what}: write that path"),
+        })
+    };
+    let is_document = location.path().filename().is_some_and(|name| DOCUMENTS.contains(&name));
+    for parent in iter::successors(location.parent(), Location::parent).take(LEVELS) {
+        let name = parent.name().trim_end_matches('/');
+        match read_node(&parent, consolidated).await {
+            Ok(Some(Node::Array(_))) if is_document => {
+                return Ok(error(format!("the metadata of the array '{name}'")));
+            }
+            Ok(Some(Node::Array(_))) => return Ok(error(format!("inside the array '{name}'"))),
+            Ok(Some(Node::Group(_))) if is_document => {
+                return Ok(error(format!("the metadata of the group '{name}'")));
+            }
+            // Over a network nobody waits for a better message.
+            Ok(None) if !is_document && !location.link().is_remote() => {}
+            _ => break,
+        }
+    }
+    Ok(None)
+}
