@@ -7,6 +7,7 @@ use datafusion::logical_expr::ScalarUDF;
 pub(crate) mod aggregate;
 mod coalesce;
 mod conditional;
+mod duration_text;
 pub(crate) mod durations;
 mod integers;
 mod lon_between;
@@ -15,7 +16,7 @@ pub(crate) mod padding;
 pub(crate) mod time;
 
 pub use self::aggregate::expr_fn::weighted_avg;
-pub(crate) use self::integers::Divide;
+pub(crate) use self::{duration_text::duration_text, integers::Divide};
 
 /// The scalar functions but those of times.
 pub(crate) fn scalar() -> Vec<Arc<ScalarUDF>> {

@@ -115,6 +115,12 @@ fn elsewhere(sql: &str) -> Option<String> {
             "LIMIT takes a number of rows, not a share: write WHERE random() < 0.1".to_owned(),
         );
     }
+    if upper.starts_with("COPY ") && upper.contains('(') && !upper.contains(" OPTIONS ") {
+        return Some(
+            "this is no COPY: write COPY (SELECT …) TO 'file.csv' STORED AS CSV OPTIONS (overwrite true)"
+                .to_owned(),
+        );
+    }
     let known = ELSEWHERE.iter().find(|(word, _)| upper.contains(word));
     known.map(|(_, advice)| (*advice).to_owned())
 }
