@@ -23,7 +23,7 @@ use serde_json::{Map, Value};
 use super::{
     calendar::Calendar,
     dtype::{ElementType, NumpyTime},
-    elements::{zero_for_nat, plain_array, times64, widened},
+    elements::{plain_array, times64, widened, zero_for_nat},
     fill::{Number, Range, numbers},
     lost::Lost,
     time::{TimeUnits, duration_unit},

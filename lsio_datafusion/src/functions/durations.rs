@@ -11,9 +11,7 @@ use arrow::{
 };
 use datafusion::{
     common::{Result, exec_datafusion_err, exec_err, plan_err, utils::take_function_args},
-    logical_expr::{
-        ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
-    },
+    logical_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility},
     scalar::ScalarValue,
 };
 
@@ -269,7 +267,8 @@ mod tests {
 
     #[test]
     fn fractions_are_kept() {
-        let durations: ArrayRef = Arc::new(DurationSecondArray::from(vec![Some(3), None, Some(-3)]));
+        let durations: ArrayRef =
+            Arc::new(DurationSecondArray::from(vec![Some(3), None, Some(-3)]));
         let by: ArrayRef = Arc::new(Float64Array::from(vec![2.0, 2.0, 0.0]));
         let to = DataType::Duration(TimeUnit::Microsecond);
         let halves = scaled(&durations, &by, DurationOp::Over, &to).unwrap();

@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 
-use arrow::{array::AsArray as _, compute::cast, datatypes::{DataType, FieldRef, Int64Type}};
+use arrow::{
+    array::AsArray as _,
+    compute::cast,
+    datatypes::{DataType, FieldRef, Int64Type},
+};
 use datafusion::{
     common::{Result, exec_err},
     logical_expr::{
-        ColumnarValue, Documentation, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl,
-        Signature,
+        ColumnarValue, Documentation, ReturnFieldArgs, ScalarFunctionArgs, ScalarUDF,
+        ScalarUDFImpl, Signature,
     },
 };
 

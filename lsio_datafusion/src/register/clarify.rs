@@ -54,7 +54,10 @@ const SHOWN: [&str; 4] = ["ALL", "TABLES", "COLUMNS", "FUNCTIONS"];
 
 /// What DuckDB knows and DataFusion doesn't: the word by which a statement shows it, and what to write.
 const ELSEWHERE: [(&str, &str); 11] = [
-    ("UNPIVOT", "UNPIVOT isn't supported: write SELECT 'a' AS name, a AS value … UNION ALL SELECT 'b', b …"),
+    (
+        "UNPIVOT",
+        "UNPIVOT isn't supported: write SELECT 'a' AS name, a AS value … UNION ALL SELECT 'b', b …",
+    ),
     (
         "PIVOT",
         "PIVOT isn't supported: write an aggregate for each column, sum(v) FILTER (WHERE k = 1) AS k1",
@@ -70,7 +73,10 @@ const ELSEWHERE: [(&str, &str); 11] = [
         "ASOF JOIN isn't supported: write a, LATERAL (SELECT … FROM b WHERE b.time <= a.time ORDER BY b.time DESC LIMIT 1)",
     ),
     ("(SUMMARIZE", "SUMMARIZE is a statement, not a table: run it alone"),
-    ("READ_ZARR(", "there is no read_zarr in SQL: a store is a table by its path, FROM 'store.zarr'"),
+    (
+        "READ_ZARR(",
+        "there is no read_zarr in SQL: a store is a table by its path, FROM 'store.zarr'",
+    ),
 ];
 
 /// The words that a path stands behind.
@@ -138,10 +144,10 @@ fn without_syntax_tree(text: &str) -> String {
 fn named(text: &str, sql: &str, state: &SessionState) -> Option<String> {
     let text = text.split(DataFusionError::BACK_TRACE_SEP).next().unwrap_or(text).trim();
     let between = |start: &str, end: &str| text.strip_prefix(start)?.strip_suffix(end);
-    if text.contains("not found") || text.starts_with("Invalid function") {
-        if let Some(advice) = elsewhere(sql) {
-            return Some(advice);
-        }
+    if (text.contains("not found") || text.starts_with("Invalid function"))
+        && let Some(advice) = elsewhere(sql)
+    {
+        return Some(advice);
     }
     if let Some(name) = between("table '", "' not found") {
         return Some(no_table(name, state));

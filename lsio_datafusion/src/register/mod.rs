@@ -27,6 +27,7 @@ mod metadata;
 mod url_table;
 mod words;
 
+pub(crate) use self::words::in_words;
 use self::{
     catalog::UrlCatalogList,
     copy::CopyGuard,
@@ -37,7 +38,6 @@ use self::{
     words::{WordedPlanner, worded_analyzers, worded_optimizers},
 };
 pub use self::{clarify::clarify, location::open_dataset};
-pub(crate) use self::words::in_words;
 use crate::{
     AggregatePushdown, BothZeros, FlagMeaning, FloatKeys, LsioConfig, RepeatedValueNotes,
     ZarrTable,

@@ -154,7 +154,10 @@ mod tests {
             internal(),
             internal().context("a rule"),
             DataFusionError::External(Box::new(internal())),
-            DataFusionError::ArrowError(Box::new(ArrowError::from_external_error(Box::new(internal()))), None),
+            DataFusionError::ArrowError(
+                Box::new(ArrowError::from_external_error(Box::new(internal()))),
+                None,
+            ),
             DataFusionError::Collection(vec![internal()]),
             DataFusionError::Plan(quoted()),
             DataFusionError::Execution(quoted()),
@@ -167,8 +170,10 @@ mod tests {
 
     #[test]
     fn a_function_that_matches_nothing_says_what_it_takes() {
-        let reason = "No function matches the given name and argument types 'f(Int8)'. Candidates: f()";
-        let text = format!("Function 'f' failed: {}. {reason}", internal_datafusion_err!("f takes none"));
+        let reason =
+            "No function matches the given name and argument types 'f(Int8)'. Candidates: f()";
+        let text =
+            format!("Function 'f' failed: {}. {reason}", internal_datafusion_err!("f takes none"));
         assert_eq!(plain(&text), reason);
     }
 }

@@ -63,9 +63,7 @@ impl ExprPlanner for Operators {
             BinaryOperator::Multiply
             | BinaryOperator::Divide
             | BinaryOperator::Plus
-            | BinaryOperator::Minus => {
-                Ok(of_durations(RawBinaryExpr { op, left, right }, schema))
-            }
+            | BinaryOperator::Minus => Ok(of_durations(RawBinaryExpr { op, left, right }, schema)),
             op => Ok(PlannerResult::Original(RawBinaryExpr { op, left, right })),
         }
     }
@@ -76,7 +74,8 @@ fn of_durations(expr: RawBinaryExpr, schema: &DFSchema) -> PlannerResult<RawBina
     let data_type = |expr: &Expr| expr.get_type(schema).unwrap_or(DataType::Null);
     let (left, right) = (data_type(&expr.left), data_type(&expr.right));
     let is_number = |found: &DataType| found.is_numeric();
-    let is_length = |found: &DataType| matches!(found, DataType::Duration(_) | DataType::Interval(_));
+    let is_length =
+        |found: &DataType| matches!(found, DataType::Duration(_) | DataType::Interval(_));
     let (op, swapped) = match (&left, &expr.op, &right) {
         (DataType::Duration(_), BinaryOperator::Divide, by) if is_length(by) => {
             (DurationOp::Ratio, false)

@@ -17,7 +17,7 @@ use datafusion::{
 use super::{
     names::distinguish,
     spellings::{respell_joins, respelled},
-    using::qualify,
+    using::{name_subqueries, qualify},
 };
 
 /// Names of functions in DuckDB, with those of the same functions in DataFusion.
@@ -70,6 +70,7 @@ impl VisitorMut for Rewriter<'_> {
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
         if let SetExpr::Select(select) = query.body.as_mut() {
             select.from.iter_mut().for_each(respell_joins);
+            name_subqueries(select);
         }
         qualify(query);
         distinguish(query);

@@ -1,8 +1,8 @@
 //! DuckDB's functions and joins that are other expressions and joins of DataFusion's.
 
 use datafusion::sql::sqlparser::ast::{
-    BinaryOperator, CastKind, DataType, ExactNumberInfo, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, Ident,
-    JoinOperator, ObjectName, TableWithJoins, Value,
+    BinaryOperator, CastKind, DataType, ExactNumberInfo, Expr, Function, FunctionArg,
+    FunctionArgExpr, FunctionArguments, Ident, JoinOperator, ObjectName, TableWithJoins, Value,
 };
 
 /// What a call of a function that DataFusion 55.2 lacks is otherwise.

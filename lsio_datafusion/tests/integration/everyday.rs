@@ -63,7 +63,8 @@ async fn durations_and_numbers() {
     // A fraction of a second stays.
     let half = "SELECT step_s / 2 = INTERVAL '0.5 seconds' FROM {times} WHERE i = 1";
     assert_eq!(ask(half).await, [[json!(true)]]);
-    let mean = "SELECT avg(step_s) / INTERVAL '1 second', max(step_s / INTERVAL '1 day') FROM {times}";
+    let mean =
+        "SELECT avg(step_s) / INTERVAL '1 second', max(step_s / INTERVAL '1 day') FROM {times}";
     assert_eq!(ask(mean).await, [[json!(290_260.0), json!(31.0)]]);
 }
 
@@ -72,7 +73,10 @@ async fn aliases_of_the_list() {
     for (sql, expected) in [
         ("SELECT int8 AS x, x + 1 AS y, y * 2 FROM {line} WHERE i = 4", vec![5, 6, 12]),
         ("SELECT int8 AS x FROM {line} WHERE x > 100 ORDER BY x LIMIT 1", vec![126]),
-        ("SELECT k FROM (SELECT int8 AS k, k > 3 AS big FROM {line} WHERE big) ORDER BY k LIMIT 1", vec![5]),
+        (
+            "SELECT k FROM (SELECT int8 AS k, k > 3 AS big FROM {line} WHERE big) ORDER BY k LIMIT 1",
+            vec![5],
+        ),
         // A column of that name counts more.
         ("SELECT int8 + 1 AS int16, int16 * 10 FROM {line} WHERE i = 4", vec![6, 50]),
     ] {
@@ -83,14 +87,17 @@ async fn aliases_of_the_list() {
 
 #[tokio::test]
 async fn times_beside_texts() {
-    for (column, known) in [("time_s", "time_s"), ("time_ns", "time_ns"), ("cf_standard", "cf_standard")] {
+    for (column, known) in
+        [("time_s", "time_s"), ("time_ns", "time_ns"), ("cf_standard", "cf_standard")]
+    {
         let sql = format!(
             "SELECT count(*), count(DISTINCT coalesce({column}, '1999-01-01')) \
              FROM {{times}} WHERE coalesce({column}, '1999-01-01') = coalesce({known}, TIMESTAMP '1999-01-01')"
         );
         assert_eq!(ask(&sql).await[0][0], json!(13), "{column}");
     }
-    let year = "SELECT min(year(coalesce(time_us, '0999-01-01'))) FROM {times} WHERE time_us IS NULL";
+    let year =
+        "SELECT min(year(coalesce(time_us, '0999-01-01'))) FROM {times} WHERE time_us IS NULL";
     assert_eq!(ask(year).await, [[json!(999)]]);
 }
 
@@ -130,15 +137,52 @@ async fn windows_of_any_order() {
 #[tokio::test]
 async fn names_and_joins_of_duckdb() {
     for (sql, expected) in [
-        ("SELECT mod(int8, 3), mod(float64, 0.2) FROM {line} WHERE i = 4", json!([2, 0.09999999999999998])),
-        ("SELECT count_if(int8 > 100), countif(flag IS NULL) FROM {line} WHERE kind = 0", json!([0, 0])),
+        (
+            "SELECT mod(int8, 3), mod(float64, 0.2) FROM {line} WHERE i = 4",
+            json!([2, 0.09999999999999998]),
+        ),
+        (
+            "SELECT count_if(int8 > 100), countif(flag IS NULL) FROM {line} WHERE kind = 0",
+            json!([0, 0]),
+        ),
         ("SELECT isinf(float64), isfinite(float64) FROM {line} WHERE i = 4", json!([false, true])),
         ("SELECT count(*) FROM {line} SEMI JOIN (SELECT 3 AS i) b USING (i)", json!([1])),
         ("SELECT count(*) FROM {line} a ANTI JOIN (SELECT 3 AS i) b ON a.i = b.i", json!([24])),
-        ("SELECT count(int8 ORDER BY int8), bit_or(uint8 ORDER BY i) FROM {line} WHERE i < 3", json!([3, 7])),
+        (
+            "SELECT count(int8 ORDER BY int8), bit_or(uint8 ORDER BY i) FROM {line} WHERE i < 3",
+            json!([3, 7]),
+        ),
     ] {
         let rows = ask(sql).await;
         assert_eq!(json!(rows[0]), expected, "{sql}");
+    }
+}
+
+#[tokio::test]
+async fn natural_joins_and_subqueries_without_names() {
+    for (sql, expected) in [
+        (
+            "SELECT count(*) FROM {line} a NATURAL JOIN (SELECT i, kind + 1 AS k FROM {line}) b WHERE i < 3",
+            json!([3]),
+        ),
+        (
+            "SELECT count(*) FROM {line} a NATURAL LEFT JOIN (SELECT i, 1 AS k FROM {line}) b WHERE i < 3 AND k = 1",
+            json!([3]),
+        ),
+        (
+            "SELECT count(*) FROM {line} NATURAL JOIN (SELECT i, int16 FROM {line} WHERE int16 IS NOT NULL) WHERE i < 3",
+            json!([3]),
+        ),
+        (
+            "SELECT i FROM (SELECT i, int16 FROM {line}) JOIN (SELECT i, int8 FROM {line}) USING (i) WHERE i = 2",
+            json!([2]),
+        ),
+        (
+            "SELECT count(*) FROM (SELECT i, int16 FROM {line}), (SELECT int8 FROM {line})",
+            json!([625]),
+        ),
+    ] {
+        assert_eq!(json!(ask(sql).await[0]), expected, "{sql}");
     }
 }
 

@@ -84,8 +84,33 @@ const CASTS: [&str; 20] = [
 ];
 
 const OPERATORS: [&str; 27] = [
-    "+", "-", "*", "/", "//", "%", "^", "**", "=", "<>", "<", ">=", "AND", "OR", "||", "&", "|",
-    "#", "<<", ">>", "~", "!~*", "LIKE", "ILIKE", "IS DISTINCT FROM", "->", "@>",
+    "+",
+    "-",
+    "*",
+    "/",
+    "//",
+    "%",
+    "^",
+    "**",
+    "=",
+    "<>",
+    "<",
+    ">=",
+    "AND",
+    "OR",
+    "||",
+    "&",
+    "|",
+    "#",
+    "<<",
+    ">>",
+    "~",
+    "!~*",
+    "LIKE",
+    "ILIKE",
+    "IS DISTINCT FROM",
+    "->",
+    "@>",
 ];
 
 /// Frames of windows.
@@ -203,12 +228,15 @@ fn queries(ctx: &SessionContext) -> Vec<String> {
     for operator in OPERATORS {
         for other in LITERALS.iter().chain(&LINE).chain(&TIMES) {
             queries.push(format!("SELECT {{x}} {operator} {other} FROM {{t}}"));
-            queries.push(format!("SELECT count(*) FROM {{t}} WHERE ({{x}} {operator} {other}) = 1"));
+            queries
+                .push(format!("SELECT count(*) FROM {{t}} WHERE ({{x}} {operator} {other}) = 1"));
         }
     }
     for to in CASTS {
         let casts = match to.contains('(') && !to.starts_with("DEC") && !to.starts_with("TIMES") {
-            true => vec![format!("arrow_cast({{x}}, '{to}')"), format!("arrow_try_cast({{x}}, '{to}')")],
+            true => {
+                vec![format!("arrow_cast({{x}}, '{to}')"), format!("arrow_try_cast({{x}}, '{to}')")]
+            }
             false => vec![format!("CAST({{x}} AS {to})"), format!("TRY_CAST({{x}} AS {to})")],
         };
         for cast in casts {
