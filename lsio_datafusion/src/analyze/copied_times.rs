@@ -13,8 +13,11 @@ use datafusion::{
     optimizer::AnalyzerRule,
 };
 
+use crate::functions::duration_text;
+
 /// Copies times of whole seconds as milliseconds. Parquet has no logical type for seconds, and arrow writes
-/// them as plain integers, which pandas and DuckDB take for numbers.
+/// them as plain integers, which pandas and DuckDB take for numbers. Durations in JSON become the texts that tables
+/// show, which pandas and DuckDB read; arrow writes `PT21600S`.
 #[derive(Debug)]
 pub struct CopiedTimes;
 
@@ -34,17 +37,24 @@ impl AnalyzerRule for CopiedTimes {
 
 fn copied(copy: CopyTo) -> Result<Transformed<LogicalPlan>> {
     let schema = Arc::clone(copy.input.schema());
+    let is_json = copy.file_type.get_ext().trim_start_matches('.') == "json";
     let mut changed = false;
     let mut columns = Vec::with_capacity(schema.fields().len());
     for (column, field) in schema.columns().into_iter().zip(schema.fields()) {
-        let DataType::Timestamp(TimeUnit::Second, zone) = field.data_type() else {
-            columns.push(Expr::Column(column));
-            continue;
+        let qualifier = column.relation.clone();
+        let column = Expr::Column(column);
+        let copied = match field.data_type() {
+            DataType::Timestamp(TimeUnit::Second, zone) => {
+                cast(column, DataType::Timestamp(TimeUnit::Millisecond, zone.clone()))
+            }
+            DataType::Duration(_) if is_json => duration_text().call(vec![column]),
+            _ => {
+                columns.push(column);
+                continue;
+            }
         };
         changed = true;
-        let to = DataType::Timestamp(TimeUnit::Millisecond, zone.clone());
-        let qualifier = column.relation.clone();
-        columns.push(cast(Expr::Column(column), to).alias_qualified(qualifier, field.name()));
+        columns.push(copied.alias_qualified(qualifier, field.name()));
     }
     if !changed {
         return Ok(Transformed::no(LogicalPlan::Copy(copy)));

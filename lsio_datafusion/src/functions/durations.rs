@@ -1,4 +1,4 @@
-//! Durations times and by numbers, and by each other.
+//! Durations times and by numbers, by each other, and added up.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use arrow::{
 };
 use datafusion::{
     common::{Result, exec_datafusion_err, exec_err, plan_err, utils::take_function_args},
-    logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility},
+    logical_expr::{ColumnarValue, Expr, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility},
     scalar::ScalarValue,
 };
 
@@ -24,10 +24,15 @@ pub(crate) enum DurationOp {
     Over,
     /// By a duration or an interval: a double, NULL for 0.
     Ratio,
+    /// With a duration or an interval: a duration in the finer unit.
+    Plus,
+    /// Less a duration or an interval.
+    Minus,
 }
 
-/// Arithmetic that DataFusion 55.2 plans for no duration. Results are in the duration's unit where it is times an
-/// integer, and in microseconds or finer where there may be a fraction.
+/// Arithmetic that DataFusion 55.2 plans for no duration, or gives an interval for, which equals no duration. Results
+/// are in the duration's unit where it is times an integer, and in microseconds or finer where there may be a
+/// fraction.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct DurationArithmetic {
     op: DurationOp,
@@ -63,7 +68,20 @@ impl ScalarUDFImpl for DurationArithmetic {
             DurationOp::Times => "multiply_duration",
             DurationOp::Over => "divide_duration",
             DurationOp::Ratio => "duration_ratio",
+            DurationOp::Plus => "add_durations",
+            DurationOp::Minus => "subtract_durations",
         }
+    }
+
+    fn schema_name(&self, args: &[Expr]) -> Result<String> {
+        let [left, right] = take_function_args(self.name(), args)?;
+        let sign = match self.op {
+            DurationOp::Times => '*',
+            DurationOp::Over | DurationOp::Ratio => '/',
+            DurationOp::Plus => '+',
+            DurationOp::Minus => '-',
+        };
+        Ok(format!("{} {sign} {}", left.schema_name(), right.schema_name()))
     }
 
     fn signature(&self) -> &Signature {
@@ -73,8 +91,10 @@ impl ScalarUDFImpl for DurationArithmetic {
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
         let [left, right] = take_function_args(self.name(), types)?;
         let right = match (self.op, right) {
-            (DurationOp::Ratio, DataType::Duration(_)) => right.clone(),
-            (DurationOp::Ratio, DataType::Interval(_)) => {
+            (DurationOp::Ratio | DurationOp::Plus | DurationOp::Minus, DataType::Duration(_)) => {
+                right.clone()
+            }
+            (DurationOp::Ratio | DurationOp::Plus | DurationOp::Minus, DataType::Interval(_)) => {
                 DataType::Interval(IntervalUnit::MonthDayNano)
             }
             (DurationOp::Times, number) if number.is_integer() => DataType::Int64,
@@ -98,6 +118,13 @@ impl ScalarUDFImpl for DurationArithmetic {
         };
         Ok(match self.op {
             DurationOp::Ratio => DataType::Float64,
+            DurationOp::Plus | DurationOp::Minus => match right {
+                DataType::Duration(other) if unit_nanos(*other) < unit_nanos(*unit) => {
+                    DataType::Duration(*other)
+                }
+                DataType::Duration(_) => DataType::Duration(*unit),
+                _ => DataType::Duration(fine(*unit)),
+            },
             DurationOp::Times if *right == DataType::Int64 => DataType::Duration(*unit),
             _ => DataType::Duration(fine(*unit)),
         })
@@ -109,6 +136,8 @@ impl ScalarUDFImpl for DurationArithmetic {
         let [durations, by] = take_function_args(self.name(), arrays)?;
         let result = match self.op {
             DurationOp::Ratio => ratio(&durations, &by)?,
+            DurationOp::Plus => summed(&durations, &by, 1, args.return_type())?,
+            DurationOp::Minus => summed(&durations, &by, -1, args.return_type())?,
             _ => scaled(&durations, &by, self.op, args.return_type())?,
         };
         if is_scalar {
@@ -162,6 +191,37 @@ fn scaled(durations: &ArrayRef, by: &ArrayRef, op: DurationOp, to: &DataType) ->
 #[expect(clippy::cast_possible_truncation, reason = "the range is checked before")]
 fn whole(value: f64) -> Option<i64> {
     (value.abs() < 9.2e18).then(|| value.round() as i64)
+}
+
+/// The sum of durations, or of durations and intervals, in the unit of a type.
+fn summed(left: &ArrayRef, right: &ArrayRef, sign: i128, to: &DataType) -> Result<ArrayRef> {
+    let DataType::Duration(unit) = to else { return exec_err!("{to} is no duration") };
+    let unit = i128::from(unit_nanos(*unit));
+    let nanos = |array: &ArrayRef| -> Result<Vec<Option<i128>>> {
+        if let Some(intervals) = array.as_primitive_opt::<IntervalMonthDayNanoType>() {
+            let nanos = intervals.iter().map(|interval| {
+                let Some(interval) = interval else { return Ok(None) };
+                if interval.months != 0 {
+                    return exec_err!("months have no length: add days, hours, minutes or seconds");
+                }
+                let days = i128::from(interval.days) * 86_400_000_000_000;
+                Ok(Some(days + i128::from(interval.nanoseconds)))
+            });
+            return nanos.collect();
+        }
+        let (counts, unit) = counts(array)?;
+        Ok(counts.iter().map(|count| Some(i128::from(count?) * i128::from(unit))).collect())
+    };
+    let sums = nanos(left)?.into_iter().zip(nanos(right)?).map(|pair| match pair {
+        (Some(left), Some(right)) => {
+            let sum = (left + sign * right).div_euclid(unit);
+            let sum = i64::try_from(sum);
+            sum.map(Some).map_err(|_| exec_datafusion_err!("a sum of durations is too long"))
+        }
+        _ => Ok(None),
+    });
+    let sums: Int64Array = sums.collect::<Result<_>>()?;
+    Ok(cast(&(Arc::new(sums) as ArrayRef), to)?)
 }
 
 fn ratio(durations: &ArrayRef, by: &ArrayRef) -> Result<ArrayRef> {

@@ -8,6 +8,7 @@ pub(crate) mod aggregate;
 mod coalesce;
 mod conditional;
 mod doubles;
+mod duration_text;
 pub(crate) mod durations;
 mod integers;
 mod lon_between;
@@ -16,7 +17,7 @@ pub(crate) mod padding;
 pub(crate) mod time;
 
 pub use self::aggregate::expr_fn::weighted_avg;
-pub(crate) use self::integers::Divide;
+pub(crate) use self::{duration_text::duration_text, integers::Divide};
 
 /// Adds the scalar functions but those of times to those of a session. A function of the user's own that has the
 /// name stays.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::{
     array::{ArrayRef, AsArray as _, Int64Array},
     compute::{cast, kernels::numeric::neg_wrapping},
-    datatypes::{DataType, Int64Type, UInt64Type},
+    datatypes::{DataType, UInt64Type},
 };
 use datafusion::{
     common::{Result, plan_err, utils::take_function_args},
@@ -13,8 +13,8 @@ use datafusion::{
     scalar::ScalarValue,
 };
 
-/// The scalar function `negative(x)`: unsigned numbers give 64 bits with a sign, in which those beyond wrap as numpy's
-/// do; durations stay durations. DataFusion 55.2 plans no `-x` of either.
+/// The scalar function `negative(x)`: integers give 64 bits with a sign, in which those beyond wrap as numpy's do;
+/// durations stay durations. DataFusion 55.2 plans no `-x` of unsigned numbers and durations.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct Negative {
     signature: Signature,
@@ -49,7 +49,7 @@ impl ScalarUDFImpl for Negative {
 
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
         let [of] = take_function_args(self.name(), types)?;
-        Ok(if of.is_unsigned_integer() { DataType::Int64 } else { of.clone() })
+        Ok(if of.is_integer() { DataType::Int64 } else { of.clone() })
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
@@ -71,11 +71,7 @@ fn negated(values: &ArrayRef) -> Result<ArrayRef> {
             let negated: Int64Array = values.unary(|value| value.cast_signed().wrapping_neg());
             Arc::new(negated)
         }
-        data_type if data_type.is_unsigned_integer() => {
-            let wide = cast(values, &DataType::Int64)?;
-            let negated: Int64Array = wide.as_primitive::<Int64Type>().unary(|value| -value);
-            Arc::new(negated)
-        }
+        data_type if data_type.is_integer() => neg_wrapping(&cast(values, &DataType::Int64)?)?,
         DataType::Duration(_) => {
             let counts = cast(values, &DataType::Int64)?;
             cast(&neg_wrapping(&counts)?, values.data_type())?

@@ -121,6 +121,12 @@ fn elsewhere(sql: &str) -> Option<String> {
             "LIMIT takes a number of rows, not a share: write WHERE random() < 0.1".to_owned(),
         );
     }
+    if upper.starts_with("COPY ") && upper.contains('(') && !upper.contains(" OPTIONS ") {
+        return Some(
+            "this is no COPY: write COPY (SELECT …) TO 'file.csv' STORED AS CSV OPTIONS (overwrite true)"
+                .to_owned(),
+        );
+    }
     let known = ELSEWHERE.iter().find(|(word, _)| upper.contains(word));
     known.map(|(_, advice)| (*advice).to_owned())
 }
@@ -138,10 +144,10 @@ fn without_syntax_tree(text: &str) -> String {
 fn named(text: &str, sql: &str, state: &SessionState) -> Option<String> {
     let text = text.split(DataFusionError::BACK_TRACE_SEP).next().unwrap_or(text).trim();
     let between = |start: &str, end: &str| text.strip_prefix(start)?.strip_suffix(end);
-    if text.contains("not found") || text.starts_with("Invalid function") {
-        if let Some(advice) = elsewhere(sql) {
-            return Some(advice);
-        }
+    if (text.contains("not found") || text.starts_with("Invalid function"))
+        && let Some(advice) = elsewhere(sql)
+    {
+        return Some(advice);
     }
     if let Some(name) = between("table '", "' not found") {
         return Some(no_table(name, sql, state));

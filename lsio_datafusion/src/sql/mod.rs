@@ -28,11 +28,11 @@ mod casts;
 mod dialect;
 mod digits;
 mod from_first;
+mod joins;
 mod names;
 mod operators;
 mod rewrite;
 mod second_try;
-mod spellings;
 mod summarize;
 mod tokens;
 mod using;
@@ -105,7 +105,7 @@ fn refuse_to_drop_paths(state: &SessionState, plan: &LogicalPlan) -> Result<()> 
         .and_then(|catalog| catalog.schema(&name.schema))
         .is_some_and(|schema| schema.table_names().iter().any(|known| **known == *name.table));
     let is_path = name.table.contains(['/', '.']);
-    if is_registered || !is_path {
+    if is_registered || !is_path || drop.if_exists {
         return Ok(());
     }
     plan_err!(

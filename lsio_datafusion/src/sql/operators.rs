@@ -60,28 +60,43 @@ impl ExprPlanner for Operators {
                 let right = if unsigned(&left) { as_unsigned(right) } else { right };
                 Ok(PlannerResult::Planned(self.divide.call(vec![left, right])))
             }
-            BinaryOperator::Multiply | BinaryOperator::Divide => {
-                Ok(of_durations(RawBinaryExpr { op, left, right }, schema))
-            }
+            BinaryOperator::Multiply
+            | BinaryOperator::Divide
+            | BinaryOperator::Plus
+            | BinaryOperator::Minus => Ok(of_durations(RawBinaryExpr { op, left, right }, schema)),
             op => Ok(PlannerResult::Original(RawBinaryExpr { op, left, right })),
         }
     }
 }
 
-/// A product or quotient of durations, which DataFusion 55.2 doesn't plan.
+/// A product, quotient or sum of durations, which DataFusion 55.2 doesn't plan or gives an interval for.
 fn of_durations(expr: RawBinaryExpr, schema: &DFSchema) -> PlannerResult<RawBinaryExpr> {
     let data_type = |expr: &Expr| expr.get_type(schema).unwrap_or(DataType::Null);
     let (left, right) = (data_type(&expr.left), data_type(&expr.right));
-    let is_product = expr.op == BinaryOperator::Multiply;
-    let (op, swapped) = match (&left, &right) {
-        (DataType::Duration(_), DataType::Duration(_) | DataType::Interval(_)) if !is_product => {
+    let is_number = |found: &DataType| found.is_numeric();
+    let is_length =
+        |found: &DataType| matches!(found, DataType::Duration(_) | DataType::Interval(_));
+    let (op, swapped) = match (&left, &expr.op, &right) {
+        (DataType::Duration(_), BinaryOperator::Divide, by) if is_length(by) => {
             (DurationOp::Ratio, false)
         }
-        (DataType::Duration(_), number) if number.is_numeric() => {
-            (if is_product { DurationOp::Times } else { DurationOp::Over }, false)
+        (DataType::Duration(_), BinaryOperator::Divide, by) if is_number(by) => {
+            (DurationOp::Over, false)
         }
-        (number, DataType::Duration(_)) if number.is_numeric() && is_product => {
+        (DataType::Duration(_), BinaryOperator::Multiply, by) if is_number(by) => {
+            (DurationOp::Times, false)
+        }
+        (by, BinaryOperator::Multiply, DataType::Duration(_)) if is_number(by) => {
             (DurationOp::Times, true)
+        }
+        (DataType::Duration(_), BinaryOperator::Plus, _) if is_fixed(&expr.right, &right) => {
+            (DurationOp::Plus, false)
+        }
+        (_, BinaryOperator::Plus, DataType::Duration(_)) if is_fixed(&expr.left, &left) => {
+            (DurationOp::Plus, true)
+        }
+        (DataType::Duration(_), BinaryOperator::Minus, _) if is_fixed(&expr.right, &right) => {
+            (DurationOp::Minus, false)
         }
         _ => return PlannerResult::Original(expr),
     };
@@ -89,6 +104,14 @@ fn of_durations(expr: RawBinaryExpr, schema: &DFSchema) -> PlannerResult<RawBina
     let RawBinaryExpr { left, right, .. } = expr;
     let args = if swapped { vec![right, left] } else { vec![left, right] };
     PlannerResult::Planned(function.call(args))
+}
+
+/// Whether an expression is a duration, or an interval without months, which have no length.
+fn is_fixed(expr: &Expr, data_type: &DataType) -> bool {
+    match expr {
+        Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(interval)), _) => interval.months == 0,
+        _ => matches!(data_type, DataType::Duration(_)),
+    }
 }
 
 /// The operator of an expression whose parentheses may have been lost.

@@ -15,9 +15,9 @@ use datafusion::{
 };
 
 use super::{
+    joins::respell_joins,
     names::distinguish,
-    spellings::{respell_joins, respelled},
-    using::qualify,
+    using::{name_subqueries, qualify},
 };
 
 /// Names of functions in DuckDB, with those of the same functions in DataFusion.
@@ -70,6 +70,7 @@ impl VisitorMut for Rewriter<'_> {
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
         if let SetExpr::Select(select) = query.body.as_mut() {
             select.from.iter_mut().for_each(respell_joins);
+            name_subqueries(select);
         }
         qualify(query);
         distinguish(query);
@@ -84,10 +85,6 @@ impl VisitorMut for Rewriter<'_> {
         {
             let lower = name.value.to_ascii_lowercase();
             let known = self.state.udf(&lower).is_ok() || self.state.udaf(&lower).is_ok();
-            if !known && let Some(other) = respelled(&lower, function) {
-                *expr = other;
-                return ControlFlow::Continue(());
-            }
             if let Some((_, other)) = ALIASES.iter().find(|(alias, _)| *alias == lower)
                 && !known
             {

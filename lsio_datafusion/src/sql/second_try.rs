@@ -14,6 +14,8 @@ use datafusion::{
     },
 };
 
+use super::using::qualify_natural;
+
 /// The error of DataFusion 55.2 for `-x` of unsigned numbers and durations.
 const NO_SIGN: &str = "Unary operator '-' only supports";
 
@@ -27,6 +29,9 @@ pub(super) fn reworded(statement: &mut Statement, error: &DataFusionError) -> bo
         DataFusionError::SchemaError(schema, _) => match schema.as_ref() {
             SchemaError::FieldNotFound { field, .. } if field.relation.is_none() => {
                 visit(statement, &mut Aliases { name: field.name(), changed: false })
+            }
+            SchemaError::AmbiguousReference { field } if field.relation.is_none() => {
+                visit(statement, &mut Natural { name: field.name(), changed: false })
             }
             _ => false,
         },
@@ -77,7 +82,7 @@ impl VisitorMut for Signs {
 }
 
 /// A call of a function with one argument.
-pub(super) fn call(name: &str, argument: Expr) -> Expr {
+fn call(name: &str, argument: Expr) -> Expr {
     Expr::Function(Function {
         name: ObjectName::from(vec![Ident::new(name)]),
         uses_odbc_syntax: false,
@@ -128,6 +133,29 @@ impl VisitorMut for Aliases<'_> {
         }
         let _: ControlFlow<()> = select.selection.visit(&mut replacer);
         self.changed |= replacer.changed;
+        ControlFlow::Continue(())
+    }
+}
+
+/// Writes a table's column for one of NATURAL JOIN.
+struct Natural<'a> {
+    name: &'a str,
+    changed: bool,
+}
+
+impl Changes for Natural<'_> {
+    fn changed(&self) -> bool {
+        self.changed
+    }
+}
+
+impl VisitorMut for Natural<'_> {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+        if let SetExpr::Select(select) = query.body.as_mut() {
+            self.changed |= qualify_natural(select, self.name);
+        }
         ControlFlow::Continue(())
     }
 }

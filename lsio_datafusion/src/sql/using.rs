@@ -5,8 +5,8 @@ use std::ops::ControlFlow;
 use datafusion::sql::sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
     GroupByExpr, Ident, Join, JoinConstraint, JoinOperator, ObjectName, OrderBy, OrderByKind,
-    Query, ReplaceSelectElement, ReplaceSelectItem, Select, SelectItem, SetExpr, TableFactor,
-    TableWithJoins, VisitMut, VisitorMut,
+    Query, ReplaceSelectElement, ReplaceSelectItem, Select, SelectItem, SetExpr, TableAlias,
+    TableFactor, TableWithJoins, VisitMut, VisitorMut,
 };
 
 /// Writes columns of USING with the table that has their values: the left one of an inner or left join,
@@ -83,6 +83,31 @@ struct Shared {
     is_plain: bool,
 }
 
+/// Replaces a column of that name, which NATURAL JOIN makes of both tables' columns, in WHERE. Says whether there was
+/// one. DataFusion 55.2 calls it ambiguous in WHERE; which columns a NATURAL JOIN has isn't known before.
+pub(super) fn qualify_natural(select: &mut Select, name: &str) -> bool {
+    let name = Ident::with_quote('"', name);
+    let mut shared: Vec<Shared> = Vec::new();
+    for tables in &select.from {
+        let mut tables = tables.clone();
+        for join in &mut tables.joins {
+            if let Some(constraint) = constraint(&mut join.join_operator)
+                && matches!(constraint, JoinConstraint::Natural)
+            {
+                *constraint = JoinConstraint::Using(vec![ObjectName::from(vec![name.clone()])]);
+            }
+        }
+        shared.extend(joined(&tables));
+    }
+    shared.retain(|shared| same(&shared.name, &name));
+    if shared.len() != 1 {
+        return false;
+    }
+    let before = select.selection.clone();
+    replace(&mut select.selection, &shared);
+    before != select.selection
+}
+
 fn joined(tables: &TableWithJoins) -> Vec<Shared> {
     let mut shared: Vec<Shared> = Vec::new();
     for (at, Join { relation, join_operator, .. }) in tables.joins.iter().enumerate() {
@@ -118,6 +143,44 @@ enum Kind {
     Left,
     Right,
     Full,
+}
+
+/// The constraint of a join that may be a natural one.
+fn constraint(operator: &mut JoinOperator) -> Option<&mut JoinConstraint> {
+    match operator {
+        JoinOperator::Join(constraint)
+        | JoinOperator::Inner(constraint)
+        | JoinOperator::Left(constraint)
+        | JoinOperator::LeftOuter(constraint)
+        | JoinOperator::Right(constraint)
+        | JoinOperator::RightOuter(constraint)
+        | JoinOperator::FullOuter(constraint) => Some(constraint),
+        _ => None,
+    }
+}
+
+/// Names the subqueries of joins that have no name. DataFusion 55.2 leaves their columns the names of the tables
+/// within, and finds those of two subqueries of one table to be the same.
+pub(super) fn name_subqueries(select: &mut Select) {
+    let mut number = 0_usize;
+    let is_joined = select.from.len() > 1 || select.from.iter().any(|from| !from.joins.is_empty());
+    if !is_joined {
+        return;
+    }
+    for tables in &mut select.from {
+        let joined = tables.joins.iter_mut().map(|join| &mut join.relation);
+        for table in std::iter::once(&mut tables.relation).chain(joined) {
+            if let TableFactor::Derived { alias: alias @ None, .. } = table {
+                number += 1;
+                *alias = Some(TableAlias {
+                    explicit: true,
+                    name: Ident::with_quote('"', format!("subquery_{number}")),
+                    columns: Vec::new(),
+                    at: None,
+                });
+            }
+        }
+    }
 }
 
 fn kind(operator: &JoinOperator) -> Option<(Kind, &JoinConstraint)> {

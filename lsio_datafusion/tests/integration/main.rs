@@ -14,6 +14,7 @@ mod calendars;
 mod comparisons;
 mod differential;
 mod errors;
+mod everyday;
 mod examples;
 mod faults;
 mod front_door;

@@ -34,9 +34,11 @@ const LOCAL_ONLY: &[(&str, &str)] = &[
     ("calendars::times_out_of_range_are_null", "of a store that must be listed"),
     ("calendars::windows_are_ordered_by_durations", "of a store that must be listed"),
     ("comparisons::", "of stores that must be listed"),
+    ("everyday::", "of a parser and a planner, and of files"),
     ("examples::", "programs that write their own stores"),
     ("faults::", "they have servers of their own"),
     ("front_door::power_in_datafusions_own_sql", "of a parser"),
+    ("pushed_errors::", "of messages that name no store"),
     ("quantiles::fractions_are_constants_from_0_to_1", "of a planner"),
     ("quantiles::fractions_of_quantiles_are_exact", "of rows in memory"),
     ("quantiles::medians_roll", "of rows in memory"),
@@ -50,6 +52,7 @@ const LOCAL_ONLY: &[(&str, &str)] = &[
     ("words::of_numbers", "of rows in memory"),
     ("words::of_samples", "of rows in memory"),
     ("words::quantiles_of_times_and_in_lists", "of rows in memory"),
+    ("sweep::", "of a planner, with thousands of queries"),
 ];
 
 /// The longest time that the tests may take. More is a hang.
