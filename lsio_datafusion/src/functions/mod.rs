@@ -20,14 +20,20 @@ pub use self::aggregate::expr_fn::weighted_avg;
 pub(crate) use self::{duration_text::duration_text, integers::Divide};
 
 /// Adds the scalar functions but those of times to those of a session. A function of the user's own that has the
-/// name stays.
+/// name stays; DataFusion's own doesn't.
 pub(crate) fn register(functions: &mut Vec<Arc<ScalarUDF>>) {
     for own in scalar() {
         let name = own.name().to_owned();
-        if !functions.iter().any(|other| other.name() == name || other.aliases().contains(&name)) {
+        let has_name =
+            |other: &&Arc<ScalarUDF>| other.name() == name || other.aliases().contains(&name);
+        if functions.iter().filter(has_name).all(is_of_datafusion) {
             functions.push(own);
         }
     }
+}
+
+fn is_of_datafusion(function: &Arc<ScalarUDF>) -> bool {
+    datafusion::functions::all_default_functions().contains(function)
 }
 
 fn scalar() -> Vec<Arc<ScalarUDF>> {
