@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::{Error, Result, cloud::StoreOptions};
 
 /// How times are decoded (`decode_times`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DecodeTimes {
     /// As timestamps where the calendar allows, else as ISO text.
     #[default]
@@ -28,7 +30,10 @@ pub enum DecodeTimes {
 /// assert!(options.set("dimms", "time").is_err());
 /// # Ok::<(), lsio_core::Error>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// Its wire form holds no secret: see [`StoreOptions`](crate::cloud::StoreOptions).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct OpenOptions {
     /// Decode after the CF conventions at all; `false` switches off all the other `decode_…`
     /// options and `mask_and_scale`.
@@ -66,7 +71,7 @@ pub struct OpenOptions {
 }
 
 /// How long is waited for stores on the network. Values have a unit (`500ms`, `30s`, `2m`) or are seconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Network {
     /// The time without a byte after which a request is given up and tried again (`request_timeout`).
     pub request_timeout: Duration,
@@ -81,7 +86,7 @@ impl Default for Network {
 }
 
 /// What a store from strangers may take. More is an error that names the option.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// The bytes of a metadata document. Its values may take six times as many
     /// (`max_metadata_bytes`).
@@ -271,5 +276,9 @@ mod tests {
         options.set("azure.sas_token", "sig=hidden").unwrap();
         assert!(!format!("{options:?}").contains("hidden"), "{options:?}");
         assert!(options.set("gcp.nothing", "").is_err());
+        options.set("aws.region", "eu-west-1").unwrap();
+        options.set("http.proxy_url", "http://me:hidden@proxy").unwrap();
+        let wire = serde_json::to_string(&options).unwrap();
+        assert!(wire.contains("eu-west-1") && !wire.contains("hidden"), "{wire}");
     }
 }

@@ -6,6 +6,7 @@ use arrow::{
     array::{Array as _, BooleanArray},
     compute::prep_null_mask_filter,
 };
+use serde::{Deserialize, Serialize};
 
 /// A set of indices of one dimension: ranges that are sorted, disjoint and apart from each other.
 ///
@@ -21,7 +22,9 @@ use arrow::{
 /// // Of chunks of four indices, the first three hold some of them.
 /// assert_eq!(selection.chunks(4).len(), 3);
 /// ```
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Its wire form is the list of its ranges.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "Vec<Range<u64>>", into = "Vec<Range<u64>>")]
 pub struct Selection {
     /// Each range, with the number of indices before it.
     ranges: Vec<(u64, Range<u64>)>,
@@ -162,6 +165,20 @@ impl FromIterator<Range<u64>> for Selection {
             }
         }
         selection
+    }
+}
+
+/// Makes a selection of ranges in any order.
+impl From<Vec<Range<u64>>> for Selection {
+    fn from(mut ranges: Vec<Range<u64>>) -> Self {
+        ranges.sort_unstable_by_key(|range| range.start);
+        ranges.into_iter().collect()
+    }
+}
+
+impl From<Selection> for Vec<Range<u64>> {
+    fn from(selection: Selection) -> Self {
+        selection.ranges().collect()
     }
 }
 

@@ -86,7 +86,7 @@ pub use crate::{
     flags::FlagMeaning,
     notes::{RepeatedValueNotes, notes, result_notes},
     register::{ZarrSession, ZarrSessionBuilder, clarify, open_dataset},
-    scan::ZarrSource,
+    scan::{DatasetRef, ScanSpec, ZarrSource},
     sql::plan_sql,
     table::ZarrTable,
 };

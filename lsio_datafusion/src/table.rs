@@ -19,7 +19,7 @@ use crate::{
     config::LsioConfig,
     error::external,
     predicate::{Predicate, is_selection, nearest_values, select},
-    scan::ZarrSource,
+    scan::{ScanSpec, ZarrSource},
     schema::schema,
     snapshot::{Snapshot, Snapshots},
 };
@@ -159,14 +159,10 @@ impl TableProvider for ZarrTable {
             }
             notes.extend(nearest_values(&expr, &table, &self.schema)?);
         }
-        let source = ZarrSource::try_new(
-            dataset.location().name(),
-            Arc::clone(&table),
-            Arc::clone(&self.schema),
-            columns,
-            selection,
-            options,
-        )?;
+        let mut spec = ScanSpec::new(&dataset, &table, columns);
+        spec.selection = selection;
+        let store = dataset.location().name();
+        let source = ZarrSource::try_new(spec, store, (table, Arc::clone(&self.schema)), options)?;
         Ok(DataSourceExec::from_data_source(source.with_notes(&notes).with_limit(limit)))
     }
 }

@@ -10,10 +10,15 @@ use object_store::{
     ClientConfigKey, aws::AmazonS3ConfigKey, azure::AzureConfigKey, gcp::GoogleConfigKey,
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::{Error, Result};
 
 /// Options of object stores, as they were given: what they say of credentials, regions and endpoints.
-#[derive(Clone, Default, PartialEq, Eq, Hash)]
+///
+/// The wire form leaves out what may be secret: whoever reads it has credentials of their own.
+#[derive(Clone, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(into = "BTreeMap<String, String>", try_from = "BTreeMap<String, String>")]
 pub struct StoreOptions(BTreeMap<String, String>);
 
 /// Those that messages list: what readers need. What else object_store's clients know is taken too.
@@ -131,11 +136,37 @@ impl StoreOptions {
     }
 }
 
+impl From<StoreOptions> for BTreeMap<String, String> {
+    fn from(StoreOptions(mut options): StoreOptions) -> Self {
+        options.retain(|key, value| !may_be_secret(key, value));
+        options
+    }
+}
+
+impl TryFrom<BTreeMap<String, String>> for StoreOptions {
+    type Error = Error;
+
+    fn try_from(options: BTreeMap<String, String>) -> Result<Self> {
+        let mut checked = Self::default();
+        options.iter().try_for_each(|(key, value)| checked.set(key, value))?;
+        Ok(checked)
+    }
+}
+
 impl fmt::Debug for StoreOptions {
     /// Keys, never values.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
     }
+}
+
+/// Whether an option isn't to be passed on: keys and tokens, and addresses with a user's name in them. Paths
+/// of files are no secret.
+fn may_be_secret(key: &str, value: &str) -> bool {
+    let is_path = key.ends_with("_path") || key.ends_with("_file");
+    let names_secret =
+        ["key", "secret", "token", "sas", "credential", "password"].iter().any(|w| key.contains(w));
+    (names_secret && !is_path) || value.contains('@')
 }
 
 /// The one AWS option that object_store doesn't know.

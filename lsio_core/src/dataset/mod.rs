@@ -195,6 +195,12 @@ impl Dataset {
         }
     }
 
+    /// The location that was opened: with the group's or the variable's name, if it had one.
+    #[must_use]
+    pub fn origin(&self) -> &Location {
+        &self.origin
+    }
+
     /// Where the group is, or the lone array.
     #[must_use]
     pub fn location(&self) -> &Location {

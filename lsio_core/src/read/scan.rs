@@ -153,8 +153,30 @@ impl Drop for FetchTask {
 }
 
 impl Scan {
-    /// Plans a scan of the columns at these positions, where the selections of all dimensions meet;
-    /// reads nothing.
+    /// The tiles of a scan of the columns at these positions, where the selections of all dimensions meet.
+    ///
+    /// # Errors
+    /// [`Error::Unreadable`] if one of the columns can't be read.
+    pub fn plan(
+        table: &Table,
+        positions: &[usize],
+        selection: Vec<Selection>,
+        options: &ScanOptions,
+    ) -> Result<Tiles> {
+        let shape: Vec<u64> = table.dims.iter().map(|d| d.size).collect();
+        let columns: Vec<&Column> = positions.iter().map(|&p| &table.columns[p]).collect();
+        for column in &columns {
+            column.check_readable()?;
+        }
+        let chunked = columns.iter().copied().filter(|c| is_chunked(c, shape.len(), options));
+        let tile = tile_shape(&chunked.collect::<Vec<_>>(), &shape, options.tile_bytes);
+        Tiles::new(tile, selection).ok_or_else(|| Error::Decode {
+            array: columns.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", "),
+            reason: format!("the grid {shape:?} has too many cells"),
+        })
+    }
+
+    /// A scan of the columns at these positions, with the tiles of [`Scan::plan`]; reads nothing.
     ///
     /// # Errors
     /// [`Error::Unreadable`] if one of the columns can't be read.
@@ -164,22 +186,11 @@ impl Scan {
         selection: Vec<Selection>,
         options: &ScanOptions,
     ) -> Result<Self> {
+        let tiles = Self::plan(table, positions, selection, options)?;
         let shape: Vec<u64> = table.dims.iter().map(|d| d.size).collect();
-        let columns: Vec<&Column> = positions.iter().map(|&p| &table.columns[p]).collect();
-        for column in &columns {
-            column.check_readable()?;
-        }
-        let is_chunked = |column: &Column| {
-            column.variable.is_some() && !column.is_held(shape.len(), options.held_bytes)
-        };
-        let chunked: Vec<&Column> = columns.iter().copied().filter(|c| is_chunked(c)).collect();
-        let tile = tile_shape(&chunked, &shape, options.tile_bytes);
-        let tiles = Tiles::new(tile, selection).ok_or_else(|| Error::Decode {
-            array: columns.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", "),
-            reason: format!("the grid {shape:?} has too many cells"),
-        })?;
+        let is_chunked = |column: &Column| is_chunked(column, shape.len(), options);
+        let columns = positions.iter().map(|&p| &table.columns[p]);
         let columns = columns
-            .into_iter()
             .map(|column| {
                 let source = match &column.variable {
                     None => Source::Index,
@@ -634,6 +645,11 @@ fn is_exclusive(column: &Column, variable: &Variable, tiles: &Tiles) -> bool {
         }
         None => tiles.touched()[dim].len() <= 1,
     })
+}
+
+/// Whether a column of a grid of so many dimensions is read chunk by chunk.
+fn is_chunked(column: &Column, rank: usize, options: &ScanOptions) -> bool {
+    column.variable.is_some() && !column.is_held(rank, options.held_bytes)
 }
 
 /// The shape of the tiles: whole chunks of the columns that have all dimensions.

@@ -126,7 +126,7 @@ impl ZarrAggregateExec {
             Some(groups) => {
                 let count = groups.len().map_or("more than 2⁶⁴".to_owned(), |n| n.to_string());
                 details.push(("groups", count));
-                let slabs = Slabs::new(groups, plan.source.scan().tiles(), self.slab_groups());
+                let slabs = Slabs::new(groups, plan.source.tiles(), self.slab_groups());
                 if slabs.len() > 1 {
                     details.push(("slabs", slabs.len().to_string()));
                 }
@@ -192,7 +192,7 @@ impl ZarrAggregateExec {
         let bytes = plan.group_bytes();
         let slabs = {
             let most = slab_groups.min(memory.limit() / 8 / bytes.max(1));
-            Slabs::new(&groups, source.scan().tiles(), most)
+            Slabs::new(&groups, source.tiles(), most)
         };
         let slab_bytes = slabs.most_groups().and_then(|groups| groups.checked_mul(bytes));
         let most = MOST_SLAB_BYTES.min(memory.limit() / 2);
@@ -207,7 +207,7 @@ impl ZarrAggregateExec {
         if !plan.compared.is_empty() {
             source = source.without_filters()?;
         }
-        let tiles = source.scan().tiles().len();
+        let tiles = source.tiles().len();
         let config = context.session_config();
         let workers = config.target_partitions().min(usize::try_from(tiles).unwrap_or(usize::MAX));
         let workers = workers.max(1);
@@ -224,7 +224,7 @@ impl ZarrAggregateExec {
             RecordBatchReceiverStreamBuilder::new(Arc::clone(&schema), WAITING_BATCHES);
         for worker in 0..workers {
             let numbers = TileNumbers::shared(&execution, tiles);
-            let reader = source.reader(numbers, worker, workers, &context, &metrics);
+            let reader = source.reader(numbers, worker, workers, &context, &metrics)?;
             builder.spawn(Arc::clone(&run).work(worker, reader, builder.tx()));
         }
         let mut rows = builder.build();
@@ -267,7 +267,7 @@ fn plain(
 
 /// How the groups of the first tile lie.
 fn pattern(plan: &Aggregation, groups: &Groups, slabs: &Slabs) -> Option<&'static str> {
-    let tiles = plan.source.scan().tiles();
+    let tiles = plan.source.tiles();
     if tiles.is_empty() || plan.keys.exprs.is_empty() {
         return None;
     }

@@ -192,6 +192,9 @@ fn rows(plan: &Arc<dyn ExecutionPlan>) -> Result<Result<Rows, String>> {
         if source.limit().is_some() {
             return Ok(Err("it is over a LIMIT".to_owned()));
         }
+        if source.is_part() {
+            return Ok(Err("it is over some of the tiles only".to_owned()));
+        }
         let columns = (0..scan.schema().fields().len())
             .filter_map(|index| Some(Arc::new(source.column(index)?) as Arc<dyn PhysicalExpr>));
         let columns = columns.collect();

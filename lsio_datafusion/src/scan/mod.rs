@@ -1,7 +1,9 @@
 //! The scan of a Zarr table: a `DataSource` in DataFusion's own `DataSourceExec`.
 //!
 //! ```text
-//! ZarrSource      what to read: columns, selections, filters, order, limit; planned, printed, changed by rules
+//! ScanSpec        what to read, as plain data: columns, selections, order, limit, tiles
+//!   │
+//! ZarrSource      the same with a session's filters; planned, printed, changed by rules
 //!   │ TileQueues  one queue for an execution: its partitions take the next tile from it
 //!   ▼
 //! TileReader      one for a partition: restrict → fetch → filter → fetch the rest
@@ -16,9 +18,13 @@ mod order;
 mod queue;
 mod reader;
 mod source;
+mod spec;
 mod stream;
 
-pub use source::ZarrSource;
+pub use self::{
+    source::ZarrSource,
+    spec::{DatasetRef, ScanSpec},
+};
 pub(crate) use {
     memory::Memory,
     queue::{Execution, TileNumbers},

@@ -1,8 +1,11 @@
 //! How the partitions of one execution share the tiles: each takes the next from a common counter.
 
-use std::sync::{
-    Arc, Mutex, PoisonError, Weak,
-    atomic::{AtomicU64, AtomicUsize, Ordering},
+use std::{
+    ops::Range,
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
 };
 
 use datafusion::execution::TaskContext;
@@ -46,8 +49,12 @@ pub(crate) struct Asked {
 
 impl Execution {
     pub(crate) fn new(partitions: usize) -> Arc<Self> {
+        Self::starting_at(0, partitions)
+    }
+
+    fn starting_at(tile: u64, partitions: usize) -> Arc<Self> {
         Arc::new(Self {
-            next: AtomicU64::new(0),
+            next: AtomicU64::new(tile),
             running: AtomicUsize::new(partitions),
             stored: AtomicU64::new(0),
             absent: AtomicU64::new(0),
@@ -67,13 +74,13 @@ impl Execution {
 }
 
 impl TileQueues {
-    /// The tiles for one of so many partitions, of `tiles` in all.
+    /// The tiles for one of so many partitions, which read `tiles` together.
     pub(crate) fn open(
         &self,
         partition: usize,
         partitions: usize,
         context: &Arc<TaskContext>,
-        tiles: u64,
+        tiles: Range<u64>,
     ) -> TileNumbers {
         let mut executions = self.executions.lock().unwrap_or_else(PoisonError::into_inner);
         executions.retain(|known| known.context.strong_count() > 0);
@@ -87,7 +94,7 @@ impl TileQueues {
                 Arc::clone(&known.execution)
             }
             None => {
-                let execution = Execution::new(partitions);
+                let execution = Execution::starting_at(tiles.start, partitions);
                 executions.push(Known {
                     context: Arc::downgrade(context),
                     opened: vec![partition],
@@ -96,7 +103,7 @@ impl TileQueues {
                 execution
             }
         };
-        TileNumbers { execution, end: tiles, strides: None }
+        TileNumbers { execution, end: tiles.end, strides: None }
     }
 }
 
@@ -116,11 +123,12 @@ impl TileNumbers {
     }
 
     /// Every so many tiles, for partitions that know nothing of each other.
-    pub(crate) fn strided(partition: usize, partitions: usize, tiles: u64) -> Self {
+    pub(crate) fn strided(partition: usize, partitions: usize, tiles: Range<u64>) -> Self {
         // Of several partitions none knows when it is the last.
         let running = if partitions == 1 { 1 } else { usize::MAX };
-        let strides = Some((partition as u64, partitions.max(1) as u64));
-        Self { execution: Execution::new(running), end: tiles, strides }
+        let first = tiles.start.saturating_add(partition as u64);
+        let strides = Some((first, partitions.max(1) as u64));
+        Self { execution: Execution::new(running), end: tiles.end, strides }
     }
 
     /// What the partitions have in common.
@@ -171,7 +179,7 @@ mod tests {
         let mut tiles: Vec<TileNumbers> =
             [(0, &first), (0, &second), (1, &first), (0, &first), (1, &second), (1, &first)]
                 .into_iter()
-                .map(|(partition, context)| queues.open(partition, 2, context, 4))
+                .map(|(partition, context)| queues.open(partition, 2, context, 0..4))
                 .collect();
         let mut take = |which: [usize; 2]| {
             let mut taken: Vec<u64> = Vec::new();
@@ -189,20 +197,25 @@ mod tests {
     fn tiles_are_left_out() {
         let queues = TileQueues::default();
         let context = Arc::new(TaskContext::default());
-        let mut shared = [0, 1].map(|partition| queues.open(partition, 2, &context, 10));
+        let mut shared = [0, 1].map(|partition| queues.open(partition, 2, &context, 0..10));
         shared[0].skip_to(7);
         shared[1].skip_to(3);
         assert_eq!(
             (shared[1].next(), shared[0].next(), shared[0].next()),
             (Some(7), Some(8), Some(9))
         );
-        let mut strided = TileNumbers::strided(1, 3, 12);
+        let mut strided = TileNumbers::strided(1, 3, 0..12);
         strided.skip_to(5);
         assert_eq!(strided.next(), Some(7));
         strided.skip_to(2);
         assert_eq!(strided.next(), Some(10));
         strided.skip_to(100);
         assert_eq!(strided.next(), None);
+        // A part of the tiles.
+        let context = Arc::new(TaskContext::default());
+        let parts = [0, 1].map(|partition| queues.open(partition, 2, &context, 3..6));
+        assert_eq!(parts.into_iter().flatten().collect::<Vec<_>>(), [3, 4, 5]);
+        assert_eq!(TileNumbers::strided(1, 2, 3..8).collect::<Vec<_>>(), [4, 6]);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::{
     any::Any,
     fmt::{self, Formatter},
+    ops::Range,
     sync::{Arc, OnceLock},
 };
 
@@ -24,7 +25,7 @@ use datafusion::{
 };
 use lsio_core::{
     Selection, Table,
-    read::{Scan, ScanOptions},
+    read::{Scan, ScanOptions, Tiles},
 };
 
 use super::{
@@ -32,6 +33,7 @@ use super::{
     order::visits,
     queue::{TileNumbers, TileQueues},
     reader::{TileReader, Work},
+    spec::ScanSpec,
     stream::rows,
 };
 use crate::{
@@ -41,78 +43,77 @@ use crate::{
     statistics::column_statistics,
 };
 
-/// A scan of some columns of a Zarr table.
+/// A scan of some columns of a Zarr table: its specification, and what a session adds to it.
 #[derive(Clone, Debug)]
 pub struct ZarrSource {
+    spec: ScanSpec,
     /// The store, as the user wrote it.
     store: Arc<str>,
     table: Arc<Table>,
     table_schema: SchemaRef,
     options: ScanOptions,
-    /// The columns of the output by their positions in the table; the same may be there twice.
-    output: Vec<usize>,
     schema: SchemaRef,
-    /// The selected indices of each dimension.
-    selection: Vec<Selection>,
     /// What decides on rows, beside the selection. Like all predicates here they name columns by
     /// their positions in the table, whatever the output is.
     filters: Vec<Predicate>,
     /// What the operators above will know when the query runs.
     deferred: Vec<Arc<dyn PhysicalExpr>>,
-    /// The dimensions in whose order tiles are visited first.
-    order: Vec<(usize, bool)>,
     /// The order in which rows come out, if one was asked for and can be given.
     ordering: Option<LexOrdering>,
-    limit: Option<usize>,
     partitions: usize,
     /// What the user should know of the query.
     notes: Vec<String>,
     /// Why the aggregate above isn't part of the scan.
     refusal: Option<Arc<str>>,
-    scan: Arc<Scan>,
     /// The columns that are read, by their positions in the table: the output's, and the filters'.
     columns: Vec<usize>,
+    tiles: Tiles,
+    /// Made when it is first asked for.
+    scan: OnceLock<Arc<Scan>>,
     statistics: OnceLock<Arc<Statistics>>,
     metrics: ExecutionPlanMetricsSet,
 }
 
 impl ZarrSource {
-    /// A scan of the columns at these positions of a table, whose schema is `table_schema`.
+    /// A scan of a table, whose schema is `table_schema`. `store` is its name for people.
     ///
     /// # Errors
     /// [`lsio_core::Error::Unreadable`] if one of the columns can't be read.
     pub(crate) fn try_new(
+        mut spec: ScanSpec,
         store: &str,
-        table: Arc<Table>,
-        table_schema: SchemaRef,
-        output: Vec<usize>,
-        selection: Vec<Selection>,
+        (table, table_schema): (Arc<Table>, SchemaRef),
         options: ScanOptions,
     ) -> Result<Self> {
-        let scan = Scan::new(&table, &output, selection.clone(), &options).map_err(external)?;
-        let schema = Arc::new(table_schema.project(&output)?);
-        Self {
+        (spec.held_bytes, spec.tile_bytes) = (options.held_bytes, options.tile_bytes);
+        let (tiles, columns) = plan(&spec, &table, &[], &options)?;
+        let schema = Arc::new(table_schema.project(&spec.output)?);
+        Ok(Self {
+            spec,
             store: store.into(),
             table,
             table_schema,
             options,
-            output,
             schema,
-            selection,
             filters: Vec::new(),
             deferred: Vec::new(),
-            order: Vec::new(),
             ordering: None,
-            limit: None,
             partitions: 1,
             notes: Vec::new(),
             refusal: None,
-            scan: Arc::new(scan),
-            columns: Vec::new(),
+            columns,
+            tiles,
+            scan: OnceLock::new(),
             statistics: OnceLock::new(),
             metrics: ExecutionPlanMetricsSet::new(),
-        }
-        .replanned()
+        })
+    }
+
+    /// What is scanned, as plain data. Filters that are expressions over the values of chunks aren't part of
+    /// it: whoever sends it sends them beside it, or applies them to its rows.
+    #[must_use]
+    pub fn spec(&self) -> &ScanSpec {
+        &self.spec
     }
 
     /// Reads the tiles of these numbers, as one of so many partitions.
@@ -123,12 +124,12 @@ impl ZarrSource {
         partitions: usize,
         context: &TaskContext,
         metrics: &ExecutionPlanMetricsSet,
-    ) -> TileReader {
+    ) -> Result<TileReader> {
         let scan_position = |position| self.columns.binary_search(position).ok();
         let work = Work {
-            scan: Arc::clone(&self.scan),
+            scan: Arc::clone(self.scan()?),
             columns: self.columns.clone(),
-            output: self.output.iter().filter_map(scan_position).collect(),
+            output: self.spec.output.iter().filter_map(scan_position).collect(),
             filters: self.filters.clone(),
             deferred: self.deferred.clone(),
             table: Arc::clone(&self.table),
@@ -136,11 +137,11 @@ impl ZarrSource {
             partitions,
         };
         let metrics = Metrics::new(metrics, partition, Arc::clone(&self.store));
-        TileReader::new(work, tiles, context, metrics)
+        Ok(TileReader::new(work, tiles, context, metrics))
     }
 
     pub(crate) fn with_limit(mut self, limit: Option<usize>) -> Self {
-        self.limit = limit;
+        self.spec.limit = limit;
         // What is left out by a deferred predicate must not count, and what counts is decided here.
         if limit.is_some() {
             self.deferred.clear();
@@ -158,7 +159,7 @@ impl ZarrSource {
     /// The selected indices of each dimension.
     #[must_use]
     pub fn selection(&self) -> &[Selection] {
-        &self.selection
+        &self.spec.selection
     }
 
     /// The schema of the table.
@@ -168,16 +169,43 @@ impl ZarrSource {
 
     /// The most rows that are given out, if there is a limit.
     pub(crate) fn limit(&self) -> Option<usize> {
-        self.limit
+        self.spec.limit
     }
 
-    pub(crate) fn scan(&self) -> &Arc<Scan> {
-        &self.scan
+    /// The tiles, all of them.
+    pub(crate) fn tiles(&self) -> &Tiles {
+        &self.tiles
+    }
+
+    /// The numbers of the tiles that are read.
+    fn tile_range(&self) -> Range<u64> {
+        let end = self.tiles.len();
+        match &self.spec.tiles {
+            Some(tiles) => tiles.start.min(end)..tiles.end.min(end),
+            None => 0..end,
+        }
+    }
+
+    /// Whether only some of the tiles are read.
+    pub(crate) fn is_part(&self) -> bool {
+        self.spec.tiles.is_some()
+    }
+
+    /// What reads the tiles.
+    fn scan(&self) -> Result<&Arc<Scan>> {
+        if let Some(scan) = self.scan.get() {
+            return Ok(scan);
+        }
+        let selection = self.spec.selection.clone();
+        let scan = Scan::new(&self.table, &self.columns, selection, &self.options);
+        let scan = Arc::new(scan.map_err(external)?.with_order(&self.spec.order));
+        // Somebody else may have been faster: all partitions share one.
+        Ok(self.scan.get_or_init(|| scan))
     }
 
     /// A column of the output, as one of the table.
     pub(crate) fn column(&self, index: usize) -> Option<Column> {
-        let position = *self.output.get(index)?;
+        let position = *self.spec.output.get(index)?;
         // Names may have been changed on the way.
         Some(Column::new(&self.table.columns[position].name, position))
     }
@@ -230,15 +258,15 @@ impl ZarrSource {
         filters: Vec<Predicate>,
     ) -> Result<Self> {
         self.schema = Arc::new(self.table_schema.project(&columns)?);
-        self.output = columns;
-        self.selection = selection;
+        self.spec.output = columns;
+        self.spec.selection = selection;
         self.filters.extend(filters);
         self.replanned()
     }
 
     /// The same with tiles in the order of these dimensions.
     pub(crate) fn visiting(mut self, order: Vec<(usize, bool)>) -> Result<Self> {
-        self.order = order;
+        self.spec.order = order;
         self.replanned()
     }
 
@@ -258,7 +286,7 @@ impl ZarrSource {
     /// The chunks that hold selected cells, of the columns that are read chunk by chunk.
     #[must_use]
     pub fn chunks(&self) -> u64 {
-        self.scan.chunks()
+        self.scan().map_or(0, |scan| scan.chunks())
     }
 
     /// What the user should know of the query.
@@ -285,22 +313,17 @@ impl ZarrSource {
         }
     }
 
-    /// The same with the scan that fits what was changed.
+    /// The same with the tiles that fit what was changed.
     fn replanned(mut self) -> Result<Self> {
-        self.columns = self.output.clone();
-        self.columns.extend(self.filters.iter().flat_map(Predicate::columns));
-        self.columns.sort_unstable();
-        self.columns.dedup();
-        let scan = Scan::new(&self.table, &self.columns, self.selection.clone(), &self.options)
-            .map_err(external)?;
-        self.scan = Arc::new(scan.with_order(&self.order));
+        (self.tiles, self.columns) = plan(&self.spec, &self.table, &self.filters, &self.options)?;
+        self.scan = OnceLock::new();
         self.statistics = OnceLock::new();
         Ok(self)
     }
 
     /// The selected cells. They are part of a table whose cells 63 bits count.
     fn rows(&self) -> u64 {
-        self.selection.iter().map(Selection::len).fold(1, u64::saturating_mul)
+        self.spec.selection.iter().map(Selection::len).fold(1, u64::saturating_mul)
     }
 
     /// The bytes of all selected rows, or of the chunks that hold them, decoded.
@@ -310,7 +333,7 @@ impl ZarrSource {
         });
         self.rows()
             .saturating_mul(widths.fold(0, u64::saturating_add))
-            .max(self.scan.decoded_bytes())
+            .max(self.scan().map_or(0, |scan| scan.decoded_bytes()))
     }
 
     fn statistics(&self) -> Result<Statistics> {
@@ -319,17 +342,18 @@ impl ZarrSource {
             statistics.num_rows = Precision::Exact(rows);
         }
         statistics.column_statistics = self
+            .spec
             .output
             .iter()
             .map(|&position| {
-                column_statistics(&self.table, &self.table.columns[position], &self.selection)
+                column_statistics(&self.table, &self.table.columns[position], &self.spec.selection)
             })
             .collect::<Result<_>>()?;
         statistics.calculate_total_byte_size(&self.schema);
-        if !self.filters.is_empty() || !self.deferred.is_empty() {
+        if self.leaves_out_rows() || self.is_part() {
             statistics = statistics.to_inexact();
         }
-        statistics.with_fetch(self.limit, 0, self.partitions)
+        statistics.with_fetch(self.spec.limit, 0, self.partitions)
     }
 
     /// A predicate over the output as one over the table.
@@ -358,7 +382,7 @@ impl ZarrSource {
         let grid: Vec<String> = dims.clone().map(|d| format!("{}={}", d.name, d.size)).collect();
         details.push(("grid", format!("[{}]", grid.join(", "))));
         let selected: Vec<String> = dims
-            .zip(&self.selection)
+            .zip(&self.spec.selection)
             .filter(|(dim, selection)| selection.len() < dim.size)
             .map(|(dim, selection)| {
                 let ranges = selection.ranges().len();
@@ -366,7 +390,7 @@ impl ZarrSource {
                 format!("{}={}/{}{parts}", dim.name, selection.len(), dim.size)
             })
             .collect();
-        let (wanted, all) = (self.chunks(), self.scan.all_chunks());
+        let (wanted, all) = (self.chunks(), self.scan().map_or(0, |scan| scan.all_chunks()));
         if selected.is_empty() {
             details.push(("chunks", wanted.to_string()));
         } else {
@@ -379,8 +403,13 @@ impl ZarrSource {
         for filter in &self.deferred {
             details.push(("filter", format!("{filter} (as far as known when the query runs)")));
         }
-        if !self.order.is_empty() {
+        if let Some(tiles) = &self.spec.tiles {
+            details
+                .push(("tiles", format!("{}..{} of {}", tiles.start, tiles.end, self.tiles.len())));
+        }
+        if !self.spec.order.is_empty() {
             let order: Vec<String> = self
+                .spec
                 .order
                 .iter()
                 .map(|&(dim, reversed)| {
@@ -391,7 +420,7 @@ impl ZarrSource {
             let sorted = if self.ordering.is_some() { ", sorted" } else { "" };
             details.push(("order", format!("[{}{sorted}]", order.join(", "))));
         }
-        if let Some(limit) = self.limit {
+        if let Some(limit) = self.spec.limit {
             details.push(("limit", limit.to_string()));
         }
         if let Some(reason) = &self.refusal {
@@ -412,14 +441,14 @@ impl DataSource for ZarrSource {
 
     fn open_with_args(&self, args: OpenArgs) -> Result<SendableRecordBatchStream> {
         let OpenArgs { partition, context, sibling_state } = args;
-        let end = self.scan.tiles().len();
+        let range = self.tile_range();
         let queues = sibling_state.as_ref().and_then(|s| s.downcast_ref::<TileQueues>());
         let tiles = match queues {
-            Some(queues) => queues.open(partition, self.partitions, &context, end),
-            None => TileNumbers::strided(partition, self.partitions, end),
+            Some(queues) => queues.open(partition, self.partitions, &context, range),
+            None => TileNumbers::strided(partition, self.partitions, range),
         };
-        let reader = self.reader(tiles, partition, self.partitions, &context, &self.metrics);
-        Ok(rows(reader, Arc::clone(&self.schema), self.limit, &context))
+        let reader = self.reader(tiles, partition, self.partitions, &context, &self.metrics)?;
+        Ok(rows(reader, Arc::clone(&self.schema), self.spec.limit, &context))
     }
 
     fn create_sibling_state(&self, config: &ConfigOptions) -> Option<Arc<dyn Any + Send + Sync>> {
@@ -452,11 +481,12 @@ impl DataSource for ZarrSource {
         min_size: usize,
         _output_ordering: Option<LexOrdering>,
     ) -> Result<Option<Arc<dyn DataSource>>> {
-        let tiles = usize::try_from(self.scan.tiles().len()).unwrap_or(usize::MAX);
+        let range = self.tile_range();
+        let tiles = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
         let partitions = target_partitions.min(tiles);
         // The rows of a limit come from the start of the grid, which one partition reads, unless they
         // have to be looked for. An order is that of one partition.
-        let in_order = self.limit.is_some() && self.filters.is_empty();
+        let in_order = self.spec.limit.is_some() && self.filters.is_empty();
         let small = self.bytes() < min_size as u64;
         if in_order || self.ordering.is_some() || partitions <= 1 || small {
             return Ok(None);
@@ -472,8 +502,8 @@ impl DataSource for ZarrSource {
         let mut properties = EquivalenceProperties::new(Arc::clone(&self.schema));
         properties.add_orderings(self.ordering.clone());
         // The same column under two names, as a projection would have told.
-        for (index, position) in self.output.iter().enumerate() {
-            let first = self.output.iter().position(|other| other == position);
+        for (index, position) in self.spec.output.iter().enumerate() {
+            let first = self.spec.output.iter().position(|other| other == position);
             let Some(first) = first.filter(|first| *first < index) else { continue };
             let column = |index: usize| -> Arc<dyn PhysicalExpr> {
                 Arc::new(Column::new(self.schema.field(index).name(), index))
@@ -501,7 +531,7 @@ impl DataSource for ZarrSource {
     }
 
     fn fetch(&self) -> Option<usize> {
-        self.limit
+        self.spec.limit
     }
 
     fn metrics(&self) -> ExecutionPlanMetricsSet {
@@ -525,8 +555,9 @@ impl DataSource for ZarrSource {
             return Ok(None);
         }
         let schema = Arc::new(projection.project_schema(&self.schema)?);
-        let output: Vec<usize> = picked.iter().map(|&index| self.output[index]).collect();
-        Ok(Some(Arc::new(Self { output, schema, ..self.clone() }.replanned()?)))
+        let mut source = Self { schema, ..self.clone() };
+        source.spec.output = picked.iter().map(|&index| self.spec.output[index]).collect();
+        Ok(Some(Arc::new(source.replanned()?)))
     }
 
     fn try_pushdown_filters(
@@ -542,7 +573,7 @@ impl DataSource for ZarrSource {
         let changed = source.filters.len() != self.filters.len()
             || source.deferred.len() != self.deferred.len()
             || source.notes.len() != self.notes.len()
-            || source.selection != self.selection;
+            || source.spec.selection != self.spec.selection;
         let answers = FilterPushdownPropagation::with_parent_pushdown_result(answers);
         if !changed {
             return Ok(answers);
@@ -554,12 +585,14 @@ impl DataSource for ZarrSource {
         &self,
         order: &[PhysicalSortExpr],
     ) -> Result<SortOrderPushdownResult<Arc<dyn DataSource>>> {
-        let visits = visits(order, &self.output, &self.table, self.scan.tiles())?;
-        let Some(visits) = visits.filter(|_| self.limit.is_none()) else {
+        let visits = visits(order, &self.spec.output, &self.table, &self.tiles)?;
+        // The numbers of a part's tiles are those of the order that it has.
+        let may_change = self.spec.limit.is_none() && !self.is_part();
+        let Some(visits) = visits.filter(|_| may_change) else {
             return Ok(SortOrderPushdownResult::Unsupported);
         };
         let mut source = self.clone();
-        source.order = visits.dims;
+        source.spec.order = visits.dims;
         source.ordering = None;
         if visits.exact {
             source.ordering = LexOrdering::new(order.to_vec());
@@ -586,7 +619,7 @@ impl ZarrSource {
     /// Takes a filter over the output. The answer is whether nobody else has to apply it.
     fn push(&mut self, filter: &Arc<dyn PhysicalExpr>) -> Result<PushedDown> {
         let Some(expr) = self.over_table(filter)? else { return Ok(PushedDown::No) };
-        if self.limit.is_some() {
+        if self.spec.limit.is_some() {
             // The rows that it leaves out are among those that the limit counts.
             self.notes.push(format!("not pushed below the limit: {filter}"));
             return Ok(PushedDown::No);
@@ -598,10 +631,25 @@ impl ZarrSource {
         let predicate = Predicate::new(expr, &self.table, &self.table_schema)?;
         match select_loaded(&predicate, &self.table)? {
             Some((dim, selection)) => {
-                self.selection[dim] = self.selection[dim].intersect(&selection);
+                self.spec.selection[dim] = self.spec.selection[dim].intersect(&selection);
             }
             None => self.filters.push(predicate),
         }
         Ok(PushedDown::Yes)
     }
+}
+
+/// The tiles of a specification, and the columns that are read for its output and some filters.
+fn plan(
+    spec: &ScanSpec,
+    table: &Table,
+    filters: &[Predicate],
+    options: &ScanOptions,
+) -> Result<(Tiles, Vec<usize>)> {
+    let mut columns = spec.output.clone();
+    columns.extend(filters.iter().flat_map(Predicate::columns));
+    columns.sort_unstable();
+    columns.dedup();
+    let tiles = Scan::plan(table, &columns, spec.selection.clone(), options).map_err(external)?;
+    Ok((tiles.with_order(&spec.order), columns))
 }

@@ -35,6 +35,7 @@ mod served;
 mod sessions;
 mod shifted;
 mod sliding;
+mod specifications;
 mod statistics;
 mod storage;
 mod sweep;

@@ -52,6 +52,7 @@ const LOCAL_ONLY: &[(&str, &str)] = &[
     ("words::of_numbers", "of rows in memory"),
     ("words::of_samples", "of rows in memory"),
     ("words::quantiles_of_times_and_in_lists", "of rows in memory"),
+    ("specifications::", "of local files that another process opens"),
     ("sweep::", "of a planner, with thousands of queries"),
 ];
 
