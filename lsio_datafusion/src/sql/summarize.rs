@@ -8,7 +8,7 @@ use datafusion::{
         approx_distinct, approx_percentile_cont, avg, count, max, min, stddev,
     },
     logical_expr::{
-        Cast, Expr, ExprFunctionExt as _, LogicalPlan, LogicalPlanBuilder, col, lit, when,
+        Case, Cast, Expr, ExprFunctionExt as _, LogicalPlan, LogicalPlanBuilder, col, lit, when,
     },
     sql::sqlparser::{
         keywords::Keyword,
@@ -120,12 +120,12 @@ pub(super) fn summary(rows: LogicalPlan) -> Result<LogicalPlan> {
     let numbers = numbers.project([col("column1").alias(ROW)])?.build()?;
     let mut items = vec![col(ROW)];
     for ((name, data_type), values) in COLUMNS.into_iter().zip(cases) {
-        let mut value = lit(ScalarValue::Null);
-        let last = i64::try_from(values.len()).unwrap_or(i64::MAX);
-        for (row, statistic) in (0..last).zip(values) {
-            let statistic = cast(statistic, data_type.clone());
-            value = when(col(ROW).eq(lit(row)), statistic).otherwise(value)?;
-        }
+        // One flat list: planning takes time with the square of the depth of expressions.
+        let branch = |(row, statistic): (i64, Expr)| {
+            (Box::new(lit(row)), Box::new(cast(statistic, data_type.clone())))
+        };
+        let branches = (0_i64..).zip(values).map(branch).collect();
+        let value = Expr::Case(Case::new(Some(Box::new(col(ROW))), branches, None));
         items.push(cast(value, data_type).alias(name));
     }
     LogicalPlanBuilder::from(rows)
