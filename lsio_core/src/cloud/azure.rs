@@ -19,7 +19,7 @@ use super::{
 /// What Azure's virtual machines have as their asset tag.
 const ASSET_TAG: &str = "7783-7084-3265-9085-8269-3286-77";
 
-/// What says who asks, each with what it is told by.
+/// Configuration keys that select a credential.
 const CREDENTIALS: [Key; 14] = [
     Key::Token,
     Key::AccessKey,

@@ -1,4 +1,4 @@
-//! How many requests are under way at the same time: as many as make it faster.
+//! Adaptive limit on concurrent requests: it grows while the throughput grows.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},

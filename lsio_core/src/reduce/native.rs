@@ -18,7 +18,7 @@ pub trait Native: ArrowNativeType + PartialOrd {
     /// What is above no value, in the order of [`Native::order`], if any value is.
     const LEAST: Self;
 
-    /// What every value takes the place of as a minimum.
+    /// Identity of `min`: any value replaces it.
     const NO_MINIMUM: Self;
 
     fn to_double(self) -> f64;
