@@ -1,7 +1,7 @@
 //! The store as one query sees it. Others may write to it: each query opens it again.
 
 use std::{
-    sync::Arc,
+    sync::{Arc, Weak},
     time::{Duration, Instant},
 };
 
@@ -11,9 +11,19 @@ use tokio::sync::Mutex;
 /// How old a snapshot may be that was made for a query which hasn't used it yet.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// For how long what looks like the same query is it: a DataFrame that is run again can't be told from
-/// one that scans a table twice.
-const SAME_QUERY: Duration = Duration::from_millis(200);
+/// The planning of one query, an extension of its session's configuration: all scans in it see a store at the
+/// same moment. Two queries are told apart by the addresses of theirs.
+#[derive(Debug)]
+pub(crate) struct QueryScope {
+    // Addresses of types without a size mean nothing.
+    _byte: u8,
+}
+
+impl QueryScope {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { _byte: 0 })
+    }
+}
 
 /// A store at one moment.
 #[derive(Clone, Debug)]
@@ -32,20 +42,19 @@ pub(crate) struct Snapshots {
 #[derive(Debug)]
 struct Last {
     snapshot: Snapshot,
-    /// When it was made, or used last.
     made: Instant,
     use_by: Use,
 }
 
 /// Who a snapshot is for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 enum Use {
     /// Nobody: the next query makes its own.
     Nobody,
     /// The first query that asks.
     First,
-    /// The query that began at this time.
-    Query(Option<i64>),
+    /// The query of this scope.
+    Query(Weak<QueryScope>),
 }
 
 impl Snapshots {
@@ -69,18 +78,18 @@ impl Snapshots {
         &self.first
     }
 
-    /// The store as the query sees it that began at this time, in microseconds.
+    /// The store as a query sees it. Without a scope, which is so in a session that plans queries otherwise,
+    /// each scan sees it as it is then.
     ///
     /// # Errors
     /// Those of [`Dataset::open`], and [`Error::Metadata`] if the columns aren't those of the first
     /// snapshot.
-    pub(crate) async fn of(&self, query: Option<i64>) -> Result<Snapshot> {
+    pub(crate) async fn of(&self, scope: Option<&Arc<QueryScope>>) -> Result<Snapshot> {
         let mut last = self.last.lock().await;
-        let age = last.made.elapsed();
-        let is_good = match last.use_by {
+        let is_good = match &last.use_by {
             Use::Nobody => false,
-            Use::First => age < FRESH,
-            Use::Query(known) => known == query && age < SAME_QUERY,
+            Use::First => last.made.elapsed() < FRESH,
+            Use::Query(known) => scope.is_some_and(|scope| known.as_ptr() == Arc::as_ptr(scope)),
         };
         if !is_good {
             let dataset = self.first.dataset.reopen().await?;
@@ -89,18 +98,8 @@ impl Snapshots {
             })?;
             last.snapshot = Snapshot { dataset: Arc::new(dataset), table: Arc::new(table) };
         }
-        last.made = Instant::now();
-        last.use_by = Use::Query(query);
+        last.use_by = scope.map_or(Use::Nobody, |scope| Use::Query(Arc::downgrade(scope)));
         Ok(last.snapshot.clone())
-    }
-
-    /// Says that the query is still being planned, however long that took by now: the next scan in it
-    /// sees the same snapshot.
-    pub(crate) async fn keep_for(&self, query: Option<i64>) {
-        let mut last = self.last.lock().await;
-        if last.use_by == Use::Query(query) {
-            last.made = Instant::now();
-        }
     }
 }
 

@@ -21,7 +21,7 @@ use crate::{
     predicate::{Predicate, is_selection, nearest_values, select},
     scan::{ScanSpec, ZarrSource},
     schema::schema,
-    snapshot::{Snapshot, Snapshots},
+    snapshot::{QueryScope, Snapshot, Snapshots},
 };
 
 /// A Zarr group or array as a table: one row for each cell of its grid.
@@ -104,9 +104,9 @@ impl TableProvider for ZarrTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let started = state.execution_props().query_execution_start_time;
-        let query = started.map(|time| time.timestamp_micros());
-        let Snapshot { dataset, table } = self.snapshots.of(query).await.map_err(external)?;
+        let scope = state.config().get_extension::<QueryScope>();
+        let snapshot = self.snapshots.of(scope.as_ref()).await.map_err(external)?;
+        let Snapshot { dataset, table } = snapshot;
         let config = LsioConfig::of(state.config_options());
         let is_local = dataset.location().local_path().is_some();
         let options = config.scan_options(is_local)?;
@@ -133,7 +133,6 @@ impl TableProvider for ZarrTable {
         } else {
             coordinates.await.map_err(external)?;
         }
-        self.snapshots.keep_for(query).await;
 
         let mut selection: Vec<Selection> =
             table.dims.iter().map(|dim| Selection::all(dim.size)).collect();

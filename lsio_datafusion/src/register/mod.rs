@@ -24,6 +24,7 @@ mod glob;
 mod home;
 mod location;
 mod metadata;
+mod scopes;
 mod url_table;
 mod words;
 
@@ -34,6 +35,7 @@ use self::{
     factory::ZarrTableFactory,
     home::HomeFactory,
     metadata::{Metadata, MetadataFunction},
+    scopes::ScopedPlanner,
     url_table::ZarrUrlTableFactory,
     words::{WordedPlanner, worded_analyzers, worded_optimizers},
 };
@@ -233,7 +235,8 @@ impl ZarrSessionBuilder for SessionStateBuilder {
             *factory = Arc::new(HomeFactory(Arc::clone(factory)));
         }
         let planner = CopyGuard(self.query_planner().take());
-        self = self.with_query_planner(Arc::new(WordedPlanner(Arc::new(planner))));
+        let planner = ScopedPlanner(Arc::new(WordedPlanner(Arc::new(planner))));
+        self = self.with_query_planner(Arc::new(planner));
 
         self.scalar_functions()
             .get_or_insert_default()

@@ -496,8 +496,6 @@ async fn each_query_sees_what_was_written() {
                 assert_eq!(answered(&ctx, &sql).await, [[json!(expected)]], "{table}");
             }
             assert_eq!(frame.clone().count().await.unwrap() as u64, times * 24);
-            // Two runs of a DataFrame within a fifth of a second are taken for one.
-            tokio::time::sleep(Duration::from_millis(250)).await;
         }
         // What is registered is opened again, once, and read as a URL is.
         let sql = "SELECT t2m FROM registered WHERE time = '2020-01-01T01:00:00' AND y = 0.5";
