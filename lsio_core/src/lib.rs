@@ -13,7 +13,7 @@
 //! - [`zip`] holds the object store for zip archives, from which Zarr stores are read in place.
 //! - [`cache`] keeps what was read of remote stores on the local disk.
 //! - [`cloud`] opens the stores of URLs, with credentials as people have them.
-//! - [`uring`] holds the object store for local files, which is of use by itself.
+//! - [`uring`] is the crate `lsio_uring`: the object store for local files, which is of use by itself.
 //! - [`read::Scan`] reads columns of a table, tile by tile.
 //!
 //! A box of one variable, and its mean by latitude:
@@ -34,7 +34,7 @@
 //! # })?;
 //! let dataset = Dataset::open(&Location::parse(&path)?, &OpenOptions::default()).await?;
 //! let dims: Vec<_> = dataset.dims().iter().map(|dim| (dim.name.clone(), dim.size)).collect();
-//! assert_eq!(dims[2], ("longitude".to_owned(), 8));
+//! assert_eq!(dims[1], ("longitude".to_owned(), 8));
 //!
 //! let t2m = dataset.variable("t2m")?;
 //! assert_eq!(t2m.dims(), ["time", "latitude", "longitude"]);
@@ -78,10 +78,10 @@ mod selection;
 mod simd;
 pub mod similar;
 pub mod synthetic;
-pub mod uring;
 pub mod write;
 pub mod zip;
 
+pub use lsio_uring as uring;
 pub use object_store;
 
 pub use crate::{

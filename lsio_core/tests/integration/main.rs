@@ -8,6 +8,3 @@
 mod bounds;
 mod cloud;
 mod matrix;
-
-#[cfg(unix)]
-mod local_files;
