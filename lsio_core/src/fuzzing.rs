@@ -1,6 +1,6 @@
 //! What fuzzers call: everything that reads what strangers wrote, from one piece of bytes.
 //!
-//! The targets in `fuzz/` are one call each. The test here goes over their corpora, which hold the
+//! The targets in `testing/fuzz/` are one call each. The test here goes over their corpora, which hold the
 //! seeds and what was found in the past.
 
 use std::sync::{Arc, OnceLock};
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The metadata of the arrays whose chunks are fuzzed: a list of consolidated stores of one array.
-const CHUNKS: &str = include_str!("../fuzz/chunks.json");
+const CHUNKS: &str = include_str!("../../testing/fuzz/chunks.json");
 
 /// The cells up to which a variable is read as a whole.
 const MOST_CELLS: u64 = 4_096;
@@ -193,7 +193,7 @@ mod tests {
             ("archive", archive),
         ];
         for (name, target) in targets {
-            let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/");
+            let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../testing/fuzz/corpus/");
             let entries = std::fs::read_dir(format!("{folder}{name}")).unwrap();
             let mut count = 0;
             for entry in entries {
@@ -207,7 +207,7 @@ mod tests {
     /// Seeds of chunks, each changed in a few places: the fuzzers' first steps, always the same.
     #[test]
     fn changed_chunks_do_no_harm() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/chunk");
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../testing/fuzz/corpus/chunk");
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         let mut random = || {
             state ^= state << 13;

@@ -22,13 +22,13 @@
 //! use arrow::{array::{Array as _, AsArray as _}, datatypes::{Float32Type, Float64Type}};
 //! use lsio_core::{Dataset, Location, OpenOptions, grid::Region};
 //!
-//! # use lsio_core::{synthetic::{self, Specification}, write::Compression};
+//! # use lsio_synthetic::{reanalysis::{self, Specification}, write::Compression};
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let directory = tempfile::tempdir()?;
 //! # let path = directory.path().join("era5.zarr").to_string_lossy().into_owned();
 //! # let compression = Compression::Zstd(3);
-//! # synthetic::write(path.as_ref(), &Specification {
+//! # reanalysis::write(path.as_ref(), &Specification {
 //! #     times: 24, latitudes: 5, longitudes: 8, chunks: [12, 5, 8],
 //! #     shards: None, compression, packed: false, one_chunk: false,
 //! # })?;
@@ -77,8 +77,6 @@ pub mod reduce;
 mod selection;
 mod simd;
 pub mod similar;
-pub mod synthetic;
-pub mod write;
 pub mod zip;
 
 pub use lsio_uring as uring;
