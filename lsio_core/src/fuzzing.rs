@@ -10,7 +10,10 @@ use object_store::{ObjectStore, ObjectStoreExt as _, memory::InMemory, path::Pat
 use serde_json::Value;
 
 use crate::{
-    Dataset, Location, OpenOptions, Result, Variable, dataset::ShardLayout, options::Limits,
+    Dataset, Location, Network, OpenOptions, Result, Variable,
+    dataset::ShardLayout,
+    options::Limits,
+    transport::{Link, Storage},
     zip::ZipStore,
 };
 
@@ -150,7 +153,8 @@ async fn read(dataset: &Dataset) {
 }
 
 fn location(store: Arc<dyn ObjectStore>) -> Location {
-    Location::new(store, Path::default(), "store").with_limits(options().limits)
+    let link = Link::new(Storage::Local, Network::default());
+    Location::new(store, Path::default(), "store").with_link(link).with_limits(options().limits)
 }
 
 fn options() -> OpenOptions {

@@ -15,6 +15,7 @@
 //! - [`cloud`] opens the stores of URLs, with credentials as people have them.
 //! - [`uring`] is the crate `lsio_uring`: the object store for local files, which is of use by itself.
 //! - [`read::Scan`] reads columns of a table, tile by tile.
+//! - [`transport`] is how objects are read from each kind of storage.
 //!
 //! A box of one variable, and its mean by latitude:
 //!
@@ -77,6 +78,10 @@ pub mod reduce;
 mod selection;
 mod simd;
 pub mod similar;
+mod store_error;
+mod store_options;
+pub mod transport;
+mod urls;
 pub mod zip;
 
 pub use lsio_uring as uring;
@@ -85,8 +90,10 @@ pub use object_store;
 pub use crate::{
     dataset::{Column, Dataset, Dimension, Role, Table, Variable},
     error::{Error, Result},
-    location::{Location, scheme},
+    location::Location,
     options::{DecodeTimes, Limits, Network, OpenOptions},
     recycle::{Recycled, Recycler},
     selection::Selection,
+    store_options::StoreOptions,
+    urls::scheme,
 };

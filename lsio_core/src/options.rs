@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Error, Result, cloud::StoreOptions};
+use crate::{Error, Result, StoreOptions};
 
 /// How times are decoded (`decode_times`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

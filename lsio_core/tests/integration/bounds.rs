@@ -83,7 +83,7 @@ async fn selections_are_the_cells_at_which_they_meet() {
         let wanted: [Selection; 3] = [
             [1..3, 11..14].into_iter().collect(),
             [0..1, 4..5].into_iter().collect(),
-            [7..8].into_iter().collect(),
+            std::iter::once(7..8).collect(),
         ];
         let selected = t2m.read_selected(&wanted).await.unwrap();
         let mut cells = Vec::new();

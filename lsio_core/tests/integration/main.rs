@@ -7,4 +7,5 @@
 
 mod bounds;
 mod cloud;
+mod imports;
 mod matrix;
