@@ -8,7 +8,9 @@ use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use lsio_core::{
     Dataset, Location, OpenOptions, Recycler, Selection, Variable,
     read::{Scan, ScanOptions},
-    synthetic::{self, Specification},
+};
+use lsio_synthetic::{
+    reanalysis::{self, Specification},
     write::Compression,
 };
 
@@ -26,7 +28,7 @@ fn dataset(directory: &std::path::Path, compression: Compression, packed: bool) 
         packed,
         one_chunk: false,
     };
-    synthetic::write(directory, &spec).unwrap();
+    reanalysis::write(directory, &spec).unwrap();
     let location = Location::parse(directory.to_str().unwrap()).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(Dataset::open(&location, &OpenOptions::default())).unwrap()

@@ -3,8 +3,8 @@
 use std::{path::PathBuf, time::Instant};
 
 use clap::ValueEnum;
-use lsio_core::{
-    synthetic::{self, Specification},
+use lsio_synthetic::{
+    reanalysis::{self, Specification},
     write::Compression,
 };
 
@@ -77,7 +77,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     let times = (args.gib * f64::from(1 << 30) / spec.bytes() as f64).ceil() as u64;
     spec.times = times.max(1);
     let start = Instant::now();
-    synthetic::write(&args.directory, &spec)?;
+    reanalysis::write(&args.directory, &spec)?;
     println!(
         "{}: {} × {latitudes} × {longitudes} cells, {:.2} GB in {:.1} s",
         args.directory.display(),

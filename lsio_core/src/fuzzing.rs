@@ -1,6 +1,6 @@
 //! What fuzzers call: everything that reads what strangers wrote, from one piece of bytes.
 //!
-//! The targets in `fuzz/` are one call each. The test here goes over their corpora, which hold the
+//! The targets in `testing/fuzz/` are one call each. The test here goes over their corpora, which hold the
 //! seeds and what was found in the past.
 
 use std::sync::{Arc, OnceLock};
@@ -10,12 +10,15 @@ use object_store::{ObjectStore, ObjectStoreExt as _, memory::InMemory, path::Pat
 use serde_json::Value;
 
 use crate::{
-    Dataset, Location, OpenOptions, Result, Variable, dataset::ShardLayout, options::Limits,
+    Dataset, Location, Network, OpenOptions, Result, Variable,
+    dataset::ShardLayout,
+    options::Limits,
+    transport::{Link, Storage},
     zip::ZipStore,
 };
 
 /// The metadata of the arrays whose chunks are fuzzed: a list of consolidated stores of one array.
-const CHUNKS: &str = include_str!("../fuzz/chunks.json");
+const CHUNKS: &str = include_str!("../../testing/fuzz/chunks.json");
 
 /// The cells up to which a variable is read as a whole.
 const MOST_CELLS: u64 = 4_096;
@@ -150,7 +153,8 @@ async fn read(dataset: &Dataset) {
 }
 
 fn location(store: Arc<dyn ObjectStore>) -> Location {
-    Location::new(store, Path::default(), "store").with_limits(options().limits)
+    let link = Link::new(Storage::Local, Network::default());
+    Location::new(store, Path::default(), "store").with_link(link).with_limits(options().limits)
 }
 
 fn options() -> OpenOptions {
@@ -193,7 +197,7 @@ mod tests {
             ("archive", archive),
         ];
         for (name, target) in targets {
-            let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/");
+            let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../testing/fuzz/corpus/");
             let entries = std::fs::read_dir(format!("{folder}{name}")).unwrap();
             let mut count = 0;
             for entry in entries {
@@ -207,7 +211,7 @@ mod tests {
     /// Seeds of chunks, each changed in a few places: the fuzzers' first steps, always the same.
     #[test]
     fn changed_chunks_do_no_harm() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/chunk");
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../testing/fuzz/corpus/chunk");
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         let mut random = || {
             state ^= state << 13;

@@ -13,8 +13,9 @@
 //! - [`zip`] holds the object store for zip archives, from which Zarr stores are read in place.
 //! - [`cache`] keeps what was read of remote stores on the local disk.
 //! - [`cloud`] opens the stores of URLs, with credentials as people have them.
-//! - [`uring`] holds the object store for local files, which is of use by itself.
+//! - [`uring`] is the crate `lsio_uring`: the object store for local files, which is of use by itself.
 //! - [`read::Scan`] reads columns of a table, tile by tile.
+//! - [`transport`] is how objects are read from each kind of storage.
 //!
 //! A box of one variable, and its mean by latitude:
 //!
@@ -22,19 +23,19 @@
 //! use arrow::{array::{Array as _, AsArray as _}, datatypes::{Float32Type, Float64Type}};
 //! use lsio_core::{Dataset, Location, OpenOptions, grid::Region};
 //!
-//! # use lsio_core::{synthetic::{self, Specification}, write::Compression};
+//! # use lsio_synthetic::{reanalysis::{self, Specification}, write::Compression};
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! # let directory = tempfile::tempdir()?;
 //! # let path = directory.path().join("era5.zarr").to_string_lossy().into_owned();
 //! # let compression = Compression::Zstd(3);
-//! # synthetic::write(path.as_ref(), &Specification {
+//! # reanalysis::write(path.as_ref(), &Specification {
 //! #     times: 24, latitudes: 5, longitudes: 8, chunks: [12, 5, 8],
 //! #     shards: None, compression, packed: false, one_chunk: false,
 //! # })?;
 //! let dataset = Dataset::open(&Location::parse(&path)?, &OpenOptions::default()).await?;
 //! let dims: Vec<_> = dataset.dims().iter().map(|dim| (dim.name.clone(), dim.size)).collect();
-//! assert_eq!(dims[2], ("longitude".to_owned(), 8));
+//! assert_eq!(dims[1], ("longitude".to_owned(), 8));
 //!
 //! let t2m = dataset.variable("t2m")?;
 //! assert_eq!(t2m.dims(), ["time", "latitude", "longitude"]);
@@ -77,18 +78,22 @@ pub mod reduce;
 mod selection;
 mod simd;
 pub mod similar;
-pub mod synthetic;
-pub mod uring;
-pub mod write;
+mod store_error;
+mod store_options;
+pub mod transport;
+mod urls;
 pub mod zip;
 
+pub use lsio_uring as uring;
 pub use object_store;
 
 pub use crate::{
     dataset::{Column, Dataset, Dimension, Role, Table, Variable},
     error::{Error, Result},
-    location::{Location, scheme},
+    location::Location,
     options::{DecodeTimes, Limits, Network, OpenOptions},
     recycle::{Recycled, Recycler},
     selection::Selection,
+    store_options::StoreOptions,
+    urls::scheme,
 };

@@ -14,9 +14,10 @@ use crate::{
     Error, Limits, Network, OpenOptions, Result,
     cloud::{self, Opened},
     dataset::document::GROUPS_AND_ARRAYS,
-    read::{Link, Storage, Transfer, What},
     similar::closest,
+    transport::{Link, Storage, Transfer, What},
     uring::{self, Engine},
+    urls::{redact, scheme},
     zip::{ZipStore, is_zip_name},
 };
 
@@ -37,9 +38,10 @@ pub struct Location {
 }
 
 impl Location {
-    /// A place in `store`, called `name` in messages.
+    /// A place in `store`, called `name` in messages. The store is read as an object store on the network;
+    /// [`Location::with_link`] says that it is another kind of storage.
     pub fn new(store: Arc<dyn ObjectStore>, path: Path, name: impl Into<String>) -> Self {
-        let link = Link::new(Storage::of(store.as_ref()), Network::default());
+        let link = Link::new(Storage::ObjectStore, Network::default());
         let (name, limits) = (name.into(), Limits::default());
         Self { store, path, name, archive: None, root: None, limits, link }
     }
@@ -142,11 +144,29 @@ impl Location {
     /// If it is none, and for unknown options.
     pub fn url(text: &str, options: &mut OpenOptions) -> Result<Url> {
         let mut url = Url::parse(text).map_err(|e| Error::Location {
-            location: cloud::redact(text).into_owned(),
+            location: redact(text).into_owned(),
             reason: e.to_string(),
         })?;
         cloud::take_options(&mut url, options)?;
         Ok(url)
+    }
+
+    /// The place that a URL names in a store that a program has registered for such URLs. Its scheme tells the
+    /// kind of storage; the time that a read may take is that of the options.
+    ///
+    /// # Errors
+    /// [`Error::Location`] if the URL's path is none of an object.
+    pub async fn open_registered(
+        store: Arc<dyn ObjectStore>,
+        url: &Url,
+        options: &OpenOptions,
+    ) -> Result<Self> {
+        let name = cloud::public_name(url);
+        let path = Path::from_url_path(url.path())
+            .map_err(|e| Error::Location { location: name.clone(), reason: e.to_string() })?;
+        let link = Link::new(Storage::of_scheme(url.scheme()), options.network);
+        let location = Self::find(store, path, name).await;
+        Ok(location.with_link(link).with_limits(options.limits))
     }
 
     /// Resolves the URL of a store in the cloud, at whose end are no options of ours.
@@ -188,7 +208,7 @@ impl Location {
                 .map_err(|()| invalid("the URL names no local file".to_owned()))?,
             Some(scheme) => {
                 return Err(Error::Location {
-                    location: cloud::redact(location).into_owned(),
+                    location: redact(location).into_owned(),
                     reason: format!("it is no local file, but a {scheme}:// URL"),
                 });
             }
@@ -207,12 +227,15 @@ impl Location {
         let text = normal.to_str().ok_or_else(|| invalid("the path is not UTF-8".to_owned()))?;
         let path = Path::parse(text).map_err(|e| invalid(e.to_string()))?;
         let store = uring::store(engine).map_err(|e| invalid(e.to_string()))?;
+        let link = Link::new(Storage::Local, Network::default());
         let is_file = |archive: &Path| FilePath::new("/").join(archive.as_ref()).is_file();
         if let Some((archive, inside)) = zip_names(&path).find(|(archive, _)| is_file(archive)) {
             // It has no place in the local file system: what is there is the archive.
-            return Ok(Self::inside(ZipStore::new(store, archive), inside, location));
+            let location = Self::inside(ZipStore::new(store, archive), inside, location);
+            return Ok(location.with_link(link));
         }
-        Ok(Self { root: Some(PathBuf::from("/")), ..Self::new(store, path, location) })
+        let location = Self::new(store, path, location).with_link(link);
+        Ok(Self { root: Some(PathBuf::from("/")), ..location })
     }
 
     /// The object store.
@@ -381,17 +404,10 @@ pub(crate) fn check_node_path(path: &str) -> Result<(), &'static str> {
     })
 }
 
-/// The scheme of a URL, or `None` for a plain path. One letter is a Windows drive, not a scheme.
-pub fn scheme(location: &str) -> Option<&str> {
-    let (scheme, _) = location.split_once("://")?;
-    let mut chars = scheme.chars();
-    let valid = chars.next().is_some_and(|c| c.is_ascii_alphabetic())
-        && chars.all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
-    (valid && scheme.len() > 1).then_some(scheme)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use object_store::memory::InMemory;
 
     use super::*;
@@ -458,21 +474,28 @@ mod tests {
         }
     }
 
-    #[test]
-    fn stores_are_known_by_their_names() {
+    #[tokio::test]
+    async fn kinds_of_storage_are_told_by_where_a_store_is() {
         let memory: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
-        assert_eq!(Storage::of(memory.as_ref()), Storage::Local);
-        assert_eq!(
-            Storage::of(uring::store(Engine::ObjectStore).unwrap().as_ref()),
-            Storage::Local
-        );
-        assert_eq!(Storage::of(uring::store(Engine::Pread).unwrap().as_ref()), Storage::Local);
-        let web = object_store::http::HttpBuilder::new().with_url("http://h").build().unwrap();
-        let web: Arc<dyn ObjectStore> = Arc::new(web);
-        assert_eq!(Storage::of(web.as_ref()), Storage::Http);
-        assert_eq!(Storage::of(&ZipStore::new(web, Path::from("a.zip"))), Storage::Http);
-        let s3 = object_store::aws::AmazonS3Builder::new().with_bucket_name("b").build().unwrap();
-        assert_eq!(Storage::of(&s3), Storage::ObjectStore);
+        memory.put(&Path::from("a.zip"), "".into()).await.unwrap();
+        let network = Network { deadline: Duration::from_secs(7), ..Network::default() };
+        let options = OpenOptions { network, ..OpenOptions::default() };
+        for (url, expected) in [
+            ("memory://b/x", Storage::Local),
+            ("https://h/x", Storage::Http),
+            ("http://h/a.zip/x", Storage::Http),
+            ("s3://b/x", Storage::ObjectStore),
+            ("mine://b/a.zip", Storage::ObjectStore),
+        ] {
+            let (store, url) = (Arc::clone(&memory), Url::parse(url).unwrap());
+            let location = Location::open_registered(store, &url, &options).await.unwrap();
+            assert_eq!(location.link().storage(), expected, "{url}");
+            assert_eq!(location.name(), url.as_str());
+            let deadline = (expected != Storage::Local).then_some(network.deadline);
+            assert_eq!(location.link().deadline(0), deadline, "{url}");
+        }
+        let local = Location::parse_with("/a/b.zarr", Engine::Pread).unwrap();
+        assert_eq!(local.link().storage(), Storage::Local);
     }
 
     #[tokio::test]

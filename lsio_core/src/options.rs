@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Result, cloud::StoreOptions};
+use crate::{Error, Result, StoreOptions};
 
 /// How times are decoded (`decode_times`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -31,7 +31,7 @@ pub enum DecodeTimes {
 /// # Ok::<(), lsio_core::Error>(())
 /// ```
 ///
-/// Its wire form holds no secret: see [`StoreOptions`](crate::cloud::StoreOptions).
+/// Its wire form holds no secret: see [`StoreOptions`](crate::StoreOptions).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct OpenOptions {

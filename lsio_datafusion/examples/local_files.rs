@@ -11,7 +11,7 @@ use datafusion::{
     execution::object_store::ObjectStoreUrl,
     prelude::{CsvReadOptions, SessionContext},
 };
-use lsio_core::uring::UringFileSystem;
+use lsio_uring::UringFileSystem;
 
 /// Runs the example; the tests do so too.
 ///

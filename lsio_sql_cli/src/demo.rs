@@ -6,8 +6,8 @@ use std::{
     time::Instant,
 };
 
-use lsio_core::{
-    synthetic::{self, Specification},
+use lsio_synthetic::{
+    reanalysis::{self, Specification},
     write::Compression,
 };
 
@@ -98,7 +98,7 @@ fn prepare(directory: &Path) -> Result<(), Error> {
     // Written elsewhere and then moved, so that a half-written store is never used.
     let partial = partial_directory(directory);
     let written = (|| {
-        synthetic::write(&partial, &SPECIFICATION)?;
+        reanalysis::write(&partial, &SPECIFICATION)?;
         fs::write(partial.join(MARK), mark)?;
         if is_ours {
             fs::remove_dir_all(directory)?;

@@ -117,6 +117,7 @@ fn log_to_stderr() {
         .filter_level(log::LevelFilter::Off)
         .filter_module("lsio_core", log::LevelFilter::Warn)
         .filter_module("lsio_datafusion", log::LevelFilter::Warn)
+        .filter_module("lsio_uring", log::LevelFilter::Warn)
         .parse_default_env()
         .format(move |out, record| {
             let line = format!("{}: {}", record.level(), record.args());

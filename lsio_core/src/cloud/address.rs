@@ -3,8 +3,11 @@
 use object_store::path::Path;
 use url::{Position, Url, form_urlencoded};
 
-use super::{explain::redact, options::StoreOptions};
-use crate::{Error, OpenOptions, Result, error::short, scheme};
+use crate::{
+    Error, OpenOptions, Result, StoreOptions,
+    error::short,
+    urls::{redact, scheme},
+};
 
 /// The kinds of stores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,9 +11,12 @@ use url::Url;
 use super::{
     aws::is_true,
     environment::Environment,
-    explain::{Access, Way, redact},
+    explain::{Access, Way},
     http::{Connector, client_options},
-    options::{StoreOptions, azure, sorted},
+};
+use crate::{
+    store_options::{StoreOptions, azure, sorted},
+    urls::redact,
 };
 
 /// What Azure's virtual machines have as their asset tag.

@@ -11,9 +11,12 @@ use super::{
     address::server,
     aws::is_true,
     environment::Environment,
-    explain::{Access, Way, redact},
+    explain::{Access, Way},
     http::{Connector, client_options},
-    options::{StoreOptions, gcp, sorted},
+};
+use crate::{
+    store_options::{StoreOptions, gcp, sorted},
+    urls::redact,
 };
 
 /// Where `gcloud auth application-default login` leaves credentials.

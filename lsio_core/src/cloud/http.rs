@@ -30,7 +30,7 @@ use tokio::{
 };
 
 use super::runtime::{self, Task};
-use crate::{Network, read::Link};
+use crate::{Network, transport::Link};
 
 /// The bytes of a list or an error that are waited for: those of a list of some thousand keys.
 const WHOLE_BYTES: usize = 4 << 20;

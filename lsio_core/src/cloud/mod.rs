@@ -23,7 +23,6 @@ mod environment;
 mod explain;
 mod gcp;
 mod http;
-mod options;
 mod runtime;
 mod store;
 mod web;
@@ -38,7 +37,7 @@ use object_store::{BackoffConfig, ObjectStore, RetryConfig, path::Path};
 use tokio::sync::OnceCell;
 use url::Url;
 
-pub(crate) use self::{address::take_options, explain::redact};
+pub(crate) use self::address::take_options;
 use self::{
     address::{Address, Kind},
     explain::Way,
@@ -48,12 +47,12 @@ use self::{
 pub use self::{
     address::{public_name, public_text},
     environment::Environment,
-    options::StoreOptions,
 };
 use crate::{
-    Error, Network, OpenOptions, Result,
+    Error, Network, OpenOptions, Result, StoreOptions,
     cache::{DiskCache, cached},
-    read::{Link, Storage},
+    transport::{Link, Storage},
+    urls::redact,
 };
 
 /// The stores that stay open while nobody reads from them.

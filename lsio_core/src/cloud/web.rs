@@ -10,8 +10,8 @@ use url::Url;
 use super::{
     explain::{Access, Way},
     http::{Connector, client_options},
-    options::{StoreOptions, http},
 };
+use crate::store_options::{StoreOptions, http};
 
 /// A server, and all that decides how it is read.
 #[derive(Clone, PartialEq, Eq, Hash)]

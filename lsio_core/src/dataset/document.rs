@@ -1,6 +1,6 @@
 //! Zarr's metadata documents: which files they are in v2 and v3, consolidated or not.
 
-use std::{collections::BTreeMap, error::Error as _, io::ErrorKind};
+use std::{collections::BTreeMap, io::ErrorKind};
 
 use bytes::Bytes;
 use futures::{
@@ -16,7 +16,8 @@ use crate::{
     error::{names, short, warn_once},
     json,
     location::{check_node_path, join as join_path},
-    read::{Counts, Expected, Failure, Storage, What},
+    store_error::{io_error, is_directory, is_missing},
+    transport::{Counts, Expected, Failure, Storage, What},
 };
 
 /// The memory that the values of a document may take, as a multiple of the bytes that it may have. Of
@@ -562,43 +563,6 @@ fn failed(key: String, source: object_store::Error) -> Error {
         }
         _ => Error::Store { key, source },
     }
-}
-
-/// Whether an object doesn't exist.
-///
-/// A local path that ends at a directory or leads through a file names something else that does: who
-/// looks for a document there may look elsewhere, but a chunk isn't just not stored.
-pub(crate) fn is_missing(error: &object_store::Error) -> bool {
-    match io_error(error) {
-        Some(io) => io.kind() == ErrorKind::NotFound && !is_object_stores_directory(io),
-        None => matches!(error, object_store::Error::NotFound { .. }),
-    }
-}
-
-/// Whether a local path ends at a directory or leads through a file.
-fn is_directory(error: &object_store::Error) -> bool {
-    let kinds = [ErrorKind::NotADirectory, ErrorKind::IsADirectory];
-    io_error(error).is_some_and(|io| kinds.contains(&io.kind()) || is_object_stores_directory(io))
-}
-
-/// Whether this is what object_store's `LocalFileSystem` (0.13) says of a directory in an object's place:
-/// "not found", by an error that isn't the system's.
-fn is_object_stores_directory(error: &std::io::Error) -> bool {
-    error.kind() == ErrorKind::NotFound
-        && error.raw_os_error().is_none()
-        && error.get_ref().is_some_and(|inner| inner.to_string() == "is directory")
-}
-
-/// What the system said.
-fn io_error(error: &object_store::Error) -> Option<&std::io::Error> {
-    let mut source = error.source();
-    while let Some(error) = source {
-        if let Some(io) = error.downcast_ref::<std::io::Error>() {
-            return Some(io);
-        }
-        source = error.source();
-    }
-    None
 }
 
 /// Whether anything exists at a location: an object, or a directory with something in it.

@@ -72,7 +72,6 @@ pub(crate) use self::{
     chain::{Storage, Stream},
     codec::ChunkCodec,
     decoding::StoredValues,
-    document::is_missing,
     shard::{ShardIndex, ShardLayout},
     shuffle::unshuffle,
 };

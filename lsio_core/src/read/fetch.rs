@@ -1,50 +1,22 @@
 //! From chunks to their stored bytes: whole objects, or ranges of shards.
 
-use std::{
-    collections::BTreeMap,
-    ops::{AddAssign, Range},
-    sync::Arc,
-};
+use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::ObjectStore;
 
-use super::{
-    indices::{Indices, Known, KnownIndex},
-    link::What,
-    transfer::{Expected, Failure, Object, Transfer, Version, as_usize},
-};
+use super::indices::{Indices, Known, KnownIndex};
 use crate::{
     Error, Recycler, Result, Variable,
-    dataset::{ChunkCodec, ShardIndex, ShardLayout, is_missing},
+    dataset::{ChunkCodec, ShardIndex, ShardLayout},
+    store_error::is_missing,
+    transport::{Counts, Expected, Failure, Object, Transfer, Version, What, as_usize},
     uring::{CachedFile, PageCache},
 };
 
 /// What an object may have beyond its decoded size: codecs add little to what they can't compress.
 const OVERHEAD_BYTES: u64 = 1 << 20;
-
-/// What was read from the store.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Stored chunks.
-    pub chunks: usize,
-    /// Chunks that aren't stored, and so hold the fill value.
-    pub absent: usize,
-    /// What the store was asked for: objects, and ranges of objects.
-    pub requests: usize,
-    /// The stored bytes.
-    pub bytes: usize,
-}
-
-impl AddAssign for Counts {
-    fn add_assign(&mut self, other: Self) {
-        self.chunks += other.chunks;
-        self.absent += other.absent;
-        self.requests += other.requests;
-        self.bytes += other.bytes;
-    }
-}
 
 /// Fetches chunks of one variable.
 #[derive(Debug)]

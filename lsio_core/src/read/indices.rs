@@ -5,8 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use lru::LruCache;
 use tokio::sync::OnceCell;
 
-use super::transfer::Version;
-use crate::dataset::ShardIndex;
+use crate::{dataset::ShardIndex, transport::Version};
 
 /// The bytes of indices that are kept, roughly.
 const BYTES: u64 = 16 << 20;

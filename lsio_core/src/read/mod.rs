@@ -15,32 +15,25 @@
 
 mod broadcast;
 mod fetch;
-mod gate;
 mod gather;
 mod indices;
-mod link;
 mod part;
 mod pieces;
 mod scan;
 mod shared;
 mod tile;
 mod tiles;
-mod transfer;
 
 pub use crate::dataset::nan_to_null;
 
+pub(crate) use self::{
+    fetch::Fetcher,
+    gather::{Axis, Gather, repeat},
+    part::{Assembly, Part, add_items},
+};
 pub use self::{
-    fetch::Counts,
-    link::{Link, Storage},
     pieces::{Pieces, Scratch},
     scan::{Decoded, FetchTask, Fetched, Scan, ScanOptions},
     tile::{Rows, Tile},
     tiles::{Block, Tiles},
-};
-pub(crate) use self::{
-    fetch::Fetcher,
-    gather::{Axis, Gather, repeat},
-    link::What,
-    part::{Assembly, Part, add_items},
-    transfer::{Expected, Failure, Transfer},
 };

@@ -279,8 +279,10 @@ mod tests {
     use crate::{
         Dataset, Location, OpenOptions, Selection,
         read::{Scan, ScanOptions},
-        synthetic::{self, Specification},
         uring::{Engine, PageCache, store},
+    };
+    use lsio_synthetic::{
+        reanalysis::{self, Specification},
         write::Compression,
     };
 
@@ -295,7 +297,7 @@ mod tests {
             packed: false,
             one_chunk: false,
         };
-        synthetic::write(directory, &spec).unwrap();
+        reanalysis::write(directory, &spec).unwrap();
     }
 
     /// Every way in which pieces are made gives the values that whole tiles have: in memory and in the

@@ -15,7 +15,7 @@ use object_store::ObjectStore;
 use tokio::task::JoinHandle;
 
 use super::{
-    fetch::{Counts, FetchedChunks, Fetcher, Stored},
+    fetch::{FetchedChunks, Fetcher, Stored},
     part::{Assembly, Part, holds_wanted_row},
     pieces::{self, Pieces},
     shared::{Key, SharedChunk, SharedChunks},
@@ -25,6 +25,7 @@ use super::{
 use crate::{
     Column, Error, Recycler, Result, Selection, Table, Variable,
     grid::{checked_product, select},
+    transport::Counts,
     uring::PageCache,
 };
 

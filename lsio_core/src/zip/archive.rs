@@ -237,7 +237,7 @@ fn check_same(then: &ObjectMeta, now: &ObjectMeta) -> Result<()> {
 
 /// An archive that is gone must not look like an entry that isn't there.
 fn vanished(meta: &ObjectMeta, error: Error) -> Error {
-    match crate::dataset::is_missing(&error) {
+    match crate::store_error::is_missing(&error) {
         true => failed(meta, "it is no longer there".to_owned()),
         false => error,
     }

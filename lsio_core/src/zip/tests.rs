@@ -344,7 +344,7 @@ async fn an_archive_that_changes_is_noticed() {
             let error = result.unwrap_err();
             assert!(error.to_string().contains("no longer there"), "{error}");
             // It would be taken for a chunk that isn't stored.
-            assert!(!crate::dataset::is_missing(&error));
+            assert!(!crate::store_error::is_missing(&error));
         }
     }
 }

@@ -6,10 +6,9 @@ use arrow::{
     array::{Array as _, AsArray as _},
     datatypes::Float32Type,
 };
-use lsio_core::{
-    Dataset, Error, Location, OpenOptions, Selection,
-    grid::Region,
-    synthetic::{self, Specification},
+use lsio_core::{Dataset, Error, Location, OpenOptions, Selection, grid::Region};
+use lsio_synthetic::{
+    reanalysis::{self, Specification},
     write::Compression,
 };
 
@@ -27,7 +26,7 @@ async fn open(shards: Option<[u64; 3]>) -> (tempfile::TempDir, Dataset) {
         packed: false,
         one_chunk: false,
     };
-    synthetic::write(&path, &specification).unwrap();
+    reanalysis::write(&path, &specification).unwrap();
     let location = Location::parse(&path.to_string_lossy()).unwrap();
     let dataset = Dataset::open(&location, &OpenOptions::default()).await.unwrap();
     (directory, dataset)
@@ -84,7 +83,7 @@ async fn selections_are_the_cells_at_which_they_meet() {
         let wanted: [Selection; 3] = [
             [1..3, 11..14].into_iter().collect(),
             [0..1, 4..5].into_iter().collect(),
-            [7..8].into_iter().collect(),
+            std::iter::once(7..8).collect(),
         ];
         let selected = t2m.read_selected(&wanted).await.unwrap();
         let mut cells = Vec::new();

@@ -6,8 +6,10 @@ use lsio_core::{
     Dataset, Error, Location, OpenOptions,
     cloud::{self, Environment, Opened},
     object_store::{self, ObjectStore, ObjectStoreExt as _, path::Path},
-    synthetic::{self, Specification},
     uring::Engine,
+};
+use lsio_synthetic::{
+    reanalysis::{self, Specification},
     write::Compression,
 };
 use lsio_test_servers::{ACCESS_KEY, BUCKET, Builder, Fault, Protocol, SECRET_KEY, Server};
@@ -29,7 +31,7 @@ fn files() -> TempDir {
         packed: false,
         one_chunk: false,
     };
-    synthetic::write(&directory.path().join("store.zarr"), &specification).unwrap();
+    reanalysis::write(&directory.path().join("store.zarr"), &specification).unwrap();
     directory
 }
 

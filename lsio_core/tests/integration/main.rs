@@ -7,7 +7,5 @@
 
 mod bounds;
 mod cloud;
+mod imports;
 mod matrix;
-
-#[cfg(unix)]
-mod local_files;

@@ -2,15 +2,15 @@
 
 use std::{io, path::Path};
 
-use lsio_datafusion::lsio_core::{
-    synthetic::{self, Specification},
+use lsio_synthetic::{
+    reanalysis::{self, Specification},
     write::Compression,
 };
 
 /// Writes two days of a coarse synthetic reanalysis, and gives its path.
 pub fn write(directory: &Path) -> io::Result<String> {
     let store = directory.join("era5.zarr");
-    synthetic::write(
+    reanalysis::write(
         &store,
         &Specification {
             times: 48,

@@ -1,13 +1,9 @@
 //! From the text behind FROM to an opened dataset: options behind `?`, and the object store.
 
 use datafusion::{
-    common::plan_err,
-    config::ConfigOptions,
-    error::{DataFusionError, Result},
-    execution::runtime_env::RuntimeEnv,
+    common::plan_err, config::ConfigOptions, error::Result, execution::runtime_env::RuntimeEnv,
 };
-use lsio_core::{Dataset, Location, OpenOptions, cloud::public_name, scheme};
-use object_store::path::Path;
+use lsio_core::{Dataset, Location, OpenOptions, scheme};
 
 use super::{glob::pattern_of_stores, home::expand_home};
 use crate::{IoEngine, LsioConfig, error::external};
@@ -53,9 +49,7 @@ pub(super) async fn resolve(
         options.store.is_empty().then(|| runtime.object_store_registry.get_store(&url));
     let location = match registered {
         Some(Ok(store)) => {
-            let path = Path::from_url_path(url.path())
-                .map_err(|e| DataFusionError::External(Box::new(e)))?;
-            Location::find(store, path, public_name(&url)).await.with_limits(options.limits)
+            Location::open_registered(store, &url, &options).await.map_err(external)?
         }
         _ => Location::open_url(&url, &options).await.map_err(external)?,
     };

@@ -71,10 +71,10 @@ const SORTED_BUFFER_BYTES: usize = 32 << 20;
 /// # async fn main() -> datafusion::error::Result<()> {
 /// # let directory = tempfile::tempdir()?;
 /// # let store = directory.path().join("store.zarr");
-/// # lsio_core::write::GroupWriter::create(&store, serde_json::json!({}))?.whole_array(
-/// #     &lsio_core::write::ArraySpec {
+/// # lsio_synthetic::write::GroupWriter::create(&store, serde_json::json!({}))?.whole_array(
+/// #     &lsio_synthetic::write::ArraySpec {
 /// #         name: "t", data_type: "int32", dims: &[("x", 3)], chunks: &[3], shards: None,
-/// #         compression: lsio_core::write::Compression::None, fill_value: 0.into(),
+/// #         compression: lsio_synthetic::write::Compression::None, fill_value: 0.into(),
 /// #         attributes: serde_json::json!({}),
 /// #     },
 /// #     &[1_i32, 2, 3],

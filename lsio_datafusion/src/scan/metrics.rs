@@ -10,7 +10,7 @@ use datafusion::{
         RecordOutput as _, Time,
     },
 };
-use lsio_core::read::{Counts, Decoded};
+use lsio_core::{read::Decoded, transport::Counts};
 
 use super::queue::Asked;
 

@@ -8,11 +8,11 @@ use datafusion::{
     physical_plan::displayable,
     prelude::{SessionConfig, SessionContext, col},
 };
-use lsio_core::{
-    synthetic::{self, Specification},
+use lsio_datafusion::{LsioConfig, prelude::*};
+use lsio_synthetic::{
+    reanalysis::{self, Specification},
     write::{ArraySpec, Compression, GroupWriter},
 };
-use lsio_datafusion::{LsioConfig, prelude::*};
 use serde_json::{Value, json};
 
 use crate::{
@@ -422,7 +422,7 @@ async fn large_chunks_give_what_rows_give() {
             packed,
             one_chunk: false,
         };
-        synthetic::write(&path, &spec).unwrap();
+        reanalysis::write(&path, &spec).unwrap();
         for sql in [
             "SELECT avg(t2m), min(t2m), max(t2m), count(t2m), stddev(t2m), sum(u10) FROM {}",
             "SELECT latitude, avg(t2m) FROM {} GROUP BY latitude",

@@ -12,7 +12,7 @@ use arrow::{
     datatypes::{DataType, Float64Type},
 };
 use datafusion::prelude::SessionContext;
-use lsio_core::write::{ArraySpec, Compression, GroupWriter};
+use lsio_synthetic::write::{ArraySpec, Compression, GroupWriter};
 use serde::Deserialize;
 use serde_json::{Value, json};
 

@@ -1,7 +1,7 @@
 //! Times of calendars, zones and durations: what plans make of them. What cftime says of the values is in
 //! `answers_calendars.json`.
 
-use lsio_core::write::{ArraySpec, Compression, GroupWriter};
+use lsio_synthetic::write::{ArraySpec, Compression, GroupWriter};
 use serde_json::json;
 
 use crate::harness::{config, query, rows, session, workspace};

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, path::Path};
 use arrow::array::{Array as _, ArrayRef, AsArray as _, Float64Array, RecordBatch};
 use arrow::datatypes::{Float64Type, Int64Type};
 use datafusion::prelude::SessionContext;
-use lsio_core::write::{ArraySpec, Compression, Element, GroupWriter};
+use lsio_synthetic::write::{ArraySpec, Compression, Element, GroupWriter};
 use serde_json::{Value, json};
 
 use crate::harness::{config, query, rows, session};

@@ -2,11 +2,9 @@
 
 use std::path::Path;
 
-use lsio_core::{
-    grid::{ChunkGrid, unravel},
-    write::{ArraySpec, Compression, GroupWriter},
-};
+use lsio_core::grid::{ChunkGrid, unravel};
 use lsio_datafusion::ZarrSession as _;
+use lsio_synthetic::write::{ArraySpec, Compression, GroupWriter};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

@@ -124,17 +124,17 @@ async fn sizes_that_contradict_each_other() {
 async fn chunks_that_are_corrupt() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store.zarr");
-    let spec = lsio_core::synthetic::Specification {
+    let spec = lsio_synthetic::reanalysis::Specification {
         times: 4,
         latitudes: 3,
         longitudes: 5,
         chunks: [2, 3, 5],
         shards: None,
-        compression: lsio_core::write::Compression::Zstd(3),
+        compression: lsio_synthetic::write::Compression::Zstd(3),
         packed: false,
         one_chunk: false,
     };
-    lsio_core::synthetic::write(&path, &spec).unwrap();
+    lsio_synthetic::reanalysis::write(&path, &spec).unwrap();
     let store = path.to_string_lossy();
     let file = path.join("t2m/c/1/0/0");
     let good = fs::read(&file).unwrap();
@@ -158,17 +158,17 @@ async fn chunks_that_are_corrupt() {
 async fn shards_whose_index_is_corrupt() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store.zarr");
-    let spec = lsio_core::synthetic::Specification {
+    let spec = lsio_synthetic::reanalysis::Specification {
         times: 4,
         latitudes: 4,
         longitudes: 4,
         chunks: [2, 2, 4],
         shards: Some([4, 4, 4]),
-        compression: lsio_core::write::Compression::Zstd(3),
+        compression: lsio_synthetic::write::Compression::Zstd(3),
         packed: false,
         one_chunk: false,
     };
-    lsio_core::synthetic::write(&path, &spec).unwrap();
+    lsio_synthetic::reanalysis::write(&path, &spec).unwrap();
     let store = path.to_string_lossy();
     let file = path.join("t2m/c/0/0/0");
     let good = fs::read(&file).unwrap();
@@ -197,14 +197,14 @@ async fn shards_whose_index_is_corrupt() {
 async fn cells_beyond_the_edge_mean_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store.zarr");
-    let group = lsio_core::write::GroupWriter::create(&path, json!({})).unwrap();
-    let spec = lsio_core::write::ArraySpec {
+    let group = lsio_synthetic::write::GroupWriter::create(&path, json!({})).unwrap();
+    let spec = lsio_synthetic::write::ArraySpec {
         name: "time",
         data_type: "int64",
         dims: &[("time", 2)],
         chunks: &[4],
         shards: None,
-        compression: lsio_core::write::Compression::None,
+        compression: lsio_synthetic::write::Compression::None,
         fill_value: json!(0),
         attributes: json!({"units": "days since 2000-01-01"}),
     };

@@ -14,7 +14,7 @@ use std::{
 
 use datafusion::error::Result;
 use futures::{StreamExt as _, stream};
-use lsio_core::write::Compression;
+use lsio_synthetic::write::Compression;
 use lsio_test_servers::{Fault, Incoming, Protocol, Server};
 use serde_json::{Value, json};
 

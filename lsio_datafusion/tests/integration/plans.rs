@@ -6,11 +6,11 @@ use datafusion::{
     physical_plan::{ExecutionPlan, collect, displayable},
     prelude::{SessionConfig, SessionContext},
 };
-use lsio_core::{
-    synthetic::{self, Specification},
+use lsio_datafusion::{LsioConfig, ZarrSession as _, ZarrSource};
+use lsio_synthetic::{
+    reanalysis::{self, Specification},
     write::Compression,
 };
-use lsio_datafusion::{LsioConfig, ZarrSession as _, ZarrSource};
 use serde_json::{Value, json};
 
 use crate::{
@@ -31,7 +31,7 @@ fn store(directory: &Path) -> String {
         packed: false,
         one_chunk: false,
     };
-    synthetic::write(&store, &spec).unwrap();
+    reanalysis::write(&store, &spec).unwrap();
     store.to_string_lossy().into_owned()
 }
 
@@ -293,7 +293,7 @@ async fn orders_that_cost_nothing_are_exact() {
         packed: false,
         one_chunk: false,
     };
-    synthetic::write(&store, &spec).unwrap();
+    reanalysis::write(&store, &spec).unwrap();
     let store = store.to_string_lossy().into_owned();
     let ctx = session(partitioned(4, 8192));
     let plain = session(partitioned(1, 8192));
@@ -371,7 +371,7 @@ async fn memory_does_not_grow_with_the_store() {
         packed: false,
         one_chunk: false,
     };
-    synthetic::write(&one, &spec).unwrap();
+    reanalysis::write(&one, &spec).unwrap();
     // Ever more chunks, which are links to that one.
     for chunks in [10_u64, 1000] {
         let store = directory.path().join(format!("{chunks}.zarr/t2m"));

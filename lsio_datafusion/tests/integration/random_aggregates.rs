@@ -19,11 +19,9 @@ use datafusion::{
     prelude::{SessionConfig, SessionContext},
 };
 use futures::FutureExt as _;
-use lsio_core::{
-    grid::{ChunkGrid, unravel},
-    write::{ArraySpec, ArrayWriter, Compression, GroupWriter},
-};
+use lsio_core::grid::{ChunkGrid, unravel};
 use lsio_datafusion::LsioConfig;
+use lsio_synthetic::write::{ArraySpec, ArrayWriter, Compression, GroupWriter};
 use serde_json::{Value, json};
 
 use crate::{

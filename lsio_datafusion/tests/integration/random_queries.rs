@@ -13,11 +13,9 @@ use datafusion::{
     prelude::SessionContext,
 };
 use futures::FutureExt as _;
-use lsio_core::{
-    grid::ChunkGrid,
-    write::{ArraySpec, Compression, GroupWriter},
-};
+use lsio_core::grid::ChunkGrid;
 use lsio_datafusion::LsioConfig;
+use lsio_synthetic::write::{ArraySpec, Compression, GroupWriter};
 use serde_json::{Value, json};
 
 use crate::{

@@ -28,10 +28,12 @@ use lsio_core::{
         PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, local::LocalFileSystem,
         path::Path as ObjectPath,
     },
-    synthetic::{self, Specification},
-    write::Compression,
 };
 use lsio_datafusion::ZarrSession as _;
+use lsio_synthetic::{
+    reanalysis::{self, Specification},
+    write::Compression,
+};
 use url::Url;
 
 use crate::harness::{config, session};
@@ -179,7 +181,7 @@ impl Setup {
             packed: false,
             one_chunk: false,
         };
-        synthetic::write(&directory.path().join("store.zarr"), &spec).unwrap();
+        reanalysis::write(&directory.path().join("store.zarr"), &spec).unwrap();
         let inner = LocalFileSystem::new_with_prefix(directory.path()).unwrap();
         let fails = AtomicUsize::new(usize::MAX / 2);
         let watched = Arc::new(Watched { inner, reads: Mutex::default(), fails });
@@ -513,7 +515,7 @@ fn crossed_sums() -> [f64; 3] {
 }
 
 fn write_crossed(path: &Path) {
-    use lsio_core::write::{ArraySpec, GroupWriter};
+    use lsio_synthetic::write::{ArraySpec, GroupWriter};
     use serde_json::json;
 
     let group = GroupWriter::create(path, json!({})).unwrap();

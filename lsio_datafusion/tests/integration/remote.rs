@@ -15,8 +15,8 @@ use std::{
 };
 
 use datafusion::prelude::SessionContext;
-use lsio_core::write::{ArraySpec, Compression, GroupWriter};
 use lsio_datafusion::prelude::*;
+use lsio_synthetic::write::{ArraySpec, Compression, GroupWriter};
 use lsio_test_servers::{ACCESS_KEY, BUCKET, Protocol, SECRET_KEY, Server};
 use serde_json::json;
 use url::Url;

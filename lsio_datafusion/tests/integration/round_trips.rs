@@ -12,12 +12,9 @@ use std::{
 
 use datafusion::{physical_plan::execute_stream, prelude::SessionContext};
 use futures::StreamExt as _;
-use lsio_core::{
-    Dataset, Location, OpenOptions,
-    uring::Engine,
-    write::{ArraySpec, Compression, GroupWriter},
-};
+use lsio_core::{Dataset, Location, OpenOptions, uring::Engine};
 use lsio_datafusion::prelude::*;
+use lsio_synthetic::write::{ArraySpec, Compression, GroupWriter};
 use lsio_test_servers::{Link, Protocol, Request, Server, round_trips};
 use serde_json::{Value, json};
 use tempfile::TempDir;

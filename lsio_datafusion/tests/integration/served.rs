@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use lsio_core::write::{ArraySpec, Compression, GroupWriter};
+use lsio_synthetic::write::{ArraySpec, Compression, GroupWriter};
 use lsio_test_servers::{ACCESS_KEY, BUCKET, Protocol, SECRET_KEY, Server};
 use serde_json::{Map, Value, json};
 

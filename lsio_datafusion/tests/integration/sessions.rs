@@ -119,14 +119,14 @@ async fn stores_of_other_object_stores() {
 async fn intervals_meet_durations() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("steps.zarr");
-    let group = lsio_core::write::GroupWriter::create(&path, json!({})).unwrap();
-    let spec = lsio_core::write::ArraySpec {
+    let group = lsio_synthetic::write::GroupWriter::create(&path, json!({})).unwrap();
+    let spec = lsio_synthetic::write::ArraySpec {
         name: "step",
         data_type: "int64",
         dims: &[("n", 4)],
         chunks: &[],
         shards: None,
-        compression: lsio_core::write::Compression::None,
+        compression: lsio_synthetic::write::Compression::None,
         fill_value: json!(0),
         attributes: json!({"units": "hours", "dtype": "timedelta64[s]"}),
     };
@@ -181,14 +181,14 @@ async fn zarr_and_other_paths_in_either_order() {
 async fn types_follow_through_subqueries() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("days.zarr");
-    let group = lsio_core::write::GroupWriter::create(&path, json!({})).unwrap();
-    let spec = lsio_core::write::ArraySpec {
+    let group = lsio_synthetic::write::GroupWriter::create(&path, json!({})).unwrap();
+    let spec = lsio_synthetic::write::ArraySpec {
         name: "time",
         data_type: "int64",
         dims: &[("time", 60)],
         chunks: &[],
         shards: None,
-        compression: lsio_core::write::Compression::None,
+        compression: lsio_synthetic::write::Compression::None,
         fill_value: json!(0),
         attributes: json!({"units": "days since 2000-01-30", "calendar": "360_day"}),
     };

@@ -6,8 +6,8 @@
 use std::{collections::BTreeMap, fs, ops::Range, path::Path};
 
 use datafusion::prelude::SessionContext;
-use lsio_core::write::{ArraySpec, Compression, Element, GroupWriter};
 use lsio_datafusion::LsioConfig;
+use lsio_synthetic::write::{ArraySpec, Compression, Element, GroupWriter};
 use serde::Deserialize;
 use serde_json::{Value, json};
 

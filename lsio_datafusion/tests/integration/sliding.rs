@@ -12,7 +12,7 @@ use arrow::{
 };
 use datafusion::datasource::MemTable;
 use futures::FutureExt as _;
-use lsio_core::write::{ArraySpec, Compression, GroupWriter};
+use lsio_synthetic::write::{ArraySpec, Compression, GroupWriter};
 use serde_json::json;
 
 use crate::{

@@ -3,8 +3,8 @@
 use std::{path::Path, sync::Arc};
 
 use datafusion::{physical_plan::collect, prelude::SessionContext};
-use lsio_core::write::{ArraySpec, Compression, GroupWriter};
 use lsio_datafusion::{LsioConfig, result_notes};
+use lsio_synthetic::write::{ArraySpec, Compression, GroupWriter};
 use serde_json::{Value, json};
 
 use crate::harness::{config, rows, same, session};

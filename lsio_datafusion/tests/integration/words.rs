@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use lsio_core::write::{ArraySpec, Compression, GroupWriter};
+use lsio_synthetic::write::{ArraySpec, Compression, GroupWriter};
 use serde_json::{Value, json};
 
 use crate::{

@@ -6,8 +6,8 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
-use lsio_core::{
-    synthetic::{self, Specification},
+use lsio_synthetic::{
+    reanalysis::{self, Specification},
     write::Compression,
 };
 
@@ -58,7 +58,7 @@ pub(crate) fn store(directory: &Path) -> String {
         packed: false,
         one_chunk: false,
     };
-    synthetic::write(&store, &spec).unwrap();
+    reanalysis::write(&store, &spec).unwrap();
     store.to_string_lossy().into_owned()
 }
 
@@ -210,8 +210,8 @@ fn readers_that_have_had_enough() {
 fn notes_go_to_standard_error() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("low.zarr");
-    let group = lsio_core::write::GroupWriter::create(&path, serde_json::json!({})).unwrap();
-    let spec = lsio_core::write::ArraySpec {
+    let group = lsio_synthetic::write::GroupWriter::create(&path, serde_json::json!({})).unwrap();
+    let spec = lsio_synthetic::write::ArraySpec {
         name: "full",
         data_type: "float64",
         dims: &[("y", 2), ("x", 3)],
@@ -222,7 +222,7 @@ fn notes_go_to_standard_error() {
         attributes: serde_json::json!({}),
     };
     group.whole_array(&spec, &[0.0; 6]).unwrap();
-    let spec = lsio_core::write::ArraySpec { name: "low", dims: &[("x", 3)], ..spec };
+    let spec = lsio_synthetic::write::ArraySpec { name: "low", dims: &[("x", 3)], ..spec };
     group.whole_array(&spec, &[1.0, 2.0, 3.0]).unwrap();
     let path = path.to_string_lossy();
     let output = lsio(&["--format", "csv", "-c", &format!("SELECT sum(low) AS s FROM '{path}'")]);

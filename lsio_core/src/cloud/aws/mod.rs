@@ -22,12 +22,17 @@ use self::{
 use super::{
     address::server,
     environment::Environment,
-    explain::{Access, Way, redact},
+    explain::{Access, Way},
     http::{Connector, client_options},
-    options::{PROFILE, StoreOptions, aws, sorted},
     runtime,
 };
-use crate::{Network, error::short, read::Link};
+use crate::{
+    Network,
+    error::short,
+    store_options::{PROFILE, StoreOptions, aws, sorted},
+    transport::Link,
+    urls::redact,
+};
 
 /// What names a profile in messages, if the option does.
 const PROFILE_OPTION: &str = "option aws.profile";

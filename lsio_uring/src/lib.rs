@@ -1,10 +1,11 @@
 //! Local files at the speed of the drive: an [`ObjectStore`] on io_uring.
 //!
-//! [`UringFileSystem`] takes the place of object_store's `LocalFileSystem` for all that reads local
-//! files. It needs nothing else of this crate: it can be registered with any DataFusion session.
+//! [`UringFileSystem`] takes the place of object_store's [`LocalFileSystem`] in whatever reads local files:
+//! names, listings, writes and errors are the same. It needs no asynchronous runtime.
 //!
 //! ```
-//! use lsio_core::{object_store::{ObjectStoreExt as _, path::Path}, uring::UringFileSystem};
+//! use lsio_uring::UringFileSystem;
+//! use object_store::{ObjectStore as _, ObjectStoreExt as _, path::Path};
 //!
 //! # #[tokio::main]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -12,11 +13,22 @@
 //! # let file = directory.path().join("file");
 //! # std::fs::write(&file, "some bytes")?;
 //! let store = UringFileSystem::new()?;
-//! let bytes = store.get(&Path::from_absolute_path(&file)?).await?.bytes().await?;
+//! println!("Local files are read with {}.", store.engine()); // uring, or pread where that doesn't work
+//!
+//! let file = Path::from_absolute_path(&file)?;
+//! let bytes = store.get(&file).await?.bytes().await?;
 //! assert_eq!(&bytes[..], b"some bytes");
+//!
+//! // Near ranges become one read, and many reads are under way at once.
+//! let words = store.get_ranges(&file, &[0..4, 5..10]).await?;
+//! assert_eq!(words, ["some", "bytes"]);
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! [`UringFileSystem::with_options`] sets the engine ([`Engine`]), the memory, the threads and when reads go
+//! past the page cache ([`Access`]). On systems other than Linux, and where io_uring is forbidden, a few threads
+//! with `pread(2)` do the same; on systems other than Unix [`store`] gives `LocalFileSystem`.
 //!
 //! # How a read goes
 //!

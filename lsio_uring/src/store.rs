@@ -98,7 +98,8 @@ impl UringFileSystem {
     /// The files that `local` sees, with an engine of its own.
     ///
     /// ```
-    /// use lsio_core::{object_store::local::LocalFileSystem, uring::{Options, UringFileSystem}};
+    /// use lsio_uring::{Options, UringFileSystem};
+    /// use object_store::local::LocalFileSystem;
     ///
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
     /// # let directory = tempfile::tempdir()?;

@@ -8,10 +8,8 @@ use std::{
     process::{Command, Stdio},
 };
 
-use lsio_core::{
-    object_store::{ObjectStore as _, ObjectStoreExt as _, path::Path},
-    uring::{Access, Engine, Options, UringFileSystem},
-};
+use lsio_uring::{Access, Engine, Options, UringFileSystem};
+use object_store::{ObjectStore as _, ObjectStoreExt as _, path::Path};
 use rustix::process::{Resource, Rlimit, geteuid, setrlimit};
 
 use super::store;
@@ -33,7 +31,7 @@ fn forbidden(restriction: &str) -> (&'static [libc::c_long], i32) {
 
 fn restricted(restriction: &str) {
     let mut child = Command::new(std::env::current_exe().unwrap());
-    child.args(["--exact", "local_files::restricted::child", "--nocapture"]);
+    child.args(["--exact", "restricted::child", "--nocapture"]);
     child.env(VARIABLE, restriction).stdout(Stdio::null()).stderr(Stdio::piped());
     if restriction == "an ordinary user" {
         if geteuid().is_root() {

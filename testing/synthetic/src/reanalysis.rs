@@ -5,8 +5,10 @@
 //! ones (about 2.5:1 with zstd). The same specification always gives the same bytes.
 
 use std::{
+    array,
     f64::consts::TAU,
     io,
+    ops::Range,
     path::Path,
     sync::atomic::{AtomicU64, Ordering},
     thread,
@@ -14,10 +16,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::{
-    grid::{ChunkGrid, Region},
-    write::{ArraySpec, ArrayWriter, Compression, Element, GroupWriter},
-};
+use crate::write::{ArraySpec, ArrayWriter, Compression, Element, GroupWriter};
 
 /// The variables: name, long name, units.
 pub const VARIABLES: [(&str, &str, &str); 3] = [
@@ -94,8 +93,9 @@ pub fn write(directory: &Path, spec: &Specification) -> io::Result<()> {
 
     let dims = [("time", times), ("latitude", latitudes), ("longitude", longitudes)];
     let outer = spec.shards.unwrap_or(spec.chunks);
-    let grid = ChunkGrid::new(dims.iter().map(|d| d.1).collect(), outer.to_vec())
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a chunk without cells"))?;
+    let chunks = Chunks::new(dims.map(|(_, size)| size), outer).ok_or_else(|| {
+        io::Error::new(io::ErrorKind::InvalidInput, "a chunk without cells, or too many chunks")
+    })?;
     for (number, (name, long_name, units)) in VARIABLES.into_iter().enumerate() {
         let mut attributes = json!({"long_name": long_name, "units": units});
         if spec.packed {
@@ -112,7 +112,7 @@ pub fn write(directory: &Path, spec: &Specification) -> io::Result<()> {
             fill_value: if spec.packed { json!(-32768) } else { json!("NaN") },
             attributes,
         })?;
-        write_chunks(spec, number, &grid, &array)?;
+        write_chunks(spec, number, &chunks, &array)?;
     }
     group.consolidate()
 }
@@ -141,22 +141,19 @@ fn write_coordinate<T: Element>(
 fn write_chunks(
     spec: &Specification,
     variable: usize,
-    grid: &ChunkGrid,
+    chunks: &Chunks,
     array: &ArrayWriter,
 ) -> io::Result<()> {
     let next = AtomicU64::new(0);
-    let end = if spec.one_chunk { grid.len().min(1) } else { grid.len() };
+    let end = if spec.one_chunk { chunks.len.min(1) } else { chunks.len };
     let work = || -> io::Result<()> {
         loop {
             let number = next.fetch_add(1, Ordering::Relaxed);
             if number >= end {
                 return Ok(());
             }
-            let start = grid.region(number).start;
-            // Chunks at the edges are stored whole.
-            let region = Region { start, shape: grid.chunk_shape().to_vec() };
-            let values = field(spec, variable, &region);
-            let indices = grid.indices(number);
+            let indices = chunks.indices(number);
+            let values = field(spec, variable, &chunks.cells(indices));
             if spec.packed {
                 #[expect(clippy::cast_possible_truncation, reason = "a cast of floats saturates")]
                 let packed: Vec<i16> = values
@@ -176,7 +173,43 @@ fn write_chunks(
             worker.join().map_err(|_| io::Error::other("a writer gave up"))?
         })
     })?;
-    (end..grid.len()).try_for_each(|number| array.link(&grid.indices(0), &grid.indices(number)))
+    (end..chunks.len).try_for_each(|number| array.link(&chunks.indices(0), &chunks.indices(number)))
+}
+
+/// The chunks of a variable.
+struct Chunks {
+    shape: [u64; 3],
+    /// Their number along each dimension, and in all.
+    counts: [u64; 3],
+    len: u64,
+}
+
+impl Chunks {
+    /// `None` if a chunk has no cells, or there are too many chunks.
+    fn new(sizes: [u64; 3], shape: [u64; 3]) -> Option<Self> {
+        let product = |factors: [u64; 3]| factors.iter().try_fold(1_u64, |n, &f| n.checked_mul(f));
+        let whole = sizes.iter().zip(shape).all(|(size, chunk)| size.checked_add(chunk).is_some());
+        if !whole || product(shape)? == 0 {
+            return None;
+        }
+        let counts: [u64; 3] = array::from_fn(|d| sizes[d].div_ceil(shape[d]));
+        let len = product(counts)?;
+        Some(Self { shape, counts, len })
+    }
+
+    /// The indices of a chunk, by its number in C order.
+    fn indices(&self, number: u64) -> [u64; 3] {
+        let [_, y, x] = self.counts;
+        [number / x / y, number / x % y, number % x]
+    }
+
+    /// The cells of a chunk, those beyond the array's edges too: chunks there are stored whole.
+    fn cells(&self, indices: [u64; 3]) -> [Range<u64>; 3] {
+        array::from_fn(|d| {
+            let start = indices[d] * self.shape[d];
+            start..start + self.shape[d]
+        })
+    }
 }
 
 fn latitude(spec: &Specification, index: u64) -> f64 {
@@ -187,13 +220,13 @@ fn offset(variable: usize) -> f64 {
     if variable == 0 { 273.15 } else { 0.0 }
 }
 
-/// The values in a region: a mean that depends on the latitude, a wave that travels westwards once a
+/// The values of these cells: a mean that depends on the latitude, a wave that travels westwards once a
 /// day, and noise.
 #[expect(clippy::cast_possible_truncation, reason = "f32 is what is stored")]
-fn field(spec: &Specification, variable: usize, region: &Region) -> Vec<f32> {
-    let [times, latitudes, longitudes] =
-        [0, 1, 2].map(|d| region.start[d]..region.start[d] + region.shape[d]);
-    let mut values = Vec::with_capacity(usize::try_from(region.cells()).unwrap_or(0));
+fn field(spec: &Specification, variable: usize, cells: &[Range<u64>; 3]) -> Vec<f32> {
+    let count: u64 = cells.iter().map(|range| range.end - range.start).product();
+    let mut values = Vec::with_capacity(usize::try_from(count).unwrap_or(0));
+    let [times, latitudes, longitudes] = cells.clone();
     for t in times {
         for y in latitudes.clone() {
             let phi = latitude(spec, y).to_radians();

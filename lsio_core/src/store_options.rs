@@ -109,14 +109,14 @@ impl StoreOptions {
     }
 
     /// The options with a prefix, without it.
-    pub(super) fn of<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
+    pub(crate) fn of<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a str, &'a str)> {
         self.0.iter().filter_map(move |(key, value)| {
             Some((key.strip_prefix(prefix)?.strip_prefix('.')?, value.as_str()))
         })
     }
 
     /// What was given to a client: the options with its prefix, and those of HTTP.
-    pub(super) fn given<K: Eq + Hash>(
+    pub(crate) fn given<K: Eq + Hash>(
         &self,
         prefix: &str,
         own: fn(&str) -> Option<K>,
@@ -128,7 +128,7 @@ impl StoreOptions {
     }
 
     /// The first key that is none of the prefix's, nor one of the HTTP client's.
-    pub(super) fn stranger(&self, prefix: &str) -> Option<&str> {
+    pub(crate) fn stranger(&self, prefix: &str) -> Option<&str> {
         let own = |key: &str| {
             key.split_once('.').is_some_and(|(start, _)| start == prefix || start == "http")
         };
@@ -170,10 +170,10 @@ fn may_be_secret(key: &str, value: &str) -> bool {
 }
 
 /// The one AWS option that object_store doesn't know.
-pub(super) const PROFILE: &str = "profile";
+pub(crate) const PROFILE: &str = "profile";
 
 /// What a client is told, in an order that is always the same.
-pub(super) fn sorted<K: AsRef<str>>(config: HashMap<K, String>) -> Vec<(K, String)> {
+pub(crate) fn sorted<K: AsRef<str>>(config: HashMap<K, String>) -> Vec<(K, String)> {
     let mut config: Vec<_> = config.into_iter().collect();
     config.sort_unstable_by(|(a, _), (b, _)| a.as_ref().cmp(b.as_ref()));
     config
@@ -190,22 +190,22 @@ fn known(key: &str) -> Option<&'static [&'static str]> {
     }
 }
 
-pub(super) fn aws(name: &str) -> Option<AmazonS3ConfigKey> {
+pub(crate) fn aws(name: &str) -> Option<AmazonS3ConfigKey> {
     name.parse().ok()
 }
 
-pub(super) fn gcp(name: &str) -> Option<GoogleConfigKey> {
+pub(crate) fn gcp(name: &str) -> Option<GoogleConfigKey> {
     match name {
         "application_credentials_path" => Some(GoogleConfigKey::ApplicationCredentials),
         name => name.parse().ok(),
     }
 }
 
-pub(super) fn azure(name: &str) -> Option<AzureConfigKey> {
+pub(crate) fn azure(name: &str) -> Option<AzureConfigKey> {
     name.parse().ok()
 }
 
-pub(super) fn http(name: &str) -> Option<ClientConfigKey> {
+pub(crate) fn http(name: &str) -> Option<ClientConfigKey> {
     name.parse().ok()
 }
 

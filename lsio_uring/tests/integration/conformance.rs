@@ -4,12 +4,9 @@
 use std::{ops::Range, sync::Arc};
 
 use futures::{TryStreamExt as _, executor::block_on};
-use lsio_core::{
-    object_store::{
-        Error, GetOptions, GetRange, ObjectStore, ObjectStoreExt as _, PutMode, integration,
-        path::Path,
-    },
-    uring::UringFileSystem,
+use lsio_uring::UringFileSystem;
+use object_store::{
+    Error, GetOptions, GetRange, ObjectStore, ObjectStoreExt as _, PutMode, integration, path::Path,
 };
 
 use super::{directories, modes, store};

@@ -1,4 +1,4 @@
-//! Writes small Zarr v3 stores to local directories: for the demo, for benchmarks and for tests.
+//! Writes small Zarr v3 stores to local directories.
 
 use std::{
     borrow::Cow,

@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn the_kernel_is_asked() {
-        let directory = super::super::simulated::directory();
+        let directory = crate::simulated::directory();
         let path = directory.path().join("f");
         std::fs::write(&path, vec![1; 1 << 20]).unwrap();
         let file = File::open(&path).unwrap();

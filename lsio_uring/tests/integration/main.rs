@@ -1,4 +1,10 @@
 //! The store for local files: in each engine and mode, on a drive and in memory.
+#![cfg(unix)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "helpers of tests are tests: they fail by panicking"
+)]
 
 mod conformance;
 mod differential;
@@ -7,10 +13,8 @@ mod restricted;
 
 use std::path::Path;
 
-use lsio_core::{
-    object_store::local::LocalFileSystem,
-    uring::{Access, Engine, Options, UringFileSystem},
-};
+use lsio_uring::{Access, Engine, Options, UringFileSystem};
+use object_store::local::LocalFileSystem;
 use tempfile::TempDir;
 
 /// The ways of reading, each of which has to give the same.
@@ -44,10 +48,7 @@ pub(crate) fn directories() -> Vec<TempDir> {
     directories
 }
 
-pub(crate) fn store(
-    directory: &Path,
-    options: &Options,
-) -> lsio_core::object_store::Result<UringFileSystem> {
+pub(crate) fn store(directory: &Path, options: &Options) -> object_store::Result<UringFileSystem> {
     let local = LocalFileSystem::new_with_prefix(directory)?;
     UringFileSystem::with_options(local, options.clone())
 }

@@ -1,6 +1,6 @@
 //! A long run of mixed reads of local files, to see that memory and descriptors stay flat.
 //!
-//! `cargo bench -p lsio_core --bench soak -- --minutes 60 --engine uring` reads files of 1 byte to
+//! `cargo bench -p lsio_uring --bench soak -- --minutes 60 --engine uring` reads files of 1 byte to
 //! 40 MB, cold and hot, whole, by ranges and as streams that are dropped on the way, about 300 times
 //! a second, checks the bytes, and prints each minute what the process holds.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a benchmark that can't go on should stop")]
@@ -19,10 +19,8 @@ use std::{
 
 use bytes::Bytes;
 use futures::StreamExt as _;
-use lsio_core::{
-    object_store::{ObjectStore as _, ObjectStoreExt as _, local::LocalFileSystem, path::Path},
-    uring::{Options, UringFileSystem},
-};
+use lsio_uring::{Options, UringFileSystem};
+use object_store::{ObjectStore as _, ObjectStoreExt as _, local::LocalFileSystem, path::Path};
 
 const TASKS: u64 = 16;
 const FILES: u64 = 64;

@@ -1,6 +1,6 @@
 //! Local files, cold and hot: `UringFileSystem` on io_uring and on threads, beside `LocalFileSystem`.
 //!
-//! `cargo bench -p lsio_core --bench local_files` writes 5 GiB of files to `LSIO_BENCH_DIR` (else
+//! `cargo bench -p lsio_uring --bench local_files` writes 5 GiB of files to `LSIO_BENCH_DIR` (else
 //! below `target`), reads them through the trait that all have in common, and ends with a table: for
 //! each side its best number of requests in flight, GB/s, the processor's time, how much came from
 //! the drive, and how much of that past the page cache. Cold runs need to be allowed to empty the
@@ -22,10 +22,8 @@ use std::{
 
 use criterion::{BenchmarkId, Criterion, SamplingMode, Throughput};
 use futures::future::join_all;
-use lsio_core::{
-    object_store::{ObjectStore, ObjectStoreExt as _, local::LocalFileSystem, path::Path},
-    uring::{Engine, Options, UringFileSystem},
-};
+use lsio_uring::{Engine, Options, UringFileSystem};
+use object_store::{ObjectStore, ObjectStoreExt as _, local::LocalFileSystem, path::Path};
 use tokio::runtime::Runtime;
 
 const REQUESTS_IN_FLIGHT: [usize; 4] = [1, 4, 16, 64];

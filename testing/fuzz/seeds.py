@@ -13,7 +13,7 @@ import zipfile
 from pathlib import Path
 
 HERE = Path(__file__).parent
-FIXTURES = HERE.parent / "tests/fixtures"
+FIXTURES = HERE.parent.parent / "lsio_core/tests/fixtures"
 FACTORS = ("dtype", "codec", "storage", "naming", "unit", "cname", "shuffle", "byteorder", "shape")
 
 

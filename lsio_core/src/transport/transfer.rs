@@ -12,7 +12,7 @@ use object_store::{
 };
 
 use super::{
-    fetch::Counts,
+    counts::Counts,
     gate::Turn,
     link::{Link, What},
 };
@@ -599,7 +599,7 @@ fn joined(parts: Vec<Answer>) -> Bytes {
 }
 
 /// A number of bytes of something that is in memory.
-pub(super) fn as_usize(bytes: u64) -> usize {
+pub(crate) fn as_usize(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
@@ -610,7 +610,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{Network, read::Storage};
+    use crate::{Network, transport::Storage};
 
     fn bytes(len: usize) -> Bytes {
         (0..len).map(|i| (i * 7 % 251) as u8).collect()

@@ -11,12 +11,10 @@ use std::{
 
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, future::join_all};
-use lsio_core::{
-    object_store::{
-        Error, GetOptions, GetRange, ObjectStore, ObjectStoreExt as _, Result,
-        local::LocalFileSystem, path::Path,
-    },
-    uring::{Options, UringFileSystem},
+use lsio_uring::{Options, UringFileSystem};
+use object_store::{
+    Error, GetOptions, GetRange, ObjectStore, ObjectStoreExt as _, Result, local::LocalFileSystem,
+    path::Path,
 };
 
 use super::{directories, modes, store};

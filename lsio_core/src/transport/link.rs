@@ -5,8 +5,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use object_store::ObjectStore;
-
 use super::gate::{Gate, Turn};
 use crate::Network;
 
@@ -27,18 +25,13 @@ pub enum Storage {
 }
 
 impl Storage {
-    /// The kind of a store that somebody else has made: by its name, as it prints itself.
+    /// The kind behind URLs of this scheme. One that isn't known is taken for an object store on the network.
     #[must_use]
-    pub fn of(store: &dyn ObjectStore) -> Self {
-        let name = store.to_string();
-        let has = |names: &[&str]| names.iter().any(|known| name.contains(known));
-        // What wraps another prints its name too.
-        if has(&["HttpStore"]) {
-            Self::Http
-        } else if has(&["LocalFileSystem", "InMemory"]) {
-            Self::Local
-        } else {
-            Self::ObjectStore
+    pub fn of_scheme(scheme: &str) -> Self {
+        match scheme {
+            "file" | "memory" => Self::Local,
+            "http" | "https" => Self::Http,
+            _ => Self::ObjectStore,
         }
     }
 
@@ -77,7 +70,7 @@ impl Storage {
 
 /// What suits a kind of storage.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Profile {
+pub(crate) struct Profile {
     /// The requests that are under way at first. They hide an answer's latency: chunks of 1 MB in 50 ms
     /// each are 1.2 GB/s with 64.
     first_requests: usize,
@@ -92,10 +85,10 @@ pub(super) struct Profile {
     most_bytes: u64,
     /// What is larger is read in parts of this size at the same time: one request brings a part in a
     /// quarter of a second, and its latency is a fifth of that.
-    pub(super) part_bytes: u64,
+    pub(crate) part_bytes: u64,
     /// Ranges of an object with no more between them become one, as long as little is read for
     /// nothing: bytes that one request brings in 3 ms, a tenth of what another one takes to answer.
-    pub(super) gap_bytes: u64,
+    pub(crate) gap_bytes: u64,
     /// The objects of one variable that are read at the same time for one tile.
     objects: usize,
 }
@@ -149,7 +142,7 @@ impl Link {
     }
 
     /// The objects of one variable that are to be read at the same time for one tile.
-    pub(super) fn objects(&self) -> usize {
+    pub(crate) fn objects(&self) -> usize {
         self.profile.objects
     }
 
@@ -171,7 +164,7 @@ impl Link {
     }
 
     /// How long a request of so many bytes may take, tries included, if there is a limit.
-    pub(super) fn deadline(&self, bytes: u64) -> Option<Duration> {
+    pub(crate) fn deadline(&self, bytes: u64) -> Option<Duration> {
         self.is_remote().then(|| self.network.deadline + Duration::from_secs(bytes / SLOWEST))
     }
 }
