@@ -64,6 +64,7 @@ pub mod cache;
 pub mod cloud;
 pub mod dataset;
 mod error;
+mod format;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;

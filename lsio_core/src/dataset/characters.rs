@@ -3,11 +3,11 @@
 
 use std::collections::HashSet;
 
+use crate::format::zarr::codecs::v3_name;
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde_json::{Map, Value, json};
 
 use super::{
-    chain,
     document::{ArrayDocument, ZarrFormat},
     dtype::ElementType,
     fill_value::fill_bytes,
@@ -53,7 +53,7 @@ pub(super) fn joined(document: &ArrayDocument, layout: &Layout) -> Option<(Array
             }
             shorten(grid)?;
             for codec in metadata.get_mut("codecs")?.as_array_mut()? {
-                match chain::name(codec)? {
+                match v3_name(codec)? {
                     "sharding_indexed" => {
                         let inner = codec.get("configuration")?.get("codecs")?.as_array()?;
                         if !inner.iter().all(keeps_dimensions) {
@@ -119,7 +119,7 @@ fn without_last(sizes: &Value) -> Option<Value> {
 }
 
 fn keeps_dimensions(codec: &Value) -> bool {
-    chain::name(codec).is_some_and(|name| !["transpose", "sharding_indexed"].contains(&name))
+    v3_name(codec).is_some_and(|name| !["transpose", "sharding_indexed"].contains(&name))
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@ use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use super::{
-    chain::{Chain, Refusal, Storage, Stream},
+    chain::{Chain, Storage, Stream},
+    codec_spec::{ByteOrder, Refusal},
     decoding::StoredValues,
     document::{ArrayDocument, ZarrFormat},
     dtype::ElementType,
@@ -19,6 +20,7 @@ use super::{
     zarrs_chain::ZarrsChain,
 };
 use crate::{
+    format::zarr::codecs::{V2Context, v2_codecs, v3_codecs},
     grid::{ChunkGrid, checked_product},
     recycle::Recycler,
 };
@@ -76,28 +78,28 @@ impl ChunkCodec {
         }
         let fill = fill_bytes(element, metadata.get("fill_value").unwrap_or(&Value::Null))?;
         let keys = Keys::new(metadata, document.format, layout.last_left_out)?;
-        let shards = match document.format {
-            ZarrFormat::V2 => None,
+        let codecs = match document.format {
+            ZarrFormat::V2 => {
+                let byte_order = if big_endian { ByteOrder::Big } else { ByteOrder::Little };
+                let is_nczarr = document.is_nczarr();
+                v2_codecs(metadata, V2Context { element, byte_order, rank, is_nczarr })
+            }
             ZarrFormat::V3 => {
                 check_extensions(metadata)?;
-                ShardLayout::new(metadata, layout)
+                let codecs = metadata.get("codecs").and_then(Value::as_array);
+                v3_codecs(codecs.ok_or("codecs are not a list")?, element, rank)
             }
         };
-        let grid = match (&shards, &layout.inner_chunks) {
-            (Some(_), Some(inner)) => ChunkGrid::new(layout.shape.clone(), inner.clone())
-                .ok_or("its shards have too many chunks")?,
-            _ => layout.grid.clone(),
+        let (shards, grid, codecs) = match ShardLayout::of_array(&codecs, layout) {
+            Some((shards, inside)) => {
+                let grid = ChunkGrid::new(layout.shape.clone(), inside.chunk_shape.clone())
+                    .ok_or("its shards have too many chunks")?;
+                (Some(shards), grid, &inside.codecs)
+            }
+            None => (None, layout.grid.clone(), &codecs),
         };
         let bytes = chunk_bytes(grid.chunk_shape(), element, limit)?;
-        let chain = match document.format {
-            ZarrFormat::V2 => {
-                Chain::from_v2(metadata, element, big_endian, rank, document.is_nczarr())
-            }
-            ZarrFormat::V3 => {
-                let codecs = chunk_codecs(metadata, shards.is_some());
-                Chain::from_v3(codecs.ok_or("codecs are not a list")?, element, rank, &fill)
-            }
-        };
+        let chain = Chain::new(codecs, element, rank, &fill);
         let decoder = match chain {
             Ok(chain) => Decoder::Direct(chain),
             Err(Refusal::Invalid(reason)) => return Err(reason),
@@ -241,15 +243,6 @@ fn chunk_bytes(chunk: &[u64], element: &ElementType, limit: u64) -> Result<usize
 
 fn width(element: &ElementType) -> usize {
     element.size().unwrap_or(STRING_BYTES)
-}
-
-/// The codecs of a chunk: those inside the shards, where there are shards that are known here.
-fn chunk_codecs(metadata: &Map<String, Value>, sharded: bool) -> Option<&[Value]> {
-    let mut codecs = metadata.get("codecs")?.as_array()?;
-    if sharded {
-        codecs = codecs.first()?.get("configuration")?.get("codecs")?.as_array()?;
-    }
-    Some(codecs)
 }
 
 /// Fails where the metadata says that it can't be read without understanding more of it.

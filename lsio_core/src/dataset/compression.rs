@@ -23,7 +23,7 @@ const LZMA_MEMORY: u64 = 128 << 20;
 
 /// A general compressor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Compressor {
+pub(crate) enum Compressor {
     Zstd,
     Gzip,
     Zlib,
@@ -38,7 +38,7 @@ pub(super) enum Compressor {
 
 impl Compressor {
     /// The compressor of this name in Zarr's metadata.
-    pub(super) fn of(name: &str) -> Option<Self> {
+    pub(crate) fn of(name: &str) -> Option<Self> {
         Some(match name.strip_prefix("numcodecs.").unwrap_or(name) {
             "zstd" => Self::Zstd,
             "gzip" => Self::Gzip,
@@ -50,19 +50,6 @@ impl Compressor {
             "base64" => Self::Base64,
             _ => return None,
         })
-    }
-
-    /// Whether what is encoded with this configuration can be decoded at all.
-    ///
-    /// # Errors
-    /// A text that says why not.
-    pub(super) fn check(self, configuration: &Map<String, Value>) -> Result<(), String> {
-        /// Python's `lzma.FORMAT_RAW`.
-        const RAW: u64 = 3;
-        if self == Self::Lzma && configuration.get("format").and_then(Value::as_u64) == Some(RAW) {
-            return Err("LZMA without a header (format 3, raw) isn't supported".to_owned());
-        }
-        Ok(())
     }
 
     /// Decompresses what comes to exactly `out.len()` bytes.

@@ -1,10 +1,10 @@
 //! Where metadata deviate from the specification, but have one meaning all the same: what other readers
 //! refuse, or take in silence, is taken and told.
 
+use crate::format::zarr::codecs::v3_name;
 use serde_json::{Map, Value};
 
 use super::{
-    chain::name,
     document::{ArrayDocument, ZarrFormat},
     dtype::ElementType,
 };
@@ -46,7 +46,7 @@ fn codec_deviations(configuration: &Map<String, Value>, found: &mut Vec<String>)
     for codec in configuration.get("codecs").and_then(Value::as_array).into_iter().flatten() {
         let configuration = codec.get("configuration").and_then(Value::as_object);
         let of = |key: &str| configuration.and_then(|configuration| configuration.get(key));
-        match name(codec) {
+        match v3_name(codec) {
             Some("zstd") if of("checksum").is_none() => {
                 found.push(
                     "its codec zstd lacks 'checksum', which decoding doesn't need".to_owned(),
