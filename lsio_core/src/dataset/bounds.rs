@@ -1,29 +1,26 @@
 //! Bounds of times: they have the units and the calendar of the times, whose attributes they needn't repeat (CF
 //! conventions, section 7.1).
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::document::ArrayDocument;
-
-/// For each array of a group the same with the units and the calendar of the time whose bounds it is, where it
-/// lacks them.
+/// For each array of a group its attributes with the units and the calendar of the time whose bounds it is, where it
+/// lacks them; `None` for all others.
 pub(super) fn with_units<'a>(
-    arrays: impl Iterator<Item = (&'a str, &'a ArrayDocument)> + Clone,
-) -> Vec<Option<ArrayDocument>> {
-    let text = |document: &'a ArrayDocument, key: &str| {
-        document.attributes.get(key).and_then(Value::as_str)
-    };
-    let times: Vec<(&str, &ArrayDocument)> = arrays
+    arrays: impl Iterator<Item = (&'a str, &'a Map<String, Value>)> + Clone,
+) -> Vec<Option<Map<String, Value>>> {
+    type Attributes = Map<String, Value>;
+    let text = |attributes: &'a Attributes, key: &str| attributes.get(key).and_then(Value::as_str);
+    let times: Vec<(&str, &Attributes)> = arrays
         .clone()
         .filter(|(_, time)| text(time, "units").is_some_and(|units| units.contains("since")))
         .filter_map(|(_, time)| Some((text(time, "bounds")?, time)))
         .collect();
-    let completed = |(name, document): (&str, &ArrayDocument)| {
+    let completed = |(name, attributes): (&str, &Attributes)| {
         let (_, time) = times.iter().find(|(bounds, _)| *bounds == name)?;
-        let mut completed = document.clone();
+        let mut completed = attributes.clone();
         for key in ["units", "calendar"] {
-            if let Some(value) = time.attributes.get(key) {
-                completed.attributes.entry(key).or_insert_with(|| value.clone());
+            if let Some(value) = time.get(key) {
+                completed.entry(key).or_insert_with(|| value.clone());
             }
         }
         Some(completed)
@@ -33,17 +30,12 @@ pub(super) fn with_units<'a>(
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Map, json};
+    use serde_json::json;
 
-    use super::{super::document::ZarrFormat, *};
+    use super::*;
 
-    fn array(attributes: &Value) -> ArrayDocument {
-        ArrayDocument {
-            format: ZarrFormat::V3,
-            metadata: Map::new(),
-            attributes: attributes.as_object().cloned().unwrap_or_default(),
-            key: String::new(),
-        }
+    fn array(attributes: &Value) -> Map<String, Value> {
+        attributes.as_object().cloned().unwrap_or_default()
     }
 
     #[test]
@@ -57,8 +49,8 @@ mod tests {
                 ("lat", array(&lat)),
                 ("lat_b", array(&json!({}))),
             ];
-            let all = with_units(arrays.iter().map(|(name, document)| (*name, document)));
-            all.into_iter().map(|a| a.map(|a| Value::Object(a.attributes))).collect::<Vec<_>>()
+            let all = with_units(arrays.iter().map(|(name, attributes)| (*name, attributes)));
+            all.into_iter().map(|a| a.map(Value::Object)).collect::<Vec<_>>()
         };
         let of_time = json!({"units": "days since 2000-01-01", "calendar": "noleap"});
         assert_eq!(arrays(&json!({})), [None, Some(of_time), None, None]);

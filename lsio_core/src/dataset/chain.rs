@@ -72,7 +72,7 @@ pub(crate) enum Stream {
 
 /// A chain of codecs that is known here.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Chain {
+pub(crate) struct Chain {
     storage: Storage,
     /// From bytes to bytes, in the order of decoding.
     steps: Vec<Step>,
@@ -112,7 +112,7 @@ enum ArrayStep {
 
 impl Chain {
     /// The chain of an array's codecs, or of those inside its shards. `fill` are the bytes of the fill value.
-    pub(super) fn new(
+    pub(crate) fn new(
         codecs: &[CodecSpec],
         element: &ElementType,
         rank: usize,

@@ -4,23 +4,20 @@ use std::sync::Arc;
 
 use arrow::{array::ArrayRef, buffer::Buffer};
 use bytes::Bytes;
-use serde_json::{Map, Value};
 
 use super::{
     chain::{Chain, Storage, Stream},
-    codec_spec::{ByteOrder, Refusal},
+    codec_spec::Refusal,
     decoding::StoredValues,
-    document::{ArrayDocument, ZarrFormat},
     dtype::ElementType,
-    fill_value::fill_bytes,
     items::one_item,
     keys::Keys,
     layout::Layout,
     shard::ShardLayout,
+    spec::Encoding,
     zarrs_chain::ZarrsChain,
 };
 use crate::{
-    format::zarr::codecs::{V2Context, v2_codecs, v3_codecs},
     grid::{ChunkGrid, checked_product},
     recycle::Recycler,
 };
@@ -58,38 +55,19 @@ enum Decoder {
 }
 
 impl ChunkCodec {
-    /// `big_endian` is the order of bytes that a Zarr v2 dtype tells, and `limit` the most bytes that a
-    /// chunk may have.
+    /// `limit` is the most bytes that a chunk may have.
     ///
     /// # Errors
     /// A text that names the codec, data type or other part that can't be read.
     pub(crate) fn new(
-        document: &ArrayDocument,
         layout: &Layout,
         element: &ElementType,
-        big_endian: bool,
+        encoding: Encoding,
         limit: u64,
     ) -> Result<Self, String> {
         let limit = limit.min(MAX_CHUNK_BYTES);
-        let metadata = &document.metadata;
         let rank = layout.shape.len();
-        if element.size() == Some(0) {
-            return Err(format!("the elements of its data type {} have no bytes", layout.dtype));
-        }
-        let fill = fill_bytes(element, metadata.get("fill_value").unwrap_or(&Value::Null))?;
-        let keys = Keys::new(metadata, document.format, layout.last_left_out)?;
-        let codecs = match document.format {
-            ZarrFormat::V2 => {
-                let byte_order = if big_endian { ByteOrder::Big } else { ByteOrder::Little };
-                let is_nczarr = document.is_nczarr();
-                v2_codecs(metadata, V2Context { element, byte_order, rank, is_nczarr })
-            }
-            ZarrFormat::V3 => {
-                check_extensions(metadata)?;
-                let codecs = metadata.get("codecs").and_then(Value::as_array);
-                v3_codecs(codecs.ok_or("codecs are not a list")?, element, rank)
-            }
-        };
+        let Encoding { fill, keys, codecs, foreign } = encoding;
         let (shards, grid, codecs) = match ShardLayout::of_array(&codecs, layout) {
             Some((shards, inside)) => {
                 let grid = ChunkGrid::new(layout.shape.clone(), inside.chunk_shape.clone())
@@ -104,7 +82,8 @@ impl ChunkCodec {
             Ok(chain) => Decoder::Direct(chain),
             Err(Refusal::Invalid(reason)) => return Err(reason),
             Err(Refusal::Unknown(codec)) => {
-                let chain = ZarrsChain::new(document, layout, element, shards.is_some());
+                let foreign = foreign.ok_or_else(|| unsupported(&codec, "it isn't known"))?;
+                let chain = ZarrsChain::new(&foreign, layout, element, shards.is_some());
                 let chain = chain.map_err(|e| unsupported(&codec, &e));
                 Decoder::Zarrs(Box::new(chain?))
             }
@@ -245,46 +224,25 @@ fn width(element: &ElementType) -> usize {
     element.size().unwrap_or(STRING_BYTES)
 }
 
-/// Fails where the metadata says that it can't be read without understanding more of it.
-fn check_extensions(metadata: &Map<String, Value>) -> Result<(), String> {
-    const KNOWN: [&str; 11] = [
-        "zarr_format",
-        "node_type",
-        "shape",
-        "data_type",
-        "chunk_grid",
-        "chunk_key_encoding",
-        "fill_value",
-        "codecs",
-        "attributes",
-        "dimension_names",
-        "storage_transformers",
-    ];
-    let transformers = metadata.get("storage_transformers").and_then(Value::as_array);
-    if transformers.is_some_and(|transformers| !transformers.is_empty()) {
-        return Err("storage transformers aren't supported".to_owned());
-    }
-    for (key, value) in metadata {
-        let optional = value.get("must_understand") == Some(&Value::Bool(false));
-        if !KNOWN.contains(&key.as_str()) && !optional && value.is_object() {
-            return Err(format!("its metadata has the extension '{key}', which isn't supported"));
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Map, Value, json};
 
     use super::*;
+    use crate::format::zarr::{
+        array::array_spec,
+        documents::{ArrayDocument, ZarrFormat},
+    };
 
     fn refusal(format: ZarrFormat, metadata: Value, element: &ElementType) -> Option<String> {
         let metadata = metadata.as_object().unwrap().clone();
         let key = "store/a".to_owned();
         let document = ArrayDocument { format, metadata, attributes: Map::new(), key };
-        let layout = Layout::new(&document).unwrap();
-        ChunkCodec::new(&document, &layout, element, false, u64::MAX).err()
+        let spec = array_spec(&document).unwrap();
+        let codec = spec
+            .encoding
+            .and_then(|encoding| ChunkCodec::new(&spec.layout, element, encoding, u64::MAX));
+        codec.err()
     }
 
     #[test]

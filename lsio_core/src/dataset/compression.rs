@@ -1,8 +1,4 @@
 //! General compressors, undone into buffers of a bounded size.
-//!
-//! A compressed chunk may claim, or turn out, to be of any size. zarrs would allocate all of it; so
-//! the outermost codecs of an array are taken off its chain, where they are of these kinds, and undone
-//! here first.
 
 use std::{
     cell::RefCell,
@@ -12,8 +8,6 @@ use std::{
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use liblzma::{bufread::XzDecoder, stream::Stream};
-use serde_json::{Map, Value};
-use zarrs::metadata::v3::MetadataV3;
 
 use super::blosc;
 
@@ -208,43 +202,6 @@ fn fill(mut reader: impl Read, out: &mut [u8]) -> Result<(), String> {
         Ok(_) => Err(format!("it holds more than {len} bytes")),
         Err(e) => Err(e.to_string()),
     }
-}
-
-/// Takes the compressor off Zarr v2 metadata, if it is one of these.
-pub(super) fn peel_v2(metadata: &mut Map<String, Value>) -> Vec<Compressor> {
-    let id = metadata.get("compressor").and_then(|c| c.get("id")).and_then(Value::as_str);
-    let Some(compressor) = id.and_then(Compressor::of) else { return Vec::new() };
-    metadata.insert("compressor".to_owned(), Value::Null);
-    vec![compressor]
-}
-
-/// Takes the outermost compressors off Zarr v3 metadata, as far as they are of these; the outermost
-/// comes first.
-pub(super) fn peel_v3(metadata: &mut Map<String, Value>) -> Vec<Compressor> {
-    let mut peeled = Vec::new();
-    let Some(codecs) = metadata.get_mut("codecs").and_then(Value::as_array_mut) else {
-        return peeled;
-    };
-    while let Some(compressor) = codecs
-        .last()
-        .and_then(|codec| codec.get("name"))
-        .and_then(Value::as_str)
-        .and_then(Compressor::of)
-    {
-        peeled.push(compressor);
-        codecs.pop();
-    }
-    peeled
-}
-
-/// Takes the outermost compressors off a list of codecs.
-pub(super) fn peel_codecs(mut codecs: Vec<MetadataV3>) -> (Vec<MetadataV3>, Vec<Compressor>) {
-    let mut peeled = Vec::new();
-    while let Some(compressor) = codecs.last().and_then(|codec| Compressor::of(codec.name())) {
-        peeled.push(compressor);
-        codecs.pop();
-    }
-    (codecs, peeled)
 }
 
 #[cfg(test)]

@@ -1,13 +1,13 @@
 //! Where metadata deviate from the specification, but have one meaning all the same: what other readers
 //! refuse, or take in silence, is taken and told.
 
-use crate::format::zarr::codecs::v3_name;
 use serde_json::{Map, Value};
 
 use super::{
-    document::{ArrayDocument, ZarrFormat},
-    dtype::ElementType,
+    codecs::v3_name,
+    documents::{ArrayDocument, ZarrFormat},
 };
+use crate::dataset::dtype::ElementType;
 
 /// What is taken though it isn't as the specification has it.
 pub(super) fn deviations(document: &ArrayDocument, element: &ElementType) -> Vec<String> {

@@ -49,7 +49,7 @@ const REMOTE_READS: usize = 1_024;
 const USUAL_BYTES: u64 = 64 << 10;
 
 /// The names of the files that metadata are in.
-pub(super) const DOCUMENTS: [&str; 5] =
+pub(crate) const DOCUMENTS: [&str; 5] =
     ["zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata"];
 
 /// Those of them that make a directory a group or an array.
@@ -82,8 +82,13 @@ pub(crate) struct ArrayDocument {
 }
 
 impl ArrayDocument {
+    /// The number of dimensions, if the document says a shape.
+    pub(crate) fn rank(&self) -> Option<usize> {
+        self.metadata.get("shape").and_then(Value::as_array).map(Vec::len)
+    }
+
     /// Whether netCDF's library wrote the array, as members of its own in the metadata say.
-    pub(super) fn is_nczarr(&self) -> bool {
+    pub(crate) fn is_nczarr(&self) -> bool {
         let is_own = |key: &String| {
             let key = key.to_ascii_lowercase();
             key.starts_with("_nczarr_") || key == "_netcdf4dimid" || key == "_netcdf4coordinates"
@@ -104,7 +109,7 @@ pub(crate) struct GroupDocument {
 
 impl GroupDocument {
     /// A group without metadata of its own: a directory with nodes in it.
-    pub(super) fn implicit(format: ZarrFormat) -> Self {
+    pub(crate) fn implicit(format: ZarrFormat) -> Self {
         let (attributes, consolidated, left_out) = (Map::new(), None, BTreeMap::new());
         Self { attributes, consolidated, left_out, format }
     }
@@ -273,7 +278,7 @@ pub(crate) enum Asked<'a> {
 }
 
 impl Asked<'_> {
-    pub(super) fn names(self, name: &str) -> bool {
+    pub(crate) fn names(self, name: &str) -> bool {
         match self {
             Self::All => true,
             Self::These(names) => names.iter().any(|asked| asked == name),
@@ -522,7 +527,7 @@ async fn read_child(
 }
 
 /// Says once that a node is left out, and why.
-pub(super) fn warn_left_out(name: &str, reason: &str) {
+pub(crate) fn warn_left_out(name: &str, reason: &str) {
     warn_once(&format!("'{}' is left out: {reason}", short(name)));
 }
 

@@ -4,7 +4,7 @@ use base64::prelude::{BASE64_STANDARD, Engine as _};
 use half::{bf16, f16};
 use serde_json::Value;
 
-use super::{
+use crate::dataset::{
     dtype::ElementType,
     fill::{Number, Range, numbers},
     small_floats::SmallFloat,
