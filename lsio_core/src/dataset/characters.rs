@@ -90,7 +90,7 @@ fn without_letters(codec: &CodecSpec) -> Option<CodecSpec> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Map, Value, json};
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::format::zarr::{array::array_spec, documents::ArrayDocument};
@@ -100,7 +100,7 @@ mod tests {
         let document = ArrayDocument {
             format,
             metadata: metadata.as_object().unwrap().clone(),
-            attributes: Map::new(),
+            attributes: crate::dataset::Attributes::default(),
             key: "store/names".to_owned(),
         };
         array_spec(&document).unwrap()

@@ -226,7 +226,7 @@ fn width(element: &ElementType) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Map, Value, json};
+    use serde_json::{Value, json};
 
     use super::*;
     use crate::format::zarr::{
@@ -237,7 +237,12 @@ mod tests {
     fn refusal(format: ZarrFormat, metadata: Value, element: &ElementType) -> Option<String> {
         let metadata = metadata.as_object().unwrap().clone();
         let key = "store/a".to_owned();
-        let document = ArrayDocument { format, metadata, attributes: Map::new(), key };
+        let document = ArrayDocument {
+            format,
+            metadata,
+            attributes: crate::dataset::Attributes::default(),
+            key,
+        };
         let spec = array_spec(&document).unwrap();
         let codec = spec
             .encoding

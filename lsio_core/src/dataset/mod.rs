@@ -11,9 +11,9 @@ use futures::{
     future::{join, join_all, try_join, try_join_all},
     stream,
 };
-use serde_json::{Map, Value};
 
 mod absent;
+mod attributes;
 mod blosc;
 mod bounds;
 pub mod calendar;
@@ -62,6 +62,14 @@ use self::{
     roles::roles,
     scalars::without_dimension,
 };
+pub use self::{
+    attributes::{Attribute, Attributes},
+    decoding::nan_to_null,
+    layout::Layout,
+    roles::Role,
+    table::{Column, Dimension, Table},
+    variable::Variable,
+};
 pub(crate) use self::{
     blosc::Blocks as BloscBlocks,
     chain::{Storage, Stream},
@@ -69,13 +77,6 @@ pub(crate) use self::{
     decoding::StoredValues,
     shard::{ShardIndex, ShardLayout},
     shuffle::unshuffle,
-};
-pub use self::{
-    decoding::nan_to_null,
-    layout::Layout,
-    roles::Role,
-    table::{Column, Dimension, Table},
-    variable::Variable,
 };
 pub use crate::format::zarr::documents::ZarrFormat;
 pub(crate) use crate::format::zarr::documents::is_missing;
@@ -99,7 +100,7 @@ pub struct Dataset {
     origin: Location,
     /// Where the group is, or the lone array.
     location: Location,
-    attributes: Map<String, Value>,
+    attributes: Attributes,
     format: ZarrFormat,
     /// By name.
     variables: Vec<(Arc<Variable>, Role)>,
@@ -209,7 +210,7 @@ impl Dataset {
 
     /// The group's attributes.
     #[must_use]
-    pub fn attributes(&self) -> &Map<String, Value> {
+    pub fn attributes(&self) -> &Attributes {
         &self.attributes
     }
 

@@ -20,10 +20,12 @@ pub(super) fn without_dimension(spec: &ArraySpec, dims: &[String]) -> Option<Arr
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Map, Value, json};
+    use serde_json::{Value, json};
 
     use super::*;
-    use crate::format::zarr::{array::array_spec, documents::ArrayDocument};
+    use crate::format::zarr::{
+        array::array_spec, attributes::attributes as parsed, documents::ArrayDocument,
+    };
 
     #[test]
     fn scalars_of_nczarr_have_no_dimension() {
@@ -33,7 +35,7 @@ mod tests {
                 .as_object()
                 .unwrap()
                 .clone(),
-            attributes: attributes.as_object().unwrap_or(&Map::new()).clone(),
+            attributes: parsed(attributes.as_object().cloned().unwrap_or_default()),
             key: "a".to_owned(),
         };
         let ask = |attributes: Value, dim: &str| {

@@ -1,9 +1,11 @@
 //! An array as typed data: what a format says of it, parsed once.
 
-use serde_json::{Map, Value};
-
 use super::{
-    codec_spec::CodecSpec, dtype::ElementType, keys::Keys, layout::Layout,
+    attributes::{Attribute, Attributes},
+    codec_spec::CodecSpec,
+    dtype::ElementType,
+    keys::Keys,
+    layout::Layout,
     zarrs_chain::ForeignCodecs,
 };
 
@@ -15,13 +17,13 @@ pub(crate) struct ArraySpec {
     /// The names of the dimensions, as far as the array says them itself; one for each dimension.
     pub(crate) dims: Option<Vec<Option<String>>>,
     /// The attributes, as stored.
-    pub(crate) attributes: Map<String, Value>,
+    pub(crate) attributes: Attributes,
     /// The type of the elements, if it is supported.
     pub(crate) element: Option<ElementType>,
     /// How chunks are stored, or why they can't be read.
     pub(crate) encoding: Result<Encoding, String>,
     /// The fill value as an attribute would say it: it may be one that masks. `None` for null.
-    pub(crate) fill_attribute: Option<Value>,
+    pub(crate) fill_attribute: Option<Attribute>,
     /// Whether the only index of its only dimension stands for none: NCZarr's scalars.
     pub(crate) is_scalar: bool,
     /// What was taken though it isn't as the format has it.

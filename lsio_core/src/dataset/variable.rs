@@ -13,11 +13,10 @@ use arrow::{
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::path::Path as ObjectPath;
-use serde_json::{Map, Value};
 
 use super::{
-    calendar::Calendar, codec::ChunkCodec, decoding::Decoding, dtype::ElementType, layout::Layout,
-    names::Dimensions, spec::ArraySpec,
+    attributes::Attributes, calendar::Calendar, codec::ChunkCodec, decoding::Decoding,
+    dtype::ElementType, layout::Layout, names::Dimensions, spec::ArraySpec,
 };
 use crate::{
     Error, Location, OpenOptions, Result, Selection,
@@ -41,7 +40,7 @@ pub struct Variable {
     name: String,
     location: Location,
     dims: Vec<String>,
-    attributes: Map<String, Value>,
+    attributes: Attributes,
     layout: Layout,
     chunk_grid: ChunkGrid,
     element: Option<ElementType>,
@@ -69,7 +68,7 @@ impl Variable {
         location: Location,
         spec: ArraySpec,
         dimensions: Dimensions,
-        decoded_by: Option<&Map<String, Value>>,
+        decoded_by: Option<&Attributes>,
         options: &OpenOptions,
     ) -> Self {
         let ArraySpec { layout, attributes, element, encoding, fill_attribute, .. } = spec;
@@ -139,14 +138,14 @@ impl Variable {
 
     /// The attributes, as stored.
     #[must_use]
-    pub fn attributes(&self) -> &Map<String, Value> {
+    pub fn attributes(&self) -> &Attributes {
         &self.attributes
     }
 
     /// An attribute that is a text.
     #[must_use]
     pub fn text_attribute(&self, key: &str) -> Option<&str> {
-        self.attributes.get(key).and_then(Value::as_str)
+        self.attributes.text(key)
     }
 
     /// Chunks, codecs and stored type.

@@ -1,4 +1,4 @@
-//! Codecs that only zarrs knows. The only module that uses it: it gets bytes and never a store.
+//! Codecs that only zarrs knows, which gets bytes and never a store.
 
 use std::{
     borrow::Cow,

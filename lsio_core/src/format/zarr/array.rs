@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::{
+    attributes::attribute,
     codecs::{V2Context, v2_codecs, v3_codecs},
     deviations::deviations,
     documents::{ArrayDocument, ZarrFormat},
@@ -12,7 +13,7 @@ use super::{
     names::stored_names,
 };
 use crate::dataset::{
-    Layout,
+    Attribute, Layout,
     chain::Chain,
     codec_spec::{ByteOrder, Refusal},
     dtype::ElementType,
@@ -31,16 +32,17 @@ pub(crate) fn array_spec(document: &ArrayDocument) -> Result<ArraySpec, String> 
         ZarrFormat::V2 => ElementType::from_v2(of("dtype"), of("filters")),
         ZarrFormat::V3 => ElementType::from_v3(of("data_type")).map(|element| (element, false)),
     };
+    let fill = attribute(of("fill_value").clone());
     let known = element.as_ref().ok().map(|(element, _)| element.clone());
     let encoding = problem.map_or(element, Err).and_then(|(element, is_big)| {
         let byte_order = if is_big { ByteOrder::Big } else { ByteOrder::Little };
-        encoding(document, &layout, &element, byte_order)
+        encoding(document, &layout, &element, byte_order, &fill)
     });
     Ok(ArraySpec {
         dims: stored_names(document, layout.shape.len()),
         attributes: document.attributes.clone(),
         encoding,
-        fill_attribute: document.metadata.get("fill_value").filter(|v| !v.is_null()).cloned(),
+        fill_attribute: Some(fill).filter(|fill| !fill.is_null()),
         is_scalar: is_nczarr_scalar(document),
         deviations: known.iter().flat_map(|element| deviations(document, element)).collect(),
         element: known,
@@ -54,13 +56,14 @@ fn encoding(
     layout: &Layout,
     element: &ElementType,
     byte_order: ByteOrder,
+    fill: &Attribute,
 ) -> Result<Encoding, String> {
     let metadata = &document.metadata;
     let rank = layout.shape.len();
     if element.size() == Some(0) {
         return Err(format!("the elements of its data type {} have no bytes", layout.dtype));
     }
-    let fill = fill_bytes(element, metadata.get("fill_value").unwrap_or(&Value::Null))?;
+    let fill = fill_bytes(element, fill)?;
     let keys = Keys::from_metadata(metadata, document.format)?;
     let codecs = match document.format {
         ZarrFormat::V2 => {
@@ -80,11 +83,11 @@ fn encoding(
 
 /// Whether NCZarr says that the array is a scalar, which it stores with a dimension of one index.
 fn is_nczarr_scalar(document: &ArrayDocument) -> bool {
-    let nczarr = document.attributes.get("_nczarr_array");
-    let array = nczarr.or_else(|| document.metadata.get("_NCZARR_ARRAY"));
-    let of = |key: &str| array.and_then(|array| array.get(key));
-    let is_one = |value: &Value| value.as_bool() == Some(true) || value.as_u64() == Some(1);
-    of("scalar").is_some_and(is_one) || of("storage").and_then(Value::as_str) == Some("scalar")
+    let of_metadata = || document.metadata.get("_NCZARR_ARRAY").cloned().map(attribute);
+    let array = document.attributes.get("_nczarr_array").cloned().or_else(of_metadata);
+    let of = |key: &str| array.as_ref().and_then(|array| array.get(key));
+    let is_one = |value: &Attribute| matches!(value, Attribute::Bool(true) | Attribute::Int(1));
+    of("scalar").is_some_and(is_one) || of("storage").and_then(Attribute::as_text) == Some("scalar")
 }
 
 /// Fails where the metadata says that it can't be read without understanding more of it.

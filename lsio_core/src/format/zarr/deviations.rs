@@ -78,7 +78,7 @@ mod tests {
             let document = ArrayDocument {
                 format: ZarrFormat::V3,
                 metadata: metadata.as_object().unwrap().clone(),
-                attributes: Map::new(),
+                attributes: crate::dataset::Attributes::default(),
                 key: "a".to_owned(),
             };
             deviations(&document, &element).len()

@@ -1,6 +1,7 @@
 //! Zarr's metadata, versions 2 and 3.
 
 pub(crate) mod array;
+pub(crate) mod attributes;
 pub(crate) mod codecs;
 mod configurations;
 mod deviations;
