@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::{
     Dataset, Location, Network, OpenOptions, Result, Variable,
-    dataset::ShardLayout,
+    dataset::{ShardLayout, codec_spec::ByteOrder, shard::IndexEncoding},
     options::Limits,
     transport::{Link, Storage},
     zip::ZipStore,
@@ -85,14 +85,10 @@ pub fn chunk(data: &[u8]) {
 pub fn shard_index(data: &[u8]) {
     let Some((size, index)) = data.split_first_chunk::<8>() else { return };
     let size = u64::from_le_bytes(*size);
-    for codecs in [
-        r#"[{"name": "bytes", "configuration": {"endian": "little"}}, {"name": "crc32c"}]"#,
-        r#"[{"name": "bytes", "configuration": {"endian": "big"}}]"#,
-    ] {
-        let configuration = format!(r#"{{"index_codecs": {codecs}}}"#);
-        let Ok(configuration) = serde_json::from_str(&configuration) else { return };
-        let layout = ShardLayout::of(&configuration, &[2, 3]);
-        let Some(layout) = layout.and_then(|l| l.with_shape(&[4, 6], &[2, 3])) else { return };
+    let encodings = [(ByteOrder::Little, true), (ByteOrder::Big, false)];
+    for (byte_order, checksum) in encodings {
+        let layout = ShardLayout::new(IndexEncoding { at_end: true, byte_order, checksum }, 2);
+        let Some(layout) = layout.with_shape(&[4, 6], &[2, 3]) else { return };
         for index in [layout.index_in(index).ok(), Some(index)].into_iter().flatten() {
             if let Ok(index) = layout.parse(index, size) {
                 for number in 0..5 {

@@ -65,6 +65,7 @@ pub mod cache;
 pub mod cloud;
 pub mod dataset;
 mod error;
+mod format;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;

@@ -13,7 +13,7 @@ use url::Url;
 use crate::{
     Error, Limits, Network, OpenOptions, Result,
     cloud::{self, Opened},
-    dataset::document::GROUPS_AND_ARRAYS,
+    format::zarr::documents::GROUPS_AND_ARRAYS,
     similar::closest,
     transport::{Link, Storage, Transfer, What},
     uring::{self, Engine},

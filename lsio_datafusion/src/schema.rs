@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use lsio_core::{Column, Dataset, Table};
-use serde_json::{Value, json};
+use serde_json::json;
 
 /// Field metadata: the dimensions along which a column varies, a JSON list. Every column of a Zarr
 /// table has it.
@@ -22,7 +22,7 @@ pub const UNITS: &str = "units";
 /// The schema of a table. Its metadata is the group's attributes.
 pub(crate) fn schema(dataset: &Dataset, table: &Table) -> SchemaRef {
     let fields: Vec<Field> = table.columns.iter().map(|column| field(table, column)).collect();
-    let attributes = Value::Object(dataset.attributes().clone()).to_string();
+    let attributes = dataset.attributes().to_string();
     let metadata = HashMap::from([(ATTRIBUTES.to_owned(), attributes)]);
     Arc::new(Schema::new_with_metadata(fields, metadata))
 }
@@ -62,8 +62,7 @@ fn field(table: &Table, column: &Column) -> Field {
         (ROLE.to_owned(), role.to_owned()),
     ]);
     if let Some(variable) = &column.variable {
-        let attributes = Value::Object(variable.attributes().clone());
-        metadata.insert(ATTRIBUTES.to_owned(), attributes.to_string());
+        metadata.insert(ATTRIBUTES.to_owned(), variable.attributes().to_string());
         if let Some(units) = variable.text_attribute("units") {
             metadata.insert(UNITS.to_owned(), units.to_owned());
         }

@@ -9,7 +9,10 @@ use futures::{
     future::{try_join, try_join_all},
 };
 use lsio_core::{
-    Dataset, OpenOptions, Role, Variable, cloud::public_text, dataset::ZarrFormat, grid::Region,
+    Dataset, OpenOptions, Role, Variable,
+    cloud::public_text,
+    dataset::{Attribute, Attributes, ZarrFormat},
+    grid::Region,
 };
 use lsio_datafusion::{open_dataset, text};
 use serde::Serialize;
@@ -32,7 +35,7 @@ struct Info {
     data_variables: Vec<VariableInfo>,
     /// Bounds and grid mappings, which are in no table but their own.
     other_variables: Vec<VariableInfo>,
-    attributes: Map<String, Value>,
+    attributes: Attributes,
     groups: Vec<String>,
     tables: Vec<TableInfo>,
 }
@@ -61,7 +64,7 @@ struct VariableInfo {
     /// Coordinates only.
     first: Option<String>,
     last: Option<String>,
-    attributes: Map<String, Value>,
+    attributes: Attributes,
 }
 
 #[derive(Serialize)]
@@ -297,9 +300,9 @@ fn text(info: &Info) -> String {
     }
     if !info.attributes.is_empty() {
         let _ = writeln!(out, "Attributes:");
-        for (name, value) in &info.attributes {
+        for (name, value) in info.attributes.iter() {
             let value = match value {
-                Value::String(text) => text.replace('\n', " "),
+                Attribute::Text(text) => text.replace('\n', " "),
                 other => other.to_string(),
             };
             let _ = writeln!(out, "    {name}: {}", shorten(&value, 100));
@@ -360,7 +363,7 @@ fn variable_text(out: &mut String, variable: &VariableInfo, names: usize, dims: 
             }
         }
     }
-    if let Some(units) = variable.attributes.get("units").and_then(Value::as_str)
+    if let Some(units) = variable.attributes.text("units")
         && variable.data_type.as_deref().is_none_or(|t| !t.starts_with("Timestamp"))
     {
         let _ = write!(out, "  [{units}]");

@@ -2,12 +2,11 @@
 
 use std::iter;
 
-use super::{
-    document::{Asked, DOCUMENTS, GroupDocument, Node, exists, read_node},
-    expand, implicit_group, path_below,
-    plates::with_fields,
+use super::{expand, implicit_group, path_below, plates::with_fields};
+use crate::{
+    Error, Location, Result,
+    format::zarr::documents::{Asked, DOCUMENTS, GroupDocument, Node, exists, read_node},
 };
-use crate::{Error, Location, Result};
 
 /// The error for a path without a Zarr node.
 pub(super) async fn nothing_at(

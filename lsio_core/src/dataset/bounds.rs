@@ -1,29 +1,24 @@
 //! Bounds of times: they have the units and the calendar of the times, whose attributes they needn't repeat (CF
 //! conventions, section 7.1).
 
-use serde_json::Value;
+use super::Attributes;
 
-use super::document::ArrayDocument;
-
-/// For each array of a group the same with the units and the calendar of the time whose bounds it is, where it
-/// lacks them.
+/// For each array of a group its attributes with the units and the calendar of the time whose bounds it is, where it
+/// lacks them; `None` for all others.
 pub(super) fn with_units<'a>(
-    arrays: impl Iterator<Item = (&'a str, &'a ArrayDocument)> + Clone,
-) -> Vec<Option<ArrayDocument>> {
-    let text = |document: &'a ArrayDocument, key: &str| {
-        document.attributes.get(key).and_then(Value::as_str)
-    };
-    let times: Vec<(&str, &ArrayDocument)> = arrays
+    arrays: impl Iterator<Item = (&'a str, &'a Attributes)> + Clone,
+) -> Vec<Option<Attributes>> {
+    let times: Vec<(&str, &Attributes)> = arrays
         .clone()
-        .filter(|(_, time)| text(time, "units").is_some_and(|units| units.contains("since")))
-        .filter_map(|(_, time)| Some((text(time, "bounds")?, time)))
+        .filter(|(_, time)| time.text("units").is_some_and(|units| units.contains("since")))
+        .filter_map(|(_, time)| Some((time.text("bounds")?, time)))
         .collect();
-    let completed = |(name, document): (&str, &ArrayDocument)| {
+    let completed = |(name, attributes): (&str, &Attributes)| {
         let (_, time) = times.iter().find(|(bounds, _)| *bounds == name)?;
-        let mut completed = document.clone();
+        let mut completed = attributes.clone();
         for key in ["units", "calendar"] {
-            if let Some(value) = time.attributes.get(key) {
-                completed.attributes.entry(key).or_insert_with(|| value.clone());
+            if let Some(value) = time.get(key) {
+                completed.add_missing(key, value);
             }
         }
         Some(completed)
@@ -33,17 +28,13 @@ pub(super) fn with_units<'a>(
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Map, json};
+    use serde_json::{Value, json};
 
-    use super::{super::document::ZarrFormat, *};
+    use super::*;
+    use crate::format::zarr::attributes::attributes;
 
-    fn array(attributes: &Value) -> ArrayDocument {
-        ArrayDocument {
-            format: ZarrFormat::V3,
-            metadata: Map::new(),
-            attributes: attributes.as_object().cloned().unwrap_or_default(),
-            key: String::new(),
-        }
+    fn array(value: &Value) -> Attributes {
+        attributes(value.as_object().cloned().unwrap_or_default())
     }
 
     #[test]
@@ -57,13 +48,12 @@ mod tests {
                 ("lat", array(&lat)),
                 ("lat_b", array(&json!({}))),
             ];
-            let all = with_units(arrays.iter().map(|(name, document)| (*name, document)));
-            all.into_iter().map(|a| a.map(|a| Value::Object(a.attributes))).collect::<Vec<_>>()
+            with_units(arrays.iter().map(|(name, attributes)| (*name, attributes)))
         };
-        let of_time = json!({"units": "days since 2000-01-01", "calendar": "noleap"});
+        let of_time = array(&json!({"units": "days since 2000-01-01", "calendar": "noleap"}));
         assert_eq!(arrays(&json!({})), [None, Some(of_time), None, None]);
         let own = json!({"units": "hours since 1990-01-01"});
-        let completed = json!({"units": "hours since 1990-01-01", "calendar": "noleap"});
+        let completed = array(&json!({"units": "hours since 1990-01-01", "calendar": "noleap"}));
         assert_eq!(arrays(&own)[1], Some(completed));
     }
 }

@@ -7,14 +7,14 @@
 use std::sync::Arc;
 
 use arrow::buffer::Buffer;
-use serde_json::{Map, Value};
 
 use super::{
     checksum::Checked,
+    codec_spec::{ByteOrder, CodecKind, CodecSpec, Refusal},
     compression::Compressor,
     decoding::StoredValues,
     dtype::ElementType,
-    filters::{Categorize, Filter},
+    filters::Filter,
     items::Items,
     pcodec::Pcodec,
     whole_shard::WholeShard,
@@ -28,9 +28,6 @@ use crate::{
 
 /// What is said of a chunk with more cells than memory can have.
 const TOO_LARGE: &str = "its shape is too large";
-
-/// The most codecs of an array.
-const MAX_CODECS: usize = 32;
 
 /// The bytes that a string may have on average, beyond the first [`TEXT_BYTES`] of a chunk.
 const MEAN_STRING_BYTES: usize = 4 << 10;
@@ -73,18 +70,9 @@ pub(crate) enum Stream {
     Whole,
 }
 
-/// Why a chain can't be undone here.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Refusal {
-    /// A codec that only zarrs may know.
-    Unknown(String),
-    /// A codec that can't be used, for a reason.
-    Invalid(String),
-}
-
 /// A chain of codecs that is known here.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Chain {
+pub(crate) struct Chain {
     storage: Storage,
     /// From bytes to bytes, in the order of decoding.
     steps: Vec<Step>,
@@ -123,66 +111,9 @@ enum ArrayStep {
 }
 
 impl Chain {
-    /// The chain of Zarr v2 metadata. `big_endian` is the order of bytes that the dtype tells, and
-    /// `is_nczarr` whether netCDF's library wrote the array.
-    pub(super) fn from_v2(
-        metadata: &Map<String, Value>,
-        element: &ElementType,
-        big_endian: bool,
-        rank: usize,
-        is_nczarr: bool,
-    ) -> Result<Self, Refusal> {
-        let mut order: Vec<usize> = (0..rank).collect();
-        match metadata.get("order") {
-            None | Some(Value::Null) => {}
-            Some(value) => match value.as_str() {
-                Some("C") => {}
-                Some("F") => order.reverse(),
-                _ => return Err(Refusal::Invalid(format!("the order {value} is neither C nor F"))),
-            },
-        }
-        let no_filters = Vec::new();
-        let filters = match metadata.get("filters") {
-            None | Some(Value::Null) => &no_filters,
-            Some(filters) => filters
-                .as_array()
-                .ok_or_else(|| Refusal::Invalid("filters are not a list".to_owned()))?,
-        };
-        let compressor = metadata.get("compressor").filter(|codec| !codec.is_null());
-        let mut codecs = filters.iter().chain(compressor);
-        too_many(filters.len())?;
-        let end = match Items::of_v2(element, filters.first())? {
-            Some(items) => {
-                codecs.next();
-                End::Items(items)
-            }
-            None => End::Elements,
-        };
-        let steps = codecs.map(|codec| {
-            let mut configuration = codec.as_object().cloned().unwrap_or_default();
-            let id = codec.get("id").and_then(Value::as_str);
-            let id = id.ok_or_else(|| Refusal::Invalid("a codec has no id".to_owned()))?;
-            if is_pcodec(id) && !big_endian && filters.is_empty() {
-                return pcodec(element);
-            }
-            if id == "shuffle" {
-                complete_shuffle(&mut configuration, element, is_nczarr)?;
-            }
-            Step::of(id, Some(&configuration))
-        });
-        let mut steps = steps.collect::<Result<Vec<_>, _>>()?;
-        steps.reverse();
-        let mut storage = storage(element, order, big_endian);
-        if matches!(end, End::Items(Items::Json { .. })) {
-            // Lists in lists, in the order of the array's own dimensions.
-            storage.order.sort_unstable();
-        }
-        Ok(Self { storage, steps, end, filters: Vec::new() })
-    }
-
-    /// The chain of a list of Zarr v3 codecs. `fill` are the bytes of the fill value.
-    pub(super) fn from_v3(
-        codecs: &[Value],
+    /// The chain of an array's codecs, or of those inside its shards. `fill` are the bytes of the fill value.
+    pub(crate) fn new(
+        codecs: &[CodecSpec],
         element: &ElementType,
         rank: usize,
         fill: &[u8],
@@ -191,21 +122,21 @@ impl Chain {
     }
 
     pub(super) fn nested(
-        codecs: &[Value],
+        codecs: &[CodecSpec],
         element: &ElementType,
         rank: usize,
         fill: &[u8],
         depth: usize,
     ) -> Result<Self, Refusal> {
-        too_many(codecs.len())?;
         let invalid = |reason: &str| Refusal::Invalid(reason.to_owned());
         let mut codecs = codecs.iter().peekable();
         // Transpositions before all else are left to whoever picks values.
         let mut order: Vec<usize> = (0..rank).collect();
-        while let Some(codec) = codecs.next_if(|codec| name(codec) == Some("transpose")) {
-            let axes = axes(codec, rank)?;
+        while let Some(CodecSpec { kind: CodecKind::Transpose(axes), .. }) = codecs.peek() {
+            check_axes(axes, rank)?;
             // Dimension i of what is stored is dimension axes[i] of what was given.
             order = axes.iter().map(|&axis| order[axis]).collect();
+            codecs.next();
         }
         let mut filters = Vec::new();
         let mut innermost = None;
@@ -214,49 +145,36 @@ impl Chain {
             let codec = codecs.next().ok_or_else(|| {
                 invalid("the codecs have none that makes bytes of an array, such as 'bytes'")
             })?;
-            let name = name(codec).ok_or_else(|| invalid("a codec has no name"))?;
-            let configuration = codec.get("configuration").and_then(Value::as_object);
-            match (name, element) {
-                // `endian` is what drafts of Zarr v3 called `bytes`.
-                ("bytes" | "endian", element) if element.size().is_some() => {
-                    break (End::Elements, swap_of(codec, element, width)?);
-                }
-                (name, element) if is_pcodec(name) && filters.is_empty() => {
+            match &codec.kind {
+                CodecKind::Refused(refusal) => return Err(refusal.clone()),
+                CodecKind::Bytes(order) => break (End::Elements, swap_of(*order, element, width)?),
+                CodecKind::Pcodec if filters.is_empty() => {
                     innermost = Some(pcodec(element)?);
                     break (End::Elements, 1);
                 }
-                ("vlen-utf8" | "vlen-bytes", element) if filters.is_empty() => {
-                    break (End::Items(Items::of_v3(name, element)?), 1);
+                CodecKind::Items(items) if filters.is_empty() => {
+                    check_items(items, element, &codec.name)?;
+                    break (End::Items(items.clone()), 1);
                 }
-                ("sharding_indexed", _) if filters.is_empty() => {
-                    let shard = WholeShard::new(codec, element, rank, fill, depth)?;
+                CodecKind::Shard(shard) if filters.is_empty() => {
+                    let shard = WholeShard::new(shard, element, rank, fill, depth)?;
                     break (End::Shard(Box::new(shard)), 1);
                 }
-                ("transpose", _) => {
-                    let order = axes(codec, rank)?;
+                CodecKind::Transpose(axes) => {
+                    check_axes(axes, rank)?;
+                    let order = axes.clone();
                     let width =
                         width.ok_or_else(|| invalid("what a filter made can't be transposed"))?;
                     filters.push(ArrayStep::Transpose { order, width });
                 }
-                // Of the two codecs of this name, that of Zarr v3 has another order of bits.
-                ("packbits", _) => return Err(Refusal::Unknown(name.to_owned())),
-                ("bytes" | "endian", _) => {
-                    return Err(invalid(
-                        "the codec 'bytes' can't hold elements of any length, as its data type has \
-                         them: vlen-utf8 and vlen-bytes do",
-                    ));
-                }
-                _ if is_of_bytes(name) => {
+                CodecKind::Compressor(_) | CodecKind::Checksum(_) => {
                     return Err(Refusal::Invalid(format!(
-                        "the codec '{name}' stands where there is still an array: before it, a codec \
-                         that makes bytes of it, such as 'bytes', is missing"
+                        "the codec '{}' stands where there is still an array: before it, a codec \
+                         that makes bytes of it, such as 'bytes', is missing",
+                        codec.name
                     )));
                 }
-                _ => {
-                    let configuration = native_configuration(configuration, element);
-                    let filter = Filter::of(name, &configuration);
-                    let filter = filter.ok_or_else(|| Refusal::Unknown(name.to_owned()))?;
-                    let filter = filter.map_err(Refusal::Invalid)?;
+                CodecKind::Filter(filter) => {
                     width = width.and_then(|width| {
                         let len = |cells: usize| filter.encoded_len(width.checked_mul(cells)?);
                         match (len(1), len(2), len(3)) {
@@ -269,20 +187,17 @@ impl Chain {
                             _ => None,
                         }
                     });
-                    filters.push(ArrayStep::Filter(filter));
+                    filters.push(ArrayStep::Filter(filter.clone()));
+                }
+                CodecKind::Pcodec | CodecKind::Items(_) | CodecKind::Shard(_) => {
+                    return Err(Refusal::Unknown(codec.name.clone()));
                 }
             }
         };
-        let mut steps = codecs
-            .map(|codec| {
-                let name = name(codec).ok_or_else(|| invalid("a codec has no name"))?;
-                let configuration = codec.get("configuration").and_then(Value::as_object);
-                Step::of(name, Some(&native_configuration(configuration, element)))
-            })
-            .collect::<Result<Vec<_>, _>>()?;
+        let mut steps = codecs.map(Step::of).collect::<Result<Vec<_>, _>>()?;
         steps.reverse();
         steps.extend(innermost);
-        let mut storage = storage(element, order, false);
+        let mut storage = Storage { order, width: element.size().unwrap_or(1), swap: 1 };
         if filters.is_empty() {
             storage.swap = swap;
         } else if swap > 1 {
@@ -477,19 +392,15 @@ impl Chain {
 }
 
 impl Step {
-    fn of(name: &str, configuration: Option<&Map<String, Value>>) -> Result<Self, Refusal> {
-        if let Some(compressor) = Compressor::of(name) {
-            let configuration = configuration.cloned().unwrap_or_default();
-            compressor.check(&configuration).map_err(Refusal::Invalid)?;
-            return Ok(Self::Decompress(compressor));
+    /// The step that undoes a codec from bytes to bytes.
+    fn of(codec: &CodecSpec) -> Result<Self, Refusal> {
+        match &codec.kind {
+            CodecKind::Compressor(compressor) => Ok(Self::Decompress(*compressor)),
+            CodecKind::Checksum(checked) => Ok(Self::Checksum(checked.clone())),
+            CodecKind::Filter(filter) => Ok(Self::Filter(filter.clone())),
+            CodecKind::Refused(refusal) => Err(refusal.clone()),
+            _ => Err(Refusal::Unknown(codec.name.clone())),
         }
-        if let Some(checked) = Checked::of(name, configuration) {
-            return checked.map(Self::Checksum).map_err(Refusal::Invalid);
-        }
-        if let Some(filter) = Filter::of(name, configuration.unwrap_or(&Map::new())) {
-            return filter.map(Self::Filter).map_err(Refusal::Invalid);
-        }
-        Err(Refusal::Unknown(name.to_owned()))
     }
 
     /// The bytes that it makes of so many; `None` if that varies.
@@ -502,75 +413,19 @@ impl Step {
     }
 }
 
-impl Items {
-    /// Those of Zarr v2, which the first filter tells.
-    fn of_v2(element: &ElementType, filter: Option<&Value>) -> Result<Option<Self>, Refusal> {
-        let id = filter.and_then(|filter| filter.get("id")).and_then(Value::as_str);
-        let configuration = filter.and_then(Value::as_object);
-        let categories = || {
-            let categories = configuration.and_then(|c| Categorize::of("categorize", c));
-            let categories =
-                categories.unwrap_or_else(|| Err("the filter categorize has no labels".to_owned()));
-            categories.map(Items::Categories).map_err(Refusal::Invalid)
-        };
-        Ok(Some(match (element, id) {
-            (ElementType::Utf8, Some("vlen-utf8")) => Self::Strings,
-            (ElementType::Utf8, Some("json2")) => Self::Json { shaped: true },
-            (ElementType::Utf8, Some("json")) => Self::Json { shaped: false },
-            (ElementType::Utf8, Some("categorize")) => categories()?,
-            (ElementType::Binary, Some("vlen-bytes")) => Self::Bytes,
-            (ElementType::List(item), Some("vlen-array")) => Self::Lists(item.as_ref().clone()),
-            _ => return Ok(None),
-        }))
-    }
-
-    fn of_v3(name: &str, element: &ElementType) -> Result<Self, Refusal> {
-        match (name, element) {
-            ("vlen-utf8", ElementType::Utf8) => Ok(Self::Strings),
-            ("vlen-bytes", ElementType::Binary) => Ok(Self::Bytes),
-            _ => Err(Refusal::Invalid(format!("the codec '{name}' doesn't make this data type"))),
+/// Fails if elements of this type aren't what the codec of this name makes bytes of.
+fn check_items(items: &Items, element: &ElementType, name: &str) -> Result<(), Refusal> {
+    let fits = match items {
+        Items::Strings | Items::Json { .. } | Items::Categories(_) => *element == ElementType::Utf8,
+        Items::Bytes => *element == ElementType::Binary,
+        Items::Lists(item) => {
+            matches!(element, ElementType::List(own) if own.as_ref() == item)
         }
+    };
+    if fits {
+        return Ok(());
     }
-}
-
-/// Whether a codec makes bytes of bytes.
-fn is_of_bytes(name: &str) -> bool {
-    Compressor::of(name).is_some() || Checked::of(name, None).is_some()
-}
-
-/// Makes of an `elementsize` of 0 what whoever wrote it meant: netCDF's library an element of the array,
-/// whatever it says, and numcodecs one byte, so that nothing is shuffled.
-fn complete_shuffle(
-    configuration: &mut Map<String, Value>,
-    element: &ElementType,
-    is_nczarr: bool,
-) -> Result<(), Refusal> {
-    let Some(size) = configuration.get_mut("elementsize") else { return Ok(()) };
-    // netCDF's library writes numbers as texts; numcodecs can't read them.
-    let text = size.as_str().and_then(|text| text.parse::<u64>().ok());
-    let (number, is_nczarr) = (size.as_u64().or(text), is_nczarr || text.is_some());
-    let own = element.size().unwrap_or(1);
-    match number {
-        Some(0) if is_nczarr || own == 1 => *size = Value::from(own),
-        // Types that netCDF doesn't have.
-        Some(0) if !element.is_number() || *element == ElementType::Float16 => {
-            *size = Value::from(1);
-        }
-        Some(0) => {
-            return Err(Refusal::Invalid(format!(
-                "its filter shuffle has an elementsize of 0, which means {own} bytes to netCDF's \
-                 library and no shuffling to numcodecs, and its metadata don't say which of them \
-                 wrote it: write {own} or 1 there"
-            )));
-        }
-        Some(number) => *size = Value::from(number),
-        None => {}
-    }
-    Ok(())
-}
-
-fn is_pcodec(name: &str) -> bool {
-    name.strip_prefix("numcodecs.").unwrap_or(name) == "pcodec"
+    Err(Refusal::Invalid(format!("the codec '{name}' doesn't make this data type")))
 }
 
 fn pcodec(element: &ElementType) -> Result<Step, Refusal> {
@@ -579,73 +434,41 @@ fn pcodec(element: &ElementType) -> Result<Step, Refusal> {
 }
 
 /// The bytes to reverse at a time after the codec `bytes`.
-fn swap_of(codec: &Value, element: &ElementType, width: Option<usize>) -> Result<usize, Refusal> {
-    let invalid = |reason: &str| Refusal::Invalid(reason.to_owned());
-    // Filters may have made other elements, which are plain numbers.
-    let unit = if width == element.size() { element.number_size() } else { width.unwrap_or(1) };
-    let endian = codec.get("configuration").and_then(|c| c.get("endian")).filter(|e| !e.is_null());
-    let big_endian = match endian.map(Value::as_str) {
-        Some(Some("big")) => true,
-        Some(Some("little")) => false,
-        // Only single bytes have no order; structures tell that of their fields.
-        None if unit == 1 => return Ok(1),
-        None => {
-            return Err(invalid("the codec 'bytes' doesn't say in which order they are (endian)"));
-        }
-        Some(_) => return Err(invalid("the codec 'bytes' has an unknown order (endian)")),
-    };
-    if matches!(element, ElementType::Struct(_)) && big_endian {
-        return Err(invalid("structures in big-endian order aren't supported"));
-    }
-    Ok(if big_endian == cfg!(target_endian = "big") { 1 } else { unit })
-}
-
-/// The configuration of a codec of Zarr v3: elements are in the machine's order whatever the order was
-/// when they were written, and what isn't said follows from the array's type.
-fn native_configuration(
-    configuration: Option<&Map<String, Value>>,
+fn swap_of(
+    order: Option<ByteOrder>,
     element: &ElementType,
-) -> Map<String, Value> {
-    let mut configuration = configuration.cloned().unwrap_or_default();
-    for value in configuration.values_mut() {
-        if let Some(dtype) = value.as_str().and_then(|text| text.strip_prefix('>')) {
-            *value = Value::from(format!("<{dtype}"));
+    width: Option<usize>,
+) -> Result<usize, Refusal> {
+    let invalid = |reason: &str| Refusal::Invalid(reason.to_owned());
+    let Some(size) = element.size() else {
+        return Err(invalid(
+            "the codec 'bytes' can't hold elements of any length, as its data type has them: \
+             vlen-utf8 and vlen-bytes do",
+        ));
+    };
+    // Filters may have made other elements, which are plain numbers.
+    let unit = if width == Some(size) { element.number_size() } else { width.unwrap_or(1) };
+    match order {
+        // Only single bytes have no order; structures tell that of their fields.
+        None if unit == 1 => Ok(1),
+        None => Err(invalid("the codec 'bytes' doesn't say in which order they are (endian)")),
+        Some(ByteOrder::Big) if matches!(element, ElementType::Struct(_)) => {
+            Err(invalid("structures in big-endian order aren't supported"))
         }
+        Some(order) => Ok(if order.is_native() { 1 } else { unit }),
     }
-    configuration.retain(|_, value| !value.is_null());
-    if let Some(dtype) = element.numpy_name() {
-        for key in ["dtype", "decode_dtype"] {
-            configuration.entry(key).or_insert_with(|| Value::from(dtype));
-        }
-    }
-    if let Some(size) = element.size() {
-        configuration.entry("elementsize").or_insert_with(|| Value::from(size));
-    }
-    configuration
 }
 
-/// The order of a transposition.
-fn axes(codec: &Value, rank: usize) -> Result<Vec<usize>, Refusal> {
-    let order = codec.get("configuration").and_then(|c| c.get("order"));
-    let axes: Option<Vec<usize>> = match order {
-        // What a draft of the specification had.
-        Some(Value::String(order)) if order == "C" => Some((0..rank).collect()),
-        Some(Value::String(order)) if order == "F" => Some((0..rank).rev().collect()),
-        Some(Value::Array(axes)) => {
-            axes.iter().map(|axis| usize::try_from(axis.as_u64()?).ok()).collect()
-        }
-        _ => None,
-    };
-    let is_permutation = |axes: &Vec<usize>| {
-        let mut seen = axes.clone();
-        seen.sort_unstable();
-        seen == (0..rank).collect::<Vec<_>>()
-    };
-    axes.filter(is_permutation).ok_or_else(|| {
-        Refusal::Invalid(format!(
-            "the codec 'transpose' has an order that is none of {rank} dimensions"
-        ))
-    })
+/// Fails if this isn't an order of the dimensions.
+fn check_axes(axes: &[usize], rank: usize) -> Result<(), Refusal> {
+    let mut seen = axes.to_vec();
+    seen.sort_unstable();
+    if seen.into_iter().eq(0..rank) {
+        return Ok(());
+    }
+    Err(Refusal::Invalid(format!(
+        "the codec 'transpose' has an order that is none of {rank} dimensions"
+    )))
 }
 
 /// The cells of a chunk of this shape.
@@ -664,35 +487,29 @@ pub(super) fn text_bytes(cells: usize) -> usize {
     cells.saturating_mul(MEAN_STRING_BYTES).saturating_add(TEXT_BYTES).min(MAX_TEXT_BYTES)
 }
 
-fn too_many(codecs: usize) -> Result<(), Refusal> {
-    if codecs <= MAX_CODECS {
-        return Ok(());
-    }
-    Err(Refusal::Invalid(format!("it has {codecs} codecs, more than {MAX_CODECS}")))
-}
-
-fn storage(element: &ElementType, order: Vec<usize>, big_endian: bool) -> Storage {
-    let width = element.size().unwrap_or(1);
-    let swap = if big_endian == cfg!(target_endian = "big") { 1 } else { element.number_size() };
-    Storage { order, width, swap }
-}
-
-/// The name of a codec of Zarr v3.
-pub(super) fn name(codec: &Value) -> Option<&str> {
-    match codec {
-        Value::String(name) => Some(name),
-        codec => codec.get("name")?.as_str(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
+    use crate::format::zarr::codecs::{V2Context, v2_codecs, v3_codecs};
 
     fn v3(codecs: &Value) -> Result<Chain, Refusal> {
-        Chain::from_v3(codecs.as_array().unwrap(), &ElementType::Float32, 3, &[0; 4])
+        from_v3(codecs, &ElementType::Float32, 3, &[0; 4])
+    }
+
+    fn from_v3(
+        codecs: &Value,
+        element: &ElementType,
+        rank: usize,
+        fill: &[u8],
+    ) -> Result<Chain, Refusal> {
+        Chain::new(&v3_codecs(codecs.as_array().unwrap(), element, rank), element, rank, fill)
+    }
+
+    fn from_v2(metadata: &Value, context: V2Context<'_>) -> Result<Chain, Refusal> {
+        let codecs = v2_codecs(metadata.as_object().unwrap(), context);
+        Chain::new(&codecs, context.element, context.rank, &[])
     }
 
     #[test]
@@ -724,8 +541,9 @@ mod tests {
         let unknown = v3(&json!([bytes, {"name": "imagecodecs_jpeg2k"}]));
         assert_eq!(unknown, Err(Refusal::Unknown("imagecodecs_jpeg2k".to_owned())));
         let v2 = |metadata: Value, big_endian| {
-            let metadata = metadata.as_object().unwrap();
-            Chain::from_v2(metadata, &ElementType::Int16, big_endian, 2, false)
+            let byte_order = if big_endian { ByteOrder::Big } else { ByteOrder::Little };
+            let element = &ElementType::Int16;
+            from_v2(&metadata, V2Context { element, byte_order, rank: 2, is_nczarr: false })
         };
         let chain = v2(json!({"order": "F", "compressor": {"id": "zlib"}}), true).unwrap();
         assert_eq!(*chain.storage(), Storage { order: vec![1, 0], width: 2, swap: 2 });
@@ -743,7 +561,7 @@ mod tests {
             let Err(Refusal::Invalid(reason)) = v3(&codecs) else { panic!("{codecs}") };
             assert!(reason.contains(text), "{reason}");
         }
-        let strings = Chain::from_v3(&[bytes], &ElementType::Utf8, 1, &[]);
+        let strings = from_v3(&json!([bytes]), &ElementType::Utf8, 1, &[]);
         assert!(matches!(strings, Err(Refusal::Invalid(reason)) if reason.contains("vlen-utf8")));
         assert!(v2(json!({"order": "K"}), false).is_err());
     }
@@ -752,8 +570,8 @@ mod tests {
     fn elements_of_no_bytes_are_shuffled_by_netcdf_alone() {
         let shuffle = |size: Value, element: &ElementType, is_nczarr: bool| {
             let metadata = json!({"filters": [{"id": "shuffle", "elementsize": size}]});
-            let chain =
-                Chain::from_v2(metadata.as_object().unwrap(), element, false, 1, is_nczarr)?;
+            let byte_order = ByteOrder::Little;
+            let chain = from_v2(&metadata, V2Context { element, byte_order, rank: 1, is_nczarr })?;
             let [Step::Filter(Filter::Shuffle { elementsize })] = chain.steps.as_slice() else {
                 panic!()
             };
@@ -811,7 +629,7 @@ mod tests {
             }},
         ]);
         let element = ElementType::UInt8;
-        let chain = Chain::from_v3(codecs.as_array().unwrap(), &element, 2, &[0]).unwrap();
+        let chain = from_v3(&codecs, &element, 2, &[0]).unwrap();
         // 0 1 2 3 / 4 5 6 7, as zarr-python stores it: a column of the transposed pairs a chunk.
         let mut shard = vec![0_u8, 1, 4, 5, 2, 3, 6, 7];
         shard.extend([0_u64, 2, 2, 2, 4, 2, 6, 2].iter().flat_map(|n| n.to_le_bytes()));
@@ -824,15 +642,13 @@ mod tests {
     #[test]
     fn elements_are_compressed_twice_and_transposed_between_filters() {
         let recycler = Arc::new(Recycler::default());
-        let chain = Chain::from_v3(
-            json!([
+        let chain = from_v3(
+            &json!([
                 {"name": "numcodecs.delta", "configuration": {"dtype": "<i2", "astype": "<i2"}},
                 {"name": "transpose", "configuration": {"order": [1, 0]}},
                 {"name": "bytes", "configuration": {"endian": "big"}},
                 "zstd", "zstd",
-            ])
-            .as_array()
-            .unwrap(),
+            ]),
             &ElementType::Int16,
             2,
             &[0; 2],

@@ -3,96 +3,60 @@
 
 use std::collections::HashSet;
 
-use base64::prelude::{BASE64_STANDARD, Engine as _};
-use serde_json::{Map, Value, json};
-
 use super::{
-    chain,
-    document::{ArrayDocument, ZarrFormat},
-    dtype::ElementType,
-    fill_value::fill_bytes,
-    layout::Layout,
+    codec_spec::{CodecKind, CodecSpec, ShardSpec},
+    dtype::{ElementType, MAX_ELEMENT_BYTES},
+    spec::{ArraySpec, Encoding},
 };
+use crate::format::zarr::documents::ZarrFormat;
 
 /// An array of strings instead of one of characters. `None` if it has none, or if the letters of a
 /// string don't lie side by side in one chunk.
-pub(super) fn joined(document: &ArrayDocument, layout: &Layout) -> Option<(ArrayDocument, Layout)> {
-    if !is_characters(document) {
+pub(super) fn joined(spec: &ArraySpec) -> Option<ArraySpec> {
+    if !is_characters(spec) {
         return None;
     }
-    let (letters, shape) = layout.shape.split_last()?;
+    let layout = &spec.layout;
+    let letters = layout.shape.last()?;
     let inner = layout.inner_chunks.as_ref().unwrap_or(&layout.chunks);
     if layout.chunks.last()? != letters || inner.last()? != letters || *letters == 0 {
         return None;
     }
-    let mut metadata = document.metadata.clone();
     let length = usize::try_from(*letters).ok()?;
-    let letter = ElementType::Text { length: 1 };
-    let fill = fill_bytes(&letter, metadata.get("fill_value").unwrap_or(&Value::Null)).ok()?;
-    // More than that no string has, and it would be refused later.
-    let fill = BASE64_STANDARD.encode(fill.repeat(length.min(1 << 24)));
-    metadata.insert("fill_value".to_owned(), Value::from(fill));
-    metadata.insert("shape".to_owned(), json!(shape));
-    match document.format {
-        ZarrFormat::V2 => {
-            let order = metadata.get("order").and_then(Value::as_str).unwrap_or("C");
-            if order != "C" && !shape.is_empty() {
-                return None;
-            }
-            metadata.insert("chunks".to_owned(), without_last(metadata.get("chunks")?)?);
-            metadata.insert("dtype".to_owned(), Value::from(format!("|S{length}")));
+    let mut layout = layout.without_last()?;
+    layout.dtype = match layout.format {
+        ZarrFormat::V2 => format!("|S{length}"),
+        ZarrFormat::V3 => "null_terminated_bytes".to_owned(),
+    };
+    let encoding = match &spec.encoding {
+        Ok(_) if length > MAX_ELEMENT_BYTES => {
+            Err(format!("the data type {} of {length} bytes isn't supported", layout.dtype))
         }
-        ZarrFormat::V3 => {
-            let data_type = json!({
-                "name": "null_terminated_bytes", "configuration": {"length_bytes": length},
-            });
-            metadata.insert("data_type".to_owned(), data_type);
-            let grid = metadata.get_mut("chunk_grid")?;
-            if grid.get("name")?.as_str() != Some("regular") {
-                return None;
-            }
-            shorten(grid)?;
-            for codec in metadata.get_mut("codecs")?.as_array_mut()? {
-                match chain::name(codec)? {
-                    "sharding_indexed" => {
-                        let inner = codec.get("configuration")?.get("codecs")?.as_array()?;
-                        if !inner.iter().all(keeps_dimensions) {
-                            return None;
-                        }
-                        shorten(codec)?;
-                    }
-                    _ if keeps_dimensions(codec) => {}
-                    _ => return None,
-                }
-            }
+        Ok(encoding) => {
+            let codecs = encoding.codecs.iter().map(without_letters).collect::<Option<_>>()?;
+            let fill = encoding.fill.repeat(length);
+            let keys = encoding.keys.clone().without_last();
+            Ok(Encoding { fill, keys, codecs, foreign: encoding.foreign.clone() })
         }
-    }
-    let document = ArrayDocument { metadata, ..document.clone() };
-    let mut layout = Layout::new(&document).ok()?;
-    layout.last_left_out = true;
-    Some((document, layout))
+        Err(reason) => Err(reason.clone()),
+    };
+    let element = Some(ElementType::Text { length }).filter(|_| length <= MAX_ELEMENT_BYTES);
+    Some(ArraySpec { layout, element, encoding, ..spec.clone() })
 }
 
 /// Whether elements are single characters.
-pub(super) fn is_characters(document: &ArrayDocument) -> bool {
-    let of = |key: &str| document.metadata.get(key).unwrap_or(&Value::Null);
-    let element = match document.format {
-        ZarrFormat::V2 => {
-            ElementType::from_v2(of("dtype"), of("filters")).map(|(element, _)| element)
-        }
-        ZarrFormat::V3 => ElementType::from_v3(of("data_type")),
-    };
-    element == Ok(ElementType::Text { length: 1 })
+pub(super) fn is_characters(spec: &ArraySpec) -> bool {
+    spec.element == Some(ElementType::Text { length: 1 })
 }
 
 /// Of the variables that share dimensions, those of characters whose last dimension nobody else has
 /// but as the last dimension of characters, and which is no variable itself.
 pub(super) fn joinable<'a>(
-    arrays: impl Iterator<Item = (&'a str, &'a ArrayDocument, &'a Vec<String>)> + Clone,
+    arrays: impl Iterator<Item = (&'a str, &'a ArraySpec, &'a [String])> + Clone,
 ) -> Vec<bool> {
     let letters: Vec<Option<String>> = arrays
         .clone()
-        .map(|(_, document, dims)| dims.last().filter(|_| is_characters(document)).cloned())
+        .map(|(_, spec, dims)| dims.last().filter(|_| is_characters(spec)).cloned())
         .collect();
     // What is somebody's name, or a dimension that isn't that of letters.
     let mut taken: HashSet<&str> = HashSet::new();
@@ -104,49 +68,55 @@ pub(super) fn joinable<'a>(
     letters.iter().map(|dim| dim.as_deref().is_some_and(|dim| !taken.contains(dim))).collect()
 }
 
-/// Takes the last size off the chunk shape in a configuration.
-fn shorten(extension: &mut Value) -> Option<()> {
-    let configuration: &mut Map<String, Value> =
-        extension.get_mut("configuration")?.as_object_mut()?;
-    let shape = without_last(configuration.get("chunk_shape")?)?;
-    configuration.insert("chunk_shape".to_owned(), shape);
-    Some(())
-}
-
-fn without_last(sizes: &Value) -> Option<Value> {
-    let (_, rest) = sizes.as_array()?.split_last()?;
-    Some(Value::from(rest.to_vec()))
-}
-
-fn keeps_dimensions(codec: &Value) -> bool {
-    chain::name(codec).is_some_and(|name| !["transpose", "sharding_indexed"].contains(&name))
+/// A codec for chunks without their last dimension. `None` if it changes the order of dimensions.
+fn without_letters(codec: &CodecSpec) -> Option<CodecSpec> {
+    let kind = match &codec.kind {
+        CodecKind::Transpose(_) => return None,
+        CodecKind::Shard(shard) => {
+            let moves = |codec: &CodecSpec| {
+                matches!(codec.kind, CodecKind::Transpose(_) | CodecKind::Shard(_))
+            };
+            if shard.codecs.iter().any(moves) {
+                return None;
+            }
+            let (_, chunk_shape) = shard.chunk_shape.split_last()?;
+            let chunk_shape = chunk_shape.to_vec();
+            CodecKind::Shard(Box::new(ShardSpec { chunk_shape, ..shard.as_ref().clone() }))
+        }
+        kind => kind.clone(),
+    };
+    Some(CodecSpec { name: codec.name.clone(), kind })
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use serde_json::{Value, json};
 
-    fn document(metadata: Value) -> ArrayDocument {
+    use super::*;
+    use crate::format::zarr::{array::array_spec, documents::ArrayDocument};
+
+    fn spec(metadata: Value) -> ArraySpec {
         let format = if metadata.get("dtype").is_some() { ZarrFormat::V2 } else { ZarrFormat::V3 };
-        ArrayDocument {
+        let document = ArrayDocument {
             format,
             metadata: metadata.as_object().unwrap().clone(),
-            attributes: Map::new(),
+            attributes: crate::dataset::Attributes::default(),
             key: "store/names".to_owned(),
-        }
+        };
+        array_spec(&document).unwrap()
     }
 
     #[test]
     fn characters_become_strings() {
-        let chars = document(
-            json!({"shape": [4, 3], "chunks": [2, 3], "dtype": "|S1", "fill_value": "eA=="}),
-        );
-        let layout = Layout::new(&chars).unwrap();
-        let (joined_document, joined_layout) = joined(&chars, &layout).unwrap();
-        assert_eq!(joined_layout.shape, [4]);
-        assert!(joined_layout.last_left_out);
-        assert_eq!(joined_document.metadata["dtype"], "|S3");
-        assert_eq!(joined_document.metadata["fill_value"], BASE64_STANDARD.encode("xxx"));
+        let chars =
+            spec(json!({"shape": [4, 3], "chunks": [2, 3], "dtype": "|S1", "fill_value": "eA=="}));
+        let strings = joined(&chars).unwrap();
+        assert_eq!(strings.layout.shape, [4]);
+        let encoding = strings.encoding.unwrap();
+        assert!(encoding.keys.last_left_out);
+        assert_eq!(strings.layout.dtype, "|S3");
+        assert_eq!(strings.element, Some(ElementType::Text { length: 3 }));
+        assert_eq!(encoding.fill, b"xxx");
         for other in [
             json!({"shape": [4, 3], "chunks": [2, 2], "dtype": "|S1"}),
             json!({"shape": [4, 3], "chunks": [2, 3], "dtype": "|S1", "order": "F"}),
@@ -154,18 +124,17 @@ mod tests {
             json!({"shape": [4, 0], "chunks": [2, 1], "dtype": "|S1"}),
             json!({"shape": [], "chunks": [], "dtype": "|S1"}),
         ] {
-            let other = document(other);
-            assert!(joined(&other, &Layout::new(&other).unwrap()).is_none());
+            assert!(joined(&spec(other)).is_none());
         }
     }
 
     #[test]
     fn the_letters_are_nobody_elses_dimension() {
-        let chars = document(json!({"shape": [4, 3], "chunks": [2, 3], "dtype": "|S1"}));
-        let numbers = document(json!({"shape": [3], "chunks": [3], "dtype": "<i4"}));
+        let chars = spec(json!({"shape": [4, 3], "chunks": [2, 3], "dtype": "|S1"}));
+        let numbers = spec(json!({"shape": [3], "chunks": [3], "dtype": "<i4"}));
         let dims = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
-        let ask = |arrays: &[(&'static str, &ArrayDocument, Vec<String>)]| {
-            joinable(arrays.iter().map(|(n, d, dims)| (*n, *d, dims)))
+        let ask = |arrays: &[(&'static str, &ArraySpec, Vec<String>)]| {
+            joinable(arrays.iter().map(|(n, spec, dims)| (*n, *spec, dims.as_slice())))
         };
         let names = ("names", &chars, dims(&["x", "len"]));
         assert_eq!(ask(&[names.clone(), ("others", &chars, dims(&["y", "len"]))]), [true, true]);

@@ -2,14 +2,12 @@
 
 use std::ops::Range;
 
-use serde_json::{Map, Value};
-
 /// The bytes of a checksum.
 const LEN: usize = 4;
 
 /// A way to sum up bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Checksum {
+pub(crate) enum Checksum {
     Crc32,
     Crc32c,
     Adler32,
@@ -25,58 +23,24 @@ pub(super) enum Checksum {
 
 /// Where a checksum stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Place {
+pub(crate) enum Place {
     Start,
     End,
 }
 
 /// A checksum that stands beside its content.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Checked {
-    checksum: Checksum,
-    place: Place,
+pub(crate) struct Checked {
+    pub(crate) checksum: Checksum,
+    pub(crate) place: Place,
 }
 
 impl Checked {
     /// What Zarr v3 and shards have.
-    pub(super) const CRC32C: Self = Self { checksum: Checksum::Crc32c, place: Place::End };
-
-    /// The checksum of this name in Zarr's metadata, if it is one.
-    ///
-    /// # Errors
-    /// A text, if the configuration doesn't fit.
-    pub(super) fn of(
-        name: &str,
-        configuration: Option<&Map<String, Value>>,
-    ) -> Option<Result<Self, String>> {
-        let name = name.strip_prefix("numcodecs.").unwrap_or(name);
-        let (checksum, place) = match name {
-            "crc32" => (Checksum::Crc32, Place::Start),
-            "crc32c" => (Checksum::Crc32c, Place::End),
-            "adler32" => (Checksum::Adler32, Place::Start),
-            // These have their place, whatever is said.
-            "fletcher32" => {
-                return Some(Ok(Self { checksum: Checksum::Fletcher32, place: Place::End }));
-            }
-            "jenkins_lookup3" => {
-                let checksum = jenkins_lookup3(configuration);
-                return Some(checksum.map(|checksum| Self { checksum, place: Place::End }));
-            }
-            _ => return None,
-        };
-        let place = match configuration.and_then(|c| c.get("location")) {
-            None | Some(Value::Null) => Ok(place),
-            Some(Value::String(location)) if location == "start" => Ok(Place::Start),
-            Some(Value::String(location)) if location == "end" => Ok(Place::End),
-            Some(other) => {
-                Err(format!("the location of {name} is {other} instead of \"start\" or \"end\""))
-            }
-        };
-        Some(place.map(|place| Self { checksum, place }))
-    }
+    pub(crate) const CRC32C: Self = Self { checksum: Checksum::Crc32c, place: Place::End };
 
     /// The bytes that it adds.
-    pub(super) fn bytes(&self) -> usize {
+    pub(crate) fn bytes(&self) -> usize {
         LEN
     }
 
@@ -84,7 +48,7 @@ impl Checked {
     ///
     /// # Errors
     /// A text, if it isn't.
-    pub(super) fn content(&self, bytes: &[u8]) -> Result<Range<usize>, String> {
+    pub(crate) fn content(&self, bytes: &[u8]) -> Result<Range<usize>, String> {
         let split = match self.place {
             Place::Start => bytes.split_first_chunk::<LEN>().map(|(sum, content)| (content, sum)),
             Place::End => bytes.split_last_chunk::<LEN>(),
@@ -121,28 +85,6 @@ impl Checksum {
             Self::JenkinsLookup3 { initval, prefix } => lookup3(prefix, bytes, *initval),
         }
     }
-}
-
-fn jenkins_lookup3(configuration: Option<&Map<String, Value>>) -> Result<Checksum, String> {
-    let value = |key| configuration.and_then(|c| c.get(key)).filter(|value| !value.is_null());
-    let initval = match value("initval") {
-        None => 0,
-        Some(initval) => initval
-            .as_u64()
-            .and_then(|initval| u32::try_from(initval).ok())
-            .ok_or_else(|| format!("the initval {initval} of jenkins_lookup3 isn't 32 bits"))?,
-    };
-    let prefix = match value("prefix") {
-        None => Vec::new(),
-        Some(prefix) => {
-            let byte = |byte: &Value| u8::try_from(byte.as_u64()?).ok();
-            let bytes = prefix.as_array().and_then(|bytes| bytes.iter().map(byte).collect());
-            bytes.ok_or_else(|| {
-                format!("the prefix {prefix} of jenkins_lookup3 isn't a list of bytes")
-            })?
-        }
-    };
-    Ok(Checksum::JenkinsLookup3 { initval, prefix })
 }
 
 /// Two sums of 16 bits, of the words and of the first sums, where carries are added again.
@@ -221,7 +163,7 @@ fn words(block: &[u8; 12]) -> [u32; 3] {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::{super::codec_cases, *};
 

@@ -4,18 +4,17 @@ use std::sync::Arc;
 
 use arrow::{array::ArrayRef, buffer::Buffer};
 use bytes::Bytes;
-use serde_json::{Map, Value};
 
 use super::{
-    chain::{Chain, Refusal, Storage, Stream},
+    chain::{Chain, Storage, Stream},
+    codec_spec::Refusal,
     decoding::StoredValues,
-    document::{ArrayDocument, ZarrFormat},
     dtype::ElementType,
-    fill_value::fill_bytes,
     items::one_item,
     keys::Keys,
     layout::Layout,
     shard::ShardLayout,
+    spec::Encoding,
     zarrs_chain::ZarrsChain,
 };
 use crate::{
@@ -56,53 +55,35 @@ enum Decoder {
 }
 
 impl ChunkCodec {
-    /// `big_endian` is the order of bytes that a Zarr v2 dtype tells, and `limit` the most bytes that a
-    /// chunk may have.
+    /// `limit` is the most bytes that a chunk may have.
     ///
     /// # Errors
     /// A text that names the codec, data type or other part that can't be read.
     pub(crate) fn new(
-        document: &ArrayDocument,
         layout: &Layout,
         element: &ElementType,
-        big_endian: bool,
+        encoding: Encoding,
         limit: u64,
     ) -> Result<Self, String> {
         let limit = limit.min(MAX_CHUNK_BYTES);
-        let metadata = &document.metadata;
         let rank = layout.shape.len();
-        if element.size() == Some(0) {
-            return Err(format!("the elements of its data type {} have no bytes", layout.dtype));
-        }
-        let fill = fill_bytes(element, metadata.get("fill_value").unwrap_or(&Value::Null))?;
-        let keys = Keys::new(metadata, document.format, layout.last_left_out)?;
-        let shards = match document.format {
-            ZarrFormat::V2 => None,
-            ZarrFormat::V3 => {
-                check_extensions(metadata)?;
-                ShardLayout::new(metadata, layout)
+        let Encoding { fill, keys, codecs, foreign } = encoding;
+        let (shards, grid, codecs) = match ShardLayout::of_array(&codecs, layout) {
+            Some((shards, inside)) => {
+                let grid = ChunkGrid::new(layout.shape.clone(), inside.chunk_shape.clone())
+                    .ok_or("its shards have too many chunks")?;
+                (Some(shards), grid, &inside.codecs)
             }
-        };
-        let grid = match (&shards, &layout.inner_chunks) {
-            (Some(_), Some(inner)) => ChunkGrid::new(layout.shape.clone(), inner.clone())
-                .ok_or("its shards have too many chunks")?,
-            _ => layout.grid.clone(),
+            None => (None, layout.grid.clone(), &codecs),
         };
         let bytes = chunk_bytes(grid.chunk_shape(), element, limit)?;
-        let chain = match document.format {
-            ZarrFormat::V2 => {
-                Chain::from_v2(metadata, element, big_endian, rank, document.is_nczarr())
-            }
-            ZarrFormat::V3 => {
-                let codecs = chunk_codecs(metadata, shards.is_some());
-                Chain::from_v3(codecs.ok_or("codecs are not a list")?, element, rank, &fill)
-            }
-        };
+        let chain = Chain::new(codecs, element, rank, &fill);
         let decoder = match chain {
             Ok(chain) => Decoder::Direct(chain),
             Err(Refusal::Invalid(reason)) => return Err(reason),
             Err(Refusal::Unknown(codec)) => {
-                let chain = ZarrsChain::new(document, layout, element, shards.is_some());
+                let foreign = foreign.ok_or_else(|| unsupported(&codec, "it isn't known"))?;
+                let chain = ZarrsChain::new(&foreign, layout, element, shards.is_some());
                 let chain = chain.map_err(|e| unsupported(&codec, &e));
                 Decoder::Zarrs(Box::new(chain?))
             }
@@ -243,55 +224,30 @@ fn width(element: &ElementType) -> usize {
     element.size().unwrap_or(STRING_BYTES)
 }
 
-/// The codecs of a chunk: those inside the shards, where there are shards that are known here.
-fn chunk_codecs(metadata: &Map<String, Value>, sharded: bool) -> Option<&[Value]> {
-    let mut codecs = metadata.get("codecs")?.as_array()?;
-    if sharded {
-        codecs = codecs.first()?.get("configuration")?.get("codecs")?.as_array()?;
-    }
-    Some(codecs)
-}
-
-/// Fails where the metadata says that it can't be read without understanding more of it.
-fn check_extensions(metadata: &Map<String, Value>) -> Result<(), String> {
-    const KNOWN: [&str; 11] = [
-        "zarr_format",
-        "node_type",
-        "shape",
-        "data_type",
-        "chunk_grid",
-        "chunk_key_encoding",
-        "fill_value",
-        "codecs",
-        "attributes",
-        "dimension_names",
-        "storage_transformers",
-    ];
-    let transformers = metadata.get("storage_transformers").and_then(Value::as_array);
-    if transformers.is_some_and(|transformers| !transformers.is_empty()) {
-        return Err("storage transformers aren't supported".to_owned());
-    }
-    for (key, value) in metadata {
-        let optional = value.get("must_understand") == Some(&Value::Bool(false));
-        if !KNOWN.contains(&key.as_str()) && !optional && value.is_object() {
-            return Err(format!("its metadata has the extension '{key}', which isn't supported"));
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
+    use crate::format::zarr::{
+        array::array_spec,
+        documents::{ArrayDocument, ZarrFormat},
+    };
 
     fn refusal(format: ZarrFormat, metadata: Value, element: &ElementType) -> Option<String> {
         let metadata = metadata.as_object().unwrap().clone();
         let key = "store/a".to_owned();
-        let document = ArrayDocument { format, metadata, attributes: Map::new(), key };
-        let layout = Layout::new(&document).unwrap();
-        ChunkCodec::new(&document, &layout, element, false, u64::MAX).err()
+        let document = ArrayDocument {
+            format,
+            metadata,
+            attributes: crate::dataset::Attributes::default(),
+            key,
+        };
+        let spec = array_spec(&document).unwrap();
+        let codec = spec
+            .encoding
+            .and_then(|encoding| ChunkCodec::new(&spec.layout, element, encoding, u64::MAX));
+        codec.err()
     }
 
     #[test]

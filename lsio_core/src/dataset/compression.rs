@@ -1,8 +1,4 @@
 //! General compressors, undone into buffers of a bounded size.
-//!
-//! A compressed chunk may claim, or turn out, to be of any size. zarrs would allocate all of it; so
-//! the outermost codecs of an array are taken off its chain, where they are of these kinds, and undone
-//! here first.
 
 use std::{
     cell::RefCell,
@@ -12,8 +8,6 @@ use std::{
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
 use liblzma::{bufread::XzDecoder, stream::Stream};
-use serde_json::{Map, Value};
-use zarrs::metadata::v3::MetadataV3;
 
 use super::blosc;
 
@@ -23,7 +17,7 @@ const LZMA_MEMORY: u64 = 128 << 20;
 
 /// A general compressor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Compressor {
+pub(crate) enum Compressor {
     Zstd,
     Gzip,
     Zlib,
@@ -38,7 +32,7 @@ pub(super) enum Compressor {
 
 impl Compressor {
     /// The compressor of this name in Zarr's metadata.
-    pub(super) fn of(name: &str) -> Option<Self> {
+    pub(crate) fn of(name: &str) -> Option<Self> {
         Some(match name.strip_prefix("numcodecs.").unwrap_or(name) {
             "zstd" => Self::Zstd,
             "gzip" => Self::Gzip,
@@ -50,19 +44,6 @@ impl Compressor {
             "base64" => Self::Base64,
             _ => return None,
         })
-    }
-
-    /// Whether what is encoded with this configuration can be decoded at all.
-    ///
-    /// # Errors
-    /// A text that says why not.
-    pub(super) fn check(self, configuration: &Map<String, Value>) -> Result<(), String> {
-        /// Python's `lzma.FORMAT_RAW`.
-        const RAW: u64 = 3;
-        if self == Self::Lzma && configuration.get("format").and_then(Value::as_u64) == Some(RAW) {
-            return Err("LZMA without a header (format 3, raw) isn't supported".to_owned());
-        }
-        Ok(())
     }
 
     /// Decompresses what comes to exactly `out.len()` bytes.
@@ -221,43 +202,6 @@ fn fill(mut reader: impl Read, out: &mut [u8]) -> Result<(), String> {
         Ok(_) => Err(format!("it holds more than {len} bytes")),
         Err(e) => Err(e.to_string()),
     }
-}
-
-/// Takes the compressor off Zarr v2 metadata, if it is one of these.
-pub(super) fn peel_v2(metadata: &mut Map<String, Value>) -> Vec<Compressor> {
-    let id = metadata.get("compressor").and_then(|c| c.get("id")).and_then(Value::as_str);
-    let Some(compressor) = id.and_then(Compressor::of) else { return Vec::new() };
-    metadata.insert("compressor".to_owned(), Value::Null);
-    vec![compressor]
-}
-
-/// Takes the outermost compressors off Zarr v3 metadata, as far as they are of these; the outermost
-/// comes first.
-pub(super) fn peel_v3(metadata: &mut Map<String, Value>) -> Vec<Compressor> {
-    let mut peeled = Vec::new();
-    let Some(codecs) = metadata.get_mut("codecs").and_then(Value::as_array_mut) else {
-        return peeled;
-    };
-    while let Some(compressor) = codecs
-        .last()
-        .and_then(|codec| codec.get("name"))
-        .and_then(Value::as_str)
-        .and_then(Compressor::of)
-    {
-        peeled.push(compressor);
-        codecs.pop();
-    }
-    peeled
-}
-
-/// Takes the outermost compressors off a list of codecs.
-pub(super) fn peel_codecs(mut codecs: Vec<MetadataV3>) -> (Vec<MetadataV3>, Vec<Compressor>) {
-    let mut peeled = Vec::new();
-    while let Some(compressor) = codecs.last().and_then(|codec| Compressor::of(codec.name())) {
-        peeled.push(compressor);
-        codecs.pop();
-    }
-    (codecs, peeled)
 }
 
 #[cfg(test)]

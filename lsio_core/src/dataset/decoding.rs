@@ -18,9 +18,9 @@ use arrow::{
     },
 };
 use half::f16;
-use serde_json::{Map, Value};
 
 use super::{
+    attributes::{Attribute, Attributes},
     calendar::Calendar,
     dtype::{ElementType, NumpyTime},
     elements::{plain_array, times64, widened, zero_for_nat},
@@ -73,12 +73,12 @@ impl Decoding {
     /// What is ignored is told to `warn`.
     pub fn new(
         element: ElementType,
-        attributes: &Map<String, Value>,
-        zarr_fill: Option<&Value>,
+        attributes: &Attributes,
+        zarr_fill: Option<&Attribute>,
         options: &OpenOptions,
         warn: &mut dyn FnMut(String),
     ) -> Self {
-        let text = |key: &str| attributes.get(key).and_then(Value::as_str);
+        let text = |key: &str| attributes.text(key);
         let element = if options.decode_cf { element } else { element.without_text() };
         let (number, _) = match element {
             // What nanoseconds can't hold is read as it is.
@@ -264,11 +264,11 @@ impl Decoding {
 
     fn choose_meaning(
         &self,
-        attributes: &Map<String, Value>,
+        attributes: &Attributes,
         options: &OpenOptions,
         warn: &mut dyn FnMut(String),
     ) -> Meaning {
-        let text = |key: &str| attributes.get(key).and_then(Value::as_str);
+        let text = |key: &str| attributes.text(key);
         let as_text = options.times() == DecodeTimes::Text;
         match self.element {
             ElementType::DateTime64(time) if as_text => {
@@ -316,8 +316,8 @@ impl Decoding {
             return Meaning::Plain;
         }
         let name = match attributes.get("calendar") {
-            None | Some(Value::Null) => "standard",
-            Some(Value::String(name)) => name,
+            None | Some(Attribute::Null) => "standard",
+            Some(Attribute::Text(name)) => name,
             Some(other) => {
                 warn(format!(
                     "the calendar {other} isn't a name: the numbers are left as they are"
@@ -644,13 +644,13 @@ fn nanos(unit: TimeUnit) -> i64 {
 }
 
 /// A number, also one in a list of one, or one that JSON has no number for.
-fn scalar(value: &Value) -> Option<f64> {
+fn scalar(value: &Attribute) -> Option<f64> {
     let value = match value {
-        Value::Array(values) if values.len() == 1 => &values[0],
+        Attribute::List(values) if values.len() == 1 => &values[0],
         value => value,
     };
     match numbers(value, &ElementType::Float64, Range::Exact).ok()?.as_slice() {
-        [Number::Float(number)] if !value.is_boolean() => Some(*number),
+        [Number::Float(number)] if !matches!(value, Attribute::Bool(_)) => Some(*number),
         _ => None,
     }
 }

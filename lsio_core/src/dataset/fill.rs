@@ -2,9 +2,8 @@
 //! the stored type.
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
-use serde_json::Value;
 
-use super::dtype::ElementType;
+use super::{attributes::Attribute, dtype::ElementType};
 
 /// A number of the stored type.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -27,28 +26,30 @@ pub enum Range {
     Wrapped,
 }
 
-/// The numbers in a JSON value: a number, a list of them, or a text.
+/// The numbers in an attribute's value: a number, a list of them, or a text.
 ///
 /// # Errors
 /// A text, if a number doesn't fit the type.
-pub fn numbers(value: &Value, element: &ElementType, range: Range) -> Result<Vec<Number>, String> {
+pub fn numbers(
+    value: &Attribute,
+    element: &ElementType,
+    range: Range,
+) -> Result<Vec<Number>, String> {
     match value {
-        Value::Null => Ok(Vec::new()),
-        Value::Array(values) => values.iter().map(|v| number(v, element, range)).collect(),
+        Attribute::Null => Ok(Vec::new()),
+        Attribute::List(values) => values.iter().map(|v| number(v, element, range)).collect(),
         value => Ok(vec![number(value, element, range)?]),
     }
 }
 
-fn number(value: &Value, element: &ElementType, range: Range) -> Result<Number, String> {
+fn number(value: &Attribute, element: &ElementType, range: Range) -> Result<Number, String> {
     let unfit = || format!("{value} doesn't fit the stored type");
     let parsed = match value {
-        Value::Bool(value) => Number::Int(i128::from(*value)),
-        Value::Number(number) => match (number.as_i64(), number.as_u64()) {
-            (Some(int), _) => Number::Int(i128::from(int)),
-            (None, Some(int)) => Number::Int(i128::from(int)),
-            (None, None) => Number::Float(number.as_f64().ok_or_else(unfit)?),
-        },
-        Value::String(text) => parse_text(text, element).ok_or_else(unfit)?,
+        Attribute::Bool(value) => Number::Int(i128::from(*value)),
+        Attribute::Int(int) => Number::Int(i128::from(*int)),
+        Attribute::UInt(int) => Number::Int(i128::from(*int)),
+        Attribute::Float(float) => Number::Float(*float),
+        Attribute::Text(text) => parse_text(text, element).ok_or_else(unfit)?,
         _ => return Err(unfit()),
     };
     if element.is_float() {
@@ -130,9 +131,14 @@ fn parse_text(text: &str, element: &ElementType) -> Option<Number> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
+    use crate::format::zarr::attributes::attribute;
+
+    fn numbers(value: &Value, element: &ElementType, range: Range) -> Result<Vec<Number>, String> {
+        super::numbers(&attribute(value.clone()), element, range)
+    }
 
     #[test]
     fn every_spelling_of_a_fill_value() {

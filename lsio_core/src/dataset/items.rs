@@ -22,7 +22,7 @@ use crate::grid::checked_product;
 
 /// How elements of any length are written one after the other.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Items {
+pub(crate) enum Items {
     /// Their number, then the length and the bytes of each: `vlen-utf8`.
     Strings,
     /// The same for bytes: `vlen-bytes`.

@@ -2,59 +2,25 @@
 
 use std::fmt::Write as _;
 
-use serde_json::{Map, Value};
-
-use super::document::ZarrFormat;
-
 /// How the chunks of an array are named.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Keys {
+pub(crate) struct Keys {
     /// Zarr v3's default has `c` in front.
-    prefix: &'static str,
-    separator: char,
-    suffix: String,
+    pub(crate) prefix: &'static str,
+    pub(crate) separator: char,
+    pub(crate) suffix: String,
     /// Whether a last index of 0 is left out of those given.
-    last_left_out: bool,
+    pub(crate) last_left_out: bool,
 }
 
 impl Keys {
-    /// `last_left_out` says that a last index, which is always 0, won't be given.
-    ///
-    /// # Errors
-    /// A text that names the encoding, if it isn't supported.
-    pub(super) fn new(
-        metadata: &Map<String, Value>,
-        format: ZarrFormat,
-        last_left_out: bool,
-    ) -> Result<Self, String> {
-        if format == ZarrFormat::V2 {
-            let separator = separator(metadata.get("dimension_separator"), '.')?;
-            let suffix = String::new();
-            return Ok(Self { prefix: "", separator, suffix, last_left_out });
-        }
-        let encoding = metadata.get("chunk_key_encoding").ok_or("chunk_key_encoding is missing")?;
-        let name = encoding.get("name").unwrap_or(encoding).as_str().unwrap_or_default();
-        let setting = |key: &str| encoding.get("configuration").and_then(|c| c.get(key));
-        let (prefix, default) = match name {
-            "default" | "zarrs.default_suffix" => ("c", '/'),
-            "v2" => ("", '.'),
-            _ => return Err(format!("the chunk key encoding '{name}' isn't supported")),
-        };
-        let suffix = match setting("suffix").and_then(Value::as_str) {
-            Some(suffix) if name == "zarrs.default_suffix" => {
-                if suffix.contains(['/', '\\', '\0']) {
-                    return Err(format!("the suffix of chunk keys can't be {suffix:?}"));
-                }
-                suffix.to_owned()
-            }
-            _ => String::new(),
-        };
-        let separator = separator(setting("separator"), default)?;
-        Ok(Self { prefix, separator, suffix, last_left_out })
+    /// The same for indices without a last one, which is always 0.
+    pub(crate) fn without_last(self) -> Self {
+        Self { last_left_out: true, ..self }
     }
 
     /// The key of a chunk, relative to its array.
-    pub(super) fn key(&self, chunk: &[u64]) -> String {
+    pub(crate) fn key(&self, chunk: &[u64]) -> String {
         let mut key = self.prefix.to_owned();
         for index in chunk.iter().chain(self.last_left_out.then_some(&0)) {
             if !key.is_empty() {
@@ -67,59 +33,5 @@ impl Keys {
             key.push('0');
         }
         key + &self.suffix
-    }
-}
-
-fn separator(value: Option<&Value>, default: char) -> Result<char, String> {
-    match value.map(Value::as_str) {
-        None => Ok(default),
-        Some(None) if value.is_some_and(Value::is_null) => Ok(default),
-        Some(Some("/")) => Ok('/'),
-        Some(Some(".")) => Ok('.'),
-        Some(_) => Err("the separator of chunk keys is neither '.' nor '/'".to_owned()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    fn keys(metadata: &Value, format: ZarrFormat) -> Result<[String; 2], String> {
-        let keys = Keys::new(metadata.as_object().unwrap(), format, false)?;
-        let longer = Keys { last_left_out: true, ..keys.clone() };
-        assert_eq!(longer.key(&[4]), keys.key(&[4, 0]));
-        Ok([keys.key(&[1, 23]), keys.key(&[])])
-    }
-
-    #[test]
-    fn every_encoding() {
-        let v3 = |encoding: Value| keys(&json!({"chunk_key_encoding": encoding}), ZarrFormat::V3);
-        let both = |one: &str, scalar: &str| Ok([one.to_owned(), scalar.to_owned()]);
-        assert_eq!(v3(json!("default")), both("c/1/23", "c"));
-        assert_eq!(
-            v3(json!({"name": "default", "configuration": {"separator": "."}})),
-            both("c.1.23", "c")
-        );
-        assert_eq!(v3(json!({"name": "v2"})), both("1.23", "0"));
-        assert_eq!(
-            v3(json!({"name": "v2", "configuration": {"separator": "/"}})),
-            both("1/23", "0")
-        );
-        assert_eq!(
-            v3(json!({"name": "zarrs.default_suffix", "configuration": {"suffix": ".tiff"}})),
-            both("c/1/23.tiff", "c.tiff")
-        );
-        assert_eq!(keys(&json!({}), ZarrFormat::V2), both("1.23", "0"));
-        assert_eq!(keys(&json!({"dimension_separator": "/"}), ZarrFormat::V2), both("1/23", "0"));
-        for wrong in [
-            json!("other"),
-            json!(3),
-            json!({"name": "default", "configuration": {"separator": "../"}}),
-            json!({"name": "zarrs.default_suffix", "configuration": {"suffix": "/../x"}}),
-        ] {
-            assert!(v3(wrong).is_err());
-        }
     }
 }

@@ -11,61 +11,64 @@ use futures::{
     future::{join, join_all, try_join, try_join_all},
     stream,
 };
-use serde_json::{Map, Value};
 
 mod absent;
+mod attributes;
 mod blosc;
 mod bounds;
 pub mod calendar;
-mod chain;
+pub(crate) mod chain;
 mod characters;
-mod checksum;
+pub(crate) mod checksum;
 mod codec;
 #[cfg(test)]
 mod codec_cases;
-mod compression;
+pub(crate) mod codec_spec;
+pub(crate) mod compression;
 mod decoding;
-mod deviations;
-pub(crate) mod document;
-mod dtype;
+pub(crate) mod dtype;
 mod elements;
-mod fill;
-mod fill_value;
-mod filters;
-mod items;
-mod keys;
+pub(crate) mod fill;
+pub(crate) mod filters;
+pub(crate) mod items;
+pub(crate) mod keys;
 mod layout;
 pub(crate) mod lost;
 mod multiscales;
 mod names;
-mod number_format;
+pub(crate) mod number_format;
 mod pcodec;
 mod plates;
 mod roles;
 mod scalars;
-mod shard;
+pub(crate) mod shard;
 mod shuffle;
-mod small_floats;
+pub(crate) mod small_floats;
+pub(crate) mod spec;
 mod table;
 mod time;
 mod variable;
 mod variable_length;
-mod whole_shard;
-mod zarrs_chain;
+pub(crate) mod whole_shard;
+pub(crate) mod zarrs_chain;
 
 use self::{
     absent::nothing_at,
     bounds::with_units,
     characters::{joinable, joined},
-    document::{
-        ArrayDocument, Asked, GroupDocument, Node, holds_nodes, is_denied, list_nodes, lists,
-        named_nodes, read_group, read_node, warn_left_out,
-    },
     multiscales::Multiscales,
-    names::name_dimensions,
+    names::{Unnamed, name_dimensions},
     plates::with_fields,
     roles::roles,
     scalars::without_dimension,
+};
+pub use self::{
+    attributes::{Attribute, Attributes},
+    decoding::nan_to_null,
+    layout::Layout,
+    roles::Role,
+    table::{Column, Dimension, Table},
+    variable::Variable,
 };
 pub(crate) use self::{
     blosc::Blocks as BloscBlocks,
@@ -75,15 +78,19 @@ pub(crate) use self::{
     shard::{ShardIndex, ShardLayout},
     shuffle::unshuffle,
 };
-pub use self::{
-    decoding::nan_to_null,
-    document::ZarrFormat,
-    layout::Layout,
-    roles::Role,
-    table::{Column, Dimension, Table},
-    variable::Variable,
+pub use crate::format::zarr::documents::ZarrFormat;
+use crate::{
+    Error, Location, OpenOptions, Result,
+    error::warn_once,
+    format::zarr::{
+        array::array_spec,
+        documents::{
+            ArrayDocument, Asked, GroupDocument, Node, holds_nodes, is_denied, list_nodes, lists,
+            named_nodes, read_group, read_node, warn_left_out,
+        },
+    },
+    options::DecodeTimes,
 };
-use crate::{Error, Location, OpenOptions, Result, error::warn_once, options::DecodeTimes};
 
 /// A Zarr group, or a lone array: metadata only.
 #[derive(Debug)]
@@ -92,7 +99,7 @@ pub struct Dataset {
     origin: Location,
     /// Where the group is, or the lone array.
     location: Location,
-    attributes: Map<String, Value>,
+    attributes: Attributes,
     format: ZarrFormat,
     /// By name.
     variables: Vec<(Arc<Variable>, Role)>,
@@ -208,7 +215,7 @@ impl Dataset {
 
     /// The group's attributes.
     #[must_use]
-    pub fn attributes(&self) -> &Map<String, Value> {
+    pub fn attributes(&self) -> &Attributes {
         &self.attributes
     }
 
@@ -595,8 +602,7 @@ async fn inherited_coordinates(
         let location = group.location;
         for (name, node) in group.nodes {
             let Node::Array(document) = node else { continue };
-            let rank = document.metadata.get("shape").and_then(Value::as_array).map(Vec::len);
-            if rank == Some(1) && !found.iter().any(|(n, _, _)| *n == name) {
+            if document.rank() == Some(1) && !found.iter().any(|(n, _, _)| *n == name) {
                 found.push((name.clone(), location.child(&name)?, document));
             }
         }
@@ -638,52 +644,44 @@ fn open_variables(
         Wanted::Array(name) => vec![name],
     };
     let mut described = Vec::with_capacity(arrays.len());
-    let mut shapes = Vec::with_capacity(arrays.len());
     for (name, location, document) in arrays {
-        match Layout::new(document) {
-            Ok(layout) => {
-                shapes.push((name.as_str(), *document, layout.shape.clone()));
-                described.push((name, location, *document, layout));
-            }
+        match array_spec(document) {
+            Ok(spec) => described.push((name, location, spec)),
             Err(reason) => {
                 leave_out(name, Error::Metadata { key: document.key.clone(), reason })?;
             }
         }
     }
-    let dimensions = name_dimensions(&shapes, multiscales, &asked);
+    let unnamed = described.iter().map(|(array, _, spec)| Unnamed {
+        array: array.as_str(),
+        shape: &spec.layout.shape,
+        stored: spec.dims.as_deref(),
+    });
+    let unnamed: Vec<Unnamed<'_>> = unnamed.collect();
+    let dimensions = name_dimensions(&unnamed, multiscales, &asked);
     let are_strings = if options.decode_cf {
-        let named = shapes.iter().zip(&dimensions);
-        joinable(named.map(|((name, document, _), dims)| (*name, *document, &dims.names)))
+        let named = described.iter().zip(&dimensions);
+        joinable(named.map(|((name, _, spec), dims)| (name.as_str(), spec, dims.names.as_slice())))
     } else {
-        vec![false; shapes.len()]
+        vec![false; described.len()]
     };
     let of_bounds = if options.times() != DecodeTimes::No {
-        with_units(shapes.iter().map(|(name, document, _)| (*name, *document)))
+        with_units(described.iter().map(|(name, _, spec)| (name.as_str(), &spec.attributes)))
     } else {
-        vec![None; shapes.len()]
+        vec![None; described.len()]
     };
     let mut variables = Vec::with_capacity(described.len());
-    for ((((name, location, stored, layout), mut dimensions), are_strings), of_bounds) in
+    for ((((name, location, spec), mut dimensions), are_strings), of_bounds) in
         described.into_iter().zip(dimensions).zip(are_strings).zip(of_bounds)
     {
-        let (name, location) = (name.clone(), location.clone());
-        let document = of_bounds.as_ref().unwrap_or(stored);
-        let shorter = if are_strings {
-            joined(document, &layout)
-        } else {
-            without_dimension(document, &layout, &dimensions.names)
-        };
-        let variable = match shorter {
-            Some((document, layout)) => {
-                dimensions.names.pop();
-                Variable::new(name, location, &document, layout, dimensions, options)
-            }
-            None => Variable::new(name, location, document, layout, dimensions, options),
-        };
-        variables.push(match &of_bounds {
-            Some(_) => variable.with_attributes(stored.attributes.clone()),
-            None => variable,
-        });
+        let shorter =
+            if are_strings { joined(&spec) } else { without_dimension(&spec, &dimensions.names) };
+        if shorter.is_some() {
+            dimensions.names.pop();
+        }
+        let (name, location, spec) = (name.clone(), location.clone(), shorter.unwrap_or(spec));
+        let decoded_by = of_bounds.as_ref();
+        variables.push(Variable::new(name, location, spec, dimensions, decoded_by, options));
     }
     Ok(variables)
 }

@@ -1,6 +1,6 @@
 //! Images at several resolutions, each an array of one group (OME-Zarr, section "multiscales").
 
-use serde_json::{Map, Value};
+use super::{Attribute, Attributes};
 
 /// The levels that are looked at: each halves an image, so that there can't be more.
 const MAX_LEVELS: usize = 64;
@@ -16,21 +16,21 @@ pub(super) struct Multiscales {
 
 impl Multiscales {
     /// `None` if there are none.
-    pub(super) fn new(attributes: &Map<String, Value>) -> Option<Self> {
+    pub(super) fn new(attributes: &Attributes) -> Option<Self> {
         // Since version 0.5 the attributes are one object.
         let own = attributes.get("ome").and_then(|ome| ome.get("multiscales"));
-        let image = own.or_else(|| attributes.get("multiscales"))?.as_array()?.first()?;
-        let path = |level: &Value| Some(level.get("path")?.as_str()?.to_owned());
+        let image = own.or_else(|| attributes.get("multiscales"))?.as_list()?.first()?;
+        let path = |level: &Attribute| Some(level.get("path")?.as_text()?.to_owned());
         let mut levels: Vec<String> = Vec::new();
-        for level in image.get("datasets")?.as_array()?.iter().take(MAX_LEVELS) {
+        for level in image.get("datasets")?.as_list()?.iter().take(MAX_LEVELS) {
             let path = path(level)?;
             if !levels.contains(&path) {
                 levels.push(path);
             }
         }
         // Version 0.3 had plain names, and before that there was one order for all.
-        let name = |axis: &Value| Some(axis.get("name").unwrap_or(axis).as_str()?.to_owned());
-        let axes = match image.get("axes").and_then(Value::as_array) {
+        let name = |axis: &Attribute| Some(axis.get("name").unwrap_or(axis).as_text()?.to_owned());
+        let axes = match image.get("axes").and_then(Attribute::as_list) {
             Some(axes) => axes.iter().map(name).collect::<Option<_>>()?,
             None => ["t", "c", "z", "y", "x"].map(str::to_owned).to_vec(),
         };
@@ -46,12 +46,13 @@ impl Multiscales {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
+    use crate::format::zarr::attributes::attributes;
 
-    fn dims(attributes: &Value, rank: usize) -> Option<String> {
-        let multiscales = Multiscales::new(attributes.as_object()?)?;
+    fn dims(value: &Value, rank: usize) -> Option<String> {
+        let multiscales = Multiscales::new(&attributes(value.as_object()?.clone()))?;
         Some(multiscales.dims("1", rank)?.join(" "))
     }
 

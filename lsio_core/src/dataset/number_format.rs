@@ -9,7 +9,7 @@ use half::f16;
 
 /// What the bits of a number mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Bool,
     Int,
     UInt,
@@ -18,17 +18,17 @@ pub(super) enum Kind {
 
 /// How a number is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct NumberFormat {
-    pub(super) kind: Kind,
+pub(crate) struct NumberFormat {
+    pub(crate) kind: Kind,
     /// The bytes of a number: 1, 2, 4 or 8.
-    pub(super) width: usize,
+    pub(crate) width: usize,
     /// Never so for single bytes.
-    pub(super) big_endian: bool,
+    pub(crate) big_endian: bool,
 }
 
 /// A number of any format, without loss.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Number {
+pub(crate) enum Number {
     /// Also bools, and unsigned integers of fewer than 64 bits.
     Int(i64),
     UInt(u64),
@@ -38,7 +38,7 @@ pub(super) enum Number {
 impl NumberFormat {
     /// The format that numpy's `dtype` gives for this text, if it is one of plain numbers. What
     /// depends on the platform is what it is on 64-bit Linux and macOS.
-    pub(super) fn parse(numpy_dtype: &str) -> Option<Self> {
+    pub(crate) fn parse(numpy_dtype: &str) -> Option<Self> {
         let (order, code) = match numpy_dtype.split_at_checked(1) {
             Some((order @ ("<" | ">" | "=" | "|"), code)) => (Some(order), code),
             _ => (None, numpy_dtype),
@@ -69,7 +69,7 @@ impl NumberFormat {
     }
 
     /// The wide type that takes numbers of this format without loss.
-    pub(super) fn wide(&self) -> WideType {
+    pub(crate) fn wide(&self) -> WideType {
         match (self.kind, self.width) {
             (Kind::Float, _) => WideType::Float,
             (Kind::UInt, 8) => WideType::UInt,
@@ -78,7 +78,7 @@ impl NumberFormat {
     }
 
     /// The number that these bytes are, if they are as many as one has.
-    pub(super) fn number(&self, bytes: &[u8]) -> Option<Number> {
+    pub(crate) fn number(&self, bytes: &[u8]) -> Option<Number> {
         fn one<W: Wide>(format: &NumberFormat, bytes: &[u8]) -> W {
             let mut number = [W::default()];
             format.read(bytes, &mut number);
@@ -92,7 +92,7 @@ impl NumberFormat {
     }
 
     /// Reads numbers, as many as there are bytes and room for.
-    pub(super) fn read<W: Wide>(&self, bytes: &[u8], out: &mut [W]) {
+    pub(crate) fn read<W: Wide>(&self, bytes: &[u8], out: &mut [W]) {
         let big_endian = self.big_endian;
         match (self.kind, self.width) {
             (Kind::Bool, _) => Bool::read(bytes, big_endian, out),
@@ -111,7 +111,7 @@ impl NumberFormat {
     }
 
     /// Writes numbers, as many as there are and room for, converted as numpy's `astype` does.
-    pub(super) fn write<W: Wide>(&self, numbers: &[W], out: &mut [u8]) {
+    pub(crate) fn write<W: Wide>(&self, numbers: &[W], out: &mut [u8]) {
         let big_endian = self.big_endian;
         match (self.kind, self.width) {
             (Kind::Bool, _) => Bool::write(numbers, big_endian, out),
@@ -150,7 +150,7 @@ fn named(name: &str) -> Option<(Kind, usize)> {
 
 /// The types that numbers are read as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum WideType {
+pub(crate) enum WideType {
     /// `i64`
     Int,
     /// `u64`
@@ -160,7 +160,7 @@ pub(super) enum WideType {
 }
 
 /// A type that numbers are read as and written from.
-pub(super) trait Wide: Copy + Default {
+pub(crate) trait Wide: Copy + Default {
     fn from_int(number: i64) -> Self;
     fn from_uint(number: u64) -> Self;
     fn from_float(number: f64) -> Self;

@@ -1,14 +1,14 @@
 //! Wells of plates, and the images in them (OME-Zarr, sections "plate" and "well"): groups that the metadata
 //! above name, whatever lies in between.
 
-use serde_json::{Map, Value};
+use super::{Attribute, Attributes};
 
 /// The groups that are named at most: a plate has 1,536 wells.
 const MOST: usize = 16_384;
 
 /// The groups inside one, with those that its attributes name. A row of a plate, which holds nothing but wells,
 /// gives way to its wells.
-pub(super) fn with_fields(groups: Vec<String>, attributes: &Map<String, Value>) -> Vec<String> {
+pub(super) fn with_fields(groups: Vec<String>, attributes: &Attributes) -> Vec<String> {
     let named = named(attributes);
     let is_row = |group: &String| {
         let inside = |path: &String| path.strip_prefix(group).is_some_and(|p| p.starts_with('/'));
@@ -24,14 +24,14 @@ pub(super) fn with_fields(groups: Vec<String>, attributes: &Map<String, Value>) 
 }
 
 /// The paths of the wells of a plate, or of the images of a well.
-fn named(attributes: &Map<String, Value>) -> Vec<String> {
+fn named(attributes: &Attributes) -> Vec<String> {
     // Since version 0.5 the attributes are one object.
     let of = |key: &str| attributes.get("ome").and_then(|ome| ome.get(key)).or(attributes.get(key));
     let wells = of("plate").and_then(|plate| plate.get("wells"));
     let images = of("well").and_then(|well| well.get("images"));
-    let list = wells.or(images).and_then(Value::as_array).into_iter().flatten();
-    let path = |item: &Value| {
-        let path = item.get("path")?.as_str()?.trim_matches('/');
+    let list = wells.or(images).and_then(Attribute::as_list).into_iter().flatten();
+    let path = |item: &Attribute| {
+        let path = item.get("path")?.as_text()?.trim_matches('/');
         crate::location::check_node_path(path).is_ok().then(|| path.to_owned())
     };
     list.take(MOST).filter_map(path).collect()
@@ -39,13 +39,14 @@ fn named(attributes: &Map<String, Value>) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
+    use crate::format::zarr::attributes::attributes;
 
-    fn groups(groups: &[&str], attributes: &Value) -> String {
+    fn groups(groups: &[&str], value: &Value) -> String {
         let groups = groups.iter().map(|name| (*name).to_owned()).collect();
-        with_fields(groups, attributes.as_object().unwrap()).join(" ")
+        with_fields(groups, &attributes(value.as_object().unwrap().clone())).join(" ")
     }
 
     #[test]

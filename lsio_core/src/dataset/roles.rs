@@ -1,9 +1,7 @@
 //! What each variable of a dataset is: from its name, its dimensions, and the attributes that point to
 //! it.
 
-use serde_json::{Map, Value};
-
-use super::Variable;
+use super::{Attributes, Variable};
 use crate::OpenOptions;
 
 /// What a variable is to its dataset (CF conventions, sections 5 and 7).
@@ -44,7 +42,7 @@ impl Role {
 /// The roles of the variables of a group, in their order.
 pub(super) fn roles(
     variables: &[Variable],
-    group_attributes: &Map<String, Value>,
+    group_attributes: &Attributes,
     options: &OpenOptions,
 ) -> Vec<Role> {
     let references = References::new(variables, group_attributes, options);
@@ -61,13 +59,13 @@ struct References<'a> {
 impl<'a> References<'a> {
     fn new(
         variables: &'a [Variable],
-        group_attributes: &'a Map<String, Value>,
+        group_attributes: &'a Attributes,
         options: &OpenOptions,
     ) -> Self {
         let texts = |key: &'static str| variables.iter().filter_map(|v| v.text_attribute(key));
         let mut auxiliary: Vec<&str> = Vec::new();
         if options.decode_cf && options.decode_coords {
-            let of_group = group_attributes.get("coordinates").and_then(Value::as_str);
+            let of_group = group_attributes.text("coordinates");
             let lists = texts("coordinates").chain(of_group);
             auxiliary.extend(lists.flat_map(str::split_whitespace));
         }

@@ -1,44 +1,31 @@
 //! Scalars as NCZarr writes them: with a dimension of one index, since Zarr v2 had none without.
 
-use serde_json::{Value, json};
-
-use super::{
-    document::{ArrayDocument, ZarrFormat},
-    layout::Layout,
-};
+use super::spec::{ArraySpec, Encoding};
+use crate::format::zarr::documents::ZarrFormat;
 
 /// The name of that dimension.
 const SCALAR: &str = "_scalar_";
 
 /// The array without its dimension, if it is such a scalar. `dims` are the names that it would have.
-pub(super) fn without_dimension(
-    document: &ArrayDocument,
-    layout: &Layout,
-    dims: &[String],
-) -> Option<(ArrayDocument, Layout)> {
-    let nczarr = document.attributes.get("_nczarr_array");
-    let array = nczarr.or_else(|| document.metadata.get("_NCZARR_ARRAY"));
-    let of = |key: &str| array.and_then(|array| array.get(key));
-    let is_one = |value: &Value| value.as_bool() == Some(true) || value.as_u64() == Some(1);
-    let says_so =
-        of("scalar").is_some_and(is_one) || of("storage").and_then(Value::as_str) == Some("scalar");
-    let is_scalar = dims == [SCALAR] || says_so;
-    if !is_scalar || layout.shape != [1] || document.format != ZarrFormat::V2 {
+pub(super) fn without_dimension(spec: &ArraySpec, dims: &[String]) -> Option<ArraySpec> {
+    let is_scalar = dims == [SCALAR] || spec.is_scalar;
+    if !is_scalar || spec.layout.shape != [1] || spec.layout.format != ZarrFormat::V2 {
         return None;
     }
-    let mut document = document.clone();
-    document.metadata.insert("shape".to_owned(), json!([]));
-    document.metadata.insert("chunks".to_owned(), json!([]));
-    let mut layout = Layout::new(&document).ok()?;
-    layout.last_left_out = true;
-    Some((document, layout))
+    let without_last =
+        |encoding: Encoding| Encoding { keys: encoding.keys.without_last(), ..encoding };
+    let encoding = spec.encoding.clone().map(without_last);
+    Some(ArraySpec { layout: spec.layout.without_last()?, encoding, ..spec.clone() })
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Map;
+    use serde_json::{Value, json};
 
     use super::*;
+    use crate::format::zarr::{
+        array::array_spec, attributes::attributes as parsed, documents::ArrayDocument,
+    };
 
     #[test]
     fn scalars_of_nczarr_have_no_dimension() {
@@ -48,13 +35,13 @@ mod tests {
                 .as_object()
                 .unwrap()
                 .clone(),
-            attributes: attributes.as_object().unwrap_or(&Map::new()).clone(),
+            attributes: parsed(attributes.as_object().cloned().unwrap_or_default()),
             key: "a".to_owned(),
         };
         let ask = |attributes: Value, dim: &str| {
             let document = document(attributes);
-            let layout = Layout::new(&document).unwrap();
-            without_dimension(&document, &layout, &[dim.to_owned()]).map(|(_, layout)| layout.shape)
+            let spec = array_spec(&document).unwrap();
+            without_dimension(&spec, &[dim.to_owned()]).map(|spec| spec.layout.shape)
         };
         assert_eq!(ask(json!({}), "_scalar_"), Some(vec![]));
         let new = json!({"_nczarr_array": {"dimension_references": [], "scalar": 1}});

@@ -3,52 +3,50 @@
 use std::ops::Range;
 
 use object_store::GetRange;
-use serde_json::{Map, Value};
 
-use super::{checksum::Checked, layout::Layout};
+use super::{
+    checksum::Checked,
+    codec_spec::{ByteOrder, CodecKind, CodecSpec, ShardSpec},
+    layout::Layout,
+};
 
 /// The bytes of an index, at most: a million chunks in a shard.
 const MAX_INDEX_BYTES: u64 = 16 << 20;
+
+/// How the index of a shard is stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct IndexEncoding {
+    /// Whether it stands behind the chunks, and not before them.
+    pub(crate) at_end: bool,
+    pub(crate) byte_order: ByteOrder,
+    /// Whether a checksum (CRC-32C) follows.
+    pub(crate) checksum: bool,
+}
 
 /// How the shards of an array are laid out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ShardLayout {
     /// The number of chunks along each dimension of a shard.
     counts: Vec<u64>,
-    at_end: bool,
-    big_endian: bool,
-    checksum: bool,
+    index: IndexEncoding,
 }
 
 impl ShardLayout {
-    /// `None` if the array isn't sharded, if its shards are encoded once more as a whole or differ in
-    /// shape, or if their index is encoded in a way that isn't known here.
-    pub(super) fn new(metadata: &Map<String, Value>, layout: &Layout) -> Option<Self> {
-        let [codec] = metadata.get("codecs")?.as_array()?.as_slice() else { return None };
-        let regular = layout.grid.is_regular();
-        Self::of(codec.get("configuration")?, layout.inner_chunks.as_ref()?)?
-            .with_shape(&layout.chunks, layout.inner_chunks.as_ref()?)
-            .filter(|_| regular)
+    /// The layout of an array's shards, and what they hold. `None` if the array isn't sharded, if its shards are
+    /// encoded once more as a whole or differ in shape, or if one of its codecs isn't known here.
+    pub(super) fn of_array<'a>(
+        codecs: &'a [CodecSpec],
+        layout: &Layout,
+    ) -> Option<(Self, &'a ShardSpec)> {
+        let [CodecSpec { kind: CodecKind::Shard(shard), .. }] = codecs else { return None };
+        let own = Self::new(shard.index, shard.chunk_shape.len());
+        let own = own.with_shape(&layout.chunks, &shard.chunk_shape)?;
+        layout.grid.is_regular().then_some((own, shard))
     }
 
-    /// From the configuration of the codec, for shards of any shape.
-    pub(crate) fn of(configuration: &Value, inner: &[u64]) -> Option<Self> {
-        let codecs = configuration.get("index_codecs")?.as_array()?;
-        let name = |codec: &Value| codec.get("name").unwrap_or(codec).as_str().map(str::to_owned);
-        let names: Vec<String> = codecs.iter().map(name).collect::<Option<_>>()?;
-        let checksum = match names.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
-            ["bytes" | "endian"] => false,
-            ["bytes" | "endian", "crc32c"] => true,
-            _ => return None,
-        };
-        let endian = codecs.first()?.get("configuration").and_then(|c| c.get("endian"));
-        let at_end = match configuration.get("index_location").map(Value::as_str) {
-            None | Some(Some("end")) => true,
-            Some(Some("start")) => false,
-            Some(_) => return None,
-        };
-        let big_endian = endian.and_then(Value::as_str) == Some("big");
-        Some(Self { counts: vec![1; inner.len()], at_end, big_endian, checksum })
+    /// For shards of any shape.
+    pub(crate) fn new(index: IndexEncoding, rank: usize) -> Self {
+        Self { counts: vec![1; rank], index }
     }
 
     /// The same for shards of this shape. `None` if chunks don't divide it, or there are too many.
@@ -70,7 +68,7 @@ impl ShardLayout {
     /// The part of a shard that is its index.
     pub(crate) fn index_range(&self) -> GetRange {
         let bytes = self.index_bytes().unwrap_or(MAX_INDEX_BYTES);
-        if self.at_end { GetRange::Suffix(bytes) } else { GetRange::Bounded(0..bytes) }
+        if self.index.at_end { GetRange::Suffix(bytes) } else { GetRange::Bounded(0..bytes) }
     }
 
     /// The index in the bytes of a whole shard.
@@ -79,7 +77,7 @@ impl ShardLayout {
     /// A text, if the shard is too short.
     pub(crate) fn index_in<'a>(&self, shard: &'a [u8]) -> Result<&'a [u8], String> {
         let bytes = usize::try_from(self.index_bytes().unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
-        let start = if self.at_end { shard.len().checked_sub(bytes) } else { Some(0) };
+        let start = if self.index.at_end { shard.len().checked_sub(bytes) } else { Some(0) };
         start
             .and_then(|start| shard.get(start..start.checked_add(bytes)?))
             .ok_or_else(|| format!("it has {} bytes, fewer than its index of {bytes}", shard.len()))
@@ -94,15 +92,16 @@ impl ShardLayout {
         if index.len() as u64 != expected {
             return Err(format!("it has {size} bytes, fewer than its index of {expected}"));
         }
-        let entries = if self.checksum {
+        let entries = if self.index.checksum {
             let content = Checked::CRC32C.content(index);
             content.map_err(|reason| format!("the index of the shard is corrupt: {reason}"))?
         } else {
             0..index.len()
         };
         let entries = index.get(entries).unwrap_or_default();
-        let number = |bytes: &[u8; 8]| {
-            if self.big_endian { u64::from_be_bytes(*bytes) } else { u64::from_le_bytes(*bytes) }
+        let number = |bytes: &[u8; 8]| match self.index.byte_order {
+            ByteOrder::Big => u64::from_be_bytes(*bytes),
+            ByteOrder::Little => u64::from_le_bytes(*bytes),
         };
         let (numbers, _) = entries.as_chunks::<8>();
         let ranges = numbers.as_chunks::<2>().0.iter().enumerate().map(|(chunk, [offset, len])| {
@@ -133,7 +132,7 @@ impl ShardLayout {
     /// The bytes of the index: two numbers a chunk, and the checksum.
     pub(crate) fn index_bytes(&self) -> Option<u64> {
         let chunks = self.counts.iter().try_fold(1_u64, |n, c| n.checked_mul(*c))?;
-        chunks.checked_mul(16)?.checked_add(if self.checksum { 4 } else { 0 })
+        chunks.checked_mul(16)?.checked_add(if self.index.checksum { 4 } else { 0 })
     }
 }
 
@@ -155,7 +154,9 @@ mod tests {
     use super::*;
 
     fn layout(checksum: bool, big_endian: bool) -> ShardLayout {
-        ShardLayout { counts: vec![1, 2], at_end: true, big_endian, checksum }
+        let byte_order = if big_endian { ByteOrder::Big } else { ByteOrder::Little };
+        let index = IndexEncoding { at_end: true, byte_order, checksum };
+        ShardLayout { counts: vec![1, 2], index }
     }
 
     #[test]

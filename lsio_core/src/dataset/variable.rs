@@ -13,21 +13,15 @@ use arrow::{
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use object_store::path::Path as ObjectPath;
-use serde_json::{Map, Value};
 
 use super::{
-    calendar::Calendar,
-    codec::ChunkCodec,
-    decoding::Decoding,
-    deviations::deviations,
-    document::{ArrayDocument, ZarrFormat},
-    dtype::ElementType,
-    layout::Layout,
-    names::Dimensions,
+    attributes::Attributes, calendar::Calendar, codec::ChunkCodec, decoding::Decoding,
+    dtype::ElementType, layout::Layout, names::Dimensions, spec::ArraySpec,
 };
 use crate::{
     Error, Location, OpenOptions, Result, Selection,
     error::{short, warn_once},
+    format::zarr::documents::ZarrFormat,
     grid::{ChunkGrid, Region},
     location::join,
     read::{Assembly, Fetcher, Part},
@@ -46,7 +40,7 @@ pub struct Variable {
     name: String,
     location: Location,
     dims: Vec<String>,
-    attributes: Map<String, Value>,
+    attributes: Attributes,
     layout: Layout,
     chunk_grid: ChunkGrid,
     element: Option<ElementType>,
@@ -68,43 +62,36 @@ pub(crate) struct Reader {
 }
 
 impl Variable {
+    /// `decoded_by` are the attributes that say what values mean, where they aren't the array's own.
     pub(crate) fn new(
         name: String,
         location: Location,
-        document: &ArrayDocument,
-        layout: Layout,
+        spec: ArraySpec,
         dimensions: Dimensions,
+        decoded_by: Option<&Attributes>,
         options: &OpenOptions,
     ) -> Self {
-        let of = |key: &str| document.metadata.get(key).unwrap_or(&Value::Null);
-        let (element, big_endian) = match document.format {
-            ZarrFormat::V2 => match ElementType::from_v2(of("dtype"), of("filters")) {
-                Ok((element, big_endian)) => (Ok(element), big_endian),
-                Err(reason) => (Err(reason), false),
-            },
-            ZarrFormat::V3 => (ElementType::from_v3(of("data_type")), false),
-        };
-        let deviations = element.iter().flat_map(|element| deviations(document, element)).collect();
+        let ArraySpec { layout, attributes, element, encoding, fill_attribute, .. } = spec;
         // xarray masks Zarr v2's fill value, and opens only arrays with named dimensions.
         let fill_is_mask = options
             .use_zarr_fill_value_as_mask
-            .unwrap_or(document.format == ZarrFormat::V2 && dimensions.named);
-        let fill = document.metadata.get("fill_value").filter(|v| fill_is_mask && !v.is_null());
+            .unwrap_or(layout.format == ZarrFormat::V2 && dimensions.named);
+        let fill = fill_attribute.as_ref().filter(|_| fill_is_mask);
         let mut warnings = Vec::new();
         let mut warn = |text: String| warnings.push(text);
-        let decoding = element.as_ref().ok().map(|element| {
-            Decoding::new(element.clone(), &document.attributes, fill, options, &mut warn)
+        let decoding = element.as_ref().map(|element| {
+            let attributes = decoded_by.unwrap_or(&attributes);
+            Decoding::new(element.clone(), attributes, fill, options, &mut warn)
         });
         // What has no known type can't be read: every use of it will be an error that says why. Until
         // then it is taken for a number, so that no planner finds fault with something else first.
         let data_type = decoding.as_ref().map_or(DataType::Float64, Decoding::data_type);
-        let known = element.as_ref().ok().cloned();
-        let reader = layout.problem.clone().map_or(element, Err).and_then(|element| {
-            let limit = options.limits.chunk_bytes;
-            let codec = ChunkCodec::new(document, &layout, &element, big_endian, limit)?;
-            decoding
-                .map(|decoding| Reader { codec, decoding, has_lost: Arc::default() })
-                .ok_or_else(|| "its data type isn't supported".to_owned())
+        let reader = encoding.and_then(|encoding| {
+            let (Some(element), Some(decoding)) = (&element, decoding) else {
+                return Err("its data type isn't supported".to_owned());
+            };
+            let codec = ChunkCodec::new(&layout, element, encoding, options.limits.chunk_bytes)?;
+            Ok(Reader { codec, decoding, has_lost: Arc::default() })
         });
         let chunk_grid = match &reader {
             Ok(Reader { codec, .. }) => codec.grid().clone(),
@@ -114,20 +101,15 @@ impl Variable {
             name,
             location,
             dims: dimensions.names,
-            attributes: document.attributes.clone(),
+            attributes,
             layout,
             chunk_grid,
-            element: known,
+            element,
             data_type,
             reader,
             warnings,
-            deviations,
+            deviations: spec.deviations,
         }
-    }
-
-    /// The same, which shows other attributes than those that it is decoded by.
-    pub(crate) fn with_attributes(self, attributes: Map<String, Value>) -> Self {
-        Self { attributes, ..self }
     }
 
     /// The name in its group.
@@ -156,14 +138,14 @@ impl Variable {
 
     /// The attributes, as stored.
     #[must_use]
-    pub fn attributes(&self) -> &Map<String, Value> {
+    pub fn attributes(&self) -> &Attributes {
         &self.attributes
     }
 
     /// An attribute that is a text.
     #[must_use]
     pub fn text_attribute(&self, key: &str) -> Option<&str> {
-        self.attributes.get(key).and_then(Value::as_str)
+        self.attributes.text(key)
     }
 
     /// Chunks, codecs and stored type.

@@ -4,14 +4,13 @@
 use std::sync::Arc;
 
 use arrow::{array::ArrayRef, buffer::Buffer, compute::interleave};
-use serde_json::Value;
 
 use super::{
-    chain::{Chain, Refusal, Storage},
+    chain::{Chain, Storage},
+    codec_spec::{Refusal, ShardSpec},
     decoding::StoredValues,
     dtype::ElementType,
     items::one_item,
-    layout::sizes,
     shard::ShardLayout,
 };
 use crate::{
@@ -22,7 +21,7 @@ use crate::{
 };
 
 /// How many shards may be inside each other.
-const MAX_DEPTH: usize = 4;
+pub(crate) const MAX_DEPTH: usize = 4;
 
 /// What a chunk in a shard may take beyond its elements' bytes.
 const OVERHEAD_BYTES: usize = 1 << 10;
@@ -39,26 +38,21 @@ pub(super) struct WholeShard {
 
 impl WholeShard {
     pub(super) fn new(
-        codec: &Value,
+        shard: &ShardSpec,
         element: &ElementType,
         rank: usize,
         fill: &[u8],
         depth: usize,
     ) -> Result<Self, Refusal> {
-        let invalid = |reason: &str| Refusal::Invalid(reason.to_owned());
         if depth >= MAX_DEPTH {
             return Err(Refusal::Invalid(format!("shards are more than {MAX_DEPTH} deep")));
         }
-        let configuration = codec.get("configuration").unwrap_or(&Value::Null);
-        let inner = sizes(configuration.get("chunk_shape"))
-            .filter(|inner| inner.len() == rank && !inner.contains(&0));
-        let inner = inner.ok_or_else(|| invalid("the chunk shape inside shards is wrong"))?;
-        let layout = ShardLayout::of(configuration, &inner).ok_or_else(|| {
-            invalid("the index of shards is encoded in a way that isn't supported")
-        })?;
-        let codecs = configuration.get("codecs").and_then(Value::as_array);
-        let codecs = codecs.ok_or_else(|| invalid("shards have no codecs"))?;
-        let chain = Chain::nested(codecs, element, rank, fill, depth + 1)?;
+        let inner = shard.chunk_shape.clone();
+        if inner.len() != rank || inner.contains(&0) {
+            return Err(Refusal::Invalid("the chunk shape inside shards is wrong".to_owned()));
+        }
+        let layout = ShardLayout::new(shard.index, rank);
+        let chain = Chain::nested(&shard.codecs, element, rank, fill, depth + 1)?;
         Ok(Self { layout, inner, chain, element: element.clone(), fill: fill.to_vec() })
     }
 

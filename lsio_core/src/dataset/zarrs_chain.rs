@@ -1,4 +1,4 @@
-//! Codecs that only zarrs knows. The only module that uses it: it gets bytes and never a store.
+//! Codecs that only zarrs knows, which gets bytes and never a store.
 
 use std::{
     borrow::Cow,
@@ -9,7 +9,6 @@ use std::{
 
 use arrow::buffer::Buffer;
 use bytes::Bytes;
-use serde_json::{Map, Value, json};
 use zarrs::{
     array::{
         Array, ArrayBytes, ArrayMetadata, ArrayToBytesCodecTraits as _, CodecChain, CodecOptions,
@@ -17,13 +16,7 @@ use zarrs::{
     metadata::v3::MetadataV3,
 };
 
-use super::{
-    compression::{Compressor, peel_codecs, peel_v2, peel_v3},
-    decoding::StoredValues,
-    document::{ArrayDocument, ZarrFormat},
-    dtype::ElementType,
-    layout::Layout,
-};
+use super::{compression::Compressor, decoding::StoredValues, dtype::ElementType, layout::Layout};
 use crate::grid::checked_product;
 
 /// What checksums and the like may add to the elements' bytes.
@@ -40,13 +33,22 @@ pub(super) struct ZarrsChain {
     options: CodecOptions,
 }
 
+/// The codecs of an array as zarrs reads them.
+#[derive(Clone, Debug)]
+pub(crate) struct ForeignCodecs {
+    /// The array that has them; or why zarrs can't use its metadata.
+    pub(crate) array: Result<ArrayMetadata, String>,
+    /// The codecs inside shards, if the array's first codec makes such.
+    pub(crate) inner: Option<Vec<MetadataV3>>,
+}
+
 impl ZarrsChain {
     /// The codecs of an array, or those inside its shards.
     ///
     /// # Errors
     /// A text that names what zarrs can't use.
     pub(super) fn new(
-        document: &ArrayDocument,
+        foreign: &ForeignCodecs,
         layout: &Layout,
         element: &ElementType,
         sharded: bool,
@@ -54,34 +56,27 @@ impl ZarrsChain {
         let Some(width) = element.size() else {
             return Err("it isn't known for strings and other elements of any length".to_owned());
         };
-        let mut metadata = document.metadata.clone();
-        let mut peeled;
-        let metadata = match document.format {
-            ZarrFormat::V2 => {
-                metadata.insert("chunks".to_owned(), json!(layout.chunks));
-                peeled = peel_v2(&mut metadata);
-                plain_fill(&mut metadata, element);
-                let metadata = serde_json::from_value(Value::Object(metadata));
-                ArrayMetadata::V2(metadata.map_err(|e| e.to_string())?)
+        let mut metadata = foreign.array.clone()?;
+        let inner = foreign.inner.clone().filter(|_| sharded);
+        let (inner, peeled) = match (inner, &mut metadata) {
+            (Some(mut inner), _) => {
+                let peeled = peel(&mut inner);
+                (Some(inner), peeled)
             }
-            ZarrFormat::V3 => {
-                let grid =
-                    json!({"name": "regular", "configuration": {"chunk_shape": layout.chunks}});
-                metadata.insert("chunk_grid".to_owned(), grid);
-                plain_fill(&mut metadata, element);
-                if let Some(codecs) = metadata.get_mut("codecs") {
-                    complete_codecs(codecs);
+            (None, ArrayMetadata::V3(metadata)) if !sharded => (None, peel(&mut metadata.codecs)),
+            (None, ArrayMetadata::V3(_)) => (None, Vec::new()),
+            (None, ArrayMetadata::V2(metadata)) => {
+                // A dimension may have been left out.
+                metadata.shape.clone_from(&layout.shape);
+                metadata.chunks =
+                    layout.chunks.iter().copied().filter_map(NonZeroU64::new).collect();
+                let own = metadata.compressor.as_ref().and_then(|c| Compressor::of(c.id()));
+                if own.is_some() {
+                    metadata.compressor = None;
                 }
-                peeled = if sharded { Vec::new() } else { peel_v3(&mut metadata) };
-                let metadata = serde_json::from_value(Value::Object(metadata));
-                ArrayMetadata::V3(metadata.map_err(|e| e.to_string())?)
+                (None, own.into_iter().collect())
             }
         };
-        let inner = inner_codecs(&metadata, sharded).map(|inner| {
-            let (inner, own) = peel_codecs(inner);
-            peeled = own;
-            inner
-        });
         // It has no bounds for what compressed bytes claim, and shards need the array's fill value.
         let left = match (&inner, &metadata) {
             (Some(inner), _) => inner.as_slice(),
@@ -148,53 +143,19 @@ impl ZarrsChain {
     }
 }
 
+/// Takes the outermost compressors off a list of codecs; the outermost comes first.
+///
+/// A compressed chunk may claim, or turn out, to be of any size. zarrs would allocate all of it; so they are undone
+/// here first.
+fn peel(codecs: &mut Vec<MetadataV3>) -> Vec<Compressor> {
+    let mut peeled = Vec::new();
+    while let Some(compressor) = codecs.last().and_then(|codec| Compressor::of(codec.name())) {
+        peeled.push(compressor);
+        codecs.pop();
+    }
+    peeled
+}
+
 fn unbounded(codec: &str) -> bool {
     codec == "sharding_indexed" || Compressor::of(codec).is_some()
-}
-
-/// The codecs inside shards, where those are read here.
-fn inner_codecs(metadata: &ArrayMetadata, sharded: bool) -> Option<Vec<MetadataV3>> {
-    let ArrayMetadata::V3(metadata) = metadata else { return None };
-    let sharding = metadata.codecs.first().filter(|_| sharded)?;
-    let codecs = sharding.configuration()?.get("codecs")?.clone();
-    serde_json::from_value(codecs).ok()
-}
-
-/// A fill value that zarrs takes: the array's own is used elsewhere.
-fn plain_fill(metadata: &mut Map<String, Value>, element: &ElementType) {
-    let fill = match element {
-        ElementType::Bool => json!(false),
-        ElementType::Complex(_) => json!([0.0, 0.0]),
-        // A list of bytes: a number would hide what else may be the matter.
-        ElementType::Raw { length } => json!(vec![0; *length]),
-        element if element.is_float() => json!(0.0),
-        _ => json!(0),
-    };
-    metadata.insert("fill_value".to_owned(), fill);
-}
-
-/// Adds what zarrs wants in the configurations of codecs, but some writers leave out. Decoding needs
-/// none of it.
-fn complete_codecs(codecs: &mut Value) {
-    for codec in codecs.as_array_mut().into_iter().flatten() {
-        if let Value::String(name) = codec {
-            *codec = json!({"name": name});
-        }
-        let Some(codec) = codec.as_object_mut() else { continue };
-        let name = codec.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
-        let defaults = match name.trim_start_matches("numcodecs.") {
-            "zstd" => json!({"checksum": false, "level": 0}),
-            "bz2" | "gzip" | "zlib" => json!({"level": 1}),
-            "sharding_indexed" => json!({}),
-            _ => continue,
-        };
-        let configuration = codec.entry("configuration").or_insert_with(|| json!({}));
-        let Some(configuration) = configuration.as_object_mut() else { continue };
-        for (key, value) in defaults.as_object().into_iter().flatten() {
-            configuration.entry(key.as_str()).or_insert_with(|| value.clone());
-        }
-        if let Some(inner) = configuration.get_mut("codecs") {
-            complete_codecs(inner);
-        }
-    }
 }

@@ -17,8 +17,10 @@ use datafusion::{
     physical_plan::ExecutionPlan,
     scalar::ScalarValue,
 };
-use lsio_core::{Dataset, OpenOptions};
-use serde_json::{Map, Value};
+use lsio_core::{
+    Dataset, OpenOptions,
+    dataset::{Attribute, Attributes},
+};
 
 use super::open_dataset;
 
@@ -196,12 +198,12 @@ fn attributes(dataset: &Dataset) -> Vec<ArrayRef> {
     let mut variables = StringViewBuilder::new();
     let mut names = StringViewBuilder::new();
     let mut values = StringViewBuilder::new();
-    let mut append = |variable: Option<&str>, attributes: &Map<String, Value>| {
-        for (name, value) in attributes {
+    let mut append = |variable: Option<&str>, attributes: &Attributes| {
+        for (name, value) in attributes.iter() {
             variables.append_option(variable);
             names.append_value(name);
             match value {
-                Value::String(text) => values.append_value(text),
+                Attribute::Text(text) => values.append_value(text),
                 other => values.append_value(other.to_string()),
             }
         }

@@ -12,11 +12,11 @@ use datafusion::{
     physical_plan::{ExecutionPlan, collect},
     prelude::SessionContext,
 };
-use lsio_core::{
-    synthetic::{self, Specification},
+use lsio_datafusion::{ScanSpec, ZarrSource};
+use lsio_synthetic::{
+    reanalysis::{self, Specification},
     write::Compression,
 };
-use lsio_datafusion::{ScanSpec, ZarrSource};
 use serde_json::Value;
 
 use crate::harness::{config, frame, json_rows, session};
@@ -36,7 +36,7 @@ fn store(directory: &Path, times: u64) -> String {
         packed: false,
         one_chunk: false,
     };
-    synthetic::write(&store, &spec).unwrap();
+    reanalysis::write(&store, &spec).unwrap();
     store.to_string_lossy().into_owned()
 }
 

@@ -3,8 +3,6 @@
 //! The semantics are those of numcodecs with numpy 2 to the last bit, but for the sign of what is not a
 //! number, which processors choose. More or fewer bytes than a filter makes are always an error.
 
-use serde_json::{Map, Value};
-
 use self::delta::accumulate;
 use super::{
     number_format::{Kind, NumberFormat, Wide, WideType},
@@ -14,14 +12,14 @@ use super::{
 mod categorize;
 mod delta;
 
-pub(super) use self::categorize::Categorize;
+pub(crate) use self::categorize::Categorize;
 
 /// The numbers that are converted at a time: few enough to stay in the fastest cache.
 const BLOCK: usize = 256;
 
 /// A filter whose decoded bytes are numbers of one width.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Filter {
+pub(crate) enum Filter {
     /// Differences to the number before.
     Delta { dtype: NumberFormat, astype: NumberFormat },
     /// `encoded / scale + offset`
@@ -39,85 +37,6 @@ pub(super) enum Filter {
 }
 
 impl Filter {
-    /// The filter of this id in Zarr's metadata, if it is one. The keys of its configuration stand
-    /// beside the id in Zarr v2.
-    ///
-    /// In Zarr v3 a filter without prefix may be another one: `packbits` has the lowest bit first
-    /// there. And zarr-python takes the array's type for keys that are left out: `dtype`,
-    /// `decode_dtype` and `elementsize`.
-    ///
-    /// # Errors
-    /// A text, if the configuration doesn't fit or isn't supported.
-    pub(super) fn of(id: &str, configuration: &Map<String, Value>) -> Option<Result<Self, String>> {
-        let id = id.strip_prefix("numcodecs.").unwrap_or(id);
-        let filter = match id {
-            "delta" => Self::delta(configuration),
-            "fixedscaleoffset" => Self::fixed_scale_offset(configuration),
-            "quantize" => Self::quantize(configuration),
-            "astype" => Self::as_type(configuration),
-            "bitround" => Ok(Self::BitRound),
-            "packbits" => Self::pack_bits(configuration),
-            "shuffle" => Self::shuffle(configuration),
-            _ => return None,
-        };
-        Some(filter.map_err(|reason| format!("the filter '{id}' {reason}")))
-    }
-
-    fn delta(configuration: &Map<String, Value>) -> Result<Self, String> {
-        let (dtype, astype) = formats(configuration)?;
-        if dtype.kind == Kind::Bool {
-            return Err("isn't supported for bools: it loses what they were".to_owned());
-        }
-        Ok(Self::Delta { dtype, astype })
-    }
-
-    fn fixed_scale_offset(configuration: &Map<String, Value>) -> Result<Self, String> {
-        let number = |key| {
-            let value = configuration.get(key);
-            value.and_then(Value::as_f64).ok_or_else(|| format!("needs a number as '{key}'"))
-        };
-        let (dtype, astype) = formats(configuration)?;
-        Ok(Self::FixedScaleOffset {
-            offset: number("offset")?,
-            scale: number("scale")?,
-            dtype,
-            astype,
-        })
-    }
-
-    fn quantize(configuration: &Map<String, Value>) -> Result<Self, String> {
-        let (dtype, astype) = formats(configuration)?;
-        if dtype.kind != Kind::Float || astype.kind != Kind::Float {
-            return Err("is for floating-point numbers only".to_owned());
-        }
-        Ok(Self::Quantize { dtype, astype })
-    }
-
-    fn as_type(configuration: &Map<String, Value>) -> Result<Self, String> {
-        let encode_dtype = required(configuration, "encode_dtype")?;
-        let decode_dtype = required(configuration, "decode_dtype")?;
-        Ok(Self::AsType { encode_dtype, decode_dtype })
-    }
-
-    fn pack_bits(configuration: &Map<String, Value>) -> Result<Self, String> {
-        let others = ["padding_encoding", "first_bit", "last_bit"];
-        match others.iter().find(|key| configuration.contains_key(**key)) {
-            Some(key) => Err(format!("with the key '{key}' isn't that of numcodecs")),
-            None => Ok(Self::PackBits),
-        }
-    }
-
-    fn shuffle(configuration: &Map<String, Value>) -> Result<Self, String> {
-        let elementsize = match configuration.get("elementsize") {
-            None => 4,
-            Some(size) => size
-                .as_u64()
-                .and_then(|size| usize::try_from(size).ok())
-                .ok_or_else(|| format!("has elements of {size} bytes"))?,
-        };
-        Ok(Self::Shuffle { elementsize: elementsize.max(1) })
-    }
-
     /// The bytes that it makes of so many decoded ones, if those are whole elements.
     pub(super) fn encoded_len(&self, decoded_len: usize) -> Option<usize> {
         match self {
@@ -166,24 +85,6 @@ impl Filter {
 /// How often a width goes into a length, if nothing is left.
 fn whole(len: usize, width: usize) -> Option<usize> {
     (len.checked_rem(width)? == 0).then(|| len / width)
-}
-
-/// The type of what is decoded, and that of what is encoded: the same if it isn't given.
-fn formats(configuration: &Map<String, Value>) -> Result<(NumberFormat, NumberFormat), String> {
-    let dtype = required(configuration, "dtype")?;
-    Ok((dtype, format(configuration, "astype")?.unwrap_or(dtype)))
-}
-
-fn required(configuration: &Map<String, Value>, key: &str) -> Result<NumberFormat, String> {
-    format(configuration, key)?.ok_or_else(|| format!("lacks the key '{key}'"))
-}
-
-fn format(configuration: &Map<String, Value>, key: &str) -> Result<Option<NumberFormat>, String> {
-    let Some(value) = configuration.get(key).filter(|value| !value.is_null()) else {
-        return Ok(None);
-    };
-    let format = value.as_str().and_then(NumberFormat::parse);
-    format.map(Some).ok_or_else(|| format!("has the {key} {value}, which isn't one of numbers"))
 }
 
 /// Converts numbers as numpy's `astype` does.
@@ -266,7 +167,7 @@ fn unpack_bits(encoded: &[u8], out: &mut [u8]) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use serde_json::json;
+    use serde_json::{Map, Value, json};
 
     use super::{
         super::{codec_cases, number_format::Number},

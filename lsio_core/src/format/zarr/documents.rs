@@ -11,8 +11,10 @@ use futures::{
 use object_store::{ObjectStoreExt as _, path::Path};
 use serde_json::{Map, Value};
 
+use super::attributes::attributes as attributes_of;
 use crate::{
     Error, Location, Result,
+    dataset::{Attribute, Attributes},
     error::{names, short, warn_once},
     json,
     location::{check_node_path, join as join_path},
@@ -50,7 +52,7 @@ const REMOTE_READS: usize = 1_024;
 const USUAL_BYTES: u64 = 64 << 10;
 
 /// The names of the files that metadata are in.
-pub(super) const DOCUMENTS: [&str; 5] =
+pub(crate) const DOCUMENTS: [&str; 5] =
     ["zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata"];
 
 /// Those of them that make a directory a group or an array.
@@ -77,25 +79,30 @@ pub(crate) struct ArrayDocument {
     pub format: ZarrFormat,
     /// `zarr.json` or `.zarray`.
     pub metadata: Map<String, Value>,
-    pub attributes: Map<String, Value>,
+    pub attributes: Attributes,
     /// The document's key, for messages.
     pub key: String,
 }
 
 impl ArrayDocument {
+    /// The number of dimensions, if the document says a shape.
+    pub(crate) fn rank(&self) -> Option<usize> {
+        self.metadata.get("shape").and_then(Value::as_array).map(Vec::len)
+    }
+
     /// Whether netCDF's library wrote the array, as members of its own in the metadata say.
-    pub(super) fn is_nczarr(&self) -> bool {
-        let is_own = |key: &String| {
+    pub(crate) fn is_nczarr(&self) -> bool {
+        let is_own = |key: &str| {
             let key = key.to_ascii_lowercase();
             key.starts_with("_nczarr_") || key == "_netcdf4dimid" || key == "_netcdf4coordinates"
         };
-        self.metadata.keys().chain(self.attributes.keys()).any(is_own)
+        self.metadata.keys().map(String::as_str).chain(self.attributes.names()).any(is_own)
     }
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct GroupDocument {
-    pub attributes: Map<String, Value>,
+    pub attributes: Attributes,
     /// The metadata of all nodes below, by their path relative to this group.
     pub consolidated: Option<BTreeMap<String, Node>>,
     /// Why consolidated metadata of nodes are left out, by their paths.
@@ -105,8 +112,8 @@ pub(crate) struct GroupDocument {
 
 impl GroupDocument {
     /// A group without metadata of its own: a directory with nodes in it.
-    pub(super) fn implicit(format: ZarrFormat) -> Self {
-        let (attributes, consolidated, left_out) = (Map::new(), None, BTreeMap::new());
+    pub(crate) fn implicit(format: ZarrFormat) -> Self {
+        let (attributes, consolidated, left_out) = (Attributes::default(), None, BTreeMap::new());
         Self { attributes, consolidated, left_out, format }
     }
 }
@@ -198,7 +205,7 @@ async fn read_v2(location: &Location, any: bool, consolidated: bool) -> Result<O
         let mut documents = documents.into_iter();
         [(); 4].map(|()| documents.next().flatten())
     };
-    let attributes = attributes.map(|(document, _)| document).unwrap_or_default();
+    let attributes = attributes.map(|(members, _)| attributes_of(members)).unwrap_or_default();
     if let Some((metadata, key)) = array {
         let format = ZarrFormat::V2;
         return Ok(Some(Node::Array(ArrayDocument { format, metadata, attributes, key })));
@@ -274,7 +281,7 @@ pub(crate) enum Asked<'a> {
 }
 
 impl Asked<'_> {
-    pub(super) fn names(self, name: &str) -> bool {
+    pub(crate) fn names(self, name: &str) -> bool {
         match self {
             Self::All => true,
             Self::These(names) => names.iter().any(|asked| asked == name),
@@ -355,15 +362,16 @@ pub(crate) async fn named_nodes(
 /// The names of an array's dimensions and auxiliary coordinates.
 fn coordinate_names(node: &Node) -> Vec<String> {
     let Node::Array(document) = node else { return Vec::new() };
-    let list = |value: Option<&Value>| match value {
+    let mut names: Vec<String> = match document.metadata.get("dimension_names") {
         Some(Value::Array(names)) => {
             names.iter().filter_map(|name| Some(name.as_str()?.to_owned())).collect()
         }
         _ => Vec::new(),
     };
-    let mut names: Vec<String> = list(document.metadata.get("dimension_names"));
-    names.extend(list(document.attributes.get("_ARRAY_DIMENSIONS")));
-    if let Some(Value::String(text)) = document.attributes.get("coordinates") {
+    let of_attributes = document.attributes.get("_ARRAY_DIMENSIONS").and_then(Attribute::as_list);
+    let of_attributes = of_attributes.into_iter().flatten().filter_map(Attribute::as_text);
+    names.extend(of_attributes.map(str::to_owned));
+    if let Some(text) = document.attributes.text("coordinates") {
         names.extend(text.split_whitespace().map(str::to_owned));
     }
     names
@@ -523,7 +531,7 @@ async fn read_child(
 }
 
 /// Says once that a node is left out, and why.
-pub(super) fn warn_left_out(name: &str, reason: &str) {
+pub(crate) fn warn_left_out(name: &str, reason: &str) {
     warn_once(&format!("'{}' is left out: {reason}", short(name)));
 }
 
@@ -592,8 +600,8 @@ fn v3_node(mut document: Map<String, Value>, key: &str, consolidated: bool) -> R
         return Err(error("zarr_format is not 3".to_owned()));
     }
     let attributes = match document.remove("attributes") {
-        Some(Value::Object(attributes)) => attributes,
-        None | Some(Value::Null) => Map::new(),
+        Some(Value::Object(members)) => attributes_of(members),
+        None | Some(Value::Null) => Attributes::default(),
         Some(other) => return Err(error(format!("attributes are not an object but {other}"))),
     };
     match document.get("node_type").and_then(Value::as_str) {
@@ -670,8 +678,8 @@ fn v2_consolidated(mut document: Map<String, Value>, key: &str) -> Result<Consol
         let attributes_path =
             if is_root { ".zattrs".to_owned() } else { format!("{node}/.zattrs") };
         let attributes = match documents.remove(&attributes_path) {
-            Some(Value::Object(attributes)) => attributes,
-            _ => Map::new(),
+            Some(Value::Object(members)) => attributes_of(members),
+            _ => Attributes::default(),
         };
         let Some(Value::Object(metadata)) = documents.remove(&path) else {
             let error = not_an_object(format!("{key} ({path})"));
@@ -748,7 +756,7 @@ mod tests {
         let (_directory, location) = directory(&[(".zmetadata", &v2)]);
         let node = run(read_node(&location, true)).unwrap().unwrap();
         let Node::Group(group) = &node else { panic!("an array") };
-        assert_eq!(group.attributes.get("y"), Some(&2.into()));
+        assert_eq!(group.attributes.get("y"), Some(&Attribute::Int(2)));
         assert_eq!(consolidated(node), ["", "a", "a/b"]);
     }
 

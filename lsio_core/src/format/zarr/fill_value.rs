@@ -2,9 +2,9 @@
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use half::{bf16, f16};
-use serde_json::Value;
 
-use super::{
+use crate::dataset::{
+    Attribute,
     dtype::ElementType,
     fill::{Number, Range, numbers},
     small_floats::SmallFloat,
@@ -15,7 +15,7 @@ use super::{
 ///
 /// # Errors
 /// A text, if it isn't one of the type.
-pub(super) fn fill_bytes(element: &ElementType, value: &Value) -> Result<Vec<u8>, String> {
+pub(crate) fn fill_bytes(element: &ElementType, value: &Attribute) -> Result<Vec<u8>, String> {
     let unfit = || {
         let (value, data_type) = (brief(value), element.data_type());
         format!("its fill value {value} is no value of its data type ({data_type} here)")
@@ -31,15 +31,15 @@ pub(super) fn fill_bytes(element: &ElementType, value: &Value) -> Result<Vec<u8>
         });
     }
     match element {
-        ElementType::DateTime64(_) | ElementType::TimeDelta64(_) => match value.as_str() {
+        ElementType::DateTime64(_) | ElementType::TimeDelta64(_) => match value.as_text() {
             Some("NaT") => Ok(i64::MIN.to_ne_bytes().to_vec()),
             _ => number_bytes(&ElementType::Int64, value).ok_or_else(unfit),
         },
         ElementType::Complex(part) => {
-            let (re, im) = match value.as_array().map(Vec::as_slice) {
+            let (re, im) = match value.as_list() {
                 Some([re, im]) => (re, im),
                 Some(_) => return Err(unfit()),
-                None => (value, &Value::from(0)),
+                None => (value, &Attribute::Int(0)),
             };
             let mut bytes = number_bytes(part, re).ok_or_else(unfit)?;
             bytes.extend(number_bytes(part, im).ok_or_else(unfit)?);
@@ -58,7 +58,7 @@ pub(super) fn fill_bytes(element: &ElementType, value: &Value) -> Result<Vec<u8>
         ElementType::Binary => raw(value).ok_or_else(unfit),
         ElementType::Struct(fields) => {
             let mut bytes = zeros();
-            if let Value::Object(values) = value {
+            if let Attribute::Object(values) = value {
                 for field in fields.iter() {
                     let Some(value) = values.get(&field.name) else { continue };
                     let mut one = fill_bytes(&field.element, value)?;
@@ -78,7 +78,10 @@ pub(super) fn fill_bytes(element: &ElementType, value: &Value) -> Result<Vec<u8>
         }
         ElementType::Text { length } => {
             let mut bytes = match value {
-                Value::Number(_) | Value::Bool(_) => text(value).map(String::into_bytes),
+                Attribute::Int(_)
+                | Attribute::UInt(_)
+                | Attribute::Float(_)
+                | Attribute::Bool(_) => text(value).map(String::into_bytes),
                 value => raw(value),
             };
             let bytes = bytes.as_mut().ok_or_else(unfit)?;
@@ -90,7 +93,7 @@ pub(super) fn fill_bytes(element: &ElementType, value: &Value) -> Result<Vec<u8>
     }
 }
 
-fn number_bytes(element: &ElementType, value: &Value) -> Option<Vec<u8>> {
+fn number_bytes(element: &ElementType, value: &Attribute) -> Option<Vec<u8>> {
     // What the number is as such, and then in the type's own bytes.
     let plain = match element {
         ElementType::SmallInt { signed: true, .. } => &ElementType::Int8,
@@ -116,7 +119,7 @@ fn number_bytes(element: &ElementType, value: &Value) -> Option<Vec<u8>> {
         (ElementType::Float64, Some(bits)) => return Some(bits.to_ne_bytes().to_vec()),
         _ => {}
     }
-    if value.is_array() {
+    if value.as_list().is_some() {
         return None;
     }
     let number = *numbers(value, plain, Range::Wrapped).ok()?.first()?;
@@ -152,19 +155,20 @@ fn number_bytes(element: &ElementType, value: &Value) -> Option<Vec<u8>> {
 }
 
 /// `0x7fc00000`: the bits of a float.
-fn hexadecimal(value: &Value) -> Option<u64> {
-    u64::from_str_radix(value.as_str()?.strip_prefix("0x")?, 16).ok()
+fn hexadecimal(value: &Attribute) -> Option<u64> {
+    u64::from_str_radix(value.as_text()?.strip_prefix("0x")?, 16).ok()
 }
 
 /// A text. What is none becomes one as in Python, as zarr-python has it: older versions of it give arrays
 /// of text the fill value 0, which stands for `'0'`.
-fn text(value: &Value) -> Option<String> {
+fn text(value: &Attribute) -> Option<String> {
     match value {
-        Value::String(text) => Some(text.clone()),
-        Value::Number(number) if number.is_f64() => number.as_f64().map(python_float),
-        Value::Number(number) => Some(number.to_string()),
-        Value::Bool(true) => Some("True".to_owned()),
-        Value::Bool(false) => Some("False".to_owned()),
+        Attribute::Text(text) => Some(text.clone()),
+        Attribute::Float(number) => Some(python_float(*number)),
+        Attribute::Int(number) => Some(number.to_string()),
+        Attribute::UInt(number) => Some(number.to_string()),
+        Attribute::Bool(true) => Some("True".to_owned()),
+        Attribute::Bool(false) => Some("False".to_owned()),
         _ => None,
     }
 }
@@ -183,23 +187,24 @@ fn python_float(number: f64) -> String {
 }
 
 /// Bytes: base64, or a list of numbers.
-fn raw(value: &Value) -> Option<Vec<u8>> {
+fn raw(value: &Attribute) -> Option<Vec<u8>> {
     match value {
         // Some writers put the text there as it is.
-        Value::String(text) => {
+        Attribute::Text(text) => {
             Some(BASE64_STANDARD.decode(text).unwrap_or_else(|_| text.as_bytes().to_vec()))
         }
-        Value::Array(bytes) => bytes
+        Attribute::List(bytes) => bytes
             .iter()
             .map(|byte| byte.as_u64().and_then(|byte| u8::try_from(byte).ok()))
             .collect(),
-        Value::Number(number) if number.as_f64() == Some(0.0) => Some(Vec::new()),
+        Attribute::Int(0) => Some(Vec::new()),
+        Attribute::Float(number) if *number == 0.0 => Some(Vec::new()),
         _ => None,
     }
 }
 
 /// The same, filled up with zeros to an element.
-fn padded(element: &ElementType, value: &Value) -> Option<Vec<u8>> {
+fn padded(element: &ElementType, value: &Attribute) -> Option<Vec<u8>> {
     let mut bytes = raw(value)?;
     let size = element.size()?;
     if bytes.len() > size {
@@ -209,22 +214,22 @@ fn padded(element: &ElementType, value: &Value) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-fn brief(value: &Value) -> String {
+fn brief(value: &Attribute) -> String {
     value.to_string().chars().take(100).collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
+    use serde_json::{Value, json};
 
-    use super::*;
+    use super::{super::attributes::attribute, *};
 
     fn v3(data_type: Value, fill: &Value) -> Result<Vec<u8>, String> {
-        fill_bytes(&ElementType::from_v3(&data_type).unwrap(), fill)
+        fill_bytes(&ElementType::from_v3(&data_type).unwrap(), &attribute(fill.clone()))
     }
 
     fn v2(dtype: &Value, fill: &Value) -> Result<Vec<u8>, String> {
-        fill_bytes(&ElementType::from_v2(dtype, &Value::Null).unwrap().0, fill)
+        fill_bytes(&ElementType::from_v2(dtype, &Value::Null).unwrap().0, &attribute(fill.clone()))
     }
 
     #[test]

@@ -4,10 +4,10 @@
 use serde_json::{Map, Value};
 
 use super::{
-    chain::name,
-    document::{ArrayDocument, ZarrFormat},
-    dtype::ElementType,
+    codecs::v3_name,
+    documents::{ArrayDocument, ZarrFormat},
 };
+use crate::dataset::dtype::ElementType;
 
 /// What is taken though it isn't as the specification has it.
 pub(super) fn deviations(document: &ArrayDocument, element: &ElementType) -> Vec<String> {
@@ -46,7 +46,7 @@ fn codec_deviations(configuration: &Map<String, Value>, found: &mut Vec<String>)
     for codec in configuration.get("codecs").and_then(Value::as_array).into_iter().flatten() {
         let configuration = codec.get("configuration").and_then(Value::as_object);
         let of = |key: &str| configuration.and_then(|configuration| configuration.get(key));
-        match name(codec) {
+        match v3_name(codec) {
             Some("zstd") if of("checksum").is_none() => {
                 found.push(
                     "its codec zstd lacks 'checksum', which decoding doesn't need".to_owned(),
@@ -78,7 +78,7 @@ mod tests {
             let document = ArrayDocument {
                 format: ZarrFormat::V3,
                 metadata: metadata.as_object().unwrap().clone(),
-                attributes: Map::new(),
+                attributes: crate::dataset::Attributes::default(),
                 key: "a".to_owned(),
             };
             deviations(&document, &element).len()

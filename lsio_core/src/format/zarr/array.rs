@@ -1,0 +1,119 @@
+//! An array's metadata document, parsed.
+
+use serde_json::{Map, Value};
+
+use super::{
+    attributes::attribute,
+    codecs::{V2Context, v2_codecs, v3_codecs},
+    deviations::deviations,
+    documents::{ArrayDocument, ZarrFormat},
+    fill_value::fill_bytes,
+    foreign::foreign_codecs,
+    listing::Listing,
+    names::stored_names,
+};
+use crate::dataset::{
+    Attribute, Layout,
+    chain::Chain,
+    codec_spec::{ByteOrder, Refusal},
+    dtype::ElementType,
+    keys::Keys,
+    spec::{ArraySpec, Encoding},
+};
+
+/// Parses an array's document. What can't be read is still an array, which says why.
+///
+/// # Errors
+/// A text that says which field is missing or wrong, if it can't even be listed.
+pub(crate) fn array_spec(document: &ArrayDocument) -> Result<ArraySpec, String> {
+    let Listing { layout, problem } = Listing::new(&document.metadata, document.format)?;
+    let of = |key: &str| document.metadata.get(key).unwrap_or(&Value::Null);
+    let element = match document.format {
+        ZarrFormat::V2 => ElementType::from_v2(of("dtype"), of("filters")),
+        ZarrFormat::V3 => ElementType::from_v3(of("data_type")).map(|element| (element, false)),
+    };
+    let fill = attribute(of("fill_value").clone());
+    let known = element.as_ref().ok().map(|(element, _)| element.clone());
+    let encoding = problem.map_or(element, Err).and_then(|(element, is_big)| {
+        let byte_order = if is_big { ByteOrder::Big } else { ByteOrder::Little };
+        encoding(document, &layout, &element, byte_order, &fill)
+    });
+    Ok(ArraySpec {
+        dims: stored_names(document, layout.shape.len()),
+        attributes: document.attributes.clone(),
+        encoding,
+        fill_attribute: Some(fill).filter(|fill| !fill.is_null()),
+        is_scalar: is_nczarr_scalar(document),
+        deviations: known.iter().flat_map(|element| deviations(document, element)).collect(),
+        element: known,
+        layout,
+    })
+}
+
+/// `byte_order` is that of a Zarr v2 dtype.
+fn encoding(
+    document: &ArrayDocument,
+    layout: &Layout,
+    element: &ElementType,
+    byte_order: ByteOrder,
+    fill: &Attribute,
+) -> Result<Encoding, String> {
+    let metadata = &document.metadata;
+    let rank = layout.shape.len();
+    if element.size() == Some(0) {
+        return Err(format!("the elements of its data type {} have no bytes", layout.dtype));
+    }
+    let fill = fill_bytes(element, fill)?;
+    let keys = Keys::from_metadata(metadata, document.format)?;
+    let codecs = match document.format {
+        ZarrFormat::V2 => {
+            let is_nczarr = document.is_nczarr();
+            v2_codecs(metadata, V2Context { element, byte_order, rank, is_nczarr })
+        }
+        ZarrFormat::V3 => {
+            check_extensions(metadata)?;
+            let codecs = metadata.get("codecs").and_then(Value::as_array);
+            v3_codecs(codecs.ok_or("codecs are not a list")?, element, rank)
+        }
+    };
+    let is_foreign = matches!(Chain::new(&codecs, element, rank, &fill), Err(Refusal::Unknown(_)));
+    let foreign = is_foreign.then(|| Box::new(foreign_codecs(document, layout, element)));
+    Ok(Encoding { fill, keys, codecs, foreign })
+}
+
+/// Whether NCZarr says that the array is a scalar, which it stores with a dimension of one index.
+fn is_nczarr_scalar(document: &ArrayDocument) -> bool {
+    let of_metadata = || document.metadata.get("_NCZARR_ARRAY").cloned().map(attribute);
+    let array = document.attributes.get("_nczarr_array").cloned().or_else(of_metadata);
+    let of = |key: &str| array.as_ref().and_then(|array| array.get(key));
+    let is_one = |value: &Attribute| matches!(value, Attribute::Bool(true) | Attribute::Int(1));
+    of("scalar").is_some_and(is_one) || of("storage").and_then(Attribute::as_text) == Some("scalar")
+}
+
+/// Fails where the metadata says that it can't be read without understanding more of it.
+fn check_extensions(metadata: &Map<String, Value>) -> Result<(), String> {
+    const KNOWN: [&str; 11] = [
+        "zarr_format",
+        "node_type",
+        "shape",
+        "data_type",
+        "chunk_grid",
+        "chunk_key_encoding",
+        "fill_value",
+        "codecs",
+        "attributes",
+        "dimension_names",
+        "storage_transformers",
+    ];
+    let transformers = metadata.get("storage_transformers").and_then(Value::as_array);
+    if transformers.is_some_and(|transformers| !transformers.is_empty()) {
+        return Err("storage transformers aren't supported".to_owned());
+    }
+    for (key, value) in metadata {
+        let optional = value.get("must_understand") == Some(&Value::Bool(false));
+        if !KNOWN.contains(&key.as_str()) && !optional && value.is_object() {
+            return Err(format!("its metadata has the extension '{key}', which isn't supported"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,44 @@
+//! Attributes from JSON.
+
+use serde_json::{Map, Value};
+
+use crate::dataset::{Attribute, Attributes};
+
+/// The attributes in an object.
+pub(crate) fn attributes(members: Map<String, Value>) -> Attributes {
+    let members = members.into_iter().map(|(name, value)| (name, attribute(value)));
+    Attributes::from_distinct(members.collect())
+}
+
+/// A value as one of an attribute.
+pub(crate) fn attribute(value: Value) -> Attribute {
+    match value {
+        Value::Null => Attribute::Null,
+        Value::Bool(value) => Attribute::Bool(value),
+        Value::Number(number) => match (number.as_i64(), number.as_u64(), number.as_f64()) {
+            (Some(number), ..) => Attribute::Int(number),
+            (None, Some(number), _) => Attribute::UInt(number),
+            (None, None, Some(number)) => Attribute::Float(number),
+            (None, None, None) => Attribute::Null,
+        },
+        Value::String(text) => Attribute::Text(text),
+        Value::Array(values) => Attribute::List(values.into_iter().map(attribute).collect()),
+        Value::Object(members) => Attribute::Object(attributes(members)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn values_display_as_they_are_stored() {
+        let value = json!({
+            "z": [1, -1, u64::MAX, 1.0, 1e20, 0.1, 1e-7, true, null],
+            "a": {"text": "\"ä\n", "empty": [], "none": {}},
+        });
+        assert_eq!(attribute(value.clone()).to_string(), value.to_string());
+    }
+}
