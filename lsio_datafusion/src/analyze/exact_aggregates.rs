@@ -16,7 +16,7 @@ use super::rewrite_aggregates;
 use crate::functions::aggregate::replacement;
 
 /// Replaces DataFusion's aggregates that lose digits by those that `with_zarr` registers under the same
-/// names: DataFrames name DataFusion's own. Sums are [`ExactSums`](super::ExactSums)'s.
+/// names: DataFrames name DataFusion's own. Sums are those of `ExactSums`.
 #[derive(Debug)]
 pub struct ExactAggregates;
 

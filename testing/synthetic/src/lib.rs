@@ -1,6 +1,6 @@
 //! Synthetic Zarr stores: for the demo of `lsio`, for benchmarks and for tests.
 //!
-//! - [`write`] writes arrays chunk by chunk into a local directory, encoded by zarrs.
+//! - [`write`](mod@write) writes arrays chunk by chunk into a local directory, encoded by zarrs.
 //! - [`reanalysis`] writes a dataset that looks like ERA5.
 //!
 //! The crate knows nothing of the readers that it is made for.
