@@ -6,10 +6,7 @@ use std::{cell::Cell, fmt};
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Number, Value};
 
-use crate::{
-    dataset::{Attribute, Attributes},
-    error::short,
-};
+use crate::error::short;
 
 /// A value's place in a list. What it holds elsewhere is counted there.
 const VALUE_BYTES: usize = size_of::<Value>();
@@ -22,18 +19,6 @@ const MEMBER_BYTES: usize = size_of::<String>() + VALUE_BYTES + 32;
 
 /// Documents beyond these bytes leave so many small holes behind that the allocator is asked to give them back.
 const LARGE: usize = 1 << 20;
-
-impl fmt::Display for Attribute {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&serde_json::to_string(self).map_err(|_| fmt::Error)?)
-    }
-}
-
-impl fmt::Display for Attributes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&serde_json::to_string(self).map_err(|_| fmt::Error)?)
-    }
-}
 
 /// Parses a document, whose values may take `memory` bytes. The depth is limited to serde_json's 128.
 ///

@@ -1,4 +1,6 @@
-//! Attributes from JSON.
+//! Attributes from JSON and as JSON.
+
+use std::fmt;
 
 use serde_json::{Map, Value};
 
@@ -24,6 +26,18 @@ pub(crate) fn attribute(value: Value) -> Attribute {
         Value::String(text) => Attribute::Text(text),
         Value::Array(values) => Attribute::List(values.into_iter().map(attribute).collect()),
         Value::Object(members) => Attribute::Object(attributes(members)),
+    }
+}
+
+impl fmt::Display for Attribute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&serde_json::to_string(self).map_err(|_| fmt::Error)?)
+    }
+}
+
+impl fmt::Display for Attributes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&serde_json::to_string(self).map_err(|_| fmt::Error)?)
     }
 }
 
