@@ -14,9 +14,10 @@ use std::{
 /// One that is mended must leave this list.
 const UP: &[(&str, &str, &str)] = &[
     ("dataset", "read", "a variable reads its values itself, by the scan's cells and parts"),
+    ("dataset", "format", "a dataset opens Zarr's documents itself"),
     (
         "location",
-        "dataset",
+        "format",
         "the directories that are named in messages are told by Zarr's documents",
     ),
 ];
