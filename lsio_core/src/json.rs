@@ -28,7 +28,7 @@ pub(crate) fn parse(bytes: &[u8], memory: u64) -> Result<Value, String> {
     // The mark of UTF-8 that editors on Windows write, and Python skips.
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let value = parse_values(bytes, memory);
-    // What there was of it is gone.
+    // The values of a refused document are freed by now.
     if value.is_err() && bytes.len() > LARGE {
         give_back();
     }
