@@ -18,7 +18,7 @@ use lsio_uring::UringFileSystem;
 /// # Errors
 /// Those of the query.
 #[tokio::main]
-pub async fn main() -> Result<()> {
+pub(crate) async fn main() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let path = directory.path().join("stations.csv");
     std::fs::write(&path, "name,height\nnorth,12\nsouth,340\n")?;

@@ -25,7 +25,7 @@ mod store;
 /// # Errors
 /// Those of the queries.
 #[tokio::main]
-pub async fn main() -> Result<()> {
+pub(crate) async fn main() -> Result<()> {
     let directory = tempfile::tempdir()?;
     let store = store::write(directory.path())?;
 

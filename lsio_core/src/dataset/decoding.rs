@@ -44,7 +44,7 @@ pub(crate) enum StoredValues {
 
 /// How the stored values of one variable become values of its column.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Decoding {
+pub(crate) struct Decoding {
     /// The type as it is stored.
     stored: ElementType,
     /// The type of the numbers that attributes speak of.
@@ -71,7 +71,7 @@ enum Meaning {
 impl Decoding {
     /// Chooses the decoding of a variable. `zarr_fill` is Zarr's fill value if it counts as a mask.
     /// What is ignored is told to `warn`.
-    pub fn new(
+    pub(crate) fn new(
         element: ElementType,
         attributes: &Attributes,
         zarr_fill: Option<&Attribute>,
@@ -146,7 +146,7 @@ impl Decoding {
 
     /// The type of the decoded values.
     #[must_use]
-    pub fn data_type(&self) -> DataType {
+    pub(crate) fn data_type(&self) -> DataType {
         match self.meaning {
             Meaning::Boolean => DataType::Boolean,
             Meaning::Time { text: true, .. } => DataType::Utf8View,
@@ -161,7 +161,7 @@ impl Decoding {
 
     /// The calendar of a time that is decoded as text.
     #[must_use]
-    pub fn text_calendar(&self) -> Option<Calendar> {
+    pub(crate) fn text_calendar(&self) -> Option<Calendar> {
         match self.meaning {
             Meaning::Time { units, text: true } => Some(units.calendar()),
             _ => None,

@@ -11,7 +11,7 @@ pub(crate) const MAX_ELEMENT_BYTES: usize = 1 << 24;
 
 /// The type of an array's stored elements.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ElementType {
+pub(crate) enum ElementType {
     /// One byte, 0 or 1.
     Bool,
     /// 8-bit signed integer.
@@ -83,7 +83,7 @@ pub enum ElementType {
 
 /// A field of a structured type.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Field {
+pub(crate) struct Field {
     /// Its name.
     pub name: String,
     /// The type of its elements.
@@ -99,20 +99,20 @@ pub struct Field {
 impl Field {
     /// The number of its elements.
     #[must_use]
-    pub fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.shape.iter().product()
     }
 
     /// Its bytes.
     #[must_use]
-    pub fn size(&self) -> usize {
+    pub(crate) fn size(&self) -> usize {
         self.element.size().unwrap_or(0).saturating_mul(self.count())
     }
 }
 
 /// The unit of numpy's datetime64 and timedelta64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct NumpyTime {
+pub(crate) struct NumpyTime {
     /// The Arrow unit: the coarsest that loses nothing.
     pub unit: TimeUnit,
     /// What to multiply stored numbers with to get to the Arrow unit.
@@ -126,7 +126,7 @@ pub struct NumpyTime {
 impl ElementType {
     /// The bytes of an element, or `None` if they vary.
     #[must_use]
-    pub fn size(&self) -> Option<usize> {
+    pub(crate) fn size(&self) -> Option<usize> {
         Some(match self {
             Self::Bool | Self::Int8 | Self::UInt8 | Self::SmallInt { .. } => 1,
             Self::Int16 | Self::UInt16 | Self::Float16 => 2,
@@ -181,7 +181,7 @@ impl ElementType {
 
     /// Whether elements are floating-point numbers.
     #[must_use]
-    pub fn is_float(&self) -> bool {
+    pub(crate) fn is_float(&self) -> bool {
         matches!(self, Self::Float16 | Self::Float32 | Self::Float64)
     }
 

@@ -7,7 +7,7 @@ use super::{attributes::Attribute, dtype::ElementType};
 
 /// A number of the stored type.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Number {
+pub(crate) enum Number {
     /// For integers and booleans.
     Int(i128),
     /// For floats.
@@ -16,7 +16,7 @@ pub enum Number {
 
 /// What happens to integers that the type doesn't have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Range {
+pub(crate) enum Range {
     /// They are errors.
     Exact,
     /// `_Unsigned` changed the type: -1 means the largest number, 255 in eight bits -1.
@@ -30,7 +30,7 @@ pub enum Range {
 ///
 /// # Errors
 /// A text, if a number doesn't fit the type.
-pub fn numbers(
+pub(crate) fn numbers(
     value: &Attribute,
     element: &ElementType,
     range: Range,

@@ -9,7 +9,7 @@ use half::bf16;
 /// the exponent and of the mantissa, `fn` says that there is no infinity, `uz` that there is no
 /// negative zero, whose bits are NaN, and `b` gives the bias of the exponent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SmallFloat {
+pub(crate) enum SmallFloat {
     /// `bfloat16`: the upper half of single precision.
     Bfloat16,
     /// All others.
@@ -18,7 +18,7 @@ pub enum SmallFloat {
 
 /// A format of floats in a byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ByteFloat {
+pub(crate) struct ByteFloat {
     exponent: u32,
     mantissa: u32,
     bias: i32,

@@ -8,7 +8,7 @@ const MICROS_PER_DAY: i64 = 86_400_000_000;
 
 /// The unit and origin of a time variable: `<unit> since <reference>`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TimeUnits {
+pub(super) struct TimeUnits {
     calendar: Calendar,
     unit_nanos: i64,
     /// The reference in microseconds from the calendar's day 0.
@@ -21,7 +21,7 @@ impl TimeUnits {
     /// Reads a `units` attribute such as `hours since 1900-01-01 00:00:00`. `None` if it isn't one,
     /// or if its reference doesn't exist in the calendar.
     #[must_use]
-    pub fn parse(units: &str, calendar: Calendar) -> Option<Self> {
+    pub(super) fn parse(units: &str, calendar: Calendar) -> Option<Self> {
         let (unit, rest) = units.trim().split_once(char::is_whitespace)?;
         let (since, reference) = rest.trim_start().split_once(char::is_whitespace)?;
         if !since.eq_ignore_ascii_case("since") {
@@ -38,7 +38,7 @@ impl TimeUnits {
 
     /// The units of numpy's datetime64.
     #[must_use]
-    pub fn since_1970(unit: TimeUnit) -> Self {
+    pub(super) fn since_1970(unit: TimeUnit) -> Self {
         let unit_nanos = match unit {
             TimeUnit::Second => 1_000_000_000,
             TimeUnit::Millisecond => 1_000_000,
@@ -52,7 +52,7 @@ impl TimeUnits {
     /// The instant of an integer, in microseconds from the calendar's day 0. Parts of a microsecond
     /// are cut off towards the past.
     #[must_use]
-    pub fn instant_from_i64(&self, value: i64) -> Option<i64> {
+    pub(super) fn instant_from_i64(&self, value: i64) -> Option<i64> {
         let nanos = i128::from(value) * i128::from(self.unit_nanos);
         let micros = (nanos + i128::from(self.reference_nanos)).div_euclid(1_000);
         i64::try_from(micros + i128::from(self.reference)).ok()
@@ -63,7 +63,7 @@ impl TimeUnits {
     /// taken for what it is, the error of a number such as 0.1.
     #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "the range is checked before")]
-    pub fn instant_from_f64(&self, value: f64) -> Option<i64> {
+    pub(super) fn instant_from_f64(&self, value: f64) -> Option<i64> {
         // Whole units and the rest apart: a product of the two in f64 loses microseconds.
         let whole = value.trunc();
         if value.is_nan() || whole.abs() >= 9.0e18 {
@@ -89,7 +89,7 @@ impl TimeUnits {
     /// The microseconds since 1970-01-01 of the SQL timestamp that bears the instant's label, or
     /// `None` if there is no such timestamp (29 February 1500 of the Julian calendar, say).
     #[must_use]
-    pub fn timestamp(&self, instant: i64) -> Option<i64> {
+    pub(super) fn timestamp(&self, instant: i64) -> Option<i64> {
         let day = instant.div_euclid(MICROS_PER_DAY);
         let in_day = instant.rem_euclid(MICROS_PER_DAY);
         if self.calendar == Calendar::ProlepticGregorian {
@@ -105,21 +105,21 @@ impl TimeUnits {
     }
 
     /// Writes the instant as ISO text, `YYYY-MM-DDThh:mm:ss[.f]`.
-    pub fn write_text(&self, instant: i64, out: &mut String) {
+    pub(super) fn write_text(&self, instant: i64, out: &mut String) {
         let date = self.calendar.date(instant.div_euclid(MICROS_PER_DAY));
         date.write_iso(instant.rem_euclid(MICROS_PER_DAY), out);
     }
 
     /// The calendar.
     #[must_use]
-    pub fn calendar(&self) -> Calendar {
+    pub(super) fn calendar(&self) -> Calendar {
         self.calendar
     }
 }
 
 /// The nanoseconds of a unit of time as the CF conventions and UDUNITS spell it.
 #[must_use]
-pub fn duration_unit(unit: &str) -> Option<i64> {
+pub(super) fn duration_unit(unit: &str) -> Option<i64> {
     Some(match unit.to_ascii_lowercase().as_str() {
         "nanosecond" | "nanoseconds" | "nanosec" | "nanosecs" | "ns" => 1,
         "microsecond" | "microseconds" | "microsec" | "microsecs" | "us" | "µs" => 1_000,

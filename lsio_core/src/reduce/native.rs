@@ -8,7 +8,7 @@ use std::{
 use arrow::datatypes::ArrowNativeType;
 
 /// A number as it lies in memory.
-pub trait Native: ArrowNativeType + PartialOrd {
+pub(crate) trait Native: ArrowNativeType + PartialOrd {
     /// Whether values can be NaN.
     const FLOATS: bool;
 
@@ -129,7 +129,7 @@ macro_rules! float {
 float!(f32, f64);
 
 /// A floating number.
-pub trait Real:
+pub(crate) trait Real:
     Native
     + Add<Output = Self>
     + Sub<Output = Self>

@@ -8,7 +8,7 @@ use lsio_synthetic::{
 };
 
 /// Writes two days of a coarse synthetic reanalysis, and gives its path.
-pub fn write(directory: &Path) -> io::Result<String> {
+pub(crate) fn write(directory: &Path) -> io::Result<String> {
     let store = directory.join("era5.zarr");
     reanalysis::write(
         &store,

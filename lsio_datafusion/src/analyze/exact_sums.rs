@@ -25,7 +25,7 @@ use crate::functions::aggregate::{TakesBooleans, integer_sum, sliding, sum_type,
 ///
 /// In a plan of our own SQL it does so whatever that reads, so that a CSV file has the sums of a store.
 #[derive(Debug)]
-pub struct ExactSums;
+pub(crate) struct ExactSums;
 
 impl AnalyzerRule for ExactSums {
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {

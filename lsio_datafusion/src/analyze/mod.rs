@@ -36,7 +36,7 @@ pub use cast_arguments::CastArguments;
 pub use copied_times::CopiedTimes;
 pub use distant_times::DistantTimes;
 pub use exact_aggregates::ExactAggregates;
-pub use exact_sums::ExactSums;
+pub(crate) use exact_sums::ExactSums;
 pub(crate) use exact_sums::with_exact_sums;
 pub use labels::FloatLabels;
 pub use lateral::LimitedLaterals;

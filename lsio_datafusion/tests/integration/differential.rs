@@ -168,7 +168,7 @@ proptest! {
 }
 
 /// Two variables, of which one lacks the dimension `y`.
-pub fn write_lower_rank(path: &Path) {
+pub(crate) fn write_lower_rank(path: &Path) {
     let group = GroupWriter::create(path, json!({})).unwrap();
     let spec = ArraySpec {
         name: "full",

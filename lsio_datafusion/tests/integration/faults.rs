@@ -212,7 +212,7 @@ async fn run(
 }
 
 /// Waits until nobody asks a server for anything any more.
-pub async fn idle(server: &Server) -> bool {
+pub(crate) async fn idle(server: &Server) -> bool {
     for _ in 0..500 {
         if server.in_flight() == 0 {
             return true;

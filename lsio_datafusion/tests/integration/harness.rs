@@ -24,13 +24,13 @@ use tokio::runtime;
 use crate::storage::{self, Answered};
 
 /// The workspace's directory.
-pub fn workspace() -> PathBuf {
+pub(crate) fn workspace() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
 }
 
 /// A session with lsio's own settings, in which small chunks aren't taken together: the stores of
 /// tests would be single tiles.
-pub fn config() -> SessionConfig {
+pub(crate) fn config() -> SessionConfig {
     let mut config = SessionConfig::new().with_information_schema(true);
     let options = config.options_mut();
     options.extensions.insert(LsioConfig { tile_bytes: 0, ..LsioConfig::default() });
@@ -40,12 +40,12 @@ pub fn config() -> SessionConfig {
 }
 
 /// A session that knows Zarr and reads paths of other formats.
-pub fn session(config: SessionConfig) -> SessionContext {
+pub(crate) fn session(config: SessionConfig) -> SessionContext {
     SessionContext::new_with_config(config).with_zarr().enable_url_table()
 }
 
 /// Plans a query of local paths, of stores that may be behind a server.
-pub async fn frame(ctx: &SessionContext, sql: &str) -> Result<DataFrame> {
+pub(crate) async fn frame(ctx: &SessionContext, sql: &str) -> Result<DataFrame> {
     let addressed = storage::addressed(sql);
     if addressed == sql {
         return ctx.query(sql).await;
@@ -63,13 +63,13 @@ pub async fn frame(ctx: &SessionContext, sql: &str) -> Result<DataFrame> {
 }
 
 /// The address of the store at a local path, which a test asks for without SQL.
-pub fn address(path: &str) -> String {
+pub(crate) fn address(path: &str) -> String {
     storage::note(Answered::Remotely);
     storage::address(path)
 }
 
 /// Runs `task` for each of these numbers, some at a time, and gives what they gave.
-pub fn in_parallel<T: Send + 'static>(
+pub(crate) fn in_parallel<T: Send + 'static>(
     numbers: Range<u64>,
     task: impl Fn(u64) -> BoxFuture<'static, T>,
 ) -> Vec<T> {
@@ -85,16 +85,16 @@ pub fn in_parallel<T: Send + 'static>(
 }
 
 /// Runs a query.
-pub async fn query(ctx: &SessionContext, sql: &str) -> Result<Vec<RecordBatch>> {
+pub(crate) async fn query(ctx: &SessionContext, sql: &str) -> Result<Vec<RecordBatch>> {
     frame(ctx, sql).await?.collect().await
 }
 
 /// Runs a query and gives its rows as JSON: numbers, booleans and nulls as such, all else as text.
-pub async fn rows(ctx: &SessionContext, sql: &str) -> Result<Vec<Vec<Value>>> {
+pub(crate) async fn rows(ctx: &SessionContext, sql: &str) -> Result<Vec<Vec<Value>>> {
     Ok(json_rows(&query(ctx, sql).await?))
 }
 
-pub fn json_rows(batches: &[RecordBatch]) -> Vec<Vec<Value>> {
+pub(crate) fn json_rows(batches: &[RecordBatch]) -> Vec<Vec<Value>> {
     let mut rows = Vec::new();
     for batch in batches {
         let columns: Vec<Vec<Value>> = batch.columns().iter().map(json_column).collect();
@@ -129,7 +129,7 @@ fn json_column(array: &ArrayRef) -> Vec<Value> {
 }
 
 /// Whether two results are the same, doubles within a relative 1e-9.
-pub fn same(actual: &[Vec<Value>], expected: &[Vec<Value>]) -> bool {
+pub(crate) fn same(actual: &[Vec<Value>], expected: &[Vec<Value>]) -> bool {
     actual.len() == expected.len()
         && actual
             .iter()

@@ -27,10 +27,10 @@ use crate::{
 const STORES: u64 = 160;
 
 /// SplitMix64: the same numbers for a seed everywhere.
-pub struct Random(pub u64);
+pub(crate) struct Random(pub u64);
 
 impl Random {
-    pub fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -38,40 +38,40 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    pub fn below(&mut self, n: u64) -> u64 {
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
         self.next() % n.max(1)
     }
 
-    pub fn between(&mut self, low: i64, high: i64) -> i64 {
+    pub(crate) fn between(&mut self, low: i64, high: i64) -> i64 {
         low + self.below((high - low) as u64 + 1) as i64
     }
 
-    pub fn one_in(&mut self, n: u64) -> bool {
+    pub(crate) fn one_in(&mut self, n: u64) -> bool {
         self.below(n) == 0
     }
 
-    pub fn choose<'a, T>(&mut self, of: &'a [T]) -> &'a T {
+    pub(crate) fn choose<'a, T>(&mut self, of: &'a [T]) -> &'a T {
         &of[self.below(of.len() as u64) as usize]
     }
 }
 
 /// What the values of a column are like, and so what may be asked of them.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Kind {
+pub(crate) enum Kind {
     Integer,
     Float,
     Time,
     Text,
 }
 
-pub struct Store {
+pub(crate) struct Store {
     pub columns: Vec<(String, Kind)>,
     pub dims: Vec<String>,
     pub data: Vec<String>,
 }
 
 /// Writes a store: some dimensions with coordinates of every kind, and variables on some of them.
-pub fn write(random: &mut Random, path: &Path) -> Store {
+pub(crate) fn write(random: &mut Random, path: &Path) -> Store {
     let group = GroupWriter::create(path, json!({})).unwrap();
     let rank = random.below(6) as usize;
     let names: Vec<String> = (0..rank).map(|d| format!("d{d}")).collect();
@@ -119,7 +119,7 @@ pub fn write(random: &mut Random, path: &Path) -> Store {
 }
 
 /// A coordinate, or none: then the column is the dimension's index.
-pub fn coordinate(
+pub(crate) fn coordinate(
     random: &mut Random,
     group: &GroupWriter,
     path: &Path,
@@ -252,7 +252,7 @@ fn variable(
 }
 
 /// A predicate on one column.
-pub fn leaf(random: &mut Random, (name, kind): &(String, Kind)) -> String {
+pub(crate) fn leaf(random: &mut Random, (name, kind): &(String, Kind)) -> String {
     let number = |random: &mut Random| match kind {
         Kind::Float => format!("{:.1}", random.between(-4, 10) as f64 / 2.0),
         _ => random.between(-2, 8).to_string(),
@@ -280,7 +280,7 @@ pub fn leaf(random: &mut Random, (name, kind): &(String, Kind)) -> String {
     }
 }
 
-pub fn predicate(random: &mut Random, columns: &[(String, Kind)], depth: usize) -> String {
+pub(crate) fn predicate(random: &mut Random, columns: &[(String, Kind)], depth: usize) -> String {
     if depth > 0 && !random.one_in(3) {
         let one = predicate(random, columns, depth - 1);
         return match random.below(5) {
@@ -404,7 +404,7 @@ fn kind(store: &Store, name: &str) -> Kind {
     store.columns.iter().find(|(own, _)| own == name).unwrap().1
 }
 
-pub fn direction(random: &mut Random) -> String {
+pub(crate) fn direction(random: &mut Random) -> String {
     let order = if random.one_in(2) { "ASC" } else { "DESC" };
     format!("{order} NULLS {}", if random.one_in(2) { "FIRST" } else { "LAST" })
 }

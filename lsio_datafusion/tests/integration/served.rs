@@ -6,15 +6,15 @@ use lsio_synthetic::write::{ArraySpec, Compression, GroupWriter};
 use lsio_test_servers::{ACCESS_KEY, BUCKET, Protocol, SECRET_KEY, Server};
 use serde_json::{Map, Value, json};
 
-pub const PROTOCOLS: [Protocol; 2] = [Protocol::S3, Protocol::Http];
+pub(crate) const PROTOCOLS: [Protocol; 2] = [Protocol::S3, Protocol::Http];
 
 /// Starts a server of a directory.
-pub fn serve(directory: &Path, protocol: Protocol) -> Server {
+pub(crate) fn serve(directory: &Path, protocol: Protocol) -> Server {
     Server::builder(directory).protocol(protocol).start().unwrap()
 }
 
 /// The URL of what is at a path below the server's directory, with options: `a=b&c=d`.
-pub fn url(server: &Server, protocol: Protocol, path: &str, options: &str) -> String {
+pub(crate) fn url(server: &Server, protocol: Protocol, path: &str, options: &str) -> String {
     let at = server.url();
     let (base, keys) = match protocol {
         Protocol::Http => (at, String::new()),
@@ -36,7 +36,7 @@ pub fn url(server: &Server, protocol: Protocol, path: &str, options: &str) -> St
 /// A store with the variable `t2m` along `time`, `y` and `x`, whose values are [`value`]'s, and their
 /// coordinates: hours, 0.5, 1.5, … and 0, 10, ….
 #[derive(Clone, Debug)]
-pub struct Cube {
+pub(crate) struct Cube {
     pub shape: [u64; 3],
     pub chunks: [u64; 3],
     pub shards: Option<[u64; 3]>,
@@ -63,12 +63,12 @@ impl Default for Cube {
 }
 
 /// What `t2m` holds in a cell.
-pub fn value(cell: [u64; 3]) -> f32 {
+pub(crate) fn value(cell: [u64; 3]) -> f32 {
     (1 + cell[0] * 100 + cell[1] * 10 + cell[2]) as f32
 }
 
 impl Cube {
-    pub fn write(&self, path: &Path) {
+    pub(crate) fn write(&self, path: &Path) {
         let group = GroupWriter::create(path, json!({})).unwrap();
         let [times, ys, xs] = self.shape;
         let spec = ArraySpec {
@@ -124,13 +124,13 @@ impl Cube {
 }
 
 /// All indices of a grid in C order.
-pub fn cells(shape: [u64; 3]) -> Vec<[u64; 3]> {
+pub(crate) fn cells(shape: [u64; 3]) -> Vec<[u64; 3]> {
     let [a, b, c] = shape;
     (0..a).flat_map(|i| (0..b).flat_map(move |j| (0..c).map(move |k| [i, j, k]))).collect()
 }
 
 /// A store of version 2 with the same variable in chunks of one time, and the same coordinates.
-pub fn write_v2(path: &Path, shape: [u64; 3], is_consolidated: bool) {
+pub(crate) fn write_v2(path: &Path, shape: [u64; 3], is_consolidated: bool) {
     let [times, ys, xs] = shape;
     let mut metadata = Map::new();
     metadata.insert(".zgroup".to_owned(), json!({"zarr_format": 2}));

@@ -17,11 +17,11 @@ use serde_json::{Value, json};
 use url::Url;
 
 /// The variable that says which URL is that of the file system's root.
-pub const ROOT: &str = "LSIO_TEST_ROOT";
+pub(crate) const ROOT: &str = "LSIO_TEST_ROOT";
 /// The variable that names the file in which it is noted what was asked.
-pub const NOTES: &str = "LSIO_TEST_NOTES";
+pub(crate) const NOTES: &str = "LSIO_TEST_NOTES";
 /// The variable that says that behind a server as much is to be tried as locally.
-pub const ALL: &str = "LSIO_REMOTE_ALL";
+pub(crate) const ALL: &str = "LSIO_REMOTE_ALL";
 
 /// Of cases that are alike, one in so many is tried behind a server.
 const ONE_IN: usize = 8;
@@ -33,27 +33,27 @@ static NOTED: LazyLock<Option<File>> =
     LazyLock::new(|| Some(File::options().append(true).open(env::var_os(NOTES)?).unwrap()));
 
 /// Whether the storage tells what it holds.
-pub fn lists() -> bool {
+pub(crate) fn lists() -> bool {
     SERVER.as_ref().is_none_or(|server| server.scheme() != "http")
 }
 
 /// Of cases that are alike, one in so many is to be tried.
-pub fn one_in() -> usize {
+pub(crate) fn one_in() -> usize {
     if SERVER.is_some() && env::var_os(ALL).is_none() { ONE_IN } else { 1 }
 }
 
 /// As many of `cases` as are to be tried.
-pub fn share(cases: u64) -> u64 {
+pub(crate) fn share(cases: u64) -> u64 {
     cases.div_ceil(one_in() as u64)
 }
 
 /// A store whose metadata isn't consolidated: where nothing is listed, its variables must be named.
-pub fn naming(variables: &str, store: String) -> String {
+pub(crate) fn naming(variables: &str, store: String) -> String {
     if lists() { store } else { format!("{store}?variables={variables}") }
 }
 
 /// A local path, which may have options behind a `?`, as it is to be asked for.
-pub fn address(text: &str) -> String {
+pub(crate) fn address(text: &str) -> String {
     let Some(server) = &*SERVER else { return text.to_owned() };
     let (path, options) = split(text);
     let mut names = Vec::new();
@@ -78,7 +78,7 @@ fn split(text: &str) -> (&str, Option<&str>) {
 }
 
 /// A query of local stores, as it is to be asked. Files of other formats stay where they are.
-pub fn addressed(sql: &str) -> String {
+pub(crate) fn addressed(sql: &str) -> String {
     let parts = sql.split('\'').enumerate().map(|(number, part)| match is_path(number, part) {
         true => address(part),
         false => part.to_owned(),
@@ -95,7 +95,7 @@ fn is_path(number: usize, part: &str) -> bool {
 
 /// Whether a query failed because what it names must be listed, and can't be. A store whose metadata is
 /// consolidated needs no listing.
-pub fn needs_listing(sql: &str, error: &str) -> bool {
+pub(crate) fn needs_listing(sql: &str, error: &str) -> bool {
     let parts = sql.split('\'').enumerate();
     let mut paths = parts.filter(|(number, part)| is_path(*number, part)).map(|(_, part)| part);
     !lists() && error.contains("the server doesn't list what is there") && {
@@ -116,7 +116,7 @@ fn is_consolidated(path: &str) -> bool {
 }
 
 /// Consolidates the metadata of a store that a test has written, if it couldn't be read otherwise.
-pub fn consolidate_if_unlisted(store: &Path) {
+pub(crate) fn consolidate_if_unlisted(store: &Path) {
     if lists() {
         return;
     }
@@ -141,7 +141,7 @@ fn collect(node: &Path, name: &str, nodes: &mut BTreeMap<String, Value>) {
 
 /// Where a query was answered.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Answered {
+pub(crate) enum Answered {
     /// By the server.
     Remotely,
     /// By local files, since what it needs must be listed.
@@ -151,7 +151,7 @@ pub enum Answered {
 }
 
 /// Notes that the test, whose name this thread has, has asked something.
-pub fn note(answered: Answered) {
+pub(crate) fn note(answered: Answered) {
     if let Some(mut noted) = NOTED.as_ref() {
         let line = format!("{} {answered:?}\n", thread::current().name().unwrap_or_default());
         // At once: others write there too.

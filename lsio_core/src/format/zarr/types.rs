@@ -18,7 +18,7 @@ impl ElementType {
     ///
     /// # Errors
     /// A text that names the type, if it isn't supported.
-    pub fn from_v3(data_type: &Value) -> Result<Self, String> {
+    pub(crate) fn from_v3(data_type: &Value) -> Result<Self, String> {
         Self::v3(data_type, 0)
     }
 
@@ -124,7 +124,7 @@ impl ElementType {
     ///
     /// # Errors
     /// A text that names the type, if it isn't supported.
-    pub fn from_v2(dtype: &Value, filters: &Value) -> Result<(Self, bool), String> {
+    pub(crate) fn from_v2(dtype: &Value, filters: &Value) -> Result<(Self, bool), String> {
         Self::v2(dtype, filters, 0)
     }
 

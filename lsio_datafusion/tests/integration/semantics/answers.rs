@@ -20,7 +20,7 @@ type Half = <Float16Type as ArrowPrimitiveType>::Native;
 
 /// What an expression gives, for each column in its `{x}`, or columns in its `{a}` and `{b}`.
 #[derive(Deserialize)]
-pub struct Answers {
+pub(super) struct Answers {
     /// The group of the store, or `aggregates`, which are those of `line`.
     pub over: String,
     pub sql: String,
@@ -32,24 +32,24 @@ pub struct Answers {
 
 impl Answers {
     /// All of them.
-    pub fn all() -> Vec<Self> {
+    pub(super) fn all() -> Vec<Self> {
         let path = workspace().join("lsio_datafusion/tests/fixtures/semantics.json");
         serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
     }
 
     /// The columns that are asked about.
-    pub fn columns(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn columns(&self) -> impl Iterator<Item = &str> {
         self.of.keys().map(String::as_str)
     }
 
     /// The expression of a column, or of a pair of them.
-    pub fn expression(&self, column: &str) -> String {
+    pub(super) fn expression(&self, column: &str) -> String {
         let (a, b) = column.split_once(',').unwrap_or((column, column));
         self.sql.replace("{x}", a).replace("{a}", a).replace("{b}", &format!("{b}_"))
     }
 
     /// The values of a column's rows.
-    pub fn of(&self, column: &str) -> Vec<Cell> {
+    pub(super) fn of(&self, column: &str) -> Vec<Cell> {
         match &self.of[column] {
             Value::String(letters) => letters.chars().map(Cell::of_letter).collect(),
             Value::Array(values) => values.iter().map(Cell::of_json).collect(),
@@ -60,7 +60,7 @@ impl Answers {
 
 /// One value. Times are text without zeros at their end, durations are nanoseconds.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Cell {
+pub(super) enum Cell {
     Null,
     /// Whatever comes is right.
     Any,
@@ -98,7 +98,7 @@ impl Cell {
     }
 
     /// A number as a double.
-    pub fn number(&self) -> Option<f64> {
+    pub(super) fn number(&self) -> Option<f64> {
         match self {
             Self::Int(value) => Some(*value as f64),
             Self::Float(value) => Some(*value),
@@ -107,7 +107,7 @@ impl Cell {
     }
 
     /// The value as one of another type has it: narrow floats are computed as such.
-    pub fn rounded(&self, to: &DataType) -> Self {
+    pub(super) fn rounded(&self, to: &DataType) -> Self {
         match (self, to) {
             (Self::Int(_) | Self::Float(_), DataType::Float32) => {
                 Self::Float(f64::from(self.number().unwrap() as f32))
@@ -134,7 +134,7 @@ impl fmt::Display for Cell {
 }
 
 /// Whether a value that came, in a column of a type, is the expected one.
-pub fn is_right(actual: &Cell, data_type: &DataType, expected: &Cell, ulps: u32) -> bool {
+pub(super) fn is_right(actual: &Cell, data_type: &DataType, expected: &Cell, ulps: u32) -> bool {
     match (actual, expected) {
         (_, Cell::Any) => true,
         (Cell::Int(a), Cell::Int(e)) => a == e,
@@ -157,13 +157,13 @@ pub fn is_right(actual: &Cell, data_type: &DataType, expected: &Cell, ulps: u32)
 }
 
 /// A column of a result.
-pub struct Column {
+pub(super) struct Column {
     pub data_type: DataType,
     pub cells: Vec<Cell>,
 }
 
 /// The columns of a result.
-pub fn columns(batches: &[RecordBatch]) -> Vec<Column> {
+pub(super) fn columns(batches: &[RecordBatch]) -> Vec<Column> {
     let Some(first) = batches.first() else { return Vec::new() };
     (0..first.num_columns())
         .map(|at| Column {

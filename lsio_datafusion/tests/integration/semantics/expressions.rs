@@ -130,7 +130,7 @@ fn extreme(cells: &[&Cell], is_better: fn(f64, f64) -> bool) -> (Cell, f64) {
 }
 
 /// Compares aggregates, which may be off by the order in which they are summed.
-pub fn compare_sums(
+pub(super) fn compare_sums(
     findings: &mut Findings,
     asked: &Asked<'_>,
     column: &Column,

@@ -1,7 +1,7 @@
 //! What differs from numpy and DuckDB, and why. A difference that is gone is to be taken out.
 
 /// A known difference.
-pub struct Known {
+pub(super) struct Known {
     /// The tests that find it.
     pub tests: &'static [&'static str],
     pub sql: &'static [&'static str],
@@ -11,13 +11,13 @@ pub struct Known {
 }
 
 impl Known {
-    pub fn is_of(&self, test: &str, sql: &str, column: &str) -> bool {
+    pub(super) fn is_of(&self, test: &str, sql: &str, column: &str) -> bool {
         self.tests.contains(&test) && self.sql.contains(&sql) && self.columns.contains(&column)
     }
 }
 
 /// All differences.
-pub fn known() -> impl Iterator<Item = &'static Known> {
+pub(super) fn known() -> impl Iterator<Item = &'static Known> {
     DIFFERENT.iter()
 }
 
