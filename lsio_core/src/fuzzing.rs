@@ -11,7 +11,11 @@ use serde_json::Value;
 
 use crate::{
     Dataset, Location, Network, OpenOptions, Result, Variable,
-    dataset::{ShardLayout, codec_spec::ByteOrder, shard::IndexEncoding},
+    dataset::{
+        codec_spec::ByteOrder,
+        shard::{IndexEncoding, ShardLayout},
+    },
+    location::join,
     options::Limits,
     transport::{Link, Storage},
     zip::ZipStore,
@@ -69,7 +73,8 @@ pub fn chunk(data: &[u8]) {
     let choice = usize::from(u16::from_le_bytes(*choice));
     let Some(variable) = variables.get(choice % variables.len().max(1)) else { return };
     // Through the store, so that an index says which parts of a shard are chunks.
-    let Ok(path) = variable.object_path(&vec![0; variable.shape().len()]) else { return };
+    let key = variable.chunk_name(&vec![0; variable.shape().len()]);
+    let Ok(path) = join(variable.location().path(), &key) else { return };
     let encoded = Bytes::copy_from_slice(encoded);
     run(async {
         let store = variable.location().store();

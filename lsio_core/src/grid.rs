@@ -199,6 +199,13 @@ impl ChunkGrid {
         self.edges.iter().all(|edges| matches!(edges, Edges::Regular(_)))
     }
 
+    /// The same without the last dimension. `None` if there is none, or if chunks differ in shape.
+    pub(crate) fn without_last(&self) -> Option<Self> {
+        let (_, shape) = self.shape().split_last()?;
+        let (_, chunk) = self.chunk_shape().split_last()?;
+        if self.is_regular() { Self::new(shape.to_vec(), chunk.to_vec()) } else { None }
+    }
+
     /// The numbers of chunks along each dimension.
     #[must_use]
     pub fn counts(&self) -> &[u64] {

@@ -62,10 +62,11 @@
 //! [`read::Scan`].
 
 pub mod cache;
+pub mod chunks;
 pub mod cloud;
 pub mod dataset;
 mod error;
-mod format;
+pub mod format;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
 pub mod fuzzing;

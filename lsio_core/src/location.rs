@@ -13,7 +13,6 @@ use url::Url;
 use crate::{
     Error, Limits, Network, OpenOptions, Result,
     cloud::{self, Opened},
-    format::zarr::documents::GROUPS_AND_ARRAYS,
     similar::closest,
     transport::{Link, Storage, Transfer, What},
     uring::{self, Engine},
@@ -293,32 +292,6 @@ impl Location {
         let close = closest(missing.as_os_str().to_str()?, names)?;
         let path = there.join(close).join(parts.as_path());
         Some(path.to_str()?.trim_end_matches('/').to_owned())
-    }
-
-    /// The names of Zarr groups, arrays and zipped stores in this directory, a few of them. Only the local file
-    /// system is looked at.
-    pub(crate) fn stores_inside(&self) -> Vec<String> {
-        /// The entries that are looked at, and those that are named.
-        const ENTRIES: usize = 1_000;
-        const NAMED: usize = 5;
-
-        let Some(directory) = self.local_path() else { return Vec::new() };
-        let Ok(entries) = directory.read_dir() else { return Vec::new() };
-        let is_store = |path: &FilePath| {
-            let is_zip = || {
-                let name = path.to_string_lossy().to_ascii_lowercase();
-                name.ends_with(".zarr.zip") && path.is_file()
-            };
-            GROUPS_AND_ARRAYS.iter().any(|name| path.join(name).is_file()) || is_zip()
-        };
-        let stores = entries.take(ENTRIES).filter_map(|entry| {
-            let entry = entry.ok()?;
-            is_store(&entry.path()).then(|| entry.file_name().into_string().ok())?
-        });
-        let mut stores: Vec<String> = stores.collect();
-        stores.sort_unstable();
-        stores.truncate(NAMED);
-        stores
     }
 
     /// A place below this one. Names are taken as they are, without percent-encoding.

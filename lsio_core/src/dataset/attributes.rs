@@ -69,6 +69,20 @@ impl Attributes {
     }
 }
 
+impl FromIterator<(String, Attribute)> for Attributes {
+    /// Attributes by name. Of those of one name the last counts.
+    fn from_iter<I: IntoIterator<Item = (String, Attribute)>>(attributes: I) -> Self {
+        let mut all: Vec<(String, Attribute)> = Vec::new();
+        for (name, value) in attributes {
+            match all.iter_mut().find(|(own, _)| *own == name) {
+                Some((_, own)) => *own = value,
+                None => all.push((name, value)),
+            }
+        }
+        Self(all)
+    }
+}
+
 impl Attribute {
     /// A member of an object.
     #[must_use]

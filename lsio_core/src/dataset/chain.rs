@@ -15,16 +15,12 @@ use super::{
     decoding::StoredValues,
     dtype::ElementType,
     filters::Filter,
+    gather::{Axis, Gather},
     items::Items,
     pcodec::Pcodec,
     whole_shard::WholeShard,
 };
-use crate::{
-    Selection,
-    grid::checked_product,
-    read::{Axis, Gather},
-    recycle::Recycler,
-};
+use crate::{Selection, grid::checked_product, recycle::Recycler};
 
 /// What is said of a chunk with more cells than memory can have.
 const TOO_LARGE: &str = "its shape is too large";

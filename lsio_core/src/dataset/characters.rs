@@ -6,9 +6,9 @@ use std::collections::HashSet;
 use super::{
     codec_spec::{CodecKind, CodecSpec, ShardSpec},
     dtype::{ElementType, MAX_ELEMENT_BYTES},
+    layout::ZarrFormat,
     spec::{ArraySpec, Encoding},
 };
-use crate::format::zarr::documents::ZarrFormat;
 
 /// An array of strings instead of one of characters. `None` if it has none, or if the letters of a
 /// string don't lie side by side in one chunk.
@@ -35,8 +35,7 @@ pub(super) fn joined(spec: &ArraySpec) -> Option<ArraySpec> {
         Ok(encoding) => {
             let codecs = encoding.codecs.iter().map(without_letters).collect::<Option<_>>()?;
             let fill = encoding.fill.repeat(length);
-            let keys = encoding.keys.clone().without_last();
-            Ok(Encoding { fill, keys, codecs, foreign: encoding.foreign.clone() })
+            Ok(Encoding { fill, codecs, ..encoding.without_last()? })
         }
         Err(reason) => Err(reason.clone()),
     };
@@ -113,7 +112,7 @@ mod tests {
         let strings = joined(&chars).unwrap();
         assert_eq!(strings.layout.shape, [4]);
         let encoding = strings.encoding.unwrap();
-        assert!(encoding.keys.last_left_out);
+        assert_eq!(encoding.chunks.name(&[4]), "4.0");
         assert_eq!(strings.layout.dtype, "|S3");
         assert_eq!(strings.element, Some(ElementType::Text { length: 3 }));
         assert_eq!(encoding.fill, b"xxx");

@@ -1,4 +1,4 @@
-//! One array's chunks: their keys, their shape, and how their bytes become stored values.
+//! One array's chunks: their shape, and how their bytes become stored values.
 
 use std::sync::Arc;
 
@@ -11,9 +11,7 @@ use super::{
     decoding::StoredValues,
     dtype::ElementType,
     items::one_item,
-    keys::Keys,
     layout::Layout,
-    shard::ShardLayout,
     spec::Encoding,
     zarrs_chain::ZarrsChain,
 };
@@ -28,13 +26,12 @@ const MAX_CHUNK_BYTES: u64 = 2 << 30;
 /// The memory that a string takes at least, roughly: its place in the array and in the offsets.
 const STRING_BYTES: usize = 32;
 
-/// Finds the objects of one array, and decodes the chunks in them.
+/// Decodes the chunks of one array.
 ///
 /// A chunk is what is decoded at a time: an object of the store, or a part of one where the array is
 /// sharded. Shards that are encoded once more as a whole count as one chunk.
 #[derive(Debug)]
 pub(crate) struct ChunkCodec {
-    keys: Keys,
     element: ElementType,
     fill: Vec<u8>,
     grid: ChunkGrid,
@@ -43,7 +40,6 @@ pub(crate) struct ChunkCodec {
     /// Those that it takes at most on the way to its elements.
     most: usize,
     decoder: Decoder,
-    shards: Option<ShardLayout>,
 }
 
 #[derive(Debug)]
@@ -67,23 +63,15 @@ impl ChunkCodec {
     ) -> Result<Self, String> {
         let limit = limit.min(MAX_CHUNK_BYTES);
         let rank = layout.shape.len();
-        let Encoding { fill, keys, codecs, foreign } = encoding;
-        let (shards, grid, codecs) = match ShardLayout::of_array(&codecs, layout) {
-            Some((shards, inside)) => {
-                let grid = ChunkGrid::new(layout.shape.clone(), inside.chunk_shape.clone())
-                    .ok_or("its shards have too many chunks")?;
-                (Some(shards), grid, &inside.codecs)
-            }
-            None => (None, layout.grid.clone(), &codecs),
-        };
+        let Encoding { fill, grid, codecs, foreign, .. } = encoding;
         let bytes = chunk_bytes(grid.chunk_shape(), element, limit)?;
-        let chain = Chain::new(codecs, element, rank, &fill);
+        let chain = Chain::new(&codecs, element, rank, &fill);
         let decoder = match chain {
             Ok(chain) => Decoder::Direct(chain),
             Err(Refusal::Invalid(reason)) => return Err(reason),
             Err(Refusal::Unknown(codec)) => {
                 let foreign = foreign.ok_or_else(|| unsupported(&codec, "it isn't known"))?;
-                let chain = ZarrsChain::new(&foreign, layout, element, shards.is_some());
+                let chain = ZarrsChain::new(&foreign, layout, element);
                 let chain = chain.map_err(|e| unsupported(&codec, &e));
                 Decoder::Zarrs(Box::new(chain?))
             }
@@ -98,22 +86,12 @@ impl ChunkCodec {
             ));
         }
         let element = element.clone();
-        Ok(Self { keys, element, fill, grid, bytes, most, decoder, shards })
-    }
-
-    /// The key of an object, relative to the array.
-    pub(crate) fn key(&self, object: &[u64]) -> String {
-        self.keys.key(object)
+        Ok(Self { element, fill, grid, bytes, most, decoder })
     }
 
     /// The grid of the chunks.
     pub(crate) fn grid(&self) -> &ChunkGrid {
         &self.grid
-    }
-
-    /// How shards are laid out, if objects are shards.
-    pub(crate) fn shards(&self) -> Option<&ShardLayout> {
-        self.shards.as_ref()
     }
 
     /// The bytes of a decoded chunk, of the largest if they differ; strings count as some bytes each.
@@ -229,9 +207,9 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::format::zarr::{
-        array::array_spec,
-        documents::{ArrayDocument, ZarrFormat},
+    use crate::{
+        dataset::ZarrFormat,
+        format::zarr::{array::array_spec, documents::ArrayDocument},
     };
 
     fn refusal(format: ZarrFormat, metadata: Value, element: &ElementType) -> Option<String> {

@@ -1,6 +1,15 @@
 //! How an array is cut into chunks, as its metadata says: what is enough to list it.
 
-use crate::{format::zarr::documents::ZarrFormat, grid::ChunkGrid};
+use crate::grid::ChunkGrid;
+
+/// The versions of the Zarr format.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ZarrFormat {
+    /// Zarr v2: `.zgroup`, `.zarray`, `.zattrs`.
+    V2,
+    /// Zarr v3: `zarr.json`.
+    V3,
+}
 
 /// What an array's metadata says of its layout.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,12 +40,11 @@ impl Layout {
             Some(inner) => Some(inner.split_last()?.1.to_vec()),
             None => None,
         };
-        let grid = self.grid.is_regular().then(|| ChunkGrid::new(shape.to_vec(), chunks.to_vec()));
         Some(Self {
             shape: shape.to_vec(),
             chunks: chunks.to_vec(),
             inner_chunks,
-            grid: grid.flatten()?,
+            grid: self.grid.without_last()?,
             ..self.clone()
         })
     }

@@ -1,18 +1,8 @@
-//! What a Zarr group holds, as xarray understands it: dimensions, coordinates, data variables.
+//! What a group holds, as xarray understands it: dimensions, coordinates, data variables. Nothing is read here:
+//! a [`Format`] has done that.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    iter,
-    sync::Arc,
-};
+use std::sync::Arc;
 
-use futures::{
-    StreamExt as _,
-    future::{join, join_all, try_join, try_join_all},
-    stream,
-};
-
-mod absent;
 mod attributes;
 mod blosc;
 mod bounds;
@@ -25,20 +15,21 @@ mod codec;
 mod codec_cases;
 pub(crate) mod codec_spec;
 pub(crate) mod compression;
+mod content;
 mod decoding;
 pub(crate) mod dtype;
 mod elements;
 pub(crate) mod fill;
 pub(crate) mod filters;
+pub(crate) mod gather;
 pub(crate) mod items;
-pub(crate) mod keys;
 mod layout;
 pub(crate) mod lost;
 mod multiscales;
 mod names;
 pub(crate) mod number_format;
 mod pcodec;
-mod plates;
+pub(crate) mod plates;
 mod roles;
 mod scalars;
 pub(crate) mod shard;
@@ -52,8 +43,23 @@ mod variable_length;
 pub(crate) mod whole_shard;
 pub(crate) mod zarrs_chain;
 
+pub use self::{
+    attributes::{Attribute, Attributes},
+    content::{ArrayContent, Content, Format, GroupContent},
+    decoding::nan_to_null,
+    layout::{Layout, ZarrFormat},
+    roles::Role,
+    spec::ArraySpec,
+    table::{Column, Dimension, Table},
+    variable::Variable,
+};
+pub(crate) use self::{
+    blosc::Blocks as BloscBlocks,
+    chain::{Storage, Stream},
+    decoding::StoredValues,
+    shuffle::unshuffle,
+};
 use self::{
-    absent::nothing_at,
     bounds::with_units,
     characters::{joinable, joined},
     multiscales::Multiscales,
@@ -62,41 +68,15 @@ use self::{
     roles::roles,
     scalars::without_dimension,
 };
-pub use self::{
-    attributes::{Attribute, Attributes},
-    decoding::nan_to_null,
-    layout::Layout,
-    roles::Role,
-    table::{Column, Dimension, Table},
-    variable::Variable,
-};
-pub(crate) use self::{
-    blosc::Blocks as BloscBlocks,
-    chain::{Storage, Stream},
-    codec::ChunkCodec,
-    decoding::StoredValues,
-    shard::{ShardIndex, ShardLayout},
-    shuffle::unshuffle,
-};
-pub use crate::format::zarr::documents::ZarrFormat;
-use crate::{
-    Error, Location, OpenOptions, Result,
-    error::warn_once,
-    format::zarr::{
-        array::array_spec,
-        documents::{
-            ArrayDocument, Asked, GroupDocument, Node, holds_nodes, is_denied, list_nodes, lists,
-            named_nodes, read_group, read_node, warn_left_out,
-        },
-    },
-    options::DecodeTimes,
-};
+use crate::{Error, Location, OpenOptions, Result, error::warn_once, options::DecodeTimes};
 
-/// A Zarr group, or a lone array: metadata only.
+/// A group of arrays, or a lone array: metadata only.
 #[derive(Debug)]
 pub struct Dataset {
     /// What was opened.
     origin: Location,
+    /// What has opened it.
+    opened_by: Arc<dyn Format>,
     /// Where the group is, or the lone array.
     location: Location,
     attributes: Attributes,
@@ -111,94 +91,10 @@ pub struct Dataset {
     options: OpenOptions,
 }
 
-/// A group with the metadata of the nodes directly inside it.
-struct Group {
-    location: Location,
-    document: GroupDocument,
-    nodes: BTreeMap<String, Node>,
-}
-
 impl Dataset {
-    /// Opens the group or array at `location`. Reads metadata and nothing else.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`], [`Error::NotZarr`], [`Error::Metadata`], [`Error::NoSuch`] and
-    /// [`Error::Store`].
-    pub async fn open(location: &Location, options: &OpenOptions) -> Result<Self> {
-        let dataset = Self::open_at(location, options).await?;
-        Ok(Self { origin: location.clone(), ..dataset })
-    }
-
-    /// The same dataset as it is now, with the same options: others may have written to it.
-    ///
-    /// # Errors
-    /// Those of [`Dataset::open`].
-    pub async fn reopen(&self) -> Result<Self> {
-        Self::open(&self.origin.renewed(), &self.options).await
-    }
-
-    async fn open_at(location: &Location, options: &OpenOptions) -> Result<Self> {
-        let location = location.clone().with_limits(options.limits);
-        let location = match options.group.as_deref() {
-            None | Some("") => location,
-            Some(group) => location.child(group)?,
-        };
-        let use_consolidated = options.consolidated != Some(false);
-        let (node, ancestors) =
-            join(read_node(&location, use_consolidated), ancestors(&location, use_consolidated))
-                .await;
-        let (node, ancestors) = (node?, ancestors?);
-        // A store may hold nothing but its root's consolidated metadata.
-        let node = match node.or_else(|| consolidated_node(&location, &ancestors)) {
-            Some(node) => node,
-            None => match implicit_group(&location, &ancestors, use_consolidated).await? {
-                Some(format) => Node::Group(GroupDocument::implicit(format)),
-                None => return Err(nothing_at(&location, &ancestors, use_consolidated).await?),
-            },
-        };
-        if options.consolidated == Some(true) {
-            let has = |document: &GroupDocument| document.consolidated.is_some();
-            let own = matches!(&node, Node::Group(document) if has(document));
-            if !own && !ancestors.iter().any(|(_, document)| has(document)) {
-                return Err(Error::Metadata {
-                    key: location.name().to_owned(),
-                    reason: "there is no consolidated metadata, which the option consolidated=true asks for".to_owned(),
-                });
-            }
-        }
-        match node {
-            Node::Group(document) => {
-                let asked = match &options.variables {
-                    Some(names) => Asked::These(names),
-                    None => Asked::All,
-                };
-                let (group, inherited) = try_join(
-                    expand(&location, document, &ancestors, asked),
-                    inherited_coordinates(&ancestors),
-                )
-                .await?;
-                Self::from_group(group, inherited, None, options)
-            }
-            Node::Array(document) => {
-                let mut ancestors = ancestors.into_iter();
-                match (ancestors.next(), location.path().filename()) {
-                    (Some((parent, parent_document)), Some(name)) => {
-                        let name = name.to_owned();
-                        let above: Vec<_> = ancestors.collect();
-                        let names = [name.clone()];
-                        let (mut group, inherited) = try_join(
-                            expand(&parent, parent_document, &above, Asked::These(&names)),
-                            inherited_coordinates(&above),
-                        )
-                        .await?;
-                        group.nodes.insert(name.clone(), Node::Array(document));
-                        group.location = parent.clone();
-                        Self::from_group(group, inherited, Some(name), options)
-                    }
-                    _ => Self::from_lone_array(&location, &document, options),
-                }
-            }
-        }
+    /// What has opened the dataset.
+    pub(crate) fn opened_by(&self) -> &Arc<dyn Format> {
+        &self.opened_by
     }
 
     /// The location that was opened: with the group's or the variable's name, if it had one.
@@ -288,20 +184,39 @@ impl Dataset {
         }
     }
 
-    fn from_lone_array(
-        location: &Location,
-        document: &ArrayDocument,
+    /// The dataset that a format has found at `origin`.
+    pub(crate) fn new(
+        origin: Location,
+        opened_by: Arc<dyn Format>,
+        content: Content,
         options: &OpenOptions,
     ) -> Result<Self> {
-        let array = ("value".to_owned(), location.clone(), document);
-        let mut variables = open_variables(&[array], options, Wanted::Array("value"), None)?;
-        let variable = variables.pop().map(|v| (Arc::new(v), Role::Data));
+        match content {
+            Content::Group(group) => Self::from_group(origin, opened_by, group, options),
+            Content::Array(array) => Self::from_lone_array(origin, opened_by, array, options),
+        }
+    }
+
+    fn from_lone_array(
+        origin: Location,
+        opened_by: Arc<dyn Format>,
+        array: ArrayContent,
+        options: &OpenOptions,
+    ) -> Result<Self> {
+        let (name, location) = (array.name.clone(), array.location.clone());
+        let mut variables = open_variables(vec![array], options, Wanted::Array(&name), None)?;
+        let variable = variables.pop();
+        let (attributes, format) = match &variable {
+            Some(variable) => (variable.attributes().clone(), variable.layout().format),
+            None => (Attributes::default(), ZarrFormat::V3),
+        };
         Ok(Self {
-            origin: location.clone(),
-            location: location.clone(),
-            attributes: document.attributes.clone(),
-            format: document.format,
-            variables: variable.into_iter().collect(),
+            origin,
+            opened_by,
+            location,
+            attributes,
+            format,
+            variables: variable.into_iter().map(|v| (Arc::new(v), Role::Data)).collect(),
             children: Vec::new(),
             selected: None,
             levels: Vec::new(),
@@ -310,60 +225,51 @@ impl Dataset {
     }
 
     fn from_group(
-        group: Group,
-        inherited: Vec<(String, Location, ArrayDocument)>,
-        selected: Option<String>,
+        origin: Location,
+        opened_by: Arc<dyn Format>,
+        group: GroupContent,
         options: &OpenOptions,
     ) -> Result<Self> {
-        let mut arrays = Vec::new();
-        let mut children = Vec::new();
-        for (name, node) in &group.nodes {
-            match node {
-                Node::Group(_) => children.push(name.clone()),
-                Node::Array(_)
-                    if options.drop_variables.contains(name) && selected.as_ref() != Some(name) => {
-                }
-                Node::Array(document) => {
-                    arrays.push((name.clone(), group.location.child(name)?, document));
-                }
-            }
-        }
-        let multiscales = Multiscales::new(&group.document.attributes);
+        let GroupContent { location, attributes, format, arrays, inherited, children, selected } =
+            group;
+        let multiscales = Multiscales::new(&attributes);
         let wanted = match (&selected, &options.variables) {
             (Some(name), _) => Wanted::Array(name),
             (None, Some(names)) => Wanted::These(names),
             (None, None) => Wanted::All,
         };
-        let mut variables = open_variables(&arrays, options, wanted, multiscales.as_ref())?;
+        let is_dropped = |array: &ArrayContent| {
+            options.drop_variables.contains(&array.name) && selected.as_ref() != Some(&array.name)
+        };
+        let arrays = arrays.into_iter().filter(|array| !is_dropped(array)).collect();
+        let mut variables = open_variables(arrays, options, wanted, multiscales.as_ref())?;
 
         // Dimension coordinates of the groups above serve this one where sizes agree, as in
         // xarray's DataTree.
-        for (name, location, document) in &inherited {
-            if group.nodes.contains_key(name) || options.drop_variables.contains(name) {
-                continue;
-            }
-            let array = (name.clone(), location.clone(), document);
-            let inherited = open_variables(&[array], options, Wanted::These(&[]), None)?;
+        for array in inherited.into_iter().filter(|a| !options.drop_variables.contains(&a.name)) {
+            let inherited = open_variables(vec![array], options, Wanted::These(&[]), None)?;
             for variable in inherited {
+                let name = variable.name();
                 let fits = |v: &Variable| {
                     v.dims()
                         .iter()
                         .zip(v.shape())
                         .any(|(d, s)| d == name && *s == variable.shape()[0])
                 };
-                if variable.dims() == [name.as_str()] && variables.iter().any(fits) {
+                if variable.dims() == [name] && variables.iter().any(fits) {
                     variables.push(variable);
                 }
             }
         }
         variables.sort_by(|a, b| a.name().cmp(b.name()));
-        let roles = roles(&variables, &group.document.attributes, options);
-        let children = with_fields(children, &group.document.attributes);
+        let roles = roles(&variables, &attributes, options);
+        let children = with_fields(children, &attributes);
         let mut dataset = Self {
-            origin: group.location.clone(),
-            location: group.location,
-            attributes: group.document.attributes,
-            format: group.document.format,
+            origin,
+            opened_by,
+            location,
+            attributes,
+            format,
             variables: variables.into_iter().map(Arc::new).zip(roles).collect(),
             children,
             selected: None,
@@ -429,187 +335,6 @@ impl Dataset {
     }
 }
 
-/// The format of a group without metadata of its own, if there is one at a location: it is inside a store,
-/// and holds arrays or groups.
-async fn implicit_group(
-    location: &Location,
-    ancestors: &[(Location, GroupDocument)],
-    consolidated: bool,
-) -> Result<Option<ZarrFormat>> {
-    /// How far above a group with metadata is looked for.
-    const LEVELS: usize = 4;
-
-    let mut above: Option<(Location, GroupDocument)> = ancestors.first().cloned();
-    if above.is_none() {
-        // Who is below several such groups is further away from one with metadata.
-        let parents: Vec<Location> =
-            iter::successors(location.parent(), Location::parent).take(LEVELS).collect();
-        let reads = parents.iter().map(|parent| read_group(parent, consolidated));
-        // Where an answer takes its time all are asked for at once.
-        let at_once = if location.link().is_remote() { LEVELS } else { 1 };
-        let mut documents = stream::iter(reads).buffered(at_once).enumerate().boxed();
-        while let Some((i, document)) = documents.next().await {
-            if let Ok(Some(document)) = document {
-                above = parents.get(i).cloned().zip(Some(document));
-                break;
-            }
-        }
-    }
-    let Some((holder, document)) = above else { return Ok(None) };
-    if let Some(nodes) = &document.consolidated {
-        let below = path_below(location, &holder);
-        let is_inside =
-            |path: &String| path.strip_prefix(below).is_some_and(|rest| rest.starts_with('/'));
-        if !below.is_empty() && nodes.keys().any(is_inside) {
-            return Ok(Some(document.format));
-        }
-    }
-    let format = document.format;
-    Ok(holds_nodes(location, format).await?.then_some(format))
-}
-
-/// The path of a location relative to a group above it.
-fn path_below<'a>(location: &'a Location, holder: &Location) -> &'a str {
-    let path = location.path().as_ref();
-    path.strip_prefix(holder.path().as_ref()).unwrap_or("").trim_matches('/')
-}
-
-/// The node that the consolidated metadata of a group above has for a location.
-fn consolidated_node(location: &Location, ancestors: &[(Location, GroupDocument)]) -> Option<Node> {
-    ancestors.iter().find_map(|(holder, document)| {
-        let below = location.path().as_ref().strip_prefix(holder.path().as_ref())?;
-        document.consolidated.as_ref()?.get(below.trim_start_matches('/')).cloned()
-    })
-}
-
-/// The groups above, the nearest first.
-async fn ancestors(
-    location: &Location,
-    consolidated: bool,
-) -> Result<Vec<(Location, GroupDocument)>> {
-    // Where an answer takes its time, as many are asked for at once as tell that there is none: two, and
-    // one that may be the root of the store.
-    let at_once = if location.link().is_remote() { 3 } else { 1 };
-    let mut ancestors = Vec::new();
-    // A group inside a store may have its metadata in the consolidated ones above alone.
-    let mut skipped: Option<Location> = None;
-    let mut above = iter::successors(location.parent(), Location::parent);
-    loop {
-        let next: Vec<Location> = above.by_ref().take(at_once).collect();
-        if next.is_empty() {
-            return Ok(ancestors);
-        }
-        let documents = join_all(next.iter().map(|parent| read_group(parent, consolidated))).await;
-        for (parent, document) in next.into_iter().zip(documents) {
-            match document {
-                Ok(Some(document)) => {
-                    let found = [(parent, document)];
-                    if let Some(skipped) = skipped.take() {
-                        match consolidated_node(&skipped, &found) {
-                            Some(Node::Group(document)) => ancestors.push((skipped, document)),
-                            _ => return Ok(ancestors),
-                        }
-                    }
-                    ancestors.extend(found);
-                }
-                Ok(None) if skipped.is_none() => skipped = Some(parent),
-                // Nobody knows what is there: it may have coordinates.
-                Err(error @ Error::Store { .. }) if !is_denied(&error) => return Err(error),
-                // What lies above a store is none of its business, even if it looks broken.
-                _ => return Ok(ancestors),
-            }
-        }
-    }
-}
-
-/// Finds the nodes inside a group: in its own consolidated metadata, in that of a group above, or
-/// by listing. Where nothing is listed they are those that are `asked` for, with their coordinates.
-async fn expand(
-    location: &Location,
-    document: GroupDocument,
-    ancestors: &[(Location, GroupDocument)],
-    asked: Asked<'_>,
-) -> Result<Group> {
-    let mut candidates = vec![(location, &document)];
-    candidates.extend(ancestors.iter().map(|(location, document)| (location, document)));
-    for (holder, holder_document) in candidates {
-        let Some(consolidated) = &holder_document.consolidated else { continue };
-        let prefix = path_below(location, holder);
-        let below = |path: &'_ str| -> Option<String> {
-            let below = match prefix {
-                "" => path,
-                prefix => path.strip_prefix(prefix)?.strip_prefix('/')?,
-            };
-            (!below.is_empty()).then(|| below.to_owned())
-        };
-        let mut nodes: BTreeMap<String, Node> = BTreeMap::new();
-        let mut implicit: BTreeSet<String> = BTreeSet::new();
-        for (path, node) in consolidated {
-            let Some(path) = below(path) else { continue };
-            match path.split_once('/') {
-                None => drop(nodes.insert(path, node.clone())),
-                Some((group, _)) if !implicit.contains(group) => {
-                    implicit.insert(group.to_owned());
-                }
-                Some(_) => {}
-            }
-        }
-        for (path, reason) in &holder_document.left_out {
-            if let Some(name) = below(path).filter(|name| asked.names(name) && !name.contains('/'))
-            {
-                warn_left_out(&name, reason);
-            }
-        }
-        // Groups that have no metadata of their own.
-        for group in implicit {
-            let format = holder_document.format;
-            let node = || Node::Group(GroupDocument::implicit(format));
-            nodes.entry(group).or_insert_with(node);
-        }
-        // A group that the metadata above doesn't know was added later.
-        if !nodes.is_empty() || prefix.is_empty() {
-            return Ok(Group { location: location.clone(), nodes, document });
-        }
-    }
-    let names = match asked {
-        Asked::All => None,
-        Asked::These(names) => Some(names),
-        // What can't be listed can't be inherited.
-        Asked::None => (!lists(location)).then_some(&[][..]),
-    };
-    let nodes = match names {
-        Some(names) if !lists(location) => named_nodes(location, names, document.format).await?,
-        Some(names) => match list_nodes(location, document.format, asked).await {
-            // Who may read a bucket may not always list it.
-            Err(Error::Store { .. }) => named_nodes(location, names, document.format).await?,
-            nodes => nodes?,
-        },
-        None => list_nodes(location, document.format, asked).await?,
-    };
-    Ok(Group { location: location.clone(), nodes, document })
-}
-
-/// The arrays of the groups above that are named like a dimension could be; the nearest wins.
-async fn inherited_coordinates(
-    ancestors: &[(Location, GroupDocument)],
-) -> Result<Vec<(String, Location, ArrayDocument)>> {
-    let groups = ancestors.iter().enumerate().map(|(i, (location, document))| {
-        expand(location, document.clone(), &ancestors[i + 1..], Asked::None)
-    });
-    let groups = try_join_all(groups).await?;
-    let mut found: Vec<(String, Location, ArrayDocument)> = Vec::new();
-    for group in groups {
-        let location = group.location;
-        for (name, node) in group.nodes {
-            let Node::Array(document) = node else { continue };
-            if document.rank() == Some(1) && !found.iter().any(|(n, _, _)| *n == name) {
-                found.push((name.clone(), location.child(&name)?, document));
-            }
-        }
-    }
-    Ok(found)
-}
-
 /// The arrays of a group that are of interest: all, those with these names, or the one that the path named,
 /// which must be there.
 #[derive(Clone, Copy)]
@@ -621,7 +346,7 @@ enum Wanted<'a> {
 
 /// Opens the arrays of a group. One that is broken is left out, with a warning where it is of interest.
 fn open_variables(
-    arrays: &[(String, Location, &ArrayDocument)],
+    arrays: Vec<ArrayContent>,
     options: &OpenOptions,
     wanted: Wanted<'_>,
     multiscales: Option<&Multiscales>,
@@ -644,12 +369,10 @@ fn open_variables(
         Wanted::Array(name) => vec![name],
     };
     let mut described = Vec::with_capacity(arrays.len());
-    for (name, location, document) in arrays {
-        match array_spec(document) {
+    for ArrayContent { name, location, spec } in arrays {
+        match spec {
             Ok(spec) => described.push((name, location, spec)),
-            Err(reason) => {
-                leave_out(name, Error::Metadata { key: document.key.clone(), reason })?;
-            }
+            Err(error) => leave_out(&name, error)?,
         }
     }
     let unnamed = described.iter().map(|(array, _, spec)| Unnamed {
@@ -679,7 +402,7 @@ fn open_variables(
         if shorter.is_some() {
             dimensions.names.pop();
         }
-        let (name, location, spec) = (name.clone(), location.clone(), shorter.unwrap_or(spec));
+        let spec = shorter.unwrap_or(spec);
         let decoded_by = of_bounds.as_ref();
         variables.push(Variable::new(name, location, spec, dimensions, decoded_by, options));
     }

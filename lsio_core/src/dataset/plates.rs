@@ -8,7 +8,7 @@ const MOST: usize = 16_384;
 
 /// The groups inside one, with those that its attributes name. A row of a plate, which holds nothing but wells,
 /// gives way to its wells.
-pub(super) fn with_fields(groups: Vec<String>, attributes: &Attributes) -> Vec<String> {
+pub(crate) fn with_fields(groups: Vec<String>, attributes: &Attributes) -> Vec<String> {
     let named = named(attributes);
     let is_row = |group: &String| {
         let inside = |path: &String| path.strip_prefix(group).is_some_and(|p| p.starts_with('/'));

@@ -1,7 +1,6 @@
 //! Scalars as NCZarr writes them: with a dimension of one index, since Zarr v2 had none without.
 
-use super::spec::{ArraySpec, Encoding};
-use crate::format::zarr::documents::ZarrFormat;
+use super::{layout::ZarrFormat, spec::ArraySpec};
 
 /// The name of that dimension.
 const SCALAR: &str = "_scalar_";
@@ -12,9 +11,10 @@ pub(super) fn without_dimension(spec: &ArraySpec, dims: &[String]) -> Option<Arr
     if !is_scalar || spec.layout.shape != [1] || spec.layout.format != ZarrFormat::V2 {
         return None;
     }
-    let without_last =
-        |encoding: Encoding| Encoding { keys: encoding.keys.without_last(), ..encoding };
-    let encoding = spec.encoding.clone().map(without_last);
+    let encoding = match &spec.encoding {
+        Ok(encoding) => Ok(encoding.without_last()?),
+        Err(reason) => Err(reason.clone()),
+    };
     Some(ArraySpec { layout: spec.layout.without_last()?, encoding, ..spec.clone() })
 }
 

@@ -1,7 +1,5 @@
 //! Shards (Zarr v3, `sharding_indexed`): where their indices are, and where those say chunks are.
 
-use std::ops::Range;
-
 use object_store::GetRange;
 
 use super::{
@@ -9,6 +7,7 @@ use super::{
     codec_spec::{ByteOrder, CodecKind, CodecSpec, ShardSpec},
     layout::Layout,
 };
+use crate::chunks::ObjectIndex;
 
 /// The bytes of an index, at most: a million chunks in a shard.
 const MAX_INDEX_BYTES: u64 = 16 << 20;
@@ -34,7 +33,7 @@ pub(crate) struct ShardLayout {
 impl ShardLayout {
     /// The layout of an array's shards, and what they hold. `None` if the array isn't sharded, if its shards are
     /// encoded once more as a whole or differ in shape, or if one of its codecs isn't known here.
-    pub(super) fn of_array<'a>(
+    pub(crate) fn of_array<'a>(
         codecs: &'a [CodecSpec],
         layout: &Layout,
     ) -> Option<(Self, &'a ShardSpec)> {
@@ -87,7 +86,7 @@ impl ShardLayout {
     ///
     /// # Errors
     /// A text, if the index is corrupt or points outside of the shard.
-    pub(crate) fn parse(&self, index: &[u8], size: u64) -> Result<ShardIndex, String> {
+    pub(crate) fn parse(&self, index: &[u8], size: u64) -> Result<ObjectIndex, String> {
         let expected = self.index_bytes().unwrap_or(u64::MAX);
         if index.len() as u64 != expected {
             return Err(format!("it has {size} bytes, fewer than its index of {expected}"));
@@ -117,7 +116,7 @@ impl ShardLayout {
                 )),
             }
         });
-        Ok(ShardIndex { ranges: ranges.collect::<Result<_, _>>()? })
+        Ok(ObjectIndex::new(ranges.collect::<Result<_, _>>()?))
     }
 
     /// The number of an array's chunk in its shard.
@@ -133,19 +132,6 @@ impl ShardLayout {
     pub(crate) fn index_bytes(&self) -> Option<u64> {
         let chunks = self.counts.iter().try_fold(1_u64, |n, c| n.checked_mul(*c))?;
         chunks.checked_mul(16)?.checked_add(if self.index.checksum { 4 } else { 0 })
-    }
-}
-
-/// Where the chunks of one shard are in it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct ShardIndex {
-    ranges: Vec<Option<Range<u64>>>,
-}
-
-impl ShardIndex {
-    /// The bytes of a chunk; `None` if it isn't stored.
-    pub(crate) fn range(&self, number: usize) -> Option<Range<u64>> {
-        self.ranges.get(number).cloned().flatten()
     }
 }
 

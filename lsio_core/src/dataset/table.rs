@@ -9,7 +9,6 @@ use super::{Dataset, Role, Variable};
 use crate::{
     Error, Result, Selection,
     grid::{checked_product, select},
-    read::Part,
 };
 
 /// A dimension of a grid.
@@ -36,7 +35,8 @@ pub struct Column {
     pub axes: Vec<usize>,
     /// Why it can't be read, if its sizes contradict the grid's.
     conflict: Option<String>,
-    held: Arc<OnceCell<ArrayRef>>,
+    /// The values, once they were read as a whole.
+    pub(crate) held: Arc<OnceCell<ArrayRef>>,
 }
 
 impl Column {
@@ -55,42 +55,6 @@ impl Column {
         (one_dimensional || self.dims.len() < rank)
             && variable.decoded_bytes() <= limit
             && self.check_readable().is_ok()
-    }
-
-    /// All values at the column's own rank, in the grid's order of dimensions. Read once, however
-    /// often and from wherever it is called. `None` for an index.
-    ///
-    /// # Errors
-    /// [`Error::Unreadable`], and those of [`Variable::read_all`].
-    pub async fn load(&self) -> Result<Option<ArrayRef>> {
-        if self.variable.is_none() {
-            return Ok(None);
-        }
-        self.held.get_or_try_init(|| self.read_now()).await.cloned().map(Some)
-    }
-
-    /// The same, but not kept, unless [`Column::load`] has read them already.
-    ///
-    /// # Errors
-    /// Those of [`Column::load`].
-    pub async fn read(&self) -> Result<Option<ArrayRef>> {
-        match (&self.variable, self.loaded()) {
-            (None, _) => Ok(None),
-            (Some(_), Some(loaded)) => Ok(Some(Arc::clone(loaded))),
-            (Some(_), None) => self.read_now().await.map(Some),
-        }
-    }
-
-    async fn read_now(&self) -> Result<ArrayRef> {
-        self.check_readable()?;
-        let Some(variable) = &self.variable else {
-            return Err(Error::Decode {
-                array: self.name.clone(),
-                reason: "an index has no values to be read".to_owned(),
-            });
-        };
-        let sizes = self.axes.iter().map(|&axis| Selection::all(variable.shape()[axis]));
-        variable.read_part(&Part::new(variable, &self.axes, sizes.collect())).await
     }
 
     /// The values, if [`Column::load`] has read them.

@@ -1,35 +1,25 @@
 //! One array of a dataset: its dimensions, attributes and values.
 
-use std::{
-    collections::BTreeMap,
-    iter,
-    sync::{Arc, atomic::AtomicBool},
-};
+use std::sync::{Arc, atomic::AtomicBool};
 
-use arrow::{
-    array::{ArrayRef, new_empty_array},
-    datatypes::DataType,
-};
-use bytes::Bytes;
-use futures::{StreamExt as _, TryStreamExt as _, stream};
-use object_store::path::Path as ObjectPath;
+use arrow::datatypes::DataType;
 
 use super::{
-    attributes::Attributes, calendar::Calendar, codec::ChunkCodec, decoding::Decoding,
-    dtype::ElementType, layout::Layout, names::Dimensions, spec::ArraySpec,
+    attributes::Attributes,
+    calendar::Calendar,
+    codec::ChunkCodec,
+    decoding::Decoding,
+    dtype::ElementType,
+    layout::{Layout, ZarrFormat},
+    names::Dimensions,
+    spec::ArraySpec,
 };
 use crate::{
-    Error, Location, OpenOptions, Result, Selection,
+    Error, Location, OpenOptions, Result,
+    chunks::Chunks,
     error::{short, warn_once},
-    format::zarr::documents::ZarrFormat,
-    grid::{ChunkGrid, Region},
-    location::join,
-    read::{Assembly, Fetcher, Part},
-    recycle::Recycler,
+    grid::ChunkGrid,
 };
-
-/// The objects of one variable that are read at the same time by [`Variable::read`].
-const CONCURRENT_READS: usize = 16;
 
 /// One array of a dataset.
 ///
@@ -55,6 +45,7 @@ pub struct Variable {
 /// How the chunks of a variable become values.
 #[derive(Debug)]
 pub(crate) struct Reader {
+    pub(crate) chunks: Chunks,
     pub(crate) codec: ChunkCodec,
     pub(crate) decoding: Decoding,
     /// Whether values were out of range, and that has been told.
@@ -90,8 +81,9 @@ impl Variable {
             let (Some(element), Some(decoding)) = (&element, decoding) else {
                 return Err("its data type isn't supported".to_owned());
             };
+            let chunks = Arc::clone(&encoding.chunks);
             let codec = ChunkCodec::new(&layout, element, encoding, options.limits.chunk_bytes)?;
-            Ok(Reader { codec, decoding, has_lost: Arc::default() })
+            Ok(Reader { chunks, codec, decoding, has_lost: Arc::default() })
         });
         let chunk_grid = match &reader {
             Ok(Reader { codec, .. }) => codec.grid().clone(),
@@ -225,174 +217,17 @@ impl Variable {
         self.element.as_ref().and_then(ElementType::size).map(|size| size as u64)
     }
 
-    /// Fetches the stored bytes of a chunk; `None` if it isn't stored.
-    ///
-    /// # Errors
-    /// [`Error::Unreadable`], [`Error::Store`], and [`Error::OutOfBounds`] if the grid has no such chunk.
-    pub async fn fetch_chunk(&self, chunk: &[u64]) -> Result<Option<Bytes>> {
-        self.check_chunk(chunk)?;
-        let (mut fetched, _) = Fetcher::new(self)?.fetch(self, vec![chunk.to_vec()]).await?;
-        let Some((_, Some(stored))) = fetched.pop() else { return Ok(None) };
-        stored.bytes(&Arc::default()).map(Some).map_err(|reason| self.broken_chunk(chunk, reason))
+    /// The name of the place of a chunk in its store, relative to the array where it lies below that: its key, or
+    /// that of its shard.
+    #[must_use]
+    pub fn chunk_name(&self, chunk: &[u64]) -> String {
+        self.reader().map(|reader| reader.chunks.name(chunk)).unwrap_or_default()
     }
 
-    /// Decodes a chunk to its values in C order, cells beyond the array's edges left out. `None`
-    /// stands for a chunk that isn't stored: all its cells have the fill value. The values may lie in
-    /// memory of the recycler.
-    ///
-    /// # Errors
-    /// [`Error::Chunk`] if the bytes are corrupt, [`Error::Decode`] if a value has no meaning,
-    /// [`Error::OutOfBounds`] if the grid has no such chunk.
-    pub fn decode_chunk(
-        &self,
-        chunk: &[u64],
-        encoded: Option<&Bytes>,
-        recycler: &Arc<Recycler>,
-    ) -> Result<ArrayRef> {
-        self.check_chunk(chunk)?;
-        let region = self.chunk_grid.region_at(chunk);
-        let part = Part::of(self, &region);
-        let stored = encoded.map(|encoded| part.decode(chunk, encoded, recycler)).transpose()?;
-        let mut assembly = Assembly::new(&part, recycler)?;
-        assembly.add(chunk, stored);
-        assembly.finish()
-    }
-
-    /// Reads a region, in C order. Chunks that lie in it are fetched at the same time, each once.
-    ///
-    /// # Errors
-    /// [`Error::OutOfBounds`] if the region has other dimensions than the array, or reaches beyond it;
-    /// else those of [`Variable::fetch_chunk`] and [`Variable::decode_chunk`].
-    pub async fn read(&self, region: &Region) -> Result<ArrayRef> {
-        let fits = region.start.len() == region.shape.len()
-            && region.shape.len() == self.dims.len()
-            && region.start.iter().zip(&region.shape).zip(self.shape()).all(
-                |((start, size), whole)| start.checked_add(*size).is_some_and(|end| end <= *whole),
-            );
-        if !fits {
-            let asked = format!("region of shape {:?} at {:?}", region.shape, region.start);
-            return Err(self.out_of_bounds(asked));
-        }
-        self.read_part(&Part::of(self, region)).await
-    }
-
-    /// Reads the cells at which selections of all dimensions meet, in C order: the shape of the result is
-    /// the lengths of the selections. Chunks without such a cell aren't fetched.
-    ///
-    /// # Errors
-    /// Those of [`Variable::read`].
-    pub async fn read_selected(&self, wanted: &[Selection]) -> Result<ArrayRef> {
-        let fits = wanted.len() == self.dims.len()
-            && wanted.iter().zip(self.shape()).all(|(own, size)| own.bounds().end <= *size);
-        if !fits {
-            let bounds: Vec<_> = wanted.iter().map(Selection::bounds).collect();
-            return Err(self.out_of_bounds(format!("selection of indices in {bounds:?}")));
-        }
-        let axes: Vec<usize> = (0..wanted.len()).collect();
-        self.read_part(&Part::new(self, &axes, wanted.to_vec())).await
-    }
-
-    /// Reads some of the values, all of them within the array.
-    ///
-    /// # Errors
-    /// Those of [`Variable::read`].
-    pub(crate) async fn read_part(&self, part: &Part<'_>) -> Result<ArrayRef> {
-        let fetcher = Fetcher::new(self)?;
-        if part.is_empty() {
-            return Ok(new_empty_array(&self.data_type));
-        }
-        // The chunks of an object in one go, and some objects at a time.
-        let mut objects: BTreeMap<Vec<u64>, Vec<Vec<u64>>> = BTreeMap::new();
-        for chunk in part.chunks() {
-            objects.entry(self.object(&chunk)).or_default().push(chunk);
-        }
-        let mut fetched = stream::iter(objects.into_values())
-            .map(|chunks| fetcher.fetch(self, chunks))
-            .buffered(CONCURRENT_READS);
-        let recycler = Arc::default();
-        let mut assembly = Assembly::new(part, &recycler)?;
-        while let Some((chunks, _)) = fetched.try_next().await? {
-            // One at a time, so that there is no more than one in memory.
-            for (chunk, encoded) in chunks {
-                let stored =
-                    encoded.map(|e| part.decode_stored(&chunk, &e, &recycler)).transpose()?;
-                assembly.add(&chunk, stored);
-            }
-        }
-        assembly.finish()
-    }
-
-    /// Reads all values, in C order.
-    ///
-    /// # Errors
-    /// Those of [`Variable::read`].
-    pub async fn read_all(&self) -> Result<ArrayRef> {
-        let shape = self.layout.shape.clone();
-        self.read(&Region { start: vec![0; shape.len()], shape }).await
-    }
-
-    /// The indices of the object that holds a chunk.
-    pub(crate) fn object(&self, chunk: &[u64]) -> Vec<u64> {
-        let objects = self.grid();
-        let first = |dim: usize, index: u64| self.chunk_grid.chunk_range(dim, index).start;
-        let of = |(dim, index): (usize, &u64)| objects.chunk_at(dim, first(dim, *index));
-        chunk.iter().enumerate().map(of).collect()
-    }
-
-    /// The path of an object in its store.
-    ///
-    /// # Errors
-    /// [`Error::Chunk`] if the key is no path.
-    pub(crate) fn object_path(&self, object: &[u64]) -> Result<ObjectPath> {
-        let key = self.reader()?.codec.key(object);
-        join(self.location.path(), &key).map_err(|reason| self.chunk_error(object, reason))
-    }
-
-    /// # Errors
-    /// [`Error::OutOfBounds`] if the grid has no chunk at these indices.
-    fn check_chunk(&self, chunk: &[u64]) -> Result<()> {
-        let counts = self.chunk_grid.counts();
-        if chunk.len() == counts.len() && chunk.iter().zip(counts).all(|(at, count)| at < count) {
-            return Ok(());
-        }
-        Err(Error::OutOfBounds {
-            array: self.path(),
-            asked: format!("chunk {chunk:?}"),
-            has: format!("a grid of {counts:?} chunks"),
-        })
-    }
-
-    fn out_of_bounds(&self, asked: String) -> Error {
-        Error::OutOfBounds {
-            array: self.path(),
-            asked,
-            has: format!("of shape {:?}", self.shape()),
-        }
-    }
-
-    /// An error that names an object.
-    pub(crate) fn chunk_error(&self, object: &[u64], reason: String) -> Error {
-        let key = self.reader().map(|reader| reader.codec.key(object)).unwrap_or_default();
-        Error::Chunk { array: self.path(), chunk: object.to_vec(), key, reason }
-    }
-
-    /// An error that names a chunk, and the object that it is in: that may be a shard.
+    /// An error that names a chunk, and where it is.
     pub(crate) fn broken_chunk(&self, chunk: &[u64], reason: String) -> Error {
-        let key = self.reader().map(|reader| {
-            let counts = reader.codec.shards().map_or(&[][..], |shards| shards.counts());
-            let counts = counts.iter().chain(iter::repeat(&1));
-            let object: Vec<u64> =
-                chunk.iter().zip(counts).map(|(at, count)| at / count.max(&1)).collect();
-            reader.codec.key(&object)
-        });
-        let key = key.unwrap_or_default();
-        Error::Chunk { array: self.path(), chunk: chunk.to_vec(), key, reason }
-    }
-
-    /// An error of the store that names an object.
-    pub(crate) fn store_error(&self, object: &[u64], source: object_store::Error) -> Error {
-        let key = self.reader().map(|reader| reader.codec.key(object)).unwrap_or_default();
-        Error::Store { key: format!("{}/{key}", self.path()), source }
+        let (chunk, key) = (chunk.to_vec(), self.chunk_name(chunk));
+        Error::Chunk { array: self.path(), chunk, key, reason }
     }
 
     /// The path of the array, for messages.

@@ -10,15 +10,11 @@ use super::{
     codec_spec::{Refusal, ShardSpec},
     decoding::StoredValues,
     dtype::ElementType,
+    gather::{Axis, Gather, add_items, repeat},
     items::one_item,
     shard::ShardLayout,
 };
-use crate::{
-    Selection,
-    grid::unravel,
-    read::{Axis, Gather, add_items, repeat},
-    recycle::Recycler,
-};
+use crate::{Selection, grid::unravel, recycle::Recycler};
 
 /// How many shards may be inside each other.
 pub(crate) const MAX_DEPTH: usize = 4;

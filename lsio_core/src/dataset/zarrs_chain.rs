@@ -38,6 +38,8 @@ pub(super) struct ZarrsChain {
 pub(crate) struct ForeignCodecs {
     /// The array that has them; or why zarrs can't use its metadata.
     pub(crate) array: Result<ArrayMetadata, String>,
+    /// Whether the codecs of a chunk are those inside shards.
+    pub(crate) sharded: bool,
     /// The codecs inside shards, if the array's first codec makes such.
     pub(crate) inner: Option<Vec<MetadataV3>>,
 }
@@ -51,8 +53,8 @@ impl ZarrsChain {
         foreign: &ForeignCodecs,
         layout: &Layout,
         element: &ElementType,
-        sharded: bool,
     ) -> Result<Self, String> {
+        let sharded = foreign.sharded;
         let Some(width) = element.size() else {
             return Err("it isn't known for strings and other elements of any length".to_owned());
         };

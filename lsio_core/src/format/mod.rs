@@ -1,4 +1,8 @@
-//! Formats: what they store of an array or a group, as the typed data that the rest is made of. Whatever is JSON on
-//! disk is JSON in here, and nowhere else.
+//! Formats: how the hierarchy of a dataset is found and read. The model makes a [`Dataset`](crate::Dataset) of
+//! what a [`Format`] gives.
 
+mod open;
 pub(crate) mod zarr;
+
+pub use self::zarr::Zarr;
+pub use crate::dataset::{ArrayContent, ArraySpec, Content, Format, GroupContent};

@@ -14,23 +14,18 @@
 //! the chunks of other columns only where one is.
 
 mod broadcast;
+mod column;
 mod fetch;
-mod gather;
-mod indices;
 mod part;
 mod pieces;
 mod scan;
 mod shared;
 mod tile;
 mod tiles;
+mod variable;
 
 pub use crate::dataset::nan_to_null;
 
-pub(crate) use self::{
-    fetch::Fetcher,
-    gather::{Axis, Gather, repeat},
-    part::{Assembly, Part, add_items},
-};
 pub use self::{
     pieces::{Pieces, Scratch},
     scan::{Decoded, FetchTask, Fetched, Scan, ScanOptions},

@@ -13,13 +13,15 @@ use arrow::{
 };
 use bytes::Bytes;
 
-use super::{
-    fetch::Stored,
-    gather::{Axis, Gather, is_aligned, repeat},
-};
+use super::fetch::Stored;
 use crate::{
     Error, Recycled, Recycler, Result, Selection, Variable,
-    dataset::{Storage, StoredValues, lost::Lost, nan_to_null},
+    dataset::{
+        Storage, StoredValues,
+        gather::{Axis, Gather, add_items, is_aligned, repeat},
+        lost::Lost,
+        nan_to_null,
+    },
     grid::{Region, unravel},
 };
 
@@ -268,22 +270,6 @@ impl<'a> Assembly<'a> {
         }
         Ok(values)
     }
-}
-
-/// Notes where the elements of a chunk go, of which `interleave` makes an array later.
-pub(crate) fn add_items(
-    sources: &mut Vec<ArrayRef>,
-    places: &mut [(usize, usize)],
-    items: ArrayRef,
-    gather: &Gather,
-) {
-    let (source, len) = (sources.len(), items.len());
-    sources.push(items);
-    gather.for_each(|from, to| {
-        if let Some(place) = places.get_mut(to).filter(|_| from < len) {
-            *place = (source, from);
-        }
-    });
 }
 
 /// Whether a chunk holds a cell that belongs to a row that is wanted. The rows are those of `block`,

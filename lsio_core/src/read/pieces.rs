@@ -14,12 +14,15 @@ use bytes::Bytes;
 
 use super::{
     fetch::{CachedChunk, Stored},
-    gather::{Gather, is_aligned},
     scan::Decoded,
 };
 use crate::{
     Error, Recycler, Result, Variable,
-    dataset::{BloscBlocks, StoredValues, Stream, unshuffle},
+    dataset::{
+        BloscBlocks, StoredValues, Stream,
+        gather::{Gather, is_aligned},
+        unshuffle,
+    },
 };
 
 /// Memory for pieces, which is used again.

@@ -395,7 +395,7 @@ impl Scan {
                 return Ok::<_, Error>((position, none, Counts::default()));
             };
             if chunked.exclusive {
-                let (fetched, counts) = chunked.fetcher.fetch(&chunked.variable, chunks).await?;
+                let (fetched, counts) = chunked.fetcher.fetch(chunks).await?;
                 return Ok((position, FetchedColumn::Exclusive(fetched), counts));
             }
             let chunks = chunks.into_iter().map(|chunk| async move {
@@ -405,8 +405,7 @@ impl Scan {
                 let wanted = vec![chunk.clone()];
                 shared
                     .fetch(async {
-                        let (mut fetched, counts) =
-                            chunked.fetcher.fetch(&chunked.variable, wanted).await?;
+                        let (mut fetched, counts) = chunked.fetcher.fetch(wanted).await?;
                         *counted += counts;
                         let Some((chunk, Some(stored))) = fetched.pop() else { return Ok(None) };
                         let failed = |reason| chunked.variable.broken_chunk(&chunk, reason);

@@ -17,6 +17,7 @@ mod errors;
 mod everyday;
 mod examples;
 mod faults;
+mod formats;
 mod front_door;
 mod harness;
 mod kinds;

@@ -37,6 +37,7 @@ const LOCAL_ONLY: &[(&str, &str)] = &[
     ("everyday::", "of a parser and a planner, and of files"),
     ("examples::", "programs that write their own stores"),
     ("faults::", "they have servers of their own"),
+    ("formats::", "of a format of its own"),
     ("front_door::power_in_datafusions_own_sql", "of a parser"),
     ("pushed_errors::", "of messages that name no store"),
     ("quantiles::fractions_are_constants_from_0_to_1", "of a planner"),

@@ -1,25 +1,51 @@
 //! An array's metadata document, parsed.
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 
 use super::{
     attributes::attribute,
+    chunks::{KeyedChunks, ShardedChunks},
     codecs::{V2Context, v2_codecs, v3_codecs},
     deviations::deviations,
-    documents::{ArrayDocument, ZarrFormat},
+    documents::{ArrayDocument, Node, parsed_node},
     fill_value::fill_bytes,
     foreign::foreign_codecs,
+    keys::Keys,
     listing::Listing,
     names::stored_names,
 };
-use crate::dataset::{
-    Attribute, Layout,
-    chain::Chain,
-    codec_spec::{ByteOrder, Refusal},
-    dtype::ElementType,
-    keys::Keys,
-    spec::{ArraySpec, Encoding},
+use crate::{
+    Error, Result,
+    chunks::Chunks,
+    dataset::{
+        Attribute, Layout, ZarrFormat,
+        chain::Chain,
+        codec_spec::{ByteOrder, Refusal},
+        dtype::ElementType,
+        shard::ShardLayout,
+        spec::{ArraySpec, Encoding},
+    },
+    grid::ChunkGrid,
 };
+
+impl ArraySpec {
+    /// The array that a Zarr v3 metadata document (`zarr.json`) describes. Its chunks are where Zarr has them,
+    /// below the location of the array, until [`ArraySpec::with_chunks`] says otherwise.
+    ///
+    /// # Errors
+    /// [`Error::Metadata`] if the document isn't that of an array that can be listed.
+    pub fn from_zarr_json(document: &[u8]) -> Result<Self> {
+        let key = "zarr.json";
+        let metadata =
+            |reason: &str| Error::Metadata { key: key.to_owned(), reason: reason.to_owned() };
+        match parsed_node(document, key)? {
+            Node::Array(document) => array_spec(&document).map_err(|reason| metadata(&reason)),
+            Node::Group(_) => Err(metadata("it is that of a group")),
+        }
+    }
+}
 
 /// Parses an array's document. What can't be read is still an array, which says why.
 ///
@@ -76,9 +102,19 @@ fn encoding(
             v3_codecs(codecs.ok_or("codecs are not a list")?, element, rank)
         }
     };
+    let shards = ShardLayout::of_array(&codecs, layout);
+    let sharded = shards.is_some();
+    let (grid, chunks, codecs): (_, Chunks, _) = match shards {
+        Some((shards, inside)) => {
+            let grid = ChunkGrid::new(layout.shape.clone(), inside.chunk_shape.clone());
+            let grid = grid.ok_or("its shards have too many chunks")?;
+            (grid, Arc::new(ShardedChunks { keys, shards }), inside.codecs.clone())
+        }
+        None => (layout.grid.clone(), Arc::new(KeyedChunks(keys)), codecs),
+    };
     let is_foreign = matches!(Chain::new(&codecs, element, rank, &fill), Err(Refusal::Unknown(_)));
-    let foreign = is_foreign.then(|| Box::new(foreign_codecs(document, layout, element)));
-    Ok(Encoding { fill, keys, codecs, foreign })
+    let foreign = is_foreign.then(|| Box::new(foreign_codecs(document, layout, element, sharded)));
+    Ok(Encoding { fill, grid, chunks, codecs, foreign })
 }
 
 /// Whether NCZarr says that the array is a scalar, which it stores with a dimension of one index.

@@ -3,11 +3,8 @@
 
 use serde_json::{Map, Value};
 
-use super::{
-    codecs::v3_name,
-    documents::{ArrayDocument, ZarrFormat},
-};
-use crate::dataset::dtype::ElementType;
+use super::{codecs::v3_name, documents::ArrayDocument};
+use crate::dataset::{ZarrFormat, dtype::ElementType};
 
 /// What is taken though it isn't as the specification has it.
 pub(super) fn deviations(document: &ArrayDocument, element: &ElementType) -> Vec<String> {

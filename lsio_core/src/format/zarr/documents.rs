@@ -13,8 +13,8 @@ use serde_json::{Map, Value};
 
 use super::attributes::attributes as attributes_of;
 use crate::{
-    Error, Location, Result,
-    dataset::{Attribute, Attributes},
+    Error, Limits, Location, Result,
+    dataset::{Attribute, Attributes, ZarrFormat},
     error::{names, short, warn_once},
     json,
     location::{check_node_path, join as join_path},
@@ -57,15 +57,6 @@ pub(crate) const DOCUMENTS: [&str; 5] =
 
 /// Those of them that make a directory a group or an array.
 pub(crate) const GROUPS_AND_ARRAYS: [&str; 4] = ["zarr.json", ".zgroup", ".zarray", ".zmetadata"];
-
-/// The versions of the Zarr format.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ZarrFormat {
-    /// Zarr v2: `.zgroup`, `.zarray`, `.zattrs`.
-    V2,
-    /// Zarr v3: `zarr.json`.
-    V3,
-}
 
 /// The metadata of one array or group.
 #[derive(Clone, Debug)]
@@ -585,9 +576,18 @@ pub(crate) async fn exists(location: &Location) -> Result<bool> {
     Ok(matches!(listing.next().await, Some(Ok(_))))
 }
 
+/// The node that a document of version 3 describes.
+pub(super) fn parsed_node(document: &[u8], key: &str) -> Result<Node> {
+    v3_node(parse_within(&Limits::default(), key, document)?, key, false)
+}
+
 fn parse(location: &Location, key: &str, bytes: &[u8]) -> Result<Map<String, Value>> {
+    parse_within(location.limits(), key, bytes)
+}
+
+fn parse_within(limits: &Limits, key: &str, bytes: &[u8]) -> Result<Map<String, Value>> {
     let error = |reason: String| Error::Metadata { key: key.to_owned(), reason };
-    let memory = location.limits().metadata_bytes.saturating_mul(MEMORY);
+    let memory = limits.metadata_bytes.saturating_mul(MEMORY);
     match json::parse(bytes, memory).map_err(error)? {
         Value::Object(object) => Ok(object),
         _ => Err(error("it is not a JSON object".to_owned())),

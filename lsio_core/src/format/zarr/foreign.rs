@@ -3,14 +3,15 @@
 use serde_json::{Map, Value, json};
 use zarrs::{array::ArrayMetadata, metadata::v3::MetadataV3};
 
-use super::documents::{ArrayDocument, ZarrFormat};
-use crate::dataset::{Layout, dtype::ElementType, zarrs_chain::ForeignCodecs};
+use super::documents::ArrayDocument;
+use crate::dataset::{Layout, ZarrFormat, dtype::ElementType, zarrs_chain::ForeignCodecs};
 
-/// The codecs of an array for zarrs.
+/// The codecs of an array for zarrs, of which those inside shards count if it is `sharded`.
 pub(super) fn foreign_codecs(
     document: &ArrayDocument,
     layout: &Layout,
     element: &ElementType,
+    sharded: bool,
 ) -> ForeignCodecs {
     let mut metadata = document.metadata.clone();
     plain_fill(&mut metadata, element);
@@ -30,7 +31,7 @@ pub(super) fn foreign_codecs(
     };
     let array = array.map_err(|e| e.to_string());
     let inner = array.as_ref().ok().and_then(inner_codecs);
-    ForeignCodecs { array, inner }
+    ForeignCodecs { array, sharded, inner }
 }
 
 /// The codecs inside shards.

@@ -1,23 +1,49 @@
-//! How Zarr's metadata name the chunks of an array.
+//! The keys of chunks: from their indices to the names of their objects, by the array's metadata.
+
+use std::fmt::Write as _;
 
 use serde_json::{Map, Value};
 
-use super::documents::ZarrFormat;
-use crate::dataset::keys::Keys;
+use crate::dataset::ZarrFormat;
+
+/// How the objects of an array are named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Keys {
+    /// Zarr v3's default has `c` in front.
+    prefix: &'static str,
+    separator: char,
+    suffix: String,
+}
 
 impl Keys {
-    /// How Zarr's metadata name the chunks of an array.
+    /// The key of an object, relative to its array.
+    pub(super) fn key(&self, object: &[u64]) -> String {
+        let mut key = self.prefix.to_owned();
+        for index in object {
+            if !key.is_empty() {
+                key.push(self.separator);
+            }
+            // Writing to a String can't fail.
+            let _ = write!(key, "{index}");
+        }
+        if key.is_empty() {
+            key.push('0');
+        }
+        key + &self.suffix
+    }
+
+    /// Reads the chunk key encoding (v3) or the dimension separator (v2).
     ///
     /// # Errors
     /// A text that names the encoding, if it isn't supported.
-    pub(crate) fn from_metadata(
+    pub(super) fn from_metadata(
         metadata: &Map<String, Value>,
         format: ZarrFormat,
     ) -> Result<Self, String> {
         if format == ZarrFormat::V2 {
             let separator = separator(metadata.get("dimension_separator"), '.')?;
             let suffix = String::new();
-            return Ok(Self { prefix: "", separator, suffix, last_left_out: false });
+            return Ok(Self { prefix: "", separator, suffix });
         }
         let encoding = metadata.get("chunk_key_encoding").ok_or("chunk_key_encoding is missing")?;
         let name = encoding.get("name").unwrap_or(encoding).as_str().unwrap_or_default();
@@ -37,7 +63,7 @@ impl Keys {
             _ => String::new(),
         };
         let separator = separator(setting("separator"), default)?;
-        Ok(Self { prefix, separator, suffix, last_left_out: false })
+        Ok(Self { prefix, separator, suffix })
     }
 }
 
@@ -59,8 +85,6 @@ mod tests {
 
     fn keys(metadata: &Value, format: ZarrFormat) -> Result<[String; 2], String> {
         let keys = Keys::from_metadata(metadata.as_object().unwrap(), format)?;
-        let longer = keys.clone().without_last();
-        assert_eq!(longer.key(&[4]), keys.key(&[4, 0]));
         Ok([keys.key(&[1, 23]), keys.key(&[])])
     }
 

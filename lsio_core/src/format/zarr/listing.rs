@@ -2,9 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use super::documents::ZarrFormat;
 use crate::{
-    dataset::Layout,
+    dataset::{Layout, ZarrFormat},
     grid::{ChunkGrid, Edges},
 };
 

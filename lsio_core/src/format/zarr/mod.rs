@@ -1,14 +1,19 @@
 //! Zarr's metadata, versions 2 and 3.
 
+mod absent;
 pub(crate) mod array;
 pub(crate) mod attributes;
+mod chunks;
 pub(crate) mod codecs;
 mod configurations;
 mod deviations;
 pub(crate) mod documents;
 mod fill_value;
 mod foreign;
+mod hierarchy;
 mod keys;
 mod listing;
 mod names;
 mod types;
+
+pub use self::hierarchy::Zarr;

@@ -1,10 +1,10 @@
 //! The names of dimensions in Zarr's metadata and attributes.
 
-use super::{
-    attributes::attribute,
-    documents::{ArrayDocument, ZarrFormat},
+use super::{attributes::attribute, documents::ArrayDocument};
+use crate::{
+    dataset::{Attribute, ZarrFormat},
+    error::warn_once,
 };
-use crate::{dataset::Attribute, error::warn_once};
 
 /// The names that the array stores, one for each dimension; `None` if there are none.
 pub(super) fn stored_names(document: &ArrayDocument, rank: usize) -> Option<Vec<Option<String>>> {

@@ -1,12 +1,12 @@
 //! What is said of a path that has no group or array: what is there, and what was probably meant.
 
-use std::iter;
+use std::{iter, path::Path};
 
-use super::{expand, implicit_group, path_below, plates::with_fields};
-use crate::{
-    Error, Location, Result,
-    format::zarr::documents::{Asked, DOCUMENTS, GroupDocument, Node, exists, read_node},
+use super::{
+    documents::{Asked, DOCUMENTS, GROUPS_AND_ARRAYS, GroupDocument, Node, exists, read_node},
+    hierarchy::{expand, implicit_group, path_below},
 };
+use crate::{Error, Location, Result, dataset::plates::with_fields};
 
 /// The error for a path without a Zarr node.
 pub(super) async fn nothing_at(
@@ -49,7 +49,7 @@ pub(super) async fn nothing_at(
         return Ok(Error::EmptyArchive { location: location_name });
     }
     Ok(if exists(location).await? {
-        Error::NotZarr { location: location_name, stores: location.stores_inside() }
+        Error::NotZarr { location: location_name, stores: stores_inside(location) }
     } else {
         let similar = location.similar();
         Error::NotFound { location: location_name, similar }
@@ -84,4 +84,30 @@ async fn inside_a_node(location: &Location, consolidated: bool) -> Result<Option
         }
     }
     Ok(None)
+}
+
+/// The names of Zarr groups, arrays and zipped stores in a directory, a few of them. Only the local file
+/// system is looked at.
+fn stores_inside(location: &Location) -> Vec<String> {
+    /// The entries that are looked at, and those that are named.
+    const ENTRIES: usize = 1_000;
+    const NAMED: usize = 5;
+
+    let Some(directory) = location.local_path() else { return Vec::new() };
+    let Ok(entries) = directory.read_dir() else { return Vec::new() };
+    let is_store = |path: &Path| {
+        let is_zip = || {
+            let name = path.to_string_lossy().to_ascii_lowercase();
+            name.ends_with(".zarr.zip") && path.is_file()
+        };
+        GROUPS_AND_ARRAYS.iter().any(|name| path.join(name).is_file()) || is_zip()
+    };
+    let stores = entries.take(ENTRIES).filter_map(|entry| {
+        let entry = entry.ok()?;
+        is_store(&entry.path()).then(|| entry.file_name().into_string().ok())?
+    });
+    let mut stores: Vec<String> = stores.collect();
+    stores.sort_unstable();
+    stores.truncate(NAMED);
+    stores
 }

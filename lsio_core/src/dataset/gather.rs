@@ -1,7 +1,10 @@
 //! Picks the selected cells of a chunk and puts them in their places, in the grid's order and the
 //! machine's order of bytes: one pass does all of it.
 
-use crate::{Selection, dataset::Storage};
+use arrow::array::{Array as _, ArrayRef};
+
+use super::chain::Storage;
+use crate::Selection;
 
 /// The cells along one side of the blocks in which dimensions are swapped: two blocks of doubles fit
 /// the first-level cache.
@@ -278,6 +281,22 @@ fn reversed<const W: usize>(mut unit: [u8; W]) -> [u8; W] {
 /// Whether bytes lie where elements of this width may.
 pub(crate) fn is_aligned(bytes: &[u8], width: usize) -> bool {
     bytes.as_ptr().align_offset(width.next_power_of_two().min(8)) == 0
+}
+
+/// Notes where the elements of a chunk go, of which `interleave` makes an array later.
+pub(crate) fn add_items(
+    sources: &mut Vec<ArrayRef>,
+    places: &mut [(usize, usize)],
+    items: ArrayRef,
+    gather: &Gather,
+) {
+    let (source, len) = (sources.len(), items.len());
+    sources.push(items);
+    gather.for_each(|from, to| {
+        if let Some(place) = places.get_mut(to).filter(|_| from < len) {
+            *place = (source, from);
+        }
+    });
 }
 
 /// Fills a slice with one value after the other.

@@ -1,0 +1,243 @@
+//! What may be read to locate chunks, and how their objects are read.
+
+use std::{
+    ops::Range,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use object_store::{GetRange, ObjectStore, path::Path};
+
+use super::indices::{Indices, KnownIndex};
+use crate::{
+    Error, Location, Result,
+    location::join,
+    store_error::is_missing,
+    transport::{Counts, Expected, Failure, Object, Transfer, Version, What},
+    uring::{CachedFile, PageCache},
+};
+
+/// The bytes that an object may have beyond twice its decoded size: codecs add little to what they can't
+/// compress.
+const OVERHEAD_BYTES: u64 = 1 << 20;
+
+/// How often an object is read that changes meanwhile.
+const TRIES: usize = 2;
+
+/// The objects of one array, as one scan reads them.
+#[derive(Debug)]
+pub(crate) struct ArrayObjects {
+    /// The array, for messages.
+    array: String,
+    /// Where the array is in its store.
+    base: Path,
+    transfer: Transfer,
+    /// Where objects are looked for before they are asked of the store.
+    page_cache: Option<PageCache>,
+    indices: Indices,
+    chunk: ChunkSize,
+}
+
+/// The size of a chunk of an array.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ChunkSize {
+    /// The most bytes that a chunk has, decoded or on the way to that.
+    pub(crate) decoded: u64,
+    /// Whether chunks are stored as they are used.
+    pub(crate) is_raw: bool,
+}
+
+/// The reads of one array's objects for one call, and what they cost.
+#[derive(Debug)]
+pub struct Reads<'a> {
+    objects: &'a ArrayObjects,
+    counts: Mutex<Counts>,
+}
+
+impl ArrayObjects {
+    pub(crate) fn new(location: &Location, chunk: ChunkSize) -> Self {
+        Self {
+            array: location.name().to_owned(),
+            base: location.path().clone(),
+            transfer: location.transfer(What::Chunks),
+            page_cache: None,
+            indices: Indices::default(),
+            chunk,
+        }
+    }
+
+    /// Reads from another object store that holds the same objects.
+    pub(crate) fn with_store(self, store: Arc<dyn ObjectStore>) -> Self {
+        let transfer = Transfer::new(store, Arc::clone(self.transfer.link()), What::Chunks);
+        Self { transfer, ..self }
+    }
+
+    /// Looks for objects in the page cache first, and leaves those there for whoever decodes them.
+    pub(crate) fn with_page_cache(self, page_cache: Option<PageCache>) -> Self {
+        Self { page_cache, ..self }
+    }
+
+    /// The objects that are read at the same time for one call.
+    pub(crate) fn at_once(&self) -> usize {
+        self.transfer.link().objects()
+    }
+}
+
+impl<'a> Reads<'a> {
+    pub(crate) fn new(objects: &'a ArrayObjects) -> Self {
+        Self { objects, counts: Mutex::default() }
+    }
+
+    /// The path of an object below the array.
+    ///
+    /// # Errors
+    /// A text, if the key is no path.
+    pub fn path(&self, key: &str) -> Result<Path, String> {
+        join(&self.objects.base, key)
+    }
+
+    /// Reads a range of an object, such as an index. `None` if the object doesn't exist.
+    ///
+    /// # Errors
+    /// [`Error::Store`].
+    pub async fn range(&self, path: &Path, range: Range<u64>) -> Result<Option<Bytes>> {
+        let bytes = range.end.saturating_sub(range.start);
+        let expected = Expected { likely: bytes, most: bytes };
+        match self.get(path, GetRange::Bounded(range), expected).await {
+            Ok(object) => Ok(object.map(|object| object.bytes)),
+            Err(failure) => Err(self.failed(&[], path.as_ref(), failure)),
+        }
+    }
+
+    /// An error that says what is wrong with a chunk, whose place is called `name`.
+    #[must_use]
+    pub fn broken(&self, chunk: &[u64], name: &str, reason: String) -> Error {
+        let (chunk, key) = (chunk.to_vec(), name.to_owned());
+        Error::Chunk { array: self.objects.array.clone(), chunk, key, reason }
+    }
+
+    /// The error for an object that wasn't read.
+    pub(crate) fn failed(&self, chunk: &[u64], name: &str, failure: Failure) -> Error {
+        match failure {
+            Failure::Store(source) => {
+                Error::Store { key: format!("{}/{name}", self.objects.array), source }
+            }
+            Failure::Changed => self.changes(chunk, name),
+            Failure::TooLarge(bytes) => self.too_large(chunk, name, bytes, 1),
+        }
+    }
+
+    /// The error for an object that isn't the same for long enough.
+    pub(crate) fn changes(&self, chunk: &[u64], name: &str) -> Error {
+        let reason = "it changes while it is read; is the store being written to?";
+        self.broken(chunk, name, reason.to_owned())
+    }
+
+    /// The error for an object of so many chunks that is larger than any that codecs could have made.
+    pub(crate) fn too_large(&self, chunk: &[u64], name: &str, bytes: u64, chunks: u64) -> Error {
+        let most = self.objects.chunk.decoded.saturating_mul(chunks);
+        self.broken(
+            chunk,
+            name,
+            format!("it takes {bytes} bytes, where its values decoded take at most {most}"),
+        )
+    }
+
+    /// The most bytes of the stored chunks of an object, without its index.
+    pub(crate) fn most(&self, chunks: u64) -> u64 {
+        let decoded = self.objects.chunk.decoded.saturating_mul(chunks);
+        decoded.saturating_mul(2).saturating_add(OVERHEAD_BYTES)
+    }
+
+    /// Reads all of an object of so many chunks, and of so many bytes beyond those. `None` if it doesn't exist.
+    ///
+    /// # Errors
+    /// Why it wasn't read.
+    pub(crate) async fn object(
+        &self,
+        path: &Path,
+        chunks: u64,
+        more: u64,
+    ) -> Result<Option<Bytes>, Failure> {
+        let decoded = self.objects.chunk.decoded.saturating_mul(chunks);
+        // Compressed they are half as many, or so.
+        let likely = if self.objects.chunk.is_raw { decoded } else { decoded / 2 };
+        let expected = Expected { likely, most: self.most(chunks).saturating_add(more) };
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let mut counts = Counts::default();
+            let read = self.objects.transfer.object(path, expected, &mut counts).await;
+            *self.counts() += counts;
+            match read {
+                Ok(object) => return Ok(Some(object.bytes)),
+                Err(Failure::Store(source)) if is_missing(&source) => return Ok(None),
+                Err(Failure::Changed) if tries < TRIES => {}
+                Err(failure) => return Err(failure),
+            }
+        }
+    }
+
+    /// Reads one range of an object. `None` if the object doesn't exist.
+    ///
+    /// # Errors
+    /// Why it wasn't read.
+    pub(crate) async fn get(
+        &self,
+        path: &Path,
+        range: GetRange,
+        expected: Expected,
+    ) -> Result<Option<Object>, Failure> {
+        let mut counts = Counts::default();
+        let read = self.objects.transfer.range(path, range, expected, &mut counts).await;
+        *self.counts() += counts;
+        match read {
+            Ok(object) => Ok(Some(object)),
+            Err(Failure::Store(source)) if is_missing(&source) => Ok(None),
+            Err(failure) => Err(failure),
+        }
+    }
+
+    /// Reads ranges of an object, sorted and apart from each other, with as few requests as suit its storage.
+    ///
+    /// # Errors
+    /// Why they weren't read.
+    pub(crate) async fn ranges(
+        &self,
+        path: &Path,
+        ranges: &[Range<u64>],
+        version: Option<&Version>,
+    ) -> Result<Vec<Bytes>, Failure> {
+        let mut counts = Counts::default();
+        let read = self.objects.transfer.ranges(path, ranges, version, &mut counts).await;
+        *self.counts() += counts;
+        read
+    }
+
+    /// An object as a file to be read in the page cache, if it may be there.
+    pub(crate) fn cached(&self, path: &Path) -> Option<CachedFile> {
+        self.objects.page_cache.as_ref()?.open(path)
+    }
+
+    /// Counts a read from the page cache.
+    pub(crate) fn count_cached(&self, bytes: usize) {
+        let mut counts = self.counts();
+        counts.requests += 1;
+        counts.bytes += bytes;
+    }
+
+    /// The index of an object, of so many bytes, which may not have been read yet.
+    pub(crate) fn index(&self, object: &[u64], bytes: u64) -> Arc<KnownIndex> {
+        self.objects.indices.of(object, bytes)
+    }
+
+    /// Forgets the index of an object.
+    pub(crate) fn forget_index(&self, object: &[u64]) {
+        self.objects.indices.forget(object);
+    }
+
+    /// What was read so far.
+    pub(crate) fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

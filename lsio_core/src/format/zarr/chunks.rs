@@ -1,0 +1,209 @@
+//! Where Zarr stores the chunks of an array: each in an object of its own, or in shards.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use object_store::path::Path;
+
+use super::keys::Keys;
+use crate::{
+    Error, Result,
+    chunks::{
+        ChunkIndex, ChunkRef, ChunkSource, Known, KnownIndex, ObjectIndex, ObjectRange, Reads,
+    },
+    dataset::shard::ShardLayout,
+    transport::{Expected, Failure, Object, Version, as_usize},
+};
+
+/// Chunks that are objects, named by their indices.
+#[derive(Debug)]
+pub(super) struct KeyedChunks(pub(super) Keys);
+
+#[async_trait]
+impl ChunkSource for KeyedChunks {
+    async fn locate(&self, chunks: &[ChunkIndex], reads: &Reads<'_>) -> Result<Vec<ChunkRef>> {
+        let whole = |chunk: &ChunkIndex| {
+            let key = self.0.key(chunk);
+            let path = reads.path(&key).map_err(|reason| reads.broken(chunk, &key, reason))?;
+            Ok(ChunkRef::Stored(ObjectRange::whole(path)))
+        };
+        chunks.iter().map(whole).collect()
+    }
+
+    fn name(&self, chunk: &[u64]) -> String {
+        self.0.key(chunk)
+    }
+
+    fn object(&self, chunk: &[u64]) -> Option<Vec<u64>> {
+        Some(chunk.to_vec())
+    }
+}
+
+/// Chunks in shards, which begin or end with an index (`sharding_indexed`, version 1.0).
+#[derive(Debug)]
+pub(super) struct ShardedChunks {
+    pub(super) keys: Keys,
+    pub(super) shards: ShardLayout,
+}
+
+/// One shard that is read, and the chunk that is named in messages about it.
+struct Shard<'a> {
+    indices: Vec<u64>,
+    path: Path,
+    key: String,
+    chunk: &'a [u64],
+    reads: &'a Reads<'a>,
+}
+
+impl ShardedChunks {
+    fn indices(&self, chunk: &[u64]) -> Vec<u64> {
+        // A count is at least one: there are chunks in each shard.
+        chunk.iter().zip(self.shards.counts()).map(|(index, count)| index / count).collect()
+    }
+
+    /// The bytes of a shard's index.
+    fn index_bytes(&self) -> u64 {
+        self.shards.index_bytes().unwrap_or(0)
+    }
+
+    fn count(&self) -> u64 {
+        self.shards.counts().iter().product()
+    }
+
+    /// The chunks of a shard of which all are wanted: one read brings them with the index.
+    async fn whole(&self, shard: &Shard<'_>, chunks: &[ChunkIndex]) -> Result<Vec<ChunkRef>> {
+        let read = shard.reads.object(&shard.path, self.count(), self.index_bytes()).await;
+        let read = read.map_err(|failure| self.failed(shard, failure))?;
+        let Some(bytes) = read else { return Ok(vec![ChunkRef::Missing; chunks.len()]) };
+        let index = self.shards.index_in(&bytes);
+        let index = index.and_then(|index| self.shards.parse(index, bytes.len() as u64));
+        let index = index.map_err(|reason| shard.broken(reason))?;
+        // The index was checked against the object's size, so they fit.
+        let chunk = |chunk: &ChunkIndex| match index.range(self.shards.number(chunk)) {
+            Some(range) => {
+                ChunkRef::Inline(bytes.slice(as_usize(range.start)..as_usize(range.end)))
+            }
+            None => ChunkRef::Missing,
+        };
+        Ok(chunks.iter().map(chunk).collect())
+    }
+
+    /// The index of a shard, which is read once, whoever asks for it.
+    async fn index(&self, shard: &Shard<'_>) -> Result<Arc<KnownIndex>> {
+        let cell = shard.reads.index(&shard.indices, self.index_bytes());
+        cell.get_or_try_init(|| async {
+            let bytes = self.index_bytes();
+            let expected = Expected { likely: bytes, most: bytes };
+            let read = shard.reads.get(&shard.path, self.shards.index_range(), expected).await;
+            let read = read.map_err(|failure| self.failed(shard, failure))?;
+            let Some(Object { bytes, version }) = read else { return Ok(None) };
+            self.check_size(shard, version.size)?;
+            let index = self.shards.parse(&bytes, version.size);
+            let index = index.map_err(|reason| shard.broken(reason))?;
+            Ok(Some(Known { index: Arc::new(index), version: Some(version) }))
+        })
+        .await?;
+        Ok(cell)
+    }
+
+    /// The index of a shard that may be in the page cache, if it was read already or is there too.
+    fn cached_index(&self, shard: &Shard<'_>) -> Result<Option<Arc<ObjectIndex>>> {
+        let Some(file) = shard.reads.cached(&shard.path) else { return Ok(None) };
+        let cell = shard.reads.index(&shard.indices, self.index_bytes());
+        if let Some(known) = cell.get() {
+            // That there is no such shard was true when it was asked for.
+            return Ok(known.as_ref().map(|known| Arc::clone(&known.index)));
+        }
+        self.check_size(shard, file.len())?;
+        let range = self.shards.index_range().as_range(file.len());
+        let range = range.map_err(|error| shard.broken(error.to_string()))?;
+        if !file.is_cached(&range) {
+            return Ok(None);
+        }
+        let mut bytes = vec![0; as_usize(range.end - range.start)];
+        let read = file.read_at(range.start, &mut bytes);
+        read.map_err(|error| shard.broken(format!("it can't be read: {error}")))?;
+        shard.reads.count_cached(bytes.len());
+        let index = self.shards.parse(&bytes, file.len());
+        let index = Arc::new(index.map_err(|reason| shard.broken(reason))?);
+        // Somebody else may be about to read it: then theirs is kept.
+        let _ = cell.set(Some(Known { index: Arc::clone(&index), version: None }));
+        Ok(Some(index))
+    }
+
+    /// Fails if a shard is larger than any that codecs could have made.
+    fn check_size(&self, shard: &Shard<'_>, bytes: u64) -> Result<()> {
+        let most = shard.reads.most(self.count()).saturating_add(self.index_bytes());
+        if bytes <= most { Ok(()) } else { Err(self.failed(shard, Failure::TooLarge(bytes))) }
+    }
+
+    fn failed(&self, shard: &Shard<'_>, failure: Failure) -> Error {
+        match failure {
+            Failure::TooLarge(bytes) => {
+                shard.reads.too_large(shard.chunk, &shard.key, bytes, self.count())
+            }
+            failure => shard.reads.failed(shard.chunk, &shard.key, failure),
+        }
+    }
+
+    /// The ranges of chunks.
+    fn ranges(
+        &self,
+        shard: &Shard<'_>,
+        index: &ObjectIndex,
+        version: Option<&Version>,
+        chunks: &[ChunkIndex],
+    ) -> Vec<ChunkRef> {
+        let range = |chunk: &ChunkIndex| match index.range(self.shards.number(chunk)) {
+            Some(range) => ChunkRef::Stored(ObjectRange {
+                path: shard.path.clone(),
+                range: Some(range),
+                version: version.cloned(),
+            }),
+            None => ChunkRef::Missing,
+        };
+        chunks.iter().map(range).collect()
+    }
+}
+
+impl Shard<'_> {
+    fn broken(&self, reason: String) -> Error {
+        self.reads.broken(self.chunk, &self.key, reason)
+    }
+}
+
+#[async_trait]
+impl ChunkSource for ShardedChunks {
+    async fn locate(&self, chunks: &[ChunkIndex], reads: &Reads<'_>) -> Result<Vec<ChunkRef>> {
+        let Some(first) = chunks.first() else { return Ok(Vec::new()) };
+        let indices = self.indices(first);
+        let key = self.keys.key(&indices);
+        let path = reads.path(&key).map_err(|reason| reads.broken(first, &key, reason))?;
+        let shard = Shard { indices, path, key, chunk: first, reads };
+        if let Some(index) = self.cached_index(&shard)? {
+            return Ok(self.ranges(&shard, &index, None, chunks));
+        }
+        if chunks.len() as u64 == self.count() {
+            return self.whole(&shard, chunks).await;
+        }
+        let known = self.index(&shard).await?;
+        match known.get().and_then(Option::as_ref) {
+            Some(known) => Ok(self.ranges(&shard, &known.index, known.version.as_ref(), chunks)),
+            None => Ok(vec![ChunkRef::Missing; chunks.len()]),
+        }
+    }
+
+    fn name(&self, chunk: &[u64]) -> String {
+        self.keys.key(&self.indices(chunk))
+    }
+
+    fn object(&self, chunk: &[u64]) -> Option<Vec<u64>> {
+        Some(self.indices(chunk))
+    }
+
+    fn forget(&self, chunks: &[ChunkIndex], reads: &Reads<'_>) {
+        if let Some(first) = chunks.first() {
+            reads.forget_index(&self.indices(first));
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! Reads of one variable, without a table.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, new_empty_array};
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+
+use super::{
+    fetch::Fetcher,
+    part::{Assembly, Part},
+};
+use crate::{Error, Recycler, Result, Selection, Variable, grid::Region};
+
+/// The objects of one variable that are read at the same time by [`Variable::read`].
+const CONCURRENT_READS: usize = 16;
+
+impl Variable {
+    /// Fetches the stored bytes of a chunk; `None` if it isn't stored.
+    ///
+    /// # Errors
+    /// [`Error::Unreadable`], [`Error::Store`], and [`Error::OutOfBounds`] if the grid has no such chunk.
+    pub async fn fetch_chunk(&self, chunk: &[u64]) -> Result<Option<Bytes>> {
+        self.check_chunk(chunk)?;
+        let (mut fetched, _) = Fetcher::new(self)?.fetch(vec![chunk.to_vec()]).await?;
+        let Some((_, Some(stored))) = fetched.pop() else { return Ok(None) };
+        stored.bytes(&Arc::default()).map(Some).map_err(|reason| self.broken_chunk(chunk, reason))
+    }
+
+    /// Decodes a chunk to its values in C order, cells beyond the array's edges left out. `None`
+    /// stands for a chunk that isn't stored: all its cells have the fill value. The values may lie in
+    /// memory of the recycler.
+    ///
+    /// # Errors
+    /// [`Error::Chunk`] if the bytes are corrupt, [`Error::Decode`] if a value has no meaning,
+    /// [`Error::OutOfBounds`] if the grid has no such chunk.
+    pub fn decode_chunk(
+        &self,
+        chunk: &[u64],
+        encoded: Option<&Bytes>,
+        recycler: &Arc<Recycler>,
+    ) -> Result<ArrayRef> {
+        self.check_chunk(chunk)?;
+        let region = self.chunk_grid().region_at(chunk);
+        let part = Part::of(self, &region);
+        let stored = encoded.map(|encoded| part.decode(chunk, encoded, recycler)).transpose()?;
+        let mut assembly = Assembly::new(&part, recycler)?;
+        assembly.add(chunk, stored);
+        assembly.finish()
+    }
+
+    /// Reads a region, in C order. Chunks that lie in it are fetched at the same time, each once.
+    ///
+    /// # Errors
+    /// [`Error::OutOfBounds`] if the region has other dimensions than the array, or reaches beyond it;
+    /// else those of [`Variable::fetch_chunk`] and [`Variable::decode_chunk`].
+    pub async fn read(&self, region: &Region) -> Result<ArrayRef> {
+        let fits = region.start.len() == region.shape.len()
+            && region.shape.len() == self.dims().len()
+            && region.start.iter().zip(&region.shape).zip(self.shape()).all(
+                |((start, size), whole)| start.checked_add(*size).is_some_and(|end| end <= *whole),
+            );
+        if !fits {
+            let asked = format!("region of shape {:?} at {:?}", region.shape, region.start);
+            return Err(self.out_of_bounds(asked));
+        }
+        self.read_part(&Part::of(self, region)).await
+    }
+
+    /// Reads the cells at which selections of all dimensions meet, in C order: the shape of the result is
+    /// the lengths of the selections. Chunks without such a cell aren't fetched.
+    ///
+    /// # Errors
+    /// Those of [`Variable::read`].
+    pub async fn read_selected(&self, wanted: &[Selection]) -> Result<ArrayRef> {
+        let fits = wanted.len() == self.dims().len()
+            && wanted.iter().zip(self.shape()).all(|(own, size)| own.bounds().end <= *size);
+        if !fits {
+            let bounds: Vec<_> = wanted.iter().map(Selection::bounds).collect();
+            return Err(self.out_of_bounds(format!("selection of indices in {bounds:?}")));
+        }
+        let axes: Vec<usize> = (0..wanted.len()).collect();
+        self.read_part(&Part::new(self, &axes, wanted.to_vec())).await
+    }
+
+    /// Reads some of the values, all of them within the array.
+    ///
+    /// # Errors
+    /// Those of [`Variable::read`].
+    pub(crate) async fn read_part(&self, part: &Part<'_>) -> Result<ArrayRef> {
+        let fetcher = Fetcher::new(self)?;
+        if part.is_empty() {
+            return Ok(new_empty_array(self.data_type()));
+        }
+        // The chunks of an object in one go, and some objects at a time.
+        let mut fetched = stream::iter(fetcher.groups(part.chunks()))
+            .map(|chunks| fetcher.fetch(chunks))
+            .buffered(CONCURRENT_READS);
+        let recycler = Arc::default();
+        let mut assembly = Assembly::new(part, &recycler)?;
+        while let Some((chunks, _)) = fetched.try_next().await? {
+            // One at a time, so that there is no more than one in memory.
+            for (chunk, encoded) in chunks {
+                let stored =
+                    encoded.map(|e| part.decode_stored(&chunk, &e, &recycler)).transpose()?;
+                assembly.add(&chunk, stored);
+            }
+        }
+        assembly.finish()
+    }
+
+    /// Reads all values, in C order.
+    ///
+    /// # Errors
+    /// Those of [`Variable::read`].
+    pub async fn read_all(&self) -> Result<ArrayRef> {
+        let shape = self.shape().to_vec();
+        self.read(&Region { start: vec![0; shape.len()], shape }).await
+    }
+
+    /// # Errors
+    /// [`Error::OutOfBounds`] if the grid has no chunk at these indices.
+    fn check_chunk(&self, chunk: &[u64]) -> Result<()> {
+        let counts = self.chunk_grid().counts();
+        if chunk.len() == counts.len() && chunk.iter().zip(counts).all(|(at, count)| at < count) {
+            return Ok(());
+        }
+        Err(Error::OutOfBounds {
+            array: self.path(),
+            asked: format!("chunk {chunk:?}"),
+            has: format!("a grid of {counts:?} chunks"),
+        })
+    }
+
+    fn out_of_bounds(&self, asked: String) -> Error {
+        Error::OutOfBounds {
+            array: self.path(),
+            asked,
+            has: format!("of shape {:?}", self.shape()),
+        }
+    }
+}
