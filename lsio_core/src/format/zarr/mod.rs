@@ -3,6 +3,7 @@
 mod absent;
 pub(crate) mod array;
 pub(crate) mod attributes;
+mod children;
 mod chunks;
 pub(crate) mod codecs;
 mod configurations;
@@ -14,6 +15,7 @@ mod hierarchy;
 mod keys;
 mod listing;
 mod names;
+mod nodes;
 mod types;
 
 pub use self::hierarchy::Zarr;
