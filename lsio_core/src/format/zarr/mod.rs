@@ -6,6 +6,7 @@ pub(crate) mod codecs;
 mod configurations;
 mod deviations;
 pub(crate) mod documents;
+pub(crate) mod encoder;
 mod fill_value;
 mod foreign;
 mod keys;
