@@ -16,6 +16,7 @@ mod differential;
 mod errors;
 mod everyday;
 mod examples;
+mod explains;
 mod faults;
 mod front_door;
 mod harness;
