@@ -171,6 +171,15 @@ pub enum Error {
         reason: String,
     },
 
+    /// A chunk that can't be encoded.
+    #[error("a chunk of the array '{}' can't be encoded: {}", short(array), short(reason))]
+    Encode {
+        /// The array, by the path that the user gave.
+        array: String,
+        /// What doesn't fit, or which codec is the matter.
+        reason: String,
+    },
+
     /// Values that can't be decoded after CF conventions.
     #[error("the values of '{}' can't be decoded: {}", short(array), short(reason))]
     Decode {

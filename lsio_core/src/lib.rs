@@ -15,6 +15,7 @@
 //! - [`cloud`] opens the stores of URLs, with credentials as people have them.
 //! - [`uring`] is the crate `lsio_uring`: the object store for local files, which is of use by itself.
 //! - [`read::Scan`] reads columns of a table, tile by tile.
+//! - [`ChunkEncoder`] encodes chunks as an array's metadata say.
 //! - [`transport`] is how objects are read from each kind of storage.
 //!
 //! A box of one variable, and its mean by latitude:
@@ -92,6 +93,7 @@ pub use object_store;
 pub use crate::{
     dataset::{Column, Dataset, Dimension, Role, Table, Variable},
     error::{Error, Result},
+    format::zarr::encoder::ChunkEncoder,
     location::Location,
     options::{DecodeTimes, Limits, Network, OpenOptions},
     recycle::{Recycled, Recycler},

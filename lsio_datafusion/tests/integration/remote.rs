@@ -36,6 +36,7 @@ const LOCAL_ONLY: &[(&str, &str)] = &[
     ("comparisons::", "of stores that must be listed"),
     ("everyday::", "of a parser and a planner, and of files"),
     ("examples::", "programs that write their own stores"),
+    ("explains::", "of the plans' words, which name a local store"),
     ("faults::", "they have servers of their own"),
     ("formats::", "of a format of its own"),
     ("front_door::power_in_datafusions_own_sql", "of a parser"),

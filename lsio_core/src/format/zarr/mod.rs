@@ -9,6 +9,7 @@ pub(crate) mod codecs;
 mod configurations;
 mod deviations;
 pub(crate) mod documents;
+pub(crate) mod encoder;
 mod fill_value;
 mod foreign;
 mod hierarchy;
