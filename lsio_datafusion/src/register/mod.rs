@@ -72,7 +72,7 @@ const SORTED_BUFFER_BYTES: usize = 32 << 20;
 /// # let directory = tempfile::tempdir()?;
 /// # let store = directory.path().join("store.zarr");
 /// # lsio_synthetic::write::GroupWriter::create(&store, serde_json::json!({}))?.whole_array(
-/// #     &lsio_synthetic::write::ArraySpec {
+/// #     &lsio_synthetic::write::SyntheticArray {
 /// #         name: "t", data_type: "int32", dims: &[("x", 3)], chunks: &[3], shards: None,
 /// #         compression: lsio_synthetic::write::Compression::None, fill_value: 0.into(),
 /// #         attributes: serde_json::json!({}),
