@@ -43,12 +43,12 @@ pub(crate) struct Snapshots {
 struct Last {
     snapshot: Snapshot,
     made: Instant,
-    use_by: Use,
+    use_by: SnapshotUse,
 }
 
 /// Who a snapshot is for.
 #[derive(Debug)]
-enum Use {
+enum SnapshotUse {
     /// Nobody: the next query makes its own.
     Nobody,
     /// The first query that asks.
@@ -61,15 +61,15 @@ impl Snapshots {
     /// Those of a table that stays.
     pub(crate) fn new(dataset: Dataset, table: Table) -> Self {
         let first = Snapshot { dataset: Arc::new(dataset), table: Arc::new(table) };
-        Self::starting_with(first, Use::Nobody)
+        Self::starting_with(first, SnapshotUse::Nobody)
     }
 
     /// The same, where the first was made for the query that comes next.
     pub(crate) fn for_a_query(self) -> Self {
-        Self::starting_with(self.first, Use::First)
+        Self::starting_with(self.first, SnapshotUse::First)
     }
 
-    fn starting_with(first: Snapshot, use_by: Use) -> Self {
+    fn starting_with(first: Snapshot, use_by: SnapshotUse) -> Self {
         let last = Last { snapshot: first.clone(), made: Instant::now(), use_by };
         Self { first, last: Mutex::new(last) }
     }
@@ -87,9 +87,11 @@ impl Snapshots {
     pub(crate) async fn of(&self, scope: Option<&Arc<QueryScope>>) -> Result<Snapshot> {
         let mut last = self.last.lock().await;
         let is_good = match &last.use_by {
-            Use::Nobody => false,
-            Use::First => last.made.elapsed() < FRESH,
-            Use::Query(known) => scope.is_some_and(|scope| known.as_ptr() == Arc::as_ptr(scope)),
+            SnapshotUse::Nobody => false,
+            SnapshotUse::First => last.made.elapsed() < FRESH,
+            SnapshotUse::Query(known) => {
+                scope.is_some_and(|scope| known.as_ptr() == Arc::as_ptr(scope))
+            }
         };
         if !is_good {
             let dataset = self.first.dataset.reopen().await?;
@@ -98,7 +100,8 @@ impl Snapshots {
             })?;
             last.snapshot = Snapshot { dataset: Arc::new(dataset), table: Arc::new(table) };
         }
-        last.use_by = scope.map_or(Use::Nobody, |scope| Use::Query(Arc::downgrade(scope)));
+        last.use_by =
+            scope.map_or(SnapshotUse::Nobody, |scope| SnapshotUse::Query(Arc::downgrade(scope)));
         Ok(last.snapshot.clone())
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::output::{Format, MaxRows, Output};
+use crate::output::{MaxRows, Output, OutputFormat};
 
 /// SQL over Zarr stores.
 ///
@@ -28,8 +28,8 @@ pub(crate) struct Args {
     pub file: Vec<PathBuf>,
 
     /// How results are written
-    #[arg(long, value_enum, default_value_t = Format::Automatic)]
-    format: Format,
+    #[arg(long, value_enum, default_value_t = OutputFormat::Automatic)]
+    format: OutputFormat,
 
     /// Print results and nothing else
     #[arg(short, long)]

@@ -5,9 +5,9 @@ use lsio_core::similar;
 
 use crate::{
     Error,
-    execute::{Next, Runner},
+    execute::{Next, Shell},
     info,
-    output::{Format, MaxRows, say},
+    output::{MaxRows, OutputFormat, say},
 };
 
 /// The commands, with what they do.
@@ -78,7 +78,7 @@ pub(crate) fn is_known(line: &str) -> bool {
 }
 
 /// Runs a command, given with its backslash or dot.
-pub(crate) async fn run(runner: &mut Runner, line: &str) -> Result<Next, Error> {
+pub(crate) async fn run(runner: &mut Shell, line: &str) -> Result<Next, Error> {
     let (given, argument) = split(line);
     let Some(name) = known(given) else { return Err(unknown(given).into()) };
     match (name, argument) {
@@ -190,7 +190,7 @@ fn unknown(name: &str) -> String {
     }
 }
 
-fn set_format(runner: &mut Runner, format: &str) -> Result<(), Error> {
+fn set_format(runner: &mut Shell, format: &str) -> Result<(), Error> {
     // DuckDB's and SQLite's names.
     let own = match format {
         "box" | "duckbox" | "column" | "markdown" | "ascii" | "aligned" => "table",
@@ -198,19 +198,19 @@ fn set_format(runner: &mut Runner, format: &str) -> Result<(), Error> {
         "jsonlines" | "ndjson" | "jsonl" => "nd-json",
         format => format,
     };
-    runner.output.format = Format::from_str(own, true).map_err(|_| {
+    runner.output.format = OutputFormat::from_str(own, true).map_err(|_| {
         format!("there is no format '{format}': use table, csv, tsv, json, nd-json or automatic")
     })?;
     Ok(())
 }
 
-fn set_maxrows(runner: &mut Runner, rows: &str) -> Result<(), Error> {
+fn set_maxrows(runner: &mut Shell, rows: &str) -> Result<(), Error> {
     runner.output.maxrows =
         rows.parse().map_err(|_| format!("maxrows is a number or 'unlimited', not '{rows}'"))?;
     Ok(())
 }
 
-fn show_settings(runner: &Runner) -> Result<(), Error> {
+fn show_settings(runner: &Shell) -> Result<(), Error> {
     let format = runner.output.format.to_possible_value();
     say!("format is {}", format.as_ref().map_or("", |format| format.get_name()));
     match runner.output.maxrows {

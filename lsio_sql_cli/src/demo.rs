@@ -13,8 +13,8 @@ use lsio_synthetic::{
 
 use crate::{
     Error,
-    execute::Runner,
-    output::{Format, MaxRows, Output, say},
+    execute::Shell,
+    output::{MaxRows, Output, OutputFormat, say},
     session,
 };
 
@@ -63,9 +63,13 @@ pub(crate) async fn run(directory: Option<&Path>) -> Result<(), Error> {
     let store = directory.to_string_lossy().into_owned();
     say!("The store is {store}; 'lsio info {store}' shows what is in it.");
 
-    let output =
-        Output { format: Format::Table, maxrows: MaxRows::Unlimited, quiet: true, progress: false };
-    let runner = Runner::new(session::new(None)?, output);
+    let output = Output {
+        format: OutputFormat::Table,
+        maxrows: MaxRows::Unlimited,
+        quiet: true,
+        progress: false,
+    };
+    let runner = Shell::new(session::new(None)?, output);
     for (title, sql) in QUERIES {
         let sql = sql.replace("{store}", &store.replace('\'', "''"));
         say!("\n{title}:\n\n{sql};\n");

@@ -36,14 +36,14 @@ impl fmt::Display for Cancelled {
 impl std::error::Error for Cancelled {}
 
 /// Runs queries until they end or until Ctrl-C.
-pub(crate) struct Engine {
+pub(crate) struct QueryThreads {
     /// Where this program waits. No query runs there, so that signals are seen at once.
     waiting: Runtime,
     /// Where queries run; `None` after they have been left behind, until the next query.
     workers: Option<Runtime>,
 }
 
-impl Engine {
+impl QueryThreads {
     /// From here on Ctrl-C doesn't end the program any more: it ends the run.
     pub(crate) fn new() -> io::Result<Self> {
         let waiting = Builder::new_current_thread().enable_all().build()?;
@@ -93,7 +93,7 @@ impl Engine {
     }
 }
 
-impl Drop for Engine {
+impl Drop for QueryThreads {
     /// Quitting waits for nobody.
     fn drop(&mut self) {
         if let Some(workers) = self.workers.take() {

@@ -20,7 +20,7 @@ use crate::{
     Error, commands,
     output::Output,
     progress::{self, grouped},
-    script::{Part, parts},
+    script::{ScriptPart, parts},
 };
 
 /// What is to happen after a command.
@@ -32,12 +32,12 @@ pub(crate) enum Next {
 
 /// A session, and how it shows results.
 #[derive(Clone)]
-pub(crate) struct Runner {
+pub(crate) struct Shell {
     ctx: SessionContext,
     pub output: Output,
 }
 
-impl Runner {
+impl Shell {
     pub(crate) fn new(ctx: SessionContext, output: Output) -> Self {
         Self { ctx, output }
     }
@@ -51,8 +51,8 @@ impl Runner {
         Box::pin(async move {
             for part in parts(script) {
                 match part {
-                    Part::Statement { sql, .. } => self.run_statement(sql).await?,
-                    Part::Command(command) => {
+                    ScriptPart::Statement { sql, .. } => self.run_statement(sql).await?,
+                    ScriptPart::Command(command) => {
                         if commands::run(self, command).await? == Next::Quit {
                             return Ok(());
                         }

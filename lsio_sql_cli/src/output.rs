@@ -16,7 +16,7 @@ use futures::StreamExt as _;
 
 use lsio_datafusion::text;
 
-use crate::{Error, cell, table::Table};
+use crate::{Error, cell, table::TableWriter};
 
 /// Standard output. Whoever reads it may have had enough (`lsio … | head`), which is no failure: then
 /// the program ends.
@@ -52,7 +52,7 @@ pub(crate) use say;
 
 /// How results are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
+pub(crate) enum OutputFormat {
     /// A table
     Automatic,
     /// A table of at most --maxrows rows
@@ -77,7 +77,7 @@ pub(crate) enum MaxRows {
 /// What is written, and how.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
-    pub format: Format,
+    pub format: OutputFormat,
     pub maxrows: MaxRows,
     pub quiet: bool,
     /// Whether a long query shows its progress, if standard error is a terminal.
@@ -98,7 +98,7 @@ impl Output {
     /// Whether the first rows of a result may be on the terminal before its end.
     pub(crate) fn shows_rows_early(&self) -> bool {
         // A table is written at its end, and a file isn't the terminal. Behind a pipe may be a pager.
-        let is_table = matches!(self.format, Format::Table | Format::Automatic);
+        let is_table = matches!(self.format, OutputFormat::Table | OutputFormat::Automatic);
         let is_file = fs::metadata("/dev/stdout").is_ok_and(|stdout| stdout.is_file());
         !is_table && !is_file
     }
@@ -113,12 +113,12 @@ impl Output {
         let schema = stream.schema();
         let mut stdout = BufWriter::new(Stdout);
         match self.format {
-            Format::Table | Format::Automatic => {
+            OutputFormat::Table | OutputFormat::Automatic => {
                 drop(stdout);
                 self.write_table(stream, total).await
             }
-            Format::Csv | Format::Tsv => {
-                let delimiter = if self.format == Format::Csv { b',' } else { b'\t' };
+            OutputFormat::Csv | OutputFormat::Tsv => {
+                let delimiter = if self.format == OutputFormat::Csv { b',' } else { b'\t' };
                 text::csv::header(
                     &mut stdout,
                     schema.fields().iter().map(|field| field.name().as_str()),
@@ -138,8 +138,8 @@ impl Output {
                 stdout.flush()?;
                 Ok(Written { rows, cut: false, total: Some(rows) })
             }
-            Format::Json => write_json::<JsonArray>(stdout, stream, "\n").await,
-            Format::NdJson => write_json::<LineDelimited>(stdout, stream, "").await,
+            OutputFormat::Json => write_json::<JsonArray>(stdout, stream, "\n").await,
+            OutputFormat::NdJson => write_json::<LineDelimited>(stdout, stream, "").await,
         }
     }
 
@@ -152,7 +152,7 @@ impl Output {
             MaxRows::Limited(rows) => rows,
             MaxRows::Unlimited => usize::MAX,
         };
-        let mut table = Table::new(stream.schema());
+        let mut table = TableWriter::new(stream.schema());
         let mut rows = 0;
         while let Some(batch) = stream.next().await {
             let batch = batch?;

@@ -103,26 +103,26 @@ impl Drop for Line {
 }
 
 /// A scan of a Zarr table, or an aggregate that is one.
-struct Scan {
+struct WatchedScan {
     plan: Arc<dyn ExecutionPlan>,
     /// The chunks that it wants, as far as is known before it runs.
     chunks: u64,
 }
 
-fn find_scans(plan: &Arc<dyn ExecutionPlan>, scans: &mut Vec<Scan>) {
+fn find_scans(plan: &Arc<dyn ExecutionPlan>, scans: &mut Vec<WatchedScan>) {
     let aggregate = plan.downcast_ref::<ZarrAggregateExec>().map(ZarrAggregateExec::source);
     let source = plan
         .downcast_ref::<DataSourceExec>()
         .and_then(|scan| scan.data_source().downcast_ref::<ZarrSource>());
     if let Some(source) = aggregate.or(source) {
-        scans.push(Scan { plan: Arc::clone(plan), chunks: source.chunks() });
+        scans.push(WatchedScan { plan: Arc::clone(plan), chunks: source.chunks() });
     }
     for child in plan.children() {
         find_scans(child, scans);
     }
 }
 
-fn keep_drawing(scans: &[Scan], stopped: &Receiver<()>) {
+fn keep_drawing(scans: &[WatchedScan], stopped: &Receiver<()>) {
     let start = Instant::now();
     let mut wait = DELAY;
     while stopped.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
@@ -150,7 +150,7 @@ struct Progress {
 }
 
 impl Progress {
-    fn of(scans: &[Scan]) -> Self {
+    fn of(scans: &[WatchedScan]) -> Self {
         let mut progress = Self::default();
         for scan in scans {
             let Some(metrics) = scan.plan.metrics() else { continue };

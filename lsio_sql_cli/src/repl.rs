@@ -16,12 +16,12 @@ use rustyline::{
 
 use crate::{
     Error, commands,
-    engine::Engine,
-    execute::{Next, Runner},
+    engine::QueryThreads,
+    execute::{Next, Shell},
     message::message,
     output::say,
     progress,
-    script::{Open, Part, is_command, open, parts},
+    script::{ScriptPart, Unfinished, is_command, open, parts},
 };
 
 const KEYWORD: &str = "\x1b[1;34m";
@@ -31,7 +31,7 @@ const COMMENT: &str = "\x1b[90m";
 const RESET: &str = "\x1b[0m";
 
 /// Reads and runs statements until the user quits. Errors are shown, and the session goes on.
-pub(crate) fn run(mut runner: Runner, engine: &mut Engine) -> Result<(), Error> {
+pub(crate) fn run(mut runner: Shell, engine: &mut QueryThreads) -> Result<(), Error> {
     let config = Config::builder().history_ignore_space(true).max_history_size(10_000)?.build();
     let mut editor: Editor<SqlHelper, FileHistory> = Editor::with_config(config)?;
     editor.set_helper(Some(SqlHelper));
@@ -82,13 +82,13 @@ pub(crate) fn run(mut runner: Runner, engine: &mut Engine) -> Result<(), Error> 
 }
 
 /// Runs a statement or a command to its end or to Ctrl-C.
-fn run_part(runner: &mut Runner, part: Ready, engine: &mut Engine) -> Result<Next, Error> {
+fn run_part(runner: &mut Shell, part: Runnable, engine: &mut QueryThreads) -> Result<Next, Error> {
     // What a cancelled command would have set stays as it was.
     let mut copy = runner.clone();
     let (result, copy) = engine.run(async move {
         let result = match part {
-            Ready::Statement(sql) => copy.run_statement(&sql).await.map(|()| Next::Continue),
-            Ready::Command(line) => commands::run(&mut copy, &line).await,
+            Runnable::Statement(sql) => copy.run_statement(&sql).await.map(|()| Next::Continue),
+            Runnable::Command(line) => commands::run(&mut copy, &line).await,
         };
         (result, copy)
     })?;
@@ -98,7 +98,7 @@ fn run_part(runner: &mut Runner, part: Ready, engine: &mut Engine) -> Result<Nex
 
 /// What can be run.
 #[derive(Debug, PartialEq, Eq)]
-enum Ready {
+enum Runnable {
     Statement(String),
     Command(String),
 }
@@ -114,7 +114,7 @@ struct Lines {
 
 impl Lines {
     /// Takes a line, and gives what has come to its end with it.
-    fn push(&mut self, line: &str) -> Vec<Ready> {
+    fn push(&mut self, line: &str) -> Vec<Runnable> {
         let trimmed = line.trim();
         let is_open = !self.pending.is_empty();
         if !is_open {
@@ -129,7 +129,7 @@ impl Lines {
             "exit" | "quit" if !is_open => Some("\\q"),
             "help" | "?" if !is_open => Some("\\?"),
             _ if is_open
-                && open(&self.pending) == Open::Statement
+                && open(&self.pending) == Unfinished::Statement
                 && is_command(trimmed)
                 && commands::is_known(trimmed) =>
             {
@@ -138,7 +138,7 @@ impl Lines {
             _ => None,
         };
         if let Some(command) = command {
-            return vec![Ready::Command(command.to_owned())];
+            return vec![Runnable::Command(command.to_owned())];
         }
         self.entry.push_str(line);
         self.entry.push('\n');
@@ -148,12 +148,12 @@ impl Lines {
         let mut rest = String::new();
         for part in parts(&self.pending) {
             match part {
-                Part::Statement { sql, complete: true } => {
-                    ready.push(Ready::Statement(sql.to_owned()));
+                ScriptPart::Statement { sql, complete: true } => {
+                    ready.push(Runnable::Statement(sql.to_owned()));
                 }
-                Part::Command(line) => ready.push(Ready::Command(line.to_owned())),
+                ScriptPart::Command(line) => ready.push(Runnable::Command(line.to_owned())),
                 // With the white space at its end: it may be in a quote.
-                Part::Statement { sql, complete: false } => {
+                ScriptPart::Statement { sql, complete: false } => {
                     let start = self.pending.trim_end().len() - sql.len();
                     rest = self.pending[start..].to_owned();
                 }
@@ -169,12 +169,12 @@ impl Lines {
             return "> ";
         }
         match open(&self.pending) {
-            Open::Statement => "...> ",
-            Open::Quote('\'') => "'> ",
-            Open::Quote('"') => "\"> ",
-            Open::Quote('`') => "`> ",
-            Open::Quote(_) => "$> ",
-            Open::Comment => "*> ",
+            Unfinished::Statement => "...> ",
+            Unfinished::Quote('\'') => "'> ",
+            Unfinished::Quote('"') => "\"> ",
+            Unfinished::Quote('`') => "`> ",
+            Unfinished::Quote(_) => "$> ",
+            Unfinished::Comment => "*> ",
         }
     }
 
@@ -184,11 +184,11 @@ impl Lines {
             return None;
         }
         match open(&self.pending) {
-            Open::Statement => None,
-            Open::Quote(quote) => {
+            Unfinished::Statement => None,
+            Unfinished::Quote(quote) => {
                 Some(format!("(a {quote} is open: close it, or give up the statement with Ctrl-C)"))
             }
-            Open::Comment => Some("(a comment is open: */ closes it)".to_owned()),
+            Unfinished::Comment => Some("(a comment is open: */ closes it)".to_owned()),
         }
     }
 }
@@ -230,12 +230,12 @@ impl Highlighter for SqlHelper {
 mod tests {
     use super::*;
 
-    fn statement(sql: &str) -> Ready {
-        Ready::Statement(sql.to_owned())
+    fn statement(sql: &str) -> Runnable {
+        Runnable::Statement(sql.to_owned())
     }
 
-    fn command(line: &str) -> Ready {
-        Ready::Command(line.to_owned())
+    fn command(line: &str) -> Runnable {
+        Runnable::Command(line.to_owned())
     }
 
     #[test]

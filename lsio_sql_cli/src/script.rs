@@ -2,7 +2,7 @@
 
 /// One part of a script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Part<'a> {
+pub(crate) enum ScriptPart<'a> {
     /// A statement without its semicolon; `complete` says whether there was one.
     Statement { sql: &'a str, complete: bool },
     /// A line that starts with a backslash, or with a dot and a letter, as no SQL does.
@@ -11,7 +11,7 @@ pub(crate) enum Part<'a> {
 
 /// What the end of a script leaves open.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Open {
+pub(crate) enum Unfinished {
     /// A statement has no semicolon yet.
     Statement,
     /// A quote of this kind has no end yet.
@@ -21,7 +21,7 @@ pub(crate) enum Open {
 }
 
 /// Splits a script. Comments between statements belong to the statement behind them.
-pub(crate) fn parts(script: &str) -> Vec<Part<'_>> {
+pub(crate) fn parts(script: &str) -> Vec<ScriptPart<'_>> {
     let mut parts = Vec::new();
     let mut rest = script;
     loop {
@@ -32,7 +32,7 @@ pub(crate) fn parts(script: &str) -> Vec<Part<'_>> {
         }
         if is_command(rest) {
             let end = rest.find('\n').unwrap_or(rest.len());
-            parts.push(Part::Command(rest[..end].trim()));
+            parts.push(ScriptPart::Command(rest[..end].trim()));
             rest = &rest[end..];
             continue;
         }
@@ -40,12 +40,12 @@ pub(crate) fn parts(script: &str) -> Vec<Part<'_>> {
             Ok(end) => {
                 let sql = rest[..end].trim();
                 if !sql.is_empty() {
-                    parts.push(Part::Statement { sql, complete: true });
+                    parts.push(ScriptPart::Statement { sql, complete: true });
                 }
                 rest = &rest[end + 1..];
             }
             Err(_) => {
-                parts.push(Part::Statement { sql: rest.trim(), complete: false });
+                parts.push(ScriptPart::Statement { sql: rest.trim(), complete: false });
                 return parts;
             }
         }
@@ -53,8 +53,8 @@ pub(crate) fn parts(script: &str) -> Vec<Part<'_>> {
 }
 
 /// What a statement without its end leaves open.
-pub(crate) fn open(statement: &str) -> Open {
-    statement_end(statement).err().unwrap_or(Open::Statement)
+pub(crate) fn open(statement: &str) -> Unfinished {
+    statement_end(statement).err().unwrap_or(Unfinished::Statement)
 }
 
 /// Whether a text starts with a command.
@@ -82,16 +82,16 @@ fn skip_blank(text: &str) -> usize {
 }
 
 /// The position of the semicolon that ends the first statement.
-fn statement_end(text: &str) -> Result<usize, Open> {
+fn statement_end(text: &str) -> Result<usize, Unfinished> {
     let mut at = 0;
     while let Some(c) = text[at..].chars().next() {
         let rest = &text[at..];
         at += match c {
             ';' => return Ok(at),
             // A doubled quote closes and opens again, which comes to the same.
-            '\'' | '"' | '`' => rest[1..].find(c).ok_or(Open::Quote(c))? + 2,
+            '\'' | '"' | '`' => rest[1..].find(c).ok_or(Unfinished::Quote(c))? + 2,
             '-' if rest.starts_with("--") => rest.find('\n').unwrap_or(rest.len()),
-            '/' if rest.starts_with("/*") => rest[2..].find("*/").ok_or(Open::Comment)? + 4,
+            '/' if rest.starts_with("/*") => rest[2..].find("*/").ok_or(Unfinished::Comment)? + 4,
             '$' => match rest[1..].find('$') {
                 // $$ … $$ or $tag$ … $tag$
                 Some(length)
@@ -99,14 +99,14 @@ fn statement_end(text: &str) -> Result<usize, Open> {
                         && !rest[1..].starts_with(|c: char| c.is_ascii_digit()) =>
                 {
                     let tag = &rest[..length + 2];
-                    rest[tag.len()..].find(tag).ok_or(Open::Quote('$'))? + 2 * tag.len()
+                    rest[tag.len()..].find(tag).ok_or(Unfinished::Quote('$'))? + 2 * tag.len()
                 }
                 _ => 1,
             },
             c => c.len_utf8(),
         };
     }
-    Err(Open::Statement)
+    Err(Unfinished::Statement)
 }
 
 #[cfg(test)]
@@ -117,8 +117,8 @@ mod tests {
         parts(script)
             .into_iter()
             .map(|part| match part {
-                Part::Statement { sql, .. } => sql,
-                Part::Command(command) => command,
+                ScriptPart::Statement { sql, .. } => sql,
+                ScriptPart::Command(command) => command,
             })
             .collect()
     }
@@ -139,7 +139,7 @@ mod tests {
         ] {
             assert_eq!(statements(&format!("{script};")), [script]);
             let open = parts(script);
-            assert_eq!(open, [Part::Statement { sql: script, complete: false }]);
+            assert_eq!(open, [ScriptPart::Statement { sql: script, complete: false }]);
         }
     }
 
@@ -153,13 +153,13 @@ mod tests {
     #[test]
     fn quotes_that_stay_open() {
         for (script, what) in [
-            ("SELECT 'abc;", Open::Quote('\'')),
-            ("SELECT \"x;", Open::Quote('"')),
-            ("SELECT $$ ;", Open::Quote('$')),
-            ("SELECT /* ;", Open::Comment),
-            ("SELECT 'abc;'", Open::Statement),
+            ("SELECT 'abc;", Unfinished::Quote('\'')),
+            ("SELECT \"x;", Unfinished::Quote('"')),
+            ("SELECT $$ ;", Unfinished::Quote('$')),
+            ("SELECT /* ;", Unfinished::Comment),
+            ("SELECT 'abc;'", Unfinished::Statement),
         ] {
-            assert_eq!(parts(script), [Part::Statement { sql: script, complete: false }]);
+            assert_eq!(parts(script), [ScriptPart::Statement { sql: script, complete: false }]);
             assert_eq!(open(script), what);
         }
     }
@@ -168,6 +168,6 @@ mod tests {
     fn commands_with_a_dot() {
         let script = ".tables\nSELECT t\n.a;\n.mode csv\nSELECT .5";
         assert_eq!(statements(script), [".tables", "SELECT t\n.a", ".mode csv", "SELECT .5"]);
-        assert_eq!(parts(".5"), [Part::Statement { sql: ".5", complete: false }]);
+        assert_eq!(parts(".5"), [ScriptPart::Statement { sql: ".5", complete: false }]);
     }
 }

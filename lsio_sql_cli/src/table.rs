@@ -17,7 +17,7 @@ const FIRST: usize = 64 << 20;
 
 /// A table that is written when its first rows are known, and then as they come. What is wider than all of
 /// the first rows sticks out.
-pub(crate) struct Table {
+pub(crate) struct TableWriter {
     schema: SchemaRef,
     /// Rows that aren't written yet.
     first: Vec<RecordBatch>,
@@ -26,7 +26,7 @@ pub(crate) struct Table {
     widths: Option<Vec<usize>>,
 }
 
-impl Table {
+impl TableWriter {
     pub(crate) fn new(schema: SchemaRef) -> Self {
         Self { schema, first: Vec::new(), bytes: 0, widths: None }
     }

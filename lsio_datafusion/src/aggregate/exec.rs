@@ -33,11 +33,11 @@ use datafusion::{
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
-    keys::Groups,
+    keys::CellGroups,
     masks::Weights,
-    plan::{Aggregation, Function},
+    plan::{Aggregation, ResultSource},
     reduce::{layout_along, shape_of},
-    run::Run,
+    run::AggregateRun,
     slabs::Slabs,
 };
 use crate::{
@@ -45,7 +45,7 @@ use crate::{
     expression::{Ranked, substituted},
     nan_as_null,
     predicate::is_deferred,
-    scan::{Execution, Memory, TileNumbers},
+    scan::{Execution, PartitionMemory, TileNumbers},
 };
 
 /// The bytes of the states of a slab, if the groups can be cut that small: they stay in the cache.
@@ -136,15 +136,15 @@ impl ZarrAggregateExec {
             }
             None => details.push(("groups", "known when the query runs".to_owned())),
         }
-        let of = |wanted: fn(&Function) -> bool| {
+        let of = |wanted: fn(&ResultSource) -> bool| {
             let names = plan.names.iter().zip(&plan.functions);
             let names: Vec<&str> =
                 names.filter(|(_, f)| wanted(f)).map(|(name, _)| name.as_str()).collect();
             names.join(", ")
         };
         for (key, names) in [
-            ("kernels", of(|f| matches!(f, Function::Reduced { .. }))),
-            ("accumulators", of(|f| matches!(f, Function::Accumulated(_)))),
+            ("kernels", of(|f| matches!(f, ResultSource::Reduced { .. }))),
+            ("accumulators", of(|f| matches!(f, ResultSource::Accumulated(_)))),
         ] {
             if !names.is_empty() {
                 details.push((key, format!("[{names}]")));
@@ -188,7 +188,7 @@ impl ZarrAggregateExec {
                 (Err(error), None) => return Err(error),
             },
         };
-        let memory = Memory::new("ZarrAggregate", &context);
+        let memory = PartitionMemory::new("ZarrAggregate", &context);
         let bytes = plan.group_bytes();
         let slabs = {
             let most = slab_groups.min(memory.limit() / 8 / bytes.max(1));
@@ -217,8 +217,14 @@ impl ZarrAggregateExec {
         let schema = Arc::clone(&plan.schema);
         let without_nan = plan.without_nan.clone();
         let execution = Execution::new(workers);
-        let run =
-            Run::new(plan, groups, slabs, (workers, copies), STATES_BYTES, (batch_size, memory));
+        let run = AggregateRun::new(
+            plan,
+            groups,
+            slabs,
+            (workers, copies),
+            STATES_BYTES,
+            (batch_size, memory),
+        );
         let run = Arc::new(run);
         let mut builder =
             RecordBatchReceiverStreamBuilder::new(Arc::clone(&schema), WAITING_BATCHES);
@@ -266,7 +272,7 @@ fn plain(
 }
 
 /// How the groups of the first tile lie.
-fn pattern(plan: &Aggregation, groups: &Groups, slabs: &Slabs) -> Option<&'static str> {
+fn pattern(plan: &Aggregation, groups: &CellGroups, slabs: &Slabs) -> Option<&'static str> {
     let tiles = plan.source.tiles();
     if tiles.is_empty() || plan.keys.exprs.is_empty() {
         return None;

@@ -33,7 +33,7 @@ const BATCH: usize = 1 << 16;
 
 /// Group keys, and which of them have dimensions in common.
 #[derive(Clone, Debug)]
-pub(super) struct Keys {
+pub(super) struct GroupKeys {
     pub(super) exprs: Vec<(Expression, String)>,
     sets: Vec<KeySet>,
 }
@@ -48,7 +48,7 @@ struct KeySet {
 
 /// What keys are over the selected cells.
 #[derive(Clone, Debug)]
-pub(super) struct Groups {
+pub(super) struct CellGroups {
     pub(super) sets: Vec<GroupSet>,
     selection: Vec<Selection>,
 }
@@ -68,7 +68,7 @@ pub(super) struct GroupSet {
     pub(super) values: Vec<ArrayRef>,
 }
 
-impl Keys {
+impl GroupKeys {
     /// # Errors
     /// Why these keys can't be grouped by here.
     pub(super) fn new(
@@ -118,7 +118,11 @@ impl Keys {
     }
 
     /// The groups, if all that they depend on is known before the query runs.
-    pub(super) fn known(&self, table: &Table, selection: &[Selection]) -> Result<Option<Groups>> {
+    pub(super) fn known(
+        &self,
+        table: &Table,
+        selection: &[Selection],
+    ) -> Result<Option<CellGroups>> {
         for (expr, _) in &self.exprs {
             let waits =
                 expr.expr().exists(|e| Ok(e.downcast_ref::<ScalarSubqueryExpr>().is_some()))?;
@@ -134,7 +138,7 @@ impl Keys {
     }
 
     /// The groups. Reads what isn't in memory.
-    pub(super) async fn read(&self, table: &Table, selection: &[Selection]) -> Result<Groups> {
+    pub(super) async fn read(&self, table: &Table, selection: &[Selection]) -> Result<CellGroups> {
         let scan = self.scan(table, selection)?;
         scan.load().await.map_err(external)?;
         self.groups(&scan, selection)
@@ -149,7 +153,7 @@ impl Keys {
         union(self.exprs.iter().map(|(expr, _)| expr.columns()))
     }
 
-    fn groups(&self, scan: &Scan, selection: &[Selection]) -> Result<Groups> {
+    fn groups(&self, scan: &Scan, selection: &[Selection]) -> Result<CellGroups> {
         let columns = self.columns();
         let all: Vec<usize> = (0..columns.len()).collect();
         let tile = scan.local(&all, scan.tiles().whole()).map_err(external)?;
@@ -190,11 +194,11 @@ impl Keys {
                 values: if groups.is_empty() { Vec::new() } else { groups.emit(EmitTo::All)? },
             })
         });
-        Ok(Groups { sets: sets.collect::<Result<_>>()?, selection: selection.to_vec() })
+        Ok(CellGroups { sets: sets.collect::<Result<_>>()?, selection: selection.to_vec() })
     }
 }
 
-impl Groups {
+impl CellGroups {
     /// The number of groups, if all occur; `None` if 64 bits don't count them.
     pub(super) fn len(&self) -> Option<usize> {
         self.sets.iter().try_fold(1_usize, |groups, set| groups.checked_mul(set.count))

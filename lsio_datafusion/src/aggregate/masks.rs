@@ -15,7 +15,7 @@ use datafusion::{
 };
 use lsio_core::reduce::States;
 
-use super::plan::{Argument, Function, Reduced, Values};
+use super::plan::{Argument, ArgumentValues, Reduced, ResultSource};
 use crate::nan_as_null;
 
 /// Two sums of an aggregate: one of products, the other of some of their factors.
@@ -37,10 +37,10 @@ struct Summed<'a> {
 }
 
 /// All such pairs.
-pub(super) fn weights(arguments: &[Argument], functions: &[Function]) -> Vec<Weights> {
+pub(super) fn weights(arguments: &[Argument], functions: &[ResultSource]) -> Vec<Weights> {
     let is_summed = |position: usize| {
         functions.iter().any(|function| {
-            matches!(*function, Function::Reduced { argument, result: Reduced::Sum } if argument == position)
+            matches!(*function, ResultSource::Reduced { argument, result: Reduced::Sum } if argument == position)
         })
     };
     let summed: Vec<Summed<'_>> = arguments
@@ -48,7 +48,7 @@ pub(super) fn weights(arguments: &[Argument], functions: &[Function]) -> Vec<Wei
         .enumerate()
         .filter(|(position, _)| is_summed(*position))
         .filter_map(|(position, argument)| match &argument.values {
-            Values::Numbers { expr, .. } => {
+            ArgumentValues::Numbers { expr, .. } => {
                 let factors = factors(expr.whole().expr());
                 Some(Summed { position, filter: argument.filter, factors })
             }

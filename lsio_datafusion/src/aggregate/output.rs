@@ -15,10 +15,10 @@ use datafusion::error::Result;
 use lsio_core::reduce::States;
 
 use super::{
-    keys::Groups,
-    plan::{Aggregation, Function, Reduced, Values},
+    keys::CellGroups,
+    plan::{Aggregation, ArgumentValues, Reduced, ResultSource},
     slabs::Slab,
-    state::{Finished, State},
+    state::{Finished, SlabState},
 };
 use crate::{
     functions::aggregate::{integer_sum_states, integer_sums},
@@ -28,9 +28,9 @@ use crate::{
 /// The rows of a slab.
 pub(super) fn rows(
     plan: &Aggregation,
-    groups: &Groups,
+    groups: &CellGroups,
     slab: &Slab,
-    state: State,
+    state: SlabState,
 ) -> Result<RecordBatch> {
     let Finished { groups: met, states, accumulated } = state.finish(plan)?;
     plan.weights.iter().for_each(|weights| weights.count(&states));
@@ -43,12 +43,12 @@ pub(super) fn rows(
     let mut columns: Vec<ArrayRef> = keys(groups, slab, met.as_ref(), count)?;
     for (function, name) in plan.functions.iter().zip(&plan.names) {
         match *function {
-            Function::Accumulated(position) => columns.extend(accumulated[position].clone()),
-            Function::Reduced { argument, result } => {
+            ResultSource::Accumulated(position) => columns.extend(accumulated[position].clone()),
+            ResultSource::Reduced { argument, result } => {
                 let data_type = match &plan.arguments[argument].values {
-                    Values::Numbers { data_type, .. } => data_type.clone(),
-                    Values::Weighted { .. } => DataType::Float64,
-                    Values::Rows | Values::Valid(_) => DataType::Null,
+                    ArgumentValues::Numbers { data_type, .. } => data_type.clone(),
+                    ArgumentValues::Weighted { .. } => DataType::Float64,
+                    ArgumentValues::Rows | ArgumentValues::Valid(_) => DataType::Null,
                 };
                 let states = &states[argument];
                 // Sums of narrow integers are those of wide ones, with a sign or without.
@@ -91,7 +91,7 @@ pub(super) fn rows(
 
 /// The values of the keys, in their own order.
 fn keys(
-    groups: &Groups,
+    groups: &CellGroups,
     slab: &Slab,
     met: Option<&UInt32Array>,
     count: usize,

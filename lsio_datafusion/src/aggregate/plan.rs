@@ -27,13 +27,13 @@ use lsio_core::{
 };
 
 use super::{
-    keys::{Groups, Keys},
+    keys::{CellGroups, GroupKeys},
     masks::{self, Weights},
 };
 use crate::{
     ZarrSource,
     expression::{Ranked, substituted, union},
-    functions::aggregate::{Collect, Collected, Kind, Statistic},
+    functions::aggregate::{Collect, CollectKind, Statistic, StatisticKind},
     nan_as_null,
     predicate::Predicate,
 };
@@ -43,14 +43,14 @@ use crate::{
 pub(super) struct Aggregation {
     /// Reads what the arguments need.
     pub(super) source: ZarrSource,
-    pub(super) keys: Keys,
+    pub(super) keys: GroupKeys,
     /// The groups, if they are known already.
-    pub(super) groups: Option<Arc<Groups>>,
+    pub(super) groups: Option<Arc<CellGroups>>,
     pub(super) arguments: Vec<Argument>,
     /// What DataFusion's own accumulators are for.
     pub(super) accumulated: Vec<Accumulated>,
     /// The functions, in the order of the output.
-    pub(super) functions: Vec<Function>,
+    pub(super) functions: Vec<ResultSource>,
     /// Their names.
     pub(super) names: Vec<String>,
     /// The conditions of FILTER clauses.
@@ -75,13 +75,13 @@ pub(super) struct Aggregation {
 /// What kernels reduce.
 #[derive(Clone, Debug)]
 pub(super) struct Argument {
-    pub(super) values: Values,
+    pub(super) values: ArgumentValues,
     /// The position of its FILTER.
     pub(super) filter: Option<usize>,
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum Values {
+pub(super) enum ArgumentValues {
     /// The rows themselves.
     Rows,
     /// Whether values are there.
@@ -96,7 +96,7 @@ pub(super) enum Values {
 pub(super) const WEIGHTED: Wanted =
     Wanted { sum: true, weights: true, integer_sum: false, min: false, max: false, moments: false };
 
-impl Values {
+impl ArgumentValues {
     /// What they are made of.
     pub(super) fn exprs(&self) -> Vec<&Ranked> {
         match self {
@@ -117,7 +117,7 @@ pub(super) struct Accumulated {
 
 /// Where the result of a function comes from.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Function {
+pub(super) enum ResultSource {
     /// From what kernels have reduced of an argument.
     Reduced { argument: usize, result: Reduced },
     /// From an accumulator.
@@ -144,7 +144,7 @@ pub(super) enum Reduced {
 
 /// The rows that an aggregate is over.
 #[derive(Debug)]
-pub(super) struct Rows {
+pub(super) struct AggregateInput {
     pub(super) source: ZarrSource,
     /// What each of its input's columns is, over the table.
     pub(super) columns: Vec<Arc<dyn PhysicalExpr>>,
@@ -159,7 +159,7 @@ impl Aggregation {
     /// The inner one is the reason why this aggregate isn't pushed down.
     pub(super) fn new(
         aggregate: &AggregateExec,
-        rows: Rows,
+        rows: AggregateInput,
         schema: SchemaRef,
         states: bool,
     ) -> Result<Result<Self, String>> {
@@ -167,7 +167,7 @@ impl Aggregation {
         if by.has_grouping_set() {
             return Ok(Err("it has several grouping sets".to_owned()));
         }
-        let Rows { source, columns, filters } = rows;
+        let AggregateInput { source, columns, filters } = rows;
         let (table, table_schema) = (Arc::clone(source.table()), Arc::clone(source.table_schema()));
         let over_table = |expr: &Arc<dyn PhysicalExpr>| -> Result<Result<Ranked, String>> {
             let expr = substituted(expr, |column| columns.get(column.index()).cloned())?;
@@ -224,12 +224,12 @@ impl Aggregation {
             let reduced = reduced(function, &own, (&table, &table_schema))?;
             let reduced = reduced.and_then(|(values, result)| {
                 let argument = with_argument(&mut arguments, values, filter)?;
-                Some(Function::Reduced { argument, result })
+                Some(ResultSource::Reduced { argument, result })
             });
             functions.push(reduced.unwrap_or_else(|| {
                 let function = Arc::clone(function);
                 accumulated.push(Accumulated { function, arguments: own, filter });
-                Function::Accumulated(accumulated.len() - 1)
+                ResultSource::Accumulated(accumulated.len() - 1)
             }));
         }
         let mut predicates = Vec::new();
@@ -271,7 +271,7 @@ impl Aggregation {
             needed.sort_unstable();
             needed.dedup();
         }
-        let keys = match Keys::new(keys, &table, &selection) {
+        let keys = match GroupKeys::new(keys, &table, &selection) {
             Ok(keys) => keys,
             Err(reason) => return Ok(Err(reason)),
         };
@@ -318,11 +318,11 @@ impl Aggregation {
     /// The bytes of the states of one group that kernels reduce.
     pub(super) fn group_bytes(&self) -> usize {
         let arguments = self.arguments.iter().map(|argument| match &argument.values {
-            Values::Rows | Values::Valid(_) => Wanted::default().bytes(0),
-            Values::Numbers { data_type, wanted, .. } => {
+            ArgumentValues::Rows | ArgumentValues::Valid(_) => Wanted::default().bytes(0),
+            ArgumentValues::Numbers { data_type, wanted, .. } => {
                 wanted.bytes(data_type.primitive_width().unwrap_or(8))
             }
-            Values::Weighted { .. } => WEIGHTED.bytes(8),
+            ArgumentValues::Weighted { .. } => WEIGHTED.bytes(8),
         });
         // Which groups there are is written down for rows that are left out, and for accumulators.
         arguments.sum::<usize>() + 16 * usize::from(self.masked) + 4 * self.accumulated.len().min(1)
@@ -373,10 +373,10 @@ fn streams(
 /// kernels for it.
 fn with_argument(
     arguments: &mut Vec<Argument>,
-    values: Values,
+    values: ArgumentValues,
     filter: Option<usize>,
 ) -> Option<usize> {
-    if let Values::Numbers { data_type, wanted, .. } = &values {
+    if let ArgumentValues::Numbers { data_type, wanted, .. } = &values {
         Reduction::new(data_type, *wanted, 0)?;
     }
     for (position, known) in arguments.iter_mut().enumerate() {
@@ -384,13 +384,13 @@ fn with_argument(
             continue;
         }
         match (&mut known.values, &values) {
-            (Values::Rows, Values::Rows) => return Some(position),
-            (Values::Valid(known), Values::Valid(expr)) if known.same(expr) => {
+            (ArgumentValues::Rows, ArgumentValues::Rows) => return Some(position),
+            (ArgumentValues::Valid(known), ArgumentValues::Valid(expr)) if known.same(expr) => {
                 return Some(position);
             }
             (
-                Values::Numbers { expr: known, wanted, .. },
-                Values::Numbers { expr, wanted: more, .. },
+                ArgumentValues::Numbers { expr: known, wanted, .. },
+                ArgumentValues::Numbers { expr, wanted: more, .. },
             ) if known.same(expr) => {
                 *wanted = wanted.or(*more);
                 return Some(position);
@@ -407,15 +407,15 @@ fn reduced(
     function: &AggregateFunctionExpr,
     arguments: &[Ranked],
     (table, schema): (&Table, &Schema),
-) -> Result<Option<(Values, Reduced)>> {
+) -> Result<Option<(ArgumentValues, Reduced)>> {
     // By what it is, and not by its name: a user's function may be called the same.
     let kind: &dyn Any = function.fun().inner().as_ref();
     let own = kind.downcast_ref::<Statistic>().map(Statistic::kind);
-    if let (Some(Kind::WeightedAvg), [value, weight], false) =
+    if let (Some(StatisticKind::WeightedAvg), [value, weight], false) =
         (own, arguments, function.is_distinct())
     {
         let (value, _) = without_cast(value, value.whole().data_type()?, (table, schema))?;
-        let values = Values::Weighted { value, weight: weight.clone() };
+        let values = ArgumentValues::Weighted { value, weight: weight.clone() };
         return Ok(Some((values, Reduced::WeightedAvg)));
     }
     let [argument] = arguments else { return Ok(None) };
@@ -429,20 +429,20 @@ fn reduced(
     if kind.is::<Count>() {
         let literal = argument.whole().expr().downcast_ref::<Literal>();
         if literal.is_some_and(|literal| !literal.value().is_null()) {
-            return Ok(Some((Values::Rows, Reduced::Count)));
+            return Ok(Some((ArgumentValues::Rows, Reduced::Count)));
         }
         let numbers = Reduction::new(&given, none, 0).is_some();
         let expr = argument.clone();
         let values = if numbers {
-            Values::Numbers { expr, data_type: given, wanted: none }
+            ArgumentValues::Numbers { expr, data_type: given, wanted: none }
         } else {
-            Values::Valid(expr)
+            ArgumentValues::Valid(expr)
         };
         return Ok(Some((values, Reduced::Count)));
     }
     let (wanted, result) = if kind.is::<Sum>() && float {
         (Wanted { sum: true, ..none }, Reduced::Sum)
-    } else if kind.downcast_ref::<Collect>().map(Collect::kind) == Some(Collected::IntegerSum) {
+    } else if kind.downcast_ref::<Collect>().map(Collect::kind) == Some(CollectKind::IntegerSum) {
         (Wanted { integer_sum: true, ..none }, Reduced::IntegerSum)
     } else if kind.is::<Avg>() && float {
         (Wanted { sum: true, ..none }, Reduced::Avg)
@@ -450,7 +450,7 @@ fn reduced(
         (Wanted { min: true, ..none }, Reduced::Min)
     } else if kind.is::<Max>() && given == *data_type {
         (Wanted { max: true, ..none }, Reduced::Max)
-    } else if let (Some(Kind::Variance { sample, root }), true) = (own, float) {
+    } else if let (Some(StatisticKind::Variance { sample, root }), true) = (own, float) {
         (Wanted { moments: true, ..none }, Reduced::Variance { sample, root, own: true })
     } else if let Some((sample, root)) = variance(kind).filter(|_| float) {
         (Wanted { moments: true, ..none }, Reduced::Variance { sample, root, own: false })
@@ -462,7 +462,7 @@ fn reduced(
     } else {
         without_cast(argument, given, (table, schema))?
     };
-    Ok(Some((Values::Numbers { expr, data_type, wanted }, result)))
+    Ok(Some((ArgumentValues::Numbers { expr, data_type, wanted }, result)))
 }
 
 /// Whether it is the variance of a sample, and whether its root is taken.

@@ -21,10 +21,10 @@ use lsio_core::{
 };
 
 use super::{
-    keys::Groups,
-    plan::{Aggregation, Argument, Values},
+    keys::CellGroups,
+    plan::{Aggregation, Argument, ArgumentValues},
     slabs::Slab,
-    state::{ArgumentState, Batch, State},
+    state::{ArgumentState, Batch, SlabState},
     weighted::WeightedSum,
 };
 use crate::{
@@ -42,7 +42,7 @@ const ROWS: usize = 8192;
 const PLAIN_ROWS: usize = 64 << 10;
 
 /// A tile, and what is known of its rows.
-pub(super) struct Input<'a> {
+pub(super) struct TileInput<'a> {
     pub(super) tile: &'a Tile,
     /// The wanted rows, if not all.
     pub(super) rows: Option<&'a BooleanBuffer>,
@@ -56,13 +56,13 @@ pub(super) struct Input<'a> {
 /// Adds the wanted rows of a tile to the states.
 pub(super) fn reduce(
     plan: &Aggregation,
-    (groups, slab): (&Groups, &Slab),
-    input: &Input<'_>,
+    (groups, slab): (&CellGroups, &Slab),
+    input: &TileInput<'_>,
     scratch: &mut Scratch,
-    state: &mut State,
+    state: &mut SlabState,
 ) -> Result<Decoded> {
     let shape = shape_of(input.tile.block());
-    let mut work = Work {
+    let mut work = TileReduction {
         plan,
         input,
         dims: (0..shape.len()).collect(),
@@ -115,9 +115,9 @@ pub(super) fn layout_along(shape: &[usize], keys: &[Keys], dims: &[usize]) -> La
 }
 
 /// A tile, and what is the same for all arguments.
-struct Work<'a> {
+struct TileReduction<'a> {
     plan: &'a Aggregation,
-    input: &'a Input<'a>,
+    input: &'a TileInput<'a>,
     /// All dimensions.
     dims: Vec<usize>,
     shape: Vec<usize>,
@@ -127,7 +127,7 @@ struct Work<'a> {
 }
 
 /// How the values of an argument come to its state.
-enum Source<'a> {
+enum ArgumentSource<'a> {
     /// There are none.
     Rows,
     /// They are the streamed column at this position.
@@ -140,7 +140,7 @@ enum Source<'a> {
 }
 
 /// Some rows of a tile side by side.
-struct Piece<'a> {
+struct TileRows<'a> {
     first: usize,
     len: usize,
     /// The streamed columns.
@@ -149,7 +149,7 @@ struct Piece<'a> {
     rows: Option<BooleanBuffer>,
 }
 
-impl<'a> Work<'a> {
+impl<'a> TileReduction<'a> {
     /// The groups of the cells along some dimensions, all that a key varies along among them.
     fn layout(&mut self, dims: &[usize]) -> Arc<Layout> {
         if let Some((_, layout)) = self.layouts.iter().find(|(own, _)| own == dims) {
@@ -172,19 +172,24 @@ impl<'a> Work<'a> {
         let weight =
             others.map(|&dim| self.shape[dim] as u64).fold(self.plan.weight, u64::saturating_mul);
         let mut source = match &argument.values {
-            Values::Rows => Source::Rows,
-            Values::Valid(expr) | Values::Numbers { expr, .. } => {
-                Source::Evaluated(expr.on(self.input.tile, dims, self.input.position, &[])?)
+            ArgumentValues::Rows => ArgumentSource::Rows,
+            ArgumentValues::Valid(expr) | ArgumentValues::Numbers { expr, .. } => {
+                ArgumentSource::Evaluated(expr.on(
+                    self.input.tile,
+                    dims,
+                    self.input.position,
+                    &[],
+                )?)
             }
-            Values::Weighted { value, weight } => {
+            ArgumentValues::Weighted { value, weight } => {
                 let on =
                     |expr: &'a Ranked| expr.on(self.input.tile, dims, self.input.position, &[]);
-                Source::Pairs(Box::new([on(value)?, on(weight)?]))
+                ArgumentSource::Pairs(Box::new([on(value)?, on(weight)?]))
             }
         };
         for first in (0..layout.cells()).step_by(ROWS) {
             let len = ROWS.min(layout.cells() - first);
-            let piece = Piece { first, len, columns: &[], rows: None };
+            let piece = TileRows { first, len, columns: &[], rows: None };
             update(&layout, &mut source, &piece, weight, state)?;
         }
         Ok(())
@@ -196,7 +201,7 @@ impl<'a> Work<'a> {
         arguments: &[usize],
         is_masked: bool,
         scratch: &mut Scratch,
-        state: &mut State,
+        state: &mut SlabState,
     ) -> Result<Decoded> {
         let plan = self.plan;
         let layout = self.layout(&self.dims.clone());
@@ -206,19 +211,21 @@ impl<'a> Work<'a> {
         let mut sources = Vec::new();
         for &number in arguments {
             sources.push(match &plan.arguments[number].values {
-                Values::Rows => Source::Rows,
-                Values::Valid(expr) => Source::Evaluated(on(expr)?),
-                Values::Weighted { value, weight } => match self.weighted_values(value, weight) {
-                    Some(weighted) => Source::Weighted(Box::new(weighted)),
-                    None => Source::Pairs(Box::new([on(value)?, on(weight)?])),
-                },
-                Values::Numbers { expr, wanted, .. } => {
+                ArgumentValues::Rows => ArgumentSource::Rows,
+                ArgumentValues::Valid(expr) => ArgumentSource::Evaluated(on(expr)?),
+                ArgumentValues::Weighted { value, weight } => {
+                    match self.weighted_values(value, weight) {
+                        Some(weighted) => ArgumentSource::Weighted(Box::new(weighted)),
+                        None => ArgumentSource::Pairs(Box::new([on(value)?, on(weight)?])),
+                    }
+                }
+                ArgumentValues::Numbers { expr, wanted, .. } => {
                     let column = expr.whole().as_column();
                     match column.and_then(|c| plan.streamed.iter().position(|s| *s == c)) {
-                        Some(piece) => Source::Piece(piece),
+                        Some(piece) => ArgumentSource::Piece(piece),
                         None => match self.weighted_sum(expr, *wanted) {
-                            Some(weighted) => Source::Weighted(Box::new(weighted)),
-                            None => Source::Evaluated(on(expr)?),
+                            Some(weighted) => ArgumentSource::Weighted(Box::new(weighted)),
+                            None => ArgumentSource::Evaluated(on(expr)?),
                         },
                     }
                 }
@@ -232,9 +239,9 @@ impl<'a> Work<'a> {
         }
         let is_plain = !is_masked
             && filters.iter().all(Option::is_none)
-            && !sources
-                .iter()
-                .any(|source| matches!(source, Source::Evaluated(_) | Source::Pairs(_)));
+            && !sources.iter().any(|source| {
+                matches!(source, ArgumentSource::Evaluated(_) | ArgumentSource::Pairs(_))
+            });
 
         let mut full = FullRank { work: self, layout, arguments, sources, filters, is_masked };
 
@@ -312,7 +319,7 @@ impl<'a> Work<'a> {
     }
 
     /// Gives the wanted rows to the accumulators.
-    fn accumulate(&mut self, state: &mut State) -> Result<()> {
+    fn accumulate(&mut self, state: &mut SlabState) -> Result<()> {
         let layout = self.layout(&self.dims.clone());
         let on = |expr: &'a Ranked| -> Result<Whole<'a>> {
             let own = expr.whole().columns().iter();
@@ -359,11 +366,11 @@ impl<'a> Work<'a> {
 
 /// The arguments that are reduced cell by cell.
 struct FullRank<'a> {
-    work: &'a Work<'a>,
+    work: &'a TileReduction<'a>,
     layout: Arc<Layout>,
     /// Their positions.
     arguments: &'a [usize],
-    sources: Vec<Source<'a>>,
+    sources: Vec<ArgumentSource<'a>>,
     /// The conditions of FILTER clauses, those that are used.
     filters: Vec<Option<Evaluation<'a>>>,
     is_masked: bool,
@@ -376,7 +383,7 @@ impl FullRank<'_> {
         first: usize,
         len: usize,
         columns: &[Stored],
-        state: &mut State,
+        state: &mut SlabState,
     ) -> Result<()> {
         let plan = self.work.plan;
         let rows = self.rows(first, len, columns)?;
@@ -388,7 +395,7 @@ impl FullRank<'_> {
         if self.is_masked {
             state.count_rows(&self.layout, first..first + len, rows.as_ref());
         }
-        let mut piece = Piece { first, len, columns, rows: rows.clone() };
+        let mut piece = TileRows { first, len, columns, rows: rows.clone() };
         for (&number, source) in self.arguments.iter().zip(&mut self.sources) {
             let filter = plan.arguments[number].filter;
             piece.rows.clone_from(&rows);
@@ -406,19 +413,19 @@ impl FullRank<'_> {
         first: usize,
         slices: &[&[u8]],
         (types, nan_is_null): (&[DataType], &[bool]),
-        state: &mut State,
+        state: &mut SlabState,
     ) -> Result<()> {
         let width = types.first().and_then(DataType::primitive_width).unwrap_or(1);
         let len = slices.first().map_or(0, |bytes| bytes.len() / width);
         for (&number, source) in self.arguments.iter().zip(&mut self.sources) {
             match (source, &mut state.arguments[number]) {
-                (Source::Piece(piece), ArgumentState::Numbers(reduction)) => {
+                (ArgumentSource::Piece(piece), ArgumentState::Numbers(reduction)) => {
                     let (bytes, nan_is_null) = (slices[*piece], nan_is_null[*piece]);
                     reduction
                         .update_bytes(&self.layout, first, bytes, nan_is_null)
                         .map_err(misfit)?;
                 }
-                (Source::Weighted(sum), _) => {
+                (ArgumentSource::Weighted(sum), _) => {
                     let (bytes, nan_is_null) = (slices[sum.column], nan_is_null[sum.column]);
                     sum.sums
                         .update_bytes(&sum.layout, first, bytes, nan_is_null)
@@ -434,9 +441,9 @@ impl FullRank<'_> {
     }
 
     /// Adds what was put off until all rows were there.
-    fn finish(self, state: &mut State) {
+    fn finish(self, state: &mut SlabState) {
         for (&number, source) in self.arguments.iter().zip(self.sources) {
-            if let (Source::Weighted(sum), ArgumentState::Numbers(reduction)) =
+            if let (ArgumentSource::Weighted(sum), ArgumentState::Numbers(reduction)) =
                 (source, &mut state.arguments[number])
             {
                 sum.finish(reduction);
@@ -487,32 +494,32 @@ impl Whole<'_> {
 /// Adds the wanted rows of a piece to the state of an argument.
 fn update(
     layout: &Layout,
-    source: &mut Source<'_>,
-    piece: &Piece<'_>,
+    source: &mut ArgumentSource<'_>,
+    piece: &TileRows<'_>,
     weight: u64,
     state: &mut ArgumentState,
 ) -> Result<()> {
     let cells = piece.first..piece.first + piece.len;
     let rows = piece.rows.as_ref();
     match (source, state) {
-        (Source::Rows, ArgumentState::Counts(counts)) => {
+        (ArgumentSource::Rows, ArgumentState::Counts(counts)) => {
             counts.update(layout, cells, rows, weight);
         }
-        (Source::Piece(position), ArgumentState::Numbers(reduction)) => {
+        (ArgumentSource::Piece(position), ArgumentState::Numbers(reduction)) => {
             if let Some((values, nan_is_null)) = piece.columns.get(*position) {
                 reduction
                     .update(layout, piece.first, values, *nan_is_null, rows, weight)
                     .map_err(misfit)?;
             }
         }
-        (Source::Weighted(sum), _) => {
+        (ArgumentSource::Weighted(sum), _) => {
             if let Some((values, nan_is_null)) = piece.columns.get(sum.column) {
                 sum.sums
                     .update(&sum.layout, piece.first, values, *nan_is_null, rows, 1)
                     .map_err(misfit)?;
             }
         }
-        (Source::Pairs(pair), ArgumentState::Numbers(reduction)) => {
+        (ArgumentSource::Pairs(pair), ArgumentState::Numbers(reduction)) => {
             let [value, weight_of] = pair.as_ref();
             let values = cast(&present(value, piece)?, &DataType::Float64)?;
             let weights = cast(&present(weight_of, piece)?, &DataType::Float64)?;
@@ -528,7 +535,7 @@ fn update(
             let weights = weights.as_primitive::<Float64Type>().values();
             reduction.add_weights(layout, piece.first, weights, mask.as_ref(), weight);
         }
-        (Source::Evaluated(evaluation), ArgumentState::Counts(counts)) => {
+        (ArgumentSource::Evaluated(evaluation), ArgumentState::Counts(counts)) => {
             let values = present(evaluation, piece)?;
             let valid = values.logical_nulls().map(|nulls| nulls.inner().clone());
             let mask = match (valid, rows) {
@@ -537,7 +544,7 @@ fn update(
             };
             counts.update(layout, cells, mask.as_ref(), weight);
         }
-        (Source::Evaluated(evaluation), ArgumentState::Numbers(reduction)) => {
+        (ArgumentSource::Evaluated(evaluation), ArgumentState::Numbers(reduction)) => {
             let nan_is_null = evaluation.nan_is_null();
             if let Some(arithmetic) = evaluation.arithmetic() {
                 let columns = evaluation.stored(piece.first, piece.len, piece.columns)?;
@@ -557,7 +564,7 @@ fn update(
 }
 
 /// The rows that a FILTER keeps, of those that are wanted.
-fn filter_mask(filter: &Evaluation<'_>, piece: &Piece<'_>) -> Result<BooleanBuffer> {
+fn filter_mask(filter: &Evaluation<'_>, piece: &TileRows<'_>) -> Result<BooleanBuffer> {
     let mask = holds(&as_mask(&values(filter, piece)?)?);
     Ok(match &piece.rows {
         Some(rows) => &mask & rows,
@@ -566,7 +573,7 @@ fn filter_mask(filter: &Evaluation<'_>, piece: &Piece<'_>) -> Result<BooleanBuff
 }
 
 /// The values of an expression on a piece.
-fn values(evaluation: &Evaluation<'_>, piece: &Piece<'_>) -> Result<ArrayRef> {
+fn values(evaluation: &Evaluation<'_>, piece: &TileRows<'_>) -> Result<ArrayRef> {
     let columns = evaluation.columns(piece.first, piece.len, piece.columns)?;
     match (evaluation.evaluate(columns.clone(), piece.len), &piece.rows) {
         // A row that isn't wanted may be to blame.
@@ -576,7 +583,7 @@ fn values(evaluation: &Evaluation<'_>, piece: &Piece<'_>) -> Result<ArrayRef> {
 }
 
 /// The same, with NULL in place of NaN where that is meant.
-fn present(evaluation: &Evaluation<'_>, piece: &Piece<'_>) -> Result<ArrayRef> {
+fn present(evaluation: &Evaluation<'_>, piece: &TileRows<'_>) -> Result<ArrayRef> {
     let values = values(evaluation, piece)?;
     Ok(if evaluation.nan_is_null() { nan_as_null::without_nan(&values) } else { values })
 }

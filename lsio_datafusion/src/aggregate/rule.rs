@@ -26,7 +26,7 @@ use datafusion::{
 
 use super::{
     ZarrAggregateExec,
-    plan::{Aggregation, Rows},
+    plan::{AggregateInput, Aggregation},
     results,
 };
 use crate::{LsioConfig, ZarrSource, expression::substituted};
@@ -184,7 +184,7 @@ fn is_transparent(plan: &Arc<dyn ExecutionPlan>) -> bool {
 }
 
 /// What an operator gives, in terms of a Zarr table; or why that can't be told.
-fn rows(plan: &Arc<dyn ExecutionPlan>) -> Result<Result<Rows, String>> {
+fn rows(plan: &Arc<dyn ExecutionPlan>) -> Result<Result<AggregateInput, String>> {
     if let Some(scan) = plan.downcast_ref::<DataSourceExec>() {
         let Some(source) = scan.data_source().downcast_ref::<ZarrSource>() else {
             return Ok(Err("it is over other rows".to_owned()));
@@ -198,7 +198,7 @@ fn rows(plan: &Arc<dyn ExecutionPlan>) -> Result<Result<Rows, String>> {
         let columns = (0..scan.schema().fields().len())
             .filter_map(|index| Some(Arc::new(source.column(index)?) as Arc<dyn PhysicalExpr>));
         let columns = columns.collect();
-        return Ok(Ok(Rows { source: source.clone(), columns, filters: Vec::new() }));
+        return Ok(Ok(AggregateInput { source: source.clone(), columns, filters: Vec::new() }));
     }
     let children = plan.children();
     let ([input], true) = (children.as_slice(), is_transparent(plan)) else {

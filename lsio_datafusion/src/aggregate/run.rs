@@ -15,28 +15,28 @@ use lsio_core::read::{Decoded, Pieces, Scratch};
 use tokio::sync::{Notify, mpsc::Sender};
 
 use super::{
-    keys::Groups,
+    keys::CellGroups,
     output,
     plan::Aggregation,
-    reduce::{Input, reduce},
+    reduce::{TileInput, reduce},
     slabs::{Slab, Slabs},
-    state::State,
+    state::SlabState,
 };
-use crate::scan::{Memory, Ready, TileReader};
+use crate::scan::{PartitionMemory, ReadyTile, TileReader};
 
 /// What the workers of an execution have in common.
-pub(super) struct Run {
+pub(super) struct AggregateRun {
     plan: Arc<Aggregation>,
-    groups: Arc<Groups>,
+    groups: Arc<CellGroups>,
     slabs: Slabs,
     /// Whether columns may be decoded in pieces.
     streams: bool,
     batch_size: usize,
     /// The states of a slab, at most: with one for each worker none has to wait.
     copies: usize,
-    memory: Memory,
+    memory: PartitionMemory,
     /// The slabs that have states, by number.
-    open: Mutex<BTreeMap<u64, Arc<Open>>>,
+    open: Mutex<BTreeMap<u64, Arc<OpenSlab>>>,
     /// The bytes of their states.
     bytes: AtomicUsize,
     /// The bytes from which on a slab is opened only by the worker that is furthest behind.
@@ -50,20 +50,20 @@ pub(super) struct Run {
 }
 
 /// A slab whose tiles are being reduced.
-struct Open {
+struct OpenSlab {
     slab: Slab,
-    copies: Vec<Mutex<Option<State>>>,
+    copies: Vec<Mutex<Option<SlabState>>>,
     bytes: AtomicUsize,
 }
 
-impl Run {
+impl AggregateRun {
     pub(super) fn new(
         plan: Arc<Aggregation>,
-        groups: Arc<Groups>,
+        groups: Arc<CellGroups>,
         slabs: Slabs,
         (workers, copies): (usize, usize),
         most_bytes: usize,
-        (batch_size, memory): (usize, Memory),
+        (batch_size, memory): (usize, PartitionMemory),
     ) -> Self {
         // Whoever shares states with others must not keep them for as long as decoding takes.
         let streams = copies >= workers && !plan.streamed.is_empty();
@@ -156,7 +156,7 @@ impl Run {
     }
 
     /// Takes what can be decoded in pieces out of what was fetched for a tile.
-    fn pieces(&self, reader: &TileReader, ready: &mut Ready) -> Option<Pieces> {
+    fn pieces(&self, reader: &TileReader, ready: &mut ReadyTile) -> Option<Pieces> {
         let (true, None, Some(fetched)) = (self.streams, &ready.rows, &mut ready.fetched) else {
             return None;
         };
@@ -170,7 +170,7 @@ impl Run {
         &self,
         (worker, number): (usize, u64),
         reader: &TileReader,
-        ready: &Ready,
+        ready: &ReadyTile,
         pieces: Option<Pieces>,
         scratch: &mut Scratch,
     ) -> Result<Decoded> {
@@ -182,11 +182,11 @@ impl Run {
             None => {
                 let bytes = open.slab.groups.saturating_mul(self.plan.group_bytes());
                 self.take(&open, bytes)?;
-                copy.insert(State::new(&self.plan, open.slab.groups)?)
+                copy.insert(SlabState::new(&self.plan, open.slab.groups)?)
             }
         };
         let columns = &reader.work().columns;
-        let input = Input {
+        let input = TileInput {
             tile: &ready.tile,
             rows: ready.rows.as_ref(),
             pieces,
@@ -203,17 +203,17 @@ impl Run {
         Ok(decoded)
     }
 
-    fn take(&self, open: &Open, bytes: usize) -> Result<()> {
+    fn take(&self, open: &OpenSlab, bytes: usize) -> Result<()> {
         self.memory.take(bytes, "the state of the aggregate's groups")?;
         open.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
     }
 
-    fn open(&self, number: u64) -> Arc<Open> {
+    fn open(&self, number: u64) -> Arc<OpenSlab> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let slab = open.entry(number).or_insert_with(|| {
-            Arc::new(Open {
+            Arc::new(OpenSlab {
                 slab: self.slabs.slab(number),
                 copies: (0..self.copies).map(|_| Mutex::new(None)).collect(),
                 bytes: AtomicUsize::new(0),
@@ -241,14 +241,14 @@ impl Run {
         // Without keys there is a row even if there was no cell.
         if self.plan.keys.exprs.is_empty() && !self.given.load(Ordering::Acquire) {
             let slab = self.slabs.slab(0);
-            let state = State::new(&self.plan, slab.groups)?;
+            let state = SlabState::new(&self.plan, slab.groups)?;
             self.send(output::rows(&self.plan, &self.groups, &slab, state)?, rows).await;
         }
         Ok(())
     }
 
-    async fn give(&self, open: &Open, rows: &Sender<Result<RecordBatch>>) -> Result<()> {
-        let mut whole: Option<State> = None;
+    async fn give(&self, open: &OpenSlab, rows: &Sender<Result<RecordBatch>>) -> Result<()> {
+        let mut whole: Option<SlabState> = None;
         for copy in &open.copies {
             let state = copy.lock().unwrap_or_else(PoisonError::into_inner).take();
             match (&mut whole, state) {

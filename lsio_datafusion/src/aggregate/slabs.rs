@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use lsio_core::read::{Block, Tiles};
 
-use super::keys::{GroupSet, Groups};
+use super::keys::{CellGroups, GroupSet};
 
 /// How tiles and groups are cut.
 #[derive(Clone, Debug)]
@@ -28,12 +28,12 @@ struct Cut {
     dim: usize,
     /// The number of tiles along it.
     tiles: u64,
-    parts: Vec<Part>,
+    parts: Vec<SlabPart>,
 }
 
 /// Tiles along a dimension, by their positions among those that are visited, and their groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Part {
+struct SlabPart {
     tiles: Range<u64>,
     ids: Range<u32>,
 }
@@ -53,7 +53,7 @@ pub(super) struct Slab {
 
 impl Slabs {
     /// Cuts until the groups of a slab are no more than `most`, as far as that goes.
-    pub(super) fn new(groups: &Groups, tiles: &Tiles, most: usize) -> Self {
+    pub(super) fn new(groups: &CellGroups, tiles: &Tiles, most: usize) -> Self {
         let counts: Vec<u32> =
             groups.sets.iter().map(|s| u32::try_from(s.count).unwrap_or(u32::MAX)).collect();
         let mut possible: Vec<Cut> = groups
@@ -143,7 +143,7 @@ impl Slabs {
 }
 
 /// The parts into which the tiles along a dimension fall, none of which has a group that another has.
-fn parts(set: &GroupSet, dim: usize, tiles: &Tiles) -> Vec<Part> {
+fn parts(set: &GroupSet, dim: usize, tiles: &Tiles) -> Vec<SlabPart> {
     let (selection, size) = (&tiles.selection()[dim], tiles.shape()[dim]);
     // Of each tile, the least and the greatest group.
     let bounds: Vec<(u32, u32)> = tiles.touched()[dim]
@@ -168,13 +168,13 @@ fn parts(set: &GroupSet, dim: usize, tiles: &Tiles) -> Vec<Part> {
         })
         .collect();
     least_after.reverse();
-    let mut parts: Vec<Part> = Vec::new();
+    let mut parts: Vec<SlabPart> = Vec::new();
     let (mut tile, mut id, mut most) = (0, 0, 0);
     for (position, ((_, greatest), after)) in bounds.iter().zip(&least_after).enumerate() {
         most = most.max(greatest + 1);
         if *after >= most {
             let end = position as u64 + 1;
-            parts.push(Part { tiles: tile..end, ids: id..most });
+            parts.push(SlabPart { tiles: tile..end, ids: id..most });
             (tile, id) = (end, most);
         }
     }

@@ -17,12 +17,12 @@ use datafusion::{
 use lsio_core::reduce::{Counts, Layout, Misfit, Reduction, States};
 
 use super::{
-    plan::{Aggregation, Values, WEIGHTED},
+    plan::{Aggregation, ArgumentValues, WEIGHTED},
     reduce::misfit,
 };
 
 /// What was found so far.
-pub(super) struct State {
+pub(super) struct SlabState {
     /// The rows of each group, where a group may have none.
     rows: Option<Counts>,
     pub(super) arguments: Vec<ArgumentState>,
@@ -66,21 +66,25 @@ pub(super) struct Batch<'a> {
     pub(super) rows: Option<BooleanBuffer>,
 }
 
-impl State {
+impl SlabState {
     pub(super) fn new(plan: &Aggregation, groups: usize) -> Result<Self> {
         let is_grouped = !plan.keys.exprs.is_empty();
         let arguments = plan.arguments.iter().map(|argument| match &argument.values {
-            Values::Numbers { data_type, wanted, .. } => {
+            ArgumentValues::Numbers { data_type, wanted, .. } => {
                 match Reduction::new(data_type, *wanted, groups) {
                     Some(reduction) => ArgumentState::Numbers(Box::new(reduction)),
                     None => ArgumentState::Counts(Counts::new(groups)),
                 }
             }
-            Values::Weighted { .. } => match Reduction::new(&DataType::Float64, WEIGHTED, groups) {
-                Some(reduction) => ArgumentState::Numbers(Box::new(reduction)),
-                None => ArgumentState::Counts(Counts::new(groups)),
-            },
-            Values::Rows | Values::Valid(_) => ArgumentState::Counts(Counts::new(groups)),
+            ArgumentValues::Weighted { .. } => {
+                match Reduction::new(&DataType::Float64, WEIGHTED, groups) {
+                    Some(reduction) => ArgumentState::Numbers(Box::new(reduction)),
+                    None => ArgumentState::Counts(Counts::new(groups)),
+                }
+            }
+            ArgumentValues::Rows | ArgumentValues::Valid(_) => {
+                ArgumentState::Counts(Counts::new(groups))
+            }
         });
         let accumulated = plan
             .accumulated

@@ -53,7 +53,7 @@ const MICROS: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
 
 /// What an expression is, beside a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+enum TimeOperand {
     /// A timestamp of at most microseconds.
     Coarse,
     /// A timestamp of nanoseconds.
@@ -65,17 +65,17 @@ enum Kind {
     Other,
 }
 
-fn kind(expr: &Expr, scope: &Scope<'_>) -> Kind {
+fn kind(expr: &Expr, scope: &Scope<'_>) -> TimeOperand {
     // What has no type now has none later: DataFusion's own rules say what is wrong.
-    let Ok((_, field)) = expr.to_field(scope.schema) else { return Kind::Other };
+    let Ok((_, field)) = expr.to_field(scope.schema) else { return TimeOperand::Other };
     match field.data_type() {
-        data_type if coarse_unit(data_type).is_some() => Kind::Coarse,
-        DataType::Timestamp(TimeUnit::Nanosecond, _) => Kind::Nanos,
-        DataType::Date32 | DataType::Date64 => Kind::Date,
+        data_type if coarse_unit(data_type).is_some() => TimeOperand::Coarse,
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => TimeOperand::Nanos,
+        DataType::Date32 | DataType::Date64 => TimeOperand::Date,
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
-            if scope.calendar(expr).is_some() { Kind::TextTime } else { Kind::Text }
+            if scope.calendar(expr).is_some() { TimeOperand::TextTime } else { TimeOperand::Text }
         }
-        _ => Kind::Other,
+        _ => TimeOperand::Other,
     }
 }
 
@@ -107,7 +107,7 @@ fn rewrite(expr: Expr, scope: &Scope<'_>) -> Result<Transformed<Expr>> {
         Expr::InSubquery(InSubquery { mut expr, subquery, negated }) => {
             let among = subquery.subquery.schema().fields().first().map(|field| field.data_type());
             let is_nanos = matches!(among, Some(DataType::Timestamp(TimeUnit::Nanosecond, _)));
-            let transformed = is_nanos && kind(&expr, scope) == Kind::Coarse;
+            let transformed = is_nanos && kind(&expr, scope) == TimeOperand::Coarse;
             if transformed {
                 saturate(&mut expr);
             }
@@ -137,7 +137,7 @@ fn rewrite(expr: Expr, scope: &Scope<'_>) -> Result<Transformed<Expr>> {
         }
         // A text that is no time is NULL, and not an error.
         Expr::TryCast(TryCast { expr, field })
-            if !matches!(*expr, Expr::Literal(..)) && kind(&expr, scope) == Kind::Text =>
+            if !matches!(*expr, Expr::Literal(..)) && kind(&expr, scope) == TimeOperand::Text =>
         {
             let is_nanos = *field.data_type() == DataType::Timestamp(TimeUnit::Nanosecond, None);
             let transformed = is_nanos && scope.distant_times && scope.only_zarr;
@@ -196,17 +196,19 @@ fn rewrite_plan(plan: LogicalPlan, changed: bool, scope: &Scope<'_>) -> Result<L
 
 /// Makes expressions that are compared with each other comparable. Says whether it changed any.
 fn align(exprs: &mut [&mut Expr], scope: &Scope<'_>) -> Result<bool> {
-    let kinds: Vec<Kind> = exprs.iter().map(|expr| kind(expr, scope)).collect();
+    let kinds: Vec<TimeOperand> = exprs.iter().map(|expr| kind(expr, scope)).collect();
     let mut transformed = false;
-    if kinds.contains(&Kind::TextTime) {
+    if kinds.contains(&TimeOperand::TextTime) {
         for (expr, kind) in exprs.iter_mut().zip(kinds) {
-            if matches!(kind, Kind::Text | Kind::Date | Kind::Coarse | Kind::Nanos)
-                && let Some(value) = constant(expr)
+            if matches!(
+                kind,
+                TimeOperand::Text | TimeOperand::Date | TimeOperand::Coarse | TimeOperand::Nanos
+            ) && let Some(value) = constant(expr)
                 && let Some(text) = time_text(&value)?
             {
                 transformed = true;
                 **expr = lit(ScalarValue::Utf8View(Some(text)));
-            } else if matches!(kind, Kind::Date | Kind::Coarse | Kind::Nanos) {
+            } else if matches!(kind, TimeOperand::Date | TimeOperand::Coarse | TimeOperand::Nanos) {
                 // By their labels, which a timestamp may have none for.
                 transformed = true;
                 let label = vec![std::mem::take(*expr)];
@@ -215,17 +217,17 @@ fn align(exprs: &mut [&mut Expr], scope: &Scope<'_>) -> Result<bool> {
         }
         return Ok(transformed);
     }
-    let has_coarse = kinds.contains(&Kind::Coarse);
-    if !has_coarse && !kinds.contains(&Kind::Nanos) {
+    let has_coarse = kinds.contains(&TimeOperand::Coarse);
+    if !has_coarse && !kinds.contains(&TimeOperand::Nanos) {
         return Ok(false);
     }
     for (expr, kind) in exprs.iter_mut().zip(&kinds) {
         transformed |= if has_coarse { coarsen(expr, *kind)? } else { clamp(expr, *kind) };
     }
-    let kinds: Vec<Kind> = exprs.iter().map(|expr| self::kind(expr, scope)).collect();
-    if has_coarse && kinds.contains(&Kind::Nanos) {
+    let kinds: Vec<TimeOperand> = exprs.iter().map(|expr| self::kind(expr, scope)).collect();
+    if has_coarse && kinds.contains(&TimeOperand::Nanos) {
         for (expr, kind) in exprs.iter_mut().zip(kinds) {
-            if kind == Kind::Coarse {
+            if kind == TimeOperand::Coarse {
                 saturate(expr);
                 transformed = true;
             }
@@ -236,14 +238,14 @@ fn align(exprs: &mut [&mut Expr], scope: &Scope<'_>) -> Result<bool> {
 
 /// Makes expressions of which one is the result have one type, where they can.
 fn unify(exprs: &mut [&mut Expr], scope: &Scope<'_>) -> Result<bool> {
-    let kinds: Vec<Kind> = exprs.iter().map(|expr| kind(expr, scope)).collect();
-    if !kinds.contains(&Kind::Coarse) {
+    let kinds: Vec<TimeOperand> = exprs.iter().map(|expr| kind(expr, scope)).collect();
+    if !kinds.contains(&TimeOperand::Coarse) {
         return Ok(false);
     }
     let mut transformed = false;
     for (expr, kind) in exprs.iter_mut().zip(kinds) {
         // A text that isn't constant makes the result a text.
-        if kind != Kind::Text || matches!(expr, Expr::Literal(..)) {
+        if kind != TimeOperand::Text || matches!(expr, Expr::Literal(..)) {
             transformed |= coarsen(expr, kind)?;
         }
     }
@@ -251,9 +253,9 @@ fn unify(exprs: &mut [&mut Expr], scope: &Scope<'_>) -> Result<bool> {
 }
 
 /// Converts what stands beside a coarse time to one.
-fn coarsen(expr: &mut Expr, kind: Kind) -> Result<bool> {
+fn coarsen(expr: &mut Expr, kind: TimeOperand) -> Result<bool> {
     if let Expr::Literal(value, _) = expr
-        && matches!(kind, Kind::Text | Kind::Date | Kind::Nanos)
+        && matches!(kind, TimeOperand::Text | TimeOperand::Date | TimeOperand::Nanos)
     {
         let Some(instant) = Instant::of_literal(value) else { return Ok(false) };
         *value = match (instant.micros(), instant.nanos()) {
@@ -269,8 +271,8 @@ fn coarsen(expr: &mut Expr, kind: Kind) -> Result<bool> {
         return Ok(true);
     }
     match kind {
-        Kind::Date => *expr = cast(std::mem::take(expr), MICROS),
-        Kind::Text => {
+        TimeOperand::Date => *expr = cast(std::mem::take(expr), MICROS),
+        TimeOperand::Text => {
             *expr = TimeFunction::call(TimeKind::Parse, vec![std::mem::take(expr)]);
         }
         _ => return Ok(false),
@@ -279,8 +281,8 @@ fn coarsen(expr: &mut Expr, kind: Kind) -> Result<bool> {
 }
 
 /// Replaces a literal beside nanoseconds that they don't reach by the nearest.
-fn clamp(expr: &mut Expr, kind: Kind) -> bool {
-    if matches!(kind, Kind::Text | Kind::Date)
+fn clamp(expr: &mut Expr, kind: TimeOperand) -> bool {
+    if matches!(kind, TimeOperand::Text | TimeOperand::Date)
         && let Some(value) = constant(expr)
         && let Some(instant) = Instant::of_literal(&value)
         && instant.nanos().is_none()
@@ -305,12 +307,13 @@ fn saturate(expr: &mut Expr) {
 
 /// Time ± interval, and time - date.
 fn shift(left: &mut Expr, op: Operator, right: &mut Expr, scope: &Scope<'_>) -> Result<bool> {
-    let coarse = (kind(left, scope) == Kind::Coarse, kind(right, scope) == Kind::Coarse);
+    let coarse =
+        (kind(left, scope) == TimeOperand::Coarse, kind(right, scope) == TimeOperand::Coarse);
     match coarse {
         (true, false) => match kind(right, scope) {
-            Kind::Date | Kind::Nanos if op == Operator::Minus => {
+            TimeOperand::Date | TimeOperand::Nanos if op == Operator::Minus => {
                 // Nanoseconds that aren't constant stay: the difference is theirs.
-                if matches!(right, Expr::Literal(..)) || kind(right, scope) == Kind::Date {
+                if matches!(right, Expr::Literal(..)) || kind(right, scope) == TimeOperand::Date {
                     return coarsen(right, kind(right, scope));
                 }
                 Ok(false)
@@ -318,9 +321,9 @@ fn shift(left: &mut Expr, op: Operator, right: &mut Expr, scope: &Scope<'_>) -> 
             _ => refine(left, right, scope),
         },
         (false, true) => match kind(left, scope) {
-            Kind::Date if op == Operator::Minus => coarsen(left, Kind::Date),
-            Kind::Nanos if op == Operator::Minus && matches!(left, Expr::Literal(..)) => {
-                coarsen(left, Kind::Nanos)
+            TimeOperand::Date if op == Operator::Minus => coarsen(left, TimeOperand::Date),
+            TimeOperand::Nanos if op == Operator::Minus && matches!(left, Expr::Literal(..)) => {
+                coarsen(left, TimeOperand::Nanos)
             }
             _ => refine(right, left, scope),
         },
@@ -411,8 +414,8 @@ fn function(mut call: ScalarFunction, scope: &Scope<'_>) -> Result<Transformed<E
             for arg in call.args.iter_mut().skip(1) {
                 let kind = kind(arg, scope);
                 let is_literal = matches!(arg, Expr::Literal(..));
-                let whole = scope.distant_times && kind == Kind::Date;
-                if whole || (is_literal && kind == Kind::Text && is_distant(arg)) {
+                let whole = scope.distant_times && kind == TimeOperand::Date;
+                if whole || (is_literal && kind == TimeOperand::Text && is_distant(arg)) {
                     transformed |= coarsen(arg, kind)?;
                 }
             }
@@ -425,12 +428,12 @@ fn function(mut call: ScalarFunction, scope: &Scope<'_>) -> Result<Transformed<E
                 return Ok(Transformed::yes(TimeFunction::call(kind, call.args)));
             }
             let times = call.args.get(1).map(|time| kind(time, scope));
-            if times == Some(Kind::Coarse) && call.func.name() != "date_part" {
+            if times == Some(TimeOperand::Coarse) && call.func.name() != "date_part" {
                 if call.func.name() == "date_trunc" {
                     return Ok(Transformed::yes(TimeFunction::call(TimeKind::Trunc, call.args)));
                 }
                 if let Some(stride) = call.args.first_mut()
-                    && kind(stride, scope) == Kind::Text
+                    && kind(stride, scope) == TimeOperand::Text
                 {
                     let interval = DataType::Interval(arrow::datatypes::IntervalUnit::MonthDayNano);
                     *stride = cast(std::mem::take(stride), interval);
@@ -445,7 +448,7 @@ fn function(mut call: ScalarFunction, scope: &Scope<'_>) -> Result<Transformed<E
         // Their own conversion to nanoseconds gives NULL for what doesn't fit; a cast is an error.
         ("generate_series" | "range", _) => {
             for arg in &mut call.args {
-                if kind(arg, scope) == Kind::Coarse {
+                if kind(arg, scope) == TimeOperand::Coarse {
                     let nanos = DataType::Timestamp(TimeUnit::Nanosecond, None);
                     *arg = cast(std::mem::take(arg), nanos);
                     transformed = true;
@@ -455,10 +458,10 @@ fn function(mut call: ScalarFunction, scope: &Scope<'_>) -> Result<Transformed<E
         ("to_timestamp", 1) => return to_timestamp(call, scope),
         ("to_timestamp_seconds" | "to_timestamp_millis" | "to_timestamp_micros", 1) => {
             if let Some(arg @ Expr::Literal(..)) = call.args.first_mut()
-                && kind(arg, scope) == Kind::Text
+                && kind(arg, scope) == TimeOperand::Text
                 && is_distant(arg)
             {
-                transformed = coarsen(arg, Kind::Text)?;
+                transformed = coarsen(arg, TimeOperand::Text)?;
             }
         }
         _ => {}

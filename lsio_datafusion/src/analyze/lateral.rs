@@ -139,7 +139,7 @@ fn scalar_subqueries(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
 
 /// A subquery, taken apart.
 #[derive(Default)]
-struct Parts {
+struct SubqueryParts {
     conditions: Vec<Expr>,
     order: Vec<SortExpr>,
     skip: u64,
@@ -168,7 +168,7 @@ fn first_rows(
     let (row, rank, matched) = (number("row"), number("rank"), number("matched"));
 
     // The base with names of its own: a table may be joined with itself.
-    let mut parts = Parts::default();
+    let mut parts = SubqueryParts::default();
     let mut projected = vec![lit(true).alias_qualified(relation(), &matched)];
     for (position, inner) in base.schema().columns().into_iter().enumerate() {
         let name = number(&format!("column_{position}"));
@@ -234,7 +234,7 @@ fn refers_out(plan: &LogicalPlan) -> Result<bool> {
     Ok(refers)
 }
 
-impl Parts {
+impl SubqueryParts {
     /// Takes in a node above what it has. Says whether it could.
     fn add(&mut self, node: &LogicalPlan, table: &DFSchema) -> Result<bool> {
         let limited = self.fetch.is_some();

@@ -26,7 +26,7 @@ use datafusion::{
 use super::{
     Scope, rewrite_expressions_and_plans,
     total_functions::total,
-    values::{Makes, Values, makes},
+    values::{FloatRange, Makes, makes},
 };
 use crate::{
     LsioConfig,
@@ -202,7 +202,7 @@ fn aggregate_may_be_nan(function: &AggregateUDF, args: &[Expr], scope: &Scope<'_
 
 fn may_be_infinite(args: &[Expr], schema: &DFSchema) -> Result<bool> {
     for arg in args {
-        if Values::of(arg, schema)?.infinite {
+        if FloatRange::of(arg, schema)?.infinite {
             return Ok(true);
         }
     }

@@ -106,7 +106,7 @@ impl TimeFunction {
                 on_seconds(&time, |value, scale| granularity.truncate(value, scale))
             }
             TimeKind::Bin => {
-                let bins = Bins::new(args)?;
+                let bins = TimestampBins::new(args)?;
                 on_seconds(&time, |value, scale| bins.start(value, scale))
             }
             TimeKind::Parse => {
@@ -321,18 +321,18 @@ impl Granularity {
 }
 
 /// The bins of `date_bin`.
-struct Bins {
-    stride: Stride,
+struct TimestampBins {
+    stride: TimestampBinWidth,
     /// In nanoseconds since 1970.
     origin: i128,
 }
 
-enum Stride {
+enum TimestampBinWidth {
     Nanos(i128),
     Months(i64),
 }
 
-impl Bins {
+impl TimestampBins {
     fn new(args: &[ColumnarValue]) -> Result<Self> {
         let stride = match args.first() {
             Some(ColumnarValue::Scalar(ScalarValue::IntervalMonthDayNano(Some(interval)))) => {
@@ -347,8 +347,8 @@ impl Bins {
         let IntervalMonthDayNano { months, days, nanoseconds } = stride;
         let nanos = i128::from(days) * 86_400_000_000_000 + i128::from(nanoseconds);
         let stride = match (months, nanos) {
-            (0, nanos) if nanos > 0 => Stride::Nanos(nanos),
-            (months, 0) if months > 0 => Stride::Months(months.into()),
+            (0, nanos) if nanos > 0 => TimestampBinWidth::Nanos(nanos),
+            (months, 0) if months > 0 => TimestampBinWidth::Months(months.into()),
             (0, _) | (_, 0) => return exec_err!("the stride of date_bin must be positive"),
             _ => return exec_err!("the stride of date_bin must be months, or days and shorter"),
         };
@@ -370,8 +370,8 @@ impl Bins {
         let unit = i128::from(1_000_000_000 / scale);
         let nanos = i128::from(value) * unit;
         let start = match self.stride {
-            Stride::Nanos(stride) => nanos - (nanos - self.origin).rem_euclid(stride),
-            Stride::Months(stride) => {
+            TimestampBinWidth::Nanos(stride) => nanos - (nanos - self.origin).rem_euclid(stride),
+            TimestampBinWidth::Months(stride) => {
                 let calendar = Calendar::ProlepticGregorian;
                 let date = |nanos: i128| {
                     let day = i64::try_from(nanos.div_euclid(NANOS_PER_DAY)).ok()?;
@@ -429,7 +429,8 @@ mod tests {
 
     #[test]
     fn bins_of_months_start_at_their_origin() {
-        let bins = |months, origin| Bins { stride: Stride::Months(months), origin };
+        let bins =
+            |months, origin| TimestampBins { stride: TimestampBinWidth::Months(months), origin };
         let origin = Instant::parse("2000-01-31T06:00:00").unwrap().all_nanos();
         for (months, origin, time, expected) in [
             (1, 0, "0850-03-05", "0850-03-01"),

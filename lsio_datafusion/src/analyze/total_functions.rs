@@ -21,7 +21,7 @@ use datafusion::{
 
 /// The square root; NaN of numbers below 0.
 pub(crate) static ROOT: LazyLock<Arc<ScalarUDF>> =
-    LazyLock::new(|| Arc::new(ScalarUDF::new_from_impl(OfOne::new(Kind::Root))));
+    LazyLock::new(|| Arc::new(ScalarUDF::new_from_impl(TotalUdf::new(TotalFunction::Root))));
 
 /// A power; infinity where 0 is raised to a negative one.
 pub(crate) static POWER: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
@@ -33,8 +33,10 @@ pub(crate) static POWER: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
 /// DataFusion's functions that fail where they are no function of all numbers, and what takes their place.
 static TOTAL: LazyLock<Vec<(Arc<ScalarUDF>, Arc<ScalarUDF>)>> = LazyLock::new(|| {
     let mut all = vec![(math::sqrt(), Arc::clone(&ROOT)), (math::power(), Arc::clone(&POWER))];
-    for (function, kind) in [(math::asinh(), Kind::Asinh), (math::acosh(), Kind::Acosh)] {
-        all.push((function, Arc::new(ScalarUDF::new_from_impl(OfOne::new(kind)))));
+    for (function, kind) in
+        [(math::asinh(), TotalFunction::Asinh), (math::acosh(), TotalFunction::Acosh)]
+    {
+        all.push((function, Arc::new(ScalarUDF::new_from_impl(TotalUdf::new(kind)))));
     }
     for function in
         [math::acos(), math::asin(), math::atanh(), math::ln(), math::log10(), math::log2()]
@@ -65,8 +67,8 @@ pub(super) fn total(expr: Expr) -> Transformed<Expr> {
 /// Whether it is a function of one number that is NaN for some.
 pub(super) fn is_partial(function: &ScalarUDF) -> bool {
     let own = function.inner();
-    let is_partial = |own: &OfOne| own.kind != Kind::Asinh;
-    own.downcast_ref::<OfOne>().is_some_and(is_partial) || own.is::<Unordered>()
+    let is_partial = |own: &TotalUdf| own.kind != TotalFunction::Asinh;
+    own.downcast_ref::<TotalUdf>().is_some_and(is_partial) || own.is::<Unordered>()
 }
 
 /// A function of DataFusion's, but for its order.
@@ -105,26 +107,26 @@ impl ScalarUDFImpl for Unordered {
 
 /// A function of one float.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct OfOne {
-    kind: Kind,
+struct TotalUdf {
+    kind: TotalFunction,
     signature: Signature,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Kind {
+enum TotalFunction {
     Root,
     Asinh,
     Acosh,
 }
 
-impl OfOne {
-    fn new(kind: Kind) -> Self {
+impl TotalUdf {
+    fn new(kind: TotalFunction) -> Self {
         let types = vec![DataType::Float64, DataType::Float32];
         Self { kind, signature: Signature::uniform(1, types, Volatility::Immutable) }
     }
 }
 
-impl Kind {
+impl TotalFunction {
     fn double(self, value: f64) -> f64 {
         // Beyond it the squares in the definitions are more than a double holds, and 1 beside them is nothing.
         let is_huge = value.abs() > 1e150;
@@ -146,12 +148,12 @@ impl Kind {
     }
 }
 
-impl ScalarUDFImpl for OfOne {
+impl ScalarUDFImpl for TotalUdf {
     fn name(&self) -> &'static str {
         match self.kind {
-            Kind::Root => "sqrt",
-            Kind::Asinh => "asinh",
-            Kind::Acosh => "acosh",
+            TotalFunction::Root => "sqrt",
+            TotalFunction::Asinh => "asinh",
+            TotalFunction::Acosh => "acosh",
         }
     }
 

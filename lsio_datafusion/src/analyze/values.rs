@@ -22,12 +22,12 @@ const MODEST: std::ops::Range<f64> = 1e-20..1e20;
 
 /// What a float may be beside an ordinary number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Values {
+pub(super) struct FloatRange {
     pub(super) infinite: bool,
     pub(super) zero: bool,
 }
 
-impl Values {
+impl FloatRange {
     const ANY: Self = Self { infinite: true, zero: true };
     const FINITE: Self = Self { infinite: false, zero: true };
 
@@ -54,7 +54,7 @@ pub(super) fn makes(expr: &Expr, schema: &DFSchema) -> Result<Makes> {
     Ok(match expr {
         Expr::Negative(_) => Makes::Number { nan: false },
         Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
-            let (one, other) = (Values::of(left, schema)?, Values::of(right, schema)?);
+            let (one, other) = (FloatRange::of(left, schema)?, FloatRange::of(right, schema)?);
             let nan = match op {
                 Operator::Plus | Operator::Minus => one.infinite && other.infinite,
                 // A square is none.
@@ -159,7 +159,7 @@ fn function(function: &Arc<ScalarUDF>, args: &[Expr], schema: &DFSchema) -> Resu
             Nan::Never => false,
             Nan::OfSome => true,
             Nan::OfInfinities => match args {
-                [arg] => Values::of(arg, schema)?.infinite,
+                [arg] => FloatRange::of(arg, schema)?.infinite,
                 _ => true,
             },
         });
@@ -183,14 +183,14 @@ fn function(function: &Arc<ScalarUDF>, args: &[Expr], schema: &DFSchema) -> Resu
     Ok(Makes::Anything)
 }
 
-fn values(expr: &Expr, schema: &DFSchema, depth: usize) -> Result<Values> {
-    let Some(depth) = depth.checked_sub(1) else { return Ok(Values::ANY) };
+fn values(expr: &Expr, schema: &DFSchema, depth: usize) -> Result<FloatRange> {
+    let Some(depth) = depth.checked_sub(1) else { return Ok(FloatRange::ANY) };
     Ok(match expr {
         Expr::Literal(..) => match constant(expr) {
             Some(value) => {
-                Values { infinite: value.abs() >= MODEST.end, zero: value.abs() < MODEST.start }
+                FloatRange { infinite: value.abs() >= MODEST.end, zero: value.abs() < MODEST.start }
             }
-            None => Values::ANY,
+            None => FloatRange::ANY,
         },
         Expr::Alias(alias) => values(&alias.expr, schema, depth)?,
         Expr::Negative(inner) => values(inner, schema, depth)?,
@@ -200,44 +200,44 @@ fn values(expr: &Expr, schema: &DFSchema, depth: usize) -> Result<Values> {
             match (from, field.data_type()) {
                 // Integers are none; those that Float16 can't hold are.
                 (from, to) if from.is_integer() && *to != DataType::Float16 => {
-                    Values { infinite: false, ..own }
+                    FloatRange { infinite: false, ..own }
                 }
-                (DataType::Boolean, _) => Values::FINITE,
+                (DataType::Boolean, _) => FloatRange::FINITE,
                 (DataType::Float32, DataType::Float64) => own,
                 (from, to) if from == *to => own,
-                _ => Values::ANY,
+                _ => FloatRange::ANY,
             }
         }
         Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
             let (one, other) = (values(left, schema, depth)?, values(right, schema, depth)?);
             let infinite = one.infinite || other.infinite;
             match op {
-                Operator::Plus | Operator::Minus => Values { infinite, zero: true },
-                Operator::Multiply => Values { infinite, zero: one.zero || other.zero },
-                Operator::Divide => Values {
+                Operator::Plus | Operator::Minus => FloatRange { infinite, zero: true },
+                Operator::Multiply => FloatRange { infinite, zero: one.zero || other.zero },
+                Operator::Divide => FloatRange {
                     infinite: one.infinite || other.zero,
                     zero: one.zero || other.infinite,
                 },
-                _ => Values::ANY,
+                _ => FloatRange::ANY,
             }
         }
         Expr::ScalarFunction(call) => match call.args.as_slice() {
-            [] if call.func == math::pi() => Values { infinite: false, zero: false },
+            [] if call.func == math::pi() => FloatRange { infinite: false, zero: false },
             [arg] if is_nan_as_null(&call.func) => values(arg, schema, depth)?,
             [arg] if [math::abs(), math::radians(), math::degrees()].contains(&call.func) => {
                 values(arg, schema, depth)?
             }
             [_] if [math::sin(), math::cos(), math::tanh(), math::atan()].contains(&call.func) => {
-                Values::FINITE
+                FloatRange::FINITE
             }
             [arg]
                 if [math::floor(), math::ceil(), math::round(), math::trunc()]
                     .contains(&call.func) =>
             {
-                Values { zero: true, ..values(arg, schema, depth)? }
+                FloatRange { zero: true, ..values(arg, schema, depth)? }
             }
-            _ => Values::ANY,
+            _ => FloatRange::ANY,
         },
-        _ => Values::ANY,
+        _ => FloatRange::ANY,
     })
 }

@@ -15,14 +15,14 @@ use datafusion::{
 
 /// A function of the kinds below. NULL gives NULL.
 #[derive(Debug, PartialEq, Eq, Hash)]
-pub(super) struct OfDoubles {
-    kind: Kind,
+pub(super) struct DoubleUdf {
+    kind: DoubleFunction,
     signature: Signature,
 }
 
 /// As `DuckDB` has them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Kind {
+pub(super) enum DoubleFunction {
     /// Whether a number is infinite.
     IsInfinite,
     /// Whether it is neither infinite nor NaN.
@@ -33,16 +33,20 @@ pub(super) enum Kind {
     Remainder,
 }
 
-pub(super) const ALL: [Kind; 4] =
-    [Kind::IsInfinite, Kind::IsFinite, Kind::Quotient, Kind::Remainder];
+pub(super) const ALL: [DoubleFunction; 4] = [
+    DoubleFunction::IsInfinite,
+    DoubleFunction::IsFinite,
+    DoubleFunction::Quotient,
+    DoubleFunction::Remainder,
+];
 
-impl OfDoubles {
-    pub(super) fn new(kind: Kind) -> Self {
+impl DoubleUdf {
+    pub(super) fn new(kind: DoubleFunction) -> Self {
         Self { kind, signature: Signature::user_defined(Volatility::Immutable) }
     }
 }
 
-impl Kind {
+impl DoubleFunction {
     fn of_one(self, value: f64) -> bool {
         if self == Self::IsInfinite { value.is_infinite() } else { value.is_finite() }
     }
@@ -65,13 +69,13 @@ impl Kind {
     }
 }
 
-impl ScalarUDFImpl for OfDoubles {
+impl ScalarUDFImpl for DoubleUdf {
     fn name(&self) -> &'static str {
         match self.kind {
-            Kind::IsInfinite => "isinf",
-            Kind::IsFinite => "isfinite",
-            Kind::Quotient => "fdiv",
-            Kind::Remainder => "fmod",
+            DoubleFunction::IsInfinite => "isinf",
+            DoubleFunction::IsFinite => "isfinite",
+            DoubleFunction::Quotient => "fdiv",
+            DoubleFunction::Remainder => "fmod",
         }
     }
 

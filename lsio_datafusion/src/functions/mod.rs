@@ -37,7 +37,7 @@ fn is_of_datafusion(function: &Arc<ScalarUDF>) -> bool {
 }
 
 fn scalar() -> Vec<Arc<ScalarUDF>> {
-    let of_doubles = doubles::ALL.map(doubles::OfDoubles::new);
+    let of_doubles = doubles::ALL.map(doubles::DoubleUdf::new);
     let of_doubles = of_doubles.map(|function| Arc::new(ScalarUDF::new_from_impl(function)));
     let mut functions: Vec<Arc<ScalarUDF>> = vec![
         Arc::new(ScalarUDF::new_from_impl(Divide::default())),

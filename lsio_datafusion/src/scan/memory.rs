@@ -11,13 +11,13 @@ use datafusion::{
 };
 
 /// What one partition has taken of it.
-pub(crate) struct Memory {
+pub(crate) struct PartitionMemory {
     reservation: MemoryReservation,
     pool: Arc<dyn MemoryPool>,
     limit: usize,
 }
 
-impl Memory {
+impl PartitionMemory {
     /// None yet, for what this name says.
     pub(crate) fn new(name: &str, context: &TaskContext) -> Self {
         let pool = context.memory_pool();

@@ -12,7 +12,7 @@ use datafusion::{
 };
 use lsio_core::{read::Decoded, transport::Counts};
 
-use super::queue::Asked;
+use super::queue::RequestedChunks;
 
 /// What one partition has read, and what it took.
 pub(crate) struct Metrics {
@@ -111,12 +111,15 @@ impl Metrics {
     }
 
     /// What this partition asked for.
-    pub(crate) fn asked(&self) -> Asked {
-        Asked { stored: self.chunks_read.value() as u64, absent: self.chunks_absent.value() as u64 }
+    pub(crate) fn asked(&self) -> RequestedChunks {
+        RequestedChunks {
+            stored: self.chunks_read.value() as u64,
+            absent: self.chunks_absent.value() as u64,
+        }
     }
 
     /// The end of the last partition: what all have asked for, of so many chunks.
-    pub(crate) fn finish(&self, sum: Asked, all_chunks: u64) {
+    pub(crate) fn finish(&self, sum: RequestedChunks, all_chunks: u64) {
         let total = usize::try_from(all_chunks).unwrap_or(usize::MAX);
         let asked = usize::try_from(sum.stored + sum.absent).unwrap_or(usize::MAX);
         self.chunks_total.add(total);

@@ -26,7 +26,7 @@ pub use self::{
     spec::{DatasetRef, ScanSpec},
 };
 pub(crate) use {
-    memory::Memory,
+    memory::PartitionMemory,
     queue::{Execution, TileNumbers},
-    reader::{Ready, TileReader},
+    reader::{ReadyTile, TileReader},
 };

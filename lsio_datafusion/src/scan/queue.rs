@@ -17,11 +17,11 @@ use datafusion::execution::TaskContext;
 /// same context, that is a new execution too.
 #[derive(Debug, Default)]
 pub(crate) struct TileQueues {
-    executions: Mutex<Vec<Known>>,
+    executions: Mutex<Vec<KnownExecution>>,
 }
 
 #[derive(Debug)]
-struct Known {
+struct KnownExecution {
     context: Weak<TaskContext>,
     opened: Vec<usize>,
     execution: Arc<Execution>,
@@ -40,7 +40,7 @@ pub(crate) struct Execution {
 
 /// The chunks that an execution asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Asked {
+pub(crate) struct RequestedChunks {
     /// Those that were stored.
     pub(crate) stored: u64,
     /// Those that weren't.
@@ -62,11 +62,11 @@ impl Execution {
     }
 
     /// Tells what a partition asked for that is at its end. The last one gets the sum.
-    pub(crate) fn finish(&self, asked: Asked) -> Option<Asked> {
+    pub(crate) fn finish(&self, asked: RequestedChunks) -> Option<RequestedChunks> {
         self.stored.fetch_add(asked.stored, Ordering::Relaxed);
         self.absent.fetch_add(asked.absent, Ordering::Relaxed);
         // Whoever comes to the last number sees all that was added before.
-        (self.running.fetch_sub(1, Ordering::AcqRel) == 1).then(|| Asked {
+        (self.running.fetch_sub(1, Ordering::AcqRel) == 1).then(|| RequestedChunks {
             stored: self.stored.load(Ordering::Relaxed),
             absent: self.absent.load(Ordering::Relaxed),
         })
@@ -95,7 +95,7 @@ impl TileQueues {
             }
             None => {
                 let execution = Execution::starting_at(tiles.start, partitions);
-                executions.push(Known {
+                executions.push(KnownExecution {
                     context: Arc::downgrade(context),
                     opened: vec![partition],
                     execution: Arc::clone(&execution),
@@ -221,8 +221,8 @@ mod tests {
     #[test]
     fn the_last_partition_gets_the_sum() {
         let execution = Execution::new(2);
-        assert_eq!(execution.finish(Asked { stored: 1, absent: 2 }), None);
-        let sum = Asked { stored: 4, absent: 2 };
-        assert_eq!(execution.finish(Asked { stored: 3, absent: 0 }), Some(sum));
+        assert_eq!(execution.finish(RequestedChunks { stored: 1, absent: 2 }), None);
+        let sum = RequestedChunks { stored: 4, absent: 2 };
+        assert_eq!(execution.finish(RequestedChunks { stored: 3, absent: 0 }), Some(sum));
     }
 }

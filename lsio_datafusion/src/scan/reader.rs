@@ -11,7 +11,7 @@ use lsio_core::{
 
 use super::{
     masks::{both, evaluate, on_rows},
-    memory::Memory,
+    memory::PartitionMemory,
     metrics::Metrics,
     queue::TileNumbers,
 };
@@ -45,7 +45,7 @@ const SHARED_BYTES: usize = 64 << 20;
 const A_CHUNK: &str = "a chunk of the scan";
 
 /// What one partition of a scan reads.
-pub(crate) struct Work {
+pub(crate) struct PartitionScan {
     pub(crate) scan: Arc<Scan>,
     /// The scan's columns by their positions in the table.
     pub(crate) columns: Vec<usize>,
@@ -62,7 +62,7 @@ pub(crate) struct Work {
 
 /// Reads tiles.
 pub(crate) struct TileReader {
-    work: Work,
+    work: PartitionScan,
     tiles: TileNumbers,
     batch_size: usize,
     reach: Reach,
@@ -78,13 +78,13 @@ pub(crate) struct TileReader {
     shared: usize,
     /// The tiles that were used, or of which no row was wanted.
     done: usize,
-    memory: Memory,
+    memory: PartitionMemory,
     metrics: Metrics,
     finished: bool,
 }
 
 /// A tile whose wanted rows are known and whose columns were fetched.
-pub(crate) struct Ready {
+pub(crate) struct ReadyTile {
     pub(crate) number: u64,
     /// The cells, with the columns that predicates needed.
     pub(crate) tile: Tile,
@@ -129,7 +129,7 @@ type Restricted = (Option<BooleanBuffer>, Vec<Predicate>);
 impl TileReader {
     /// A reader of the tiles of these numbers.
     pub(crate) fn new(
-        work: Work,
+        work: PartitionScan,
         tiles: TileNumbers,
         context: &TaskContext,
         metrics: Metrics,
@@ -143,7 +143,7 @@ impl TileReader {
         Self {
             reach,
             batch_size: context.session_config().batch_size().max(1),
-            memory: Memory::new("ZarrScan", context),
+            memory: PartitionMemory::new("ZarrScan", context),
             work,
             tiles,
             metrics,
@@ -157,7 +157,7 @@ impl TileReader {
         }
     }
 
-    pub(crate) fn work(&self) -> &Work {
+    pub(crate) fn work(&self) -> &PartitionScan {
         &self.work
     }
 
@@ -166,7 +166,7 @@ impl TileReader {
     }
 
     /// The next tile of which rows are wanted; no more than so many rows, if that is given.
-    pub(crate) async fn next(&mut self, remaining: Option<usize>) -> Result<Option<Ready>> {
+    pub(crate) async fn next(&mut self, remaining: Option<usize>) -> Result<Option<ReadyTile>> {
         if self.deferred.is_none() {
             self.start(remaining).await?;
         }
@@ -185,7 +185,7 @@ impl TileReader {
     }
 
     /// Decodes what is left of a tile, and adds what is in memory.
-    pub(crate) async fn decode(&self, ready: &mut Ready) -> Result<()> {
+    pub(crate) async fn decode(&self, ready: &mut ReadyTile) -> Result<()> {
         if let Some(fetched) = ready.fetched.take() {
             let decoded = self.work.scan.decode(fetched, &mut ready.tile).await;
             self.metrics.decoded(decoded.map_err(external)?);
@@ -494,14 +494,14 @@ impl TileReader {
     }
 
     /// Waits for the remaining columns of a tile.
-    async fn fetched(&self, filtered: Filtered) -> Result<Ready> {
+    async fn fetched(&self, filtered: Filtered) -> Result<ReadyTile> {
         let Filtered { number, tile, rows, rest, reserved } = filtered;
         let fetched = match rest {
             Rest::None => None,
             Rest::Fetching(fetch) => Some(self.join(fetch).await?),
             Rest::Fetched(fetched) => Some(fetched),
         };
-        Ok(Ready { number, tile, rows, fetched, reserved })
+        Ok(ReadyTile { number, tile, rows, fetched, reserved })
     }
 }
 
@@ -512,7 +512,7 @@ impl Drop for TileReader {
     }
 }
 
-impl Work {
+impl PartitionScan {
     /// A predicate's columns by their positions in the scan; `None` if it doesn't read one of them.
     fn scan_columns(&self, filter: &Predicate) -> Option<Vec<usize>> {
         let position = |column| self.columns.iter().position(|own| own == column);

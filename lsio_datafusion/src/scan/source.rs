@@ -32,7 +32,7 @@ use super::{
     metrics::Metrics,
     order::visits,
     queue::{TileNumbers, TileQueues},
-    reader::{TileReader, Work},
+    reader::{PartitionScan, TileReader},
     spec::ScanSpec,
     stream::rows,
 };
@@ -126,7 +126,7 @@ impl ZarrSource {
         metrics: &ExecutionPlanMetricsSet,
     ) -> Result<TileReader> {
         let scan_position = |position| self.columns.binary_search(position).ok();
-        let work = Work {
+        let work = PartitionScan {
             scan: Arc::clone(self.scan()?),
             columns: self.columns.clone(),
             output: self.spec.output.iter().filter_map(scan_position).collect(),

@@ -16,7 +16,7 @@ use datafusion::{
 use futures::stream;
 use lsio_core::read::Rows;
 
-use super::reader::{Ready, TileReader};
+use super::reader::{ReadyTile, TileReader};
 use crate::error::external;
 
 /// The rows of the tiles that are read.
@@ -98,9 +98,9 @@ impl RowStream {
     }
 
     /// Makes the rows of a tile those that are given out.
-    async fn open(&mut self, mut ready: Ready) -> Result<()> {
+    async fn open(&mut self, mut ready: ReadyTile) -> Result<()> {
         self.tiles.decode(&mut ready).await?;
-        let Ready { tile, rows: wanted, reserved, .. } = ready;
+        let ReadyTile { tile, rows: wanted, reserved, .. } = ready;
         let dims: Vec<usize> = (0..tile.block().selections().len()).collect();
         let rows = tile.rows(&dims, &self.tiles.work().output).map_err(external)?;
         self.current = Some(Current { rows, wanted, next: 0, reserved });

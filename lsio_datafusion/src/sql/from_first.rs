@@ -7,7 +7,7 @@ use datafusion::sql::sqlparser::{
 
 /// Where in a query a token stands.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
+enum QueryPosition {
     /// Where a query can begin.
     Start,
     /// Behind WITH, among named queries.
@@ -27,11 +27,11 @@ enum Place {
 pub(super) fn select_all(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     let mut begun = Vec::new();
     // One for every parenthesis that is open.
-    let mut outer: Vec<Place> = Vec::new();
-    let mut place = Place::Start;
+    let mut outer: Vec<QueryPosition> = Vec::new();
+    let mut place = QueryPosition::Start;
     let mut previous = &Token::EOF;
-    let mut end = |place: Place| {
-        if let Place::FromFirst { from } = place {
+    let mut end = |place: QueryPosition| {
+        if let QueryPosition::FromFirst { from } = place {
             begun.push(from);
         }
     };
@@ -41,53 +41,65 @@ pub(super) fn select_all(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
         }
         place = match (token, place) {
             (Token::LParen, _) => {
-                outer.push(if place == Place::Start { Place::Within } else { place });
-                Place::Start
+                outer.push(if place == QueryPosition::Start {
+                    QueryPosition::Within
+                } else {
+                    place
+                });
+                QueryPosition::Start
             }
             (Token::RParen, _) => {
                 end(place);
-                outer.pop().unwrap_or(Place::Within)
+                outer.pop().unwrap_or(QueryPosition::Within)
             }
             (Token::SemiColon, _) => {
                 end(place);
                 outer.clear();
-                Place::Start
+                QueryPosition::Start
             }
             (Token::Word(word), _) => match (word.keyword, place) {
-                (Keyword::FROM, Place::Start | Place::SetOperator) => Place::FromFirst { from: at },
-                (Keyword::FROM, Place::With) if previous == &Token::RParen => {
-                    Place::FromFirst { from: at }
+                (Keyword::FROM, QueryPosition::Start | QueryPosition::SetOperator) => {
+                    QueryPosition::FromFirst { from: at }
+                }
+                (Keyword::FROM, QueryPosition::With) if previous == &Token::RParen => {
+                    QueryPosition::FromFirst { from: at }
                 }
                 // CREATE VIEW v AS FROM t
-                (Keyword::FROM, Place::Within) if is_as(previous) => Place::FromFirst { from: at },
+                (Keyword::FROM, QueryPosition::Within) if is_as(previous) => {
+                    QueryPosition::FromFirst { from: at }
+                }
                 (Keyword::UNION | Keyword::EXCEPT | Keyword::INTERSECT, _) => {
                     end(place);
-                    Place::SetOperator
+                    QueryPosition::SetOperator
                 }
                 (
                     Keyword::ALL | Keyword::DISTINCT | Keyword::BY | Keyword::NAME,
-                    Place::SetOperator,
-                ) => Place::SetOperator,
+                    QueryPosition::SetOperator,
+                ) => QueryPosition::SetOperator,
                 (
                     Keyword::EXPLAIN
                     | Keyword::ANALYZE
                     | Keyword::VERBOSE
                     | Keyword::DESCRIBE
                     | Keyword::DESC,
-                    Place::Start,
-                ) => Place::Start,
-                (Keyword::WITH, Place::Start | Place::Within)
-                    if place == Place::Start || is_as(previous) =>
+                    QueryPosition::Start,
+                ) => QueryPosition::Start,
+                (Keyword::WITH, QueryPosition::Start | QueryPosition::Within)
+                    if place == QueryPosition::Start || is_as(previous) =>
                 {
-                    Place::With
+                    QueryPosition::With
                 }
-                (Keyword::SELECT, _) => Place::Within,
-                (_, Place::With | Place::FromFirst { .. }) => place,
-                _ if place == Place::Start && word.value.eq_ignore_ascii_case("summarize") => place,
-                _ => Place::Within,
+                (Keyword::SELECT, _) => QueryPosition::Within,
+                (_, QueryPosition::With | QueryPosition::FromFirst { .. }) => place,
+                _ if place == QueryPosition::Start
+                    && word.value.eq_ignore_ascii_case("summarize") =>
+                {
+                    place
+                }
+                _ => QueryPosition::Within,
             },
-            (_, Place::With | Place::FromFirst { .. }) => place,
-            _ => Place::Within,
+            (_, QueryPosition::With | QueryPosition::FromFirst { .. }) => place,
+            _ => QueryPosition::Within,
         };
         previous = token;
     }

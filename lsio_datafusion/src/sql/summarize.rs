@@ -36,14 +36,14 @@ const COLUMNS: [(&str, DataType); 12] = [
 const ROW: &str = "row";
 
 /// How a summary is explained.
-pub(super) struct Explained {
+pub(super) struct ExplainedSummary {
     pub(super) analyze: bool,
     pub(super) verbose: bool,
 }
 
 /// Takes `EXPLAIN` off a statement, if a summary is behind it.
-pub(super) fn explained(tokens: &mut Vec<TokenWithSpan>) -> Option<Explained> {
-    let mut how = Explained { analyze: false, verbose: false };
+pub(super) fn explained(tokens: &mut Vec<TokenWithSpan>) -> Option<ExplainedSummary> {
+    let mut how = ExplainedSummary { analyze: false, verbose: false };
     let mut begun = false;
     for at in 0..tokens.len() {
         match &tokens[at].token {
@@ -105,8 +105,8 @@ pub(super) fn summary(rows: LogicalPlan) -> Result<LogicalPlan> {
         let statistics = statistics(&column, &name, &data_type)?;
         for (at, statistic) in statistics.into_iter().enumerate() {
             cases[at].push(match statistic {
-                Some(Statistic::Known(value)) => value,
-                Some(Statistic::Aggregated(aggregate)) => {
+                Some(SummaryCell::Known(value)) => value,
+                Some(SummaryCell::Aggregated(aggregate)) => {
                     let name = format!("{at}_{row}");
                     aggregates.push(aggregate.alias(&name));
                     Expr::Column(Column::from_name(name))
@@ -137,23 +137,23 @@ pub(super) fn summary(rows: LogicalPlan) -> Result<LogicalPlan> {
         .build()
 }
 
-enum Statistic {
+enum SummaryCell {
     Known(Expr),
     Aggregated(Expr),
 }
 
 /// What [`COLUMNS`] have for one column.
-fn statistics(column: &Expr, name: &str, data_type: &DataType) -> Result<Vec<Option<Statistic>>> {
+fn statistics(column: &Expr, name: &str, data_type: &DataType) -> Result<Vec<Option<SummaryCell>>> {
     let is_ordered = data_type.is_numeric()
         || data_type.is_temporal()
         || data_type.is_string()
         || *data_type == DataType::Boolean;
     let number = || cast(column.clone(), DataType::Float64);
     let ordered = |aggregate: fn(Expr) -> Expr| {
-        is_ordered.then(|| Statistic::Aggregated(aggregate(column.clone())))
+        is_ordered.then(|| SummaryCell::Aggregated(aggregate(column.clone())))
     };
     let numeric =
-        |aggregate: Expr| data_type.is_numeric().then_some(Statistic::Aggregated(aggregate));
+        |aggregate: Expr| data_type.is_numeric().then_some(SummaryCell::Aggregated(aggregate));
     let quantile =
         |part: f64| numeric(approx_percentile_cont(number().sort(true, true), lit(part), None));
     // DataFusion 55.2 counts the distinct values of all types but floats, and of structures of them.
@@ -168,18 +168,18 @@ fn statistics(column: &Expr, name: &str, data_type: &DataType) -> Result<Vec<Opt
     let missing = cast(rows.clone() - count(column.clone()), DataType::Float64) * lit(100.0)
         / when(rows.clone().gt(lit(0_i64)), cast(rows.clone(), DataType::Float64)).end()?;
     Ok(vec![
-        Some(Statistic::Known(lit(name))),
-        Some(Statistic::Known(lit(data_type.to_string()))),
+        Some(SummaryCell::Known(lit(name))),
+        Some(SummaryCell::Known(lit(data_type.to_string()))),
         ordered(min),
         ordered(max),
-        Some(Statistic::Aggregated(distinct)),
+        Some(SummaryCell::Aggregated(distinct)),
         numeric(avg(number())),
         numeric(stddev(number())),
         quantile(0.25),
         quantile(0.5),
         quantile(0.75),
-        Some(Statistic::Aggregated(rows)),
-        Some(Statistic::Aggregated(missing)),
+        Some(SummaryCell::Aggregated(rows)),
+        Some(SummaryCell::Aggregated(missing)),
     ])
 }
 

@@ -35,7 +35,7 @@ fn qualify_set(body: &mut SetExpr) {
 }
 
 fn qualify_select(select: &mut Select, order_by: Option<&mut OrderBy>) {
-    let mut shared: Vec<Shared> = Vec::new();
+    let mut shared: Vec<UsingColumn> = Vec::new();
     for tables in &select.from {
         for found in joined(tables) {
             if let Some(at) = shared.iter().position(|known| same(&known.name, &found.name)) {
@@ -76,7 +76,7 @@ fn qualify_select(select: &mut Select, order_by: Option<&mut OrderBy>) {
 }
 
 /// A column of USING.
-struct Shared {
+struct UsingColumn {
     name: Ident,
     value: Expr,
     /// Whether DataFusion takes that value outside WHERE.
@@ -87,7 +87,7 @@ struct Shared {
 /// one. DataFusion 55.2 calls it ambiguous in WHERE; which columns a NATURAL JOIN has isn't known before.
 pub(super) fn qualify_natural(select: &mut Select, name: &str) -> bool {
     let name = Ident::with_quote('"', name);
-    let mut shared: Vec<Shared> = Vec::new();
+    let mut shared: Vec<UsingColumn> = Vec::new();
     for tables in &select.from {
         let mut tables = tables.clone();
         for join in &mut tables.joins {
@@ -108,8 +108,8 @@ pub(super) fn qualify_natural(select: &mut Select, name: &str) -> bool {
     before != select.selection
 }
 
-fn joined(tables: &TableWithJoins) -> Vec<Shared> {
-    let mut shared: Vec<Shared> = Vec::new();
+fn joined(tables: &TableWithJoins) -> Vec<UsingColumn> {
+    let mut shared: Vec<UsingColumn> = Vec::new();
     for (at, Join { relation, join_operator, .. }) in tables.joins.iter().enumerate() {
         let Some((kind, JoinConstraint::Using(names))) = kind(join_operator) else { continue };
         for name in names {
@@ -125,20 +125,20 @@ fn joined(tables: &TableWithJoins) -> Vec<Shared> {
             let right = column(relation, name);
             let value = match kind {
                 // They are equal.
-                Kind::Inner => left.or(right),
-                Kind::Left => left,
-                Kind::Right => right,
-                Kind::Full => left.zip(right).map(|(left, right)| coalesce(left, right)),
+                JoinSide::Inner => left.or(right),
+                JoinSide::Left => left,
+                JoinSide::Right => right,
+                JoinSide::Full => left.zip(right).map(|(left, right)| coalesce(left, right)),
             };
             let is_first = before.map(|before| shared.remove(before)).is_none();
-            let is_plain = is_first && matches!(kind, Kind::Inner | Kind::Left);
-            shared.extend(value.map(|value| Shared { name: name.clone(), value, is_plain }));
+            let is_plain = is_first && matches!(kind, JoinSide::Inner | JoinSide::Left);
+            shared.extend(value.map(|value| UsingColumn { name: name.clone(), value, is_plain }));
         }
     }
     shared
 }
 
-enum Kind {
+enum JoinSide {
     Inner,
     Left,
     Right,
@@ -183,18 +183,18 @@ pub(super) fn name_subqueries(select: &mut Select) {
     }
 }
 
-fn kind(operator: &JoinOperator) -> Option<(Kind, &JoinConstraint)> {
+fn kind(operator: &JoinOperator) -> Option<(JoinSide, &JoinConstraint)> {
     match operator {
         JoinOperator::Join(constraint) | JoinOperator::Inner(constraint) => {
-            Some((Kind::Inner, constraint))
+            Some((JoinSide::Inner, constraint))
         }
         JoinOperator::Left(constraint) | JoinOperator::LeftOuter(constraint) => {
-            Some((Kind::Left, constraint))
+            Some((JoinSide::Left, constraint))
         }
         JoinOperator::Right(constraint) | JoinOperator::RightOuter(constraint) => {
-            Some((Kind::Right, constraint))
+            Some((JoinSide::Right, constraint))
         }
-        JoinOperator::FullOuter(constraint) => Some((Kind::Full, constraint)),
+        JoinOperator::FullOuter(constraint) => Some((JoinSide::Full, constraint)),
         _ => None,
     }
 }
@@ -244,7 +244,7 @@ fn coalesce(left: Expr, right: Expr) -> Expr {
     })
 }
 
-fn replace_item(item: &mut SelectItem, shared: &[Shared]) {
+fn replace_item(item: &mut SelectItem, shared: &[UsingColumn]) {
     match item {
         SelectItem::UnnamedExpr(expr) => {
             let name = match &*expr {
@@ -259,7 +259,7 @@ fn replace_item(item: &mut SelectItem, shared: &[Shared]) {
         SelectItem::ExprWithAlias { expr, .. } => replace(expr, shared),
         SelectItem::Wildcard(options) => {
             let replaced = options.opt_replace.get_or_insert(ReplaceSelectItem { items: vec![] });
-            for Shared { name, value, .. } in shared {
+            for UsingColumn { name, value, .. } in shared {
                 if !replaced.items.iter().any(|item| same(&item.column_name, name)) {
                     replaced.items.push(Box::new(ReplaceSelectElement {
                         expr: value.clone(),
@@ -273,13 +273,13 @@ fn replace_item(item: &mut SelectItem, shared: &[Shared]) {
     }
 }
 
-fn replace(expressions: &mut impl VisitMut, shared: &[Shared]) {
+fn replace(expressions: &mut impl VisitMut, shared: &[UsingColumn]) {
     let _: ControlFlow<()> = expressions.visit(&mut Replacer { shared, depth: 0 });
 }
 
 /// Replaces columns but in subqueries, where the name may be another table's.
 struct Replacer<'a> {
-    shared: &'a [Shared],
+    shared: &'a [UsingColumn],
     depth: usize,
 }
 

@@ -3,9 +3,9 @@
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::{common::plan_err, error::Result};
 
-use super::{booleans::listed, collect::Collected};
+use super::{booleans::listed, collect::CollectKind};
 
-impl Collected {
+impl CollectKind {
     /// The types in which arguments of others are taken.
     pub(super) fn coerced(self, types: &[DataType]) -> Result<Vec<DataType>> {
         let name = self.name();

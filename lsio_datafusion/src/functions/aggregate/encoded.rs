@@ -13,19 +13,19 @@ use datafusion::{common::plan_err, error::Result};
 
 /// From values of a type to bytes, and back.
 #[derive(Debug)]
-pub(super) struct Encoding {
+pub(super) struct OrderedEncoding {
     data_type: DataType,
     converter: RowConverter,
     null: OwnedRow,
 }
 
 /// Values as bytes.
-pub(super) struct Encoded {
+pub(super) struct EncodedColumn {
     rows: Rows,
     nulls: Option<NullBuffer>,
 }
 
-impl Encoding {
+impl OrderedEncoding {
     /// For the values of a function's argument.
     pub(super) fn new(function: &str, data_type: &DataType) -> Result<Self> {
         let fields = [SortField::new(data_type.clone())];
@@ -38,14 +38,14 @@ impl Encoding {
     }
 
     /// NaN is as good as NULL, and both zeros are one.
-    pub(super) fn encode(&self, column: &ArrayRef) -> Result<Encoded> {
+    pub(super) fn encode(&self, column: &ArrayRef) -> Result<EncodedColumn> {
         let column = match column.data_type() == &self.data_type {
             true => without_nan(column)?,
             // The encoding insists on one type.
             false => without_nan(&cast(column, &self.data_type)?)?,
         };
         let nulls = column.logical_nulls();
-        Ok(Encoded { rows: self.converter.convert_columns(&[column])?, nulls })
+        Ok(EncodedColumn { rows: self.converter.convert_columns(&[column])?, nulls })
     }
 
     pub(super) fn decode<'a>(
@@ -69,7 +69,7 @@ impl Encoding {
     }
 }
 
-impl Encoded {
+impl EncodedColumn {
     /// The value of a row, if there is one.
     pub(super) fn get(&self, row: usize) -> Option<&[u8]> {
         let is_there = self.nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row));

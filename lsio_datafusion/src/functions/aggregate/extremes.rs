@@ -6,8 +6,8 @@ use arrow::array::ArrayRef;
 use datafusion::error::Result;
 
 use super::{
-    collector::{Collector, Rows},
-    encoded::Encoding,
+    collector::{Collector, GroupedRows},
+    encoded::OrderedEncoding,
 };
 
 /// Keeps the row whose key is largest or smallest. Of rows with the same key it is the one with the
@@ -15,8 +15,8 @@ use super::{
 #[derive(Debug)]
 pub(super) struct Extreme {
     largest: bool,
-    value: Encoding,
-    key: Encoding,
+    value: OrderedEncoding,
+    key: OrderedEncoding,
 }
 
 /// A row.
@@ -27,7 +27,7 @@ pub(super) struct Best {
 }
 
 impl Extreme {
-    pub(super) fn new(largest: bool, value: Encoding, key: Encoding) -> Self {
+    pub(super) fn new(largest: bool, value: OrderedEncoding, key: OrderedEncoding) -> Self {
         Self { largest, value, key }
     }
 
@@ -42,9 +42,9 @@ impl Extreme {
 }
 
 impl Collector for Extreme {
-    type Group = Option<Best>;
+    type GroupState = Option<Best>;
 
-    fn update(&self, groups: &mut [Self::Group], rows: &Rows<'_>) -> Result<usize> {
+    fn update(&self, groups: &mut [Self::GroupState], rows: &GroupedRows<'_>) -> Result<usize> {
         let [value, key, ..] = rows.columns else { return Ok(0) };
         let (values, keys) = (self.value.encode(value)?, self.key.encode(key)?);
         let (mut before, mut after) = (0, 0);
@@ -61,22 +61,22 @@ impl Collector for Extreme {
         Ok(usize::saturating_sub(after, before))
     }
 
-    fn merge(&self, groups: &mut [Self::Group], states: &Rows<'_>) -> Result<usize> {
+    fn merge(&self, groups: &mut [Self::GroupState], states: &GroupedRows<'_>) -> Result<usize> {
         // The state is a row.
         self.update(groups, states)
     }
 
-    fn state(&self, groups: &[Self::Group]) -> Result<Vec<ArrayRef>> {
+    fn state(&self, groups: &[Self::GroupState]) -> Result<Vec<ArrayRef>> {
         let values = groups.iter().map(|best| best.as_ref().map(|best| &*best.value));
         let keys = groups.iter().map(|best| best.as_ref().map(|best| &*best.key));
         Ok(vec![self.value.decode(values)?, self.key.decode(keys)?])
     }
 
-    fn evaluate(&self, groups: &mut [Self::Group]) -> Result<ArrayRef> {
+    fn evaluate(&self, groups: &mut [Self::GroupState]) -> Result<ArrayRef> {
         self.value.decode(groups.iter().map(|best| best.as_ref().map(|best| &*best.value)))
     }
 
-    fn bytes(group: &Self::Group) -> usize {
+    fn bytes(group: &Self::GroupState) -> usize {
         group.as_ref().map_or(0, |best| best.value.len() + best.key.len())
     }
 }

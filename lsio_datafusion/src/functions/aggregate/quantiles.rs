@@ -14,8 +14,8 @@ use arrow::{
 use datafusion::{common::exec_err, error::Result};
 
 use super::{
-    collector::{Collector, Rows, merge_lists},
-    encoded::Encoding,
+    collector::{Collector, GroupedRows, merge_lists},
+    encoded::OrderedEncoding,
 };
 
 /// Which quantiles.
@@ -48,31 +48,35 @@ pub(super) struct Between<T> {
 #[derive(Debug)]
 pub(super) struct Among {
     fractions: Fractions,
-    encoding: Encoding,
+    encoding: OrderedEncoding,
 }
 
 /// The types in which values are kept.
-pub(super) trait Number: ArrowPrimitiveType + Debug + Send + Sync + 'static {
+pub(super) trait QuantileType: ArrowPrimitiveType + Debug + Send + Sync + 'static {
     /// That of what lies between two values.
-    type Result: Number<Result = Self::Result>;
+    type Interpolated: QuantileType<Interpolated = Self::Interpolated>;
 
     fn is_nan(value: Self::Native) -> bool;
 
     /// As a result, which has room for it.
-    fn widened(value: Self::Native) -> Native<Self::Result>;
+    fn widened(value: Self::Native) -> NativeOf<Self::Interpolated>;
 
     /// From `a` towards `b`.
-    fn between(a: Native<Self::Result>, b: Native<Self::Result>, t: f64) -> Native<Self::Result>;
+    fn between(
+        a: NativeOf<Self::Interpolated>,
+        b: NativeOf<Self::Interpolated>,
+        t: f64,
+    ) -> NativeOf<Self::Interpolated>;
 
-    fn distance(a: Self::Native, b: Native<Self::Result>) -> Native<Self::Result>;
+    fn distance(a: Self::Native, b: NativeOf<Self::Interpolated>) -> NativeOf<Self::Interpolated>;
 }
 
-type Native<T> = <T as ArrowPrimitiveType>::Native;
+type NativeOf<T> = <T as ArrowPrimitiveType>::Native;
 
 macro_rules! float {
     ($($t:ty),*) => {$(
-        impl Number for $t {
-            type Result = Float64Type;
+        impl QuantileType for $t {
+            type Interpolated = Float64Type;
 
             fn is_nan(value: Self::Native) -> bool {
                 value.is_nan()
@@ -104,8 +108,8 @@ macro_rules! float {
 float!(Float32Type, Float64Type);
 
 /// Times and durations as integers.
-impl Number for Int64Type {
-    type Result = Self;
+impl QuantileType for Int64Type {
+    type Interpolated = Self;
 
     fn is_nan(_value: i64) -> bool {
         false
@@ -178,16 +182,16 @@ impl<T> Between<T> {
     }
 }
 
-impl<T: Number> Between<T> {
-    fn of(&self, values: &mut Vec<T::Native>, fraction: f64) -> Option<Native<T::Result>> {
+impl<T: QuantileType> Between<T> {
+    fn of(&self, values: &mut Vec<T::Native>, fraction: f64) -> Option<NativeOf<T::Interpolated>> {
         let middle = quantile::<T>(values, fraction, &self.fractions)?;
         if !self.of_distances {
             return Some(middle);
         }
         let distances = values.iter().map(|value| T::distance(*value, middle));
         let mut distances: Vec<_> = distances.collect();
-        let is_nan = distances.iter().any(|distance| T::Result::is_nan(*distance));
-        if is_nan { None } else { quantile::<T::Result>(&mut distances, fraction, &ALL) }
+        let is_nan = distances.iter().any(|distance| T::Interpolated::is_nan(*distance));
+        if is_nan { None } else { quantile::<T::Interpolated>(&mut distances, fraction, &ALL) }
     }
 }
 
@@ -196,11 +200,11 @@ const ALL: Fractions =
     Fractions { fractions: Vec::new(), listed: false, descending: false, distinct: false };
 
 /// A quantile as numpy's default method has it.
-fn quantile<T: Number>(
+fn quantile<T: QuantileType>(
     values: &mut Vec<T::Native>,
     fraction: f64,
     fractions: &Fractions,
-) -> Option<Native<T::Result>> {
+) -> Option<NativeOf<T::Interpolated>> {
     let order = |a: &T::Native, b: &T::Native| fractions.order(a.compare(*b));
     if fractions.distinct {
         values.sort_unstable_by(order);
@@ -214,7 +218,7 @@ fn quantile<T: Number>(
     let b = above.iter().copied().min_by(order).filter(|b| t > 0.0 && *b != a);
     let a = T::widened(a);
     let result = b.map_or(a, |b| T::between(a, T::widened(b), t));
-    (!T::Result::is_nan(result)).then_some(result)
+    (!T::Interpolated::is_nan(result)).then_some(result)
 }
 
 /// Adds a value, and gives the bytes that this takes.
@@ -233,7 +237,7 @@ pub(super) fn lists(values: ArrayRef, lengths: impl Iterator<Item = usize>) -> R
 
 /// Lists of what was kept of each group.
 pub(super) fn lists_of<'a, G>(
-    encoding: &Encoding,
+    encoding: &OrderedEncoding,
     groups: &'a [G],
     values: impl Fn(&'a G) -> Vec<&'a [u8]>,
 ) -> Result<ArrayRef> {
@@ -250,10 +254,10 @@ pub(super) fn lists_of_numbers<T: ArrowPrimitiveType>(
     lists(Arc::new(values), groups.iter().map(Vec::len))
 }
 
-impl<T: Number> Collector for Between<T> {
-    type Group = Vec<T::Native>;
+impl<T: QuantileType> Collector for Between<T> {
+    type GroupState = Vec<T::Native>;
 
-    fn update(&self, groups: &mut [Self::Group], rows: &Rows<'_>) -> Result<usize> {
+    fn update(&self, groups: &mut [Self::GroupState], rows: &GroupedRows<'_>) -> Result<usize> {
         let Some(column) = rows.columns.first() else { return Ok(0) };
         // Float16 is kept as Float32, times as integers.
         let column = cast(column, &T::DATA_TYPE)?;
@@ -268,32 +272,32 @@ impl<T: Number> Collector for Between<T> {
         Ok(bytes)
     }
 
-    fn merge(&self, groups: &mut [Self::Group], states: &Rows<'_>) -> Result<usize> {
+    fn merge(&self, groups: &mut [Self::GroupState], states: &GroupedRows<'_>) -> Result<usize> {
         merge_lists(groups, states, |group, values| {
             let values = values.as_primitive_opt::<T>().into_iter().flatten().flatten();
             Ok(values.map(|value| push(group, value)).sum())
         })
     }
 
-    fn state(&self, groups: &[Self::Group]) -> Result<Vec<ArrayRef>> {
+    fn state(&self, groups: &[Self::GroupState]) -> Result<Vec<ArrayRef>> {
         Ok(vec![lists_of_numbers::<T>(groups)?])
     }
 
-    fn evaluate(&self, groups: &mut [Self::Group]) -> Result<ArrayRef> {
+    fn evaluate(&self, groups: &mut [Self::GroupState]) -> Result<ArrayRef> {
         let array = |results: Vec<_>| {
-            let values: ArrayRef = Arc::new(PrimitiveArray::<T::Result>::from_iter(results));
+            let values: ArrayRef = Arc::new(PrimitiveArray::<T::Interpolated>::from_iter(results));
             Ok(cast(&values, &self.data_type)?)
         };
         self.fractions.results(groups, |group, fraction| self.of(group, fraction), array)
     }
 
-    fn bytes(group: &Self::Group) -> usize {
+    fn bytes(group: &Self::GroupState) -> usize {
         group.capacity() * size_of::<T::Native>()
     }
 }
 
 impl Among {
-    pub(super) fn new(fractions: Fractions, encoding: Encoding) -> Self {
+    pub(super) fn new(fractions: Fractions, encoding: OrderedEncoding) -> Self {
         Self { fractions, encoding }
     }
 
@@ -318,9 +322,9 @@ impl Among {
 }
 
 impl Collector for Among {
-    type Group = Vec<Box<[u8]>>;
+    type GroupState = Vec<Box<[u8]>>;
 
-    fn update(&self, groups: &mut [Self::Group], rows: &Rows<'_>) -> Result<usize> {
+    fn update(&self, groups: &mut [Self::GroupState], rows: &GroupedRows<'_>) -> Result<usize> {
         let Some(column) = rows.columns.first() else { return Ok(0) };
         let values = self.encoding.encode(column)?;
         let mut bytes = 0;
@@ -332,7 +336,7 @@ impl Collector for Among {
         Ok(bytes)
     }
 
-    fn merge(&self, groups: &mut [Self::Group], states: &Rows<'_>) -> Result<usize> {
+    fn merge(&self, groups: &mut [Self::GroupState], states: &GroupedRows<'_>) -> Result<usize> {
         merge_lists(groups, states, |group, list| {
             let values = self.encoding.encode(list)?;
             let values = (0..list.len()).filter_map(|value| values.get(value));
@@ -340,20 +344,20 @@ impl Collector for Among {
         })
     }
 
-    fn state(&self, groups: &[Self::Group]) -> Result<Vec<ArrayRef>> {
+    fn state(&self, groups: &[Self::GroupState]) -> Result<Vec<ArrayRef>> {
         Ok(vec![lists_of(&self.encoding, groups, |group| {
             group.iter().map(AsRef::as_ref).collect()
         })?])
     }
 
-    fn evaluate(&self, groups: &mut [Self::Group]) -> Result<ArrayRef> {
+    fn evaluate(&self, groups: &mut [Self::GroupState]) -> Result<ArrayRef> {
         let array = |results: Vec<Option<Box<[u8]>>>| {
             self.encoding.decode(results.iter().map(Option::as_deref))
         };
         self.fractions.results(groups, |group, fraction| self.of(group, fraction), array)
     }
 
-    fn bytes(group: &Self::Group) -> usize {
+    fn bytes(group: &Self::GroupState) -> usize {
         let values: usize = group.iter().map(|value| value.len()).sum();
         values + group.capacity() * size_of::<Box<[u8]>>()
     }

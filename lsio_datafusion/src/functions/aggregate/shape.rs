@@ -5,7 +5,7 @@ use super::summary::Summary;
 /// The number of values, and the sums of the powers of their distances from the mean, which is told from a
 /// start among them.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Shape {
+pub(super) struct ShapeMoments {
     count: f64,
     start: f64,
     mean: f64,
@@ -14,7 +14,7 @@ pub(super) struct Shape {
     fourths: f64,
 }
 
-impl Shape {
+impl ShapeMoments {
     /// That of a sample; scipy's with `bias=False`. NULL of fewer than three values, or of equal ones.
     pub(super) fn skewness(&self) -> Option<f64> {
         let n = self.count;
@@ -39,7 +39,7 @@ impl Shape {
     }
 }
 
-impl Summary<1, 6> for Shape {
+impl Summary<1, 6> for ShapeMoments {
     fn add(&mut self, [value]: [f64; 1]) {
         // Infinities have no distance, not even from themselves.
         let squares = (value * 0.0).abs();

@@ -42,7 +42,7 @@ impl Summary<1, 4> for Moments {
 
 /// The moments of pairs, and what they spread together.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Pairs {
+pub(super) struct PairMoments {
     count: f64,
     start: [f64; 2],
     mean: [f64; 2],
@@ -51,7 +51,7 @@ pub(super) struct Pairs {
 }
 
 /// What is told of pairs `(y, x)`.
-impl Pairs {
+impl PairMoments {
     pub(super) fn covariance(&self, less: f64) -> Option<f64> {
         (self.count > less).then(|| self.together() / (self.count - less))
     }
@@ -109,7 +109,7 @@ impl Pairs {
     }
 }
 
-impl Summary<2, 8> for Pairs {
+impl Summary<2, 8> for PairMoments {
     fn add(&mut self, row: [f64; 2]) {
         if self.count == 0.0 {
             self.start = row;
@@ -173,7 +173,7 @@ pub(super) trait Term<const K: usize>:
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Value;
+pub(super) struct SingleValue;
 
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Logarithm;
@@ -182,7 +182,7 @@ pub(super) struct Logarithm;
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Side<const SIDE: usize>;
 
-impl Term<1> for Value {
+impl Term<1> for SingleValue {
     fn of([value]: [f64; 1]) -> f64 {
         value
     }

@@ -20,11 +20,11 @@ use lsio_core::dataset::calendar::Calendar;
 use super::{
     civil::CivilTime,
     columns::{self, GREGORIAN, is_text, is_time, unit_nanos},
-    format::Format,
+    format::TimeFormat,
     make::made,
-    part::Part,
+    part::TimePart,
     rows::{count_durations, map, negated, pairs, parts, shifted, texts, unaware},
-    steps::{Bins, Unit, last_day, shift},
+    steps::{CalendarBins, Unit, last_day, shift},
     words::Word,
 };
 use crate::schema::{CALENDAR, text_calendar};
@@ -133,7 +133,7 @@ impl CivilFunction {
 
     fn counts_durations(&self) -> bool {
         match self.word {
-            Word::Part(part) => part == Part::Epoch || part.duration_nanos().is_some(),
+            Word::Part(part) => part == TimePart::Epoch || part.duration_nanos().is_some(),
             _ => false,
         }
     }
@@ -148,12 +148,12 @@ impl CivilFunction {
             columns::read_intervals(&interval).ok()?.first().copied().flatten()
         };
         Ok(match self.word {
-            Word::Part(Part::Epoch) => DataType::Float64,
+            Word::Part(TimePart::Epoch) => DataType::Float64,
             Word::Part(_) | Word::Boundaries => DataType::Int64,
             Word::Complete if fields.len() == 3 => DataType::Int64,
-            Word::DatePart => match Part::from_name(&self.text_of(constants.first())?)? {
-                Part::Epoch => DataType::Float64,
-                Part::Nanosecond => DataType::Int64,
+            Word::DatePart => match TimePart::from_name(&self.text_of(constants.first())?)? {
+                TimePart::Epoch => DataType::Float64,
+                TimePart::Nanosecond => DataType::Int64,
                 _ => DataType::Int32,
             },
             Word::Truncate | Word::Bin => written(&time),
@@ -224,7 +224,7 @@ impl CivilFunction {
                 parts(part, &read(0)?, calendar, to)
             }
             Word::DatePart => {
-                let part = Part::from_name(&constant_text(args, 0, self.name)?)?;
+                let part = TimePart::from_name(&constant_text(args, 0, self.name)?)?;
                 parts(part, &read(0)?, calendar, to)
             }
             Word::Truncate => {
@@ -268,14 +268,14 @@ impl CivilFunction {
             Word::Strftime | Word::ToChar => {
                 let form = constant_text(args, 1, self.name)?;
                 let form = match self.word {
-                    Word::Strftime => Format::strftime(&form)?,
-                    _ => Format::postgres(&form)?,
+                    Word::Strftime => TimeFormat::strftime(&form)?,
+                    _ => TimeFormat::postgres(&form)?,
                 };
                 texts(&read(0)?, |time, out| form.write(time, calendar, out))
             }
             Word::Strptime => {
                 let form = constant_text(args, 1, self.name)?;
-                let format = Format::strftime(&form)?;
+                let format = TimeFormat::strftime(&form)?;
                 let texts = cast(column(0)?, &DataType::Utf8View)?;
                 let parse = |text: &str| {
                     let time = format.parse(text);
@@ -329,7 +329,7 @@ impl CivilFunction {
             },
             None => {}
         }
-        let bins = Bins::new(width, origin, calendar)?;
+        let bins = CalendarBins::new(width, origin, calendar)?;
         let hours = width.months == 0 && width.days == 0;
         map(times, to, calendar, |time| {
             let start = match offset {

@@ -7,7 +7,7 @@ use super::civil::CivilTime;
 
 /// A part of a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Part {
+pub(crate) enum TimePart {
     Millennium,
     Century,
     Decade,
@@ -38,7 +38,7 @@ pub(crate) enum Part {
     EpochNanos,
 }
 
-impl Part {
+impl TimePart {
     /// The part of this name, in any case and number.
     ///
     /// # Errors
@@ -76,7 +76,7 @@ impl Part {
         })
     }
 
-    /// The part of a time in a calendar. [`Part::Epoch`] gives whole seconds.
+    /// The part of a time in a calendar. [`TimePart::Epoch`] gives whole seconds.
     ///
     /// # Errors
     /// If the calendar lacks the date.
@@ -202,13 +202,13 @@ mod tests {
             ("century", 20),
             ("decade", 200),
         ] {
-            let part = Part::from_name(part).unwrap();
+            let part = TimePart::from_name(part).unwrap();
             assert_eq!(part.of(&time, calendar).unwrap(), value, "{part:?}");
         }
         let seconds = ((30.0 * 360.0 + 59.0) * 24.0 + 13.0) * 3600.0 + 14.0 * 60.0 + 15.25;
-        assert_eq!(Part::epoch(&time, calendar).unwrap(), seconds);
-        assert!(Part::DayOfYear.of(&time, Calendar::NoLeap).is_err());
-        assert!(Part::from_name("fortnight").is_err());
+        assert_eq!(TimePart::epoch(&time, calendar).unwrap(), seconds);
+        assert!(TimePart::DayOfYear.of(&time, Calendar::NoLeap).is_err());
+        assert!(TimePart::from_name("fortnight").is_err());
     }
 
     /// As DuckDB has them.
@@ -221,9 +221,14 @@ mod tests {
             ("2000-01-05", 1, 2000, 20, 3),
         ] {
             let time = CivilTime::parse(time).unwrap();
-            let of = |part: Part| part.of(&time, Calendar::ProlepticGregorian).unwrap();
+            let of = |part: TimePart| part.of(&time, Calendar::ProlepticGregorian).unwrap();
             assert_eq!(
-                (of(Part::Week), of(Part::IsoYear), of(Part::Century), of(Part::DayOfWeek)),
+                (
+                    of(TimePart::Week),
+                    of(TimePart::IsoYear),
+                    of(TimePart::Century),
+                    of(TimePart::DayOfWeek)
+                ),
                 (week, year, century, weekday),
                 "{time:?}"
             );

@@ -16,7 +16,7 @@ use lsio_core::dataset::calendar::Calendar;
 use super::{
     civil::CivilTime,
     columns::{self, unit_nanos},
-    part::{Part, no_date},
+    part::{TimePart, no_date},
     steps::shift,
 };
 
@@ -82,13 +82,13 @@ pub(super) fn negated(interval: IntervalMonthDayNano) -> Option<IntervalMonthDay
 
 /// A part of each time, as a column of this type.
 pub(super) fn parts(
-    part: Part,
+    part: TimePart,
     times: &[Option<CivilTime>],
     calendar: Calendar,
     to: &DataType,
 ) -> Result<ArrayRef> {
-    if part == Part::Epoch {
-        let epoch = |time: &CivilTime| Part::epoch(time, calendar);
+    if part == TimePart::Epoch {
+        let epoch = |time: &CivilTime| TimePart::epoch(time, calendar);
         let values = times.iter().map(|time| time.as_ref().map(epoch).transpose());
         return Ok(Arc::new(values.collect::<Result<Float64Array>>()?));
     }
@@ -121,7 +121,7 @@ pub(super) fn texts(
 pub(super) fn count_durations(
     durations: &ArrayRef,
     unit: TimeUnit,
-    part: Part,
+    part: TimePart,
 ) -> Result<ArrayRef> {
     let values = cast(durations, &DataType::Int64)?;
     let values = values.as_primitive::<Int64Type>();

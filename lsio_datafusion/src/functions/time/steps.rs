@@ -148,19 +148,19 @@ pub(crate) fn shift(
 
 /// The bins of `date_bin` and `time_bucket`.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Bins {
-    stride: Stride,
+pub(crate) struct CalendarBins {
+    stride: CalendarBinWidth,
     origin: CivilTime,
     calendar: Calendar,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Stride {
+enum CalendarBinWidth {
     Nanos(i128),
     Months(i64),
 }
 
-impl Bins {
+impl CalendarBins {
     /// Bins as wide as an interval, one of which starts at `origin`.
     ///
     /// # Errors
@@ -173,8 +173,8 @@ impl Bins {
         let IntervalMonthDayNano { months, days, nanoseconds } = stride;
         let nanos = i128::from(days) * i128::from(DAY) + i128::from(nanoseconds);
         let stride = match (months, nanos) {
-            (0, nanos) if nanos > 0 => Stride::Nanos(nanos),
-            (months, 0) if months > 0 => Stride::Months(months.into()),
+            (0, nanos) if nanos > 0 => CalendarBinWidth::Nanos(nanos),
+            (months, 0) if months > 0 => CalendarBinWidth::Months(months.into()),
             (0, _) | (_, 0) => return exec_err!("the width of bins of time must be positive"),
             _ => {
                 return exec_err!(
@@ -190,11 +190,11 @@ impl Bins {
         let calendar = self.calendar;
         let nanos = time.nanos(calendar)?;
         let start = match self.stride {
-            Stride::Nanos(stride) => {
+            CalendarBinWidth::Nanos(stride) => {
                 let origin = self.origin.nanos(calendar)?;
                 nanos - (nanos - origin).rem_euclid(stride)
             }
-            Stride::Months(stride) => {
+            CalendarBinWidth::Months(stride) => {
                 let origin = self.origin;
                 let months = month_count(time.date, calendar) - month_count(origin.date, calendar);
                 let shifted = |months: i64| {
@@ -271,7 +271,7 @@ mod tests {
     fn bins_and_units() {
         let calendar = Calendar::NoLeap;
         let start = |stride, origin, at: &str| {
-            let bins = Bins::new(stride, time(origin), calendar).unwrap();
+            let bins = CalendarBins::new(stride, time(origin), calendar).unwrap();
             bins.start(&time(at)).unwrap().text()
         };
         // 73 bins of five days are a year.
@@ -282,8 +282,8 @@ mod tests {
             start(interval(1, 0, 0), "2000-01-31T06", "0850-02-28T05"),
             "0850-01-31T06:00:00"
         );
-        assert!(Bins::new(interval(1, 1, 0), time("1970-01-01"), calendar).is_err());
-        assert!(Bins::new(interval(0, -1, 0), time("1970-01-01"), calendar).is_err());
+        assert!(CalendarBins::new(interval(1, 1, 0), time("1970-01-01"), calendar).is_err());
+        assert!(CalendarBins::new(interval(0, -1, 0), time("1970-01-01"), calendar).is_err());
         for (unit, expected) in [
             // cftime: the 26th is a Monday there.
             ("week", "2000-02-26T00:00:00"),

@@ -3,13 +3,13 @@
 
 use datafusion::logical_expr::ScalarUDF;
 
-use super::{format::Name, function::CivilFunction, part::Part};
+use super::{format::Name, function::CivilFunction, part::TimePart};
 
 /// What a [`CivilFunction`] does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Word {
     /// `year(time)` and its like.
-    Part(Part),
+    Part(TimePart),
     /// `date_part(part, time)`, with DataFusion's types.
     DatePart,
     /// `date_trunc(unit, time)`.
@@ -90,30 +90,30 @@ impl Word {
 
 /// The functions that a session is taught.
 pub(crate) fn functions() -> Vec<ScalarUDF> {
-    let parts: [(&'static str, &[&str], Part); 23] = [
-        ("year", &[], Part::Year),
-        ("month", &[], Part::Month),
-        ("day", &["dayofmonth"], Part::Day),
-        ("hour", &[], Part::Hour),
-        ("minute", &[], Part::Minute),
-        ("second", &[], Part::Second),
-        ("millisecond", &[], Part::Millisecond),
-        ("microsecond", &[], Part::Microsecond),
-        ("nanosecond", &[], Part::Nanosecond),
-        ("quarter", &[], Part::Quarter),
-        ("week", &["weekofyear"], Part::Week),
-        ("dayofyear", &["doy"], Part::DayOfYear),
-        ("dayofweek", &["weekday", "dow"], Part::DayOfWeek),
-        ("isodow", &[], Part::IsoDayOfWeek),
-        ("isoyear", &[], Part::IsoYear),
-        ("yearweek", &[], Part::YearWeek),
-        ("decade", &[], Part::Decade),
-        ("century", &[], Part::Century),
-        ("millennium", &[], Part::Millennium),
-        ("era", &[], Part::Era),
-        ("epoch", &[], Part::Epoch),
-        ("epoch_ms", &[], Part::EpochMillis),
-        ("epoch_us", &["epoch_micros"], Part::EpochMicros),
+    let parts: [(&'static str, &[&str], TimePart); 23] = [
+        ("year", &[], TimePart::Year),
+        ("month", &[], TimePart::Month),
+        ("day", &["dayofmonth"], TimePart::Day),
+        ("hour", &[], TimePart::Hour),
+        ("minute", &[], TimePart::Minute),
+        ("second", &[], TimePart::Second),
+        ("millisecond", &[], TimePart::Millisecond),
+        ("microsecond", &[], TimePart::Microsecond),
+        ("nanosecond", &[], TimePart::Nanosecond),
+        ("quarter", &[], TimePart::Quarter),
+        ("week", &["weekofyear"], TimePart::Week),
+        ("dayofyear", &["doy"], TimePart::DayOfYear),
+        ("dayofweek", &["weekday", "dow"], TimePart::DayOfWeek),
+        ("isodow", &[], TimePart::IsoDayOfWeek),
+        ("isoyear", &[], TimePart::IsoYear),
+        ("yearweek", &[], TimePart::YearWeek),
+        ("decade", &[], TimePart::Decade),
+        ("century", &[], TimePart::Century),
+        ("millennium", &[], TimePart::Millennium),
+        ("era", &[], TimePart::Era),
+        ("epoch", &[], TimePart::Epoch),
+        ("epoch_ms", &[], TimePart::EpochMillis),
+        ("epoch_us", &["epoch_micros"], TimePart::EpochMicros),
     ];
     let others: [(&'static str, &[&str], Word); 11] = [
         ("monthname", &[], Word::Name(NameOf::Month)),
@@ -126,7 +126,7 @@ pub(crate) fn functions() -> Vec<ScalarUDF> {
         ("time_bucket", &[], Word::Bucket),
         ("strftime", &[], Word::Strftime),
         ("strptime", &[], Word::Strptime),
-        ("epoch_ns", &[], Word::Part(Part::EpochNanos)),
+        ("epoch_ns", &[], Word::Part(TimePart::EpochNanos)),
     ];
     let parts = parts.into_iter().map(|(name, aliases, part)| (name, aliases, Word::Part(part)));
     let functions = parts.chain(others).map(|(name, aliases, word)| {
