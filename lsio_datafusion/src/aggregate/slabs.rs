@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use lsio_core::read::{Block, Tiles};
+use lsio_core::read::{Block, DimOrder, Tiles};
 
 use super::keys::{CellGroups, GroupSet};
 
@@ -86,8 +86,8 @@ impl Slabs {
     }
 
     /// The order in which tiles are to be visited.
-    pub(super) fn order(&self) -> Vec<(usize, bool)> {
-        self.cuts.iter().map(|cut| (cut.dim, false)).collect()
+    pub(super) fn order(&self) -> Vec<DimOrder> {
+        self.cuts.iter().map(|cut| DimOrder::forward(cut.dim)).collect()
     }
 
     /// The number of slabs.

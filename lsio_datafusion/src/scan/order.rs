@@ -8,13 +8,16 @@ use datafusion::{
     error::Result,
     physical_expr::{PhysicalSortExpr, expressions::Column},
 };
-use lsio_core::{Table, read::Tiles};
+use lsio_core::{
+    Table,
+    read::{DimOrder, Tiles},
+};
 
 /// How to visit tiles for an order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Visits {
-    /// The dimensions, slowest first, each with whether it is visited from the end.
-    pub(super) dims: Vec<(usize, bool)>,
+    /// The slowest dimension first.
+    pub(super) order: Vec<DimOrder>,
     /// Whether the rows come out in exactly that order.
     pub(super) exact: bool,
 }
@@ -28,7 +31,7 @@ pub(super) fn visits(
     table: &Table,
     tiles: &Tiles,
 ) -> Result<Option<Visits>> {
-    let mut dims: Vec<(usize, bool)> = Vec::new();
+    let mut dims: Vec<DimOrder> = Vec::new();
     let mut exact = true;
     for key in order {
         let position = key.expr.downcast_ref::<Column>().and_then(|c| columns.get(c.index()));
@@ -39,11 +42,11 @@ pub(super) fn visits(
         match along {
             Some(Along::OneValue) => {}
             // Rows that are alike in a key before can differ in this one only if that key repeats.
-            Some(Along::Dimension { dim, .. }) if dims.iter().any(|(other, _)| *other == dim) => {
+            Some(Along::Dimension { dim, .. }) if dims.iter().any(|other| other.dim == dim) => {
                 exact = false;
             }
             Some(Along::Dimension { dim, reversed, strict }) => {
-                dims.push((dim, reversed));
+                dims.push(DimOrder { dim, reversed });
                 exact = exact && (strict || dims.len() == order.len());
             }
             None => {
@@ -56,7 +59,7 @@ pub(super) fn visits(
         return Ok(None);
     }
     let exact = exact && rows_follow(&dims, tiles);
-    Ok(Some(Visits { dims, exact }))
+    Ok(Some(Visits { order: dims, exact }))
 }
 
 /// How a column varies.
@@ -110,11 +113,11 @@ fn direction(values: &ArrayRef) -> Result<Option<(bool, bool)>> {
 
 /// Whether visiting tiles in the order of these dimensions gives rows in their order. Inside a tile
 /// rows are in C order.
-fn rows_follow(dims: &[(usize, bool)], tiles: &Tiles) -> bool {
+fn rows_follow(dims: &[DimOrder], tiles: &Tiles) -> bool {
     // The keys must be the grid's first dimensions, as far as they have more than one index.
     let varying: Vec<usize> =
         (0..tiles.shape().len()).filter(|&dim| tiles.selection()[dim].len() > 1).collect();
-    let keys: Vec<usize> = dims.iter().map(|(dim, _)| *dim).collect();
+    let keys: Vec<usize> = dims.iter().map(|order| order.dim).collect();
     if !varying.starts_with(&keys) {
         return false;
     }
@@ -130,7 +133,7 @@ fn rows_follow(dims: &[(usize, bool)], tiles: &Tiles) -> bool {
         return true;
     }
     // Within a tile nothing is reversed.
-    let forward = dims[split..].iter().all(|(_, reversed)| !reversed);
+    let forward = dims[split..].iter().all(|order| !order.reversed);
     forward && varying[split + 1..].iter().all(|&dim| one_tile(dim))
 }
 
@@ -144,7 +147,10 @@ mod tests {
     fn which_visits_are_exact() {
         let tiles =
             |shape: [u64; 3]| Tiles::new(shape.to_vec(), vec![Selection::all(6); 3]).unwrap();
-        let follow = |shape, dims: &[(usize, bool)]| rows_follow(dims, &tiles(shape));
+        let order = |dims: &[(usize, bool)]| -> Vec<DimOrder> {
+            dims.iter().map(|&(dim, reversed)| DimOrder { dim, reversed }).collect()
+        };
+        let follow = |shape, dims: &[(usize, bool)]| rows_follow(&order(dims), &tiles(shape));
         // Whole maps.
         assert!(follow([1, 6, 6], &[(0, false)]));
         assert!(follow([1, 6, 6], &[(0, true)]));
@@ -165,6 +171,6 @@ mod tests {
             vec![2, 2, 6],
             vec![Selection::all(1), Selection::all(6), Selection::all(6)],
         );
-        assert!(rows_follow(&[(1, false)], &some.unwrap()));
+        assert!(rows_follow(&order(&[(1, false)]), &some.unwrap()));
     }
 }

@@ -25,7 +25,7 @@ use datafusion::{
 };
 use lsio_core::{
     Selection, Table,
-    read::{Scan, ScanOptions, Tiles},
+    read::{DimOrder, Scan, ScanOptions, Tiles},
 };
 
 use super::{
@@ -265,7 +265,7 @@ impl ZarrSource {
     }
 
     /// The same with tiles in the order of these dimensions.
-    pub(crate) fn visiting(mut self, order: Vec<(usize, bool)>) -> Result<Self> {
+    pub(crate) fn visiting(mut self, order: Vec<DimOrder>) -> Result<Self> {
         self.spec.order = order;
         self.replanned()
     }
@@ -412,7 +412,7 @@ impl ZarrSource {
                 .spec
                 .order
                 .iter()
-                .map(|&(dim, reversed)| {
+                .map(|&DimOrder { dim, reversed }| {
                     let from_end = if reversed { " from the end" } else { "" };
                     format!("{}{from_end}", self.table.dims[dim].name)
                 })
@@ -592,7 +592,7 @@ impl DataSource for ZarrSource {
             return Ok(SortOrderPushdownResult::Unsupported);
         };
         let mut source = self.clone();
-        source.spec.order = visits.dims;
+        source.spec.order = visits.order;
         source.ordering = None;
         if visits.exact {
             source.ordering = LexOrdering::new(order.to_vec());

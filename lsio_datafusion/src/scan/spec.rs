@@ -3,7 +3,10 @@
 use std::{ops::Range, path, sync::Arc};
 
 use datafusion::{catalog::Session, common::exec_err, error::Result};
-use lsio_core::{Dataset, OpenOptions, Selection, Table, read::ScanOptions};
+use lsio_core::{
+    Dataset, OpenOptions, Selection, Table,
+    read::{DimOrder, ScanOptions},
+};
 use serde::{Deserialize, Serialize};
 
 use super::ZarrSource;
@@ -20,9 +23,9 @@ pub struct ScanSpec {
     pub output: Vec<usize>,
     /// The selected indices of each dimension.
     pub selection: Vec<Selection>,
-    /// The dimensions in whose order tiles are visited, slowest first, each with whether it is visited from
-    /// its end. Those that aren't named follow in the grid's order.
-    pub order: Vec<(usize, bool)>,
+    /// The order in which tiles are visited, the slowest dimension first. Dimensions that it lacks follow in the
+    /// grid's order.
+    pub order: Vec<DimOrder>,
     /// The most rows that are given out, if there is a limit.
     pub limit: Option<usize>,
     /// The tiles to read, by their numbers in the order in which they are visited; all, if none.
@@ -74,7 +77,7 @@ impl ScanSpec {
         if self.selection.iter().zip(sizes).any(beyond) {
             return Some("indices are selected that its dimensions don't have".to_owned());
         }
-        let dim = self.order.iter().map(|(dim, _)| *dim).find(|dim| *dim >= rank);
+        let dim = self.order.iter().map(|order| order.dim).find(|dim| *dim >= rank);
         dim.map(|dim| format!("it has {rank} dimensions, and no dimension {dim}"))
     }
 }
