@@ -20,6 +20,7 @@ use lsio_core::{
     reduce,
 };
 
+use super::refusal::Refusal;
 use crate::{
     error::external,
     expression::{Expression, union},
@@ -69,13 +70,15 @@ pub(super) struct GroupSet {
 }
 
 impl GroupKeys {
+    /// Finds the keys that are evaluated together.
+    ///
     /// # Errors
-    /// Why these keys can't be grouped by here.
+    /// If a key varies over more cells than are held in memory.
     pub(super) fn new(
         exprs: Vec<(Expression, String)>,
         table: &Table,
         selection: &[Selection],
-    ) -> Result<Self, String> {
+    ) -> Result<Self, Refusal> {
         let rank = table.dims.len();
         let mut sets: Vec<KeySet> = Vec::new();
         for (position, (expr, _)) in exprs.iter().enumerate() {
@@ -97,14 +100,16 @@ impl GroupKeys {
                 names.join(", ")
             };
             if cells > MOST_CELLS {
-                return Err(format!("GROUP BY {} varies over {cells} cells", names()));
+                let reason = format!("GROUP BY {} varies over {cells} cells", names());
+                return Err(Refusal::Unsupported(reason));
             }
             let is_chunked = |&position: &usize| {
                 let column = &table.columns[position];
                 column.variable.is_some() && !column.is_held(rank, u64::MAX)
             };
             if set.exprs.iter().any(|&e| exprs[e].0.columns().iter().any(is_chunked)) {
-                return Err(format!("GROUP BY {} varies along all dimensions", names()));
+                let reason = format!("GROUP BY {} varies along all dimensions", names());
+                return Err(Refusal::Unsupported(reason));
             }
         }
         // The innermost dimension's groups lie side by side.

@@ -25,6 +25,7 @@ mod masks;
 mod output;
 mod plan;
 mod reduce;
+mod refusal;
 mod results;
 mod rule;
 mod run;

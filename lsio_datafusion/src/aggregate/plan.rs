@@ -29,6 +29,7 @@ use lsio_core::{
 use super::{
     keys::{CellGroups, GroupKeys},
     masks::{self, Weights},
+    refusal::Refusal,
 };
 use crate::{
     ZarrSource,
@@ -153,44 +154,32 @@ pub(super) struct AggregateInput {
 }
 
 impl Aggregation {
-    /// `aggregate` sees the rows; `schema` is that of the output, which is states or final values.
-    ///
-    /// # Errors
-    /// The inner one is the reason why this aggregate isn't pushed down.
+    /// Plans `aggregate` over `rows`. `schema` is that of the output: of states if `states` is set, of final
+    /// values if not.
     pub(super) fn new(
         aggregate: &AggregateExec,
         rows: AggregateInput,
         schema: SchemaRef,
         states: bool,
-    ) -> Result<Result<Self, String>> {
+    ) -> Result<Self, Refusal> {
         let by = aggregate.group_expr();
         if by.has_grouping_set() {
-            return Ok(Err("it has several grouping sets".to_owned()));
+            return Err(Refusal::unsupported("it has several grouping sets"));
         }
         let AggregateInput { source, columns, filters } = rows;
         let (table, table_schema) = (Arc::clone(source.table()), Arc::clone(source.table_schema()));
-        let over_table = |expr: &Arc<dyn PhysicalExpr>| -> Result<Result<Ranked, String>> {
+        let over_table = |expr: &Arc<dyn PhysicalExpr>| -> Result<Ranked, Refusal> {
             let expr = substituted(expr, |column| columns.get(column.index()).cloned())?;
             match expr {
-                Some(expr) if is_volatile(&expr) => {
-                    Ok(Err(format!("{expr} is another value each time")))
-                }
-                Some(expr) => Ok(Ok(Ranked::new(expr, &table, &table_schema)?)),
-                None => Ok(Err("it names columns that its input lacks".to_owned())),
+                Some(expr) if is_volatile(&expr) => Err(volatile(&expr)),
+                Some(expr) => Ok(Ranked::new(expr, &table, &table_schema)?),
+                None => Err(Refusal::unsupported("it names columns that its input lacks")),
             }
         };
-        macro_rules! ranked {
-            ($expr:expr) => {
-                match over_table($expr)? {
-                    Ok(expr) => expr,
-                    Err(reason) => return Ok(Err(reason)),
-                }
-            };
-        }
 
         let mut keys = Vec::new();
         for (expr, name) in by.expr() {
-            keys.push((ranked!(expr).whole().clone(), name.clone()));
+            keys.push((over_table(expr)?.whole().clone(), name.clone()));
         }
         let mut conditions: Vec<Ranked> = Vec::new();
         let mut arguments: Vec<Argument> = Vec::new();
@@ -200,7 +189,7 @@ impl Aggregation {
             let filter = match filter {
                 None => None,
                 Some(filter) => {
-                    let filter = ranked!(filter);
+                    let filter = over_table(filter)?;
                     let same = |other: &Ranked| other.whole().expr().eq(filter.whole().expr());
                     let known = conditions.iter().position(same);
                     if known.is_none() {
@@ -213,13 +202,14 @@ impl Aggregation {
             let needs_order = function.order_sensitivity().hard_requires()
                 && !function.fun().supports_within_group_clause();
             if needs_order && !function.order_bys().is_empty() {
-                return Ok(Err(format!("{} wants its rows in order", function.name())));
+                let reason = format!("{} wants its rows in order", function.name());
+                return Err(Refusal::Unsupported(reason));
             }
             let mut exprs = function.expressions();
             exprs.extend(function.order_bys().iter().map(|order| Arc::clone(&order.expr)));
             let mut own = Vec::new();
             for expr in &exprs {
-                own.push(ranked!(expr));
+                own.push(over_table(expr)?);
             }
             let reduced = reduced(function, &own, (&table, &table_schema))?;
             let reduced = reduced.and_then(|(values, result)| {
@@ -235,7 +225,7 @@ impl Aggregation {
         let mut predicates = Vec::new();
         for filter in filters {
             if is_volatile(&filter) {
-                return Ok(Err(format!("{filter} is another value each time")));
+                return Err(volatile(&filter));
             }
             predicates.push(Predicate::new(filter, &table, &table_schema)?);
         }
@@ -271,22 +261,18 @@ impl Aggregation {
             needed.sort_unstable();
             needed.dedup();
         }
-        let keys = match GroupKeys::new(keys, &table, &selection) {
-            Ok(keys) => keys,
-            Err(reason) => return Ok(Err(reason)),
-        };
-        let groups = match keys.known(&table, &selection) {
-            Ok(groups) => groups.map(Arc::new),
-            // Rows that are left out later may be to blame.
-            Err(error) => return Ok(Err(format!("GROUP BY can't be evaluated: {error}"))),
-        };
+        let keys = GroupKeys::new(keys, &table, &selection)?;
+        // The error may come from a row that a filter drops when the query runs.
+        let groups = keys.known(&table, &selection).map_err(|error| {
+            Refusal::Unsupported(format!("GROUP BY can't be evaluated: {error}"))
+        })?;
         let source = source.reading(needed, selection, predicates)?;
         let masked = source.leaves_out_rows();
         let weights = masks::weights(&arguments, &functions);
-        Ok(Ok(Self {
+        Ok(Self {
             source,
             keys,
-            groups,
+            groups: groups.map(Arc::new),
             arguments,
             accumulated,
             functions,
@@ -300,7 +286,7 @@ impl Aggregation {
             states,
             without_nan: Vec::new(),
             weights,
-        }))
+        })
     }
 
     /// The dimensions of the keys and of an argument: those along which it is reduced.
@@ -327,6 +313,10 @@ impl Aggregation {
         // Which groups there are is written down for rows that are left out, and for accumulators.
         arguments.sum::<usize>() + 16 * usize::from(self.masked) + 4 * self.accumulated.len().min(1)
     }
+}
+
+fn volatile(expr: &Arc<dyn PhysicalExpr>) -> Refusal {
+    Refusal::Unsupported(format!("{expr} is another value each time"))
 }
 
 /// Leaves one index of each dimension along which nothing varies: all others would give the same. Gives

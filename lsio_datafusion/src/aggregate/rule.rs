@@ -27,6 +27,7 @@ use datafusion::{
 use super::{
     ZarrAggregateExec,
     plan::{AggregateInput, Aggregation},
+    refusal::Refusal,
     results,
 };
 use crate::{LsioConfig, ZarrSource, expression::substituted};
@@ -63,9 +64,10 @@ impl PhysicalOptimizerRule for AggregatePushdown {
                     return Ok(Transformed::no(plan));
                 }
             };
-            match pushed(aggregate, partial, config)? {
+            match pushed(aggregate, partial, config) {
                 Ok(pushed) => Ok(Transformed::new(pushed, true, TreeNodeRecursion::Jump)),
-                Err(reason) => Ok(Transformed::yes(refused(plan, &reason)?)),
+                Err(Refusal::Unsupported(reason)) => Ok(Transformed::yes(refused(plan, &reason)?)),
+                Err(Refusal::Failed(error)) => Err(error),
             }
         })?
         .data
@@ -82,25 +84,19 @@ impl PhysicalOptimizerRule for AggregatePushdown {
     }
 }
 
-/// The plan that takes the place of a whole aggregate, or why there is none.
+/// The plan that takes the place of a whole aggregate.
 fn pushed(
     whole: &AggregateExec,
     partial: &AggregateExec,
     config: &ConfigOptions,
-) -> Result<Result<Arc<dyn ExecutionPlan>, String>> {
+) -> Result<Arc<dyn ExecutionPlan>, Refusal> {
     if let Some(union) = union_below(partial.input()) {
         return over_union(whole, partial, union, config);
     }
-    let rows = match rows(partial.input())? {
-        Ok(rows) => rows,
-        Err(reason) => return Ok(Err(reason)),
-    };
+    let rows = rows(partial.input())?;
     let fallback = fallback(whole, partial, config)?;
     let plan = Aggregation::new(partial, rows, whole.schema(), false)?;
-    Ok(plan.map(|plan| {
-        let description = description(partial);
-        Arc::new(ZarrAggregateExec::new(plan, &description, Some(fallback))) as _
-    }))
+    Ok(Arc::new(ZarrAggregateExec::new(plan, &description(partial), Some(fallback))))
 }
 
 /// Aggregates the inputs of a union one by one, to states that the aggregate above merges.
@@ -109,25 +105,23 @@ fn over_union(
     partial: &AggregateExec,
     union: &Arc<dyn ExecutionPlan>,
     config: &ConfigOptions,
-) -> Result<Result<Arc<dyn ExecutionPlan>, String>> {
+) -> Result<Arc<dyn ExecutionPlan>, Refusal> {
     if *partial.mode() != AggregateMode::Partial {
-        return Ok(Err("it is over a union".to_owned()));
+        return Err(Refusal::unsupported("it is over a union"));
     }
     let mut arms: Vec<Arc<dyn ExecutionPlan>> = Vec::new();
     let mut reasons = Vec::new();
     for arm in union.children() {
         let input = replaced(partial.input(), union, arm)?;
-        let rows = rows(&input)?;
-        let plan = match rows {
-            Ok(rows) => Aggregation::new(partial, rows, partial.schema(), true)?,
-            Err(reason) => Err(reason),
-        };
+        let plan =
+            rows(&input).and_then(|rows| Aggregation::new(partial, rows, partial.schema(), true));
         arms.push(match plan {
             Ok(plan) => {
                 let fallback = in_one_partition(partial, &input, config)?;
                 Arc::new(ZarrAggregateExec::new(plan, &description(partial), Some(fallback)))
             }
-            Err(reason) => {
+            Err(Refusal::Failed(error)) => return Err(error.into()),
+            Err(Refusal::Unsupported(reason)) => {
                 let plain = refused(input, &reason)?;
                 reasons.push(reason);
                 let partial: Arc<dyn ExecutionPlan> = Arc::new(partial.clone());
@@ -136,10 +130,10 @@ fn over_union(
         });
     }
     if reasons.len() == arms.len() {
-        return Ok(Err(reasons.swap_remove(0)));
+        return Err(Refusal::Unsupported(reasons.swap_remove(0)));
     }
     let whole: Arc<dyn ExecutionPlan> = Arc::new(whole.clone());
-    Ok(Ok(replace_children_if_necessary(whole, vec![UnionExec::try_new(arms)?])?))
+    Ok(replace_children_if_necessary(whole, vec![UnionExec::try_new(arms)?])?)
 }
 
 /// The union below operators that leave rows and columns what they are, or pick among them.
@@ -183,62 +177,52 @@ fn is_transparent(plan: &Arc<dyn ExecutionPlan>) -> bool {
     passes && plan.fetch().is_none()
 }
 
-/// What an operator gives, in terms of a Zarr table; or why that can't be told.
-fn rows(plan: &Arc<dyn ExecutionPlan>) -> Result<Result<AggregateInput, String>> {
+/// The rows of an operator, in terms of a Zarr table.
+fn rows(plan: &Arc<dyn ExecutionPlan>) -> Result<AggregateInput, Refusal> {
     if let Some(scan) = plan.downcast_ref::<DataSourceExec>() {
         let Some(source) = scan.data_source().downcast_ref::<ZarrSource>() else {
-            return Ok(Err("it is over other rows".to_owned()));
+            return Err(Refusal::unsupported("it is over other rows"));
         };
         if source.limit().is_some() {
-            return Ok(Err("it is over a LIMIT".to_owned()));
+            return Err(Refusal::unsupported("it is over a LIMIT"));
         }
         if source.is_part() {
-            return Ok(Err("it is over some of the tiles only".to_owned()));
+            return Err(Refusal::unsupported("it is over some of the tiles only"));
         }
         let columns = (0..scan.schema().fields().len())
             .filter_map(|index| Some(Arc::new(source.column(index)?) as Arc<dyn PhysicalExpr>));
         let columns = columns.collect();
-        return Ok(Ok(AggregateInput { source: source.clone(), columns, filters: Vec::new() }));
+        return Ok(AggregateInput { source: source.clone(), columns, filters: Vec::new() });
     }
     let children = plan.children();
     let ([input], true) = (children.as_slice(), is_transparent(plan)) else {
         let limit = if plan.fetch().is_some() { " with a LIMIT" } else { "" };
-        return Ok(Err(format!("it is over {}{limit}", plan.name())));
+        return Err(Refusal::Unsupported(format!("it is over {}{limit}", plan.name())));
     };
-    let mut rows = match rows(input)? {
-        Ok(rows) => rows,
-        Err(reason) => return Ok(Err(reason)),
-    };
+    let mut rows = rows(input)?;
     let over_table = |expr: &Arc<dyn PhysicalExpr>, columns: &[Arc<dyn PhysicalExpr>]| {
         substituted(expr, |column: &Column| columns.get(column.index()).cloned())
     };
-    let unknown = || Ok(Err(format!("{} names columns that its input lacks", plan.name())));
+    let unknown =
+        || Refusal::Unsupported(format!("{} names columns that its input lacks", plan.name()));
     if let Some(projection) = plan.downcast_ref::<ProjectionExec>() {
         let mut columns = Vec::new();
         for expr in projection.expr() {
-            match over_table(&expr.expr, &rows.columns)? {
-                Some(expr) => columns.push(expr),
-                None => return unknown(),
-            }
+            columns.push(over_table(&expr.expr, &rows.columns)?.ok_or_else(unknown)?);
         }
         rows.columns = columns;
     } else if let Some(filter) = plan.downcast_ref::<FilterExec>() {
         for conjunct in split_conjunction(filter.predicate()) {
-            match over_table(conjunct, &rows.columns)? {
-                Some(expr) => rows.filters.push(expr),
-                None => return unknown(),
-            }
+            let filter = over_table(conjunct, &rows.columns)?.ok_or_else(unknown)?;
+            rows.filters.push(filter);
         }
         if let Some(picked) = filter.projection() {
             let columns: Option<Vec<_>> =
                 picked.iter().map(|&index| rows.columns.get(index).cloned()).collect();
-            match columns {
-                Some(columns) => rows.columns = columns,
-                None => return unknown(),
-            }
+            rows.columns = columns.ok_or_else(unknown)?;
         }
     }
-    Ok(Ok(rows))
+    Ok(rows)
 }
 
 /// The same aggregate by DataFusion's own operators, in one partition.
