@@ -292,7 +292,7 @@ pub(crate) struct Evaluation<'a> {
 }
 
 /// Values of a column, and whether NaN among them is NULL.
-pub(crate) type Stored = (ArrayRef, bool);
+pub(crate) type StoredColumn = (ArrayRef, bool);
 
 impl Evaluation<'_> {
     /// The expression for kernels, over [`Evaluation::stored`].
@@ -310,8 +310,8 @@ impl Evaluation<'_> {
         &self,
         start: usize,
         len: usize,
-        pieces: &[Stored],
-    ) -> Result<Vec<Stored>> {
+        pieces: &[StoredColumn],
+    ) -> Result<Vec<StoredColumn>> {
         let mut rows = self.rows.stored(start, len).map_err(external)?.into_iter();
         let columns = self.slots.iter().map(|slot| match slot {
             Some(piece) => pieces.get(*piece).cloned(),
@@ -328,7 +328,7 @@ impl Evaluation<'_> {
         &self,
         start: usize,
         len: usize,
-        pieces: &[Stored],
+        pieces: &[StoredColumn],
     ) -> Result<Vec<ArrayRef>> {
         let stored = self.stored(start, len, pieces)?.into_iter();
         Ok(stored.map(|(values, nan_is_null)| nan_to_null(values, nan_is_null)).collect())

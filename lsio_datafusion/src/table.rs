@@ -161,7 +161,7 @@ impl TableProvider for ZarrTable {
         let mut spec = ScanSpec::new(&dataset, &table, columns);
         spec.selection = selection;
         let store = dataset.location().name();
-        let source = ZarrSource::try_new(spec, store, (table, Arc::clone(&self.schema)), options)?;
+        let source = ZarrSource::try_new(spec, store, table, Arc::clone(&self.schema), options)?;
         Ok(DataSourceExec::from_data_source(source.with_notes(&notes).with_limit(limit)))
     }
 }

@@ -201,18 +201,15 @@ async fn variable_info(variable: &Variable, role: Role) -> Result<VariableInfo, 
     let layout = variable.layout();
     variable.log_warnings();
     let mut unreadable = variable.unreadable().map(str::to_owned);
-    let (mut first, mut last) = (None, None);
+    let mut own_ends = Ends::default();
     if role.is_coordinate() && unreadable.is_none() {
         // A broken chunk is no reason not to show the rest.
         match ends(variable).await {
-            Ok(ends) => (first, last) = ends,
+            Ok(ends) => own_ends = ends,
             Err(error) => unreadable = Some(error.to_string()),
         }
     }
-    let (stored, more_objects) = match stored(variable).await {
-        Ok((bytes, objects, more)) => (Some((bytes, objects)), more),
-        Err(_) => (None, false),
-    };
+    let stored = stored(variable).await.ok();
     Ok(VariableInfo {
         name: variable.name().to_owned(),
         role: role.name(),
@@ -227,18 +224,27 @@ async fn variable_info(variable: &Variable, role: Role) -> Result<VariableInfo, 
         logical_bytes: variable.stored_width().map_or(0, |width| {
             variable.shape().iter().fold(width, |bytes, &size| bytes.saturating_mul(size))
         }),
-        stored_bytes: stored.map(|(bytes, _)| bytes),
-        stored_objects: stored.map(|(_, objects)| objects),
-        more_objects,
-        first,
-        last,
+        stored_bytes: stored.as_ref().map(|stored| stored.bytes),
+        stored_objects: stored.as_ref().map(|stored| stored.count),
+        more_objects: stored.is_some_and(|stored| stored.more),
+        first: own_ends.first,
+        last: own_ends.last,
         attributes: variable.attributes().clone(),
     })
 }
 
-/// The bytes and the number of an array's chunks, and whether there are more than were counted.
-async fn stored(variable: &Variable) -> Result<(u64, usize, bool), Error> {
-    let (mut bytes, mut counted) = (0, 0);
+/// The objects of an array, as far as they were counted.
+#[derive(Default)]
+struct StoredObjects {
+    bytes: u64,
+    count: usize,
+    /// Whether there are more.
+    more: bool,
+}
+
+/// Counts the objects that hold an array's chunks.
+async fn stored(variable: &Variable) -> Result<StoredObjects, Error> {
+    let mut stored = StoredObjects::default();
     let location = variable.location();
     let mut objects = location.store().list(Some(location.path()));
     let most = if location.link().is_remote() { MAX_REMOTE_OBJECTS } else { MAX_OBJECTS };
@@ -247,21 +253,28 @@ async fn stored(variable: &Variable) -> Result<(u64, usize, bool), Error> {
         if name == "zarr.json" || name.starts_with(".z") {
             continue;
         }
-        if counted == most {
-            return Ok((bytes, counted, true));
+        if stored.count == most {
+            stored.more = true;
+            break;
         }
-        counted += 1;
-        bytes += object.size;
+        stored.count += 1;
+        stored.bytes += object.size;
     }
-    Ok((bytes, counted, false))
+    Ok(stored)
 }
 
-/// The first and the last value, as text.
-async fn ends(variable: &Variable) -> Result<(Option<String>, Option<String>), Error> {
+/// The first and the last value of a coordinate, as text.
+#[derive(Default)]
+struct Ends {
+    first: Option<String>,
+    last: Option<String>,
+}
+
+async fn ends(variable: &Variable) -> Result<Ends, Error> {
     let shape = variable.shape();
     // Two corners of a coordinate on several dimensions are no range.
     if shape.contains(&0) || shape.len() > 1 {
-        return Ok((None, None));
+        return Ok(Ends::default());
     }
     let value = async |start| {
         let array = variable.read(&Region { start, shape: vec![1; shape.len()] }).await?;
@@ -273,7 +286,7 @@ async fn ends(variable: &Variable) -> Result<(Option<String>, Option<String>), E
     };
     let ends = (vec![0; shape.len()], shape.iter().map(|size| size - 1).collect());
     let (first, last) = try_join(value(ends.0), value(ends.1)).await?;
-    Ok((Some(first), Some(last).filter(|_| !shape.is_empty())))
+    Ok(Ends { first: Some(first), last: Some(last).filter(|_| !shape.is_empty()) })
 }
 
 fn text(info: &Info) -> String {

@@ -37,7 +37,7 @@ use super::{
     masks::Weights,
     plan::{Aggregation, ResultSource},
     reduce::{layout_along, shape_of},
-    run::AggregateRun,
+    run::{AggregateRun, RunLimits},
     slabs::Slabs,
 };
 use crate::{
@@ -45,7 +45,7 @@ use crate::{
     expression::{Ranked, substituted},
     nan_as_null,
     predicate::is_deferred,
-    scan::{Execution, PartitionMemory, TileNumbers},
+    scan::{Execution, Partition, PartitionMemory, TileNumbers},
 };
 
 /// The bytes of the states of a slab, if the groups can be cut that small: they stay in the cache.
@@ -217,20 +217,14 @@ impl ZarrAggregateExec {
         let schema = Arc::clone(&plan.schema);
         let without_nan = plan.without_nan.clone();
         let execution = Execution::new(workers);
-        let run = AggregateRun::new(
-            plan,
-            groups,
-            slabs,
-            (workers, copies),
-            STATES_BYTES,
-            (batch_size, memory),
-        );
-        let run = Arc::new(run);
+        let limits = RunLimits { workers, copies, most_bytes: STATES_BYTES, batch_size };
+        let run = Arc::new(AggregateRun::new(plan, groups, slabs, memory, limits));
         let mut builder =
             RecordBatchReceiverStreamBuilder::new(Arc::clone(&schema), WAITING_BATCHES);
         for worker in 0..workers {
             let numbers = TileNumbers::shared(&execution, tiles);
-            let reader = source.reader(numbers, worker, workers, &context, &metrics)?;
+            let partition = Partition { index: worker, count: workers };
+            let reader = source.reader(numbers, partition, &context, &metrics)?;
             builder.spawn(Arc::clone(&run).work(worker, reader, builder.tx()));
         }
         let mut rows = builder.build();

@@ -20,7 +20,7 @@ use lsio_core::{
     reduce,
 };
 
-use super::refusal::Refusal;
+use super::{refusal::Refusal, slabs::SetStride};
 use crate::{
     error::external,
     expression::{Expression, union},
@@ -209,13 +209,12 @@ impl CellGroups {
         self.sets.iter().try_fold(1_usize, |groups, set| groups.checked_mul(set.count))
     }
 
-    /// The groups of a block's cells: for each set, what its groups add to the number of a cell's
-    /// group. `slab` says of each set which group is the first, and by what it is multiplied.
-    pub(super) fn of_block(&self, block: &Block, slab: &[(u32, u32)]) -> Vec<reduce::Keys> {
+    /// Offsets of a block's cells in the groups of a slab, one list for each set of keys.
+    pub(super) fn of_block(&self, block: &Block, slab: &[SetStride]) -> Vec<reduce::Keys> {
         self.sets
             .iter()
             .zip(slab)
-            .map(|(set, (first, stride))| {
+            .map(|(set, SetStride { first, stride })| {
                 let along: Vec<Vec<u64>> = set
                     .dims
                     .iter()

@@ -23,8 +23,9 @@ use crate::nan_as_null;
 pub(super) struct Weights {
     product: usize,
     weight: usize,
-    /// The names of the remaining factors, and of the weight.
-    names: (String, String),
+    /// Names of the product's remaining factors.
+    value_name: String,
+    weight_name: String,
     /// The cells that have a weight and no product.
     masked: Arc<AtomicU64>,
 }
@@ -62,7 +63,8 @@ pub(super) fn weights(arguments: &[Argument], functions: &[ResultSource]) -> Vec
             pairs.push(Weights {
                 product: product.position,
                 weight: weight.position,
-                names: (written(&rest), written(&weight.factors)),
+                value_name: written(&rest),
+                weight_name: written(&weight.factors),
                 masked: Arc::default(),
             });
         }
@@ -88,7 +90,7 @@ impl Weights {
     /// What the user should know when all rows are there.
     pub(super) fn note(&self) -> Option<String> {
         let masked = self.masked.load(Ordering::Relaxed);
-        let (value, weight) = &self.names;
+        let (value, weight) = (&self.value_name, &self.weight_name);
         (masked > 0).then(|| {
             format!(
                 "sum({weight}) counts the weight of {masked} cells where {value} is NULL: \

@@ -17,7 +17,7 @@ use lsio_core::reduce::States;
 use super::{
     keys::CellGroups,
     plan::{Aggregation, ArgumentValues, Reduced, ResultSource},
-    slabs::Slab,
+    slabs::{SetStride, Slab},
     state::{Finished, SlabState},
 };
 use crate::{
@@ -57,10 +57,11 @@ pub(super) fn rows(
                     Reduced::IntegerSum => output.clone(),
                     _ => data_type,
                 };
+                let column = ResultColumn { name, data_type: &data_type };
                 let results = if plan.states {
-                    partial(result, states, (name, &data_type))?
+                    partial(result, states, column)?
                 } else {
-                    vec![value(result, states, (name, &data_type))?]
+                    vec![value(result, states, column)?]
                 };
                 for array in results {
                     columns.push(match &met {
@@ -97,7 +98,9 @@ fn keys(
     count: usize,
 ) -> Result<Vec<ArrayRef>> {
     let mut columns: Vec<(usize, ArrayRef)> = Vec::new();
-    for ((set, (first, stride)), own) in groups.sets.iter().zip(&slab.sets).zip(&slab.counts) {
+    for ((set, SetStride { first, stride }), own) in
+        groups.sets.iter().zip(&slab.sets).zip(&slab.counts)
+    {
         let index = |group: u32| first + group / (*stride).max(1) % (*own).max(1);
         let indices: UInt32Array = match met {
             Some(met) => met.values().iter().map(|&group| index(group)).collect::<Vec<_>>().into(),
@@ -111,12 +114,16 @@ fn keys(
     Ok(columns.into_iter().map(|(_, column)| column).collect())
 }
 
-/// The final value of a function, of this name and type, for each group.
-fn value(
-    result: Reduced,
-    states: &States,
-    (name, data_type): (&str, &DataType),
-) -> Result<ArrayRef> {
+/// A function's column of results.
+#[derive(Clone, Copy)]
+struct ResultColumn<'a> {
+    name: &'a str,
+    data_type: &'a DataType,
+}
+
+/// The final value of a function for each group.
+fn value(result: Reduced, states: &States, column: ResultColumn<'_>) -> Result<ArrayRef> {
+    let ResultColumn { name, data_type } = column;
     let valid = |least: i64| {
         NullBuffer::new(BooleanBuffer::from_iter(states.counts.iter().map(|n| *n >= least)))
     };
@@ -150,7 +157,7 @@ fn value(
 }
 
 /// The state of a function for each group, in the order of DataFusion's own.
-fn partial(result: Reduced, states: &States, function: (&str, &DataType)) -> Result<Vec<ArrayRef>> {
+fn partial(result: Reduced, states: &States, column: ResultColumn<'_>) -> Result<Vec<ArrayRef>> {
     let counts = |nulls| -> ArrayRef {
         let counts: Vec<u64> = states.counts.iter().map(|n| n.cast_unsigned()).collect();
         Arc::new(UInt64Array::new(counts.into(), nulls))
@@ -158,7 +165,7 @@ fn partial(result: Reduced, states: &States, function: (&str, &DataType)) -> Res
     let doubles = |values: &[f64]| -> ArrayRef { Arc::new(Float64Array::from(values.to_vec())) };
     Ok(match result {
         Reduced::Avg => {
-            let sums = value(Reduced::Sum, states, function)?;
+            let sums = value(Reduced::Sum, states, column)?;
             // A count of none would be a value, where there is none.
             vec![counts(sums.nulls().cloned()), sums]
         }
@@ -177,7 +184,7 @@ fn partial(result: Reduced, states: &States, function: (&str, &DataType)) -> Res
             vec![counts(None), doubles(&means.collect::<Vec<_>>()), doubles(&states.squares)]
         }
         Reduced::IntegerSum => vec![integer_sum_states(integer_sums_of(states))?],
-        other => vec![value(other, states, function)?],
+        other => vec![value(other, states, column)?],
     })
 }
 

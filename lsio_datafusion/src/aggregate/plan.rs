@@ -36,7 +36,7 @@ use crate::{
     expression::{Ranked, substituted, union},
     functions::aggregate::{Collect, CollectKind, Statistic, StatisticKind},
     nan_as_null,
-    predicate::Predicate,
+    predicate::{ColumnPredicate, Predicate},
 };
 
 /// An aggregate over a Zarr scan, in terms of the table's columns.
@@ -58,8 +58,8 @@ pub(super) struct Aggregation {
     pub(super) filters: Vec<Ranked>,
     /// The columns that are read chunk by chunk, where all of them may be decoded in pieces.
     pub(super) streamed: Vec<usize>,
-    /// Predicates of the source that are evaluated here, piece by piece, each with its column.
-    pub(super) compared: Vec<(Predicate, usize)>,
+    /// Predicates of the source that are evaluated here, piece by piece.
+    pub(super) compared: Vec<ColumnPredicate>,
     /// How often each cell counts, because of dimensions that nothing varies along.
     pub(super) weight: u64,
     /// Whether some rows of a tile may be left out.
@@ -211,7 +211,7 @@ impl Aggregation {
             for expr in &exprs {
                 own.push(over_table(expr)?);
             }
-            let reduced = reduced(function, &own, (&table, &table_schema))?;
+            let reduced = reduced(function, &own, &table, &table_schema)?;
             let reduced = reduced.and_then(|(values, result)| {
                 let argument = with_argument(&mut arguments, values, filter)?;
                 Some(ResultSource::Reduced { argument, result })
@@ -339,7 +339,7 @@ fn streams(
     source: &ZarrSource,
     needed: &[usize],
     predicates: &[Predicate],
-) -> (Vec<usize>, Vec<(Predicate, usize)>) {
+) -> (Vec<usize>, Vec<ColumnPredicate>) {
     let chunked = needed.iter().copied().filter(|&column| source.is_chunked(column));
     let mut streamed: Vec<usize> = chunked.collect();
     let mut compared = Vec::new();
@@ -347,9 +347,9 @@ fn streams(
     // so they may as well be evaluated piece by piece.
     if predicates.is_empty()
         && let Some(all) = source.comparisons()
-        && streamed.iter().all(|column| all.iter().any(|(_, own)| own == column))
+        && streamed.iter().all(|column| all.iter().any(|own| own.column == *column))
     {
-        streamed.extend(all.iter().map(|(_, column)| *column));
+        streamed.extend(all.iter().map(|own| own.column));
         compared = all;
     }
     streamed.sort_unstable();
@@ -396,7 +396,8 @@ fn with_argument(
 fn reduced(
     function: &AggregateFunctionExpr,
     arguments: &[Ranked],
-    (table, schema): (&Table, &Schema),
+    table: &Table,
+    schema: &Schema,
 ) -> Result<Option<(ArgumentValues, Reduced)>> {
     // By what it is, and not by its name: a user's function may be called the same.
     let kind: &dyn Any = function.fun().inner().as_ref();
@@ -404,7 +405,7 @@ fn reduced(
     if let (Some(StatisticKind::WeightedAvg), [value, weight], false) =
         (own, arguments, function.is_distinct())
     {
-        let (value, _) = without_cast(value, value.whole().data_type()?, (table, schema))?;
+        let (value, _) = without_cast(value, value.whole().data_type()?, table, schema)?;
         let values = ArgumentValues::Weighted { value, weight: weight.clone() };
         return Ok(Some((values, Reduced::WeightedAvg)));
     }
@@ -442,37 +443,33 @@ fn reduced(
         (Wanted { max: true, ..none }, Reduced::Max)
     } else if let (Some(StatisticKind::Variance { sample, root }), true) = (own, float) {
         (Wanted { moments: true, ..none }, Reduced::Variance { sample, root, own: true })
-    } else if let Some((sample, root)) = variance(kind).filter(|_| float) {
-        (Wanted { moments: true, ..none }, Reduced::Variance { sample, root, own: false })
+    } else if let Some(variance) = variance(kind).filter(|_| float) {
+        (Wanted { moments: true, ..none }, variance)
     } else {
         return Ok(None);
     };
     let (expr, data_type) = if wanted.min || wanted.max {
         (argument.clone(), given)
     } else {
-        without_cast(argument, given, (table, schema))?
+        without_cast(argument, given, table, schema)?
     };
     Ok(Some((ArgumentValues::Numbers { expr, data_type, wanted }, result)))
 }
 
-/// Whether it is the variance of a sample, and whether its root is taken.
-fn variance(kind: &dyn Any) -> Option<(bool, bool)> {
-    if kind.is::<VarianceSample>() {
-        Some((true, false))
-    } else if kind.is::<VariancePopulation>() {
-        Some((false, false))
-    } else if kind.is::<Stddev>() {
-        Some((true, true))
-    } else {
-        kind.is::<StddevPop>().then_some((false, true))
-    }
+/// DataFusion's own variance or standard deviation.
+fn variance(kind: &dyn Any) -> Option<Reduced> {
+    let sample = kind.is::<VarianceSample>() || kind.is::<Stddev>();
+    let root = kind.is::<Stddev>() || kind.is::<StddevPop>();
+    let is_known = sample || root || kind.is::<VariancePopulation>();
+    is_known.then_some(Reduced::Variance { sample, root, own: false })
 }
 
 /// Kernels take numbers as they are, so that a column needn't be cast to a wider type first.
 fn without_cast(
     argument: &Ranked,
     data_type: DataType,
-    (table, schema): (&Table, &Schema),
+    table: &Table,
+    schema: &Schema,
 ) -> Result<(Ranked, DataType)> {
     let expr = argument.whole().expr();
     let inside = nan_as_null::inside(expr);

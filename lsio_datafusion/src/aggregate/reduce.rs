@@ -25,13 +25,13 @@ use super::{
     plan::{Aggregation, Argument, ArgumentValues},
     slabs::Slab,
     state::{ArgumentState, Batch, SlabState},
-    weighted::WeightedSum,
+    weighted::{Factor, WeightedSum},
 };
 use crate::{
     error::external,
-    expression::{Evaluation, Ranked, Stored},
+    expression::{Evaluation, Ranked, StoredColumn},
     nan_as_null,
-    predicate::{as_mask, holds},
+    predicate::{ColumnPredicate, as_mask, holds},
 };
 
 /// The rows on which an expression is evaluated at a time: a few arrays of them fit the second-level
@@ -43,6 +43,8 @@ const PLAIN_ROWS: usize = 64 << 10;
 
 /// A tile, and what is known of its rows.
 pub(super) struct TileInput<'a> {
+    pub(super) groups: &'a CellGroups,
+    pub(super) slab: &'a Slab,
     pub(super) tile: &'a Tile,
     /// The wanted rows, if not all.
     pub(super) rows: Option<&'a BooleanBuffer>,
@@ -56,7 +58,6 @@ pub(super) struct TileInput<'a> {
 /// Adds the wanted rows of a tile to the states.
 pub(super) fn reduce(
     plan: &Aggregation,
-    (groups, slab): (&CellGroups, &Slab),
     input: &TileInput<'_>,
     scratch: &mut Scratch,
     state: &mut SlabState,
@@ -67,7 +68,7 @@ pub(super) fn reduce(
         input,
         dims: (0..shape.len()).collect(),
         shape,
-        keys: groups.of_block(input.tile.block(), &slab.sets),
+        keys: input.groups.of_block(input.tile.block(), &input.slab.sets),
         layouts: Vec::new(),
     };
     let is_masked = input.rows.is_some() || !plan.compared.is_empty();
@@ -139,12 +140,18 @@ enum ArgumentSource<'a> {
     Pairs(Box<[Evaluation<'a>; 2]>),
 }
 
+/// The type of a column that is decoded in pieces.
+struct StreamedColumn {
+    data_type: DataType,
+    nan_is_null: bool,
+}
+
 /// Some rows of a tile side by side.
 struct TileRows<'a> {
     first: usize,
     len: usize,
     /// The streamed columns.
-    columns: &'a [Stored],
+    columns: &'a [StoredColumn],
     /// The wanted rows, if not all.
     rows: Option<BooleanBuffer>,
 }
@@ -262,22 +269,30 @@ impl<'a> TileReduction<'a> {
             full.finish(state);
             return Ok(Decoded::default());
         };
-        let nan_is_null: Vec<bool> = pieces.nan_is_null().collect();
-        let types: Vec<DataType> = plan.streamed.iter().map(|&c| plan.data_type(c)).collect();
+        let streamed: Vec<StreamedColumn> = plan
+            .streamed
+            .iter()
+            .zip(pieces.nan_is_null())
+            .map(|(&column, nan_is_null)| StreamedColumn {
+                data_type: plan.data_type(column),
+                nan_is_null,
+            })
+            .collect();
         let mut result = Ok(());
         let most = if is_plain { PLAIN_ROWS } else { ROWS };
         let decoded = pieces.for_each(scratch, most, |first, slices| {
             if is_plain {
-                result = full.add_bytes(first, slices, (&types, &nan_is_null), state);
+                result = full.add_bytes(first, slices, &streamed, state);
                 return if result.is_ok() {
                     ControlFlow::Continue(())
                 } else {
                     ControlFlow::Break(())
                 };
             }
-            let columns = slices.iter().zip(&types).zip(&nan_is_null).map(
-                |((bytes, data_type), nan_is_null)| Ok((array(bytes, data_type)?, *nan_is_null)),
-            );
+            let columns = slices
+                .iter()
+                .zip(&streamed)
+                .map(|(bytes, own)| Ok((array(bytes, &own.data_type)?, own.nan_is_null)));
             result = columns.collect::<Result<Vec<_>>>().and_then(|columns| {
                 let len = columns.first().map_or(0, |(values, _)| values.len());
                 full.add(first, len, &columns, state)
@@ -301,8 +316,9 @@ impl<'a> TileReduction<'a> {
         if expr.nan_is_null() && has_zero(&values) {
             return None;
         }
-        let column = (streamed, &self.plan.data_type(column));
-        WeightedSum::new(column, &self.shape, &self.keys, (factor.dims(), &values))
+        let factor = Factor { dims: factor.dims(), values: &values };
+        let data_type = self.plan.data_type(column);
+        WeightedSum::new(streamed, &data_type, &self.shape, &self.keys, factor)
     }
 
     /// The sums of a streamed column for each of the weights, if there are few.
@@ -314,8 +330,9 @@ impl<'a> TileReduction<'a> {
             return None;
         }
         let weights = weight.on(self.input.tile, self.input.position).ok()?;
-        let column = (streamed, &self.plan.data_type(column));
-        WeightedSum::new(column, &self.shape, &self.keys, (weight.dims(), &weights))
+        let factor = Factor { dims: weight.dims(), values: &weights };
+        let data_type = self.plan.data_type(column);
+        WeightedSum::new(streamed, &data_type, &self.shape, &self.keys, factor)
     }
 
     /// Gives the wanted rows to the accumulators.
@@ -382,7 +399,7 @@ impl FullRank<'_> {
         &mut self,
         first: usize,
         len: usize,
-        columns: &[Stored],
+        columns: &[StoredColumn],
         state: &mut SlabState,
     ) -> Result<()> {
         let plan = self.work.plan;
@@ -412,21 +429,22 @@ impl FullRank<'_> {
         &mut self,
         first: usize,
         slices: &[&[u8]],
-        (types, nan_is_null): (&[DataType], &[bool]),
+        streamed: &[StreamedColumn],
         state: &mut SlabState,
     ) -> Result<()> {
-        let width = types.first().and_then(DataType::primitive_width).unwrap_or(1);
+        let width = streamed.first().and_then(|own| own.data_type.primitive_width()).unwrap_or(1);
         let len = slices.first().map_or(0, |bytes| bytes.len() / width);
         for (&number, source) in self.arguments.iter().zip(&mut self.sources) {
             match (source, &mut state.arguments[number]) {
                 (ArgumentSource::Piece(piece), ArgumentState::Numbers(reduction)) => {
-                    let (bytes, nan_is_null) = (slices[*piece], nan_is_null[*piece]);
+                    let (bytes, nan_is_null) = (slices[*piece], streamed[*piece].nan_is_null);
                     reduction
                         .update_bytes(&self.layout, first, bytes, nan_is_null)
                         .map_err(misfit)?;
                 }
                 (ArgumentSource::Weighted(sum), _) => {
-                    let (bytes, nan_is_null) = (slices[sum.column], nan_is_null[sum.column]);
+                    let (bytes, nan_is_null) =
+                        (slices[sum.column], streamed[sum.column].nan_is_null);
                     sum.sums
                         .update_bytes(&sum.layout, first, bytes, nan_is_null)
                         .map_err(misfit)?;
@@ -452,10 +470,15 @@ impl FullRank<'_> {
     }
 
     /// The wanted rows of a piece, if not all.
-    fn rows(&self, first: usize, len: usize, columns: &[Stored]) -> Result<Option<BooleanBuffer>> {
+    fn rows(
+        &self,
+        first: usize,
+        len: usize,
+        columns: &[StoredColumn],
+    ) -> Result<Option<BooleanBuffer>> {
         let plan = self.work.plan;
         let mut rows = self.work.input.rows.map(|rows| rows.slice(first, len));
-        for (predicate, column) in &plan.compared {
+        for ColumnPredicate { predicate, column } in &plan.compared {
             let piece = plan.streamed.iter().position(|streamed| streamed == column);
             let values = piece.and_then(|piece| columns.get(piece));
             let holds = values.and_then(|(values, nan)| predicate.compare(values, *nan));

@@ -24,7 +24,26 @@ use super::{
 };
 use crate::scan::{PartitionMemory, ReadyTile, TileReader};
 
-/// What the workers of an execution have in common.
+/// Bounds of one execution.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RunLimits {
+    pub(super) workers: usize,
+    /// States of a slab: with one for each worker none waits.
+    pub(super) copies: usize,
+    /// Bytes of states from which on only the worker that is furthest behind opens a slab.
+    pub(super) most_bytes: usize,
+    /// Rows of a batch of the output.
+    pub(super) batch_size: usize,
+}
+
+/// One of the workers that take tiles from the queue.
+struct Worker {
+    index: usize,
+    reader: TileReader,
+    scratch: Scratch,
+}
+
+/// State shared by the workers of one execution.
 pub(super) struct AggregateRun {
     plan: Arc<Aggregation>,
     groups: Arc<CellGroups>,
@@ -61,9 +80,8 @@ impl AggregateRun {
         plan: Arc<Aggregation>,
         groups: Arc<CellGroups>,
         slabs: Slabs,
-        (workers, copies): (usize, usize),
-        most_bytes: usize,
-        (batch_size, memory): (usize, PartitionMemory),
+        memory: PartitionMemory,
+        RunLimits { workers, copies, most_bytes, batch_size }: RunLimits,
     ) -> Self {
         // Whoever shares states with others must not keep them for as long as decoding takes.
         let streams = copies >= workers && !plan.streamed.is_empty();
@@ -88,32 +106,33 @@ impl AggregateRun {
     /// Reduces the tiles of a reader, and gives out slabs that are done.
     pub(super) async fn work(
         self: Arc<Self>,
-        worker: usize,
-        mut reader: TileReader,
+        index: usize,
+        reader: TileReader,
         rows: Sender<Result<RecordBatch>>,
     ) -> Result<()> {
+        let mut worker = Worker { index, reader, scratch: Scratch::default() };
         let mut last = None;
-        let mut scratch = Scratch::default();
-        while let Some(mut ready) = reader.next(None).await? {
-            self.move_to(worker, ready.number);
-            let number = self.slabs.number(ready.tile.block(), reader.work().scan.tiles());
+        while let Some(mut ready) = worker.reader.next(None).await? {
+            self.move_to(index, ready.number);
+            let tiles = worker.reader.work().scan.tiles();
+            let number = self.slabs.number(ready.tile.block(), tiles);
             if last.replace(number).is_some_and(|last| last != number) {
                 self.close(&rows).await?;
             }
-            self.wait_for_others(worker, number).await;
-            let pieces = self.pieces(&reader, &mut ready);
-            reader.decode(&mut ready).await?;
+            self.wait_for_others(index, number).await;
+            let pieces = self.pieces(&worker.reader, &mut ready);
+            worker.reader.decode(&mut ready).await?;
             let timer = Instant::now();
-            let decoded = self.reduce((worker, number), &reader, &ready, pieces, &mut scratch)?;
-            reader.metrics().decoded(decoded);
-            reader.metrics().aggregating(timer.elapsed().saturating_sub(decoded.time));
-            reader.give_back(ready.reserved);
+            let decoded = self.reduce(&mut worker, number, &ready, pieces)?;
+            worker.reader.metrics().decoded(decoded);
+            worker.reader.metrics().aggregating(timer.elapsed().saturating_sub(decoded.time));
+            worker.reader.give_back(ready.reserved);
             drop(ready);
             // Other tasks get their turn.
             tokio::task::yield_now().await;
         }
-        self.move_to(worker, u64::MAX);
-        reader.finish();
+        self.move_to(index, u64::MAX);
+        worker.reader.finish();
         self.close(&rows).await?;
         if self.running.fetch_sub(1, Ordering::AcqRel) == 1 {
             // Now all have moved behind the last tile, and see that of each other.
@@ -166,16 +185,16 @@ impl AggregateRun {
         work.scan.take_pieces(fetched, &columns, ready.tile.block())
     }
 
+    /// Adds a tile to the worker's state of the slab of this number.
     fn reduce(
         &self,
-        (worker, number): (usize, u64),
-        reader: &TileReader,
+        Worker { index, reader, scratch }: &mut Worker,
+        number: u64,
         ready: &ReadyTile,
         pieces: Option<Pieces>,
-        scratch: &mut Scratch,
     ) -> Result<Decoded> {
         let open = self.open(number);
-        let copy = &open.copies[worker % open.copies.len()];
+        let copy = &open.copies[*index % open.copies.len()];
         let mut copy = copy.lock().unwrap_or_else(PoisonError::into_inner);
         let state = match &mut *copy {
             Some(state) => state,
@@ -187,13 +206,15 @@ impl AggregateRun {
         };
         let columns = &reader.work().columns;
         let input = TileInput {
+            groups: &self.groups,
+            slab: &open.slab,
             tile: &ready.tile,
             rows: ready.rows.as_ref(),
             pieces,
             position: &|column| columns.binary_search(&column).ok(),
             batch_size: self.batch_size,
         };
-        let decoded = reduce(&self.plan, (&self.groups, &open.slab), &input, scratch, state)?;
+        let decoded = reduce(&self.plan, &input, scratch, state)?;
         if !self.plan.accumulated.is_empty() {
             let size = state.size_of_accumulators();
             let more = size.saturating_sub(state.accumulator_bytes);

@@ -38,11 +38,19 @@ struct SlabPart {
     ids: Range<u32>,
 }
 
+/// The share of one set of keys in the number of a slab's group.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct SetStride {
+    /// The set's first group in the slab.
+    pub(super) first: u32,
+    /// The factor of the set's group, counted from the first.
+    pub(super) stride: u32,
+}
+
 /// One slab.
 #[derive(Clone, Debug)]
 pub(super) struct Slab {
-    /// Of each set, the first group and what its number is multiplied with.
-    pub(super) sets: Vec<(u32, u32)>,
+    pub(super) sets: Vec<SetStride>,
     /// Of each set, the number of groups.
     pub(super) counts: Vec<u32>,
     /// The number of all groups.
@@ -133,9 +141,9 @@ impl Slabs {
             stride = stride.saturating_mul(cut.tiles);
         }
         let mut stride = 1_u32;
-        let mut sets = vec![(0, 0); counts.len()];
+        let mut sets = vec![SetStride::default(); counts.len()];
         for (position, count) in counts.iter().enumerate().rev() {
-            sets[position] = (firsts[position], stride);
+            sets[position] = SetStride { first: firsts[position], stride };
             stride = stride.saturating_mul(*count);
         }
         Slab { sets, counts, groups: stride as usize, last }

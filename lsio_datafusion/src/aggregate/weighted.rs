@@ -17,20 +17,35 @@ pub(super) struct WeightedSum {
     pub(super) column: usize,
     pub(super) layout: Layout,
     pub(super) sums: Reduction,
-    /// Of each sum, the group that it belongs to, and its factor.
-    targets: Vec<(usize, f64)>,
+    /// One for each sum.
+    targets: Vec<Target>,
+}
+
+/// The values of a factor along some of a tile's dimensions.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Factor<'a> {
+    pub(super) dims: &'a [usize],
+    pub(super) values: &'a ArrayRef,
+}
+
+/// The group that a sum is added to after multiplication.
+#[derive(Clone, Copy, Debug)]
+struct Target {
+    group: usize,
+    factor: f64,
 }
 
 impl WeightedSum {
     /// For a column of this type, and a factor along `dims`. `None` if that isn't worth its while, the
     /// factor isn't a finite number everywhere, or a key varies along some of `dims` and others.
     pub(super) fn new(
-        (column, data_type): (usize, &DataType),
+        column: usize,
+        data_type: &DataType,
         shape: &[usize],
         keys: &[Keys],
-        (dims, factor): (&[usize], &ArrayRef),
+        Factor { dims, values }: Factor<'_>,
     ) -> Option<Self> {
-        let factor = factor.as_primitive_opt::<Float64Type>()?;
+        let factor = values.as_primitive_opt::<Float64Type>()?;
         if factor.null_count() > 0 || !factor.values().iter().all(|f| f.is_finite()) {
             return None;
         }
@@ -49,8 +64,8 @@ impl WeightedSum {
         own.push(Keys { dims: dims.to_vec(), offsets });
         let targets = factor.values().iter().enumerate().flat_map(|(position, factor)| {
             let group: usize =
-                beside.iter().map(|keys| offset_at(keys, (dims, position), shape)).sum();
-            targets.iter().map(move |target| (target + group, *factor))
+                beside.iter().map(|keys| offset_at(keys, dims, position, shape)).sum();
+            targets.iter().map(move |target| Target { group: target + group, factor: *factor })
         });
         let targets: Vec<_> = targets.collect();
         let wanted = Wanted { sum: true, ..Wanted::default() };
@@ -61,7 +76,7 @@ impl WeightedSum {
     /// Multiplies, and adds the products to the groups.
     pub(super) fn finish(self, groups: &mut Reduction) {
         let states = self.sums.finish();
-        for ((group, factor), (sum, count)) in
+        for (Target { group, factor }, (sum, count)) in
             self.targets.into_iter().zip(states.sums.into_iter().zip(states.counts))
         {
             if count > 0 {
@@ -100,7 +115,7 @@ fn renumber(keys: &[&Keys], most: usize) -> Option<(Vec<Keys>, Vec<usize>)> {
 }
 
 /// The offset of a key at a position along `dims`, all of the key's dimensions among them.
-fn offset_at(keys: &Keys, (dims, position): (&[usize], usize), shape: &[usize]) -> usize {
+fn offset_at(keys: &Keys, dims: &[usize], position: usize, shape: &[usize]) -> usize {
     let mut stride = 1;
     let mut at = 0;
     for dim in keys.dims.iter().rev() {

@@ -53,6 +53,14 @@ pub(crate) struct Predicate {
     comparison: Option<(Comparison, Number)>,
 }
 
+/// A predicate that compares one column with a number.
+#[derive(Clone, Debug)]
+pub(crate) struct ColumnPredicate {
+    pub(crate) predicate: Predicate,
+    /// Position of the column in the table.
+    pub(crate) column: usize,
+}
+
 impl Predicate {
     /// A predicate whose columns are given by their positions in the table.
     pub(crate) fn new(

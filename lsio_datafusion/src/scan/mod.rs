@@ -27,6 +27,6 @@ pub use self::{
 };
 pub(crate) use {
     memory::PartitionMemory,
-    queue::{Execution, TileNumbers},
+    queue::{Execution, Partition, TileNumbers},
     reader::{ReadyTile, TileReader},
 };

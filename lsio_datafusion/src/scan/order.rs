@@ -83,8 +83,8 @@ fn along(
     if tiles.selection()[dim].len() <= 1 {
         return Ok(Some(Along::OneValue));
     }
-    let (ascends, strict) = match (&column.variable, column.loaded()) {
-        (None, _) => (true, true),
+    let Direction { ascends, strict } = match (&column.variable, column.loaded()) {
+        (None, _) => Direction { ascends: true, strict: true },
         (Some(_), Some(values)) => match direction(values)? {
             Some(direction) => direction,
             None => return Ok(None),
@@ -94,21 +94,29 @@ fn along(
     Ok(Some(Along::Dimension { dim, reversed: ascends == options.descending, strict }))
 }
 
-/// Whether values ascend (or descend), and whether each differs from the one before. `None` if they
-/// do neither, or some are NULL.
-fn direction(values: &ArrayRef) -> Result<Option<(bool, bool)>> {
-    let Some(pairs) = values.len().checked_sub(1) else { return Ok(Some((true, true))) };
+/// The direction of ordered values.
+struct Direction {
+    /// Whether they ascend; else they descend.
+    ascends: bool,
+    /// Whether each differs from the one before.
+    strict: bool,
+}
+
+/// The direction of values; `None` if they aren't ordered, or some are NULL.
+fn direction(values: &ArrayRef) -> Result<Option<Direction>> {
+    let ordered = |ascends, strict| Ok(Some(Direction { ascends, strict }));
+    let Some(pairs) = values.len().checked_sub(1) else { return ordered(true, true) };
     if values.null_count() > 0 || values.data_type().is_nested() {
         return Ok(None);
     }
     let (before, after) = (values.slice(0, pairs), values.slice(1, pairs));
     let up = lt(&before, &after)?.true_count();
     let down = lt(&after, &before)?.true_count();
-    Ok(match (up, down) {
-        (up, 0) => Some((true, up == pairs)),
-        (0, down) => Some((false, down == pairs)),
-        _ => None,
-    })
+    match (up, down) {
+        (up, 0) => ordered(true, up == pairs),
+        (0, down) => ordered(false, down == pairs),
+        _ => Ok(None),
+    }
 }
 
 /// Whether visiting tiles in the order of these dimensions gives rows in their order. Inside a tile

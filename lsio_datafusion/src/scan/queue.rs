@@ -10,6 +10,14 @@ use std::{
 
 use datafusion::execution::TaskContext;
 
+/// One of the partitions that share a scan's tiles.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Partition {
+    pub(crate) index: usize,
+    /// The number of all partitions.
+    pub(crate) count: usize,
+}
+
 /// The queues of a plan's executions.
 ///
 /// DataFusion makes one such state for a plan, and a plan may be executed more than once, also at
@@ -77,27 +85,27 @@ impl TileQueues {
     /// The tiles for one of so many partitions, which read `tiles` together.
     pub(crate) fn open(
         &self,
-        partition: usize,
-        partitions: usize,
+        partition: Partition,
         context: &Arc<TaskContext>,
         tiles: Range<u64>,
     ) -> TileNumbers {
         let mut executions = self.executions.lock().unwrap_or_else(PoisonError::into_inner);
         executions.retain(|known| known.context.strong_count() > 0);
         let position = executions.iter().position(|known| {
-            known.context.as_ptr() == Arc::as_ptr(context) && !known.opened.contains(&partition)
+            known.context.as_ptr() == Arc::as_ptr(context)
+                && !known.opened.contains(&partition.index)
         });
         let execution = match position {
             Some(position) => {
                 let known = &mut executions[position];
-                known.opened.push(partition);
+                known.opened.push(partition.index);
                 Arc::clone(&known.execution)
             }
             None => {
-                let execution = Execution::starting_at(tiles.start, partitions);
+                let execution = Execution::starting_at(tiles.start, partition.count);
                 executions.push(KnownExecution {
                     context: Arc::downgrade(context),
-                    opened: vec![partition],
+                    opened: vec![partition.index],
                     execution: Arc::clone(&execution),
                 });
                 execution
@@ -112,8 +120,15 @@ impl TileQueues {
 pub(crate) struct TileNumbers {
     execution: Arc<Execution>,
     end: u64,
-    /// The next one and the number of partitions, where partitions share no counter.
-    strides: Option<(u64, u64)>,
+    /// Set where partitions share no counter.
+    strides: Option<Strides>,
+}
+
+/// Every `step`-th tile from `next` on.
+#[derive(Debug)]
+struct Strides {
+    next: u64,
+    step: u64,
 }
 
 impl TileNumbers {
@@ -123,11 +138,13 @@ impl TileNumbers {
     }
 
     /// Every so many tiles, for partitions that know nothing of each other.
-    pub(crate) fn strided(partition: usize, partitions: usize, tiles: Range<u64>) -> Self {
+    pub(crate) fn strided(partition: Partition, tiles: Range<u64>) -> Self {
         // Of several partitions none knows when it is the last.
-        let running = if partitions == 1 { 1 } else { usize::MAX };
-        let first = tiles.start.saturating_add(partition as u64);
-        let strides = Some((first, partitions.max(1) as u64));
+        let running = if partition.count == 1 { 1 } else { usize::MAX };
+        let strides = Some(Strides {
+            next: tiles.start.saturating_add(partition.index as u64),
+            step: partition.count.max(1) as u64,
+        });
         Self { execution: Execution::new(running), end: tiles.end, strides }
     }
 
@@ -142,7 +159,7 @@ impl TileNumbers {
             None => {
                 self.execution.next.fetch_max(tile.min(self.end), Ordering::Relaxed);
             }
-            Some((next, step)) => {
+            Some(Strides { next, step }) => {
                 let behind = tile.min(self.end).saturating_sub(*next);
                 *next = next.saturating_add(behind.div_ceil(*step).saturating_mul(*step));
             }
@@ -157,7 +174,7 @@ impl Iterator for TileNumbers {
         match &mut self.strides {
             // The counter passes the end by one a partition, and so can't overflow.
             None => Some(self.execution.next.fetch_add(1, Ordering::Relaxed)),
-            Some((next, step)) => {
+            Some(Strides { next, step }) => {
                 let tile = *next;
                 *next = next.saturating_add(*step);
                 Some(tile)
@@ -171,6 +188,10 @@ impl Iterator for TileNumbers {
 mod tests {
     use super::*;
 
+    fn of(index: usize, count: usize) -> Partition {
+        Partition { index, count }
+    }
+
     #[test]
     fn executions_do_not_share_tiles() {
         let queues = TileQueues::default();
@@ -179,7 +200,7 @@ mod tests {
         let mut tiles: Vec<TileNumbers> =
             [(0, &first), (0, &second), (1, &first), (0, &first), (1, &second), (1, &first)]
                 .into_iter()
-                .map(|(partition, context)| queues.open(partition, 2, context, 0..4))
+                .map(|(partition, context)| queues.open(of(partition, 2), context, 0..4))
                 .collect();
         let mut take = |which: [usize; 2]| {
             let mut taken: Vec<u64> = Vec::new();
@@ -197,14 +218,14 @@ mod tests {
     fn tiles_are_left_out() {
         let queues = TileQueues::default();
         let context = Arc::new(TaskContext::default());
-        let mut shared = [0, 1].map(|partition| queues.open(partition, 2, &context, 0..10));
+        let mut shared = [0, 1].map(|partition| queues.open(of(partition, 2), &context, 0..10));
         shared[0].skip_to(7);
         shared[1].skip_to(3);
         assert_eq!(
             (shared[1].next(), shared[0].next(), shared[0].next()),
             (Some(7), Some(8), Some(9))
         );
-        let mut strided = TileNumbers::strided(1, 3, 0..12);
+        let mut strided = TileNumbers::strided(of(1, 3), 0..12);
         strided.skip_to(5);
         assert_eq!(strided.next(), Some(7));
         strided.skip_to(2);
@@ -213,9 +234,9 @@ mod tests {
         assert_eq!(strided.next(), None);
         // A part of the tiles.
         let context = Arc::new(TaskContext::default());
-        let parts = [0, 1].map(|partition| queues.open(partition, 2, &context, 3..6));
+        let parts = [0, 1].map(|partition| queues.open(of(partition, 2), &context, 3..6));
         assert_eq!(parts.into_iter().flatten().collect::<Vec<_>>(), [3, 4, 5]);
-        assert_eq!(TileNumbers::strided(1, 2, 3..8).collect::<Vec<_>>(), [4, 6]);
+        assert_eq!(TileNumbers::strided(of(1, 2), 3..8).collect::<Vec<_>>(), [4, 6]);
     }
 
     #[test]

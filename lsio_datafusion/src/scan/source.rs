@@ -31,7 +31,7 @@ use lsio_core::{
 use super::{
     metrics::Metrics,
     order::visits,
-    queue::{TileNumbers, TileQueues},
+    queue::{Partition, TileNumbers, TileQueues},
     reader::{PartitionScan, TileReader},
     spec::ScanSpec,
     stream::rows,
@@ -39,7 +39,7 @@ use super::{
 use crate::{
     error::external,
     expression::{union, with_columns},
-    predicate::{Predicate, is_deferred, select_loaded},
+    predicate::{ColumnPredicate, Predicate, is_deferred, select_loaded},
     statistics::column_statistics,
 };
 
@@ -82,7 +82,8 @@ impl ZarrSource {
     pub(crate) fn try_new(
         mut spec: ScanSpec,
         store: &str,
-        (table, table_schema): (Arc<Table>, SchemaRef),
+        table: Arc<Table>,
+        table_schema: SchemaRef,
         options: ScanOptions,
     ) -> Result<Self> {
         (spec.held_bytes, spec.tile_bytes) = (options.held_bytes, options.tile_bytes);
@@ -120,8 +121,7 @@ impl ZarrSource {
     pub(crate) fn reader(
         &self,
         tiles: TileNumbers,
-        partition: usize,
-        partitions: usize,
+        partition: Partition,
         context: &TaskContext,
         metrics: &ExecutionPlanMetricsSet,
     ) -> Result<TileReader> {
@@ -134,9 +134,9 @@ impl ZarrSource {
             deferred: self.deferred.clone(),
             table: Arc::clone(&self.table),
             table_schema: Arc::clone(&self.table_schema),
-            partitions,
+            partitions: partition.count,
         };
-        let metrics = Metrics::new(metrics, partition, Arc::clone(&self.store));
+        let metrics = Metrics::new(metrics, partition.index, Arc::clone(&self.store));
         Ok(TileReader::new(work, tiles, context, metrics))
     }
 
@@ -230,15 +230,14 @@ impl ZarrSource {
         column.variable.is_some() && !column.is_held(rank, self.options.held_bytes)
     }
 
-    /// What decides on rows, if it is all comparisons of columns that are read chunk by chunk with
-    /// numbers: each with its column.
-    pub(crate) fn comparisons(&self) -> Option<Vec<(Predicate, usize)>> {
+    /// The filters, if each compares a column that is read chunk by chunk with a number.
+    pub(crate) fn comparisons(&self) -> Option<Vec<ColumnPredicate>> {
         if self.filters.is_empty() || !self.deferred.is_empty() {
             return None;
         }
         let compared = self.filters.iter().map(|filter| {
             let column = filter.compared_column(&self.table).filter(|&c| self.is_chunked(c))?;
-            Some((filter.clone(), column))
+            Some(ColumnPredicate { predicate: filter.clone(), column })
         });
         compared.collect()
     }
@@ -443,11 +442,12 @@ impl DataSource for ZarrSource {
         let OpenArgs { partition, context, sibling_state } = args;
         let range = self.tile_range();
         let queues = sibling_state.as_ref().and_then(|s| s.downcast_ref::<TileQueues>());
+        let partition = Partition { index: partition, count: self.partitions };
         let tiles = match queues {
-            Some(queues) => queues.open(partition, self.partitions, &context, range),
-            None => TileNumbers::strided(partition, self.partitions, range),
+            Some(queues) => queues.open(partition, &context, range),
+            None => TileNumbers::strided(partition, range),
         };
-        let reader = self.reader(tiles, partition, self.partitions, &context, &self.metrics)?;
+        let reader = self.reader(tiles, partition, &context, &self.metrics)?;
         Ok(rows(reader, Arc::clone(&self.schema), self.spec.limit, &context))
     }
 

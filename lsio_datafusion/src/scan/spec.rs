@@ -107,7 +107,7 @@ impl ZarrSource {
         (options.held_bytes, options.tile_bytes) = (spec.held_bytes, spec.tile_bytes);
         let schema = schema(&dataset, &table);
         let store = dataset.location().name().to_owned();
-        Self::try_new(spec, &store, (Arc::new(table), schema), options)
+        Self::try_new(spec, &store, Arc::new(table), schema, options)
     }
 }
 

@@ -104,7 +104,7 @@ impl CivilFunction {
     /// # Errors
     /// If the arguments aren't what the function takes.
     fn check(&self, fields: &[FieldRef]) -> Result<()> {
-        let (least, most) = self.word.arity();
+        let (least, most) = self.word.arity().into_inner();
         let count = fields.len();
         let is_whole = self.word != Word::MakeTimestamp || count == 1 || count == 6;
         if count < least || count > most || !is_whole {

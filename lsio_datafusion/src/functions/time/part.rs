@@ -96,12 +96,12 @@ impl TimePart {
             Self::Year => year,
             Self::Quarter => (i64::from(month) - 1) / 3 + 1,
             Self::Month => month.into(),
-            Self::IsoYear => iso_week(time, calendar).ok_or_else(none)?.0,
+            Self::IsoYear => iso_week(time, calendar).ok_or_else(none)?.year,
             Self::YearWeek => {
-                let (year, week) = iso_week(time, calendar).ok_or_else(none)?;
+                let IsoWeek { year, week } = iso_week(time, calendar).ok_or_else(none)?;
                 year * 100 + if year < 0 { -week } else { week }
             }
-            Self::Week => iso_week(time, calendar).ok_or_else(none)?.1,
+            Self::Week => iso_week(time, calendar).ok_or_else(none)?.week,
             Self::Day => day.into(),
             Self::DayOfYear => time.day_of_year(calendar).ok_or_else(none)?,
             Self::DayOfWeek => (time.weekday(calendar).ok_or_else(none)? + 1) % 7,
@@ -156,11 +156,17 @@ fn centuries(year: i64, length: i64) -> i64 {
     if year > 0 { (year - 1) / length + 1 } else { year / length - 1 }
 }
 
-/// The ISO year and week: that of the week's Thursday.
-fn iso_week(time: &CivilTime, calendar: Calendar) -> Option<(i64, i64)> {
+/// A week of an ISO year, which is the year of the week's Thursday.
+struct IsoWeek {
+    year: i64,
+    week: i64,
+}
+
+fn iso_week(time: &CivilTime, calendar: Calendar) -> Option<IsoWeek> {
     let thursday = calendar.day_number(time.date)? - time.weekday(calendar)? + 3;
     let thursday = CivilTime { date: calendar.date(thursday), ..*time };
-    Some((thursday.date.year, (thursday.day_of_year(calendar)? - 1) / 7 + 1))
+    let week = (thursday.day_of_year(calendar)? - 1) / 7 + 1;
+    Some(IsoWeek { year: thursday.date.year, week })
 }
 
 /// The singular, in lower case, of the names and abbreviations of parts.

@@ -1,6 +1,8 @@
 //! The words for times that DuckDB has and DataFusion lacks, and what stands for DataFusion's own where
 //! a calendar or a zone matters.
 
+use std::ops::RangeInclusive;
+
 use datafusion::logical_expr::ScalarUDF;
 
 use super::{format::Name, function::CivilFunction, part::TimePart};
@@ -64,14 +66,14 @@ impl NameOf {
 }
 
 impl Word {
-    /// The fewest and the most arguments.
-    pub(super) fn arity(self) -> (usize, usize) {
+    /// The allowed numbers of arguments.
+    pub(super) fn arity(self) -> RangeInclusive<usize> {
         match self {
-            Self::Part(_) | Self::Name(_) | Self::LastDay | Self::Text | Self::Date => (1, 1),
-            Self::Bin | Self::Bucket | Self::Complete => (2, 3),
-            Self::Boundaries => (3, 3),
-            Self::MakeTimestamp => (1, 6),
-            _ => (2, 2),
+            Self::Part(_) | Self::Name(_) | Self::LastDay | Self::Text | Self::Date => 1..=1,
+            Self::Bin | Self::Bucket | Self::Complete => 2..=3,
+            Self::Boundaries => 3..=3,
+            Self::MakeTimestamp => 1..=6,
+            _ => 2..=2,
         }
     }
 
