@@ -17,8 +17,8 @@ use datafusion::{
 use lsio_core::reduce::{Counts, Layout, Misfit, Reduction, States};
 
 use super::{
+    full_rank::misfit,
     plan::{Aggregation, ArgumentValues, WEIGHTED},
-    reduce::misfit,
 };
 
 /// What was found so far.
