@@ -25,16 +25,16 @@ use crate::{
     predicate::{ColumnPredicate, as_mask, holds},
 };
 
-/// How the values of an argument come to its state.
+/// Way in which an argument's values reach its state.
 pub(super) enum ArgumentSource<'a> {
-    /// There are none.
+    /// Rows without values.
     Rows,
-    /// They are the streamed column at this position.
+    /// The streamed column at this position.
     Piece(usize),
-    /// They are a streamed column times a factor of lower rank, and are summed.
+    /// Sums of a streamed column for each value of a factor of lower rank.
     Weighted(Box<WeightedSum>),
     Evaluated(Evaluation<'a>),
-    /// They and their weights.
+    /// Values and weights.
     Pairs(Box<[Evaluation<'a>; 2]>),
 }
 
@@ -44,7 +44,7 @@ pub(super) struct StreamedColumn {
     pub(super) nan_is_null: bool,
 }
 
-/// Some rows of a tile side by side.
+/// Consecutive rows of a tile.
 pub(super) struct TileRows<'a> {
     pub(super) first: usize,
     pub(super) len: usize,
@@ -54,20 +54,20 @@ pub(super) struct TileRows<'a> {
     pub(super) rows: Option<BooleanBuffer>,
 }
 
-/// The arguments that are reduced cell by cell.
+/// Reduction of the arguments that have all dimensions.
 pub(super) struct FullRank<'a> {
     pub(super) work: &'a TileReduction<'a>,
     pub(super) layout: Arc<Layout>,
-    /// Their positions.
+    /// Positions of the arguments.
     pub(super) arguments: &'a [usize],
     pub(super) sources: Vec<ArgumentSource<'a>>,
-    /// The conditions of FILTER clauses, those that are used.
+    /// Conditions of the FILTER clauses that are used.
     pub(super) filters: Vec<Option<Evaluation<'a>>>,
     pub(super) is_masked: bool,
 }
 
 impl FullRank<'_> {
-    /// Adds some rows, of which these are the streamed columns.
+    /// Adds rows; `columns` are the streamed ones.
     pub(super) fn add(
         &mut self,
         first: usize,
@@ -97,7 +97,7 @@ impl FullRank<'_> {
         Ok(())
     }
 
-    /// Adds values as they are, all of them.
+    /// Adds all values as they are stored.
     pub(super) fn add_bytes(
         &mut self,
         first: usize,
@@ -131,7 +131,7 @@ impl FullRank<'_> {
         Ok(())
     }
 
-    /// Adds what was put off until all rows were there.
+    /// Adds weighted sums to their groups.
     pub(super) fn finish(self, state: &mut SlabState) {
         for (&number, source) in self.arguments.iter().zip(self.sources) {
             if let (ArgumentSource::Weighted(sum), ArgumentState::Numbers(reduction)) =
@@ -142,7 +142,7 @@ impl FullRank<'_> {
         }
     }
 
-    /// The wanted rows of a piece, if not all.
+    /// Wanted rows of a piece, if not all.
     fn rows(
         &self,
         first: usize,
@@ -239,7 +239,7 @@ pub(super) fn update(
     Ok(())
 }
 
-/// The rows that a FILTER keeps, of those that are wanted.
+/// Wanted rows that a FILTER keeps.
 fn filter_mask(filter: &Evaluation<'_>, piece: &TileRows<'_>) -> Result<BooleanBuffer> {
     let mask = holds(&as_mask(&values(filter, piece)?)?);
     Ok(match &piece.rows {
@@ -248,23 +248,23 @@ fn filter_mask(filter: &Evaluation<'_>, piece: &TileRows<'_>) -> Result<BooleanB
     })
 }
 
-/// The values of an expression on a piece.
+/// Values of an expression on a piece.
 fn values(evaluation: &Evaluation<'_>, piece: &TileRows<'_>) -> Result<ArrayRef> {
     let columns = evaluation.columns(piece.first, piece.len, piece.columns)?;
     match (evaluation.evaluate(columns.clone(), piece.len), &piece.rows) {
-        // A row that isn't wanted may be to blame.
+        // The error may come from a row that isn't wanted.
         (Err(_), Some(wanted)) => evaluate_wanted(evaluation, &columns, wanted),
         (values, _) => values,
     }
 }
 
-/// The same, with NULL in place of NaN where that is meant.
+/// Values of an expression, with NULL in place of NaN where NaN is missing.
 fn present(evaluation: &Evaluation<'_>, piece: &TileRows<'_>) -> Result<ArrayRef> {
     let values = values(evaluation, piece)?;
     Ok(if evaluation.nan_is_null() { nan_as_null::without_nan(&values) } else { values })
 }
 
-/// Evaluates an expression on the wanted rows only; for the others it is NULL.
+/// Evaluates an expression on the wanted rows; NULL on the others.
 fn evaluate_wanted(
     evaluation: &Evaluation<'_>,
     columns: &[ArrayRef],
@@ -287,14 +287,14 @@ fn evaluate_wanted(
     Ok(take(&values, &indices, None)?)
 }
 
-/// Values that don't go to the state of their argument: the plan is wrong, and so would the result be.
+/// The error of values that don't fit the state of their argument.
 pub(super) fn misfit(error: Misfit) -> DataFusionError {
     DataFusionError::Execution(format!(
         "an aggregate can't be computed: {error}; this is a fault of lsio"
     ))
 }
 
-/// The numbers that some bytes are.
+/// Numbers of a type in native byte order.
 pub(super) fn array(bytes: &[u8], data_type: &DataType) -> Result<ArrayRef> {
     let len = bytes.len() / data_type.primitive_width().unwrap_or(1);
     let data = ArrayData::builder(data_type.clone()).len(len).add_buffer(Buffer::from(bytes));

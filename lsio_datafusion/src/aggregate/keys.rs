@@ -26,13 +26,13 @@ use crate::{
     expression::{Expression, union},
 };
 
-/// The cells over which a key may vary, at most: their groups are held in memory.
+/// Upper bound on the cells over which a key varies: their groups are held in memory.
 const MOST_CELLS: u64 = 64 << 20;
 
-/// The cells of which keys are evaluated at a time.
+/// Cells for which keys are evaluated at a time.
 const BATCH: usize = 1 << 16;
 
-/// Group keys, and which of them have dimensions in common.
+/// Group keys, and the sets of those that share dimensions.
 #[derive(Clone, Debug)]
 pub(super) struct GroupKeys {
     pub(super) exprs: Vec<(Expression, String)>,
@@ -43,29 +43,29 @@ pub(super) struct GroupKeys {
 #[derive(Clone, Debug)]
 struct KeySet {
     dims: Vec<usize>,
-    /// The positions of its keys.
+    /// Positions of the keys.
     exprs: Vec<usize>,
 }
 
-/// What keys are over the selected cells.
+/// Groups of the selected cells.
 #[derive(Clone, Debug)]
 pub(super) struct CellGroups {
     pub(super) sets: Vec<GroupSet>,
     selection: Vec<Selection>,
 }
 
-/// The groups along some dimensions, which no other set has.
+/// Groups along some dimensions, which belong to one set only.
 #[derive(Clone, Debug)]
 pub(super) struct GroupSet {
     pub(super) dims: Vec<usize>,
     /// The number of groups.
     pub(super) count: usize,
-    /// The group of each selected cell of these dimensions, in C order. Groups are numbered as they
-    /// are met.
+    /// The group of each selected cell along these dimensions, in C order. Groups are numbered in the order
+    /// of their first cells.
     pub(super) ids: Vec<u32>,
     /// The positions of the keys.
     pub(super) exprs: Vec<usize>,
-    /// The value of each of them in every group.
+    /// The value of each key in every group.
     pub(super) values: Vec<ArrayRef>,
 }
 
@@ -83,7 +83,7 @@ impl GroupKeys {
         let mut sets: Vec<KeySet> = Vec::new();
         for (position, (expr, _)) in exprs.iter().enumerate() {
             let mut set = KeySet { dims: expr.dims().to_vec(), exprs: vec![position] };
-            // With the sets that it has a dimension in common with.
+            // Merges the sets that share a dimension with it.
             while let Some(other) =
                 sets.iter().position(|other| other.dims.iter().any(|d| set.dims.contains(d)))
             {
@@ -112,17 +112,17 @@ impl GroupKeys {
                 return Err(Refusal::Unsupported(reason));
             }
         }
-        // The innermost dimension's groups lie side by side.
+        // Puts the innermost dimension last, whose groups lie side by side.
         sets.sort_by_key(|set| set.dims.last().copied());
         Ok(Self { exprs, sets })
     }
 
-    /// The dimensions along which some key varies.
+    /// Dimensions along which some key varies.
     pub(super) fn dims(&self) -> Vec<usize> {
         union(self.sets.iter().map(|set| set.dims.as_slice()))
     }
 
-    /// The groups, if all that they depend on is known before the query runs.
+    /// The groups, if planning knows all that they depend on.
     pub(super) fn known(
         &self,
         table: &Table,
@@ -142,7 +142,7 @@ impl GroupKeys {
         self.groups(&self.scan(table, selection)?, selection).map(Some)
     }
 
-    /// The groups. Reads what isn't in memory.
+    /// Reads the columns that aren't in memory, and finds the groups.
     pub(super) async fn read(&self, table: &Table, selection: &[Selection]) -> Result<CellGroups> {
         let scan = self.scan(table, selection)?;
         scan.load().await.map_err(external)?;
@@ -188,7 +188,7 @@ impl GroupKeys {
                     self.exprs[e].0.evaluate(rows.slice(start, len).map_err(external)?, len)
                 });
                 groups.intern(&keys.collect::<Result<Vec<_>>>()?, &mut batch)?;
-                // There are no more groups than cells, and those are few enough.
+                // There are at most as many groups as cells, whose number fits 32 bits.
                 ids.extend(batch.iter().map(|id| u32::try_from(*id).unwrap_or(u32::MAX)));
             }
             Ok(GroupSet {
@@ -204,7 +204,7 @@ impl GroupKeys {
 }
 
 impl CellGroups {
-    /// The number of groups, if all occur; `None` if 64 bits don't count them.
+    /// Number of all groups; `None` if it doesn't fit 64 bits.
     pub(super) fn len(&self) -> Option<usize> {
         self.sets.iter().try_fold(1_usize, |groups, set| groups.checked_mul(set.count))
     }

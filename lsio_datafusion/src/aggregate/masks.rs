@@ -26,18 +26,18 @@ pub(super) struct Weights {
     /// Names of the product's remaining factors.
     value_name: String,
     weight_name: String,
-    /// The cells that have a weight and no product.
+    /// Cells with a weight and without a product.
     masked: Arc<AtomicU64>,
 }
 
-/// What a sum is of.
+/// An argument of a sum.
 struct Summed<'a> {
     position: usize,
     filter: Option<usize>,
     factors: Vec<&'a Arc<dyn PhysicalExpr>>,
 }
 
-/// All such pairs.
+/// Finds all pairs of a sum of products and a sum of weights.
 pub(super) fn weights(arguments: &[Argument], functions: &[ResultSource]) -> Vec<Weights> {
     let is_summed = |position: usize| {
         functions.iter().any(|function| {
@@ -73,12 +73,12 @@ pub(super) fn weights(arguments: &[Argument], functions: &[ResultSource]) -> Vec
 }
 
 impl Weights {
-    /// Forgets what an earlier execution has counted.
+    /// Resets the count of an earlier execution.
     pub(super) fn reset(&self) {
         self.masked.store(0, Ordering::Relaxed);
     }
 
-    /// Counts the cells of the groups that were reduced, by argument.
+    /// Counts cells by the states of the arguments.
     pub(super) fn count(&self, states: &[States]) {
         let count = |argument: usize| -> i64 {
             states.get(argument).map_or(0, |states: &States| states.counts.iter().sum())
@@ -87,7 +87,7 @@ impl Weights {
         self.masked.fetch_add(masked, Ordering::Relaxed);
     }
 
-    /// What the user should know when all rows are there.
+    /// Note for the user, known when all rows are there.
     pub(super) fn note(&self) -> Option<String> {
         let masked = self.masked.load(Ordering::Relaxed);
         let (value, weight) = (&self.value_name, &self.weight_name);
@@ -100,7 +100,7 @@ impl Weights {
     }
 }
 
-/// What an expression multiplies, without casts.
+/// Factors of a product, without casts.
 fn factors(expr: &Arc<dyn PhysicalExpr>) -> Vec<&Arc<dyn PhysicalExpr>> {
     let expr = bare(expr);
     match expr.downcast_ref::<BinaryExpr>() {
@@ -121,7 +121,7 @@ fn bare(expr: &Arc<dyn PhysicalExpr>) -> &Arc<dyn PhysicalExpr> {
     }
 }
 
-/// What is left of factors without others; `None` if those aren't among them, or nothing is left.
+/// The factors without `others`; `None` if these aren't among them, or none is left.
 fn without<'a>(
     all: &[&'a Arc<dyn PhysicalExpr>],
     others: &[&Arc<dyn PhysicalExpr>],

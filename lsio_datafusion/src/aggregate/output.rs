@@ -51,7 +51,7 @@ pub(super) fn rows(
                     ArgumentValues::Rows | ArgumentValues::Valid(_) => DataType::Null,
                 };
                 let states = &states[argument];
-                // Sums of narrow integers are those of wide ones, with a sign or without.
+                // Sums of narrow integers are 64-bit ones, signed or unsigned.
                 let output = plan.schema.field(columns.len()).data_type();
                 let data_type = match result {
                     Reduced::IntegerSum => output.clone(),
@@ -72,7 +72,7 @@ pub(super) fn rows(
             }
         }
     }
-    // What counts as the same type may differ in name: of a time zone, of a field in a list.
+    // Equal types may differ in names: of a time zone, of a list's field.
     let columns = columns
         .into_iter()
         .zip(plan.schema.fields())
@@ -90,7 +90,7 @@ pub(super) fn rows(
     Ok(RecordBatch::try_new_with_options(Arc::clone(&plan.schema), columns, &options)?)
 }
 
-/// The values of the keys, in their own order.
+/// Columns of the keys, in the order of GROUP BY.
 fn keys(
     groups: &CellGroups,
     slab: &Slab,
@@ -156,7 +156,7 @@ fn value(result: Reduced, states: &States, column: ResultColumn<'_>) -> Result<A
     })
 }
 
-/// The state of a function for each group, in the order of DataFusion's own.
+/// A function's states for each group, as DataFusion's partial aggregate has them.
 fn partial(result: Reduced, states: &States, column: ResultColumn<'_>) -> Result<Vec<ArrayRef>> {
     let counts = |nulls| -> ArrayRef {
         let counts: Vec<u64> = states.counts.iter().map(|n| n.cast_unsigned()).collect();
@@ -166,7 +166,7 @@ fn partial(result: Reduced, states: &States, column: ResultColumn<'_>) -> Result
     Ok(match result {
         Reduced::Avg => {
             let sums = value(Reduced::Sum, states, column)?;
-            // A count of none would be a value, where there is none.
+            // A count of 0 would make a value of a group that has none.
             vec![counts(sums.nulls().cloned()), sums]
         }
         Reduced::WeightedAvg => vec![doubles(&states.sums), doubles(&states.weights)],
@@ -188,7 +188,7 @@ fn partial(result: Reduced, states: &States, column: ResultColumn<'_>) -> Result
     })
 }
 
-/// The sums of groups that have values.
+/// Sums of the groups that have values.
 fn integer_sums_of(states: &States) -> impl Iterator<Item = Option<i128>> {
     let sums = states.integer_sums.iter().zip(&states.counts);
     sums.map(|(sum, count)| (*count > 0).then_some(*sum))

@@ -1,4 +1,4 @@
-//! What an aggregate over a Zarr scan asks for.
+//! The plan of an aggregate over a Zarr scan.
 
 use std::{any::Any, sync::Arc};
 
@@ -39,45 +39,45 @@ use crate::{
     predicate::{ColumnPredicate, Predicate},
 };
 
-/// An aggregate over a Zarr scan, in terms of the table's columns.
+/// Aggregate over a Zarr scan, in terms of the table's columns.
 #[derive(Clone, Debug)]
 pub(super) struct Aggregation {
-    /// Reads what the arguments need.
+    /// Scan of the arguments' columns.
     pub(super) source: ZarrSource,
     pub(super) keys: GroupKeys,
-    /// The groups, if they are known already.
+    /// The groups, if planning knows them.
     pub(super) groups: Option<Arc<CellGroups>>,
     pub(super) arguments: Vec<Argument>,
-    /// What DataFusion's own accumulators are for.
+    /// Functions computed by DataFusion's accumulators.
     pub(super) accumulated: Vec<Accumulated>,
-    /// The functions, in the order of the output.
+    /// Results, in the order of the output.
     pub(super) functions: Vec<ResultSource>,
-    /// Their names.
+    /// Names of the functions.
     pub(super) names: Vec<String>,
-    /// The conditions of FILTER clauses.
+    /// Conditions of FILTER clauses.
     pub(super) filters: Vec<Ranked>,
-    /// The columns that are read chunk by chunk, where all of them may be decoded in pieces.
+    /// Columns that are read chunk by chunk, if all of them may be decoded in pieces.
     pub(super) streamed: Vec<usize>,
     /// Predicates of the source that are evaluated here, piece by piece.
     pub(super) compared: Vec<ColumnPredicate>,
-    /// How often each cell counts, because of dimensions that nothing varies along.
+    /// Factor of each cell's count: indices of dimensions along which nothing varies.
     pub(super) weight: u64,
-    /// Whether some rows of a tile may be left out.
+    /// Whether filters may drop rows of a tile.
     pub(super) masked: bool,
     pub(super) schema: SchemaRef,
-    /// Whether states are given out, for an aggregate above that merges them.
+    /// Whether the output is states, which an aggregate above merges.
     pub(super) states: bool,
-    /// The columns of the output in which NaN is NULL, by their positions.
+    /// Positions of the output's columns in which NaN is NULL.
     pub(super) without_nan: Vec<usize>,
-    /// Sums of weights that may count other cells than those of weighted values.
+    /// Sums of weights that may cover other cells than the weighted values.
     pub(super) weights: Vec<Weights>,
 }
 
-/// What kernels reduce.
+/// Argument that kernels reduce.
 #[derive(Clone, Debug)]
 pub(super) struct Argument {
     pub(super) values: ArgumentValues,
-    /// The position of its FILTER.
+    /// Position of its FILTER.
     pub(super) filter: Option<usize>,
 }
 
@@ -85,20 +85,20 @@ pub(super) struct Argument {
 pub(super) enum ArgumentValues {
     /// The rows themselves.
     Rows,
-    /// Whether values are there.
+    /// Values that are counted.
     Valid(Ranked),
     /// Numbers.
     Numbers { expr: Ranked, data_type: DataType, wanted: Wanted },
-    /// Numbers, and what they weigh.
+    /// Numbers with weights.
     Weighted { value: Ranked, weight: Ranked },
 }
 
-/// What is reduced of weighted numbers.
+/// Sums kept of weighted numbers.
 pub(super) const WEIGHTED: Wanted =
     Wanted { sum: true, weights: true, integer_sum: false, min: false, max: false, moments: false };
 
 impl ArgumentValues {
-    /// What they are made of.
+    /// Expressions of the values.
     pub(super) fn exprs(&self) -> Vec<&Ranked> {
         match self {
             Self::Rows => vec![],
@@ -108,7 +108,7 @@ impl ArgumentValues {
     }
 }
 
-/// A function that DataFusion accumulates.
+/// Function computed by DataFusion's accumulator.
 #[derive(Clone, Debug)]
 pub(super) struct Accumulated {
     pub(super) function: Arc<AggregateFunctionExpr>,
@@ -116,16 +116,16 @@ pub(super) struct Accumulated {
     pub(super) filter: Option<usize>,
 }
 
-/// Where the result of a function comes from.
+/// Origin of a function's result.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum ResultSource {
-    /// From what kernels have reduced of an argument.
+    /// Computed from an argument's reduction.
     Reduced { argument: usize, result: Reduced },
-    /// From an accumulator.
+    /// Taken from an accumulator.
     Accumulated(usize),
 }
 
-/// What a function makes of a reduced argument.
+/// Function computed from a reduction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reduced {
     Count,
@@ -135,7 +135,7 @@ pub(super) enum Reduced {
     Min,
     Max,
     WeightedAvg,
-    /// Of our own functions, or DataFusion's.
+    /// Variance or standard deviation, of our own functions or DataFusion's.
     Variance {
         sample: bool,
         root: bool,
@@ -143,13 +143,13 @@ pub(super) enum Reduced {
     },
 }
 
-/// The rows that an aggregate is over.
+/// Input rows of an aggregate.
 #[derive(Debug)]
 pub(super) struct AggregateInput {
     pub(super) source: ZarrSource,
-    /// What each of its input's columns is, over the table.
+    /// Columns of the input, as expressions over the table.
     pub(super) columns: Vec<Arc<dyn PhysicalExpr>>,
-    /// Predicates that aren't in the source.
+    /// Predicates beside those of the source.
     pub(super) filters: Vec<Arc<dyn PhysicalExpr>>,
 }
 
@@ -198,7 +198,7 @@ impl Aggregation {
                     Some(known.unwrap_or(conditions.len() - 1))
                 }
             };
-            // Behind WITHIN GROUP the order is an argument.
+            // The order of WITHIN GROUP is an argument.
             let needs_order = function.order_sensitivity().hard_requires()
                 && !function.fun().supports_within_group_clause();
             if needs_order && !function.order_bys().is_empty() {
@@ -253,7 +253,7 @@ impl Aggregation {
         let mut selection = source.selection().to_vec();
         let mut weight = 1;
         let (mut streamed, mut compared) = (Vec::new(), Vec::new());
-        // Accumulators take rows, one by one.
+        // Accumulators need every row.
         if accumulated.is_empty() {
             weight = leave_out_dimensions(&mut selection, &dims);
             (streamed, compared) = streams(&source, &needed, &predicates);
@@ -289,19 +289,19 @@ impl Aggregation {
         })
     }
 
-    /// The dimensions of the keys and of an argument: those along which it is reduced.
+    /// Dimensions along which an argument is reduced: its own and those of the keys.
     pub(super) fn dims_of(&self, argument: &Argument) -> Vec<usize> {
         let keys = self.keys.dims();
         let exprs = argument.values.exprs();
         union(std::iter::once(keys.as_slice()).chain(exprs.iter().map(|e| e.whole().dims())))
     }
 
-    /// The type of a column of the table.
+    /// Type of a column of the table.
     pub(super) fn data_type(&self, column: usize) -> DataType {
         self.source.table().columns[column].data_type()
     }
 
-    /// The bytes of the states of one group that kernels reduce.
+    /// Bytes of the kernels' states of one group.
     pub(super) fn group_bytes(&self) -> usize {
         let arguments = self.arguments.iter().map(|argument| match &argument.values {
             ArgumentValues::Rows | ArgumentValues::Valid(_) => Wanted::default().bytes(0),
@@ -310,7 +310,7 @@ impl Aggregation {
             }
             ArgumentValues::Weighted { .. } => WEIGHTED.bytes(8),
         });
-        // Which groups there are is written down for rows that are left out, and for accumulators.
+        // Counts of rows are kept where filters drop rows, numbers of groups for accumulators.
         arguments.sum::<usize>() + 16 * usize::from(self.masked) + 4 * self.accumulated.len().min(1)
     }
 }
@@ -319,8 +319,8 @@ fn volatile(expr: &Arc<dyn PhysicalExpr>) -> Refusal {
     Refusal::Unsupported(format!("{expr} is another value each time"))
 }
 
-/// Leaves one index of each dimension along which nothing varies: all others would give the same. Gives
-/// how often each cell then counts.
+/// Selects one index of each dimension along which nothing varies: all others give the same. Returns how
+/// often each cell then counts.
 fn leave_out_dimensions(selection: &mut [Selection], varying: &[usize]) -> u64 {
     let mut weight = 1_u64;
     for (dim, selection) in selection.iter_mut().enumerate() {
@@ -333,8 +333,8 @@ fn leave_out_dimensions(selection: &mut [Selection], varying: &[usize]) -> u64 {
     weight
 }
 
-/// The columns that may be decoded in pieces, if all that are read chunk by chunk have all dimensions,
-/// and the predicates of the source that are evaluated there.
+/// Columns that may be decoded in pieces, and the source's predicates that are evaluated there. There are
+/// none unless all columns that are read chunk by chunk have all dimensions.
 fn streams(
     source: &ZarrSource,
     needed: &[usize],
@@ -343,8 +343,8 @@ fn streams(
     let chunked = needed.iter().copied().filter(|&column| source.is_chunked(column));
     let mut streamed: Vec<usize> = chunked.collect();
     let mut compared = Vec::new();
-    // Predicates on no more columns than those that are read anyway: no chunk can be left out for them,
-    // so they may as well be evaluated piece by piece.
+    // Predicates on columns that are read anyway leave out no chunk, so they may as well be evaluated piece
+    // by piece.
     if predicates.is_empty()
         && let Some(all) = source.comparisons()
         && streamed.iter().all(|column| all.iter().any(|own| own.column == *column))
@@ -359,8 +359,8 @@ fn streams(
     if streamed.iter().all(is_full) { (streamed, compared) } else { (Vec::new(), Vec::new()) }
 }
 
-/// The position of an argument; it is added, or wanted more of, if need be. `None` if there are no
-/// kernels for it.
+/// Finds or adds an argument, and extends what is reduced of it. Returns its position; `None` without kernels
+/// for it.
 fn with_argument(
     arguments: &mut Vec<Argument>,
     values: ArgumentValues,
@@ -392,14 +392,14 @@ fn with_argument(
     Some(arguments.len() - 1)
 }
 
-/// What kernels are to reduce for a function; `None` if they can't.
+/// Argument and function for the kernels; `None` if they can't compute it.
 fn reduced(
     function: &AggregateFunctionExpr,
     arguments: &[Ranked],
     table: &Table,
     schema: &Schema,
 ) -> Result<Option<(ArgumentValues, Reduced)>> {
-    // By what it is, and not by its name: a user's function may be called the same.
+    // Compares types: a user's function may have the same name.
     let kind: &dyn Any = function.fun().inner().as_ref();
     let own = kind.downcast_ref::<Statistic>().map(Statistic::kind);
     if let (Some(StatisticKind::WeightedAvg), [value, weight], false) =
@@ -464,7 +464,7 @@ fn variance(kind: &dyn Any) -> Option<Reduced> {
     is_known.then_some(Reduced::Variance { sample, root, own: false })
 }
 
-/// Kernels take numbers as they are, so that a column needn't be cast to a wider type first.
+/// Removes a cast to a wider type: kernels take numbers as they are stored.
 fn without_cast(
     argument: &Ranked,
     data_type: DataType,

@@ -1,7 +1,7 @@
 //! Reduces one tile into the states of its slab.
 //!
-//! What lacks a dimension is reduced at its own rank. All else goes a piece at a time, as it is decoded
-//! where that is possible: predicates, arguments and kernels see values that are still in the cache.
+//! Arguments that lack a dimension are reduced at their own rank. All others go a piece at a time, as it is
+//! decoded where that is possible: predicates, arguments and kernels see values that are still in the cache.
 
 use std::{ops::ControlFlow, sync::Arc};
 
@@ -25,29 +25,24 @@ use super::{
     state::{ArgumentState, Batch, SlabState},
     weighted::{Factor, WeightedSum},
 };
-use crate::{
-    error::external,
-    expression::Ranked,
-    predicate::as_mask,
-};
+use crate::{error::external, expression::Ranked, predicate::as_mask};
 
-/// The rows on which an expression is evaluated at a time: a few arrays of them fit the second-level
-/// cache.
+/// Rows on which an expression is evaluated at a time: a few arrays of them fit the second-level cache.
 const ROWS: usize = 8192;
 
-/// The rows of a piece of which nothing is evaluated: its bytes do.
+/// Rows of a piece on which no expression is evaluated: its bytes fit the second-level cache.
 const PLAIN_ROWS: usize = 64 << 10;
 
-/// A tile, and what is known of its rows.
+/// A tile and its wanted rows.
 pub(super) struct TileInput<'a> {
     pub(super) groups: &'a CellGroups,
     pub(super) slab: &'a Slab,
     pub(super) tile: &'a Tile,
     /// The wanted rows, if not all.
     pub(super) rows: Option<&'a BooleanBuffer>,
-    /// The plan's streamed columns, if they aren't in the tile.
+    /// The plan's streamed columns, unless they are in the tile.
     pub(super) pieces: Option<Pieces>,
-    /// The positions in the tile of the table's columns.
+    /// Maps a column's position in the table to that in the tile.
     pub(super) position: &'a dyn Fn(usize) -> Option<usize>,
     pub(super) batch_size: usize,
 }
@@ -93,12 +88,12 @@ pub(super) fn reduce(
     Ok(decoded)
 }
 
-/// The number of indices along each dimension of a block.
+/// Number of indices along each dimension of a block.
 pub(super) fn shape_of(block: &Block) -> Vec<usize> {
     block.shape().iter().map(|&size| usize::try_from(size).unwrap_or(usize::MAX)).collect()
 }
 
-/// The groups of the cells along some of a tile's dimensions.
+/// Groups of the cells along some of a tile's dimensions.
 pub(super) fn layout_along(shape: &[usize], keys: &[Keys], dims: &[usize]) -> Layout {
     let own: Vec<usize> = dims.iter().map(|&dim| shape[dim]).collect();
     let keys: Vec<Keys> = keys
@@ -112,7 +107,7 @@ pub(super) fn layout_along(shape: &[usize], keys: &[Keys], dims: &[usize]) -> La
     Layout::new(&own, &keys)
 }
 
-/// A tile, and what is the same for all arguments.
+/// Reduction of one tile.
 pub(super) struct TileReduction<'a> {
     pub(super) plan: &'a Aggregation,
     pub(super) input: &'a TileInput<'a>,
@@ -120,12 +115,12 @@ pub(super) struct TileReduction<'a> {
     dims: Vec<usize>,
     shape: Vec<usize>,
     keys: Vec<Keys>,
-    /// Layouts along some of the dimensions.
+    /// Layouts computed so far, each with its dimensions.
     layouts: Vec<(Vec<usize>, Arc<Layout>)>,
 }
 
 impl<'a> TileReduction<'a> {
-    /// The groups of the cells along some dimensions, all that a key varies along among them.
+    /// Groups of the cells along some dimensions, which include those of the keys.
     fn layout(&mut self, dims: &[usize]) -> Arc<Layout> {
         if let Some((_, layout)) = self.layouts.iter().find(|(own, _)| own == dims) {
             return Arc::clone(layout);
@@ -135,7 +130,7 @@ impl<'a> TileReduction<'a> {
         layout
     }
 
-    /// Reduces an argument that lacks dimensions: each of its values counts for all cells behind it.
+    /// Reduces an argument that lacks dimensions: each value counts once for every cell behind it.
     fn lower_rank(
         &mut self,
         argument: &'a Argument,
@@ -272,15 +267,15 @@ impl<'a> TileReduction<'a> {
         decoded.map_err(external)
     }
 
-    /// The sums for a product whose factor has few values, if nothing but its sum is wanted.
+    /// Sums for a product whose factor has few values, if only its sum is wanted.
     fn weighted_sum(&self, expr: &Ranked, wanted: Wanted) -> Option<WeightedSum> {
         let (column, factor) = expr.product()?;
         let only_sum = wanted == Wanted { sum: true, ..Wanted::default() };
         let streamed = self.plan.streamed.iter().position(|streamed| *streamed == column);
         let streamed = streamed.filter(|_| only_sum)?;
-        // What can't be evaluated once may still be, where it is asked for.
+        // An expression that fails here may succeed on the wanted rows.
         let values = factor.on(self.input.tile, self.input.position).ok()?;
-        // An infinite value times 0 is NaN, which is to be left out of the sum.
+        // Infinity times 0 is NaN, which the sum leaves out.
         if expr.nan_is_null() && has_zero(&values) {
             return None;
         }
@@ -289,7 +284,7 @@ impl<'a> TileReduction<'a> {
         WeightedSum::new(streamed, &data_type, &self.shape, &self.keys, factor)
     }
 
-    /// The sums of a streamed column for each of the weights, if there are few.
+    /// Sums of a streamed column for each weight, if there are few.
     fn weighted_values(&self, value: &Ranked, weight: &Ranked) -> Option<WeightedSum> {
         let column = value.whole().as_column()?;
         let streamed = self.plan.streamed.iter().position(|streamed| *streamed == column)?;
@@ -303,7 +298,7 @@ impl<'a> TileReduction<'a> {
         WeightedSum::new(streamed, &data_type, &self.shape, &self.keys, factor)
     }
 
-    /// Gives the wanted rows to the accumulators.
+    /// Passes the wanted rows to the accumulators.
     fn accumulate(&mut self, state: &mut SlabState) -> Result<()> {
         let layout = self.layout(&self.dims.clone());
         let on = |expr: &'a Ranked| -> Result<Whole<'a>> {
@@ -349,7 +344,7 @@ impl<'a> TileReduction<'a> {
     }
 }
 
-/// An expression on the rows of a tile, for a function that sees wanted rows only.
+/// Expression on a tile's rows, for functions that see wanted rows only.
 struct Whole<'a> {
     expr: &'a Ranked,
     rows: Rows,

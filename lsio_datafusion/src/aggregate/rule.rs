@@ -34,8 +34,8 @@ use crate::{LsioConfig, ZarrSource, expression::substituted};
 
 /// Puts aggregates into the Zarr scans below them.
 ///
-/// It belongs where filters are in the scan already and nothing is distributed yet. What stays where
-/// it is, stays as it is; the scan's line in `EXPLAIN` says why.
+/// Runs after filters are pushed into the scan and before rows are distributed. An aggregate that can't be
+/// pushed down stays as it is; the scan's line in `EXPLAIN` says why.
 #[derive(Debug)]
 pub struct AggregatePushdown;
 
@@ -99,7 +99,7 @@ fn pushed(
     Ok(Arc::new(ZarrAggregateExec::new(plan, &description(partial), Some(fallback))))
 }
 
-/// Aggregates the inputs of a union one by one, to states that the aggregate above merges.
+/// Aggregates each input of a union to states, which the aggregate above merges.
 fn over_union(
     whole: &AggregateExec,
     partial: &AggregateExec,
@@ -136,7 +136,7 @@ fn over_union(
     Ok(replace_children_if_necessary(whole, vec![UnionExec::try_new(arms)?])?)
 }
 
-/// The union below operators that leave rows and columns what they are, or pick among them.
+/// The union below operators that pass on rows and pick columns.
 fn union_below(plan: &Arc<dyn ExecutionPlan>) -> Option<&Arc<dyn ExecutionPlan>> {
     if plan.downcast_ref::<UnionExec>().is_some() {
         return Some(plan);
@@ -150,7 +150,7 @@ fn union_below(plan: &Arc<dyn ExecutionPlan>) -> Option<&Arc<dyn ExecutionPlan>>
     }
 }
 
-/// A chain of operators with another input at its end.
+/// Replaces the input at the end of a chain of operators.
 fn replaced(
     plan: &Arc<dyn ExecutionPlan>,
     end: &Arc<dyn ExecutionPlan>,
@@ -167,7 +167,7 @@ fn replaced(
     replace_children_if_necessary(Arc::clone(plan), children)
 }
 
-/// Whether an operator passes on all rows, or those for which predicates hold.
+/// Whether an operator passes on rows unchanged, all or those for which predicates hold.
 fn is_transparent(plan: &Arc<dyn ExecutionPlan>) -> bool {
     let passes = plan.downcast_ref::<ProjectionExec>().is_some()
         || plan.downcast_ref::<FilterExec>().is_some()
@@ -225,7 +225,7 @@ fn rows(plan: &Arc<dyn ExecutionPlan>) -> Result<AggregateInput, Refusal> {
     Ok(rows)
 }
 
-/// The same aggregate by DataFusion's own operators, in one partition.
+/// The same aggregate by DataFusion's operators, in one partition.
 fn fallback(
     whole: &AggregateExec,
     partial: &AggregateExec,
@@ -239,8 +239,7 @@ fn fallback(
     replace_children_if_necessary(whole_plan, vec![merged])
 }
 
-/// The states of a partial aggregate over these rows, read by as many partitions as the session has and
-/// given out by one.
+/// States of a partial aggregate over these rows, read by all partitions of the session and merged into one.
 fn in_one_partition(
     partial: &AggregateExec,
     rows: &Arc<dyn ExecutionPlan>,
@@ -263,7 +262,7 @@ fn in_one_partition(
     Ok(Arc::new(CoalescePartitionsExec::new(partial)))
 }
 
-/// The plan with the reason at the scans that the aggregate is over.
+/// Notes the reason at the scans below.
 fn refused(plan: Arc<dyn ExecutionPlan>, reason: &str) -> Result<Arc<dyn ExecutionPlan>> {
     plan.transform_down(|plan| {
         let noted = plan.downcast_ref::<DataSourceExec>().and_then(|scan| {
@@ -279,7 +278,7 @@ fn refused(plan: Arc<dyn ExecutionPlan>, reason: &str) -> Result<Arc<dyn Executi
     .map(|transformed| transformed.data)
 }
 
-/// What is grouped by, and the functions.
+/// Keys and functions.
 fn description(aggregate: &AggregateExec) -> String {
     let keys = aggregate.group_expr().expr().iter().map(|(expr, name)| {
         let expr = expr.to_string();

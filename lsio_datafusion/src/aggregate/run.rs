@@ -1,4 +1,4 @@
-//! One execution: workers that take tiles from one queue.
+//! One execution: workers take tiles from one queue.
 
 use std::{
     collections::BTreeMap,
@@ -48,27 +48,27 @@ pub(super) struct AggregateRun {
     plan: Arc<Aggregation>,
     groups: Arc<CellGroups>,
     slabs: Slabs,
-    /// Whether columns may be decoded in pieces.
+    /// Whether columns are decoded in pieces.
     streams: bool,
     batch_size: usize,
-    /// The states of a slab, at most: with one for each worker none has to wait.
+    /// Upper bound on the states of a slab.
     copies: usize,
     memory: PartitionMemory,
-    /// The slabs that have states, by number.
+    /// Slabs with states, by number.
     open: Mutex<BTreeMap<u64, Arc<OpenSlab>>>,
-    /// The bytes of their states.
+    /// Bytes of all states.
     bytes: AtomicUsize,
-    /// The bytes from which on a slab is opened only by the worker that is furthest behind.
+    /// Bytes from which on only the worker that is furthest behind opens a slab.
     most_bytes: usize,
-    /// The tile that each worker is at, and that one of them has moved.
+    /// The tile of each worker.
     at: Vec<AtomicU64>,
     moved: Notify,
-    /// The workers that aren't at their end.
+    /// Workers that haven't finished.
     running: AtomicUsize,
     given: AtomicBool,
 }
 
-/// A slab whose tiles are being reduced.
+/// Slab under reduction.
 struct OpenSlab {
     slab: Slab,
     copies: Vec<Mutex<Option<SlabState>>>,
@@ -83,7 +83,7 @@ impl AggregateRun {
         memory: PartitionMemory,
         RunLimits { workers, copies, most_bytes, batch_size }: RunLimits,
     ) -> Self {
-        // Whoever shares states with others must not keep them for as long as decoding takes.
+        // Shared states must not be locked for as long as decoding takes.
         let streams = copies >= workers && !plan.streamed.is_empty();
         Self {
             plan,
@@ -103,7 +103,7 @@ impl AggregateRun {
         }
     }
 
-    /// Reduces the tiles of a reader, and gives out slabs that are done.
+    /// Reduces a reader's tiles, and sends finished slabs.
     pub(super) async fn work(
         self: Arc<Self>,
         index: usize,
@@ -128,21 +128,21 @@ impl AggregateRun {
             worker.reader.metrics().aggregating(timer.elapsed().saturating_sub(decoded.time));
             worker.reader.give_back(ready.reserved);
             drop(ready);
-            // Other tasks get their turn.
+            // Yields to other tasks.
             tokio::task::yield_now().await;
         }
         self.move_to(index, u64::MAX);
         worker.reader.finish();
         self.close(&rows).await?;
         if self.running.fetch_sub(1, Ordering::AcqRel) == 1 {
-            // Now all have moved behind the last tile, and see that of each other.
+            // All workers are past the last tile now.
             self.close(&rows).await?;
             self.end(&rows).await?;
         }
         Ok(())
     }
 
-    /// Gives back all memory: what is under way is given up.
+    /// Releases all memory; unfinished work is dropped.
     pub(super) fn release(&self) {
         self.memory.give_back_all();
     }
@@ -152,13 +152,13 @@ impl AggregateRun {
         self.moved.notify_waiters();
     }
 
-    /// The first tile that some worker isn't past.
+    /// First tile that some worker isn't past.
     fn behind(&self) -> u64 {
         self.at.iter().map(|at| at.load(Ordering::SeqCst)).min().unwrap_or(u64::MAX)
     }
 
-    /// Lets the others catch up before another slab is opened, if the open ones take much memory. The
-    /// worker that is furthest behind never waits, and closes slabs when it moves on.
+    /// Waits for the other workers before opening a slab, if the open ones take much memory. The worker that
+    /// is furthest behind never waits: it closes slabs when it moves on.
     async fn wait_for_others(&self, worker: usize, slab: u64) {
         loop {
             let moved = self.moved.notified();
@@ -174,7 +174,7 @@ impl AggregateRun {
         }
     }
 
-    /// Takes what can be decoded in pieces out of what was fetched for a tile.
+    /// Takes the columns that can be decoded in pieces out of a fetched tile.
     fn pieces(&self, reader: &TileReader, ready: &mut ReadyTile) -> Option<Pieces> {
         let (true, None, Some(fetched)) = (self.streams, &ready.rows, &mut ready.fetched) else {
             return None;
@@ -243,7 +243,7 @@ impl AggregateRun {
         Arc::clone(slab)
     }
 
-    /// Gives out the slabs whose tiles all workers have behind them.
+    /// Sends the slabs whose tiles all workers are past.
     async fn close(&self, rows: &Sender<Result<RecordBatch>>) -> Result<()> {
         let at = self.behind();
         loop {
@@ -257,9 +257,8 @@ impl AggregateRun {
         }
     }
 
-    /// What is left when all workers are at their end.
+    /// Sends the row of an aggregate without keys and without cells.
     async fn end(&self, rows: &Sender<Result<RecordBatch>>) -> Result<()> {
-        // Without keys there is a row even if there was no cell.
         if self.plan.keys.exprs.is_empty() && !self.given.load(Ordering::Acquire) {
             let slab = self.slabs.slab(0);
             let state = SlabState::new(&self.plan, slab.groups)?;
@@ -294,7 +293,7 @@ impl AggregateRun {
         let mut start = 0;
         while start < batch.num_rows() {
             let len = self.batch_size.min(batch.num_rows() - start);
-            // Nobody wants it any more if the other end is closed.
+            // The reader is gone.
             if rows.send(Ok(batch.slice(start, len))).await.is_err() {
                 return;
             }

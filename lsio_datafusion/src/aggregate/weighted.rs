@@ -7,13 +7,13 @@ use arrow::{
 };
 use lsio_core::reduce::{Keys, Layout, Reduction, Wanted};
 
-/// The cells, on average, that a factor must be for.
+/// Least number of cells for each value of a factor, on average.
 const SHARED: usize = 16;
 
-/// The sums of a tile.
+/// Sums of a tile.
 #[derive(Debug)]
 pub(super) struct WeightedSum {
-    /// The streamed column that is summed, by its position.
+    /// Position of the streamed column that is summed.
     pub(super) column: usize,
     pub(super) layout: Layout,
     pub(super) sums: Reduction,
@@ -36,8 +36,9 @@ struct Target {
 }
 
 impl WeightedSum {
-    /// For a column of this type, and a factor along `dims`. `None` if that isn't worth its while, the
-    /// factor isn't a finite number everywhere, or a key varies along some of `dims` and others.
+    /// Prepares sums of a column of this type. `None` if there are too few cells for each value of the
+    /// factor, the factor isn't a finite number everywhere, or a key varies along some of its dimensions and
+    /// others.
     pub(super) fn new(
         column: usize,
         data_type: &DataType,
@@ -73,7 +74,7 @@ impl WeightedSum {
         Some(Self { column, layout: Layout::new(shape, &own), sums, targets })
     }
 
-    /// Multiplies, and adds the products to the groups.
+    /// Multiplies the sums, and adds the products to the groups.
     pub(super) fn finish(self, groups: &mut Reduction) {
         let states = self.sums.finish();
         for (Target { group, factor }, (sum, count)) in
@@ -87,8 +88,8 @@ impl WeightedSum {
     }
 }
 
-/// Numbers the groups of a tile anew, so that there are few: at most this many, or `None`. Gives the
-/// keys for the new numbers, and of each new number the group that it stands for.
+/// Renumbers the groups of a tile densely; `None` if there are more than `most`. Returns the keys for the new
+/// numbers, and the group of each new number.
 fn renumber(keys: &[&Keys], most: usize) -> Option<(Vec<Keys>, Vec<usize>)> {
     let mut own = Vec::new();
     let mut groups = vec![0_usize];
@@ -114,7 +115,7 @@ fn renumber(keys: &[&Keys], most: usize) -> Option<(Vec<Keys>, Vec<usize>)> {
     Some((own, groups))
 }
 
-/// The offset of a key at a position along `dims`, all of the key's dimensions among them.
+/// Offset of a key at a position along `dims`, which include the key's dimensions.
 fn offset_at(keys: &Keys, dims: &[usize], position: usize, shape: &[usize]) -> usize {
     let mut stride = 1;
     let mut at = 0;
