@@ -1,4 +1,4 @@
-//! Times that a text spells in part: `'2020-02'` is a month, `'2020-02-03 05:00'` a moment.
+//! Times that a text gives in part: `'2020-02'` is a month, `'2020-02-03 05:00'` a moment.
 
 use arrow::datatypes::DataType;
 use datafusion::{
@@ -15,8 +15,7 @@ use lsio_core::dataset::calendar::Date;
 use super::{Scope, instants::Instant, literals::is_comparison, rewrite_expressions};
 use crate::functions::time::{CivilTime, Precision, is_text, is_time};
 
-/// Gives texts beside times the meaning that xarray's selection gives them, in plans that read a Zarr
-/// table:
+/// Gives texts beside times the meaning of xarray's selections, in plans that read a Zarr table:
 ///
 /// - `time = '2020-02'` and `time = '2020'` hold for the whole month or year; `time <= '2020-02'` and
 ///   `BETWEEN … AND '2020-02'` include it, `time > '2020-02'` begins behind it,
@@ -35,13 +34,13 @@ impl AnalyzerRule for PartialTimes {
     }
 }
 
-/// What a text beside a time stands for.
+/// Meaning of a text beside a time.
 enum SpelledTime {
-    /// All moments from the first to before the second.
+    /// All moments from the first up to the second, exclusive.
     Period(String, String),
-    /// A moment that DataFusion's own forms lack.
+    /// A moment in a form that DataFusion lacks.
     Moment(String),
-    /// A moment in DataFusion's forms.
+    /// A moment in a form that DataFusion knows.
     Whole,
 }
 
@@ -81,7 +80,7 @@ fn rewrite(expr: Expr, scope: &Scope<'_>) -> Result<Transformed<Expr>> {
         }
         Expr::TryCast(TryCast { expr, field }) if is_time(field.data_type()) => {
             let moment = match text(&expr) {
-                // A text that is no time is NULL.
+                // TRY_CAST gives NULL for a text that is no time.
                 Some(text) if !is_text(field.data_type()) => moment(text).ok().flatten(),
                 _ => None,
             };
@@ -93,7 +92,7 @@ fn rewrite(expr: Expr, scope: &Scope<'_>) -> Result<Transformed<Expr>> {
     }
 }
 
-/// A constant text.
+/// The text of a constant.
 fn text(expr: &Expr) -> Option<&str> {
     match expr {
         Expr::Literal(value, _) => value.try_as_str().flatten(),
@@ -181,12 +180,12 @@ fn in_list(time: Expr, list: Vec<Expr>, negated: bool) -> Result<Transformed<Exp
     Ok(Transformed::yes(if negated { not(any) } else { any }))
 }
 
-/// What an item of a list or a bound of a range stands for, if it is a constant text.
+/// Meaning of a list's item or a range's bound, if it is a constant text.
 fn bound(expr: &Expr) -> Result<Option<SpelledTime>> {
     text(expr).map(meaning).transpose()
 }
 
-/// A text's first moment, if DataFusion's forms lack it.
+/// A text's first moment, if DataFusion lacks its form.
 fn moment(text: &str) -> Result<Option<Expr>> {
     Ok(match meaning(text)? {
         SpelledTime::Period(start, _) | SpelledTime::Moment(start) => Some(literal(start)),
@@ -219,7 +218,7 @@ fn meaning(text: &str) -> Result<SpelledTime> {
             Precision::Hour | Precision::Minute => {
                 return Ok(SpelledTime::Moment(format!("{}{zone}", time.text())));
             }
-            // A calendar may have the date that SQL's lacks.
+            // Another calendar may have a date that SQL's lacks.
             Precision::Day | Precision::Second if zone.is_empty() => return Ok(SpelledTime::Whole),
             _ => {}
         }
