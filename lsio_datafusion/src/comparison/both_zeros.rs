@@ -63,7 +63,8 @@ fn mixes_tables(plan: &LogicalPlan) -> Result<bool> {
         && plan.exists(|plan| Ok(matches!(plan, LogicalPlan::Union(_))))?)
 }
 
-/// Sorts rows with zeros of both signs by the further keys: only the sort knows whether there are any.
+/// Replaces -0.0 by 0.0 in all sort keys but the last: rows with both zeros are ordered by the keys that
+/// follow.
 fn sorted(
     mut sort: Sort,
     schema: &DFSchema,

@@ -13,23 +13,23 @@ use datafusion::{
     scalar::ScalarValue,
 };
 
-/// A function of the kinds below. NULL gives NULL.
+/// Function of doubles. NULL gives NULL.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct DoubleUdf {
     kind: DoubleFunction,
     signature: Signature,
 }
 
-/// As `DuckDB` has them.
+/// Functions as in `DuckDB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum DoubleFunction {
     /// Whether a number is infinite.
     IsInfinite,
-    /// Whether it is neither infinite nor NaN.
+    /// Whether a number is neither infinite nor NaN.
     IsFinite,
-    /// The quotient, cut to the whole number below it.
+    /// Quotient, rounded down.
     Quotient,
-    /// What that quotient leaves: it has the sign of the divisor.
+    /// Remainder of that quotient, with the sign of the divisor.
     Remainder,
 }
 
@@ -56,7 +56,7 @@ impl DoubleFunction {
         match self {
             Self::Remainder if b == 0.0 || a.is_infinite() => f64::NAN,
             Self::Remainder => {
-                // Unlike a - b * quotient it is exact.
+                // Exact, unlike a - b * quotient.
                 let rest = a % b;
                 if rest != 0.0 && (rest < 0.0) != (b < 0.0) { rest + b } else { rest }
             }

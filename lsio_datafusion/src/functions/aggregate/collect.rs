@@ -1,4 +1,4 @@
-//! Aggregates that keep values of their groups.
+//! Aggregates that keep the values of their groups.
 
 use std::sync::Arc;
 
@@ -30,7 +30,7 @@ use super::{
     quantiles::{Among, Between, Fractions},
 };
 
-/// An aggregate of the kinds below. NULL and NaN don't count.
+/// Aggregate that keeps values. NULL and NaN don't count.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Collect {
     kind: CollectKind,
@@ -38,30 +38,30 @@ pub(crate) struct Collect {
     signature: Signature,
 }
 
-/// What it tells.
+/// Result of a [`Collect`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum CollectKind {
-    /// A quantile between values.
+    /// Interpolated quantile.
     Quantile,
     Median,
-    /// A quantile that is one of the values.
+    /// Quantile that is one of the values.
     QuantileAmong,
-    /// The value where another one is largest.
+    /// Value in the row where another one is largest.
     ArgMax,
     ArgMin,
-    /// The most frequent value.
+    /// Most frequent value.
     Mode,
-    /// The bits that a value takes on average.
+    /// Entropy in bits.
     Entropy,
-    /// The median of the distances from the median.
+    /// Median of the distances from the median.
     Deviation,
-    /// The sum of integers of 64 bits, or of durations.
+    /// Sum of 64-bit integers or durations.
     IntegerSum,
-    /// The same for windows, as a decimal number that holds any.
+    /// Sum for windows, as a decimal that holds any.
     WideSum,
 }
 
-/// Those that are called by their names.
+/// Kinds that are functions of their own.
 pub(super) const COLLECTED: &[CollectKind] = &[
     CollectKind::Quantile,
     CollectKind::Median,
@@ -83,7 +83,7 @@ impl Collect {
         self.kind
     }
 
-    /// Makes something for what is kept.
+    /// Builds an accumulator of this kind.
     fn make<M: Make>(&self, args: &AccumulatorArgs<'_>, make: M) -> Result<M::Made> {
         let own = |argument: usize| {
             args.expr_fields.get(argument).map_or(&DataType::Null, |field| field.data_type())
@@ -137,7 +137,7 @@ impl CollectKind {
         }
     }
 
-    /// Those of DataFusion's own functions, and `DuckDB`'s.
+    /// Aliases in DataFusion and `DuckDB`.
     fn aliases(self) -> &'static [&'static str] {
         match self {
             Self::Quantile => &["quantile_cont"],
@@ -149,7 +149,7 @@ impl CollectKind {
     }
 }
 
-/// Quantiles between values of this type.
+/// Builds interpolated quantiles of values of this type.
 fn between<M: Make>(make: M, value: &DataType, fractions: Fractions) -> M::Made {
     let result = if is_time(value) { value.clone() } else { DataType::Float64 };
     match value {
@@ -161,7 +161,7 @@ fn between<M: Make>(make: M, value: &DataType, fractions: Fractions) -> M::Made 
     }
 }
 
-/// The median of distances between values of this type.
+/// Builds the median of distances between values of this type.
 fn deviation<M: Make>(make: M, value: &DataType, distinct: bool) -> M::Made {
     let result = distance(value);
     match value {
@@ -173,7 +173,7 @@ fn deviation<M: Make>(make: M, value: &DataType, distinct: bool) -> M::Made {
     }
 }
 
-/// The second argument, which is the same for all rows, and whether it is a list.
+/// Fractions of the second argument, which is constant, and whether they are a list.
 fn constant_fractions(name: &str, args: &AccumulatorArgs<'_>) -> Result<(Vec<f64>, bool)> {
     let Some(expr) = args.exprs.get(1) else {
         return plan_err!("{name} needs a fraction: {name}(value, 0.9)");
@@ -197,7 +197,7 @@ fn constant_fractions(name: &str, args: &AccumulatorArgs<'_>) -> Result<(Vec<f64
     }
 }
 
-/// What is made for any kind of collector.
+/// Builder of accumulators over any collector.
 trait Make: Copy {
     type Made;
 
@@ -315,7 +315,7 @@ impl AggregateUDFImpl for Collect {
     }
 
     fn order_sensitivity(&self) -> AggregateOrderSensitivity {
-        // Behind WITHIN GROUP the order is an argument.
+        // The order of WITHIN GROUP is an argument.
         AggregateOrderSensitivity::Insensitive
     }
 

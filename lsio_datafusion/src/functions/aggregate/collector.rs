@@ -1,4 +1,4 @@
-//! Accumulators that keep values of one group, or of each.
+//! Accumulators over a [`Collector`]: of one group, of each group, of a window's frame.
 
 use std::{
     collections::VecDeque,
@@ -18,23 +18,23 @@ use datafusion::{
     scalar::ScalarValue,
 };
 
-/// What is kept of groups, and what is made of it.
+/// State of groups, and its result.
 pub(super) trait Collector: Debug + Send + Sync + 'static {
-    /// What is kept of one group.
+    /// State of one group.
     type GroupState: Debug + Default + Clone + Send + Sync;
 
-    /// Adds rows to their groups. Gives the bytes that this takes.
+    /// Adds rows to their groups. Returns the bytes that this takes.
     fn update(&self, groups: &mut [Self::GroupState], rows: &GroupedRows<'_>) -> Result<usize>;
 
-    /// Adds states to their groups. Gives the bytes that this takes.
+    /// Merges states into their groups. Returns the bytes that this takes.
     fn merge(&self, groups: &mut [Self::GroupState], states: &GroupedRows<'_>) -> Result<usize>;
 
     fn state(&self, groups: &[Self::GroupState]) -> Result<Vec<ArrayRef>>;
 
-    /// The result of each group. May reorder what is kept, and be called again.
+    /// Result of each group. May reorder the state, and be called again.
     fn evaluate(&self, groups: &mut [Self::GroupState]) -> Result<ArrayRef>;
 
-    /// The bytes that a group takes beside its own size.
+    /// Bytes of a group's state on the heap.
     fn bytes(group: &Self::GroupState) -> usize;
 }
 
@@ -42,12 +42,11 @@ pub(super) trait Collector: Debug + Send + Sync + 'static {
 pub(super) struct GroupedRows<'a> {
     pub(super) columns: &'a [ArrayRef],
     filter: Option<&'a BooleanArray>,
-    /// The group of each row; the first one's if there are no groups.
+    /// Group of each row; `None` is a single group.
     groups: Option<&'a [usize]>,
 }
 
 impl<'a> GroupedRows<'a> {
-    /// Of one group.
     pub(super) fn all(columns: &'a [ArrayRef]) -> Self {
         Self { columns, filter: None, groups: None }
     }
@@ -60,7 +59,7 @@ impl<'a> GroupedRows<'a> {
         self.groups.and_then(|groups| groups.get(row)).copied().unwrap_or(0)
     }
 
-    /// Those that the filter keeps, each with its group.
+    /// Rows that the filter keeps, each with its group.
     pub(super) fn kept(&self) -> impl Iterator<Item = (usize, usize)> {
         let count = self.columns.first().map_or(0, |column| column.len());
         let kept = |row: &usize| {
@@ -70,7 +69,7 @@ impl<'a> GroupedRows<'a> {
     }
 }
 
-/// Adds each list of a column of states to its group. Gives the bytes that this takes.
+/// Merges each list of a column of states into its group. Returns the bytes that this takes.
 pub(super) fn merge_lists<G>(
     groups: &mut [G],
     states: &GroupedRows<'_>,
@@ -85,7 +84,7 @@ pub(super) fn merge_lists<G>(
     Ok(bytes)
 }
 
-/// The lists of states.
+/// Column of states as lists.
 pub(super) fn as_lists(states: &ArrayRef) -> Result<&LargeListArray> {
     match states.as_list_opt::<i64>() {
         Some(lists) => Ok(lists),
@@ -93,7 +92,6 @@ pub(super) fn as_lists(states: &ArrayRef) -> Result<&LargeListArray> {
     }
 }
 
-/// Of one group.
 #[derive(Debug)]
 pub(super) struct One<C: Collector> {
     collector: C,
@@ -101,7 +99,7 @@ pub(super) struct One<C: Collector> {
     bytes: usize,
 }
 
-/// Of each group.
+/// Accumulator of each group.
 #[derive(Debug)]
 pub(super) struct Each<C: Collector> {
     collector: C,
@@ -109,14 +107,14 @@ pub(super) struct Each<C: Collector> {
     bytes: usize,
 }
 
-/// Of a window's frame, from which the oldest rows leave: it keeps the rows, and collects them anew.
+/// Accumulator of a window's frame: keeps its rows, and collects them anew for each result.
 #[derive(Debug)]
 pub(super) struct Frame<C> {
     collector: C,
     batches: VecDeque<Vec<ArrayRef>>,
 }
 
-/// The batches of a frame before they become one.
+/// Batches of a frame before they are concatenated.
 const FRAME_BATCHES: usize = 32;
 
 impl<C: Collector> One<C> {

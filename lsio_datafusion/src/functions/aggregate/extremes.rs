@@ -1,4 +1,4 @@
-//! The value where another one is largest or smallest.
+//! Values in the row where another one is largest or smallest.
 
 use std::cmp::Ordering;
 
@@ -10,8 +10,8 @@ use super::{
     encoded::OrderedEncoding,
 };
 
-/// Keeps the row whose key is largest or smallest. Of rows with the same key it is the one with the
-/// smallest value, so that the order of the rows doesn't matter.
+/// Keeps the row with the largest or smallest key. Of rows with equal keys it is the one with the smallest
+/// value, so that the order of rows doesn't matter.
 #[derive(Debug)]
 pub(super) struct Extreme {
     largest: bool,
@@ -19,7 +19,7 @@ pub(super) struct Extreme {
     key: OrderedEncoding,
 }
 
-/// A row.
+/// Row kept of a group.
 #[derive(Clone, Debug)]
 pub(super) struct Best {
     value: Box<[u8]>,
@@ -57,12 +57,12 @@ impl Collector for Extreme {
                 after += Self::bytes(best);
             }
         }
-        // Shorter texts may take the place of longer ones: what is told never becomes less.
+        // The reported size never shrinks where a shorter text replaces a longer one.
         Ok(usize::saturating_sub(after, before))
     }
 
     fn merge(&self, groups: &mut [Self::GroupState], states: &GroupedRows<'_>) -> Result<usize> {
-        // The state is a row.
+        // States are rows.
         self.update(groups, states)
     }
 

@@ -1,4 +1,4 @@
-//! Sums of integers of 64 bits.
+//! Sums of 64-bit integers.
 
 use std::{
     collections::HashSet,
@@ -27,40 +27,40 @@ use super::{
     quantiles::lists,
 };
 
-/// The type of states.
+/// Type of states.
 pub(super) const STATE: DataType = DataType::Decimal128(DECIMAL128_MAX_PRECISION, 0);
 
-/// Adds up integers of 64 bits, or durations, in 128. A sum that the type doesn't hold is an error.
+/// Sums 64-bit integers or durations in 128 bits. A sum out of the range of its type is an error.
 ///
-/// DataFusion 55.2 gives such a sum modulo 2⁶⁴.
+/// DataFusion 55.2 returns such a sum modulo 2⁶⁴.
 #[derive(Debug)]
 pub(super) struct IntegerSum {
     name: String,
     data_type: DataType,
 }
 
-/// The same of distinct values, which have a type of their own.
+/// Sums distinct integers or durations, whose states have their type.
 #[derive(Debug)]
 pub(super) struct DistinctSum {
     own: IntegerSum,
     values: DataType,
 }
 
-/// The sum of a frame of a window. What leaves it is subtracted, which of integers leaves nothing behind.
+/// Sum of a window's frame. Rows that leave are subtracted, which is exact for integers.
 #[derive(Debug)]
 pub(super) struct SlidingSum {
     own: IntegerSum,
     sum: Sum,
 }
 
-/// Of so many values.
+/// Sum and number of values.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Sum {
     sum: i128,
     count: u64,
 }
 
-/// Sums in their type; `name` is what an error calls those that it doesn't hold.
+/// Casts sums to a type; `name` is that of the function in an error.
 pub(crate) fn integer_sums(
     name: &str,
     data_type: &DataType,
@@ -87,7 +87,7 @@ pub(crate) fn integer_sums(
     Ok(if array.data_type() == data_type { array } else { cast(&array, data_type)? })
 }
 
-/// The states of sums.
+/// States of sums.
 pub(crate) fn integer_sum_states(sums: impl Iterator<Item = Option<i128>>) -> Result<ArrayRef> {
     let states = sums.collect::<Decimal128Array>();
     Ok(Arc::new(states.with_data_type(STATE)))
@@ -95,7 +95,7 @@ pub(crate) fn integer_sum_states(sums: impl Iterator<Item = Option<i128>>) -> Re
 
 impl Sum {
     fn add(&mut self, value: impl Into<i128>) {
-        // 2⁶³ rows of 64 bits each are less than 128 bits hold.
+        // The sum of 2⁶³ values of 64 bits fits 128 bits.
         self.sum = self.sum.wrapping_add(value.into());
         self.count = self.count.saturating_add(1);
     }

@@ -63,7 +63,7 @@ pub(crate) use self::{
     statistic::{Statistic, StatisticKind},
 };
 
-/// Adds the functions to those of a session. A function of the user's own that has the name stays.
+/// Adds the functions to those of a session. A user's function of the same name stays.
 pub(crate) fn register(functions: &mut Vec<Arc<AggregateUDF>>) {
     let known = all_default_aggregate_functions();
     let own: Vec<Arc<AggregateUDF>> = all();
@@ -82,7 +82,7 @@ pub(crate) fn register(functions: &mut Vec<Arc<AggregateUDF>>) {
     functions.extend(free);
 }
 
-/// The function that takes the place of one of DataFusion's.
+/// Replacement of one of DataFusion's functions.
 pub(crate) fn replacement(function: &AggregateUDF) -> Option<Arc<AggregateUDF>> {
     let own = function.inner().as_ref();
     if own.is::<Median>() {
@@ -106,7 +106,7 @@ pub(crate) fn replacement(function: &AggregateUDF) -> Option<Arc<AggregateUDF>> 
     } else if own.is::<StddevPop>() {
         StatisticKind::Variance { sample: false, root: true }
     } else if own.is::<Regr>() {
-        // One type for all of them. Counting is exact as it is.
+        // DataFusion's counts are exact.
         *STATISTICS.iter().find(|kind| kind.name() == function.name())?
     } else {
         return None;
@@ -114,7 +114,7 @@ pub(crate) fn replacement(function: &AggregateUDF) -> Option<Arc<AggregateUDF>> 
     Some(statistic(kind))
 }
 
-/// What takes the place of DataFusion's `sum`, where it is of integers or durations.
+/// Replacement of DataFusion's `sum` of integers or durations.
 pub(crate) fn integer_sum(
     function: &AggregateUDF,
     arguments: &[DataType],
@@ -124,13 +124,13 @@ pub(crate) fn integer_sum(
     is_sum.then(|| collect(CollectKind::IntegerSum))
 }
 
-/// The sum of integers or durations over the frames of windows, in a type that holds any.
+/// Sum of integers or durations over windows' frames, in a type that holds any.
 pub(crate) fn wide_sum() -> Arc<AggregateUDF> {
     collect(CollectKind::WideSum)
 }
 
-/// What takes the place of DataFusion's `sum` and `avg` over the frames of windows, where they would
-/// subtract floating numbers. Sums of decimals are exact as they are.
+/// Replacement of DataFusion's `sum` and `avg` over windows' frames, where they would subtract floats. Sums
+/// of decimals are exact there.
 pub(crate) fn sliding(
     function: &AggregateUDF,
     arguments: &[DataType],
@@ -144,11 +144,11 @@ pub(crate) fn sliding(
     is_mean.then(|| statistic(StatisticKind::Avg))
 }
 
-/// The aggregates of numbers that a session gets.
+/// Aggregates of numbers that a session gets.
 ///
-/// Those that DataFusion has too take their place. DataFusion 55.2's grouped `corr` subtracts sums of
-/// squares, and loses all digits of pressures in Pa; its `var`, `covar_…` and `regr_…` tell the mean as
-/// one double, which for thousandths beside 10⁹ has too few digits.
+/// They replace DataFusion's of the same names. DataFusion 55.2's grouped `corr` subtracts sums of squares,
+/// and loses all digits of pressures in Pa; the states of its `var`, `covar_…` and `regr_…` hold the mean as
+/// one double, too few digits for thousandths beside 10⁹.
 const STATISTICS: &[StatisticKind] = &[
     StatisticKind::WeightedAvg,
     StatisticKind::Variance { sample: true, root: false },

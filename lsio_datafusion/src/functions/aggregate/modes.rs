@@ -1,4 +1,4 @@
-//! What is told by how often each value is there: the most frequent one, and the entropy.
+//! Aggregates of the frequencies of values: the most frequent one, and the entropy.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -25,16 +25,16 @@ pub(super) struct ValueCounts {
     encoding: OrderedEncoding,
 }
 
-/// What is told of the counts.
+/// Statistic of the counts.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum ValueStatistic {
-    /// The most frequent value; the smallest one of several.
+    /// Most frequent value; of several the smallest.
     Mode,
-    /// The bits that a value takes on average.
+    /// Entropy in bits.
     Entropy,
 }
 
-/// The bytes of an entry of the map, about.
+/// Bytes of an entry of the map, estimated.
 const ENTRY_BYTES: usize = 2 * size_of::<(Box<[u8]>, u64)>();
 
 impl ValueCounts {
@@ -53,7 +53,7 @@ fn entropy(counts: &HashMap<Box<[u8]>, u64>) -> f64 {
     counts.values().map(bits).sum()
 }
 
-/// Counts a value so many times, and gives the bytes that this takes.
+/// Counts a value `times` times. Returns the bytes that this takes.
 fn count(counts: &mut HashMap<Box<[u8]>, u64>, value: &[u8], times: u64) -> usize {
     if let Some(count) = counts.get_mut(value) {
         *count = count.saturating_add(times);

@@ -1,4 +1,4 @@
-//! Quantiles: between values, as numpy's default method has them, and among values.
+//! Quantiles: interpolated, by numpy's default method, and among the values.
 
 use std::{cmp::Ordering, fmt::Debug, marker::PhantomData, mem::size_of, sync::Arc};
 
@@ -18,27 +18,27 @@ use super::{
     encoded::OrderedEncoding,
 };
 
-/// Which quantiles.
+/// Fractions of quantiles, and how they are computed.
 #[derive(Clone, Debug)]
 pub(super) struct Fractions {
     /// From 0 to 1.
     pub(super) fractions: Vec<f64>,
-    /// Whether the result is a list, of one for each fraction.
+    /// Whether the result is a list with one quantile for each fraction.
     pub(super) listed: bool,
-    /// Whether they are counted from the largest value.
+    /// Whether they count from the largest value.
     pub(super) descending: bool,
     /// Whether equal values count once.
     pub(super) distinct: bool,
 }
 
-/// Quantiles that may lie between two values: doubles, or times.
+/// Interpolated quantiles of doubles or times.
 ///
-/// DataFusion 55.2 cuts their place between both to millionths, and rounds the result to Float32 where the
-/// values are.
+/// DataFusion 55.2 cuts the position between two values to millionths, and rounds the result to Float32 for
+/// Float32 values.
 #[derive(Debug)]
 pub(super) struct Between<T> {
     fractions: Fractions,
-    /// Whether it is the quantile of the distances from the quantile.
+    /// Whether the result is the quantile of the distances from the quantile.
     of_distances: bool,
     data_type: DataType,
     values: PhantomData<T>,
@@ -51,17 +51,17 @@ pub(super) struct Among {
     encoding: OrderedEncoding,
 }
 
-/// The types in which values are kept.
+/// Types in which values are kept.
 pub(super) trait QuantileType: ArrowPrimitiveType + Debug + Send + Sync + 'static {
-    /// That of what lies between two values.
+    /// Type of interpolated values.
     type Interpolated: QuantileType<Interpolated = Self::Interpolated>;
 
     fn is_nan(value: Self::Native) -> bool;
 
-    /// As a result, which has room for it.
+    /// Converts a value to the type of interpolated values.
     fn widened(value: Self::Native) -> NativeOf<Self::Interpolated>;
 
-    /// From `a` towards `b`.
+    /// Interpolates from `a` to `b`.
     fn between(
         a: NativeOf<Self::Interpolated>,
         b: NativeOf<Self::Interpolated>,
@@ -87,11 +87,12 @@ macro_rules! float {
             }
 
             fn between(a: f64, b: f64, t: f64) -> f64 {
-                // Between a number and an infinity all is infinite; rounding must not make it inf - inf.
+                // Between a number and an infinity the result is infinite; rounding must not make it inf -
+                // inf.
                 if a.is_infinite() != b.is_infinite() {
                     a + b
                 } else if t < 0.5 {
-                    // Next to either value it is that value.
+                    // At the ends the result is exactly `a` or `b`.
                     a + (b - a) * t
                 } else {
                     b - (b - a) * (1.0 - t)
@@ -121,7 +122,7 @@ impl QuantileType for Int64Type {
 
     fn between(a: i64, b: i64, t: f64) -> i64 {
         let distance = i128::from(b) - i128::from(a);
-        // Where doubles are too coarse for the distance, halves are exact nonetheless.
+        // Halves are exact even where doubles are too coarse for the distance.
         let part = if t == 0.5 { distance / 2 } else { (distance as f64 * t).round() as i128 };
         let (least, most) = (a.min(b), a.max(b));
         i64::try_from(i128::from(a) + part).map_or(b, |between| between.clamp(least, most))
@@ -133,7 +134,7 @@ impl QuantileType for Int64Type {
 }
 
 impl Fractions {
-    /// One.
+    /// A single quantile.
     pub(super) fn one(fraction: f64, descending: bool, distinct: bool) -> Self {
         Self { fractions: vec![fraction], listed: false, descending, distinct }
     }
@@ -142,7 +143,7 @@ impl Fractions {
         if self.descending { ordering.reverse() } else { ordering }
     }
 
-    /// The quantiles of groups, one or a list each; a group without values has none.
+    /// Quantiles of groups, one or a list each; NULL for a group without values.
     fn results<V, R>(
         &self,
         groups: &mut [Vec<V>],
@@ -170,12 +171,12 @@ impl Fractions {
 }
 
 impl<T> Between<T> {
-    /// As values of this type.
+    /// Quantiles with results of this type.
     pub(super) fn new(fractions: Fractions, data_type: DataType) -> Self {
         Self { fractions, of_distances: false, data_type, values: PhantomData }
     }
 
-    /// The median of the distances from the median.
+    /// Median of the distances from the median.
     pub(super) fn deviation(distinct: bool, data_type: DataType) -> Self {
         let fractions = Fractions::one(0.5, false, distinct);
         Self { fractions, of_distances: true, data_type, values: PhantomData }
@@ -195,11 +196,11 @@ impl<T: QuantileType> Between<T> {
     }
 }
 
-/// Of distances, equal ones count each.
+/// Equal distances count each.
 const ALL: Fractions =
     Fractions { fractions: Vec::new(), listed: false, descending: false, distinct: false };
 
-/// A quantile as numpy's default method has it.
+/// Quantile by numpy's default method.
 fn quantile<T: QuantileType>(
     values: &mut Vec<T::Native>,
     fraction: f64,
@@ -221,21 +222,21 @@ fn quantile<T: QuantileType>(
     (!T::Interpolated::is_nan(result)).then_some(result)
 }
 
-/// Adds a value, and gives the bytes that this takes.
+/// Adds a value. Returns the bytes that this takes.
 fn push<N>(values: &mut Vec<N>, value: N) -> usize {
     let before = values.capacity();
     values.push(value);
     (values.capacity() - before) * size_of::<N>()
 }
 
-/// A list for each group.
+/// One list for each group.
 pub(super) fn lists(values: ArrayRef, lengths: impl Iterator<Item = usize>) -> Result<ArrayRef> {
     let field = Arc::new(Field::new_list_field(values.data_type().clone(), true));
     let offsets = OffsetBuffer::<i64>::from_lengths(lengths);
     Ok(Arc::new(LargeListArray::try_new(field, offsets, values, None)?))
 }
 
-/// Lists of what was kept of each group.
+/// Lists of the values of each group.
 pub(super) fn lists_of<'a, G>(
     encoding: &OrderedEncoding,
     groups: &'a [G],
@@ -246,7 +247,7 @@ pub(super) fn lists_of<'a, G>(
     lists(flat, values.iter().map(Vec::len))
 }
 
-/// A list of numbers for each group.
+/// Lists of the numbers of each group.
 pub(super) fn lists_of_numbers<T: ArrowPrimitiveType>(
     groups: &[Vec<T::Native>],
 ) -> Result<ArrayRef> {
@@ -308,7 +309,7 @@ impl Among {
             values.dedup();
         }
         let last = values.len().checked_sub(1)?;
-        // The first value at or below which the fraction of them lies.
+        // The first value at or below which the fraction of values lies.
         let count = values.len() as f64;
         let above = (count - count * fraction).floor() as usize;
         let place = values.len().saturating_sub(above).saturating_sub(1).min(last);

@@ -1,4 +1,4 @@
-//! Aggregates of numbers that are told by a [`Summary`].
+//! Aggregates of numbers computed from a [`Summary`].
 
 use std::sync::Arc;
 
@@ -27,7 +27,7 @@ use super::{
     summary::{Logarithm, PairMoments, Product, Side, SingleValue, Summary, Sums, Weighted},
 };
 
-/// An aggregate of doubles, to which its arguments are cast. Rows with a NULL among them don't count.
+/// Aggregate of doubles, to which its arguments are cast. Rows with a NULL don't count.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Statistic {
     kind: StatisticKind,
@@ -35,7 +35,7 @@ pub(crate) struct Statistic {
     signature: Signature,
 }
 
-/// What it tells.
+/// Result of a [`Statistic`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum StatisticKind {
     WeightedAvg,
@@ -57,7 +57,7 @@ pub(crate) enum StatisticKind {
     RegrSxx,
     RegrSyy,
     RegrSxy,
-    /// The sum whose rounding is made up for.
+    /// Sum with compensated rounding.
     KahanSum,
     KahanMean,
     Product,
@@ -121,7 +121,7 @@ impl StatisticKind {
         }
     }
 
-    /// Those of DataFusion's own functions, and `DuckDB`'s.
+    /// Aliases in DataFusion and `DuckDB`.
     fn aliases(self) -> &'static [&'static str] {
         match self {
             Self::Avg => &["mean"],
@@ -152,7 +152,7 @@ impl StatisticKind {
         }
     }
 
-    /// Makes something for the summary that tells it.
+    /// Builds an accumulator over the summary of this kind.
     fn make<M: Make>(self, make: M) -> M::Made {
         match self {
             Self::WeightedAvg => make.make(Weighted::mean),
@@ -161,7 +161,7 @@ impl StatisticKind {
             Self::Product => make.make(Product::product),
             Self::GeometricMean => make.make(|own: &Sums<Logarithm>| own.mean().map(f64::exp)),
             Self::StandardError => {
-                // As DuckDB has it.
+                // DuckDB's formula.
                 make.make(|own: &Moments| own.variance(0.0).map(|v| (v / own.count).sqrt()))
             }
             Self::Skewness => make.make(ShapeMoments::skewness),
@@ -196,7 +196,7 @@ impl StatisticKind {
     }
 }
 
-/// What is made for any kind of summary.
+/// Builder of accumulators over any summary.
 trait Make {
     type Made;
 
@@ -291,7 +291,7 @@ impl AggregateUDFImpl for Statistic {
     }
 }
 
-/// An error for DISTINCT, which an aggregate doesn't know.
+/// Refuses DISTINCT.
 pub(super) fn refuse_distinct(name: &str, args: &AccumulatorArgs<'_>) -> Result<()> {
     if args.is_distinct {
         return not_impl_err!(

@@ -1,4 +1,4 @@
-//! A [`Summary`] as what is collected of a group.
+//! [`Collector`] of a [`Summary`].
 
 use std::{fmt, sync::Arc};
 
@@ -11,7 +11,7 @@ use super::{
     summary::Summary,
 };
 
-/// From what is kept of a group to its result.
+/// Result of a group's summary.
 pub(super) type Finish<S> = fn(&S) -> Option<f64>;
 
 /// Keeps a summary of each group.

@@ -1,4 +1,4 @@
-//! Times as texts of any form: the forms of C's `strftime` and of Postgres' `to_char`.
+//! Formats of times: those of C's `strftime` and of Postgres' `to_char`.
 
 use std::fmt::Write as _;
 
@@ -27,32 +27,32 @@ pub(super) const MONTHS: [&str; 12] = [
 pub(super) const WEEKDAYS: [&str; 7] =
     ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 
-/// The form of a time's text.
+/// Format of a time's text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TimeFormat(pub(super) Vec<FormatItem>);
 
-/// A piece of a form.
+/// Item of a format.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum FormatItem {
     Text(String),
-    /// A number, of at least so many digits.
+    /// Number of at least so many digits.
     Number(TimeField, usize),
-    /// A name, cut to three letters or not, padded to nine or not.
+    /// Name, optionally cut to three letters or padded to nine.
     Name {
         field: Name,
         short: bool,
         case: LetterCase,
         padded: bool,
     },
-    /// Before or after noon.
+    /// AM or PM.
     Noon(LetterCase),
-    /// The offset from UTC, `+hh[:mm]`; nothing for times without a zone.
+    /// Offset from UTC, `+hh[:mm]`; empty for times without a zone.
     Offset {
         minutes: bool,
     },
 }
 
-/// A number in a time's text.
+/// Numeric field of a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TimeField {
     Part(TimePart),
@@ -65,10 +65,10 @@ pub(super) enum TimeField {
     /// Weeks of the year from its first Sunday or Monday on, from 0.
     WeekFromSunday,
     WeekFromMonday,
-    /// Weeks of seven days from the year's or month's first day on, from 1.
+    /// Weeks of seven days from the first day of the year or month, from 1.
     WeekOfYear,
     WeekOfMonth,
-    /// From 1, which is Sunday.
+    /// Day of the week, from 1 for Sunday.
     Weekday1,
 }
 
@@ -105,7 +105,7 @@ impl LetterCase {
 }
 
 impl TimeFormat {
-    /// Reads a form of `strftime`, with `%` before each specifier.
+    /// Parses a format of `strftime`, with `%` before each specifier.
     ///
     /// # Errors
     /// If a specifier isn't known.
@@ -179,7 +179,7 @@ impl TimeFormat {
         Ok(Self(items))
     }
 
-    /// Reads a pattern of Postgres' `to_char`: `YYYY-MM-DD HH24:MI:SS`.
+    /// Parses a pattern of Postgres' `to_char`: `YYYY-MM-DD HH24:MI:SS`.
     ///
     /// # Errors
     /// If letters aren't known.
@@ -219,7 +219,7 @@ impl TimeFormat {
         Ok(Self(items))
     }
 
-    /// Writes a time in this form.
+    /// Writes a time in this format.
     ///
     /// # Errors
     /// If the calendar lacks the date.
@@ -290,7 +290,7 @@ impl TimeField {
 }
 
 impl Name {
-    /// The name in full.
+    /// Full name.
     ///
     /// # Errors
     /// If the calendar lacks the date.
@@ -315,13 +315,13 @@ fn push_char(items: &mut Vec<FormatItem>, c: char) {
     }
 }
 
-/// The item that a Postgres pattern begins with, and the pattern's length.
+/// First item of a Postgres pattern, and the length of its text.
 fn postgres_item(pattern: &str, fill: bool) -> Option<(usize, FormatItem)> {
     use TimeField::{
         Hour12, Micros, Millis, Part as P, WeekOfMonth, WeekOfYear, Weekday1, YearOfCentury,
     };
 
-    // The longest first.
+    // Longest first.
     let numbers = [
         ("HH24", P(TimePart::Hour), 2),
         ("HH12", Hour12, 2),
@@ -344,7 +344,7 @@ fn postgres_item(pattern: &str, fill: bool) -> Option<(usize, FormatItem)> {
         ("CC", P(TimePart::Century), 2),
         ("Q", P(TimePart::Quarter), 1),
     ];
-    // What other items begin with as well.
+    // Prefixes of other items.
     let letters = [("D", Weekday1, 1), ("W", WeekOfMonth, 1)];
     let names = [
         ("MONTH", Name::Month, false),

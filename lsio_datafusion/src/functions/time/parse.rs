@@ -1,4 +1,4 @@
-//! Texts of a given form as times: `strptime`.
+//! Parser of times in a given format: `strptime`.
 
 use lsio_core::dataset::calendar::{Calendar, Date};
 
@@ -9,7 +9,7 @@ use super::{
     part::TimePart,
 };
 
-/// What was read of a time.
+/// Fields read so far.
 #[derive(Default)]
 struct ParsedTime {
     year: Option<i64>,
@@ -26,8 +26,8 @@ struct ParsedTime {
 }
 
 impl TimeFormat {
-    /// Reads a time in this form, in UTC where the text gives an offset. What the form lacks is that
-    /// of 1900-01-01, as in C. `None` if the text isn't of the form.
+    /// Parses a time in this format, to UTC where the text has an offset. Missing fields are those of
+    /// 1900-01-01, as in C. `None` if the text has another format.
     pub(super) fn parse(&self, text: &str) -> Option<CivilTime> {
         let mut parts = ParsedTime::default();
         let mut rest = text;
@@ -39,7 +39,7 @@ impl TimeFormat {
 }
 
 impl ParsedTime {
-    /// Reads an item; gives the rest of the text.
+    /// Parses an item. Returns the rest of the text.
     fn read<'a>(&mut self, item: &FormatItem, text: &'a str) -> Option<&'a str> {
         match item {
             FormatItem::Text(expected) => text.strip_prefix(expected.as_str()),
@@ -48,7 +48,7 @@ impl ParsedTime {
                     Some(digits) => (true, digits),
                     None => (false, text),
                 };
-                // A year may have more digits than its form, fractions fewer.
+                // A year may have more digits than its width, fractions fewer.
                 let most = match field {
                     TimeField::Part(TimePart::Year) => 6.max(*width),
                     TimeField::Part(TimePart::Epoch) => 18,
@@ -58,7 +58,7 @@ impl ParsedTime {
                     _ => 2,
                 };
                 let most = if *field == TimeField::Part(TimePart::Year) && digits.len() >= 8 {
-                    // Digits follow without a sign between: `20200203`.
+                    // Fields may follow without a separator: `20200203`.
                     let run = digits.bytes().take_while(u8::is_ascii_digit).count();
                     if run > 6 { 4 } else { most }
                 } else {
@@ -129,7 +129,7 @@ impl ParsedTime {
         };
         match field {
             TimeField::Part(TimePart::Year) => self.year = Some(value),
-            // As in POSIX: 69 to 99 are of the 20th century.
+            // POSIX: 69 to 99 are in the 20th century.
             TimeField::YearOfCentury => {
                 self.year = Some(value + if value < 69 { 2000 } else { 1900 });
             }
@@ -147,7 +147,7 @@ impl ParsedTime {
                 self.nanos = fraction(value)?
             }
             TimeField::Part(TimePart::Epoch) => self.epoch = Some(value),
-            // Weeks and weekdays follow from the date.
+            // Weeks and weekdays are implied by the date.
             TimeField::Part(TimePart::DayOfWeek | TimePart::IsoDayOfWeek) => {}
             _ => return None,
         }

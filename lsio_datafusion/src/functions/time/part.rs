@@ -1,11 +1,11 @@
-//! Parts of a time: what `date_part`, `year(t)` and their like give.
+//! Parts of a time, as of `date_part` and `year(t)`.
 
 use datafusion::common::{Result, exec_datafusion_err, plan_datafusion_err};
 use lsio_core::dataset::calendar::{Calendar, Date};
 
 use super::civil::CivilTime;
 
-/// A part of a time.
+/// Part of a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum TimePart {
     Millennium,
@@ -20,14 +20,14 @@ pub(crate) enum TimePart {
     Week,
     Day,
     DayOfYear,
-    /// From 0, which is Sunday.
+    /// Day of the week, from 0 for Sunday.
     DayOfWeek,
-    /// From 1, which is Monday.
+    /// Day of the week, from 1 for Monday.
     IsoDayOfWeek,
     Hour,
     Minute,
     Second,
-    /// Of the minute, as the next two.
+    /// Milliseconds of the minute, as are the next two.
     Millisecond,
     Microsecond,
     Nanosecond,
@@ -39,7 +39,7 @@ pub(crate) enum TimePart {
 }
 
 impl TimePart {
-    /// The part of this name, in any case and number.
+    /// Finds a part by its name, in any case, singular or plural.
     ///
     /// # Errors
     /// If there is none.
@@ -76,7 +76,7 @@ impl TimePart {
         })
     }
 
-    /// The part of a time in a calendar. [`TimePart::Epoch`] gives whole seconds.
+    /// Computes the part of a time in a calendar. [`TimePart::Epoch`] gives whole seconds.
     ///
     /// # Errors
     /// If the calendar lacks the date.
@@ -130,7 +130,7 @@ impl TimePart {
         Ok(whole as f64 + (time.nanos % 1_000_000_000) as f64 / 1e9)
     }
 
-    /// How many nanoseconds a duration's part counts; `None` for parts that durations lack.
+    /// Nanoseconds in a duration's part; `None` for parts that durations lack.
     pub(crate) fn duration_nanos(self) -> Option<i64> {
         Some(match self {
             Self::Week => 7 * 86_400_000_000_000,
@@ -146,17 +146,17 @@ impl TimePart {
     }
 }
 
-/// The error of a date that a calendar lacks.
+/// Error of a date that a calendar lacks.
 pub(crate) fn no_date(time: &CivilTime, calendar: Calendar) -> datafusion::error::DataFusionError {
     exec_datafusion_err!("{} is no date of the calendar {}", time.text(), calendar.name())
 }
 
-/// The century or millennium of a year: the first begins with the year 1. As DuckDB counts.
+/// Century or millennium of a year, the first starting with the year 1, as in DuckDB.
 fn centuries(year: i64, length: i64) -> i64 {
     if year > 0 { (year - 1) / length + 1 } else { year / length - 1 }
 }
 
-/// A week of an ISO year, which is the year of the week's Thursday.
+/// Week of an ISO year, which is the year of the week's Thursday.
 struct IsoWeek {
     year: i64,
     week: i64,
@@ -169,7 +169,7 @@ fn iso_week(time: &CivilTime, calendar: Calendar) -> Option<IsoWeek> {
     Some(IsoWeek { year: thursday.date.year, week })
 }
 
-/// The singular, in lower case, of the names and abbreviations of parts.
+/// Normalises names and abbreviations of parts: singular, in lower case.
 pub(crate) fn normal(part: &str) -> String {
     let part = part.trim_matches(['\'', '"']).to_ascii_lowercase();
     match part.as_str() {

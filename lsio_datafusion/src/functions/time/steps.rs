@@ -1,4 +1,4 @@
-//! Steps in a calendar: truncation, intervals, bins and differences.
+//! Calendar arithmetic: truncation, intervals, bins and differences.
 
 use arrow::datatypes::IntervalMonthDayNano;
 use datafusion::common::{Result, exec_err, plan_datafusion_err};
@@ -9,19 +9,19 @@ use super::{
     part::normal,
 };
 
-/// A unit of time that times are cut to, and differences are counted in.
+/// Unit to which times are truncated, and in which differences are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Unit {
-    /// So many nanoseconds, a part of a day.
+    /// Nanoseconds, less than a day.
     Nanos(i64),
     Day,
-    /// From Monday on.
+    /// Weeks from Monday.
     Week,
     Months(i64),
 }
 
 impl Unit {
-    /// The unit of this name, in any case and number.
+    /// Finds a unit by its name, in any case, singular or plural.
     ///
     /// # Errors
     /// If there is none.
@@ -51,7 +51,7 @@ impl Unit {
         })
     }
 
-    /// The start of the unit that a time is in.
+    /// Start of the unit that contains a time.
     pub(crate) fn truncate(self, time: &CivilTime, calendar: Calendar) -> Option<CivilTime> {
         let Date { year, month, .. } = time.date;
         let midnight = |date: Date| CivilTime { date, nanos: 0, ..*time };
@@ -68,13 +68,13 @@ impl Unit {
             }
             Self::Months(months) => {
                 let years = months / 12;
-                // A century begins with its year 0, as in DuckDB.
+                // A century starts with its year 0, as in DuckDB.
                 midnight(Date { year: year - year.rem_euclid(years), month: 1, day: 1 })
             }
         })
     }
 
-    /// How many boundaries of the unit lie between two times, as DuckDB's `date_diff` counts.
+    /// Number of unit boundaries between two times, as of DuckDB's `date_diff`.
     pub(crate) fn boundaries(
         self,
         from: &CivilTime,
@@ -91,7 +91,7 @@ impl Unit {
                     let monday = calendar.day_number(time.date)? - time.weekday(calendar)?;
                     monday.div_euclid(7)
                 }
-                // DuckDB cuts towards the year 0.
+                // DuckDB rounds towards the year 0.
                 Self::Months(months) if months > 12 => year0(time.date, calendar) / (months / 12),
                 Self::Months(months) => month_count(time.date, calendar).div_euclid(months),
             })
@@ -99,7 +99,7 @@ impl Unit {
         count(to)?.checked_sub(count(from)?)
     }
 
-    /// How many whole units lie between two times, as DuckDB's `date_sub` counts.
+    /// Number of whole units between two times, as of DuckDB's `date_sub`.
     pub(crate) fn complete(
         self,
         from: &CivilTime,
@@ -129,15 +129,14 @@ impl Unit {
     }
 }
 
-/// A time an interval later: months first, which end on the month's last day where it lacks the day,
-/// then days, then the rest.
+/// Adds an interval to a time: months first, at most to the month's last day, then days, then the rest.
 pub(crate) fn shift(
     time: &CivilTime,
     interval: IntervalMonthDayNano,
     calendar: Calendar,
 ) -> Option<CivilTime> {
     let IntervalMonthDayNano { months, days, nanoseconds } = interval;
-    // A date that the calendar lacks has no later ones.
+    // A date that the calendar lacks is an error.
     calendar.day_number(time.date)?;
     let date = add_months(time.date, months.into(), calendar);
     let nanos = CivilTime { date, ..*time }.nanos(calendar)?
@@ -146,7 +145,7 @@ pub(crate) fn shift(
     Some(CivilTime { offset: time.offset, ..CivilTime::from_nanos(nanos, calendar)? })
 }
 
-/// The bins of `date_bin` and `time_bucket`.
+/// Bins of `date_bin` and `time_bucket`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct CalendarBins {
     stride: CalendarBinWidth,
@@ -161,7 +160,7 @@ enum CalendarBinWidth {
 }
 
 impl CalendarBins {
-    /// Bins as wide as an interval, one of which starts at `origin`.
+    /// Bins of an interval's width, one of which starts at `origin`.
     ///
     /// # Errors
     /// If the interval isn't positive, or mixes months with days.
@@ -185,7 +184,7 @@ impl CalendarBins {
         Ok(Self { stride, origin, calendar })
     }
 
-    /// The start of the bin that a time is in.
+    /// Start of the bin that contains a time.
     pub(crate) fn start(&self, time: &CivilTime) -> Option<CivilTime> {
         let calendar = self.calendar;
         let nanos = time.nanos(calendar)?;
@@ -211,12 +210,12 @@ impl CalendarBins {
     }
 }
 
-/// The last day of a date's month.
+/// Last day of a date's month.
 pub(crate) fn last_day(date: Date, calendar: Calendar) -> Date {
     Date { day: calendar.days_in_month(date.year, date.month), ..date }
 }
 
-/// Months after a date, on the last day of the month where it has no such day.
+/// Adds months to a date; the day is at most the month's last.
 pub(crate) fn add_months(date: Date, months: i64, calendar: Calendar) -> Date {
     if months == 0 {
         return date;
@@ -233,7 +232,7 @@ fn month_count(date: Date, calendar: Calendar) -> i64 {
     year0(date, calendar) * 12 + i64::from(date.month) - 1
 }
 
-/// The year, counted through where the calendar has no year 0.
+/// Year of a count with a year 0, also where the calendar has none.
 fn year0(date: Date, calendar: Calendar) -> i64 {
     date.year + i64::from(date.year < 0 && !calendar.has_year_zero())
 }

@@ -1,5 +1,5 @@
-//! The words for times that DuckDB has and DataFusion lacks, and what stands for DataFusion's own where
-//! a calendar or a zone matters.
+//! Names of the functions on times: those that DuckDB has and DataFusion lacks, and those that replace
+//! DataFusion's where a calendar or a zone matters.
 
 use std::ops::RangeInclusive;
 
@@ -7,7 +7,7 @@ use datafusion::logical_expr::ScalarUDF;
 
 use super::{format::Name, function::CivilFunction, part::TimePart};
 
-/// What a [`CivilFunction`] does.
+/// Operation of a [`CivilFunction`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Word {
     /// `year(time)` and its like.
@@ -27,9 +27,9 @@ pub(crate) enum Word {
     Subtract,
     /// `time - time`, a duration.
     Difference,
-    /// `date_diff(unit, from, to)`: how many boundaries of the unit lie between.
+    /// `date_diff(unit, from, to)`: number of unit boundaries between.
     Boundaries,
-    /// `date_sub(unit, from, to)`: how many whole units lie between; `date_sub(time, interval)`.
+    /// `date_sub(unit, from, to)`: number of whole units between; `date_sub(time, interval)`.
     Complete,
     /// `monthname(time)` and `dayname(time)`.
     Name(NameOf),
@@ -39,17 +39,17 @@ pub(crate) enum Word {
     MakeTimestamp,
     /// `strftime(time, form)`.
     Strftime,
-    /// `to_char(time, pattern)`, the pattern as in Postgres.
+    /// `to_char(time, pattern)`, with Postgres' pattern.
     ToChar,
     /// `strptime(text, form)`.
     Strptime,
-    /// A time as ISO text, as times are that SQL has no calendar for.
+    /// Time as ISO text, the form of times in calendars that SQL doesn't know.
     Text,
-    /// A text of a calendar as a date.
+    /// Text of a calendar as a date.
     Date,
 }
 
-/// What has a name.
+/// Part of a time that has a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum NameOf {
     Month,
@@ -77,7 +77,7 @@ impl Word {
         }
     }
 
-    /// Where the times stand among so many arguments.
+    /// Positions of the times among `count` arguments.
     pub(super) fn times(self, count: usize) -> &'static [usize] {
         match self {
             Self::DatePart | Self::Truncate | Self::Bin | Self::Bucket => &[1],
@@ -90,7 +90,7 @@ impl Word {
     }
 }
 
-/// The functions that a session is taught.
+/// Functions added to a session.
 pub(crate) fn functions() -> Vec<ScalarUDF> {
     let parts: [(&'static str, &[&str], TimePart); 23] = [
         ("year", &[], TimePart::Year),
