@@ -1,6 +1,6 @@
 //! `COPY … TO 'file'` never replaces what exists without being asked to.
 //!
-//! DataFusion 55.2 replaces a file, and puts its files beside those that a directory holds, in silence.
+//! DataFusion 55.2 replaces a file, and writes beside the files of a directory, without notice.
 
 use std::{fs, io, path::Path, sync::Arc};
 
@@ -22,10 +22,10 @@ use object_store::{ObjectStoreExt as _, path::Path as ObjectPath};
 use super::{copied_csv::told_apart, home::expand_home};
 use crate::LsioConfig;
 
-/// The option by which a statement asks for it; DataFusion puts `format.` in front.
+/// The option that allows replacing; DataFusion prefixes it with `format.`.
 const OVERWRITE: [&str; 2] = ["overwrite", "format.overwrite"];
 
-/// Plans queries as the session did before, after a look at the target of COPY.
+/// Checks the target of COPY, then plans by the session's own planner.
 #[derive(Debug)]
 pub(super) struct CopyGuard(pub(super) Option<Arc<dyn QueryPlanner + Send + Sync>>);
 
@@ -38,7 +38,7 @@ impl QueryPlanner for CopyGuard {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let checked = match plan {
             LogicalPlan::Copy(copy) => Some(LogicalPlan::Copy(checked(copy, session).await?)),
-            // EXPLAIN ANALYZE runs what it explains.
+            // EXPLAIN ANALYZE runs the statement.
             LogicalPlan::Analyze(analyze) => match analyze.input.as_ref() {
                 LogicalPlan::Copy(copy) => {
                     let input = Arc::new(LogicalPlan::Copy(checked(copy, session).await?));
@@ -58,7 +58,7 @@ impl QueryPlanner for CopyGuard {
     }
 }
 
-/// The statement without the option that is ours.
+/// Removes our option from the statement.
 ///
 /// # Errors
 /// If the target exists and may not be replaced.
@@ -89,11 +89,11 @@ async fn checked(copy: &CopyTo, session: &dyn Session) -> Result<CopyTo> {
     }
 }
 
-/// What is at the target.
+/// Content at the target of COPY.
 enum CopyTarget {
     Nothing,
     File,
-    /// A directory with something in it.
+    /// Directory that isn't empty.
     Directory,
 }
 
@@ -105,7 +105,7 @@ async fn found(target: &str, session: &dyn Session) -> Result<CopyTarget> {
     if url.scheme() == "file" {
         return Ok(local(&Path::new("/").join(url.prefix().as_ref()))?);
     }
-    // A store that isn't known is told of by who writes to it.
+    // The writer reports an unknown store.
     let Ok(store) = session.runtime_env().object_store(&url) else {
         return Ok(CopyTarget::Nothing);
     };

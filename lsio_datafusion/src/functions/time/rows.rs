@@ -138,7 +138,7 @@ pub(super) fn count_durations(
     Ok(Arc::new(counts))
 }
 
-/// Clears a time's offset: it is the first of an ambiguous local time.
+/// Clears a time's offset, so that an ambiguous local time becomes the first.
 pub(super) fn unaware(time: CivilTime) -> CivilTime {
     // No time zone has that offset.
     CivilTime { offset: 864_000, ..time }
