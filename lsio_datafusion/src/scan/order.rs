@@ -1,4 +1,4 @@
-//! Orders along the dimensions: which way of visiting tiles gives rows in that order, or nearly.
+//! Orders of rows along the dimensions, by the order of tiles.
 
 use arrow::{
     array::{Array as _, ArrayRef},
@@ -13,18 +13,18 @@ use lsio_core::{
     read::{DimOrder, Tiles},
 };
 
-/// How to visit tiles for an order.
+/// Order of tiles for an order of rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Visits {
-    /// The slowest dimension first.
+    /// Slowest dimension first.
     pub(super) order: Vec<DimOrder>,
-    /// Whether the rows come out in exactly that order.
+    /// Whether rows come exactly in their order.
     pub(super) exact: bool,
 }
 
-/// How to visit tiles so that rows come out in an order as far as they can. `columns` are those of
-/// the output, by their positions in the table. `None` if the first key isn't a coordinate in memory
-/// whose values ascend or descend.
+/// Finds the order of tiles that gives rows in an order as far as possible. `columns` are those of the
+/// output, by their positions in the table. `None` if the first key isn't a coordinate in memory whose values
+/// ascend or descend.
 pub(super) fn visits(
     order: &[PhysicalSortExpr],
     columns: &[usize],
@@ -41,7 +41,7 @@ pub(super) fn visits(
         };
         match along {
             Some(Along::OneValue) => {}
-            // Rows that are alike in a key before can differ in this one only if that key repeats.
+            // Rows with equal earlier keys differ in this one only if such a key repeats.
             Some(Along::Dimension { dim, .. }) if dims.iter().any(|other| other.dim == dim) => {
                 exact = false;
             }
@@ -62,11 +62,11 @@ pub(super) fn visits(
     Ok(Some(Visits { order: dims, exact }))
 }
 
-/// How a column varies.
+/// Variation of a column.
 enum Along {
-    /// Not at all.
+    /// Constant.
     OneValue,
-    /// It ascends along a dimension in the wanted order, or does so from the end.
+    /// Ordered along a dimension, in the wanted direction or reversed.
     Dimension { dim: usize, reversed: bool, strict: bool },
 }
 
@@ -94,15 +94,15 @@ fn along(
     Ok(Some(Along::Dimension { dim, reversed: ascends == options.descending, strict }))
 }
 
-/// The direction of ordered values.
+/// Direction of ordered values.
 struct Direction {
-    /// Whether they ascend; else they descend.
+    /// Whether they ascend; otherwise they descend.
     ascends: bool,
     /// Whether each differs from the one before.
     strict: bool,
 }
 
-/// The direction of values; `None` if they aren't ordered, or some are NULL.
+/// Direction of values; `None` if they aren't ordered, or some are NULL.
 fn direction(values: &ArrayRef) -> Result<Option<Direction>> {
     let ordered = |ascends, strict| Ok(Some(Direction { ascends, strict }));
     let Some(pairs) = values.len().checked_sub(1) else { return ordered(true, true) };
@@ -119,10 +119,9 @@ fn direction(values: &ArrayRef) -> Result<Option<Direction>> {
     }
 }
 
-/// Whether visiting tiles in the order of these dimensions gives rows in their order. Inside a tile
-/// rows are in C order.
+/// Whether rows come in the order of these dimensions if tiles do. Within a tile rows are in C order.
 fn rows_follow(dims: &[DimOrder], tiles: &Tiles) -> bool {
-    // The keys must be the grid's first dimensions, as far as they have more than one index.
+    // The keys must be the grid's first dimensions with more than one index.
     let varying: Vec<usize> =
         (0..tiles.shape().len()).filter(|&dim| tiles.selection()[dim].len() > 1).collect();
     let keys: Vec<usize> = dims.iter().map(|order| order.dim).collect();
@@ -134,13 +133,13 @@ fn rows_follow(dims: &[DimOrder], tiles: &Tiles) -> bool {
         size == 1 || tiles.selection()[dim].chunks(size).len() == tiles.selection()[dim].len()
     };
     let one_tile = |dim: usize| tiles.touched()[dim].len() <= 1;
-    // From the front: dimensions of which a tile has one index. Then, at most, one of which it has
-    // several; all that vary faster must be whole.
+    // First come dimensions of which a tile has one index, then at most one of which it has several; all that
+    // vary faster must be whole.
     let split = varying.iter().position(|&dim| !one_index(dim)).unwrap_or(varying.len());
     if split >= keys.len() {
         return true;
     }
-    // Within a tile nothing is reversed.
+    // Rows within a tile are never reversed.
     let forward = dims[split..].iter().all(|order| !order.reversed);
     forward && varying[split + 1..].iter().all(|&dim| one_tile(dim))
 }

@@ -1,4 +1,4 @@
-//! How the partitions of one execution share the tiles: each takes the next from a common counter.
+//! Tiles shared by the partitions of an execution: each takes the next from a common counter.
 
 use std::{
     ops::Range,
@@ -18,11 +18,11 @@ pub(crate) struct Partition {
     pub(crate) count: usize,
 }
 
-/// The queues of a plan's executions.
+/// Queues of a plan's executions.
 ///
-/// DataFusion makes one such state for a plan, and a plan may be executed more than once, also at
-/// the same time. An execution is known by its task context; if a partition is opened again in the
-/// same context, that is a new execution too.
+/// DataFusion makes one such state for a plan, and may execute the plan several times, also concurrently. An
+/// execution is identified by its task context; opening a partition again in the same context starts another
+/// one.
 #[derive(Debug, Default)]
 pub(crate) struct TileQueues {
     executions: Mutex<Vec<KnownExecution>>,
@@ -35,23 +35,23 @@ struct KnownExecution {
     execution: Arc<Execution>,
 }
 
-/// What the partitions of one execution have in common.
+/// State shared by the partitions of one execution.
 #[derive(Debug)]
 pub(crate) struct Execution {
-    /// The next tile that no partition has taken.
+    /// Next tile that no partition has taken.
     next: AtomicU64,
-    /// The partitions that aren't at their end yet.
+    /// Partitions that haven't finished.
     running: AtomicUsize,
     stored: AtomicU64,
     absent: AtomicU64,
 }
 
-/// The chunks that an execution asked for.
+/// Chunks that an execution requested.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct RequestedChunks {
-    /// Those that were stored.
+    /// Chunks that were stored.
     pub(crate) stored: u64,
-    /// Those that weren't.
+    /// Chunks that weren't.
     pub(crate) absent: u64,
 }
 
@@ -69,11 +69,11 @@ impl Execution {
         })
     }
 
-    /// Tells what a partition asked for that is at its end. The last one gets the sum.
+    /// Adds the chunks of a finished partition. Returns the sum to the last one.
     pub(crate) fn finish(&self, asked: RequestedChunks) -> Option<RequestedChunks> {
         self.stored.fetch_add(asked.stored, Ordering::Relaxed);
         self.absent.fetch_add(asked.absent, Ordering::Relaxed);
-        // Whoever comes to the last number sees all that was added before.
+        // The last partition sees all that the others added before.
         (self.running.fetch_sub(1, Ordering::AcqRel) == 1).then(|| RequestedChunks {
             stored: self.stored.load(Ordering::Relaxed),
             absent: self.absent.load(Ordering::Relaxed),
@@ -82,7 +82,7 @@ impl Execution {
 }
 
 impl TileQueues {
-    /// The tiles for one of so many partitions, which read `tiles` together.
+    /// Tiles for one of the partitions that read `tiles` together.
     pub(crate) fn open(
         &self,
         partition: Partition,
@@ -115,7 +115,7 @@ impl TileQueues {
     }
 }
 
-/// The numbers of the tiles that one partition reads.
+/// Numbers of the tiles that one partition reads.
 #[derive(Debug)]
 pub(crate) struct TileNumbers {
     execution: Arc<Execution>,
@@ -132,14 +132,14 @@ struct Strides {
 }
 
 impl TileNumbers {
-    /// The tiles for one of the partitions that have an execution in common.
+    /// Tiles for one of the partitions of an execution.
     pub(crate) fn shared(execution: &Arc<Execution>, tiles: u64) -> Self {
         Self { execution: Arc::clone(execution), end: tiles, strides: None }
     }
 
-    /// Every so many tiles, for partitions that know nothing of each other.
+    /// Every n-th tile, for partitions without shared state.
     pub(crate) fn strided(partition: Partition, tiles: Range<u64>) -> Self {
-        // Of several partitions none knows when it is the last.
+        // Of several partitions none knows whether it is the last.
         let running = if partition.count == 1 { 1 } else { usize::MAX };
         let strides = Some(Strides {
             next: tiles.start.saturating_add(partition.index as u64),
@@ -148,12 +148,12 @@ impl TileNumbers {
         Self { execution: Execution::new(running), end: tiles.end, strides }
     }
 
-    /// What the partitions have in common.
+    /// State shared by the partitions.
     pub(crate) fn execution(&self) -> &Arc<Execution> {
         &self.execution
     }
 
-    /// Leaves out all tiles before this one, for all partitions: nobody needs them.
+    /// Skips all tiles before this one, for all partitions.
     pub(crate) fn skip_to(&mut self, tile: u64) {
         match &mut self.strides {
             None => {
@@ -172,7 +172,7 @@ impl Iterator for TileNumbers {
 
     fn next(&mut self) -> Option<u64> {
         match &mut self.strides {
-            // The counter passes the end by one a partition, and so can't overflow.
+            // The counter exceeds the end by at most one for each partition, so it can't overflow.
             None => Some(self.execution.next.fetch_add(1, Ordering::Relaxed)),
             Some(Strides { next, step }) => {
                 let tile = *next;

@@ -5,14 +5,14 @@ use datafusion::sql::sqlparser::{
     tokenizer::{Token, TokenWithSpan},
 };
 
-/// Where in a query a token stands.
+/// Position of a token in a query.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum QueryPosition {
-    /// Where a query can begin.
+    /// Possible start of a query.
     Start,
-    /// Behind WITH, among named queries.
+    /// After WITH, among named queries.
     With,
-    /// Behind UNION and the like.
+    /// After UNION and the like.
     SetOperator,
     /// In the FROM clause that begins a query.
     FromFirst { from: usize },
@@ -20,13 +20,12 @@ enum QueryPosition {
     Within,
 }
 
-/// Writes `SELECT *` before every `FROM` that begins a query and has no `SELECT` behind it.
+/// Inserts `SELECT *` before every `FROM` that begins a query without a `SELECT` after it.
 ///
-/// sqlparser 0.62 parses such queries without what follows FROM, and DataFusion 55.2 plans them
-/// without columns.
+/// sqlparser 0.62 drops what follows FROM in such queries, and DataFusion 55.2 plans them without columns.
 pub(super) fn select_all(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     let mut begun = Vec::new();
-    // One for every parenthesis that is open.
+    // One for each open parenthesis.
     let mut outer: Vec<QueryPosition> = Vec::new();
     let mut place = QueryPosition::Start;
     let mut previous = &Token::EOF;
@@ -107,7 +106,7 @@ pub(super) fn select_all(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     if begun.is_empty() {
         return tokens;
     }
-    // Queries end in another order than they begin in.
+    // Nested queries end before the outer ones.
     begun.sort_unstable();
     let mut begun = begun.into_iter().peekable();
     let mut with_select = Vec::with_capacity(tokens.len() + 2 * begun.len());

@@ -1,4 +1,4 @@
-//! Statements that DataFusion refuses, and that mean something in other words.
+//! Rewording of statements that DataFusion refuses.
 
 use std::ops::ControlFlow;
 
@@ -16,10 +16,10 @@ use datafusion::{
 
 use super::using::qualify_natural;
 
-/// The error of DataFusion 55.2 for `-x` of unsigned numbers and durations.
+/// Error of DataFusion 55.2 for `-x` of unsigned numbers and durations.
 const NO_SIGN: &str = "Unary operator '-' only supports";
 
-/// Changes a statement that gave an error to one that says the same otherwise. Says whether there is one.
+/// Rewords a statement by its error. Returns whether there is another wording.
 pub(super) fn reworded(statement: &mut Statement, error: &DataFusionError) -> bool {
     let root = error.find_root();
     match root {
@@ -56,7 +56,7 @@ fn visit(statement: &mut Statement, visitor: &mut impl Changes) -> bool {
     visitor.changed()
 }
 
-/// Writes `negative(x)` for `-x`.
+/// Replaces `-x` by `negative(x)`.
 struct Signs {
     changed: bool,
 }
@@ -99,8 +99,8 @@ fn call(name: &str, argument: Expr) -> Expr {
     })
 }
 
-/// Writes what an alias of a SELECT list stands for, where the list itself or WHERE names it as DuckDB allows. It is
-/// no column: that would have been found.
+/// Replaces an alias of a SELECT list by its expression, where the list itself or WHERE names it, as DuckDB
+/// allows. There is no such column: it would have been found.
 struct Aliases<'a> {
     name: &'a str,
     changed: bool,
@@ -125,7 +125,7 @@ impl VisitorMut for Aliases<'_> {
         });
         let Some((at, meant)) = found else { return ControlFlow::Continue(()) };
         let mut replacer = Replacer { name: self.name, meant: &meant, depth: 0, changed: false };
-        // Only what stands behind the alias knows it.
+        // An alias is known only after its item.
         for item in select.projection.iter_mut().skip(at + 1) {
             if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
                 let _: ControlFlow<()> = expr.visit(&mut replacer);
@@ -137,7 +137,7 @@ impl VisitorMut for Aliases<'_> {
     }
 }
 
-/// Writes a table's column for one of NATURAL JOIN.
+/// Replaces a column of NATURAL JOIN by a table's column.
 struct Natural<'a> {
     name: &'a str,
     changed: bool,

@@ -16,7 +16,7 @@ use datafusion::{
     },
 };
 
-/// Columns of a summary, in DuckDB's order, with the type of each.
+/// Columns of a summary in DuckDB's order, with their types.
 const COLUMNS: [(&str, DataType); 12] = [
     ("column_name", DataType::Utf8),
     ("column_type", DataType::Utf8),
@@ -35,13 +35,13 @@ const COLUMNS: [(&str, DataType); 12] = [
 /// Name of the column that numbers the rows of a summary.
 const ROW: &str = "row";
 
-/// How a summary is explained.
+/// Form of EXPLAIN before a summary.
 pub(super) struct ExplainedSummary {
     pub(super) analyze: bool,
     pub(super) verbose: bool,
 }
 
-/// Takes `EXPLAIN` off a statement, if a summary is behind it.
+/// Removes `EXPLAIN` from a statement, if a summary follows.
 pub(super) fn explained(tokens: &mut Vec<TokenWithSpan>) -> Option<ExplainedSummary> {
     let mut how = ExplainedSummary { analyze: false, verbose: false };
     let mut begun = false;
@@ -61,7 +61,7 @@ pub(super) fn explained(tokens: &mut Vec<TokenWithSpan>) -> Option<ExplainedSumm
     None
 }
 
-/// The query that a statement summarizes, if it is such a statement.
+/// Query that a statement summarizes, if it does.
 pub(super) fn summarized(tokens: &[TokenWithSpan]) -> Option<Vec<TokenWithSpan>> {
     let is_blank = |token: &TokenWithSpan| matches!(token.token, Token::Whitespace(_));
     let first = tokens.iter().position(|token| !is_blank(token))?;
@@ -90,8 +90,8 @@ pub(super) fn summarized(tokens: &[TokenWithSpan]) -> Option<Vec<TokenWithSpan>>
     Some(query)
 }
 
-/// Summarizes the rows of a plan in one pass: one row for each of its columns. Mean, standard deviation
-/// and quantiles are those of numbers, and NULL for others.
+/// Summarizes the rows of a plan in one pass: one row for each of its columns. Mean, standard deviation and
+/// quantiles are NULL for columns that aren't numeric.
 pub(super) fn summary(rows: LogicalPlan) -> Result<LogicalPlan> {
     let columns: Vec<(Expr, String, DataType)> = (rows.schema().iter())
         .map(|(qualifier, field)| {
@@ -142,7 +142,7 @@ enum SummaryCell {
     Aggregated(Expr),
 }
 
-/// What [`COLUMNS`] have for one column.
+/// Cells of [`COLUMNS`] for one column.
 fn statistics(column: &Expr, name: &str, data_type: &DataType) -> Result<Vec<Option<SummaryCell>>> {
     let is_ordered = data_type.is_numeric()
         || data_type.is_temporal()
@@ -156,7 +156,7 @@ fn statistics(column: &Expr, name: &str, data_type: &DataType) -> Result<Vec<Opt
         |aggregate: Expr| data_type.is_numeric().then_some(SummaryCell::Aggregated(aggregate));
     let quantile =
         |part: f64| numeric(approx_percentile_cont(number().sort(true, true), lit(part), None));
-    // DataFusion 55.2 counts the distinct values of all types but floats, and of structures of them.
+    // DataFusion 55.2 can't count distinct floats, nor structures of them.
     let distinct = if data_type.is_floating() {
         approx_distinct(r#struct(vec![column.clone()]))
             .filter(column.clone().is_not_null())

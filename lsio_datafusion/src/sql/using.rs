@@ -1,4 +1,4 @@
-//! The columns that `JOIN … USING (time)` makes one of two.
+//! Columns of `JOIN … USING (time)`.
 
 use std::ops::ControlFlow;
 
@@ -9,12 +9,12 @@ use datafusion::sql::sqlparser::ast::{
     TableFactor, TableWithJoins, VisitMut, VisitorMut,
 };
 
-/// Writes columns of USING with the table that has their values: the left one of an inner or left join,
-/// the right one of a right join, `coalesce(a.time, b.time)` of a full join.
+/// Qualifies columns of USING by the table that has their values: the left one of an inner or left join, the
+/// right one of a right join, `coalesce(a.time, b.time)` of a full join.
 ///
-/// DataFusion 55.2 finds them ambiguous in WHERE, where `plan_selection` hands the filter's own columns
-/// on as those of USING, and after a second USING; elsewhere it takes the left table's, which are NULL
-/// where only the right one has a row.
+/// DataFusion 55.2 finds them ambiguous in WHERE, where `plan_selection` passes the filter's own columns as
+/// those of USING, and after a second USING; elsewhere it takes the left table's, which are NULL where only
+/// the right one has a row.
 pub(super) fn qualify(query: &mut Query) {
     let order_by = query.order_by.as_mut();
     match query.body.as_mut() {
@@ -39,7 +39,7 @@ fn qualify_select(select: &mut Select, order_by: Option<&mut OrderBy>) {
     for tables in &select.from {
         for found in joined(tables) {
             if let Some(at) = shared.iter().position(|known| same(&known.name, &found.name)) {
-                // Of two FROM items: this one is ambiguous.
+                // A column of two FROM items is ambiguous.
                 shared.remove(at);
             } else {
                 shared.push(found);
@@ -62,7 +62,7 @@ fn qualify_select(select: &mut Select, order_by: Option<&mut OrderBy>) {
     }
     replace(&mut select.having, &shared);
     replace(&mut select.qualify, &shared);
-    // What the list names so is meant by ORDER BY.
+    // ORDER BY means the list's item of this name.
     shared.retain(|shared| {
         !select.projection.iter().any(|item| match item {
             SelectItem::ExprWithAlias { alias, .. } => same(alias, &shared.name),
@@ -75,16 +75,16 @@ fn qualify_select(select: &mut Select, order_by: Option<&mut OrderBy>) {
     }
 }
 
-/// A column of USING.
+/// Column of USING.
 struct UsingColumn {
     name: Ident,
     value: Expr,
-    /// Whether DataFusion takes that value outside WHERE.
+    /// Whether DataFusion finds this value outside WHERE.
     is_plain: bool,
 }
 
-/// Replaces a column of that name, which NATURAL JOIN makes of both tables' columns, in WHERE. Says whether there was
-/// one. DataFusion 55.2 calls it ambiguous in WHERE; which columns a NATURAL JOIN has isn't known before.
+/// Replaces a column of NATURAL JOIN in WHERE. Returns whether there was one. DataFusion 55.2 calls it
+/// ambiguous in WHERE; the columns of a NATURAL JOIN aren't known before.
 pub(super) fn qualify_natural(select: &mut Select, name: &str) -> bool {
     let name = Ident::with_quote('"', name);
     let mut shared: Vec<UsingColumn> = Vec::new();
@@ -118,13 +118,13 @@ fn joined(tables: &TableWithJoins) -> Vec<UsingColumn> {
             let before = shared.iter().position(|known| same(&known.name, name));
             let left = match before {
                 Some(at) => Some(shared[at].value.clone()),
-                // Of which of several tables, the text doesn't say.
+                // The text doesn't say which of several tables.
                 None if at > 0 => None,
                 None => column(&tables.relation, name),
             };
             let right = column(relation, name);
             let value = match kind {
-                // They are equal.
+                // Both are equal.
                 JoinSide::Inner => left.or(right),
                 JoinSide::Left => left,
                 JoinSide::Right => right,
@@ -145,7 +145,7 @@ enum JoinSide {
     Full,
 }
 
-/// The constraint of a join that may be a natural one.
+/// Constraint of a join that may be natural.
 fn constraint(operator: &mut JoinOperator) -> Option<&mut JoinConstraint> {
     match operator {
         JoinOperator::Join(constraint)
@@ -159,8 +159,8 @@ fn constraint(operator: &mut JoinOperator) -> Option<&mut JoinConstraint> {
     }
 }
 
-/// Names the subqueries of joins that have no name. DataFusion 55.2 leaves their columns the names of the tables
-/// within, and finds those of two subqueries of one table to be the same.
+/// Names the subqueries of joins that have no alias. DataFusion 55.2 keeps the inner tables' names for their
+/// columns, and confuses two subqueries of one table.
 pub(super) fn name_subqueries(select: &mut Select) {
     let mut number = 0_usize;
     let is_joined = select.from.len() > 1 || select.from.iter().any(|from| !from.joins.is_empty());
@@ -199,7 +199,7 @@ fn kind(operator: &JoinOperator) -> Option<(JoinSide, &JoinConstraint)> {
     }
 }
 
-/// A column of a table that has a name.
+/// Column of a table that has a name.
 fn column(table: &TableFactor, name: &Ident) -> Option<Expr> {
     let (TableFactor::Table { alias, .. }
     | TableFactor::Derived { alias, .. }
@@ -217,7 +217,7 @@ fn column(table: &TableFactor, name: &Ident) -> Option<Expr> {
         _ => return None,
     };
     for part in &mut path {
-        // A path is quoted as a text.
+        // A path is quoted as text.
         if part.quote_style == Some('\'') {
             part.quote_style = Some('"');
         }
@@ -277,7 +277,7 @@ fn replace(expressions: &mut impl VisitMut, shared: &[UsingColumn]) {
     let _: ControlFlow<()> = expressions.visit(&mut Replacer { shared, depth: 0 });
 }
 
-/// Replaces columns but in subqueries, where the name may be another table's.
+/// Replaces columns, except in subqueries, where the name may be another table's.
 struct Replacer<'a> {
     shared: &'a [UsingColumn],
     depth: usize,

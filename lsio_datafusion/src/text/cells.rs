@@ -1,4 +1,4 @@
-//! Cells as people read them. arrow's own texts, but for durations: arrow writes six hours as `PT21600S`.
+//! Cells as text: arrow's formats, except for durations, as arrow writes six hours as `PT21600S`.
 
 use std::fmt;
 
@@ -14,20 +14,20 @@ use arrow::{
     },
 };
 
-/// Writes the cells of a column; NULL is an empty text.
+/// Formatter of a column's cells; NULL is empty text.
 ///
 /// # Errors
 /// If the column is of a type that arrow can't write.
 pub fn formatter(column: &dyn Array) -> Result<ArrayFormatter<'_>, ArrowError> {
     let options = FormatOptions::default().with_formatter_factory(Some(&DurationFormatters));
-    // A column itself isn't offered to the factory, what lists and structs hold is.
+    // arrow asks the factory for lists' and structs' items, not for a column itself.
     match DurationFormatters.create_array_formatter(column, &options, None)? {
         Some(formatter) => Ok(formatter),
         None => ArrayFormatter::try_new(column, &options),
     }
 }
 
-/// Makes durations `[-][D day(s) ]HH:MM:SS[.f]`, which pandas and DuckDB read.
+/// Formats durations as `[-][D day(s) ]HH:MM:SS[.f]`, which pandas and DuckDB read.
 #[derive(Debug)]
 struct DurationFormatters;
 
@@ -44,7 +44,7 @@ impl ArrayFormatterFactory for DurationFormatters {
     }
 }
 
-/// A column of durations.
+/// Column of durations.
 struct DurationColumn<'a> {
     array: &'a dyn Array,
     unit: TimeUnit,
@@ -85,7 +85,7 @@ struct Duration {
 
 impl fmt::Display for Duration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Units in a second, and the digits of their fraction.
+        // Units in a second, and digits of their fraction.
         let (units, digits) = match self.unit {
             TimeUnit::Second => (1, 0),
             TimeUnit::Millisecond => (1_000, 3),
