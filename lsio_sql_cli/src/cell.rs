@@ -1,4 +1,4 @@
-//! Durations in JSON, as tables and CSV have them: arrow writes six hours as `PT21600S`.
+//! Durations in JSON as in tables and CSV; arrow writes six hours as `PT21600S`.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use arrow::{
 };
 use lsio_datafusion::text::formatter;
 
-/// Makes texts of durations in JSON.
+/// Encoders of durations as text in JSON.
 pub(crate) fn encoders() -> Arc<dyn EncoderFactory> {
     Arc::new(DurationEncoders)
 }
@@ -34,7 +34,7 @@ impl EncoderFactory for DurationEncoders {
     }
 }
 
-/// A column of durations.
+/// Column of durations.
 struct DurationEncoder<'a>(ArrayFormatter<'a>);
 
 impl Encoder for DurationEncoder<'_> {

@@ -1,4 +1,4 @@
-//! Results on standard output, in the format asked for.
+//! Results on standard output, in the requested format.
 
 use std::{
     fs,
@@ -18,8 +18,7 @@ use lsio_datafusion::text;
 
 use crate::{Error, cell, table::TableWriter};
 
-/// Standard output. Whoever reads it may have had enough (`lsio … | head`), which is no failure: then
-/// the program ends.
+/// Standard output. If its reader has gone (`lsio … | head`), the program ends without an error.
 pub(crate) struct Stdout;
 
 impl io::Write for Stdout {
@@ -50,7 +49,7 @@ macro_rules! say {
 }
 pub(crate) use say;
 
-/// How results are written.
+/// Format of results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum OutputFormat {
     /// A table
@@ -67,14 +66,14 @@ pub(crate) enum OutputFormat {
     NdJson,
 }
 
-/// The most rows that a table shows.
+/// Upper bound on the rows that a table shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MaxRows {
     Limited(usize),
     Unlimited,
 }
 
-/// What is written, and how.
+/// Settings for output.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
     pub format: OutputFormat,
@@ -84,27 +83,26 @@ pub(crate) struct Output {
     pub progress: bool,
 }
 
-/// What was written of a result.
+/// Extent of a written result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Written {
     pub rows: usize,
-    /// Whether there were more rows than a table shows.
+    /// Whether rows were left out.
     pub cut: bool,
-    /// All rows, if it is known how many.
+    /// Number of all rows, if known.
     pub total: Option<usize>,
 }
 
 impl Output {
-    /// Whether the first rows of a result may be on the terminal before its end.
+    /// Whether a result's first rows may reach the terminal before its end.
     pub(crate) fn shows_rows_early(&self) -> bool {
-        // A table is written at its end, and a file isn't the terminal. Behind a pipe may be a pager.
+        // A table is written at its end, and a file isn't the terminal. A pipe may lead to a pager.
         let is_table = matches!(self.format, OutputFormat::Table | OutputFormat::Automatic);
         let is_file = fs::metadata("/dev/stdout").is_ok_and(|stdout| stdout.is_file());
         !is_table && !is_file
     }
 
-    /// Writes a result as it comes. Only tables are cut; `total` is how many rows the result has, where that
-    /// is known before.
+    /// Writes a result as it comes. Only tables are cut; `total` is the number of rows, if known in advance.
     pub(crate) async fn write(
         &self,
         mut stream: SendableRecordBatchStream,
@@ -131,7 +129,7 @@ impl Output {
                     let mut lines = Vec::new();
                     text::csv::rows(&mut lines, &batch, delimiter)?;
                     stdout.write_all(&lines)?;
-                    // Rows are seen as they come, and Ctrl-C gets its turn.
+                    // Flushes, so that rows show as they come, and yields to Ctrl-C.
                     stdout.flush()?;
                     tokio::task::yield_now().await;
                 }
@@ -161,7 +159,7 @@ impl Output {
             rows += shown.num_rows();
             table.add(shown).await?;
             if batch.num_rows() > allowed {
-                // Nobody will see the rest: it is counted as far as that takes no time.
+                // The rest isn't shown; it is counted as far as that takes no time.
                 let left = batch.num_rows() - allowed;
                 let total = match total {
                     Some(total) => Some(total),
@@ -178,9 +176,9 @@ impl Output {
     }
 }
 
-/// The rows that are left, if the end comes soon.
+/// Counts the remaining rows, if the end comes soon.
 async fn count(stream: &mut SendableRecordBatchStream) -> Result<Option<usize>, Error> {
-    /// What is worth waiting for.
+    /// Time worth waiting.
     const SOON: Duration = Duration::from_millis(50);
 
     let counted = async {
@@ -199,7 +197,7 @@ async fn write_json<F: JsonFormat>(
     mut stream: SendableRecordBatchStream,
     end: &str,
 ) -> Result<Written, Error> {
-    // NULL is written, so that every object has all keys.
+    // Writes NULL, so that every object has all keys.
     let mut writer = JsonWriterBuilder::new()
         .with_explicit_nulls(true)
         .with_encoder_factory(cell::encoders())

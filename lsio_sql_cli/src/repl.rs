@@ -60,7 +60,7 @@ pub(crate) fn run(mut runner: Shell, engine: &mut QueryThreads) -> Result<(), Er
                 editor.add_history_entry(entry.trim_end())?;
             }
             if let Some(history) = &history {
-                // A history that can't be written costs no query.
+                // A history that can't be written is no error.
                 let _ = editor.append_history(history);
             }
         } else if let Some(hint) = lines.hint(&line) {
@@ -83,7 +83,7 @@ pub(crate) fn run(mut runner: Shell, engine: &mut QueryThreads) -> Result<(), Er
 
 /// Runs a statement or a command to its end or to Ctrl-C.
 fn run_part(runner: &mut Shell, part: Runnable, engine: &mut QueryThreads) -> Result<Next, Error> {
-    // What a cancelled command would have set stays as it was.
+    // A cancelled command leaves the settings as they were.
     let mut copy = runner.clone();
     let (result, copy) = engine.run(async move {
         let result = match part {
@@ -96,24 +96,24 @@ fn run_part(runner: &mut Shell, part: Runnable, engine: &mut QueryThreads) -> Re
     result
 }
 
-/// What can be run.
+/// Statement or command that can run.
 #[derive(Debug, PartialEq, Eq)]
 enum Runnable {
     Statement(String),
     Command(String),
 }
 
-/// The lines of a statement that isn't finished.
+/// Lines of an unfinished statement.
 #[derive(Default)]
 struct Lines {
-    /// What hasn't run of them.
+    /// Text that hasn't run.
     pending: String,
-    /// All of them, for the history.
+    /// All lines, for the history.
     entry: String,
 }
 
 impl Lines {
-    /// Takes a line, and gives what has come to its end with it.
+    /// Adds a line. Returns the parts that it completes.
     fn push(&mut self, line: &str) -> Vec<Runnable> {
         let trimmed = line.trim();
         let is_open = !self.pending.is_empty();
@@ -152,7 +152,7 @@ impl Lines {
                     ready.push(Runnable::Statement(sql.to_owned()));
                 }
                 ScriptPart::Command(line) => ready.push(Runnable::Command(line.to_owned())),
-                // With the white space at its end: it may be in a quote.
+                // Keeps the white space at the end: it may be in a quote.
                 ScriptPart::Statement { sql, complete: false } => {
                     let start = self.pending.trim_end().len() - sql.len();
                     rest = self.pending[start..].to_owned();
@@ -163,7 +163,7 @@ impl Lines {
         ready
     }
 
-    /// What the next line is asked for with.
+    /// Prompt for the next line.
     fn prompt(&self) -> &'static str {
         if self.pending.is_empty() {
             return "> ";
@@ -178,7 +178,7 @@ impl Lines {
         }
     }
 
-    /// Says why a line that looks like the end of a statement isn't it.
+    /// Explains why a line that looks like the end of a statement isn't it.
     fn hint(&self, line: &str) -> Option<String> {
         if !line.trim_end().ends_with(';') {
             return None;
@@ -204,7 +204,7 @@ impl Highlighter for SqlHelper {
     fn highlight<'l>(&self, line: &'l str, _position: usize) -> Cow<'l, str> {
         let dialect = GenericDialect {};
         let tokens = Tokenizer::new(&dialect, line).with_unescape(false).tokenize();
-        // What isn't finished may not be tokens yet.
+        // An unfinished statement may not tokenize.
         let Ok(tokens) = tokens else { return Cow::Borrowed(line) };
         let mut out = String::with_capacity(line.len() + 32);
         for token in tokens {

@@ -1,26 +1,26 @@
-//! Where statements end: scripts are split at semicolons outside of quotes and comments.
+//! Splitting of scripts at semicolons outside of quotes and comments.
 
-/// One part of a script.
+/// Part of a script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ScriptPart<'a> {
-    /// A statement without its semicolon; `complete` says whether there was one.
+    /// Statement without its semicolon; `complete` if there was one.
     Statement { sql: &'a str, complete: bool },
-    /// A line that starts with a backslash, or with a dot and a letter, as no SQL does.
+    /// Line that starts with a backslash, or with a dot and a letter, as no SQL does.
     Command(&'a str),
 }
 
-/// What the end of a script leaves open.
+/// Unfinished element at the end of a script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Unfinished {
-    /// A statement has no semicolon yet.
+    /// Statement without a semicolon.
     Statement,
-    /// A quote of this kind has no end yet.
+    /// Quote of this kind without an end.
     Quote(char),
-    /// A comment has no end yet.
+    /// Comment without an end.
     Comment,
 }
 
-/// Splits a script. Comments between statements belong to the statement behind them.
+/// Splits a script. Comments between statements belong to the following statement.
 pub(crate) fn parts(script: &str) -> Vec<ScriptPart<'_>> {
     let mut parts = Vec::new();
     let mut rest = script;
@@ -52,7 +52,7 @@ pub(crate) fn parts(script: &str) -> Vec<ScriptPart<'_>> {
     }
 }
 
-/// What a statement without its end leaves open.
+/// Finds what an unfinished statement leaves open.
 pub(crate) fn open(statement: &str) -> Unfinished {
     statement_end(statement).err().unwrap_or(Unfinished::Statement)
 }
@@ -63,7 +63,7 @@ pub(crate) fn is_command(text: &str) -> bool {
     text.starts_with('\\') || dot()
 }
 
-/// The bytes of white space and comments at the start.
+/// Bytes of white space and comments at the start.
 fn skip_blank(text: &str) -> usize {
     let mut at = 0;
     loop {
@@ -81,14 +81,14 @@ fn skip_blank(text: &str) -> usize {
     }
 }
 
-/// The position of the semicolon that ends the first statement.
+/// Position of the semicolon that ends the first statement.
 fn statement_end(text: &str) -> Result<usize, Unfinished> {
     let mut at = 0;
     while let Some(c) = text[at..].chars().next() {
         let rest = &text[at..];
         at += match c {
             ';' => return Ok(at),
-            // A doubled quote closes and opens again, which comes to the same.
+            // A doubled quote closes and opens again, with the same result.
             '\'' | '"' | '`' => rest[1..].find(c).ok_or(Unfinished::Quote(c))? + 2,
             '-' if rest.starts_with("--") => rest.find('\n').unwrap_or(rest.len()),
             '/' if rest.starts_with("/*") => rest[2..].find("*/").ok_or(Unfinished::Comment)? + 4,
