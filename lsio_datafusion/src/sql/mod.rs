@@ -27,6 +27,7 @@ use datafusion::{
 mod casts;
 mod dialect;
 mod digits;
+mod exprs;
 mod from_first;
 mod joins;
 mod names;

@@ -1,13 +1,12 @@
 //! Columns of `JOIN … USING (time)`.
 
-use std::ops::ControlFlow;
-
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
-    GroupByExpr, Ident, Join, JoinConstraint, JoinOperator, ObjectName, OrderBy, OrderByKind,
+    Expr, GroupByExpr, Ident, Join, JoinConstraint, JoinOperator, ObjectName, OrderBy, OrderByKind,
     Query, ReplaceSelectElement, ReplaceSelectItem, Select, SelectItem, SetExpr, TableAlias,
-    TableFactor, TableWithJoins, VisitMut, VisitorMut,
+    TableFactor, TableWithJoins, VisitMut,
 };
+
+use super::exprs::{call, replace_columns};
 
 /// Qualifies columns of USING by the table that has their values: the left one of an inner or left join, the
 /// right one of a right join, `coalesce(a.time, b.time)` of a full join.
@@ -103,9 +102,7 @@ pub(super) fn qualify_natural(select: &mut Select, name: &str) -> bool {
     if shared.len() != 1 {
         return false;
     }
-    let before = select.selection.clone();
-    replace(&mut select.selection, &shared);
-    before != select.selection
+    replace(&mut select.selection, &shared)
 }
 
 fn joined(tables: &TableWithJoins) -> Vec<UsingColumn> {
@@ -128,7 +125,9 @@ fn joined(tables: &TableWithJoins) -> Vec<UsingColumn> {
                 JoinSide::Inner => left.or(right),
                 JoinSide::Left => left,
                 JoinSide::Right => right,
-                JoinSide::Full => left.zip(right).map(|(left, right)| coalesce(left, right)),
+                JoinSide::Full => {
+                    left.zip(right).map(|(left, right)| call("coalesce", vec![left, right]))
+                }
             };
             let is_first = before.map(|before| shared.remove(before)).is_none();
             let is_plain = is_first && matches!(kind, JoinSide::Inner | JoinSide::Left);
@@ -226,24 +225,6 @@ fn column(table: &TableFactor, name: &Ident) -> Option<Expr> {
     Some(Expr::CompoundIdentifier(path))
 }
 
-fn coalesce(left: Expr, right: Expr) -> Expr {
-    let argument = |expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr));
-    Expr::Function(Function {
-        name: ObjectName::from(vec![Ident::new("coalesce")]),
-        uses_odbc_syntax: false,
-        parameters: FunctionArguments::None,
-        args: FunctionArguments::List(FunctionArgumentList {
-            duplicate_treatment: None,
-            args: vec![argument(left), argument(right)],
-            clauses: Vec::new(),
-        }),
-        filter: None,
-        null_treatment: None,
-        over: None,
-        within_group: Vec::new(),
-    })
-}
-
 fn replace_item(item: &mut SelectItem, shared: &[UsingColumn]) {
     match item {
         SelectItem::UnnamedExpr(expr) => {
@@ -256,7 +237,9 @@ fn replace_item(item: &mut SelectItem, shared: &[UsingColumn]) {
                 *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: named.name.clone() };
             }
         }
-        SelectItem::ExprWithAlias { expr, .. } => replace(expr, shared),
+        SelectItem::ExprWithAlias { expr, .. } => {
+            replace(expr, shared);
+        }
         SelectItem::Wildcard(options) => {
             let replaced = options.opt_replace.get_or_insert(ReplaceSelectItem { items: vec![] });
             for UsingColumn { name, value, .. } in shared {
@@ -273,38 +256,9 @@ fn replace_item(item: &mut SelectItem, shared: &[UsingColumn]) {
     }
 }
 
-fn replace(expressions: &mut impl VisitMut, shared: &[UsingColumn]) {
-    let _: ControlFlow<()> = expressions.visit(&mut Replacer { shared, depth: 0 });
-}
-
-/// Replaces columns, except in subqueries, where the name may be another table's.
-struct Replacer<'a> {
-    shared: &'a [UsingColumn],
-    depth: usize,
-}
-
-impl VisitorMut for Replacer<'_> {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, _query: &mut Query) -> ControlFlow<()> {
-        self.depth += 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_query(&mut self, _query: &mut Query) -> ControlFlow<()> {
-        self.depth -= 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        if self.depth == 0
-            && let Expr::Identifier(name) = expr
-            && let Some(shared) = self.shared.iter().find(|shared| same(&shared.name, name))
-        {
-            *expr = shared.value.clone();
-        }
-        ControlFlow::Continue(())
-    }
+fn replace(expressions: &mut impl VisitMut, shared: &[UsingColumn]) -> bool {
+    let value = |name: &Ident| shared.iter().find(|shared| same(&shared.name, name));
+    replace_columns(expressions, |name| value(name).map(|shared| &shared.value))
 }
 
 fn same(a: &Ident, b: &Ident) -> bool {
