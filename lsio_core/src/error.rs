@@ -206,6 +206,15 @@ pub enum Error {
         /// The store's own error.
         source: object_store::Error,
     },
+
+    /// A read in the background ended before it was done.
+    #[error("the read of {what} ended early: {source}")]
+    Interrupted {
+        /// What was read.
+        what: String,
+        /// Why: a panic, or the end of the runtime.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
 }
 
 /// Logs a warning that wasn't logged before: each query opens its stores anew.

@@ -67,6 +67,7 @@ pub mod chunks;
 pub mod cloud;
 pub mod dataset;
 mod error;
+mod error_kind;
 pub mod format;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
@@ -93,6 +94,7 @@ pub use object_store;
 pub use crate::{
     dataset::{Column, Dataset, Dimension, Role, Table, Variable},
     error::{Error, Result},
+    error_kind::ErrorKind,
     format::zarr::encoder::ChunkEncoder,
     location::Location,
     options::{DecodeTimes, Limits, Network, OpenOptions},

@@ -67,6 +67,7 @@ use self::{
     plates::with_fields,
     roles::roles,
     scalars::without_dimension,
+    variable::NamedArray,
 };
 use crate::{Error, Location, OpenOptions, Result, error::warn_once, options::DecodeTimes};
 
@@ -402,9 +403,9 @@ fn open_variables(
         if shorter.is_some() {
             dimensions.names.pop();
         }
-        let spec = shorter.unwrap_or(spec);
-        let decoded_by = of_bounds.as_ref();
-        variables.push(Variable::new(name, location, spec, dimensions, decoded_by, options));
+        let (spec, decoded_by) = (shorter.unwrap_or(spec), of_bounds.as_ref());
+        let array = NamedArray { name, location, spec, dimensions, decoded_by };
+        variables.push(Variable::new(array, options));
     }
     Ok(variables)
 }

@@ -42,6 +42,17 @@ pub struct Variable {
     deviations: Vec<String>,
 }
 
+/// An array whose dimensions have names, of which a variable is made.
+#[derive(Debug)]
+pub(crate) struct NamedArray<'a> {
+    pub(crate) name: String,
+    pub(crate) location: Location,
+    pub(crate) spec: ArraySpec,
+    pub(crate) dimensions: Dimensions,
+    /// The attributes that say what values mean, where they aren't the array's own.
+    pub(crate) decoded_by: Option<&'a Attributes>,
+}
+
 /// How the chunks of a variable become values.
 #[derive(Debug)]
 pub(crate) struct Reader {
@@ -53,15 +64,8 @@ pub(crate) struct Reader {
 }
 
 impl Variable {
-    /// `decoded_by` are the attributes that say what values mean, where they aren't the array's own.
-    pub(crate) fn new(
-        name: String,
-        location: Location,
-        spec: ArraySpec,
-        dimensions: Dimensions,
-        decoded_by: Option<&Attributes>,
-        options: &OpenOptions,
-    ) -> Self {
+    pub(crate) fn new(array: NamedArray<'_>, options: &OpenOptions) -> Self {
+        let NamedArray { name, location, spec, dimensions, decoded_by } = array;
         let ArraySpec { layout, attributes, element, encoding, fill_attribute, .. } = spec;
         // xarray masks Zarr v2's fill value, and opens only arrays with named dimensions.
         let fill_is_mask = options

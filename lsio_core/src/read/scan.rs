@@ -132,7 +132,11 @@ impl Fetched {
 
 /// A fetch under way, which is given up when this is dropped.
 #[derive(Debug)]
-pub struct FetchTask(JoinHandle<Result<Fetched>>);
+pub struct FetchTask {
+    task: JoinHandle<Result<Fetched>>,
+    /// The first variable that is fetched, for messages.
+    variable: Option<Arc<Variable>>,
+}
 
 impl FetchTask {
     /// Waits for it.
@@ -140,16 +144,17 @@ impl FetchTask {
     /// # Errors
     /// [`Error::Store`] and [`Error::Chunk`], which name the object.
     pub async fn join(mut self) -> Result<Fetched> {
-        (&mut self.0).await.map_err(|e| Error::Decode {
-            array: "a tile".to_owned(),
-            reason: format!("its fetch ended early: {e}"),
+        let joined = (&mut self.task).await;
+        joined.map_err(|error| Error::Interrupted {
+            what: self.variable.as_ref().map_or_else(String::new, |v| format!("'{}'", v.path())),
+            source: error.into(),
         })?
     }
 }
 
 impl Drop for FetchTask {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
 }
 
@@ -382,9 +387,14 @@ impl Scan {
                 Some((position, chunks))
             })
             .collect();
+        let first = wanted.first().map(|(position, _)| &self.columns[*position].source);
+        let variable = match first {
+            Some(Source::Chunked(chunked)) => Some(Arc::clone(&chunked.variable)),
+            _ => None,
+        };
         let scan = Arc::clone(self);
         // A task of its own: it goes on while tiles are decoded and used.
-        FetchTask(tokio::spawn(async move { scan.fetch_chunks(wanted).await }))
+        FetchTask { task: tokio::spawn(async move { scan.fetch_chunks(wanted).await }), variable }
     }
 
     async fn fetch_chunks(&self, wanted: Vec<(usize, Vec<Vec<u64>>)>) -> Result<Fetched> {
