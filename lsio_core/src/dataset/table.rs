@@ -46,8 +46,8 @@ impl Column {
         self.variable.as_ref().map_or(DataType::Int64, |v| v.data_type().clone())
     }
 
-    /// Whether a scan should read all values at once and keep them. True for one-dimensional coordinates and for variables
-    /// that lack a dimension of a grid of this rank, up to `limit` bytes of decoded values.
+    /// Whether a scan should read all values at once and keep them. True for one-dimensional coordinates and for
+    /// variables that lack a dimension of a grid of this rank, up to `limit` bytes of decoded values.
     #[must_use]
     pub fn is_held(&self, rank: usize, limit: u64) -> bool {
         let Some(variable) = &self.variable else { return false };
@@ -98,7 +98,8 @@ impl Column {
 pub struct Table {
     /// The dimensions, slowest first.
     pub dims: Vec<Dimension>,
-    /// The dimension coordinates in the grid's order, then the auxiliary coordinates, then the data variables, each by name.
+    /// The dimension coordinates in the grid's order, then the auxiliary coordinates, then the data variables, each by
+    /// name.
     pub columns: Vec<Column>,
     /// The number of rows: the cells of the grid.
     pub rows: u64,

@@ -197,8 +197,8 @@ impl Variable {
         self.reader().map(|_| ())
     }
 
-    /// The size of a decoded value in bytes. Strings and other values without a fixed width in Arrow count as their stored
-    /// size, at least 16 bytes.
+    /// The size of a decoded value in bytes. Strings and other values without a fixed width in Arrow count as their
+    /// stored size, at least 16 bytes.
     #[must_use]
     pub fn value_bytes(&self) -> u64 {
         let stored = || self.element.as_ref().and_then(ElementType::size).unwrap_or(0).max(16);
