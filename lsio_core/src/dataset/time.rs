@@ -61,8 +61,8 @@ impl TimeUnits {
     /// The instant of a stored float, in microseconds since the calendar's day 0. `None` for NaN or if out of range.
     ///
     /// Rounds as cftime does: to the nearest microsecond, halves to even. In units of a second or longer, an instant
-    /// within a microsecond of a whole second is rounded away from it only by the error of a float such as 0.1; so it
-    /// is corrected.
+    /// that would round to a microsecond beside a whole second rounds towards the second: the difference is the error
+    /// of a float such as 0.1.
     #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "the range is checked before")]
     pub(super) fn instant_from_f64(&self, value: f64) -> Option<i64> {
