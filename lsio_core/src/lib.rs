@@ -6,8 +6,8 @@
 //! - [`Location`]: a place in an object store, given as a local path, a URL, or a path in a store of your own.
 //! - [`Dataset`]: the dimensions, coordinates and data variables of a Zarr group, as xarray understands them. Opening a
 //!   dataset reads only metadata.
-//! - [`Variable`]: one array. Reads return decoded values: masked cells are null, packed numbers are unpacked, times are
-//!   timestamps or ISO text.
+//! - [`Variable`]: one array. Reads return decoded values: masked cells are null, packed numbers are unpacked, times
+//!   are timestamps or ISO text.
 //! - [`Table`]: a dataset as rows, one per cell of a grid of dimensions.
 //! - [`zip`]: an object store for zip archives, which reads Zarr stores in place.
 //! - [`cache`]: a cache on the local disk for bytes of remote stores.

@@ -16,7 +16,7 @@ pub trait Format: fmt::Debug + Send + Sync {
     /// Reads the metadata of the group or array at a location. `None` if the location holds no data of this format.
     ///
     /// # Errors
-    /// Those of [`Dataset::open`](crate::Dataset::open).
+    /// The errors of [`Dataset::open`](crate::Dataset::open).
     async fn open(&self, at: &Location, options: &OpenOptions) -> Result<Option<Content>>;
 }
 

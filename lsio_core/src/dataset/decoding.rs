@@ -36,9 +36,9 @@ use crate::{
 /// Stored values, after the codecs and before the CF conventions.
 #[derive(Clone, Debug)]
 pub(crate) enum StoredValues {
-    /// Elements of a fixed size.
+    /// The bytes of elements of a fixed size.
     Fixed(Buffer),
-    /// Elements of any length.
+    /// Elements of variable length, as an Arrow array.
     Items(ArrayRef),
 }
 
