@@ -171,6 +171,15 @@ pub enum Error {
         reason: String,
     },
 
+    /// A chunk can't be encoded.
+    #[error("a chunk of the array '{}' can't be encoded: {}", short(array), short(reason))]
+    Encode {
+        /// The array, by the path that the user gave.
+        array: String,
+        /// The fault: values that don't fit, or a codec that can't encode.
+        reason: String,
+    },
+
     /// Values can't be decoded by the CF conventions.
     #[error("the values of '{}' can't be decoded: {}", short(array), short(reason))]
     Decode {

@@ -14,6 +14,7 @@
 //! - [`cloud`]: object stores by URL, with credentials from options, the environment and files.
 //! - [`uring`]: the crate `lsio_uring`, an object store for local files, usable by itself.
 //! - [`read::Scan`]: reads columns of a table, tile by tile.
+//! - [`ChunkEncoder`]: encodes chunks as an array's metadata state.
 //! - [`transport`]: reads of objects, adapted to each kind of storage.
 //!
 //! This example reads a region of one variable, and computes its mean by latitude:
@@ -90,6 +91,7 @@ pub use object_store;
 pub use crate::{
     dataset::{Column, Dataset, Dimension, Role, Table, Variable},
     error::{Error, Result},
+    format::zarr::encoder::ChunkEncoder,
     location::Location,
     options::{DecodeTimes, Limits, Network, OpenOptions},
     recycle::{Recycled, Recycler},

@@ -63,19 +63,22 @@ impl ChunkCodec {
     ) -> Result<Self, String> {
         let limit = limit.min(MAX_CHUNK_BYTES);
         let rank = layout.shape.len();
-        let Encoding { fill, grid, codecs, foreign, .. } = encoding;
-        let bytes = chunk_bytes(grid.chunk_shape(), element, limit)?;
-        let chain = Chain::new(&codecs, element, rank, &fill);
+        let bytes = chunk_bytes(encoding.grid.chunk_shape(), element, limit)?;
+        let chain = Chain::new(encoding.chunk_codecs(), element, rank, &encoding.fill);
         let decoder = match chain {
             Ok(chain) => Decoder::Direct(chain),
             Err(Refusal::Invalid(reason)) => return Err(reason),
             Err(Refusal::Unknown(codec)) => {
-                let foreign = foreign.ok_or_else(|| unsupported(&codec, "it isn't known"))?;
-                let chain = ZarrsChain::new(&foreign, layout, element);
+                let foreign = encoding
+                    .foreign
+                    .as_ref()
+                    .ok_or_else(|| unsupported(&codec, "it isn't known"))?;
+                let chain = ZarrsChain::new(foreign, layout, element);
                 let chain = chain.map_err(|e| unsupported(&codec, &e));
                 Decoder::Zarrs(Box::new(chain?))
             }
         };
+        let Encoding { fill, grid, .. } = encoding;
         let most = match &decoder {
             Decoder::Direct(chain) => chain.most_bytes(grid.chunk_shape())?,
             Decoder::Zarrs(_) => bytes,

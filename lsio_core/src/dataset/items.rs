@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use arrow::{
     array::{
-        ArrayRef, BinaryViewBuilder, ListArray, StringViewArray, StringViewBuilder, UInt64Array,
-        new_null_array,
+        Array, ArrayRef, AsArray as _, BinaryViewBuilder, ListArray, StringViewArray,
+        StringViewBuilder, UInt64Array, new_null_array,
     },
     buffer::{Buffer, OffsetBuffer},
     compute::take,
@@ -16,7 +16,7 @@ use super::{
     dtype::ElementType,
     elements::plain_array,
     filters::Categorize,
-    variable_length::{json_items, json2_items, vlen_items},
+    variable_length::{json_items, json2_items, vlen_bytes, vlen_items},
 };
 use crate::grid::checked_product;
 
@@ -113,6 +113,34 @@ impl Items {
             }
         }
     }
+
+    /// Encodes the elements of a chunk, strings or bytes: the inverse of [`Items::decode`].
+    ///
+    /// # Errors
+    /// A message, if the number of elements is wrong, an element is NULL, or the codec can't encode.
+    pub(super) fn encode(&self, items: &dyn Array, shape: &[u64]) -> Result<Vec<u8>, String> {
+        if checked_product(shape) != Some(items.len() as u64) {
+            return Err(format!("{} elements aren't a chunk of the shape {shape:?}", items.len()));
+        }
+        if items.null_count() > 0 {
+            return Err("an element is missing, which its codec can't say".to_owned());
+        }
+        match self {
+            Self::Strings => {
+                let texts = items.as_string_view_opt().ok_or("the elements aren't strings")?;
+                vlen_bytes((0..texts.len()).map(|number| texts.value(number).as_bytes()))
+            }
+            Self::Bytes => {
+                let bytes = items.as_binary_view_opt().ok_or("the elements aren't bytes")?;
+                vlen_bytes((0..bytes.len()).map(|number| bytes.value(number)))
+            }
+            Self::Lists(_) | Self::Json { .. } | Self::Categories(_) => {
+                Err("of the codecs of elements of any length, only vlen-utf8 and vlen-bytes are \
+                     written"
+                    .to_owned())
+            }
+        }
+    }
 }
 
 /// Makes an array of one element, a fill value, from its bytes. A list is always empty.
@@ -144,7 +172,8 @@ pub(super) fn one_item(element: &ElementType, bytes: &[u8]) -> Result<ArrayRef, 
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{Array as _, AsArray as _};
+    use arrow::array::BinaryViewArray;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -159,5 +188,22 @@ mod tests {
         let halves: Vec<u8> =
             [1_u32, 2].iter().flat_map(|n| n.to_le_bytes()).chain([1, 2]).collect();
         assert!(lists.decode(&halves, &[1]).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_comes_back(
+            texts in prop::collection::vec(".{0,30}", 0..100),
+            bytes in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..30), 0..100),
+        ) {
+            let texts: ArrayRef = Arc::new(StringViewArray::from_iter_values(&texts));
+            let bytes: ArrayRef = Arc::new(BinaryViewArray::from_iter_values(&bytes));
+            for (codec, items) in [(Items::Strings, texts), (Items::Bytes, bytes)] {
+                let len = items.len() as u64;
+                let encoded = codec.encode(&items, &[len]).unwrap();
+                prop_assert_eq!(&codec.decode(&encoded, &[len]).unwrap(), &items);
+                prop_assert!(codec.encode(&items, &[len + 1]).is_err());
+            }
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! Shards (Zarr v3, `sharding_indexed`): location and parsing of their indices.
 
+use std::ops::Range;
+
 use object_store::GetRange;
 
 use super::{
@@ -120,6 +122,25 @@ impl ShardLayout {
         Ok(ObjectIndex::new(ranges.collect::<Result<_, _>>()?))
     }
 
+    /// Encodes an index of the chunks' byte ranges: the inverse of [`ShardLayout::parse`]. `None` if a chunk isn't stored.
+    pub(crate) fn encode(&self, ranges: &[Option<Range<u64>>]) -> Vec<u8> {
+        let number = |number: u64| match self.index.byte_order {
+            ByteOrder::Big => number.to_be_bytes(),
+            ByteOrder::Little => number.to_le_bytes(),
+        };
+        let entries = ranges.iter().flat_map(|range| match range {
+            Some(range) => [range.start, range.end - range.start],
+            None => [u64::MAX; 2],
+        });
+        let index: Vec<u8> = entries.flat_map(number).collect();
+        if self.index.checksum { Checked::CRC32C.add_to(&index) } else { index }
+    }
+
+    /// Whether the index follows the chunks. Otherwise it precedes them.
+    pub(crate) fn has_index_at_end(&self) -> bool {
+        self.index.at_end
+    }
+
     /// The number of a chunk within its shard, in C order. `chunk` are indices in the array's inner chunk grid.
     pub(crate) fn number(&self, chunk: &[u64]) -> usize {
         let number = chunk
@@ -138,6 +159,8 @@ impl ShardLayout {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn layout(checksum: bool, big_endian: bool) -> ShardLayout {
@@ -166,8 +189,8 @@ mod tests {
 
     #[test]
     fn checksums_are_checked() {
-        let mut index: Vec<u8> = (0..4_u64).flat_map(u64::to_le_bytes).collect();
-        index.extend(crc32c::crc32c(&index).to_le_bytes());
+        let index: Vec<u8> = (0..4_u64).flat_map(u64::to_le_bytes).collect();
+        let mut index = Checked::CRC32C.add_to(&index);
         let layout = layout(true, false);
         assert_eq!(layout.parse(&index, 100).unwrap().range(1), Some(2..5));
         index[0] ^= 1;
@@ -178,5 +201,21 @@ mod tests {
     fn chunks_are_numbered_in_c_order() {
         let layout = ShardLayout { counts: vec![3, 4], ..layout(true, false) };
         assert_eq!(layout.number(&[4, 9]), 5);
+    }
+
+    proptest! {
+        #[test]
+        fn an_index_comes_back(
+            ranges in prop::collection::vec(prop::option::of((0..1_u64 << 40, 0..1_u64 << 40)), 1..50),
+            checksum: bool,
+            big_endian: bool,
+        ) {
+            let layout = ShardLayout { counts: vec![ranges.len() as u64], ..layout(checksum, big_endian) };
+            let ranges = ranges.into_iter().map(|range| range.map(|(at, len)| at..at + len));
+            let ranges: Vec<_> = ranges.collect();
+            let index = layout.encode(&ranges);
+            prop_assert_eq!(index.len() as u64, layout.index_bytes().unwrap());
+            prop_assert_eq!(layout.parse(&index, 1 << 41), Ok(ObjectIndex::new(ranges)));
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     attributes::{Attribute, Attributes},
-    codec_spec::CodecSpec,
+    codec_spec::{CodecKind, CodecSpec},
     dtype::ElementType,
     layout::Layout,
     zarrs_chain::ForeignCodecs,
@@ -44,8 +44,10 @@ pub(crate) struct Encoding {
     pub(crate) grid: ChunkGrid,
     /// The source that locates the chunks.
     pub(crate) chunks: Chunks,
-    /// The codecs of a chunk, in the order of encoding.
+    /// The codecs of an object, in the order of encoding.
     pub(crate) codecs: Vec<CodecSpec>,
+    /// Whether the only codec makes shards, whose inner chunks are read one by one.
+    pub(crate) sharded: bool,
     /// The codecs in zarrs' form, where a codec isn't known here.
     pub(crate) foreign: Option<Box<ForeignCodecs>>,
 }
@@ -60,6 +62,14 @@ impl ArraySpec {
 }
 
 impl Encoding {
+    /// The codecs of a chunk, in the order of encoding: the inner chunks' codecs if the array is sharded.
+    pub(crate) fn chunk_codecs(&self) -> &[CodecSpec] {
+        match self.codecs.as_slice() {
+            [CodecSpec { kind: CodecKind::Shard(shard), .. }] if self.sharded => &shard.codecs,
+            codecs => codecs,
+        }
+    }
+
     /// The same without the last dimension, which must hold one chunk. `None` if chunks differ in shape.
     pub(crate) fn without_last(&self) -> Option<Self> {
         let grid = self.grid.without_last()?;

@@ -20,7 +20,7 @@ use super::{
     pieces::{self, Pieces},
     shared::{Key, SharedChunk, SharedChunks},
     tile::{Tile, gather_error},
-    tiles::{Block, Tiles},
+    tiles::{Block, DimOrder, Tiles},
 };
 use crate::{
     Column, Error, Recycler, Result, Selection, Table, Variable,
@@ -223,7 +223,7 @@ impl Scan {
 
     /// The same scan, with its tiles in another order: see [`Tiles::with_order`].
     #[must_use]
-    pub fn with_order(mut self, first: &[(usize, bool)]) -> Self {
+    pub fn with_order(mut self, first: &[DimOrder]) -> Self {
         self.tiles = self.tiles.with_order(first);
         self
     }
