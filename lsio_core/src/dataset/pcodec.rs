@@ -12,7 +12,7 @@ use pco::{
 
 use super::dtype::ElementType;
 
-/// The numbers that it compresses.
+/// The types of numbers that Pcodec compresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pcodec {
     Int8,
@@ -29,7 +29,7 @@ pub(super) enum Pcodec {
 }
 
 impl Pcodec {
-    /// `None` if it can't compress such elements.
+    /// The type of numbers for an element type. `None` if Pcodec can't compress such elements.
     pub(super) fn of(element: &ElementType) -> Option<Self> {
         Some(match element {
             ElementType::Int8 => Self::Int8,
@@ -50,10 +50,10 @@ impl Pcodec {
         })
     }
 
-    /// Decompresses to exactly `len` bytes, in the machine's order.
+    /// Decompresses to exactly `len` bytes, in native byte order.
     ///
     /// # Errors
-    /// A text, if the bytes are corrupt or there are more or fewer of them.
+    /// A message, if the bytes are corrupt or decompress to another length.
     pub(super) fn decompress(self, encoded: &[u8], len: usize) -> Result<Buffer, String> {
         match self {
             Self::Int8 => numbers::<i8>(encoded, len),
@@ -71,10 +71,10 @@ impl Pcodec {
         .map_err(|reason| format!("Pcodec: {reason}"))
     }
 
-    /// Compresses numbers in the machine's order of bytes.
+    /// Compresses numbers in native byte order.
     ///
     /// # Errors
-    /// A text, if the bytes aren't whole numbers, or are too many.
+    /// A message, if the bytes aren't whole numbers, or too many.
     pub(super) fn compress(self, bytes: &[u8]) -> Result<Vec<u8>, String> {
         match self {
             Self::Int8 => compressed::<i8>(bytes),
@@ -100,9 +100,9 @@ fn compressed<T: Number + arrow::datatypes::ArrowNativeType>(
     if !bytes.len().is_multiple_of(width) {
         return Err(format!("{} bytes aren't whole numbers of {width}", bytes.len()));
     }
-    // A copy, which is aligned for the numbers.
+    // Copies the bytes to memory that is aligned for the numbers.
     let numbers = Buffer::from_slice_ref(bytes);
-    // Whoever names this codec for single bytes means it.
+    // pco refuses 8-bit numbers by default; metadata that name Pcodec for them are deliberate.
     let config = ChunkConfig::default().with_enable_8_bit(true);
     simple_compress(numbers.typed_data::<T>(), &config).map_err(|e| e.to_string())
 }
@@ -112,11 +112,11 @@ fn numbers<T: Number + arrow::datatypes::ArrowNativeType>(
     len: usize,
 ) -> Result<Buffer, String> {
     let wanted = len / size_of::<T>();
-    // The library's own way would make room for as many as the bytes claim. One more than wanted shows
-    // whether there are too many.
+    // The library's own allocation would trust the count that the bytes claim. Room for one number more than wanted
+    // shows whether there are too many.
     let mut numbers = vec![<T as Default>::default(); wanted + 1];
     let decompress = || simple_decompress_into(encoded, &mut numbers);
-    // It holds no state that a panic could leave broken.
+    // The decoder holds no state that a panic could leave broken.
     let progress = catch_unwind(AssertUnwindSafe(decompress))
         .map_err(|_| "the bytes are corrupt: the codec gave up".to_owned())?
         .map_err(|e| e.to_string())?;

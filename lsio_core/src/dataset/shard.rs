@@ -1,4 +1,4 @@
-//! Shards (Zarr v3, `sharding_indexed`): where their indices are, and where those say chunks are.
+//! Shards (Zarr v3, `sharding_indexed`): location and parsing of their indices.
 
 use std::ops::Range;
 
@@ -11,30 +11,30 @@ use super::{
 };
 use crate::chunks::ObjectIndex;
 
-/// The bytes of an index, at most: a million chunks in a shard.
+/// The largest index in bytes: a million chunks per shard.
 const MAX_INDEX_BYTES: u64 = 16 << 20;
 
-/// How the index of a shard is stored.
+/// The encoding of a shard's index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct IndexEncoding {
-    /// Whether it stands behind the chunks, and not before them.
+    /// Whether the index follows the chunks. Otherwise it precedes them.
     pub(crate) at_end: bool,
     pub(crate) byte_order: ByteOrder,
-    /// Whether a checksum (CRC-32C) follows.
+    /// Whether a checksum (CRC-32C) follows the index.
     pub(crate) checksum: bool,
 }
 
-/// How the shards of an array are laid out.
+/// The layout of an array's shards.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ShardLayout {
-    /// The number of chunks along each dimension of a shard.
+    /// The number of inner chunks along each dimension of a shard.
     counts: Vec<u64>,
     index: IndexEncoding,
 }
 
 impl ShardLayout {
-    /// The layout of an array's shards, and what they hold. `None` if the array isn't sharded, if its shards are
-    /// encoded once more as a whole or differ in shape, or if one of its codecs isn't known here.
+    /// The layout of an array's shards, and the codec `sharding_indexed`. `None` if the array isn't sharded, if its
+    /// shards are compressed as a whole or differ in shape, or if a codec isn't known here.
     pub(crate) fn of_array<'a>(
         codecs: &'a [CodecSpec],
         layout: &Layout,
@@ -45,12 +45,13 @@ impl ShardLayout {
         layout.grid.is_regular().then_some((own, shard))
     }
 
-    /// For shards of any shape.
+    /// The layout of shards whose shape isn't known yet.
     pub(crate) fn new(index: IndexEncoding, rank: usize) -> Self {
         Self { counts: vec![1; rank], index }
     }
 
-    /// The same for shards of this shape. `None` if chunks don't divide it, or there are too many.
+    /// The same layout for shards of the shape `shard`, in elements. `None` if chunks of the shape `inner` don't divide
+    /// it, or if the index would be too large.
     pub(crate) fn with_shape(&self, shard: &[u64], inner: &[u64]) -> Option<Self> {
         let divides = |(shard, inner): (&u64, &u64)| *inner > 0 && shard.is_multiple_of(*inner);
         if shard.len() != inner.len() || !shard.iter().zip(inner).all(divides) {
@@ -61,21 +62,21 @@ impl ShardLayout {
         (this.index_bytes()? <= MAX_INDEX_BYTES).then_some(this)
     }
 
-    /// The number of chunks along each dimension of a shard.
+    /// The number of inner chunks along each dimension of a shard.
     pub(crate) fn counts(&self) -> &[u64] {
         &self.counts
     }
 
-    /// The part of a shard that is its index.
+    /// The byte range of a shard's index.
     pub(crate) fn index_range(&self) -> GetRange {
         let bytes = self.index_bytes().unwrap_or(MAX_INDEX_BYTES);
         if self.index.at_end { GetRange::Suffix(bytes) } else { GetRange::Bounded(0..bytes) }
     }
 
-    /// The index in the bytes of a whole shard.
+    /// The bytes of the index, in the bytes of a whole shard.
     ///
     /// # Errors
-    /// A text, if the shard is too short.
+    /// A message, if the shard is shorter than its index.
     pub(crate) fn index_in<'a>(&self, shard: &'a [u8]) -> Result<&'a [u8], String> {
         let bytes = usize::try_from(self.index_bytes().unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
         let start = if self.index.at_end { shard.len().checked_sub(bytes) } else { Some(0) };
@@ -84,10 +85,10 @@ impl ShardLayout {
             .ok_or_else(|| format!("it has {} bytes, fewer than its index of {bytes}", shard.len()))
     }
 
-    /// Reads an index. `size` is that of the whole shard.
+    /// Parses an index. `size` is the size of the whole shard in bytes.
     ///
     /// # Errors
-    /// A text, if the index is corrupt or points outside of the shard.
+    /// A message, if the index is corrupt or points outside of the shard.
     pub(crate) fn parse(&self, index: &[u8], size: u64) -> Result<ObjectIndex, String> {
         let expected = self.index_bytes().unwrap_or(u64::MAX);
         if index.len() as u64 != expected {
@@ -121,7 +122,7 @@ impl ShardLayout {
         Ok(ObjectIndex::new(ranges.collect::<Result<_, _>>()?))
     }
 
-    /// The inverse of [`ShardLayout::parse`]: where each chunk is; `None` for those that aren't stored.
+    /// Encodes an index of the chunks' byte ranges: the inverse of [`ShardLayout::parse`]. `None` if a chunk isn't stored.
     pub(crate) fn encode(&self, ranges: &[Option<Range<u64>>]) -> Vec<u8> {
         let number = |number: u64| match self.index.byte_order {
             ByteOrder::Big => number.to_be_bytes(),
@@ -135,12 +136,12 @@ impl ShardLayout {
         if self.index.checksum { Checked::CRC32C.add_to(&index) } else { index }
     }
 
-    /// Whether the index stands behind the chunks, and not before them.
+    /// Whether the index follows the chunks. Otherwise it precedes them.
     pub(crate) fn has_index_at_end(&self) -> bool {
         self.index.at_end
     }
 
-    /// The number of an array's chunk in its shard.
+    /// The number of a chunk within its shard, in C order. `chunk` are indices in the array's inner chunk grid.
     pub(crate) fn number(&self, chunk: &[u64]) -> usize {
         let number = chunk
             .iter()
@@ -149,7 +150,7 @@ impl ShardLayout {
         usize::try_from(number).unwrap_or(usize::MAX)
     }
 
-    /// The bytes of the index: two numbers a chunk, and the checksum.
+    /// The size of the index in bytes: two 64-bit numbers per chunk, and the checksum. `None` if it overflows.
     pub(crate) fn index_bytes(&self) -> Option<u64> {
         let chunks = self.counts.iter().try_fold(1_u64, |n, c| n.checked_mul(*c))?;
         chunks.checked_mul(16)?.checked_add(if self.index.checksum { 4 } else { 0 })

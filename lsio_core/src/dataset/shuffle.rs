@@ -1,10 +1,10 @@
-//! Bytes of elements that stand apart, put together again, and taken apart.
+//! The byte shuffle: splits elements into planes of bytes, and joins planes to elements.
 
 use crate::simd::{Simd, kernel};
 
-/// Puts some elements together: those from `first` on, of `width` bytes, of which first all lowest
-/// bytes stand in `planes`, then all second ones, and so on. `out` has room for whole elements; what
-/// isn't in the planes is left as it is.
+/// Decodes shuffled elements of `width` bytes to `out`, from the element `first` on. `planes` holds the first byte of
+/// all elements, then the second byte of all elements, and so on. The length of `out` is a multiple of `width`. Leaves
+/// `out` unchanged if it asks for elements beyond the planes.
 pub(crate) fn unshuffle(planes: &[u8], width: usize, first: usize, out: &mut [u8]) {
     let width = width.max(1);
     let (all, len) = (planes.len() / width, out.len() / width);
@@ -27,8 +27,8 @@ pub(crate) fn unshuffle(planes: &[u8], width: usize, first: usize, out: &mut [u8
     }
 }
 
-/// Takes elements of `width` bytes apart: first all lowest bytes, then all second ones, and so on. What
-/// doesn't fill an element is left out.
+/// Splits elements of `width` bytes into planes: the first byte of all elements, then the second byte of all elements,
+/// and so on. Omits trailing bytes that don't fill an element.
 pub(crate) fn shuffle(elements: &[u8], width: usize) -> Vec<u8> {
     let width = width.max(1);
     let planes = (0..width)

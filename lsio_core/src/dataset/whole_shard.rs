@@ -1,5 +1,5 @@
-//! Shards that are decoded as a whole: inside other shards, compressed once more, or of several
-//! shapes. All others are read a chunk at a time. Whatever is encoded is a whole shard.
+//! Shards that are decoded as a whole: shards inside other shards, compressed as a whole, or of several shapes. All
+//! other shards are read one inner chunk at a time. Encoding always makes a whole shard.
 
 use std::sync::Arc;
 
@@ -16,10 +16,10 @@ use super::{
 };
 use crate::{Selection, grid::unravel, recycle::Recycler};
 
-/// How many shards may be inside each other.
+/// The deepest nesting of shards.
 pub(crate) const MAX_DEPTH: usize = 4;
 
-/// What a chunk in a shard may take beyond its elements' bytes.
+/// The bytes that an inner chunk may take beyond its elements' bytes.
 const OVERHEAD_BYTES: usize = 1 << 10;
 
 /// The codec `sharding_indexed`.
@@ -52,7 +52,7 @@ impl WholeShard {
         Ok(Self { layout, inner, chain, element: element.clone(), fill: fill.to_vec() })
     }
 
-    /// The most bytes that a shard of this shape can have, whose elements take `len`.
+    /// Upper bound in bytes of an encoded shard of this shape, whose elements take `len` bytes.
     pub(super) fn most_bytes(&self, shape: &[u64], len: usize) -> usize {
         let layout = self.layout.with_shape(shape, &self.inner);
         let chunks = layout.map_or(1, |layout| layout.counts().iter().product::<u64>());
@@ -60,10 +60,10 @@ impl WholeShard {
         len.saturating_add(chunks.saturating_mul(OVERHEAD_BYTES))
     }
 
-    /// The elements of a shard, in C order and the machine's order of bytes.
+    /// Decodes the elements of a shard, in C order and native byte order.
     ///
     /// # Errors
-    /// A text, if the shard is corrupt.
+    /// A message, if the shard is corrupt.
     pub(super) fn decode(
         &self,
         shard: &Buffer,
@@ -122,11 +122,11 @@ impl WholeShard {
         Ok(StoredValues::Fixed(out.freeze()))
     }
 
-    /// The inverse of [`WholeShard::decode`] for elements of a fixed size. Chunks that hold nothing but the
-    /// fill value aren't stored.
+    /// Encodes a shard of elements of a fixed size: the inverse of [`WholeShard::decode`]. Omits inner chunks whose
+    /// cells all equal the fill value.
     ///
     /// # Errors
-    /// A text, if the chunks don't divide the shard, or one of their codecs can't be written.
+    /// A message, if the inner chunks don't divide the shard, or if a codec can't encode.
     pub(super) fn encode(&self, elements: &[u8], shape: &[u64]) -> Result<Vec<u8>, String> {
         let layout = self.layout_of(shape)?;
         let width = self.element.size().ok_or("shards of strings aren't written")?;
