@@ -64,6 +64,7 @@
 pub mod cache;
 pub mod cloud;
 pub mod dataset;
+mod environment;
 mod error;
 mod format;
 #[cfg(any(test, feature = "fuzzing"))]
@@ -76,6 +77,7 @@ mod options;
 pub mod read;
 mod recycle;
 pub mod reduce;
+mod resources;
 mod selection;
 mod simd;
 pub mod similar;
@@ -90,10 +92,12 @@ pub use object_store;
 
 pub use crate::{
     dataset::{Column, Dataset, Dimension, Role, Table, Variable},
+    environment::Environment,
     error::{Error, Result},
     location::Location,
     options::{DecodeTimes, Limits, Network, OpenOptions},
     recycle::{Recycled, Recycler},
+    resources::{Resources, ResourcesBuilder},
     selection::Selection,
     store_options::StoreOptions,
     urls::scheme,

@@ -6,6 +6,7 @@ use std::{
     time::Instant,
 };
 
+use lsio_core::Resources;
 use lsio_synthetic::{
     reanalysis::{self, Specification},
     write::Compression,
@@ -53,7 +54,7 @@ const QUERIES: [(&str, &str); 4] = [
 ];
 
 /// Writes the store, if it isn't there from before, and runs the queries.
-pub(crate) async fn run(directory: Option<&Path>) -> Result<(), Error> {
+pub(crate) async fn run(directory: Option<&Path>, resources: &Resources) -> Result<(), Error> {
     let directory = match directory {
         // Without a slash at the end, which would put what lies beside the directory into it.
         Some(directory) => directory.components().collect(),
@@ -65,7 +66,7 @@ pub(crate) async fn run(directory: Option<&Path>) -> Result<(), Error> {
 
     let output =
         Output { format: Format::Table, maxrows: MaxRows::Unlimited, quiet: true, progress: false };
-    let runner = Runner::new(session::new(None)?, output);
+    let runner = Runner::new(session::new(None, resources)?, output);
     for (title, sql) in QUERIES {
         let sql = sql.replace("{store}", &store.replace('\'', "''"));
         say!("\n{title}:\n\n{sql};\n");

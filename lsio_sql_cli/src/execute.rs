@@ -14,7 +14,8 @@ use datafusion::{
     prelude::SessionContext,
 };
 use futures::future::BoxFuture;
-use lsio_datafusion::{clarify, notes, plan_sql, result_notes};
+use lsio_core::Resources;
+use lsio_datafusion::{LsioConfig, clarify, notes, plan_sql, result_notes};
 
 use crate::{
     Error, commands,
@@ -40,6 +41,11 @@ pub(crate) struct Runner {
 impl Runner {
     pub(crate) fn new(ctx: SessionContext, output: Output) -> Self {
         Self { ctx, output }
+    }
+
+    /// What the session reads with.
+    pub(crate) fn resources(&self) -> Resources {
+        LsioConfig::of(self.ctx.state().config_options()).resources()
     }
 
     /// Runs a script up to its end or the first error.
