@@ -15,7 +15,7 @@ use crate::{
     cloud::{self, Opened},
     format::zarr::documents::GROUPS_AND_ARRAYS,
     similar::closest,
-    transport::{Link, Storage, Transfer, What},
+    transport::{Link, Storage, TimedStore, Transfer, What},
     uring::Engine,
     urls::{redact, scheme},
     zip::{ZipStore, is_zip_name},
@@ -164,7 +164,7 @@ impl Location {
     }
 
     /// The place that a URL names in a store that a program has registered for such URLs. Its scheme tells the
-    /// kind of storage; the time that a read may take is that of the options.
+    /// kind of storage; the times that are waited for it are those of the options.
     ///
     /// # Errors
     /// [`Error::Location`] if the URL's path is none of an object.
@@ -177,6 +177,10 @@ impl Location {
         let path = Path::from_url_path(url.path())
             .map_err(|e| Error::Location { location: name.clone(), reason: e.to_string() })?;
         let link = Link::new(Storage::of_scheme(url.scheme()), options.network);
+        let store = match link.is_remote() {
+            true => Arc::new(TimedStore::new(store, Arc::clone(&link))),
+            false => store,
+        };
         let location = Self::find(store, path, name).await;
         Ok(location.with_link(link).with_limits(options.limits))
     }

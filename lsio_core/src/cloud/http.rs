@@ -30,7 +30,10 @@ use tokio::{
 };
 
 use super::threads::{NetworkThreads, Task};
-use crate::{Network, transport::Link};
+use crate::{
+    Network,
+    transport::{self, Link},
+};
 
 /// The bytes of a list or an error that are waited for: those of a list of some thousand keys.
 const WHOLE_BYTES: usize = 4 << 20;
@@ -202,8 +205,7 @@ impl Body for Received {
 }
 
 fn silent(time: Duration) -> HttpError {
-    let text = format!("no byte arrived within {time:?} (option request_timeout)");
-    HttpError::new(HttpErrorKind::Timeout, io::Error::new(io::ErrorKind::TimedOut, text))
+    HttpError::new(HttpErrorKind::Timeout, transport::silent(time))
 }
 
 fn stopped() -> HttpError {

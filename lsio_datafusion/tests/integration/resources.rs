@@ -1,12 +1,14 @@
-//! Sessions with resources of their own.
+//! Sessions with resources of their own, and the times that registered stores are waited for.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc, time::Duration};
 
 use datafusion::prelude::SessionContext;
 use lsio_core::{Environment, Resources, cache::DiskCache, uring::Engine};
 use lsio_datafusion::prelude::*;
-use lsio_test_servers::Protocol;
+use lsio_test_servers::{Fault, Protocol};
+use object_store::{ClientOptions, RetryConfig, http::HttpBuilder};
 use serde_json::{Value, json};
+use url::Url;
 
 use crate::{
     harness::{config, json_rows},
@@ -103,4 +105,38 @@ async fn sessions_have_engines_and_homes_of_their_own() {
     assert_eq!(rows(&fast, "SELECT sum(t2m) FROM cube").await.unwrap(), total(&cube));
     let error = rows(&fast, "SET lsio.resources = 'x'").await.unwrap_err();
     assert!(error.contains("there is no setting lsio.resources"), "{error}");
+}
+
+#[tokio::test]
+async fn registered_stores_are_waited_for_as_the_options_say() {
+    let directory = tempfile::tempdir().unwrap();
+    let cube = Cube::default();
+    cube.write(&directory.path().join("cube.zarr"));
+    let server = serve(directory.path(), Protocol::Http);
+    // A client that waits for ever, and never tries again.
+    let client = ClientOptions::new().with_allow_http(true).with_timeout_disabled();
+    let retry = RetryConfig { max_retries: 0, ..RetryConfig::default() };
+    let store = HttpBuilder::new().with_url(server.url()).with_client_options(client);
+    let store = store.with_retry(retry).build().unwrap();
+    let ctx = SessionContext::new_with_config(config()).with_zarr();
+    ctx.register_object_store(&Url::parse("mine://b").unwrap(), Arc::new(store));
+    let query = |options: &str| {
+        let sql = format!("SELECT sum(t2m) FROM 'mine://b/cube.zarr?{options}'");
+        let ctx = ctx.clone();
+        async move {
+            let running = tokio::time::timeout(Duration::from_secs(60), rows(&ctx, &sql));
+            running.await.expect("the query hangs")
+        }
+    };
+
+    for fault in [Fault::Hang, Fault::HangInBody(0.5)] {
+        let _ = server.take_requests();
+        server.set_faults(move |request| (request.number % 3 == 0).then_some(fault));
+        assert_eq!(query("request_timeout=200ms").await.unwrap(), total(&cube), "{fault:?}");
+        server.set_faults(move |_| Some(fault));
+        let error = query("request_timeout=100ms").await.unwrap_err();
+        assert!(error.contains("100ms (option request_timeout)"), "{error}");
+        let error = query("deadline=300ms").await.unwrap_err();
+        assert!(error.contains("option deadline"), "{error}");
+    }
 }
