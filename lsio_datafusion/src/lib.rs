@@ -81,7 +81,7 @@ pub use crate::{
         PartialTimes, WideIntegers,
     },
     comparison::{BothZeros, FloatKeys},
-    config::{IoEngine, LsioConfig},
+    config::{IoEngine, LsioConfig, SessionResources},
     flags::FlagMeaning,
     notes::{RepeatedValueNotes, notes, result_notes},
     register::{ZarrSession, ZarrSessionBuilder, clarify, open_dataset},

@@ -1,6 +1,7 @@
 //! Local files at the speed of the drive: an [`ObjectStore`] on io_uring.
 //!
-//! [`UringFileSystem`] takes the place of object_store's [`LocalFileSystem`] in whatever reads local files:
+//! [`UringFileSystem`] takes the place of object_store's
+//! [`LocalFileSystem`](object_store::local::LocalFileSystem) in whatever reads local files:
 //! names, listings, writes and errors are the same. It needs no asynchronous runtime.
 //!
 //! ```
@@ -27,8 +28,9 @@
 //! ```
 //!
 //! [`UringFileSystem::with_options`] sets the engine ([`Engine`]), the memory, the threads and when reads go
-//! past the page cache ([`Access`]). On systems other than Linux, and where io_uring is forbidden, a few threads
-//! with `pread(2)` do the same; on systems other than Unix [`store`] gives `LocalFileSystem`.
+//! past the page cache ([`Access`]); [`Engines`] has one store for each engine. On systems other than Linux, and
+//! where io_uring is forbidden, a few threads with `pread(2)` do the same; on systems other than Unix [`store`]
+//! gives `LocalFileSystem`.
 //!
 //! # How a read goes
 //!
@@ -58,8 +60,9 @@
 
 use std::sync::Arc;
 
-use object_store::{ObjectStore, Result, local::LocalFileSystem};
+use object_store::{ObjectStore, Result};
 
+mod engines;
 mod options;
 #[cfg(unix)]
 mod page_cache;
@@ -97,6 +100,7 @@ mod store;
 #[cfg(unix)]
 mod workers;
 
+pub use engines::Engines;
 pub use options::{Access, Engine, Options, UnknownEngine};
 #[cfg(unix)]
 pub use {counters::Counts, page_cache::CachedFile, store::UringFileSystem};
@@ -114,25 +118,18 @@ pub struct PageCache {
 pub enum CachedFile {}
 
 impl PageCache {
-    /// That of all local files; `None` where `engine` is object_store's own.
+    /// That of all local files, with the engines that the process shares; `None` where `engine` is
+    /// object_store's own.
     ///
     /// # Errors
     /// If the engine doesn't work here.
-    #[cfg(unix)]
     pub fn new(engine: Engine) -> Result<Option<Self>> {
-        Ok(match engine {
-            Engine::ObjectStore => None,
-            ours => Some(Self { files: UringFileSystem::shared(ours)? }),
-        })
+        Engines::shared().page_cache(engine)
     }
 
-    /// That of all local files: none.
-    ///
-    /// # Errors
-    /// None.
-    #[cfg(not(unix))]
-    pub fn new(_: Engine) -> Result<Option<Self>> {
-        Ok(None)
+    #[cfg(unix)]
+    fn of(files: UringFileSystem) -> Self {
+        Self { files }
     }
 
     /// Opens an object, if that goes without waiting.
@@ -179,28 +176,10 @@ impl CachedFile {
     }
 }
 
-/// The object store that reads all local files with `engine`. The process has one of each.
+/// The object store that reads all local files with `engine`, of those that the process shares.
 ///
 /// # Errors
-/// If the engine doesn't work here. [`Engine::Auto`] always does.
-#[cfg(unix)]
+/// Those of [`Engines::store`].
 pub fn store(engine: Engine) -> Result<Arc<dyn ObjectStore>> {
-    match engine {
-        Engine::ObjectStore => Ok(Arc::new(LocalFileSystem::new())),
-        ours => Ok(Arc::new(UringFileSystem::shared(ours)?)),
-    }
-}
-
-/// The object store that reads all local files. Here it is always object_store's own.
-///
-/// # Errors
-/// If one of our own engines is asked for, which are made for Unix.
-#[cfg(not(unix))]
-pub fn store(engine: Engine) -> Result<Arc<dyn ObjectStore>> {
-    match engine {
-        Engine::Auto | Engine::ObjectStore => Ok(Arc::new(LocalFileSystem::new())),
-        Engine::Uring | Engine::Pread => Err(object_store::Error::NotSupported {
-            source: format!("the engine '{engine}' needs Linux or another Unix").into(),
-        }),
-    }
+    Engines::shared().store(engine)
 }

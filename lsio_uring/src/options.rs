@@ -17,23 +17,8 @@ pub enum Engine {
 }
 
 impl Engine {
-    /// The environment variable that chooses the engine where nothing else does.
-    pub const VARIABLE: &str = "LSIO_IO_ENGINE";
-
     /// The names of the engines, as [`Engine::from_str`] takes them.
     pub const NAMES: [&str; 4] = ["auto", "uring", "pread", "object_store"];
-
-    /// The engine that [`Engine::VARIABLE`] names; [`Engine::Auto`] if it isn't set.
-    ///
-    /// # Errors
-    /// [`UnknownEngine`] if it is set to something else.
-    pub fn from_environment() -> Result<Self, UnknownEngine> {
-        match std::env::var_os(Self::VARIABLE) {
-            None => Ok(Self::Auto),
-            Some(name) if name.is_empty() => Ok(Self::Auto),
-            Some(name) => name.to_string_lossy().parse(),
-        }
-    }
 }
 
 impl FromStr for Engine {

@@ -163,6 +163,11 @@ impl Link {
         }
     }
 
+    /// The time without a byte after which a request is given up.
+    pub(super) fn request_timeout(&self) -> Duration {
+        self.network.request_timeout
+    }
+
     /// How long a request of so many bytes may take, tries included, if there is a limit.
     pub(crate) fn deadline(&self, bytes: u64) -> Option<Duration> {
         self.is_remote().then(|| self.network.deadline + Duration::from_secs(bytes / SLOWEST))
