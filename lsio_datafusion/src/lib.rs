@@ -71,6 +71,7 @@ mod sql;
 mod statistics;
 mod table;
 pub mod text;
+mod walk;
 
 pub use lsio_core;
 

@@ -1,7 +1,5 @@
 //! Statements that DataFusion refuses, and that mean something in other words.
 
-use std::ops::ControlFlow;
-
 use datafusion::{
     common::SchemaError,
     error::DataFusionError,
@@ -9,12 +7,13 @@ use datafusion::{
         parser::{CopyToSource, Statement},
         sqlparser::ast::{
             Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
-            Ident, ObjectName, Query, SelectItem, SetExpr, UnaryOperator, VisitMut, VisitorMut,
+            Ident, ObjectName, Query, SelectItem, SetExpr, UnaryOperator,
         },
     },
 };
 
 use super::using::qualify_natural;
+use crate::walk::{SyntaxRewriter, rewrite_syntax};
 
 /// The error of DataFusion 55.2 for `-x` of unsigned numbers and durations.
 const NO_SIGN: &str = "Unary operator '-' only supports";
@@ -39,20 +38,20 @@ pub(super) fn reworded(statement: &mut Statement, error: &DataFusionError) -> bo
     }
 }
 
-trait Changes: VisitorMut<Break = ()> {
+trait Changes: SyntaxRewriter {
     fn changed(&self) -> bool;
 }
 
 fn visit(statement: &mut Statement, visitor: &mut impl Changes) -> bool {
-    let _: ControlFlow<()> = match statement {
-        Statement::Statement(statement) => statement.visit(visitor),
+    match statement {
+        Statement::Statement(statement) => rewrite_syntax(statement, visitor),
         Statement::Explain(explain) => return visit(&mut explain.statement, visitor),
         Statement::CopyTo(copy) => match &mut copy.source {
-            CopyToSource::Query(query) => query.visit(visitor),
-            CopyToSource::Relation(_) => ControlFlow::Continue(()),
+            CopyToSource::Query(query) => rewrite_syntax(query, visitor),
+            CopyToSource::Relation(_) => {}
         },
-        Statement::CreateExternalTable(_) | Statement::Reset(_) => ControlFlow::Continue(()),
-    };
+        Statement::CreateExternalTable(_) | Statement::Reset(_) => {}
+    }
     visitor.changed()
 }
 
@@ -67,17 +66,14 @@ impl Changes for Signs {
     }
 }
 
-impl VisitorMut for Signs {
-    type Break = ();
-
-    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+impl SyntaxRewriter for Signs {
+    fn leave_expr(&mut self, expr: &mut Expr) {
         if let Expr::UnaryOp { op: UnaryOperator::Minus, expr: inner } = expr
             && !matches!(inner.as_ref(), Expr::Value(_))
         {
             *expr = call("negative", inner.as_ref().clone());
             self.changed = true;
         }
-        ControlFlow::Continue(())
     }
 }
 
@@ -112,28 +108,25 @@ impl Changes for Aliases<'_> {
     }
 }
 
-impl VisitorMut for Aliases<'_> {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
-        let SetExpr::Select(select) = query.body.as_mut() else { return ControlFlow::Continue(()) };
+impl SyntaxRewriter for Aliases<'_> {
+    fn enter_query(&mut self, query: &mut Query) {
+        let SetExpr::Select(select) = query.body.as_mut() else { return };
         let found = select.projection.iter().enumerate().find_map(|(at, item)| match item {
             SelectItem::ExprWithAlias { expr, alias } if alias.value == self.name => {
                 Some((at, Expr::Nested(Box::new(expr.clone()))))
             }
             _ => None,
         });
-        let Some((at, meant)) = found else { return ControlFlow::Continue(()) };
+        let Some((at, meant)) = found else { return };
         let mut replacer = Replacer { name: self.name, meant: &meant, depth: 0, changed: false };
         // Only what stands behind the alias knows it.
         for item in select.projection.iter_mut().skip(at + 1) {
             if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
-                let _: ControlFlow<()> = expr.visit(&mut replacer);
+                rewrite_syntax(expr, &mut replacer);
             }
         }
-        let _: ControlFlow<()> = select.selection.visit(&mut replacer);
+        rewrite_syntax(&mut select.selection, &mut replacer);
         self.changed |= replacer.changed;
-        ControlFlow::Continue(())
     }
 }
 
@@ -149,14 +142,11 @@ impl Changes for Natural<'_> {
     }
 }
 
-impl VisitorMut for Natural<'_> {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+impl SyntaxRewriter for Natural<'_> {
+    fn enter_query(&mut self, query: &mut Query) {
         if let SetExpr::Select(select) = query.body.as_mut() {
             self.changed |= qualify_natural(select, self.name);
         }
-        ControlFlow::Continue(())
     }
 }
 
@@ -167,20 +157,16 @@ struct Replacer<'a> {
     changed: bool,
 }
 
-impl VisitorMut for Replacer<'_> {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, _query: &mut Query) -> ControlFlow<()> {
+impl SyntaxRewriter for Replacer<'_> {
+    fn enter_query(&mut self, _query: &mut Query) {
         self.depth += 1;
-        ControlFlow::Continue(())
     }
 
-    fn post_visit_query(&mut self, _query: &mut Query) -> ControlFlow<()> {
+    fn leave_query(&mut self, _query: &mut Query) {
         self.depth -= 1;
-        ControlFlow::Continue(())
     }
 
-    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+    fn leave_expr(&mut self, expr: &mut Expr) {
         if self.depth == 0
             && let Expr::Identifier(name) = expr
             && name.value == self.name
@@ -188,6 +174,5 @@ impl VisitorMut for Replacer<'_> {
             *expr = self.meant.clone();
             self.changed = true;
         }
-        ControlFlow::Continue(())
     }
 }

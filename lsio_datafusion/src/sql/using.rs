@@ -1,13 +1,13 @@
 //! The columns that `JOIN … USING (time)` makes one of two.
 
-use std::ops::ControlFlow;
-
 use datafusion::sql::sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
     GroupByExpr, Ident, Join, JoinConstraint, JoinOperator, ObjectName, OrderBy, OrderByKind,
     Query, ReplaceSelectElement, ReplaceSelectItem, Select, SelectItem, SetExpr, TableAlias,
-    TableFactor, TableWithJoins, VisitMut, VisitorMut,
+    TableFactor, TableWithJoins, VisitMut,
 };
+
+use crate::walk::{SyntaxRewriter, rewrite_syntax};
 
 /// Writes columns of USING with the table that has their values: the left one of an inner or left join,
 /// the right one of a right join, `coalesce(a.time, b.time)` of a full join.
@@ -274,7 +274,7 @@ fn replace_item(item: &mut SelectItem, shared: &[Shared]) {
 }
 
 fn replace(expressions: &mut impl VisitMut, shared: &[Shared]) {
-    let _: ControlFlow<()> = expressions.visit(&mut Replacer { shared, depth: 0 });
+    rewrite_syntax(expressions, &mut Replacer { shared, depth: 0 });
 }
 
 /// Replaces columns but in subqueries, where the name may be another table's.
@@ -283,27 +283,22 @@ struct Replacer<'a> {
     depth: usize,
 }
 
-impl VisitorMut for Replacer<'_> {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, _query: &mut Query) -> ControlFlow<()> {
+impl SyntaxRewriter for Replacer<'_> {
+    fn enter_query(&mut self, _query: &mut Query) {
         self.depth += 1;
-        ControlFlow::Continue(())
     }
 
-    fn post_visit_query(&mut self, _query: &mut Query) -> ControlFlow<()> {
+    fn leave_query(&mut self, _query: &mut Query) {
         self.depth -= 1;
-        ControlFlow::Continue(())
     }
 
-    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+    fn leave_expr(&mut self, expr: &mut Expr) {
         if self.depth == 0
             && let Expr::Identifier(name) = expr
             && let Some(shared) = self.shared.iter().find(|shared| same(&shared.name, name))
         {
             *expr = shared.value.clone();
         }
-        ControlFlow::Continue(())
     }
 }
 
