@@ -70,6 +70,7 @@ mod sql;
 mod statistics;
 mod table;
 pub mod text;
+mod walk;
 
 pub use lsio_core;
 
