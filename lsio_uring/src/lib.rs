@@ -1,7 +1,7 @@
 //! Local files at the speed of the drive: an [`ObjectStore`] on io_uring.
 //!
-//! [`UringFileSystem`] takes the place of object_store's [`LocalFileSystem`] in whatever reads local files:
-//! names, listings, writes and errors are the same. It needs no asynchronous runtime.
+//! [`UringFileSystem`] replaces object_store's [`LocalFileSystem`] for reading local files: names, listings, writes and
+//! errors are the same. It needs no asynchronous runtime.
 //!
 //! ```
 //! use lsio_uring::UringFileSystem;
@@ -26,9 +26,9 @@
 //! # }
 //! ```
 //!
-//! [`UringFileSystem::with_options`] sets the engine ([`Engine`]), the memory, the threads and when reads go
-//! past the page cache ([`Access`]). On systems other than Linux, and where io_uring is forbidden, a few threads
-//! with `pread(2)` do the same; on systems other than Unix [`store`] gives `LocalFileSystem`.
+//! [`UringFileSystem::with_options`] sets the engine ([`Engine`]), the memory, the threads, and when reads bypass the
+//! page cache ([`Access`]). On systems other than Linux, and where io_uring is forbidden, a few threads with `pread(2)`
+//! do the same; on systems other than Unix [`store`] returns `LocalFileSystem`.
 //!
 //! # How a read goes
 //!
@@ -52,9 +52,9 @@
 //! the caller's mailbox                          mailbox.rs
 //! ```
 //!
-//! Three things make it fast where the drive is the limit: reading past the page cache saves a copy and
-//! the cache's own work, huge pages that are used again save page faults and pinning, and many reads
-//! under way keep a drive busy. io_uring alone gains little; it keeps the processor free.
+//! Three things make reads fast where the drive is the limit: bypassing the page cache saves a copy and the cache's own
+//! work, reused huge pages save page faults and pinning, and many reads in flight keep a drive busy. io_uring alone
+//! gains little; it keeps the processor free.
 
 use std::sync::Arc;
 
@@ -101,20 +101,20 @@ pub use options::{Access, Engine, Options, UnknownEngine};
 #[cfg(unix)]
 pub use {counters::Counts, page_cache::CachedFile, store::UringFileSystem};
 
-/// Local files, as far as they are in the page cache. On other systems than Unix none is.
+/// Page cache of all local files. Always empty on systems other than Unix.
 #[derive(Clone, Debug)]
 pub struct PageCache {
     #[cfg(unix)]
     files: UringFileSystem,
 }
 
-/// A file that is never there.
+/// A file in the page cache: never exists here.
 #[cfg(not(unix))]
 #[derive(Clone, Debug)]
 pub enum CachedFile {}
 
 impl PageCache {
-    /// That of all local files; `None` where `engine` is object_store's own.
+    /// Page cache of all local files; `None` if `engine` is object_store's own.
     ///
     /// # Errors
     /// If the engine doesn't work here.
@@ -126,7 +126,7 @@ impl PageCache {
         })
     }
 
-    /// That of all local files: none.
+    /// Page cache of all local files: `None`.
     ///
     /// # Errors
     /// None.
@@ -135,14 +135,14 @@ impl PageCache {
         Ok(None)
     }
 
-    /// Opens an object, if that goes without waiting.
+    /// Opens an object, if that needs no waiting.
     #[must_use]
     #[cfg(unix)]
     pub fn open(&self, location: &object_store::path::Path) -> Option<CachedFile> {
         self.files.open_cached(location)
     }
 
-    /// Opens an object: never.
+    /// Opens an object: always `None`.
     #[must_use]
     #[cfg(not(unix))]
     pub fn open(&self, _: &object_store::path::Path) -> Option<CachedFile> {
@@ -152,19 +152,19 @@ impl PageCache {
 
 #[cfg(not(unix))]
 impl CachedFile {
-    /// The number of bytes.
+    /// Length in bytes.
     #[must_use]
     pub fn len(&self) -> u64 {
         match *self {}
     }
 
-    /// Whether there are none.
+    /// Whether the file is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         match *self {}
     }
 
-    /// Whether all bytes of a range are there.
+    /// Whether all bytes of a range are in the page cache.
     #[must_use]
     pub fn is_cached(&self, _: &std::ops::Range<u64>) -> bool {
         match *self {}
@@ -179,10 +179,10 @@ impl CachedFile {
     }
 }
 
-/// The object store that reads all local files with `engine`. The process has one of each.
+/// Object store that reads all local files with `engine`. The process has one per engine.
 ///
 /// # Errors
-/// If the engine doesn't work here. [`Engine::Auto`] always does.
+/// If the engine doesn't work here. [`Engine::Auto`] always works.
 #[cfg(unix)]
 pub fn store(engine: Engine) -> Result<Arc<dyn ObjectStore>> {
     match engine {
@@ -191,10 +191,10 @@ pub fn store(engine: Engine) -> Result<Arc<dyn ObjectStore>> {
     }
 }
 
-/// The object store that reads all local files. Here it is always object_store's own.
+/// Object store that reads all local files: always object_store's own on this system.
 ///
 /// # Errors
-/// If one of our own engines is asked for, which are made for Unix.
+/// If the engine is [`Engine::Uring`] or [`Engine::Pread`], which need Unix.
 #[cfg(not(unix))]
 pub fn store(engine: Engine) -> Result<Arc<dyn ObjectStore>> {
     match engine {

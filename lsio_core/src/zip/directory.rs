@@ -9,7 +9,7 @@ use super::{end::End, entry::Entry};
 /// Metadata files: the root of a Zarr store has at least one of them.
 const METADATA: [&str; 4] = ["zarr.json", ".zgroup", ".zarray", ".zmetadata"];
 
-/// Directory that macOS adds beside a zipped one.
+/// Folder that macOS adds beside a zipped one.
 const MACOS: &str = "__MACOSX";
 
 /// Size in bytes of the shortest directory record.
@@ -22,7 +22,7 @@ pub(super) struct Directory {
     bytes: Bytes,
     /// Entries in the order of their names, each name once.
     entries: Vec<Entry>,
-    /// Directory with a trailing slash that holds the store; empty if the store is at the archive's root.
+    /// Folder with a trailing slash that holds the store; empty if the store is at the archive's root.
     root: String,
 }
 
@@ -51,7 +51,7 @@ impl Directory {
         }
         check_places(&bytes, &mut entries, end.start)?;
 
-        // Names of directories end with a slash. Of several entries with one name the last one counts: an update
+        // Names of folders end with a slash. Of several entries with one name the last one counts: an update
         // appends the new entry.
         entries.retain(|entry| !name_in(&bytes, entry).ends_with(b"/"));
         entries.sort_by(|a, b| name_in(&bytes, a).cmp(name_in(&bytes, b)));
@@ -70,7 +70,7 @@ impl Directory {
         self.entries.get(inside.or_else(|| self.find(key))?)
     }
 
-    /// Numbers of the entries below a directory, and the length in bytes of the prefix that their keys lack.
+    /// Numbers of the entries below a folder, and the length in bytes of the prefix that their keys lack.
     pub(super) fn below(&self, folder: &str) -> (Range<usize>, usize) {
         let prefix = |path: &str| match path.is_empty() || path.ends_with('/') {
             true => path.to_owned(),
@@ -85,7 +85,7 @@ impl Directory {
         (self.starting_with(&prefix(folder)), 0)
     }
 
-    /// Number of the first entry from `from` on outside the directory `folder`, which ends with a slash.
+    /// Number of the first entry from `from` on outside the folder `folder`, which ends with a slash.
     pub(super) fn behind(&self, folder: &str, from: usize) -> usize {
         let rest = self.entries.get(from..).unwrap_or_default();
         from + rest.partition_point(|entry| self.name(entry).starts_with(folder))
@@ -114,7 +114,7 @@ impl Directory {
         start..self.behind(prefix, start)
     }
 
-    /// The only directory at the root, if it holds the store.
+    /// The only folder at the root, if it holds the store.
     fn find_root(&self) -> String {
         let holds_store = |folder: &str| {
             METADATA.iter().any(|file| self.find(&format!("{folder}{file}")).is_some())

@@ -44,7 +44,7 @@ pub(crate) fn is_zip_name(part: &str) -> bool {
 /// The entries of a zip archive in another object store, read in place.
 ///
 /// A stored entry is a range of the archive; a deflated entry is inflated as a whole. If the archive holds a Zarr store
-/// in its only directory, keys may omit that directory's name.
+/// in its only folder, keys may omit that folder's name.
 ///
 /// ```
 /// use std::sync::Arc;

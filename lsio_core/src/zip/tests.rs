@@ -273,7 +273,7 @@ async fn a_store_in_the_only_folder() {
         assert_eq!(keys(&zip, Some("t")).await, [("t/c".to_owned(), 3)]);
         assert_eq!(keys(&zip, Some("s.zarr/t")).await, [("s.zarr/t/c".to_owned(), 3)]);
     }
-    // Two directories, metadata at the root, and a directory without metadata: no name may be omitted.
+    // Two folders, metadata at the root, and a folder without metadata: no name may be omitted.
     for other in ["second.zarr/zarr.json", ".zgroup"] {
         let (_, zip) = open(write(&[&folder[..], &[stored(other, b"{}")]].concat())).await;
         assert!(read(&zip, "t/c").await.is_err(), "{other}");
