@@ -1,4 +1,4 @@
-//! What can go wrong, told so that the reader knows which file, array or chunk it was and what to do.
+//! Errors, whose messages name the file, array or chunk, and say what to do.
 
 use std::{
     collections::HashSet,
@@ -20,7 +20,7 @@ pub enum Error {
     NotFound {
         /// The path or URL as the user wrote it.
         location: String,
-        /// What is like it there.
+        /// A similar path that exists, if any.
         similar: Option<String>,
     },
 
@@ -32,54 +32,54 @@ pub enum Error {
     NotZarr {
         /// The path or URL as the user wrote it.
         location: String,
-        /// The names of groups and arrays inside it, if it is a directory.
+        /// The names of groups and arrays in the path, if the path is a directory.
         stores: Vec<String>,
     },
 
-    /// A zip archive that holds nothing.
+    /// A zip archive without entries.
     #[error("'{location}' is an empty zip archive: it holds no Zarr group or array")]
     EmptyArchive {
         /// The path or URL as the user wrote it.
         location: String,
     },
 
-    /// The location can't be understood or isn't supported.
+    /// The location is malformed or isn't supported.
     #[error("'{location}' can't be opened: {}", short(reason))]
     Location {
         /// The path or URL as the user wrote it.
         location: String,
-        /// Why, and what to do.
+        /// The cause, and what to do.
         reason: String,
     },
 
     /// A metadata document is broken.
     #[error("the metadata in '{}' can't be used: {}", short(key), short(reason))]
     Metadata {
-        /// The document.
+        /// The key of the document.
         key: String,
-        /// What is wrong with it.
+        /// The fault.
         reason: String,
     },
 
-    /// A group holds no variable that could be a column.
+    /// A group holds no variable that can be a column.
     #[error("the group '{location}' holds no arrays{}", hint_children(location, children))]
     NoVariables {
         /// The group.
         location: String,
-        /// The names of the groups inside it.
+        /// The names of the child groups.
         children: Vec<String>,
     },
 
-    /// A group holds variables on several grids, of which none contains all others.
+    /// A group holds variables on several grids, and no grid contains all others.
     #[error("{}", several_grids(location, grids))]
     SeveralGrids {
         /// The group.
         location: String,
-        /// For each maximal grid its dimensions and the data variables that span it.
+        /// The maximal grids: each a list of dimensions, and the data variables that span them.
         grids: Vec<(Vec<String>, Vec<String>)>,
     },
 
-    /// A group holds an image at several resolutions, each of which is a table.
+    /// A group holds an image at several resolutions, and each resolution is a table.
     #[error(
         "'{location}' holds an image at several resolutions: choose one of {}",
         quoted(location, levels)
@@ -91,7 +91,7 @@ pub enum Error {
         levels: Vec<String>,
     },
 
-    /// A dimension, variable or group was asked for that isn't there.
+    /// A requested dimension, variable or group doesn't exist.
     #[error(
         "'{location}' has no {what} '{}'{} ({})",
         short(name),
@@ -101,15 +101,15 @@ pub enum Error {
     NoSuch {
         /// The group.
         location: String,
-        /// "dimension", "variable", …
+        /// The kind of the name: "dimension", "variable", …
         what: &'static str,
-        /// The name asked for.
+        /// The requested name.
         name: String,
         /// The names that exist.
         known: Vec<String>,
     },
 
-    /// An option that isn't known.
+    /// An unknown option.
     #[error(
         "unknown option '{key}'{}; the options are: {}",
         meant(closest(key, known.iter().copied())),
@@ -122,7 +122,7 @@ pub enum Error {
         known: Vec<&'static str>,
     },
 
-    /// An option's value that isn't valid.
+    /// An invalid value of an option.
     #[error("option '{key}' can't be '{value}': use {expected}")]
     InvalidOption {
         /// The key.
@@ -133,27 +133,27 @@ pub enum Error {
         expected: &'static str,
     },
 
-    /// Indices were asked for that an array doesn't have.
+    /// Requested indices are outside of an array.
     #[error("the array '{}' has no {asked}: it is {has}", short(array))]
     OutOfBounds {
         /// The array, by the path that the user gave.
         array: String,
-        /// The region, selection or chunk that was asked for.
+        /// The requested region, selection or chunk.
         asked: String,
-        /// Its shape, or that of its chunk grid.
+        /// The shape of the array or of its chunk grid.
         has: String,
     },
 
-    /// A variable whose metadata was understood well enough to list it, but not to read it.
+    /// A variable whose metadata suffice to list it, but not to read it.
     #[error("the array '{}' can't be read: {}", short(array), short(reason))]
     Unreadable {
         /// The array, by the path that the user gave.
         array: String,
-        /// Which codec, data type or size is the matter.
+        /// The codec, data type or size that isn't supported.
         reason: String,
     },
 
-    /// A chunk that can't be decoded.
+    /// A chunk can't be decoded.
     #[error(
         "chunk {chunk:?} of the array '{}' (key '{}') can't be decoded: {}",
         short(array),
@@ -167,41 +167,59 @@ pub enum Error {
         chunk: Vec<u64>,
         /// The chunk's key within the array.
         key: String,
-        /// What is wrong with it.
+        /// The fault.
         reason: String,
     },
 
-    /// Values that can't be decoded after CF conventions.
+    /// A chunk can't be encoded.
+    #[error("a chunk of the array '{}' can't be encoded: {}", short(array), short(reason))]
+    Encode {
+        /// The array, by the path that the user gave.
+        array: String,
+        /// The fault: values that don't fit, or a codec that can't encode.
+        reason: String,
+    },
+
+    /// Values can't be decoded by the CF conventions.
     #[error("the values of '{}' can't be decoded: {}", short(array), short(reason))]
     Decode {
         /// The array, by the path that the user gave.
         array: String,
-        /// What is wrong, and which option helps.
+        /// The fault, and the option that avoids it.
         reason: String,
     },
 
-    /// The cache on the local disk can't be what it was asked to be.
+    /// The cache on the local disk can't be used as configured.
     #[error("the cache in '{}' can't be used: {}", short(directory), short(reason))]
     Cache {
-        /// Where it is.
+        /// The directory of the cache.
         directory: String,
-        /// Why, and what to do.
+        /// The cause, and what to do.
         reason: String,
     },
 
     /// The object store failed.
     #[error("reading '{}' failed: {}", short(key), redact(&source.to_string()))]
     Store {
-        /// The object.
+        /// The key of the object.
         key: String,
-        /// The store's own error.
+        /// The error of the store.
         source: object_store::Error,
+    },
+
+    /// A read in the background ended before it was done.
+    #[error("the read of {what} ended early: {source}")]
+    Interrupted {
+        /// What was read.
+        what: String,
+        /// Why: a panic, or the end of the runtime.
+        source: Box<dyn std::error::Error + Send + Sync>,
     },
 }
 
-/// Logs a warning that wasn't logged before: each query opens its stores anew.
+/// Logs a warning once per process, since each query opens its stores anew.
 pub(crate) fn warn_once(text: &str) {
-    /// The warnings that are remembered. There are no more than that.
+    /// The most warnings that a process remembers and logs.
     const MOST: usize = 10_000;
     static TOLD: LazyLock<Mutex<HashSet<String>>> = LazyLock::new(Mutex::default);
 
@@ -212,15 +230,15 @@ pub(crate) fn warn_once(text: &str) {
     }
 }
 
-/// A text as messages show it: what a store says may be a megabyte long, and change the terminal's colours.
+/// Shortens and escapes text for messages: text from a store may be a megabyte long, or change the terminal's colours.
 pub(crate) fn short(text: &str) -> impl fmt::Display {
-    /// The characters of it.
+    /// The most characters that are shown.
     const MOST: usize = 400;
-    /// Those at its end.
+    /// The shown characters at the end of longer text.
     const END: usize = 100;
 
     fmt::from_fn(move |f| {
-        // The start and the end, each as a part of the text.
+        // The start, the omitted middle, and the end.
         let at = |n: usize| text.char_indices().nth(n).map(|(at, _)| at);
         let parts = at(MOST).and_then(|_| {
             let (start, rest) = text.split_at_checked(at(MOST - END)?)?;
@@ -240,7 +258,7 @@ pub(crate) fn short(text: &str) -> impl fmt::Display {
     })
 }
 
-/// Names as messages list them: as many as can be looked through.
+/// Lists names for messages, up to a number that a person can look through.
 pub(crate) fn names<T: AsRef<str>>(names: &[T]) -> impl fmt::Display {
     const MOST: usize = 100;
 
@@ -281,7 +299,7 @@ fn hint_stores(location: &str, stores: &[String]) -> String {
     format!("; inside it are: {}", quoted(location, stores))
 }
 
-/// The paths of what is inside a group.
+/// The quoted paths of a group's children.
 fn quoted(location: &str, children: &[String]) -> String {
     let location = location.trim_end_matches('/');
     let paths: Vec<_> = children.iter().map(|name| format!("'{location}/{name}'")).collect();
@@ -289,7 +307,7 @@ fn quoted(location: &str, children: &[String]) -> String {
 }
 
 fn several_grids(location: &str, grids: &[(Vec<String>, Vec<String>)]) -> String {
-    /// Those that are listed.
+    /// The most grids that are listed.
     const GRIDS: usize = 50;
 
     let mut text = format!("'{location}' holds variables on several grids:");

@@ -1,4 +1,4 @@
-//! Chunk-grid arithmetic: grids of chunks, regions in them, and positions in C order.
+//! Arithmetic of chunk grids: chunks, regions, and positions in C order.
 
 use std::{ops::Range, sync::Arc};
 
@@ -9,7 +9,7 @@ use arrow::{
 
 use crate::Selection;
 
-/// A box of indices: where it starts in each dimension, and how far it extends.
+/// A box of cells of an array.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Region {
     /// The first index in each dimension.
@@ -22,15 +22,16 @@ impl Region {
     /// The number of cells.
     #[must_use]
     pub fn cells(&self) -> u64 {
-        // Never more than a grid's, which is checked; but a size of 0 must win over all others.
+        // Never more cells than the grid, whose number is checked. The checked product lets a size of 0 win over the
+        // others.
         checked_product(&self.shape).unwrap_or(u64::MAX)
     }
 }
 
-/// A grid of chunks that covers an array; those at the upper edges are cut off.
+/// A grid of chunks that covers an array. Chunks at the upper edges are cut off.
 ///
-/// Along each dimension all chunks are of one size, or runs of them are. They are numbered in C order,
-/// and computed from their number: a grid of 10⁸ chunks costs what a grid of ten costs.
+/// Along each dimension, chunks have one size, or sizes in runs. Chunks are numbered in C order and computed from their
+/// number: a grid of 10⁸ chunks takes no more memory than a grid of ten.
 ///
 /// ```
 /// use lsio_core::grid::ChunkGrid;
@@ -43,7 +44,7 @@ impl Region {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChunkGrid {
     shape: Vec<u64>,
-    /// The largest chunk along each dimension.
+    /// The size of the largest chunk along each dimension.
     chunk: Vec<u64>,
     edges: Vec<Edges>,
     counts: Vec<u64>,
@@ -53,26 +54,26 @@ pub struct ChunkGrid {
 /// The sizes of the chunks along one dimension.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Edges {
-    /// All of one size.
+    /// One size for all chunks.
     Regular(u64),
     /// Runs of chunks of one size.
     Runs(Vec<Run>),
 }
 
-/// Chunks of one size, one after the other.
+/// Consecutive chunks of one size.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Run {
-    /// The number of the first one.
+    /// The number of the first chunk.
     chunk: u64,
-    /// The first index in it.
+    /// The first index in the first chunk.
     start: u64,
     size: u64,
     count: u64,
 }
 
 impl Edges {
-    /// Chunks of sizes that are given as runs: a size, and how many chunks have it. `None` if there
-    /// are empty ones, or more indices than 64 bits count.
+    /// Makes edges of runs: pairs of a chunk size and a number of chunks. `None` if a size is 0, or if the indices
+    /// exceed 64 bits.
     pub(crate) fn runs(sizes: impl IntoIterator<Item = (u64, u64)>) -> Option<Self> {
         let mut runs: Vec<Run> = Vec::new();
         let (mut chunk, mut start) = (0_u64, 0_u64);
@@ -103,7 +104,7 @@ impl Edges {
         }
     }
 
-    /// The number of chunks that hold `size` indices; `None` if they don't.
+    /// The number of chunks that cover `size` indices. `None` if all chunks together hold fewer.
     fn count(&self, size: u64) -> Option<u64> {
         match self {
             Self::Regular(chunk) => Some(size.div_ceil(*chunk)),
@@ -115,7 +116,7 @@ impl Edges {
         }
     }
 
-    /// The chunk that holds an index.
+    /// The number of the chunk that holds an index.
     fn chunk_at(&self, index: u64) -> u64 {
         match self {
             Self::Regular(size) => index / size,
@@ -127,7 +128,7 @@ impl Edges {
         }
     }
 
-    /// The indices of a chunk: the first, and how many.
+    /// The first index of a chunk, and the number of its indices.
     fn chunk(&self, chunk: u64) -> (u64, u64) {
         match self {
             Self::Regular(size) => (chunk.saturating_mul(*size), *size),
@@ -141,14 +142,14 @@ impl Edges {
 }
 
 impl ChunkGrid {
-    /// A grid of chunks of the shape `chunk` over an array of `shape`. `None` if the ranks differ, a
-    /// chunk is empty, or the numbers of cells or chunks don't fit 64 bits.
+    /// A grid of chunks of the shape `chunk` over an array of `shape`, both in elements. `None` if the ranks differ, a
+    /// chunk is empty, or the number of cells or chunks exceeds 64 bits.
     #[must_use]
     pub fn new(shape: Vec<u64>, chunk: Vec<u64>) -> Option<Self> {
         Self::with_edges(shape, chunk.into_iter().map(Edges::Regular).collect())
     }
 
-    /// A grid of chunks of these sizes. `None` also if they don't cover the array.
+    /// A grid of chunks of these sizes. `None` as for [`ChunkGrid::new`], or if the chunks don't cover the array.
     pub(crate) fn with_edges(shape: Vec<u64>, edges: Vec<Edges>) -> Option<Self> {
         if shape.len() != edges.len() || edges.contains(&Edges::Regular(0)) {
             return None;
@@ -170,17 +171,17 @@ impl ChunkGrid {
         &self.shape
     }
 
-    /// The shape of the chunks; along dimensions where they differ, the size of the largest.
+    /// The shape of the chunks, in elements. Along dimensions where sizes differ, the largest.
     #[must_use]
     pub fn chunk_shape(&self) -> &[u64] {
         &self.chunk
     }
 
-    /// The shape of the pieces in which the grid is best visited: whole chunks, or where those differ
-    /// much, as many small ones as are worth a step.
+    /// The shape, in elements, of the pieces in which a scan should visit the grid: whole chunks, or along dimensions
+    /// where sizes differ much, up to 256 of the smallest chunks.
     #[must_use]
     pub fn piece_shape(&self) -> Vec<u64> {
-        /// The smallest chunks in a piece.
+        /// The most chunks of the smallest size in a piece.
         const SMALL_CHUNKS: u64 = 256;
 
         let size = |edges: &Edges| match edges {
@@ -193,26 +194,27 @@ impl ChunkGrid {
         self.edges.iter().map(size).collect()
     }
 
-    /// Whether all chunks are of one shape.
+    /// Whether all chunks have one shape.
     #[must_use]
     pub fn is_regular(&self) -> bool {
         self.edges.iter().all(|edges| matches!(edges, Edges::Regular(_)))
     }
 
-    /// The same without the last dimension. `None` if there is none, or if chunks differ in shape.
+    /// The same grid without the last dimension. `None` if the grid has no dimension, or if chunks differ in shape.
     pub(crate) fn without_last(&self) -> Option<Self> {
         let (_, shape) = self.shape().split_last()?;
         let (_, chunk) = self.chunk_shape().split_last()?;
         if self.is_regular() { Self::new(shape.to_vec(), chunk.to_vec()) } else { None }
     }
 
-    /// The numbers of chunks along each dimension.
+    /// The number of chunks along each dimension.
     #[must_use]
     pub fn counts(&self) -> &[u64] {
         &self.counts
     }
 
-    /// Whether the chunks along a dimension end where pieces of this size do.
+    /// Whether every piece of `size` indices along a dimension ends at a chunk boundary. False if chunks differ in
+    /// size.
     #[must_use]
     pub fn divides(&self, dim: usize, size: u64) -> bool {
         matches!(self.edges[dim], Edges::Regular(chunk) if size.is_multiple_of(chunk))
@@ -224,32 +226,32 @@ impl ChunkGrid {
         self.len
     }
 
-    /// Whether the array has no cells.
+    /// Whether the array has no cells, and the grid no chunks.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The indices of a chunk in the grid, from its number.
+    /// The indices in the grid of the chunk of this number.
     #[must_use]
     pub fn indices(&self, number: u64) -> Vec<u64> {
         unravel(number, &self.counts)
     }
 
-    /// The chunk along a dimension that holds an index.
+    /// The index, along a dimension, of the chunk that holds an array index.
     #[must_use]
     pub fn chunk_at(&self, dim: usize, index: u64) -> u64 {
         self.edges[dim].chunk_at(index)
     }
 
-    /// The indices along a dimension that a chunk holds, those beyond the array's edge too.
+    /// The range of array indices that a chunk holds along a dimension, including indices beyond the array's edge.
     #[must_use]
     pub fn chunk_range(&self, dim: usize, chunk: u64) -> Range<u64> {
         let (start, size) = self.edges[dim].chunk(chunk);
         start..start.saturating_add(size)
     }
 
-    /// The chunks along a dimension that hold some of the indices.
+    /// The chunks along a dimension that hold any of the `wanted` indices.
     #[must_use]
     pub fn chunks_of(&self, dim: usize, wanted: &Selection) -> Selection {
         match &self.edges[dim] {
@@ -261,19 +263,19 @@ impl ChunkGrid {
         }
     }
 
-    /// The shape of the chunk at these indices, cells beyond the array's edges counted too.
+    /// The shape, in elements, of the chunk at these indices, including cells beyond the array's edges.
     #[must_use]
     pub fn shape_at(&self, indices: &[u64]) -> Vec<u64> {
         self.edges.iter().zip(indices).map(|(edges, index)| edges.chunk(*index).1).collect()
     }
 
-    /// The chunk of this number, cut off at the array's edges.
+    /// The region of the chunk of this number, cut off at the array's edges.
     #[must_use]
     pub fn region(&self, number: u64) -> Region {
         self.region_at(&self.indices(number))
     }
 
-    /// The chunk at these indices, cut off at the array's edges.
+    /// The region of the chunk at these indices, cut off at the array's edges.
     #[must_use]
     pub fn region_at(&self, indices: &[u64]) -> Region {
         let chunks = self.edges.iter().zip(indices).zip(&self.shape);
@@ -287,7 +289,7 @@ impl ChunkGrid {
     }
 }
 
-/// The product, or `None` if it doesn't fit.
+/// The product of sizes. `None` if it exceeds 64 bits.
 #[must_use]
 pub fn checked_product(sizes: &[u64]) -> Option<u64> {
     // A zero makes the product zero, however large the other sizes are.
@@ -308,19 +310,19 @@ pub fn unravel(mut position: u64, shape: &[u64]) -> Vec<u64> {
     indices
 }
 
-/// The distances, in cells, between neighbours along each dimension of a C-ordered array.
+/// The strides, in cells, of a C-ordered array of `shape`.
 #[must_use]
 pub fn strides(shape: &[u64]) -> Vec<u64> {
     let mut strides = vec![1_u64; shape.len()];
     for d in (1..shape.len()).rev() {
-        // Of an array with a size of 0 no stride is ever used.
+        // May overflow only for arrays with a size of 0, whose strides are never used.
         strides[d - 1] = strides[d].wrapping_mul(shape[d]);
     }
     strides
 }
 
-/// Where the values of cells `start..start + len` lie, in C order over dimensions that are given by
-/// their sizes and the distances between neighbours in the values.
+/// The positions of the values of cells `start..start + len`, in C order over `dims`: pairs of a size and a stride in
+/// values.
 pub(crate) fn positions(dims: &[(usize, usize)], start: usize, len: usize) -> Vec<u64> {
     let mut at = vec![0; dims.len()];
     let mut rest = start;
@@ -334,7 +336,7 @@ pub(crate) fn positions(dims: &[(usize, usize)], start: usize, len: usize) -> Ve
         out.push(position as u64);
         for d in (0..dims.len()).rev() {
             let (size, stride) = dims[d];
-            // An odometer: the innermost dimension turns fastest.
+            // Counts like an odometer: the innermost dimension turns fastest.
             at[d] += 1;
             position += stride;
             if at[d] < size {
@@ -347,7 +349,8 @@ pub(crate) fn positions(dims: &[(usize, usize)], start: usize, len: usize) -> Ve
     out
 }
 
-/// The part of a C-ordered array of `shape` at which selections of its dimensions meet.
+/// The values of a C-ordered array of `shape` at which the selections of all dimensions meet, one selection per
+/// dimension.
 pub(crate) fn select(
     values: &ArrayRef,
     shape: &[u64],
@@ -355,7 +358,7 @@ pub(crate) fn select(
 ) -> Result<ArrayRef, ArrowError> {
     let at = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
     let strides = strides(shape);
-    // Whole inner dimensions are one with the one around them.
+    // Inner dimensions that are selected as a whole merge with the dimension outside of them.
     let whole = wanted.iter().zip(shape).rev().take_while(|(w, size)| w.len() == **size).count();
     let Some(split) = shape.len().checked_sub(whole + 1) else {
         return Ok(Arc::clone(values));
@@ -423,7 +426,7 @@ mod tests {
             let (shape, edges): (Vec<u64>, Vec<Edges>) = sizes
                 .into_iter()
                 .map(|(size, mut runs)| {
-                    // Always enough of them.
+                    // Enough chunks to cover the array.
                     runs.push((2, 4));
                     (size, Edges::runs(runs).unwrap())
                 })

@@ -1,23 +1,23 @@
 //! Reads Zarr datasets into Arrow arrays.
 //!
-//! This crate is the storage side of Light Speed IO: it knows object stores, the Zarr formats and
-//! the CF conventions, and nothing of queries. `lsio_datafusion` makes tables of what it reads.
+//! The storage side of Light Speed IO: object stores, the Zarr formats and the CF conventions, without queries.
+//! `lsio_datafusion` makes SQL tables of datasets.
 //!
-//! - [`Location`] is a place in an object store: a local path, a URL of the cloud, or a path in a store of
-//!   your own.
-//! - [`Dataset`] is what a Zarr group holds, as xarray understands it: dimensions, coordinates, data
-//!   variables. Opening one reads metadata and nothing else.
-//! - [`Variable`] is one array. Its values come decoded: masked cells are null, packed numbers are
-//!   unpacked, times are times.
-//! - [`Table`] is a dataset seen as rows, one for each cell of a grid of dimensions.
-//! - [`zip`] holds the object store for zip archives, from which Zarr stores are read in place.
-//! - [`cache`] keeps what was read of remote stores on the local disk.
-//! - [`cloud`] opens the stores of URLs, with credentials as people have them.
-//! - [`uring`] is the crate `lsio_uring`: the object store for local files, which is of use by itself.
-//! - [`read::Scan`] reads columns of a table, tile by tile.
-//! - [`transport`] is how objects are read from each kind of storage.
+//! - [`Location`]: a place in an object store, given as a local path, a URL, or a path in a store of your own.
+//! - [`Dataset`]: the dimensions, coordinates and data variables of a Zarr group, as xarray understands them. Opening a
+//!   dataset reads only metadata.
+//! - [`Variable`]: one array. Reads return decoded values: masked cells are null, packed numbers are unpacked, times
+//!   are timestamps or ISO text.
+//! - [`Table`]: a dataset as rows, one per cell of a grid of dimensions.
+//! - [`zip`]: an object store for zip archives, which reads Zarr stores in place.
+//! - [`cache`]: a cache on the local disk for bytes of remote stores.
+//! - [`cloud`]: object stores by URL, with credentials from options, the environment and files.
+//! - [`uring`]: the crate `lsio_uring`, an object store for local files, usable by itself.
+//! - [`read::Scan`]: reads columns of a table, tile by tile.
+//! - [`ChunkEncoder`]: encodes chunks as an array's metadata state.
+//! - [`transport`]: reads of objects, adapted to each kind of storage.
 //!
-//! A box of one variable, and its mean by latitude:
+//! This example reads a region of one variable, and computes its mean by latitude:
 //!
 //! ```
 //! use arrow::{array::{Array as _, AsArray as _}, datatypes::{Float32Type, Float64Type}};
@@ -58,14 +58,14 @@
 //! # }
 //! ```
 //!
-//! All variables as rows of one table, without a loop over chunks or cells: [`Dataset::table`] and
-//! [`read::Scan`].
+//! [`Dataset::table`] and [`read::Scan`] read all variables as rows of one table, without a loop over chunks or cells.
 
 pub mod cache;
 pub mod chunks;
 pub mod cloud;
 pub mod dataset;
 mod error;
+mod error_kind;
 pub mod format;
 #[cfg(any(test, feature = "fuzzing"))]
 #[doc(hidden)]
@@ -92,6 +92,8 @@ pub use object_store;
 pub use crate::{
     dataset::{Column, Dataset, Dimension, Role, Table, Variable},
     error::{Error, Result},
+    error_kind::ErrorKind,
+    format::zarr::encoder::ChunkEncoder,
     location::Location,
     options::{DecodeTimes, Limits, Network, OpenOptions},
     recycle::{Recycled, Recycler},

@@ -1,4 +1,4 @@
-//! How a dataset is to be opened. The names are xarray's where xarray has the option.
+//! Options for opening a dataset. Options that xarray has keep xarray's names.
 
 use std::time::Duration;
 
@@ -6,19 +6,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Error, Result, StoreOptions};
 
-/// How times are decoded (`decode_times`).
+/// The decoding of times (`decode_times`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum DecodeTimes {
-    /// As timestamps where the calendar allows, else as ISO text.
+    /// Timestamps if the calendar allows, otherwise ISO text.
     #[default]
     Yes,
-    /// Not at all: the stored numbers.
+    /// No decoding: the stored numbers.
     No,
-    /// As ISO text, whatever the calendar.
+    /// ISO text for all calendars.
     Text,
 }
 
-/// How a dataset is to be opened.
+/// Options for opening a dataset.
 ///
 /// ```
 /// use lsio_core::OpenOptions;
@@ -31,51 +31,50 @@ pub enum DecodeTimes {
 /// # Ok::<(), lsio_core::Error>(())
 /// ```
 ///
-/// Its wire form holds no secret: see [`StoreOptions`](crate::StoreOptions).
+/// The wire form holds no secrets: see [`StoreOptions`](crate::StoreOptions).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct OpenOptions {
-    /// Decode after the CF conventions at all; `false` switches off all the other `decode_…`
-    /// options and `mask_and_scale`.
+    /// Decode by the CF conventions. `false` switches off `mask_and_scale` and all other `decode_…` options.
     pub decode_cf: bool,
     /// Turn `_FillValue` and `missing_value` into NULL, and apply `scale_factor` and `add_offset`.
     pub mask_and_scale: bool,
-    /// Decode numbers "since" a date.
+    /// Decode times: numbers with units such as `days since 2000-01-01`.
     pub decode_times: DecodeTimes,
-    /// Decode variables whose units are those of a duration. Variables whose attribute `dtype` says
-    /// `timedelta64` are decoded unless this is `Some(false)`.
+    /// Decode variables with a unit of time, such as `days`, to durations. `None`: only variables with an attribute
+    /// `dtype` of `timedelta64[…]`.
     pub decode_timedelta: Option<bool>,
-    /// Treat the variables that `coordinates` attributes name as coordinates.
+    /// Treat variables that a `coordinates` attribute names as coordinates.
     pub decode_coords: bool,
-    /// Turn cells that equal Zarr's own fill value into NULL. `None`: as xarray does, for Zarr v2
-    /// arrays with named dimensions only.
+    /// Turn cells that equal Zarr's own fill value into NULL. `None`: only for Zarr v2 arrays with named dimensions, as
+    /// xarray does.
     pub use_zarr_fill_value_as_mask: Option<bool>,
-    /// Variables to leave out.
+    /// The names of variables to leave out.
     pub drop_variables: Vec<String>,
-    /// Use consolidated metadata: always, never, or (`None`) where it exists.
+    /// Use consolidated metadata: always, never, or (`None`) if they exist.
     pub consolidated: Option<bool>,
-    /// The dimensions of the table, in this order.
+    /// The dimensions of the table, slowest first. `None`: the dimensions of the only grid.
     pub dims: Option<Vec<String>>,
-    /// The only data variables to keep.
+    /// The names of the data variables to keep. `None`: all.
     pub variables: Option<Vec<String>>,
     /// Turn NaN in stored floating-point variables into NULL.
     pub nan_as_null: bool,
-    /// The path of a group inside the store.
+    /// The path of a group inside the store. `None`: the root.
     pub group: Option<String>,
-    /// What a store from strangers may take.
+    /// Limits on the memory that a store's metadata and chunks may take.
     pub limits: Limits,
-    /// How long is waited for stores on the network.
+    /// Timeouts for stores on the network.
     pub network: Network,
     /// Options of the object store: `aws.…`, `gcp.…`, `azure.…`, `http.…`.
     pub store: StoreOptions,
 }
 
-/// How long is waited for stores on the network. Values have a unit (`500ms`, `30s`, `2m`) or are seconds.
+/// Timeouts for stores on the network. Values in text have a unit (`500ms`, `30s`, `2m`), or else are in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Network {
-    /// The time without a byte after which a request is given up and tried again (`request_timeout`).
+    /// The time without a received byte after which a request is cancelled and retried (`request_timeout`).
     pub request_timeout: Duration,
-    /// The time after which the read of one object, tries included, fails (`deadline`).
+    /// The time after which the read of one object fails, retries included (`deadline`).
     pub deadline: Duration,
 }
 
@@ -85,13 +84,13 @@ impl Default for Network {
     }
 }
 
-/// What a store from strangers may take. More is an error that names the option.
+/// Limits on memory, for stores that may be hostile. Exceeding a limit is an error that names the option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
-    /// The bytes of a metadata document. Its values may take six times as many
-    /// (`max_metadata_bytes`).
+    /// The largest metadata document in bytes (`max_metadata_bytes`). The parsed values may take six times as many
+    /// bytes.
     pub metadata_bytes: u64,
-    /// The bytes of a decoded chunk (`max_chunk_bytes`). More than 2 GiB are never read.
+    /// The largest decoded chunk in bytes (`max_chunk_bytes`), capped at 2 GiB.
     pub chunk_bytes: u64,
 }
 
@@ -124,7 +123,7 @@ impl Default for OpenOptions {
 }
 
 impl OpenOptions {
-    /// The keys that [`OpenOptions::set`] knows.
+    /// The keys that [`OpenOptions::set`] accepts, besides the prefixed keys of [`StoreOptions`](crate::StoreOptions).
     pub const KEYS: [&'static str; 16] = [
         "decode_cf",
         "mask_and_scale",
@@ -144,10 +143,10 @@ impl OpenOptions {
         "deadline",
     ];
 
-    /// Sets one option from text. Lists are separated by commas.
+    /// Sets one option from text. Commas separate the elements of lists.
     ///
     /// # Errors
-    /// [`Error::UnknownOption`] and [`Error::InvalidOption`].
+    /// [`Error::UnknownOption`] for an unknown key, [`Error::InvalidOption`] for an invalid value.
     pub fn set(&mut self, key: &str, value: &str) -> Result<()> {
         match key {
             "decode_cf" => self.decode_cf = boolean("decode_cf", value)?,
@@ -174,7 +173,7 @@ impl OpenOptions {
             "drop_variables" => self.drop_variables = list(value),
             "consolidated" => self.consolidated = Some(boolean("consolidated", value)?),
             "dims" => {
-                // `dims=` names the grid without dimensions: that of the scalars.
+                // `dims=` selects the grid without dimensions, of scalars.
                 self.dims = Some(list(value));
             }
             "variables" => self.variables = Some(list(value)),
@@ -199,12 +198,12 @@ impl OpenOptions {
         Ok(())
     }
 
-    /// Whether masks and scales apply.
+    /// Whether masks, scales and offsets apply.
     pub(crate) fn masks_and_scales(&self) -> bool {
         self.decode_cf && self.mask_and_scale
     }
 
-    /// How times are decoded, `decode_cf` considered.
+    /// The decoding of times, which is off without `decode_cf`.
     pub(crate) fn times(&self) -> DecodeTimes {
         if self.decode_cf { self.decode_times } else { DecodeTimes::No }
     }

@@ -1,4 +1,4 @@
-//! Memory for decoded values that is used again: fresh pages cost more than many codecs do.
+//! Reuse of memory for decoded values: fresh pages cost more time than many codecs.
 
 use std::{
     ops::{Deref, DerefMut},
@@ -11,13 +11,13 @@ use std::{
 use arrow::buffer::{Buffer, MutableBuffer};
 use bytes::Bytes;
 
-/// The bytes that wait to be used again, at most; what comes back beyond them is freed.
+/// The most bytes of free buffers that are kept. Buffers returned beyond this limit are freed.
 const MOST_FREE_BYTES: usize = 96 << 20;
 
-/// Hands out buffers, and takes them back when they are dropped.
+/// A pool of buffers, which return to the pool when they are dropped.
 ///
-/// A buffer holds what its last user left in it. It never goes back to the system before that limit,
-/// so no page of it is zeroed or mapped twice.
+/// A reused buffer holds its last user's bytes. The pool returns no memory to the system below its limit of free bytes,
+/// so pages aren't zeroed or mapped twice.
 #[derive(Debug, Default)]
 pub struct Recycler {
     free: Mutex<Vec<MutableBuffer>>,
@@ -26,7 +26,7 @@ pub struct Recycler {
 }
 
 impl Recycler {
-    /// A buffer of `len` bytes, aligned for every type, with any content.
+    /// Lends a buffer of `len` bytes, aligned for every type, with arbitrary content.
     #[must_use]
     pub fn take(self: &Arc<Self>, len: usize) -> Recycled {
         let buffer = self.reuse(len).unwrap_or_else(|| MutableBuffer::from_len_zeroed(len));
@@ -35,13 +35,13 @@ impl Recycler {
         Recycled { buffer, len, home: Arc::clone(self) }
     }
 
-    /// The most bytes that were lent at the same time.
+    /// The peak of lent memory, in bytes.
     #[must_use]
     pub fn peak(&self) -> usize {
         self.peak.load(Ordering::Relaxed)
     }
 
-    /// The smallest free buffer that is large enough, unless most of it would lie idle.
+    /// Takes the smallest free buffer of at least `len` bytes, unless more than half of it would lie idle.
     fn reuse(&self, len: usize) -> Option<MutableBuffer> {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         let fits = |buffer: &MutableBuffer| buffer.len() >= len && buffer.len() / 2 <= len;
@@ -68,7 +68,7 @@ pub struct Recycled {
 }
 
 impl Recycled {
-    /// The buffer for everybody to read; it goes back when the last reader has dropped it.
+    /// Makes the buffer shareable and read-only. It returns to the pool when the last reader drops it.
     #[must_use]
     pub fn freeze(self) -> Buffer {
         if self.len == 0 {
@@ -117,14 +117,14 @@ mod tests {
         let shared = first.freeze();
         let slice = shared.slice(10);
         drop(shared);
-        // Somebody still reads it.
+        // A reader still holds the buffer.
         assert_ne!(recycler.take(1000).as_ptr(), address);
         assert_eq!(slice.as_slice(), [7; 990]);
         drop(slice);
         assert_eq!(recycler.lent.load(Ordering::Relaxed), 0);
         assert_eq!(recycler.take(900).len(), 900);
         assert!(recycler.peak() >= 2000);
-        // Too small by far for what lies there.
+        // The free buffers are more than twice as large as the request.
         assert_eq!(recycler.take(10).buffer.len(), 10);
     }
 }

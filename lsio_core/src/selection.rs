@@ -1,4 +1,4 @@
-//! Which indices of a dimension are wanted.
+//! Sets of wanted indices of a dimension.
 
 use std::ops::Range;
 
@@ -8,10 +8,10 @@ use arrow::{
 };
 use serde::{Deserialize, Serialize};
 
-/// A set of indices of one dimension: ranges that are sorted, disjoint and apart from each other.
+/// A set of indices of one dimension: sorted ranges with a gap between any two.
 ///
-/// Of a grid, a selection of each dimension selects the cells at which all of them meet. What costs
-/// time in the number of ranges costs none in the number of indices: everything is one range.
+/// One selection per dimension of a grid selects the cells at which all of them meet. Operations take time in the
+/// number of ranges, not of indices: a selection of all indices is one range.
 ///
 /// ```
 /// use lsio_core::Selection;
@@ -19,26 +19,26 @@ use serde::{Deserialize, Serialize};
 /// let selection: Selection = [2..5, 5..6, 9..12].into_iter().collect();
 /// assert_eq!(selection.len(), 7);
 /// assert_eq!(selection.ranges().count(), 2);
-/// // Of chunks of four indices, the first three hold some of them.
+/// // The first three chunks of four indices hold selected indices.
 /// assert_eq!(selection.chunks(4).len(), 3);
 /// ```
-/// Its wire form is the list of its ranges.
+/// The wire form is the list of ranges.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(from = "Vec<Range<u64>>", into = "Vec<Range<u64>>")]
 pub struct Selection {
-    /// Each range, with the number of indices before it.
+    /// Each range, preceded by the number of selected indices before it.
     ranges: Vec<(u64, Range<u64>)>,
     len: u64,
 }
 
 impl Selection {
-    /// All indices of a dimension of this size.
+    /// All indices of a dimension of `size` indices.
     #[must_use]
     pub fn all(size: u64) -> Self {
         std::iter::once(0..size).collect()
     }
 
-    /// The indices at which a mask is true; NULL is not.
+    /// The indices at which a mask is true. NULL counts as false.
     #[must_use]
     pub fn from_mask(mask: &BooleanArray) -> Self {
         true_runs(mask).collect()
@@ -50,23 +50,23 @@ impl Selection {
         self.len
     }
 
-    /// Whether there is no index.
+    /// Whether the selection has no index.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The ranges, in order.
+    /// The ranges, in ascending order.
     pub fn ranges(&self) -> impl ExactSizeIterator<Item = Range<u64>> + '_ {
         self.ranges.iter().map(|(_, range)| range.clone())
     }
 
-    /// The indices, in order.
+    /// The indices, in ascending order.
     pub fn iter(&self) -> impl Iterator<Item = u64> + '_ {
         self.ranges().flatten()
     }
 
-    /// From the first index to behind the last.
+    /// The range from the first index to the last. `0..0` if empty.
     #[must_use]
     pub fn bounds(&self) -> Range<u64> {
         match self.ranges.first().zip(self.ranges.last()) {
@@ -75,7 +75,7 @@ impl Selection {
         }
     }
 
-    /// The index with this many others before it.
+    /// The index at a position, counted from 0. `None` beyond the last.
     #[must_use]
     pub fn nth(&self, position: u64) -> Option<u64> {
         let next = self.ranges.partition_point(|(before, _)| *before <= position);
@@ -83,7 +83,7 @@ impl Selection {
         Some(range.start + (position - before)).filter(|index| *index < range.end)
     }
 
-    /// How many of the indices are below this one.
+    /// The number of selected indices below `index`.
     #[must_use]
     pub fn rank(&self, index: u64) -> u64 {
         let next = self.ranges.partition_point(|(_, range)| range.start <= index);
@@ -93,7 +93,7 @@ impl Selection {
         }
     }
 
-    /// The indices that lie in a range.
+    /// The selected indices in a range.
     #[must_use]
     pub fn within(&self, range: &Range<u64>) -> Self {
         let first = self.ranges.partition_point(|(_, own)| own.end <= range.start);
@@ -106,7 +106,7 @@ impl Selection {
             .collect()
     }
 
-    /// The indices that are in both.
+    /// The indices in both selections.
     #[must_use]
     pub fn intersect(&self, other: &Self) -> Self {
         let (few, many) =
@@ -114,7 +114,7 @@ impl Selection {
         few.ranges().flat_map(|range| many.within(&range).ranges().collect::<Vec<_>>()).collect()
     }
 
-    /// Of the indices, those at which a mask is true. It has one value for each, in order.
+    /// The selected indices for which a mask is true. The mask has one value per selected index, in order.
     #[must_use]
     pub fn masked(&self, mask: &BooleanArray) -> Self {
         let mut own = self.ranges.iter().peekable();
@@ -136,14 +136,14 @@ impl Selection {
         kept.into_iter().collect()
     }
 
-    /// The numbers of the chunks that hold some of the indices, where each has `size` of them.
+    /// The numbers of the chunks of `size` indices that hold any selected index.
     #[must_use]
     pub fn chunks(&self, size: u64) -> Self {
         self.ranges().map(|range| range.start / size..(range.end - 1) / size + 1).collect()
     }
 }
 
-/// Makes a selection of ranges whose starts ascend. They may touch or overlap.
+/// Makes a selection of ranges with ascending starts. Ranges may touch or overlap.
 impl FromIterator<Range<u64>> for Selection {
     fn from_iter<I: IntoIterator<Item = Range<u64>>>(ranges: I) -> Self {
         let mut selection = Self::default();
@@ -198,7 +198,7 @@ mod tests {
     use super::*;
 
     fn mask() -> impl Strategy<Value = Vec<Option<bool>>> {
-        // Long runs as well as single indices.
+        // Long runs and single indices.
         prop::collection::vec((prop::option::weighted(0.9, any::<bool>()), 1_usize..5), 0..20)
             .prop_map(|runs| runs.into_iter().flat_map(|(v, n)| vec![v; n]).collect())
     }

@@ -1,18 +1,17 @@
-//! Inner loops for the vector instructions that the processor has.
+//! Inner loops compiled for several sets of vector instructions.
 //!
-//! They are plain loops over lanes, which the compiler makes vectors of. Each is compiled for several
-//! sets of instructions, and the processor's own is chosen when the program runs: the same binary runs
-//! everywhere.
+//! Loops are plain loops over lanes, which the compiler vectorizes. The program picks the set of instructions of its
+//! processor at run time, so that the same binary runs everywhere.
 
 use std::sync::OnceLock;
 
-/// The vector instructions of this processor.
+/// A set of vector instructions that this processor has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Simd(Level);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Level {
-    /// What every processor of the target has.
+    /// The instructions of every processor of the compilation target.
     Baseline,
     #[cfg(target_arch = "x86_64")]
     Avx2,
@@ -21,14 +20,14 @@ pub(crate) enum Level {
 }
 
 impl Simd {
-    /// The widest that this processor has.
+    /// The widest set of this processor.
     #[must_use]
     pub fn detect() -> Self {
         static LEVEL: OnceLock<Simd> = OnceLock::new();
         *LEVEL.get_or_init(|| *Self::all().last().unwrap_or(&Self(Level::Baseline)))
     }
 
-    /// All that this processor has, from the narrowest to the widest.
+    /// All sets of this processor, from the narrowest to the widest.
     #[must_use]
     pub fn all() -> Vec<Self> {
         #[allow(unused_mut, reason = "other processors have one only")]
@@ -54,7 +53,7 @@ impl Simd {
         self.0
     }
 
-    /// Its name.
+    /// The name of the set.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self.0 {
@@ -67,7 +66,7 @@ impl Simd {
     }
 }
 
-/// Makes a method of [`Simd`] that runs a loop with its instructions.
+/// Defines a method of [`Simd`] that runs a loop with the instructions of the set.
 macro_rules! kernel {
     ($(#[$doc:meta])* fn $name:ident<T: $bound:ident>($($rest:tt)*) $($more:tt)*) => {
         $crate::simd::kernel!(@ [T: $bound] [T] $(#[$doc])* fn $name($($rest)*) $($more)*);
@@ -97,7 +96,7 @@ macro_rules! kernel {
 
                 match self.level() {
                     $crate::simd::Level::Baseline => body::<$($given)*>($($arg),*),
-                    // SAFETY: `Simd::all` makes this level only where the processor has them all.
+                    // SAFETY: `Simd::all` makes this level only if the processor has all features that it enables.
                     #[cfg(target_arch = "x86_64")]
                     $crate::simd::Level::Avx2 => unsafe { avx2::<$($given)*>($($arg),*) },
                     // SAFETY: as above.

@@ -1,9 +1,9 @@
-//! Names like the one that somebody meant.
+//! Suggestions for misspelled names.
 
-/// The longest names that are compared, in characters: the work grows with the square.
+/// The longest name that is compared, in characters: time grows with the square of the length.
 const LONGEST: usize = 128;
 
-/// The candidate that is most like `name`, if one is so much like it that it was probably meant.
+/// The candidate most similar to `name`. `None` if no candidate is similar enough to be a likely misspelling.
 pub fn closest<T: AsRef<str>>(name: &str, candidates: impl IntoIterator<Item = T>) -> Option<T> {
     let mut closest = None;
     let mut least = usize::MAX;
@@ -17,7 +17,7 @@ pub fn closest<T: AsRef<str>>(name: &str, candidates: impl IntoIterator<Item = T
     closest
 }
 
-/// How far two names are from each other, `None` if nobody takes the one for the other.
+/// The distance between two names. `None` if they are too different for a misspelling.
 fn likeness(name: &str, candidate: &str) -> Option<usize> {
     let (a, b): (Vec<char>, Vec<char>) = (lower(name), lower(candidate));
     let (short, long) = (a.len().min(b.len()), a.len().max(b.len()));
@@ -25,10 +25,10 @@ fn likeness(name: &str, candidate: &str) -> Option<usize> {
         return None;
     }
     if a == b {
-        // They differ in upper and lower case.
+        // The names differ at most in letter case.
         return Some(0);
     }
-    // One slip in three characters, and what a person leaves out at the end of a longer name.
+    // Allows one slip per three characters, or a missing end of a longer name.
     let most = (long / 3).clamp(1, 4);
     if long - short <= most {
         let distance = distance(&a, &b);
@@ -43,9 +43,9 @@ fn lower(text: &str) -> Vec<char> {
     text.chars().flat_map(char::to_lowercase).take(LONGEST + 1).collect()
 }
 
-/// The characters to insert, to leave out, to replace, or to swap with their neighbour.
+/// The edit distance: the number of characters to insert, delete, replace, or swap with a neighbour.
 fn distance(a: &[char], b: &[char]) -> usize {
-    // Three rows of the table of all distances between starts of `a` and starts of `b`.
+    // Three rows of the table of distances between prefixes of `a` and prefixes of `b`.
     let mut before: Vec<usize> = Vec::new();
     let mut last: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.iter().enumerate() {

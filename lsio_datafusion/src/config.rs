@@ -1,4 +1,4 @@
-//! The session's settings under `lsio.`.
+//! Session settings under `lsio.`.
 
 use std::{any::Any, fmt, sync::Arc};
 
@@ -18,8 +18,8 @@ use object_store::ObjectStore;
 config_namespace! {
     /// Settings of Light Speed IO: `SET lsio.coordinate_memory = 1000000`.
     pub struct LsioConfig {
-        /// Bytes up to which a coordinate, or a variable that lacks a dimension of its table, is
-        /// read as a whole and kept; larger ones are streamed.
+        /// Bytes up to which a coordinate, or a variable that lacks a dimension of its table, is read as a
+        /// whole and kept; larger ones are streamed.
         pub coordinate_memory: usize, transform = bytes, default = 64 << 20
 
         /// Decoded bytes of a column up to which small chunks are read and decoded together.
@@ -28,16 +28,16 @@ config_namespace! {
         /// Whether aggregates are computed inside the scan where that is possible.
         pub aggregate_pushdown: bool, default = true
 
-        /// Whether NULL takes the place of NaN that expressions give, as in 0.0 / 0.0 or ln(-1). Without it
-        /// they give NaN, as numpy does. Whether NaN in a store is NULL is an option of its table.
+        /// Whether NaN computed by expressions is NULL, as in 0.0 / 0.0 or ln(-1). Otherwise it stays NaN, as
+        /// in numpy. Whether NaN in a store is NULL is an option of its table.
         pub nan_as_null: bool, default = true
 
         /// Whether / of two integers gives an integer and fails for a divisor of 0, as in PostgreSQL. By
         /// default it gives a double, as in numpy and DuckDB.
         pub integer_division: bool, default = false
 
-        /// What reads the chunks of local stores: auto, uring, pread or object_store. Without it the
-        /// environment variable LSIO_IO_ENGINE says.
+        /// Engine that reads the chunks of local stores: auto, uring, pread or object_store. If unset, the
+        /// environment variable LSIO_IO_ENGINE.
         pub io_engine: IoEngine, default = IoEngine::default()
 
         /// Whether COPY replaces a file that exists. It never writes into a directory that isn't empty.
@@ -45,8 +45,8 @@ config_namespace! {
     }
 }
 
-// By hand: DataFusion 55.2's macro `extensions_options` leaves the prefix out of the names, so that SHOW
-// doesn't find a setting by the name that SET takes.
+// Written by hand: DataFusion 55.2's macro `extensions_options` leaves the prefix out of the names, so that
+// SHOW doesn't find a setting by the name that SET takes.
 impl ExtensionOptions for LsioConfig {
     fn as_any(&self) -> &dyn Any {
         self
@@ -100,7 +100,7 @@ impl ExtensionOptions for LsioConfig {
     }
 }
 
-/// A size such as `4 MiB` as the number of its bytes; what is none stays as it is.
+/// Parses a size such as `4 MiB` to a number of bytes; other text is returned as it is.
 fn bytes(value: &str) -> String {
     parse_size(value).map_or_else(|| value.to_owned(), |bytes| bytes.to_string())
 }
@@ -110,13 +110,13 @@ impl ConfigExtension for LsioConfig {
 }
 
 impl LsioConfig {
-    /// The settings of a session, or the defaults where the session doesn't know them.
+    /// Settings of a session, or the defaults where it has none.
     #[must_use]
     pub fn of(options: &ConfigOptions) -> Self {
         options.extensions.get::<Self>().cloned().unwrap_or_default()
     }
 
-    /// How a table is to be read.
+    /// Options for scans of a table.
     pub(crate) fn scan_options(&self, is_local: bool) -> Result<ScanOptions> {
         Ok(ScanOptions {
             held_bytes: self.coordinate_memory as u64,
@@ -127,12 +127,12 @@ impl LsioConfig {
     }
 }
 
-/// The setting `lsio.io_engine`: an engine, or what the environment says.
+/// Setting `lsio.io_engine`: an engine, or that of the environment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IoEngine(Option<Engine>);
 
 impl IoEngine {
-    /// The engine.
+    /// Returns the engine.
     ///
     /// # Errors
     /// If it isn't set, and the environment names one that doesn't exist.
@@ -140,7 +140,7 @@ impl IoEngine {
         self.0.map_or_else(Engine::from_environment, Ok).map_err(configuration)
     }
 
-    /// The object store for local files.
+    /// Returns the object store for local files.
     ///
     /// # Errors
     /// Those of [`IoEngine::get`], and if the engine doesn't work here.

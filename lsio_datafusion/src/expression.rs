@@ -36,9 +36,9 @@ use crate::{
 /// An expression over columns of a Zarr table.
 #[derive(Clone, Debug)]
 pub(crate) struct Expression {
-    /// As it is told to the user: columns by their positions in the table.
+    /// Expression over the table's columns, as shown to the user.
     expr: Arc<dyn PhysicalExpr>,
-    /// The same over a batch of just its own columns.
+    /// Expression over a batch of its own columns.
     compact: Arc<dyn PhysicalExpr>,
     schema: SchemaRef,
     columns: Vec<usize>,
@@ -46,7 +46,7 @@ pub(crate) struct Expression {
 }
 
 impl Expression {
-    /// An expression whose columns are given by their positions in the table.
+    /// Wraps an expression over the table's columns.
     pub(crate) fn new(
         expr: Arc<dyn PhysicalExpr>,
         table: &Table,
@@ -67,33 +67,33 @@ impl Expression {
         Ok(Self { expr, compact, schema, columns, dims })
     }
 
-    /// The expression, over the table's columns.
+    /// Expression over the table's columns.
     pub(crate) fn expr(&self) -> &Arc<dyn PhysicalExpr> {
         &self.expr
     }
 
-    /// The positions of its columns in the table, in order.
+    /// Positions of its columns in the table, ascending.
     pub(crate) fn columns(&self) -> &[usize] {
         &self.columns
     }
 
-    /// The dimensions along which it varies, in order.
+    /// Dimensions along which it varies, ascending.
     pub(crate) fn dims(&self) -> &[usize] {
         &self.dims
     }
 
-    /// The type of its values.
+    /// Type of its values.
     pub(crate) fn data_type(&self) -> Result<DataType> {
         self.compact.data_type(&self.schema)
     }
 
-    /// The column's position in the table, if the expression is a column.
+    /// Position in the table, if the expression is a column.
     pub(crate) fn as_column(&self) -> Option<usize> {
         self.expr.downcast_ref::<Column>().map(Column::index)
     }
 
-    /// The values in a tile, at the expression's own rank. `position` says where a column of the table
-    /// is in the tile.
+    /// Evaluates the expression in a tile, at its own rank. `position` maps a column's position in the table
+    /// to that in the tile.
     pub(crate) fn on(
         &self,
         tile: &Tile,
@@ -104,22 +104,22 @@ impl Expression {
         self.evaluate(rows.slice(0, rows.len()).map_err(external)?, rows.len())
     }
 
-    /// The values, for each row of its columns.
+    /// Evaluates the expression on rows of its columns.
     pub(crate) fn evaluate(&self, columns: Vec<ArrayRef>, rows: usize) -> Result<ArrayRef> {
         evaluate(&self.compact, &self.schema, columns, rows)
     }
 }
 
-/// An expression whose parts of lower rank are evaluated once for a tile, and not for each row.
+/// Expression whose parts of lower rank are evaluated once for a tile instead of for each row.
 #[derive(Clone, Debug)]
 pub(crate) struct Ranked {
     whole: Expression,
-    /// What is left, over the columns and then the parts.
+    /// The rest, over the columns followed by the parts.
     rest: Arc<dyn PhysicalExpr>,
     schema: SchemaRef,
     columns: Vec<usize>,
     parts: Vec<Expression>,
-    /// The same for kernels, if it is such.
+    /// The rest for kernels, if it is arithmetic.
     arithmetic: Option<Arithmetic>,
     /// Whether NaN among the values of `rest` and `arithmetic` is NULL.
     nan_is_null: bool,
@@ -133,7 +133,7 @@ impl Ranked {
     ) -> Result<Self> {
         let whole = Expression::new(expr, table, table_schema)?;
         let mut parts: Vec<Expression> = Vec::new();
-        // Parts stand behind all columns of the table until it is known which are used.
+        // Parts follow all columns of the table until the used ones are known.
         let behind = table.columns.len();
         let rest = Arc::clone(whole.expr())
             .transform_down(|node| {
@@ -153,7 +153,7 @@ impl Ranked {
                     let column: Arc<dyn PhysicalExpr> = Arc::new(column);
                     return Ok(Transformed::new(column, true, TreeNodeRecursion::Jump));
                 }
-                // What is evaluated on some rows only must not fail on others.
+                // An expression that is evaluated on some rows only may fail on the others.
                 let next = if is_leaf || evaluates_some(&node) {
                     TreeNodeRecursion::Jump
                 } else {
@@ -185,7 +185,7 @@ impl Ranked {
             return exec_err!("the columns of {} are not those of its table", whole.expr());
         };
         let schema = Arc::new(Schema::new(fields));
-        // What reduces the values finds NaN among them anyway.
+        // Reductions find NaN anyway.
         let mut nan_is_null = false;
         let rest = match nan_as_null::inside(&rest) {
             Some(inner) => {
@@ -198,28 +198,27 @@ impl Ranked {
         Ok(Self { whole, rest, schema, columns, parts, arithmetic, nan_is_null })
     }
 
-    /// The same with NULL in place of NaN, where it is evaluated [`on`](Self::on) a tile.
+    /// Treats NaN as NULL where the expression is evaluated [`on`](Self::on) a tile.
     pub(crate) fn with_nan_as_null(self) -> Self {
         Self { nan_is_null: true, ..self }
     }
 
-    /// Whether NaN is NULL that is among the values on a tile.
+    /// Whether NaN among the values on a tile is NULL.
     pub(crate) fn nan_is_null(&self) -> bool {
         self.nan_is_null
     }
 
-    /// Whether another one has the same values.
+    /// Whether another expression has the same values.
     pub(crate) fn same(&self, other: &Self) -> bool {
         self.nan_is_null == other.nan_is_null && self.whole.expr.eq(&other.whole.expr)
     }
 
-    /// The expression as a whole.
+    /// The whole expression.
     pub(crate) fn whole(&self) -> &Expression {
         &self.whole
     }
 
-    /// The column of the table and the part of lower rank of which the expression is the product, in
-    /// double precision.
+    /// Column of the table and factor of lower rank, if the expression is their product in double precision.
     pub(crate) fn product(&self) -> Option<(usize, &Expression)> {
         let Some(Arithmetic::Combine(Operation::Multiply, one, other)) = &self.arithmetic else {
             return None;
@@ -241,9 +240,9 @@ impl Ranked {
         (is_wide || is_double).then(|| (self.columns[column], part))
     }
 
-    /// Makes ready to evaluate it on the rows of a tile, as a grid of these dimensions.
-    /// `position` says where a column of the table is in the tile. Some of the columns come a piece at a
-    /// time, and aren't there: those of the table at `pieces`.
+    /// Prepares the evaluation on the rows of a tile, as a grid of these dimensions. `position` maps a
+    /// column's position in the table to that in the tile; the columns at `pieces` come a piece at a time
+    /// instead.
     pub(crate) fn on(
         &self,
         tile: &Tile,
@@ -262,7 +261,7 @@ impl Ranked {
         let mut rows = tile.rows(dims, &positions(&self.columns)).map_err(external)?;
         for part in &self.parts {
             let Ok(values) = part.on(tile, &position) else {
-                // A row that isn't asked for may be to blame.
+                // The error may come from a row that isn't wanted.
                 let rows = tile.rows(dims, &positions(self.whole.columns())).map_err(external)?;
                 let Expression { compact, schema, columns, .. } = &self.whole;
                 let slots = slots(columns);
@@ -279,7 +278,7 @@ impl Ranked {
     }
 }
 
-/// An expression on the rows of a tile.
+/// Expression on the rows of a tile.
 #[derive(Debug)]
 pub(crate) struct Evaluation<'a> {
     expr: &'a Arc<dyn PhysicalExpr>,
@@ -287,12 +286,12 @@ pub(crate) struct Evaluation<'a> {
     arithmetic: Option<&'a Arithmetic>,
     nan_is_null: bool,
     rows: Rows,
-    /// Of each column, which of the pieces it is; `None` is one of the rows'.
+    /// For each column, the piece that it is; `None` for a column of the rows.
     slots: Vec<Option<usize>>,
 }
 
 /// Values of a column, and whether NaN among them is NULL.
-pub(crate) type Stored = (ArrayRef, bool);
+pub(crate) type StoredColumn = (ArrayRef, bool);
 
 impl Evaluation<'_> {
     /// The expression for kernels, over [`Evaluation::stored`].
@@ -305,13 +304,13 @@ impl Evaluation<'_> {
         self.nan_is_null
     }
 
-    /// What the expression is made of, on `len` rows from `start` on, of which these are the pieces.
+    /// Operands on `len` rows from `start` on.
     pub(crate) fn stored(
         &self,
         start: usize,
         len: usize,
-        pieces: &[Stored],
-    ) -> Result<Vec<Stored>> {
+        pieces: &[StoredColumn],
+    ) -> Result<Vec<StoredColumn>> {
         let mut rows = self.rows.stored(start, len).map_err(external)?.into_iter();
         let columns = self.slots.iter().map(|slot| match slot {
             Some(piece) => pieces.get(*piece).cloned(),
@@ -323,24 +322,24 @@ impl Evaluation<'_> {
         }
     }
 
-    /// The same, with NULL in place of NaN where that is meant.
+    /// Operands on `len` rows, with NULL in place of NaN where NaN is missing.
     pub(crate) fn columns(
         &self,
         start: usize,
         len: usize,
-        pieces: &[Stored],
+        pieces: &[StoredColumn],
     ) -> Result<Vec<ArrayRef>> {
         let stored = self.stored(start, len, pieces)?.into_iter();
         Ok(stored.map(|(values, nan_is_null)| nan_to_null(values, nan_is_null)).collect())
     }
 
-    /// The values on rows of these columns.
+    /// Evaluates the expression on rows of these columns.
     pub(crate) fn evaluate(&self, columns: Vec<ArrayRef>, rows: usize) -> Result<ArrayRef> {
         evaluate(self.expr, self.schema, columns, rows)
     }
 }
 
-/// An expression with other columns in place of its own; `None` if there is none for one of them.
+/// Replaces the columns of an expression; `None` if `replace` lacks one.
 pub(crate) fn with_columns(
     expr: &Arc<dyn PhysicalExpr>,
     replace: impl Fn(&Column) -> Option<Column>,
@@ -348,7 +347,7 @@ pub(crate) fn with_columns(
     substituted(expr, |column| Some(Arc::new(replace(column)?)))
 }
 
-/// An expression with others in place of its columns; `None` if there is none for one of them.
+/// Replaces the columns of an expression by expressions; `None` if `replace` lacks one.
 pub(crate) fn substituted(
     expr: &Arc<dyn PhysicalExpr>,
     replace: impl Fn(&Column) -> Option<Arc<dyn PhysicalExpr>>,
@@ -371,7 +370,7 @@ pub(crate) fn substituted(
     Ok((!unknown).then_some(replaced))
 }
 
-/// Some dimensions, each once and in order.
+/// Union of lists of dimensions, ascending.
 pub(crate) fn union<'a>(dims: impl Iterator<Item = &'a [usize]>) -> Vec<usize> {
     let mut all: Vec<usize> = dims.flatten().copied().collect();
     all.sort_unstable();
@@ -390,9 +389,9 @@ fn evaluate(
     expr.evaluate(&batch)?.into_array(rows)
 }
 
-/// An expression for kernels: arithmetic on floats, and what users compute most often with it. Where NaN
-/// of an operand is NULL, NaN of the whole is: it is NaN for that, and what is tested for NaN inside and
-/// not outside makes none of its own.
+/// Translates an expression for kernels: arithmetic on floats, `abs`, `sqrt` and the like. Where NaN of an
+/// operand is NULL, NaN of the whole is: it propagates, and operators tested for NaN inside make none of
+/// their own.
 fn arithmetic(
     expr: &Arc<dyn PhysicalExpr>,
     schema: &Schema,
@@ -430,7 +429,7 @@ fn arithmetic(
         return Ok(operand(negative.arg())?.map(|of| Arithmetic::Apply(Function::Negate, of)));
     }
     if let Some(call) = expr.downcast_ref::<ScalarFunctionExpr>() {
-        // By what it is: a user's function may be called the same.
+        // Compares types: a user's function may have the same name.
         let (function, of) = match (call.fun(), call.args()) {
             (fun, [of]) if *fun == **ROOT || *fun == *sqrt() => (Function::Root, of),
             (fun, [of]) if *fun == *abs() => (Function::Absolute, of),
@@ -464,7 +463,7 @@ fn is_two(expr: &Arc<dyn PhysicalExpr>) -> bool {
     literal.is_some_and(|literal| *literal.value() == ScalarValue::Float64(Some(2.0)))
 }
 
-/// Whether an expression may leave rows out when it evaluates its parts.
+/// Whether an expression evaluates its parts on some rows only.
 fn evaluates_some(expr: &Arc<dyn PhysicalExpr>) -> bool {
     if let Some(binary) = expr.downcast_ref::<BinaryExpr>() {
         return matches!(binary.op(), Operator::And | Operator::Or);

@@ -18,9 +18,9 @@ use serde_json::{Map, Value};
 
 use crate::schema::ATTRIBUTES;
 
-/// The scalar function `flag_meaning(column)`: the label that the column's attributes `flag_values` and
-/// `flag_meanings` give a value; with `flag_masks` those of all flags that are set, with blanks between
-/// them. A value without a label is NULL.
+/// Scalar function `flag_meaning(column)`: the label of a value by the column's attributes `flag_values` and
+/// `flag_meanings`; with `flag_masks` the labels of all flags that are set, separated by blanks. NULL for a
+/// value without a label.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct FlagMeaning {
     signature: Signature,
@@ -68,7 +68,7 @@ impl ScalarUDFImpl for FlagMeaning {
     }
 }
 
-/// What a variable's attributes say about its values.
+/// Flags in a variable's attributes.
 #[derive(Debug, PartialEq, Eq)]
 struct Flags {
     conditions: Vec<Condition>,
@@ -93,7 +93,7 @@ impl Condition {
 }
 
 impl Flags {
-    /// Reads the attributes in a column's field.
+    /// Reads the attributes of a column's field.
     fn of(field: &Field) -> Result<Self> {
         let name = field.name();
         let data_type = field.data_type();
@@ -162,7 +162,7 @@ impl Flags {
         Ok(Self { conditions })
     }
 
-    /// The label of a value.
+    /// Label of a value.
     fn label(&self, value: i128) -> Option<String> {
         let labels: Vec<&str> = self
             .conditions
@@ -171,12 +171,12 @@ impl Flags {
             .map(|condition| condition.label.as_str())
             .collect();
         match labels.as_slice() {
-            // No bit set is a state that bits have, with no name.
+            // A value of masks without a bit set is valid, and has an empty label.
             [] if value == 0 && self.conditions.iter().all(|c| c.value.is_none()) => {
                 Some(String::new())
             }
             [] => None,
-            // Repeated values without masks can't be told apart: the first it is.
+            // Of repeated values without masks, the first counts.
             [first, ..] if self.conditions.iter().all(|c| c.mask.is_none()) => {
                 Some((*first).to_owned())
             }
@@ -187,8 +187,8 @@ impl Flags {
     fn labels(&self, values: &ArrayRef) -> Result<ArrayRef> {
         let mut labels =
             Labels { flags: self, known: HashMap::new(), texts: Vec::new(), last: None };
-        // Few values are different, and many in a row the same: each label is made once, and
-        // the views of all its rows share it.
+        // Few values are distinct, and many in a row equal: each label is written once, and the views of all
+        // its rows share it.
         let indices: UInt32Array = match values.data_type() {
             DataType::UInt64 => {
                 let values = cast(values, &DataType::Decimal128(20, 0))?;
@@ -210,7 +210,7 @@ impl Flags {
     }
 }
 
-/// Labels in the order in which values ask for them.
+/// Labels in the order of their first values.
 struct Labels<'a> {
     flags: &'a Flags,
     known: HashMap<i128, Option<u32>>,
@@ -242,14 +242,14 @@ impl Labels<'_> {
     }
 }
 
-/// A float that is a whole number.
+/// Integer of a float that is whole.
 #[expect(clippy::cast_possible_truncation, reason = "the range is checked before")]
 fn whole(value: f64) -> Option<i128> {
     (value.fract() == 0.0 && value.abs() < 1e19).then_some(value as i128)
 }
 
-/// An attribute of one or more integers, in numbers or in a text such as `0b, 1b, 2b`. Negative ones
-/// beside an unsigned column are those of the same bits: `_Unsigned` is about the data alone.
+/// Parses an attribute of one or more integers, as numbers or as text such as `0b, 1b, 2b`. Negative ones
+/// beside an unsigned column are those of the same bits: `_Unsigned` applies to the data only.
 fn numbers(value: &Value, data_type: &DataType) -> Option<Vec<i128>> {
     let bits = match data_type {
         DataType::UInt8 => 8,

@@ -1,7 +1,7 @@
 //! Zarr stores as tables of Apache DataFusion.
 //!
-//! A Zarr group is a table, one row a cell of its grid. A session learns Zarr by one call,
-//! [`with_zarr`](ZarrSessionBuilder::with_zarr); then there are three doors:
+//! A Zarr group is a table with one row for each cell of its grid. One call,
+//! [`with_zarr`](ZarrSessionBuilder::with_zarr), adds Zarr to a session; then there are three doors:
 //!
 //! - SQL: `SELECT avg(t2m) FROM 'store.zarr'`, `CREATE EXTERNAL TABLE … STORED AS ZARR`,
 //! - DataFrames: [`ctx.read_zarr(…)`](ZarrSession::read_zarr),
@@ -22,8 +22,8 @@
 //! record batches
 //! ```
 //!
-//! Counts, and minima and maxima of coordinates, come from exact statistics and read no chunk of
-//! data. `EXPLAIN` shows what a scan reads:
+//! Counts, and minima and maxima of coordinates, come from exact statistics and read no chunk of data.
+//! `EXPLAIN` shows what a scan reads:
 //!
 //! ```text
 //! DataSourceExec: zarr='store.zarr', columns=[latitude, t2m], grid=[time=744, latitude=33, longitude=49], chunks=16
@@ -35,21 +35,20 @@
 //!
 //! - computes with integers of 64 bits: `b8 - b4` of uint16 bands can be negative, and
 //!   `b8 / b4` is a double ([`WideIntegers`]),
-//! - gives NULL in place of NaN, whatever makes it: `ln(-1)`, `0.0 / 0.0`, a mean of infinities of both
-//!   signs ([`MissingValues`]),
+//! - replaces computed NaN by NULL: `ln(-1)`, `0.0 / 0.0`, a mean of infinities of both signs
+//!   ([`MissingValues`]),
 //! - compares float32 columns with literals as numpy does: `latitude = 50.1` finds the row that
 //!   `sel(latitude=50.1)` finds; and durations with intervals by their lengths
 //!   ([`ComparedLiterals`]),
-//! - compares float32 columns with Float64 values of other tables after rounding these, so that a station at
-//!   50.1 meets the latitude 50.1 ([`FloatLabels`]),
-//! - takes 0.0 and -0.0 for one value, in joins, lists and windows too ([`BothZeros`], [`FloatKeys`]),
-//! - joins `LATERAL (… ORDER BY … LIMIT k)`, which finds the nearest or latest row ([`LimitedLaterals`]),
-//! - takes `date_part`, `EXTRACT` and `date_trunc` of times in calendars that SQL doesn't have, which
-//!   are text ([`CalendarFunctions`]),
-//! - compares, truncates and bins times of any year: DataFusion's own are nanoseconds, which end in
-//!   2262 ([`DistantTimes`]),
+//! - rounds Float64 values of other tables that are compared with float32 columns, so that a station at 50.1
+//!   matches the latitude 50.1 ([`FloatLabels`]),
+//! - treats 0.0 and -0.0 as equal, also in joins, lists and windows ([`BothZeros`], [`FloatKeys`]),
+//! - joins `LATERAL (… ORDER BY … LIMIT k)`, for the nearest or latest row ([`LimitedLaterals`]),
+//! - computes `date_part`, `EXTRACT` and `date_trunc` of text times, in calendars that SQL doesn't have
+//!   ([`CalendarFunctions`]),
+//! - compares, truncates and bins times of any year: DataFusion's nanoseconds end in 2262 ([`DistantTimes`]),
 //! - aggregates without losing digits, in groups and sliding windows ([`ExactAggregates`]),
-//! - names the flags of CF variables, `flag_meaning(quality)` ([`FlagMeaning`]),
+//! - names the flags of CF variables: `flag_meaning(quality)` ([`FlagMeaning`]),
 //! - notes at the scan where an aggregate counts values several times ([`RepeatedValueNotes`]).
 
 mod aggregate;
@@ -91,7 +90,7 @@ pub use crate::{
     table::ZarrTable,
 };
 
-/// What a program that queries Zarr needs in scope.
+/// Traits and types that a program needs in scope.
 pub mod prelude {
     pub use lsio_core::OpenOptions;
 

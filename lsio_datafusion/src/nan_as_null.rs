@@ -1,4 +1,4 @@
-//! The function that makes NaN NULL: what expressions give in place of NaN is a missing value.
+//! The function that replaces NaN by NULL, as computed NaN is a missing value.
 
 use std::sync::{Arc, LazyLock};
 
@@ -17,17 +17,17 @@ use datafusion::{
     scalar::ScalarValue,
 };
 
-/// An expression with NULL in place of NaN.
+/// Replaces NaN by NULL in an expression.
 pub(crate) fn nan_as_null(expr: Expr) -> Expr {
     Expr::ScalarFunction(ScalarFunction::new_udf(Arc::clone(&FUNCTION), vec![expr]))
 }
 
-/// Whether a function is this one.
+/// Whether a function is `nan_as_null`.
 pub(crate) fn is_nan_as_null(function: &ScalarUDF) -> bool {
     function.inner().is::<NanAsNull>()
 }
 
-/// What NaN is made NULL of, if that is what an expression does last.
+/// Argument of a call of `nan_as_null`.
 pub(crate) fn inside(expr: &Arc<dyn PhysicalExpr>) -> Option<&Arc<dyn PhysicalExpr>> {
     let call = expr.downcast_ref::<ScalarFunctionExpr>()?;
     match call.args() {
@@ -36,7 +36,7 @@ pub(crate) fn inside(expr: &Arc<dyn PhysicalExpr>) -> Option<&Arc<dyn PhysicalEx
     }
 }
 
-/// Values with NULL in place of NaN.
+/// Replaces NaN by NULL in an array.
 pub(crate) fn without_nan(array: &ArrayRef) -> ArrayRef {
     match array.data_type() {
         DataType::Float16 => made_null::<Float16Type>(array, |v| v.is_nan()),
@@ -101,7 +101,7 @@ impl ScalarUDFImpl for NanAsNull {
 fn made_null<T: ArrowPrimitiveType>(array: &ArrayRef, is_nan: fn(T::Native) -> bool) -> ArrayRef {
     let Some(floats) = array.as_primitive_opt::<T>() else { return Arc::clone(array) };
     let values = floats.values();
-    // Most blocks have none: a pass that only looks is cheap.
+    // Most blocks have none: a pass that only searches is cheap.
     let any = |block: &[T::Native]| block.iter().fold(false, |any, &v| any | is_nan(v));
     if !values.chunks(1024).any(any) {
         return Arc::clone(array);

@@ -1,4 +1,4 @@
-//! Notes for the user: what a query does that may not be what was meant.
+//! Notes for the user: effects of a query that may not be intended.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -23,8 +23,8 @@ use crate::{
     schema::{dims, is_data},
 };
 
-/// Notes aggregates over variables that lack a dimension of their table: each value counts once for
-/// every index of that dimension. `EXPLAIN` shows the notes at the scan.
+/// Notes aggregates over variables that lack a dimension of their table: each value counts once for every
+/// index of that dimension. `EXPLAIN` shows the notes at the scan.
 #[derive(Debug)]
 pub struct RepeatedValueNotes;
 
@@ -72,10 +72,10 @@ impl PhysicalOptimizerRule for RepeatedValueNotes {
     }
 }
 
-/// The notes at the scans of a plan.
+/// Notes at the scans of a plan.
 ///
 /// # Errors
-/// None of its own: those of walking the plan.
+/// Errors of the plan's traversal.
 pub fn notes(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<String>> {
     let mut notes: Vec<String> = Vec::new();
     plan.apply(|plan| {
@@ -89,10 +89,10 @@ pub fn notes(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<String>> {
     Ok(notes)
 }
 
-/// The notes on the result of a plan whose rows are all there.
+/// Notes on the result of a plan, complete when all rows have been read.
 ///
 /// # Errors
-/// None of its own: those of walking the plan.
+/// Errors of the plan's traversal.
 pub fn result_notes(plan: &Arc<dyn ExecutionPlan>) -> Result<Vec<String>> {
     let mut notes: Vec<String> = Vec::new();
     plan.apply(|plan| {
@@ -135,7 +135,7 @@ fn repeated_values(aggregate: &AggregateExec, source: &ZarrSource) -> Vec<String
         let arguments = function.expressions();
         arguments.iter().flat_map(collect_columns).any(|c| is_data(schema.field(c.index())))
     };
-    // Beside data, coordinates alone make weights, which are meant to count for every cell.
+    // Beside data, expressions of coordinates are weights, which count for every cell.
     let any_data = aggregate.aggr_expr().iter().any(|function| reads_data(function));
     let mut notes = Vec::new();
     for function in aggregate.aggr_expr() {
@@ -144,7 +144,7 @@ fn repeated_values(aggregate: &AggregateExec, source: &ZarrSource) -> Vec<String
         }
         let arguments = function.expressions();
         let mut columns: Vec<_> = arguments.iter().flat_map(collect_columns).collect();
-        // The data first: what the note is about.
+        // Data first, which the note is about.
         columns.sort_by_key(|column| !is_data(schema.field(column.index())));
         let Some(name) = columns.first().map(|column| column.name()) else { continue };
         if any_data && !reads_data(function) {
@@ -175,7 +175,7 @@ fn repeated_values(aggregate: &AggregateExec, source: &ZarrSource) -> Vec<String
     notes
 }
 
-/// The dimensions along which an expression varies, if all of its columns tell theirs.
+/// Dimensions along which an expression varies, if the fields of all its columns have theirs.
 fn varies_along(expr: &Arc<dyn PhysicalExpr>, schema: &Schema) -> Option<BTreeSet<String>> {
     let columns = collect_columns(expr);
     let dims: Option<Vec<_>> =

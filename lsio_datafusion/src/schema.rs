@@ -1,5 +1,4 @@
-//! From a Zarr table's columns to an Arrow schema: natural types, and the variable's metadata in its
-//! field.
+//! Arrow schema of a Zarr table: natural types, and each variable's metadata in its field.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -7,19 +6,18 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use lsio_core::{Column, Dataset, Table};
 use serde_json::json;
 
-/// Field metadata: the dimensions along which a column varies, a JSON list. Every column of a Zarr
-/// table has it.
+/// Field metadata: dimensions along which a column varies, a JSON list. Every column of a Zarr table has it.
 pub const DIMS: &str = "zarr.dims";
 /// Field metadata: the variable's attributes, a JSON object.
 pub const ATTRIBUTES: &str = "zarr.attributes";
-/// Field metadata: the calendar of a time that is text.
+/// Field metadata: calendar of a text time.
 pub const CALENDAR: &str = "zarr.calendar";
-/// Field metadata: what the variable is, `coordinate` or `data`.
+/// Field metadata: role of the variable, `coordinate` or `data`.
 pub const ROLE: &str = "zarr.role";
 /// Field metadata: the variable's units.
 pub const UNITS: &str = "units";
 
-/// The schema of a table. Its metadata is the group's attributes.
+/// Schema of a table, with the group's attributes as metadata.
 pub(crate) fn schema(dataset: &Dataset, table: &Table) -> SchemaRef {
     let fields: Vec<Field> = table.columns.iter().map(|column| field(table, column)).collect();
     let attributes = dataset.attributes().to_string();
@@ -42,12 +40,12 @@ pub(crate) fn is_coordinate(field: &Field) -> bool {
     field.metadata().get(ROLE).is_some_and(|role| role == "coordinate")
 }
 
-/// The dimensions of a Zarr table's column.
+/// Dimensions of a Zarr table's column.
 pub(crate) fn dims(field: &Field) -> Option<Vec<String>> {
     serde_json::from_str(field.metadata().get(DIMS)?).ok()
 }
 
-/// The calendar of a field that is a time as text.
+/// Calendar of a field that is a text time.
 pub(crate) fn text_calendar(field: &Field) -> Option<&str> {
     let is_text =
         matches!(field.data_type(), DataType::Utf8View | DataType::Utf8 | DataType::LargeUtf8);
@@ -70,7 +68,7 @@ fn field(table: &Table, column: &Column) -> Field {
             metadata.insert(CALENDAR.to_owned(), calendar.name().to_owned());
         }
     }
-    // Any stored value may be masked; an index can't.
+    // A stored value may be masked; an index isn't.
     let nullable = column.variable.is_some();
     Field::new(&column.name, column.data_type(), nullable).with_metadata(metadata)
 }

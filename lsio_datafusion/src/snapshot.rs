@@ -1,4 +1,4 @@
-//! The store as one query sees it. Others may write to it: each query opens it again.
+//! Snapshots of a store: each query opens the store again, as others may write to it.
 
 use std::{
     sync::{Arc, Weak},
@@ -8,14 +8,14 @@ use std::{
 use lsio_core::{Dataset, Error, Result, Table};
 use tokio::sync::Mutex;
 
-/// How old a snapshot may be that was made for a query which hasn't used it yet.
+/// Maximal age of a snapshot that was made for a query and not used yet.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// The planning of one query, an extension of its session's configuration: all scans in it see a store at the
-/// same moment. Two queries are told apart by the addresses of theirs.
+/// Scope of one query's planning, an extension of its session's configuration: all scans in it see a store at
+/// the same moment. Scopes are compared by address.
 #[derive(Debug)]
 pub(crate) struct QueryScope {
-    // Addresses of types without a size mean nothing.
+    // Values without a size may share an address.
     _byte: u8,
 }
 
@@ -25,14 +25,14 @@ impl QueryScope {
     }
 }
 
-/// A store at one moment.
+/// Store at one moment.
 #[derive(Clone, Debug)]
 pub(crate) struct Snapshot {
     pub(crate) dataset: Arc<Dataset>,
     pub(crate) table: Arc<Table>,
 }
 
-/// The snapshots that queries of one table see. All have the columns of the first.
+/// Snapshots of one table. All have the columns of the first.
 #[derive(Debug)]
 pub(crate) struct Snapshots {
     first: Snapshot,
@@ -43,33 +43,33 @@ pub(crate) struct Snapshots {
 struct Last {
     snapshot: Snapshot,
     made: Instant,
-    use_by: Use,
+    use_by: SnapshotUse,
 }
 
-/// Who a snapshot is for.
+/// Query that a snapshot is for.
 #[derive(Debug)]
-enum Use {
-    /// Nobody: the next query makes its own.
+enum SnapshotUse {
+    /// None: the next query opens its own.
     Nobody,
-    /// The first query that asks.
+    /// The next query.
     First,
     /// The query of this scope.
     Query(Weak<QueryScope>),
 }
 
 impl Snapshots {
-    /// Those of a table that stays.
+    /// Snapshots of a registered table.
     pub(crate) fn new(dataset: Dataset, table: Table) -> Self {
         let first = Snapshot { dataset: Arc::new(dataset), table: Arc::new(table) };
-        Self::starting_with(first, Use::Nobody)
+        Self::starting_with(first, SnapshotUse::Nobody)
     }
 
-    /// The same, where the first was made for the query that comes next.
+    /// Reserves the first snapshot for the next query.
     pub(crate) fn for_a_query(self) -> Self {
-        Self::starting_with(self.first, Use::First)
+        Self::starting_with(self.first, SnapshotUse::First)
     }
 
-    fn starting_with(first: Snapshot, use_by: Use) -> Self {
+    fn starting_with(first: Snapshot, use_by: SnapshotUse) -> Self {
         let last = Last { snapshot: first.clone(), made: Instant::now(), use_by };
         Self { first, last: Mutex::new(last) }
     }
@@ -78,8 +78,7 @@ impl Snapshots {
         &self.first
     }
 
-    /// The store as a query sees it. Without a scope, which is so in a session that plans queries otherwise,
-    /// each scan sees it as it is then.
+    /// Snapshot of a query. Without a scope, as in a session with another planner, each scan opens the store.
     ///
     /// # Errors
     /// Those of [`Dataset::open`], and [`Error::Metadata`] if the columns aren't those of the first
@@ -87,9 +86,11 @@ impl Snapshots {
     pub(crate) async fn of(&self, scope: Option<&Arc<QueryScope>>) -> Result<Snapshot> {
         let mut last = self.last.lock().await;
         let is_good = match &last.use_by {
-            Use::Nobody => false,
-            Use::First => last.made.elapsed() < FRESH,
-            Use::Query(known) => scope.is_some_and(|scope| known.as_ptr() == Arc::as_ptr(scope)),
+            SnapshotUse::Nobody => false,
+            SnapshotUse::First => last.made.elapsed() < FRESH,
+            SnapshotUse::Query(known) => {
+                scope.is_some_and(|scope| known.as_ptr() == Arc::as_ptr(scope))
+            }
         };
         if !is_good {
             let dataset = self.first.dataset.reopen().await?;
@@ -98,13 +99,13 @@ impl Snapshots {
             })?;
             last.snapshot = Snapshot { dataset: Arc::new(dataset), table: Arc::new(table) };
         }
-        last.use_by = scope.map_or(Use::Nobody, |scope| Use::Query(Arc::downgrade(scope)));
+        last.use_by =
+            scope.map_or(SnapshotUse::Nobody, |scope| SnapshotUse::Query(Arc::downgrade(scope)));
         Ok(last.snapshot.clone())
     }
 }
 
-/// The table with the columns of the one before in their order. What was added to the store since is
-/// left out.
+/// Restricts a table to the columns of an earlier snapshot, in their order. Columns added since are left out.
 fn same_columns(before: &Table, mut now: Table) -> std::result::Result<Table, String> {
     let dims =
         |table: &Table| -> Vec<String> { table.dims.iter().map(|dim| dim.name.clone()).collect() };

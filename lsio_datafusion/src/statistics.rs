@@ -1,4 +1,4 @@
-//! What a scan knows without reading data: its row count, and everything about its coordinates.
+//! Statistics of a scan without reading data: its row count, and those of coordinates.
 //!
 //! DataFusion answers `count(*)` and the minima and maxima of coordinates from these alone.
 
@@ -17,7 +17,7 @@ use lsio_core::{Column, Selection, Table};
 
 use crate::error::external;
 
-/// The statistics of one column over the rows at which the selections of all dimensions meet.
+/// Statistics of one column over the rows at which the selections of all dimensions meet.
 pub(crate) fn column_statistics(
     table: &Table,
     column: &Column,
@@ -50,12 +50,12 @@ pub(crate) fn column_statistics(
             }
         }
         (Some(_), Some(values)) if !values.is_empty() => {
-            // Each value stands once for every index of the other dimensions.
+            // Each value counts once for every index of the other dimensions.
             let repeats = rows.map(|rows| rows / values.len());
             if let Some(nulls) = repeats.and_then(|r| r.checked_mul(values.null_count())) {
                 statistics.null_count = Precision::Exact(nulls);
             }
-            // Of others, minima and maxima have no use, or aren't defined.
+            // Minima and maxima of other types have no use, or aren't defined.
             let t = values.data_type();
             let is_time = t.is_temporal() && !matches!(t, DataType::Interval(_));
             if t.is_numeric() || is_time || t.is_string() {
@@ -69,7 +69,7 @@ pub(crate) fn column_statistics(
     Ok(statistics)
 }
 
-/// The same accumulators as a query without statistics would use.
+/// Computes with the accumulators of a query without statistics.
 fn min_max(values: &ArrayRef) -> Result<(ScalarValue, ScalarValue)> {
     let mut min = MinAccumulator::try_new(values.data_type())?;
     min.update_batch(std::slice::from_ref(values))?;

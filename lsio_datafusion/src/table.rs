@@ -26,8 +26,8 @@ use crate::{
 
 /// A Zarr group or array as a table: one row for each cell of its grid.
 ///
-/// Opening one reads metadata, and so does every query, since others may write to the store.
-/// Coordinates are read when a query names them.
+/// Opening one reads metadata, and so does every query, as others may write to the store. Coordinates are
+/// read when a query names them.
 #[derive(Debug)]
 pub struct ZarrTable {
     snapshots: Snapshots,
@@ -44,7 +44,7 @@ impl ZarrTable {
         Self::new(Dataset::open(location, options).await?)
     }
 
-    /// The table of a dataset.
+    /// Makes the table of a dataset.
     ///
     /// # Errors
     /// Those of [`Dataset::table`].
@@ -54,19 +54,19 @@ impl ZarrTable {
         Ok(Self { snapshots: Snapshots::new(dataset, table), schema })
     }
 
-    /// The table of a dataset that a query has just opened for itself.
+    /// Makes the table of a dataset that a query has just opened for itself.
     pub(crate) fn of_query(dataset: Dataset) -> lsio_core::Result<Self> {
         let table = Self::new(dataset)?;
         Ok(Self { snapshots: table.snapshots.for_a_query(), ..table })
     }
 
-    /// The dataset as it was opened first.
+    /// Dataset as first opened.
     #[must_use]
     pub fn dataset(&self) -> &Arc<Dataset> {
         &self.snapshots.first().dataset
     }
 
-    /// The grid and the columns as they were then.
+    /// Grid and columns as first opened.
     #[must_use]
     pub fn table(&self) -> &Arc<Table> {
         &self.snapshots.first().table
@@ -87,7 +87,7 @@ impl TableProvider for ZarrTable {
         &self,
         filters: &[&Expr],
     ) -> Result<Vec<TableProviderFilterPushDown>> {
-        // The scan takes others too, but not before there is a physical plan.
+        // The scan takes further filters when there is a physical plan.
         Ok(filters
             .iter()
             .map(|filter| match is_selection(filter, self.table()) {
@@ -115,8 +115,8 @@ impl TableProvider for ZarrTable {
             Some(columns) => columns.clone(),
             None => (0..table.columns.len()).collect(),
         };
-        // The coordinates that the query names: the plan's statistics come from them, and so do
-        // selections from filters that are pushed down later.
+        // Coordinates that the query names: the plan's statistics come from them, and selections from filters
+        // that are pushed down later.
         let rank = table.dims.len();
         let coordinates = columns
             .iter()
@@ -124,7 +124,8 @@ impl TableProvider for ZarrTable {
             .filter(|column| column.role.is_coordinate() && column.is_held(rank, held_bytes));
         let coordinates = try_join_all(coordinates.map(lsio_core::Column::load));
         if dataset.location().link().is_remote() {
-            // Those of the filters at the same time. Whether one is needed that fails is seen below.
+            // Loads those of the filters at the same time. An error counts only if the column is needed, as
+            // seen below.
             let named = filters.iter().flat_map(Expr::column_refs);
             let named = named.filter_map(|name| table.columns.iter().find(|c| c.name == name.name));
             let named = named.filter(|column| column.is_held(rank, held_bytes));
@@ -140,14 +141,14 @@ impl TableProvider for ZarrTable {
         let schema = DFSchema::try_from(Arc::clone(&self.schema))?;
         for filter in filters {
             if selection.iter().any(Selection::is_empty) {
-                // No cell is left: what isn't asked can't fail.
+                // No cell is left, so no further filter is evaluated.
                 break;
             }
             let expr = state.create_physical_expr(filter.clone(), &schema)?;
             let predicate = Predicate::new(Arc::clone(&expr), &table, &self.schema)?;
             match select(&predicate, &table, held_bytes).await? {
                 Some((dim, selected)) => selection[dim] = selection[dim].intersect(&selected),
-                // What became a constant.
+                // The filter became a constant.
                 None if predicate.columns().is_empty() => {
                     let holds = predicate.evaluate(Vec::new(), 1)?;
                     if !(holds.is_valid(0) && holds.value(0)) {
@@ -161,7 +162,7 @@ impl TableProvider for ZarrTable {
         let mut spec = ScanSpec::new(&dataset, &table, columns);
         spec.selection = selection;
         let store = dataset.location().name();
-        let source = ZarrSource::try_new(spec, store, (table, Arc::clone(&self.schema)), options)?;
+        let source = ZarrSource::try_new(spec, store, table, Arc::clone(&self.schema), options)?;
         Ok(DataSourceExec::from_data_source(source.with_notes(&notes).with_limit(limit)))
     }
 }

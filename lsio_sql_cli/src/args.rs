@@ -9,7 +9,7 @@ use std::{
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::output::{Format, MaxRows, Output};
+use crate::output::{MaxRows, Output, OutputFormat};
 
 /// SQL over Zarr stores.
 ///
@@ -28,8 +28,8 @@ pub(crate) struct Args {
     pub file: Vec<PathBuf>,
 
     /// How results are written
-    #[arg(long, value_enum, default_value_t = Format::Automatic)]
-    format: Format,
+    #[arg(long, value_enum, default_value_t = OutputFormat::Automatic)]
+    format: OutputFormat,
 
     /// Print results and nothing else
     #[arg(short, long)]
@@ -74,8 +74,8 @@ pub(crate) enum Command {
     },
 }
 
-/// The arguments, with `info` before a store that stands alone: `lsio store.zarr`. What can't be a
-/// store's name stays for the parser to complain of.
+/// Inserts `info` before a store that stands alone: `lsio store.zarr`. The parser complains about what can't
+/// be a store's name.
 pub(crate) fn with_implied(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut args: Vec<OsString> = args.into_iter().collect();
     let is_store = |first: &OsString| {
@@ -112,7 +112,7 @@ impl FromStr for MaxRows {
     }
 }
 
-/// A number of bytes, not 0, as [`lsio_core::cache::parse_size`] takes it.
+/// Parses a number of bytes above 0, as [`lsio_core::cache::parse_size`] does.
 fn parse_size(text: &str) -> Result<usize, String> {
     let size = lsio_core::cache::parse_size(text).and_then(|size| usize::try_from(size).ok());
     size.filter(|&size| size > 0)

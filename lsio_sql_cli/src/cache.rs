@@ -1,4 +1,4 @@
-//! `lsio cache`: what is kept on this disk of remote stores.
+//! `lsio cache`: the disk cache of remote stores.
 
 use lsio_core::cache::DiskCache;
 
@@ -8,7 +8,7 @@ pub(crate) fn run(clear: bool) -> Result<(), Error> {
     let enabled = DiskCache::from_environment()?;
     let cache = match &enabled {
         Some(cache) => cache.clone(),
-        // What is there from before can be looked at and removed.
+        // An existing cache can be shown and removed while it is off.
         None => DiskCache::open(DiskCache::directory_from_environment()?, u64::MAX)?,
     };
     let directory = cache.directory().display();

@@ -1,4 +1,4 @@
-//! Durations in JSON, as tables and CSV have them: arrow writes six hours as `PT21600S`.
+//! Durations in JSON as in tables and CSV; arrow writes six hours as `PT21600S`.
 
 use std::sync::Arc;
 
@@ -11,15 +11,15 @@ use arrow::{
 };
 use lsio_datafusion::text::formatter;
 
-/// Makes texts of durations in JSON.
+/// Encoders of durations as text in JSON.
 pub(crate) fn encoders() -> Arc<dyn EncoderFactory> {
-    Arc::new(Durations)
+    Arc::new(DurationEncoders)
 }
 
 #[derive(Debug)]
-struct Durations;
+struct DurationEncoders;
 
-impl EncoderFactory for Durations {
+impl EncoderFactory for DurationEncoders {
     fn make_default_encoder<'a>(
         &self,
         _field: &'a FieldRef,
@@ -29,15 +29,15 @@ impl EncoderFactory for Durations {
         if !matches!(array.data_type(), DataType::Duration(_)) {
             return Ok(None);
         }
-        let cells = Cells(formatter(array)?);
+        let cells = DurationEncoder(formatter(array)?);
         Ok(Some(NullableEncoder::new(Box::new(cells), array.nulls().cloned())))
     }
 }
 
-/// A column of durations.
-struct Cells<'a>(ArrayFormatter<'a>);
+/// Column of durations.
+struct DurationEncoder<'a>(ArrayFormatter<'a>);
 
-impl Encoder for Cells<'_> {
+impl Encoder for DurationEncoder<'_> {
     fn encode(&mut self, row: usize, out: &mut Vec<u8>) {
         out.extend_from_slice(format!("\"{}\"", self.0.value(row)).as_bytes());
     }

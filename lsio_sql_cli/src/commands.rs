@@ -1,16 +1,16 @@
-//! The commands that aren't SQL, under our names and under those that other programs have for the same.
+//! Commands that aren't SQL, under our names and those of other programs.
 
 use clap::ValueEnum as _;
 use lsio_core::similar;
 
 use crate::{
     Error,
-    execute::{Next, Runner},
+    execute::{Next, Shell},
     info,
-    output::{Format, MaxRows, say},
+    output::{MaxRows, OutputFormat, say},
 };
 
-/// The commands, with what they do.
+/// Commands, with descriptions.
 const COMMANDS: [(&str, &str); 11] = [
     ("\\d", "list tables"),
     ("\\d NAME", "describe a table or a store"),
@@ -25,7 +25,7 @@ const COMMANDS: [(&str, &str); 11] = [
     ("\\q", "quit"),
 ];
 
-/// Other programs' names for them: psql's begin with a backslash, DuckDB's and SQLite's with a dot.
+/// Other programs' names of the commands: psql's begin with a backslash, DuckDB's and SQLite's with a dot.
 const ALIASES: [(&str, &str); 27] = [
     (".tables", "d"),
     (".databases", "d"),
@@ -56,7 +56,7 @@ const ALIASES: [(&str, &str); 27] = [
     (".pset", "pset"),
 ];
 
-/// What other programs' commands do here without being asked, or how it is asked for.
+/// Other programs' commands whose effect is the default here, or how to ask for it.
 const ELSEWHERE: [(&str, &str); 11] = [
     (".open", "a store is a table by its path: SELECT * FROM 'store.zarr'"),
     ("\\c", "a store is a table by its path: SELECT * FROM 'store.zarr'"),
@@ -71,14 +71,14 @@ const ELSEWHERE: [(&str, &str); 11] = [
     (".import", "a file is a table by its path: SELECT * FROM 'file.csv'"),
 ];
 
-/// Whether a line is a command that there is.
+/// Whether a line is a known command.
 pub(crate) fn is_known(line: &str) -> bool {
     let (name, _) = split(line);
     known(name).is_some()
 }
 
-/// Runs a command, given with its backslash or dot.
-pub(crate) async fn run(runner: &mut Runner, line: &str) -> Result<Next, Error> {
+/// Runs a command, which includes its backslash or dot.
+pub(crate) async fn run(runner: &mut Shell, line: &str) -> Result<Next, Error> {
     let (given, argument) = split(line);
     let Some(name) = known(given) else { return Err(unknown(given).into()) };
     match (name, argument) {
@@ -91,7 +91,7 @@ pub(crate) async fn run(runner: &mut Runner, line: &str) -> Result<Next, Error> 
                 "SQL ends with a semicolon. Paths are tables: SELECT * FROM 'store.zarr' LIMIT 5;"
             );
         }
-        // SHOW TABLES lists the views that describe the others, too.
+        // SHOW TABLES also lists the views of the information schema.
         ("d", "") => {
             runner
                 .run_statement(
@@ -160,7 +160,7 @@ pub(crate) async fn run(runner: &mut Runner, line: &str) -> Result<Next, Error> 
     Ok(Next::Continue)
 }
 
-/// The name and the rest, without a semicolon.
+/// Splits a line into name and argument, without a semicolon.
 fn split(line: &str) -> (&str, &str) {
     let line = line.trim().trim_end_matches(';').trim();
     match line.split_once(char::is_whitespace) {
@@ -169,7 +169,7 @@ fn split(line: &str) -> (&str, &str) {
     }
 }
 
-/// The command that a name, with its backslash or dot, means.
+/// Finds the command of a name, which includes its backslash or dot.
 fn known(name: &str) -> Option<&'static str> {
     let own = COMMANDS.iter().find_map(|(command, _)| {
         let command = command.split(' ').next()?;
@@ -190,27 +190,27 @@ fn unknown(name: &str) -> String {
     }
 }
 
-fn set_format(runner: &mut Runner, format: &str) -> Result<(), Error> {
-    // DuckDB's and SQLite's names.
+fn set_format(runner: &mut Shell, format: &str) -> Result<(), Error> {
+    // Names in DuckDB and SQLite.
     let own = match format {
         "box" | "duckbox" | "column" | "markdown" | "ascii" | "aligned" => "table",
         "tabs" => "tsv",
         "jsonlines" | "ndjson" | "jsonl" => "nd-json",
         format => format,
     };
-    runner.output.format = Format::from_str(own, true).map_err(|_| {
+    runner.output.format = OutputFormat::from_str(own, true).map_err(|_| {
         format!("there is no format '{format}': use table, csv, tsv, json, nd-json or automatic")
     })?;
     Ok(())
 }
 
-fn set_maxrows(runner: &mut Runner, rows: &str) -> Result<(), Error> {
+fn set_maxrows(runner: &mut Shell, rows: &str) -> Result<(), Error> {
     runner.output.maxrows =
         rows.parse().map_err(|_| format!("maxrows is a number or 'unlimited', not '{rows}'"))?;
     Ok(())
 }
 
-fn show_settings(runner: &Runner) -> Result<(), Error> {
+fn show_settings(runner: &Shell) -> Result<(), Error> {
     let format = runner.output.format.to_possible_value();
     say!("format is {}", format.as_ref().map_or("", |format| format.get_name()));
     match runner.output.maxrows {
@@ -220,7 +220,7 @@ fn show_settings(runner: &Runner) -> Result<(), Error> {
     Ok(())
 }
 
-/// A path without the quotes that it may stand in.
+/// Removes quotes around a path.
 fn unquoted(path: &str) -> &str {
     ['\'', '"']
         .iter()

@@ -1,4 +1,4 @@
-//! `lsio demo`: a small store and four questions to it.
+//! `lsio demo`: a small store and four queries on it.
 
 use std::{
     env, fs, io,
@@ -13,12 +13,12 @@ use lsio_synthetic::{
 
 use crate::{
     Error,
-    execute::Runner,
-    output::{Format, MaxRows, Output, say},
+    execute::Shell,
+    output::{MaxRows, Output, OutputFormat, say},
     session,
 };
 
-/// Ten days of hours on a grid of 2.5°.
+/// Ten days of hourly values on a grid of 2.5°.
 const SPECIFICATION: Specification = Specification {
     times: 240,
     latitudes: 73,
@@ -30,7 +30,7 @@ const SPECIFICATION: Specification = Specification {
     one_chunk: false,
 };
 
-/// What a finished demo store has, so that the next demo uses it again and nothing else is touched.
+/// File that marks a finished demo store, so that the next demo reuses it and touches nothing else.
 const MARK: &str = "lsio-demo.json";
 
 const QUERIES: [(&str, &str); 4] = [
@@ -52,10 +52,10 @@ const QUERIES: [(&str, &str); 4] = [
     ),
 ];
 
-/// Writes the store, if it isn't there from before, and runs the queries.
+/// Writes the store unless it exists, and runs the queries.
 pub(crate) async fn run(directory: Option<&Path>) -> Result<(), Error> {
     let directory = match directory {
-        // Without a slash at the end, which would put what lies beside the directory into it.
+        // Removes a slash at the end, which would put the partial directory inside.
         Some(directory) => directory.components().collect(),
         None => env::temp_dir().join("lsio-demo.zarr"),
     };
@@ -63,9 +63,13 @@ pub(crate) async fn run(directory: Option<&Path>) -> Result<(), Error> {
     let store = directory.to_string_lossy().into_owned();
     say!("The store is {store}; 'lsio info {store}' shows what is in it.");
 
-    let output =
-        Output { format: Format::Table, maxrows: MaxRows::Unlimited, quiet: true, progress: false };
-    let runner = Runner::new(session::new(None)?, output);
+    let output = Output {
+        format: OutputFormat::Table,
+        maxrows: MaxRows::Unlimited,
+        quiet: true,
+        progress: false,
+    };
+    let runner = Shell::new(session::new(None)?, output);
     for (title, sql) in QUERIES {
         let sql = sql.replace("{store}", &store.replace('\'', "''"));
         say!("\n{title}:\n\n{sql};\n");
@@ -95,7 +99,7 @@ fn prepare(directory: &Path) -> Result<(), Error> {
         .into());
     }
     let start = Instant::now();
-    // Written elsewhere and then moved, so that a half-written store is never used.
+    // Writes to another directory and renames it, so that a half-written store is never used.
     let partial = partial_directory(directory);
     let written = (|| {
         reanalysis::write(&partial, &SPECIFICATION)?;
@@ -108,7 +112,7 @@ fn prepare(directory: &Path) -> Result<(), Error> {
         fs::rename(&partial, directory)
     })();
     if let Err(error) = written {
-        // The directory is ours alone, its name has our process's number.
+        // The directory is this process's alone: its name has the process number.
         let _ = fs::remove_dir_all(&partial);
         return Err(format!("writing '{}' failed: {error}", directory.display()).into());
     }

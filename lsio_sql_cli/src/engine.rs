@@ -1,8 +1,8 @@
-//! The threads that queries run on, which are left behind where a query doesn't stop.
+//! Threads that run queries, abandoned if a query doesn't stop.
 //!
-//! Between two looks at whether anybody still wants the result, DataFusion 55.2's joins without an
-//! equality, its sorts and its aggregates may compute for minutes. Whoever waits for such a query, or for
-//! its threads, waits as long. So the program waits elsewhere, and the next query gets new threads.
+//! DataFusion 55.2's joins without an equality, its sorts and its aggregates may compute for minutes between
+//! two checks for cancellation. Whoever waits for such a query, or for its threads, waits as long. So the
+//! program waits on a runtime of its own, and the next query gets new threads.
 
 use std::{
     fmt,
@@ -14,16 +14,16 @@ use std::{
 use futures::FutureExt as _;
 use tokio::runtime::{Builder, Runtime};
 
-/// How long a cancelled query may take to stop before its threads are left behind.
+/// Time that a cancelled query may take to stop before its threads are abandoned.
 const GRACE: Duration = Duration::from_millis(150);
 
-/// Between two looks at whether it has stopped.
+/// Interval between two checks for its end.
 const LOOK: Duration = Duration::from_millis(2);
 
-/// The stack of a thread, as large as the main thread's mostly is: planning is recursive.
+/// Bytes of a thread's stack, usual for a main thread: planning is recursive.
 const STACK: usize = 8 << 20;
 
-/// What a run ends with after Ctrl-C.
+/// Result of a run after Ctrl-C.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Cancelled;
 
@@ -36,25 +36,24 @@ impl fmt::Display for Cancelled {
 impl std::error::Error for Cancelled {}
 
 /// Runs queries until they end or until Ctrl-C.
-pub(crate) struct Engine {
-    /// Where this program waits. No query runs there, so that signals are seen at once.
+pub(crate) struct QueryThreads {
+    /// Runtime on which the program waits. No query runs there, so that signals are seen at once.
     waiting: Runtime,
-    /// Where queries run; `None` after they have been left behind, until the next query.
+    /// Runtime on which queries run; `None` after it was abandoned, until the next query.
     workers: Option<Runtime>,
 }
 
-impl Engine {
-    /// From here on Ctrl-C doesn't end the program any more: it ends the run.
+impl QueryThreads {
+    /// Takes over Ctrl-C: it ends the run from here on, not the program.
     pub(crate) fn new() -> io::Result<Self> {
         let waiting = Builder::new_current_thread().enable_all().build()?;
-        // The prompt's editor, whenever it is left, puts back the handler that it has found, so this one
-        // has to be there before.
+        // The prompt's editor restores the handler that it has found, so this one has to be installed before.
         waiting.block_on(async { tokio::signal::ctrl_c().now_or_never().transpose() })?;
         Ok(Self { waiting, workers: Some(workers()?) })
     }
 
-    /// Runs to the end or to the next Ctrl-C. After that, all that belongs to the run has stopped, or
-    /// its threads are left behind: they go on to where the query looks up, and then give back its memory.
+    /// Runs to the end or to the next Ctrl-C. Afterwards all tasks of the run have stopped, or its threads
+    /// are abandoned: they compute up to the next check, and then release the query's memory.
     pub(crate) fn run<T: Send + 'static>(
         &mut self,
         work: impl Future<Output = T> + Send + 'static,
@@ -93,8 +92,8 @@ impl Engine {
     }
 }
 
-impl Drop for Engine {
-    /// Quitting waits for nobody.
+impl Drop for QueryThreads {
+    /// Quitting doesn't wait for queries.
     fn drop(&mut self) {
         if let Some(workers) = self.workers.take() {
             workers.shutdown_background();
@@ -110,7 +109,7 @@ fn workers() -> io::Result<Runtime> {
         .build()
 }
 
-/// Whether all tasks end soon.
+/// Whether all tasks end within the grace period.
 fn stops(workers: &Runtime) -> bool {
     let start = Instant::now();
     while workers.metrics().num_alive_tasks() > 0 {

@@ -1,4 +1,4 @@
-//! Running statements and commands.
+//! Execution of statements and commands.
 
 use std::{sync::Arc, time::Instant};
 
@@ -20,39 +20,39 @@ use crate::{
     Error, commands,
     output::Output,
     progress::{self, grouped},
-    script::{Part, parts},
+    script::{ScriptPart, parts},
 };
 
-/// What is to happen after a command.
+/// Next step after a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Next {
     Continue,
     Quit,
 }
 
-/// A session, and how it shows results.
+/// A session, and its settings for output.
 #[derive(Clone)]
-pub(crate) struct Runner {
+pub(crate) struct Shell {
     ctx: SessionContext,
     pub output: Output,
 }
 
-impl Runner {
+impl Shell {
     pub(crate) fn new(ctx: SessionContext, output: Output) -> Self {
         Self { ctx, output }
     }
 
-    /// Runs a script up to its end or the first error.
+    /// Runs a script to its end or the first error.
     pub(crate) fn run_script<'a>(
         &'a mut self,
         script: &'a str,
     ) -> BoxFuture<'a, Result<(), Error>> {
-        // Boxed, since a script may run another.
+        // Boxed, as a script may run another.
         Box::pin(async move {
             for part in parts(script) {
                 match part {
-                    Part::Statement { sql, .. } => self.run_statement(sql).await?,
-                    Part::Command(command) => {
+                    ScriptPart::Statement { sql, .. } => self.run_statement(sql).await?,
+                    ScriptPart::Command(command) => {
                         if commands::run(self, command).await? == Next::Quit {
                             return Ok(());
                         }
@@ -87,10 +87,10 @@ impl Runner {
             }
         }
         let has_columns = !plan.schema().fields().is_empty();
-        // In a task of its own: neither Ctrl-C nor the writing of rows waits for what it computes.
+        // Runs in its own task: neither Ctrl-C nor the writing of rows waits for its computation.
         let mut stream = spawn_buffered(execute_stream(Arc::clone(&plan), task)?, 2);
         if !has_columns {
-            // CREATE, SET and the like: run, with nothing to show.
+            // CREATE, SET and the like return no rows.
             futures::TryStreamExt::try_collect::<Vec<_>>(stream).await?;
             self.status(&format!("Done. Elapsed {:.3} seconds.", start.elapsed().as_secs_f64()));
             return Ok(());
@@ -98,7 +98,7 @@ impl Runner {
         if self.output.progress && !is_explain {
             stream = progress::show(stream, &plan, self.output.shows_rows_early());
         }
-        // Statistics that are exact tell how many rows a table leaves out.
+        // Exact statistics have the number of rows that a table leaves out.
         let total =
             match StatisticsContext::new().compute(plan.as_ref(), &StatisticsArgs::new())?.num_rows
             {
@@ -134,7 +134,7 @@ impl Runner {
     }
 }
 
-/// Whether a statement is run for what it does, and not for rows.
+/// Whether a statement is run for its effect, not for rows.
 fn changes_something(plan: &LogicalPlan) -> bool {
     matches!(
         plan,

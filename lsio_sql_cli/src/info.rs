@@ -1,4 +1,4 @@
-//! `lsio info`: a dataset as people know it from xarray.
+//! `lsio info`: a dataset in the form of xarray.
 
 use std::fmt::Write as _;
 
@@ -20,10 +20,10 @@ use serde_json::{Map, Value};
 
 use crate::{Error, output::say};
 
-/// The objects of an array that are counted: listing all of a huge one would take minutes.
+/// Upper bound on the objects counted of an array: listing all of a huge one would take minutes.
 const MAX_OBJECTS: usize = 100_000;
 
-/// The same over a network: those of one list.
+/// Upper bound over a network: the objects of one list request.
 const MAX_REMOTE_OBJECTS: usize = 1_000;
 
 #[derive(Serialize)]
@@ -47,21 +47,20 @@ struct VariableInfo {
     dimensions: Vec<String>,
     shape: Vec<u64>,
     dtype: String,
-    /// The type of the column, `null` if the variable can't be read.
+    /// Type of the column, `null` if the variable can't be read.
     data_type: Option<String>,
     unreadable: Option<String>,
     chunks: Vec<u64>,
     shards: Option<Vec<u64>>,
     codecs: Vec<String>,
-    /// The bytes of all cells, uncompressed.
+    /// Bytes of all cells, uncompressed.
     logical_bytes: u64,
-    /// The bytes of the stored chunks, `null` where the store doesn't list its objects, as web servers
-    /// don't.
+    /// Bytes of the stored chunks, `null` where the store can't list its objects, such as a web server.
     stored_bytes: Option<u64>,
     stored_objects: Option<usize>,
     /// Whether there are more objects than were counted.
     more_objects: bool,
-    /// Coordinates only.
+    /// First value, for coordinates only.
     first: Option<String>,
     last: Option<String>,
     attributes: Attributes,
@@ -89,12 +88,12 @@ pub(crate) async fn print(store: &str, json: bool) -> Result<(), Error> {
 
 async fn collect(store: &str, dataset: &Dataset) -> Result<Info, Error> {
     if let Some(dims) = &dataset.options().dims {
-        // Dimensions that there aren't are an error here as in a query.
+        // Unknown dimensions are an error here as in a query.
         dataset.table_on(dims)?;
     }
     let mut dimensions = Map::new();
     let (mut coordinates, mut data_variables, mut other_variables) = (vec![], vec![], vec![]);
-    // The data's order of dimensions is the one that people know.
+    // Data variables have the usual order of dimensions.
     let data = dataset.variables().iter().filter(|(_, role)| *role == Role::Data);
     let rest = dataset.variables().iter().filter(|(_, role)| role.is_coordinate());
     for (variable, _) in data.chain(rest) {
@@ -110,7 +109,7 @@ async fn collect(store: &str, dataset: &Dataset) -> Result<Info, Error> {
             Role::Bounds | Role::GridMapping => other_variables.push(info),
         }
     }
-    // A dimension is as long as its coordinate; who differs can't be in its table.
+    // A dimension has the size of its coordinate; a variable with another size isn't in its table.
     for (name, size) in &mut dimensions {
         let coordinate = coordinates.iter().find(|c| c.name == *name && c.shape.len() == 1);
         if let Some(coordinate) = coordinate {
@@ -134,7 +133,7 @@ async fn collect(store: &str, dataset: &Dataset) -> Result<Info, Error> {
             ));
         }
     }
-    // Dimension coordinates first, as xarray has them, in the order of the dimensions.
+    // Dimension coordinates come first, as in xarray, in the order of the dimensions.
     let order: Vec<String> = dimensions.keys().cloned().collect();
     coordinates.sort_by_key(|info| {
         let position = order.iter().position(|dim| *dim == info.name);
@@ -156,9 +155,9 @@ async fn collect(store: &str, dataset: &Dataset) -> Result<Info, Error> {
     })
 }
 
-/// The tables that the store offers: itself, if it has one grid, or one for each grid.
+/// Tables of the store: itself, if it has one grid, or one for each grid.
 fn tables(store: &str, dataset: &Dataset) -> Vec<TableInfo> {
-    // Who names the dimensions has chosen one table.
+    // The option `dims` selects one table.
     let grids = match &dataset.options().dims {
         Some(dims) => vec![dims.clone()],
         None => dataset.grids().into_iter().map(|(dims, _)| dims).collect(),
@@ -201,18 +200,15 @@ async fn variable_info(variable: &Variable, role: Role) -> Result<VariableInfo, 
     let layout = variable.layout();
     variable.log_warnings();
     let mut unreadable = variable.unreadable().map(str::to_owned);
-    let (mut first, mut last) = (None, None);
+    let mut own_ends = Ends::default();
     if role.is_coordinate() && unreadable.is_none() {
-        // A broken chunk is no reason not to show the rest.
+        // A broken chunk doesn't hide the rest.
         match ends(variable).await {
-            Ok(ends) => (first, last) = ends,
+            Ok(ends) => own_ends = ends,
             Err(error) => unreadable = Some(error.to_string()),
         }
     }
-    let (stored, more_objects) = match stored(variable).await {
-        Ok((bytes, objects, more)) => (Some((bytes, objects)), more),
-        Err(_) => (None, false),
-    };
+    let stored = stored(variable).await.ok();
     Ok(VariableInfo {
         name: variable.name().to_owned(),
         role: role.name(),
@@ -227,18 +223,27 @@ async fn variable_info(variable: &Variable, role: Role) -> Result<VariableInfo, 
         logical_bytes: variable.stored_width().map_or(0, |width| {
             variable.shape().iter().fold(width, |bytes, &size| bytes.saturating_mul(size))
         }),
-        stored_bytes: stored.map(|(bytes, _)| bytes),
-        stored_objects: stored.map(|(_, objects)| objects),
-        more_objects,
-        first,
-        last,
+        stored_bytes: stored.as_ref().map(|stored| stored.bytes),
+        stored_objects: stored.as_ref().map(|stored| stored.count),
+        more_objects: stored.is_some_and(|stored| stored.more),
+        first: own_ends.first,
+        last: own_ends.last,
         attributes: variable.attributes().clone(),
     })
 }
 
-/// The bytes and the number of an array's chunks, and whether there are more than were counted.
-async fn stored(variable: &Variable) -> Result<(u64, usize, bool), Error> {
-    let (mut bytes, mut counted) = (0, 0);
+/// Objects of an array, as far as counted.
+#[derive(Default)]
+struct StoredObjects {
+    bytes: u64,
+    count: usize,
+    /// Whether there are more.
+    more: bool,
+}
+
+/// Counts the objects that hold an array's chunks.
+async fn stored(variable: &Variable) -> Result<StoredObjects, Error> {
+    let mut stored = StoredObjects::default();
     let location = variable.location();
     let mut objects = location.store().list(Some(location.path()));
     let most = if location.link().is_remote() { MAX_REMOTE_OBJECTS } else { MAX_OBJECTS };
@@ -247,21 +252,28 @@ async fn stored(variable: &Variable) -> Result<(u64, usize, bool), Error> {
         if name == "zarr.json" || name.starts_with(".z") {
             continue;
         }
-        if counted == most {
-            return Ok((bytes, counted, true));
+        if stored.count == most {
+            stored.more = true;
+            break;
         }
-        counted += 1;
-        bytes += object.size;
+        stored.count += 1;
+        stored.bytes += object.size;
     }
-    Ok((bytes, counted, false))
+    Ok(stored)
 }
 
-/// The first and the last value, as text.
-async fn ends(variable: &Variable) -> Result<(Option<String>, Option<String>), Error> {
+/// First and last value of a coordinate, as text.
+#[derive(Default)]
+struct Ends {
+    first: Option<String>,
+    last: Option<String>,
+}
+
+async fn ends(variable: &Variable) -> Result<Ends, Error> {
     let shape = variable.shape();
     // Two corners of a coordinate on several dimensions are no range.
     if shape.contains(&0) || shape.len() > 1 {
-        return Ok((None, None));
+        return Ok(Ends::default());
     }
     let value = async |start| {
         let array = variable.read(&Region { start, shape: vec![1; shape.len()] }).await?;
@@ -273,7 +285,7 @@ async fn ends(variable: &Variable) -> Result<(Option<String>, Option<String>), E
     };
     let ends = (vec![0; shape.len()], shape.iter().map(|size| size - 1).collect());
     let (first, last) = try_join(value(ends.0), value(ends.1)).await?;
-    Ok((Some(first), Some(last).filter(|_| !shape.is_empty())))
+    Ok(Ends { first: Some(first), last: Some(last).filter(|_| !shape.is_empty()) })
 }
 
 fn text(info: &Info) -> String {
@@ -390,7 +402,7 @@ fn shorten(text: &str, length: usize) -> String {
     text.chars().take(length - 1).chain("…".chars()).collect()
 }
 
-/// A number of bytes in units of 1000.
+/// Formats a number of bytes in units of 1000.
 pub(crate) fn bytes(bytes: u64) -> String {
     let units = ["B", "kB", "MB", "GB", "TB", "PB"];
     let (mut value, mut unit) = (bytes as f64, 0);

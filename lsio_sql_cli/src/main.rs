@@ -28,8 +28,8 @@ use lsio_core::cache::DiskCache;
 
 use crate::{
     args::{Args, Command},
-    engine::{Cancelled, Engine},
-    execute::Runner,
+    engine::{Cancelled, QueryThreads},
+    execute::Shell,
     message::message,
 };
 
@@ -60,7 +60,7 @@ fn run(args: Args) -> Result<(), Error> {
         std::env::set_current_dir(path)
             .map_err(|e| format!("--data-path {}: {e}", path.display()))?;
     }
-    let mut engine = Engine::new()?;
+    let mut engine = QueryThreads::new()?;
     let done = match args.subcommand {
         Some(Command::Info { store, json }) => {
             engine.run(async move { info::print(&store, json).await }).flatten()
@@ -70,7 +70,7 @@ fn run(args: Args) -> Result<(), Error> {
         }
         Some(Command::Cache { clear }) => cache::run(clear),
         None if args.command.is_empty() && args.file.is_empty() && io::stdin().is_terminal() => {
-            let runner = Runner::new(session::new(args.memory_limit)?, args.output());
+            let runner = Shell::new(session::new(args.memory_limit)?, args.output());
             repl::run(runner, &mut engine)
         }
         None => engine.run(async move { scripts(&args).await }).flatten(),
@@ -87,7 +87,7 @@ fn run(args: Args) -> Result<(), Error> {
 
 /// Runs what `-c` and `-f` name, or standard input.
 async fn scripts(args: &Args) -> Result<(), Error> {
-    let mut runner = Runner::new(session::new(args.memory_limit)?, args.output());
+    let mut runner = Shell::new(session::new(args.memory_limit)?, args.output());
     for command in &args.command {
         runner.run_script(command).await?;
     }

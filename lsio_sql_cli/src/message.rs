@@ -1,4 +1,4 @@
-//! Errors in words for who typed the query.
+//! Error messages for users.
 
 use std::error::Error as StdError;
 
@@ -6,11 +6,10 @@ use datafusion::{
     arrow::error::ArrowError, error::DataFusionError, sql::sqlparser::parser::ParserError,
 };
 
-/// What DataFusion says at the end of errors that its authors took for impossible: nothing that who meets
-/// one could use.
+/// End of DataFusion's internal errors, of no use to a user.
 const PLEA: &str = "This issue was likely caused by a bug in DataFusion's code.";
 
-/// An error's message without what the layers in between say of themselves.
+/// Message of an error without the prefixes of intermediate layers.
 pub(crate) fn message(error: &(dyn StdError + 'static)) -> String {
     if let Some(error) = error.downcast_ref::<DataFusionError>() {
         return plain(&root(error));
@@ -18,7 +17,7 @@ pub(crate) fn message(error: &(dyn StdError + 'static)) -> String {
     plain(&error.to_string())
 }
 
-/// The message of the innermost error.
+/// Message of the innermost error.
 fn root(error: &DataFusionError) -> String {
     match error.find_root() {
         DataFusionError::External(source) => match source.downcast_ref::<DataFusionError>() {
@@ -49,15 +48,15 @@ fn root(error: &DataFusionError) -> String {
     }
 }
 
-/// Without the backtrace that DataFusion puts behind the text where the environment asks for it.
+/// Removes the backtrace that DataFusion appends where the environment asks for it.
 fn without_backtrace(text: &str) -> String {
     text.split(DataFusionError::BACK_TRACE_SEP).next().unwrap_or(text).to_owned()
 }
 
-/// Without what belongs to layers in between, where a layer has put a message into its own.
+/// Removes the prefixes of intermediate layers from a message that quotes them.
 fn plain(text: &str) -> String {
     let text = match text.split_once(PLEA) {
-        // The plea stands behind the text's own full stop.
+        // The plea follows the text's own full stop.
         Some((text, _)) => text.trim_end().trim_end_matches('.'),
         None => text.trim_end(),
     };

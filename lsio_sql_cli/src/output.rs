@@ -1,4 +1,4 @@
-//! Results on standard output, in the format asked for.
+//! Results on standard output, in the requested format.
 
 use std::{
     fs,
@@ -16,10 +16,9 @@ use futures::StreamExt as _;
 
 use lsio_datafusion::text;
 
-use crate::{Error, cell, table::Table};
+use crate::{Error, cell, table::TableWriter};
 
-/// Standard output. Whoever reads it may have had enough (`lsio … | head`), which is no failure: then
-/// the program ends.
+/// Standard output. If its reader has gone (`lsio … | head`), the program ends without an error.
 pub(crate) struct Stdout;
 
 impl io::Write for Stdout {
@@ -50,9 +49,9 @@ macro_rules! say {
 }
 pub(crate) use say;
 
-/// How results are written.
+/// Format of results.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum Format {
+pub(crate) enum OutputFormat {
     /// A table
     Automatic,
     /// A table of at most --maxrows rows
@@ -67,44 +66,43 @@ pub(crate) enum Format {
     NdJson,
 }
 
-/// The most rows that a table shows.
+/// Upper bound on the rows that a table shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MaxRows {
     Limited(usize),
     Unlimited,
 }
 
-/// What is written, and how.
+/// Settings for output.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Output {
-    pub format: Format,
+    pub format: OutputFormat,
     pub maxrows: MaxRows,
     pub quiet: bool,
     /// Whether a long query shows its progress, if standard error is a terminal.
     pub progress: bool,
 }
 
-/// What was written of a result.
+/// Extent of a written result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Written {
     pub rows: usize,
-    /// Whether there were more rows than a table shows.
+    /// Whether rows were left out.
     pub cut: bool,
-    /// All rows, if it is known how many.
+    /// Number of all rows, if known.
     pub total: Option<usize>,
 }
 
 impl Output {
-    /// Whether the first rows of a result may be on the terminal before its end.
+    /// Whether a result's first rows may reach the terminal before its end.
     pub(crate) fn shows_rows_early(&self) -> bool {
-        // A table is written at its end, and a file isn't the terminal. Behind a pipe may be a pager.
-        let is_table = matches!(self.format, Format::Table | Format::Automatic);
+        // A table is written at its end, and a file isn't the terminal. A pipe may lead to a pager.
+        let is_table = matches!(self.format, OutputFormat::Table | OutputFormat::Automatic);
         let is_file = fs::metadata("/dev/stdout").is_ok_and(|stdout| stdout.is_file());
         !is_table && !is_file
     }
 
-    /// Writes a result as it comes. Only tables are cut; `total` is how many rows the result has, where that
-    /// is known before.
+    /// Writes a result as it comes. Only tables are cut; `total` is the number of rows, if known in advance.
     pub(crate) async fn write(
         &self,
         mut stream: SendableRecordBatchStream,
@@ -113,12 +111,12 @@ impl Output {
         let schema = stream.schema();
         let mut stdout = BufWriter::new(Stdout);
         match self.format {
-            Format::Table | Format::Automatic => {
+            OutputFormat::Table | OutputFormat::Automatic => {
                 drop(stdout);
                 self.write_table(stream, total).await
             }
-            Format::Csv | Format::Tsv => {
-                let delimiter = if self.format == Format::Csv { b',' } else { b'\t' };
+            OutputFormat::Csv | OutputFormat::Tsv => {
+                let delimiter = if self.format == OutputFormat::Csv { b',' } else { b'\t' };
                 text::csv::header(
                     &mut stdout,
                     schema.fields().iter().map(|field| field.name().as_str()),
@@ -131,15 +129,15 @@ impl Output {
                     let mut lines = Vec::new();
                     text::csv::rows(&mut lines, &batch, delimiter)?;
                     stdout.write_all(&lines)?;
-                    // Rows are seen as they come, and Ctrl-C gets its turn.
+                    // Flushes, so that rows show as they come, and yields to Ctrl-C.
                     stdout.flush()?;
                     tokio::task::yield_now().await;
                 }
                 stdout.flush()?;
                 Ok(Written { rows, cut: false, total: Some(rows) })
             }
-            Format::Json => write_json::<JsonArray>(stdout, stream, "\n").await,
-            Format::NdJson => write_json::<LineDelimited>(stdout, stream, "").await,
+            OutputFormat::Json => write_json::<JsonArray>(stdout, stream, "\n").await,
+            OutputFormat::NdJson => write_json::<LineDelimited>(stdout, stream, "").await,
         }
     }
 
@@ -152,7 +150,7 @@ impl Output {
             MaxRows::Limited(rows) => rows,
             MaxRows::Unlimited => usize::MAX,
         };
-        let mut table = Table::new(stream.schema());
+        let mut table = TableWriter::new(stream.schema());
         let mut rows = 0;
         while let Some(batch) = stream.next().await {
             let batch = batch?;
@@ -161,7 +159,7 @@ impl Output {
             rows += shown.num_rows();
             table.add(shown).await?;
             if batch.num_rows() > allowed {
-                // Nobody will see the rest: it is counted as far as that takes no time.
+                // The rest isn't shown; it is counted as far as that takes no time.
                 let left = batch.num_rows() - allowed;
                 let total = match total {
                     Some(total) => Some(total),
@@ -178,9 +176,9 @@ impl Output {
     }
 }
 
-/// The rows that are left, if the end comes soon.
+/// Counts the remaining rows, if the end comes soon.
 async fn count(stream: &mut SendableRecordBatchStream) -> Result<Option<usize>, Error> {
-    /// What is worth waiting for.
+    /// Time worth waiting.
     const SOON: Duration = Duration::from_millis(50);
 
     let counted = async {
@@ -199,7 +197,7 @@ async fn write_json<F: JsonFormat>(
     mut stream: SendableRecordBatchStream,
     end: &str,
 ) -> Result<Written, Error> {
-    // NULL is written, so that every object has all keys.
+    // Writes NULL, so that every object has all keys.
     let mut writer = JsonWriterBuilder::new()
         .with_explicit_nulls(true)
         .with_encoder_factory(cell::encoders())

@@ -1,4 +1,4 @@
-//! Progress of a query on standard error: one line, drawn again in place.
+//! Progress of a query on standard error: one line, redrawn in place.
 
 use std::{
     fmt,
@@ -23,20 +23,20 @@ use lsio_datafusion::{ZarrAggregateExec, ZarrSource};
 
 use crate::info::bytes;
 
-/// Until the line is drawn for the first time: shorter queries don't need it.
+/// Delay before the line is first drawn: shorter queries don't need it.
 const DELAY: Duration = Duration::from_millis(500);
 
-/// Between one drawing and the next.
+/// Interval between two drawings.
 const INTERVAL: Duration = Duration::from_millis(200);
 
-/// The least share of the chunks that tells how long the others will take.
+/// Least share of the chunks for an estimate of the remaining time.
 const MIN_SHARE: f64 = 0.01;
 
 /// Whether the line is on the terminal.
 static DRAWN: Mutex<bool> = Mutex::new(false);
 
-/// Shows how far the scans of a running plan are, if standard error is a terminal: until its stream
-/// ends, or if `until_rows` is set, until it gives rows.
+/// Shows the progress of a running plan's scans, if standard error is a terminal: until its stream ends, or
+/// if `until_rows` is set, until it returns rows.
 pub(crate) fn show(
     mut stream: SendableRecordBatchStream,
     plan: &Arc<dyn ExecutionPlan>,
@@ -52,7 +52,7 @@ pub(crate) fn show(
         match &next {
             Poll::Pending => {}
             Poll::Ready(Some(Ok(_))) if !until_rows => {}
-            // Whoever gets this may write.
+            // The caller may write after this.
             Poll::Ready(_) => drop(line.take()),
         }
         next
@@ -60,15 +60,15 @@ pub(crate) fn show(
     Box::pin(RecordBatchStreamAdapter::new(schema, batches))
 }
 
-/// Clears the line, if there is one, for something else on standard error. It comes back below that.
+/// Clears the line, if drawn, before other output on standard error. It is drawn again below that.
 pub(crate) fn clear() {
     if mem::take(&mut *DRAWN.lock().unwrap_or_else(PoisonError::into_inner)) {
         let _ = io::stderr().write_all(b"\r\x1b[K");
     }
 }
 
-/// The line of one query, until this is dropped. A thread of its own draws it: the runtime's workers,
-/// on which its timers depend, are busy with the query.
+/// The line of one query, shown until it is dropped. A thread of its own draws it: the runtime's workers, on
+/// which its timers depend, are busy with the query.
 struct Line {
     stop: Sender<()>,
     thread: Option<JoinHandle<()>>,
@@ -86,7 +86,7 @@ impl Line {
         }
         let (stop, stopped) = mpsc::channel();
         let draw = move || keep_drawing(&scans, &stopped);
-        // A query does without the line if there can't be another thread.
+        // Without another thread there is no line.
         let thread = thread::Builder::new().name("progress".to_owned()).spawn(draw).ok()?;
         Some(Self { stop, thread: Some(thread) })
     }
@@ -96,33 +96,33 @@ impl Drop for Line {
     fn drop(&mut self) {
         let _ = self.stop.send(());
         if let Some(thread) = self.thread.take() {
-            // Nothing may be drawn after this.
+            // Waits, so that nothing is drawn after this.
             let _ = thread.join();
         }
     }
 }
 
-/// A scan of a Zarr table, or an aggregate that is one.
-struct Scan {
+/// Scan of a Zarr table, or an aggregate over one.
+struct WatchedScan {
     plan: Arc<dyn ExecutionPlan>,
-    /// The chunks that it wants, as far as is known before it runs.
+    /// Chunks that it will read, as far as known before it runs.
     chunks: u64,
 }
 
-fn find_scans(plan: &Arc<dyn ExecutionPlan>, scans: &mut Vec<Scan>) {
+fn find_scans(plan: &Arc<dyn ExecutionPlan>, scans: &mut Vec<WatchedScan>) {
     let aggregate = plan.downcast_ref::<ZarrAggregateExec>().map(ZarrAggregateExec::source);
     let source = plan
         .downcast_ref::<DataSourceExec>()
         .and_then(|scan| scan.data_source().downcast_ref::<ZarrSource>());
     if let Some(source) = aggregate.or(source) {
-        scans.push(Scan { plan: Arc::clone(plan), chunks: source.chunks() });
+        scans.push(WatchedScan { plan: Arc::clone(plan), chunks: source.chunks() });
     }
     for child in plan.children() {
         find_scans(child, scans);
     }
 }
 
-fn keep_drawing(scans: &[Scan], stopped: &Receiver<()>) {
+fn keep_drawing(scans: &[WatchedScan], stopped: &Receiver<()>) {
     let start = Instant::now();
     let mut wait = DELAY;
     while stopped.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
@@ -134,14 +134,14 @@ fn keep_drawing(scans: &[Scan], stopped: &Receiver<()>) {
 
 fn draw(text: &str) {
     let mut drawn = DRAWN.lock().unwrap_or_else(PoisonError::into_inner);
-    // One write, so that Ctrl-C leaves no half of it. Where the terminal is narrow, the line is cut
-    // instead of wrapped, since only one row can be cleared.
+    // One write, so that Ctrl-C leaves no half of it. On a narrow terminal the line is cut instead of
+    // wrapped, as only one row can be cleared.
     let line = format!("\r\x1b[K\x1b[?7l{text}\x1b[?7h");
     let _ = io::stderr().write_all(line.as_bytes());
     *drawn = true;
 }
 
-/// What the scans of a query have done.
+/// Progress of a query's scans.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Progress {
     done: u64,
@@ -150,13 +150,13 @@ struct Progress {
 }
 
 impl Progress {
-    fn of(scans: &[Scan]) -> Self {
+    fn of(scans: &[WatchedScan]) -> Self {
         let mut progress = Self::default();
         for scan in scans {
             let Some(metrics) = scan.plan.metrics() else { continue };
             let sum = |name| metrics.sum_by_name(name).map_or(0, |sum| sum.as_usize() as u64);
             let done = sum("chunks_read") + sum("chunks_absent");
-            // Only a scan that has ended tells its total: what it hasn't read by then, it has pruned.
+            // A scan's total is known at its end: chunks that it hasn't read by then, it has pruned.
             let ended = sum("chunks_total") > 0;
             progress.done += done;
             progress.wanted += if ended { done } else { scan.chunks.max(done) };
@@ -165,7 +165,7 @@ impl Progress {
         progress
     }
 
-    /// The line after so much time.
+    /// Text of the line after some time.
     fn text(&self, elapsed: Duration) -> String {
         let mut parts = vec![format!("{}/{} chunks", grouped(self.done), grouped(self.wanted))];
         let seconds = elapsed.as_secs_f64();
@@ -173,7 +173,7 @@ impl Progress {
             parts.push(bytes(self.bytes));
             parts.push(format!("{}/s", bytes((self.bytes as f64 / seconds) as u64)));
         }
-        // Not a number, and so not known, if nothing is wanted.
+        // NaN, and so unknown, if there are no chunks.
         let share = self.done as f64 / self.wanted as f64;
         if share >= MIN_SHARE {
             let left = seconds * (1.0 - share) / share;
@@ -183,7 +183,7 @@ impl Progress {
     }
 }
 
-/// A number with a comma before each thousand.
+/// Formats a number with a comma before each thousand.
 pub(crate) fn grouped(number: impl fmt::Display) -> String {
     let digits = number.to_string();
     let mut text = String::new();
@@ -196,7 +196,7 @@ pub(crate) fn grouped(number: impl fmt::Display) -> String {
     text
 }
 
-/// A time in its two largest units.
+/// Formats a time in its two largest units.
 fn duration(seconds: u64) -> String {
     let (minutes, hours) = (seconds / 60, seconds / 3600);
     if minutes == 0 {

@@ -16,12 +16,12 @@ use rustyline::{
 
 use crate::{
     Error, commands,
-    engine::Engine,
-    execute::{Next, Runner},
+    engine::QueryThreads,
+    execute::{Next, Shell},
     message::message,
     output::say,
     progress,
-    script::{Open, Part, is_command, open, parts},
+    script::{ScriptPart, Unfinished, is_command, open, parts},
 };
 
 const KEYWORD: &str = "\x1b[1;34m";
@@ -31,7 +31,7 @@ const COMMENT: &str = "\x1b[90m";
 const RESET: &str = "\x1b[0m";
 
 /// Reads and runs statements until the user quits. Errors are shown, and the session goes on.
-pub(crate) fn run(mut runner: Runner, engine: &mut Engine) -> Result<(), Error> {
+pub(crate) fn run(mut runner: Shell, engine: &mut QueryThreads) -> Result<(), Error> {
     let config = Config::builder().history_ignore_space(true).max_history_size(10_000)?.build();
     let mut editor: Editor<SqlHelper, FileHistory> = Editor::with_config(config)?;
     editor.set_helper(Some(SqlHelper));
@@ -60,7 +60,7 @@ pub(crate) fn run(mut runner: Runner, engine: &mut Engine) -> Result<(), Error> 
                 editor.add_history_entry(entry.trim_end())?;
             }
             if let Some(history) = &history {
-                // A history that can't be written costs no query.
+                // A history that can't be written is no error.
                 let _ = editor.append_history(history);
             }
         } else if let Some(hint) = lines.hint(&line) {
@@ -82,13 +82,13 @@ pub(crate) fn run(mut runner: Runner, engine: &mut Engine) -> Result<(), Error> 
 }
 
 /// Runs a statement or a command to its end or to Ctrl-C.
-fn run_part(runner: &mut Runner, part: Ready, engine: &mut Engine) -> Result<Next, Error> {
-    // What a cancelled command would have set stays as it was.
+fn run_part(runner: &mut Shell, part: Runnable, engine: &mut QueryThreads) -> Result<Next, Error> {
+    // A cancelled command leaves the settings as they were.
     let mut copy = runner.clone();
     let (result, copy) = engine.run(async move {
         let result = match part {
-            Ready::Statement(sql) => copy.run_statement(&sql).await.map(|()| Next::Continue),
-            Ready::Command(line) => commands::run(&mut copy, &line).await,
+            Runnable::Statement(sql) => copy.run_statement(&sql).await.map(|()| Next::Continue),
+            Runnable::Command(line) => commands::run(&mut copy, &line).await,
         };
         (result, copy)
     })?;
@@ -96,25 +96,25 @@ fn run_part(runner: &mut Runner, part: Ready, engine: &mut Engine) -> Result<Nex
     result
 }
 
-/// What can be run.
+/// Statement or command that can run.
 #[derive(Debug, PartialEq, Eq)]
-enum Ready {
+enum Runnable {
     Statement(String),
     Command(String),
 }
 
-/// The lines of a statement that isn't finished.
+/// Lines of an unfinished statement.
 #[derive(Default)]
 struct Lines {
-    /// What hasn't run of them.
+    /// Text that hasn't run.
     pending: String,
-    /// All of them, for the history.
+    /// All lines, for the history.
     entry: String,
 }
 
 impl Lines {
-    /// Takes a line, and gives what has come to its end with it.
-    fn push(&mut self, line: &str) -> Vec<Ready> {
+    /// Adds a line. Returns the parts that it completes.
+    fn push(&mut self, line: &str) -> Vec<Runnable> {
         let trimmed = line.trim();
         let is_open = !self.pending.is_empty();
         if !is_open {
@@ -129,7 +129,7 @@ impl Lines {
             "exit" | "quit" if !is_open => Some("\\q"),
             "help" | "?" if !is_open => Some("\\?"),
             _ if is_open
-                && open(&self.pending) == Open::Statement
+                && open(&self.pending) == Unfinished::Statement
                 && is_command(trimmed)
                 && commands::is_known(trimmed) =>
             {
@@ -138,7 +138,7 @@ impl Lines {
             _ => None,
         };
         if let Some(command) = command {
-            return vec![Ready::Command(command.to_owned())];
+            return vec![Runnable::Command(command.to_owned())];
         }
         self.entry.push_str(line);
         self.entry.push('\n');
@@ -148,12 +148,12 @@ impl Lines {
         let mut rest = String::new();
         for part in parts(&self.pending) {
             match part {
-                Part::Statement { sql, complete: true } => {
-                    ready.push(Ready::Statement(sql.to_owned()));
+                ScriptPart::Statement { sql, complete: true } => {
+                    ready.push(Runnable::Statement(sql.to_owned()));
                 }
-                Part::Command(line) => ready.push(Ready::Command(line.to_owned())),
-                // With the white space at its end: it may be in a quote.
-                Part::Statement { sql, complete: false } => {
+                ScriptPart::Command(line) => ready.push(Runnable::Command(line.to_owned())),
+                // Keeps the white space at the end: it may be in a quote.
+                ScriptPart::Statement { sql, complete: false } => {
                     let start = self.pending.trim_end().len() - sql.len();
                     rest = self.pending[start..].to_owned();
                 }
@@ -163,32 +163,32 @@ impl Lines {
         ready
     }
 
-    /// What the next line is asked for with.
+    /// Prompt for the next line.
     fn prompt(&self) -> &'static str {
         if self.pending.is_empty() {
             return "> ";
         }
         match open(&self.pending) {
-            Open::Statement => "...> ",
-            Open::Quote('\'') => "'> ",
-            Open::Quote('"') => "\"> ",
-            Open::Quote('`') => "`> ",
-            Open::Quote(_) => "$> ",
-            Open::Comment => "*> ",
+            Unfinished::Statement => "...> ",
+            Unfinished::Quote('\'') => "'> ",
+            Unfinished::Quote('"') => "\"> ",
+            Unfinished::Quote('`') => "`> ",
+            Unfinished::Quote(_) => "$> ",
+            Unfinished::Comment => "*> ",
         }
     }
 
-    /// Says why a line that looks like the end of a statement isn't it.
+    /// Explains why a line that looks like the end of a statement isn't it.
     fn hint(&self, line: &str) -> Option<String> {
         if !line.trim_end().ends_with(';') {
             return None;
         }
         match open(&self.pending) {
-            Open::Statement => None,
-            Open::Quote(quote) => {
+            Unfinished::Statement => None,
+            Unfinished::Quote(quote) => {
                 Some(format!("(a {quote} is open: close it, or give up the statement with Ctrl-C)"))
             }
-            Open::Comment => Some("(a comment is open: */ closes it)".to_owned()),
+            Unfinished::Comment => Some("(a comment is open: */ closes it)".to_owned()),
         }
     }
 }
@@ -204,7 +204,7 @@ impl Highlighter for SqlHelper {
     fn highlight<'l>(&self, line: &'l str, _position: usize) -> Cow<'l, str> {
         let dialect = GenericDialect {};
         let tokens = Tokenizer::new(&dialect, line).with_unescape(false).tokenize();
-        // What isn't finished may not be tokens yet.
+        // An unfinished statement may not tokenize.
         let Ok(tokens) = tokens else { return Cow::Borrowed(line) };
         let mut out = String::with_capacity(line.len() + 32);
         for token in tokens {
@@ -230,12 +230,12 @@ impl Highlighter for SqlHelper {
 mod tests {
     use super::*;
 
-    fn statement(sql: &str) -> Ready {
-        Ready::Statement(sql.to_owned())
+    fn statement(sql: &str) -> Runnable {
+        Runnable::Statement(sql.to_owned())
     }
 
-    fn command(line: &str) -> Ready {
-        Ready::Command(line.to_owned())
+    fn command(line: &str) -> Runnable {
+        Runnable::Command(line.to_owned())
     }
 
     #[test]

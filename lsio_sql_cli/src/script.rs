@@ -1,27 +1,27 @@
-//! Where statements end: scripts are split at semicolons outside of quotes and comments.
+//! Splitting of scripts at semicolons outside of quotes and comments.
 
-/// One part of a script.
+/// Part of a script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Part<'a> {
-    /// A statement without its semicolon; `complete` says whether there was one.
+pub(crate) enum ScriptPart<'a> {
+    /// Statement without its semicolon; `complete` if there was one.
     Statement { sql: &'a str, complete: bool },
-    /// A line that starts with a backslash, or with a dot and a letter, as no SQL does.
+    /// Line that starts with a backslash, or with a dot and a letter, as no SQL does.
     Command(&'a str),
 }
 
-/// What the end of a script leaves open.
+/// Unfinished element at the end of a script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Open {
-    /// A statement has no semicolon yet.
+pub(crate) enum Unfinished {
+    /// Statement without a semicolon.
     Statement,
-    /// A quote of this kind has no end yet.
+    /// Quote of this kind without an end.
     Quote(char),
-    /// A comment has no end yet.
+    /// Comment without an end.
     Comment,
 }
 
-/// Splits a script. Comments between statements belong to the statement behind them.
-pub(crate) fn parts(script: &str) -> Vec<Part<'_>> {
+/// Splits a script. Comments between statements belong to the following statement.
+pub(crate) fn parts(script: &str) -> Vec<ScriptPart<'_>> {
     let mut parts = Vec::new();
     let mut rest = script;
     loop {
@@ -32,7 +32,7 @@ pub(crate) fn parts(script: &str) -> Vec<Part<'_>> {
         }
         if is_command(rest) {
             let end = rest.find('\n').unwrap_or(rest.len());
-            parts.push(Part::Command(rest[..end].trim()));
+            parts.push(ScriptPart::Command(rest[..end].trim()));
             rest = &rest[end..];
             continue;
         }
@@ -40,21 +40,21 @@ pub(crate) fn parts(script: &str) -> Vec<Part<'_>> {
             Ok(end) => {
                 let sql = rest[..end].trim();
                 if !sql.is_empty() {
-                    parts.push(Part::Statement { sql, complete: true });
+                    parts.push(ScriptPart::Statement { sql, complete: true });
                 }
                 rest = &rest[end + 1..];
             }
             Err(_) => {
-                parts.push(Part::Statement { sql: rest.trim(), complete: false });
+                parts.push(ScriptPart::Statement { sql: rest.trim(), complete: false });
                 return parts;
             }
         }
     }
 }
 
-/// What a statement without its end leaves open.
-pub(crate) fn open(statement: &str) -> Open {
-    statement_end(statement).err().unwrap_or(Open::Statement)
+/// Finds what an unfinished statement leaves open.
+pub(crate) fn open(statement: &str) -> Unfinished {
+    statement_end(statement).err().unwrap_or(Unfinished::Statement)
 }
 
 /// Whether a text starts with a command.
@@ -63,7 +63,7 @@ pub(crate) fn is_command(text: &str) -> bool {
     text.starts_with('\\') || dot()
 }
 
-/// The bytes of white space and comments at the start.
+/// Bytes of white space and comments at the start.
 fn skip_blank(text: &str) -> usize {
     let mut at = 0;
     loop {
@@ -81,17 +81,17 @@ fn skip_blank(text: &str) -> usize {
     }
 }
 
-/// The position of the semicolon that ends the first statement.
-fn statement_end(text: &str) -> Result<usize, Open> {
+/// Position of the semicolon that ends the first statement.
+fn statement_end(text: &str) -> Result<usize, Unfinished> {
     let mut at = 0;
     while let Some(c) = text[at..].chars().next() {
         let rest = &text[at..];
         at += match c {
             ';' => return Ok(at),
-            // A doubled quote closes and opens again, which comes to the same.
-            '\'' | '"' | '`' => rest[1..].find(c).ok_or(Open::Quote(c))? + 2,
+            // A doubled quote closes and opens again, with the same result.
+            '\'' | '"' | '`' => rest[1..].find(c).ok_or(Unfinished::Quote(c))? + 2,
             '-' if rest.starts_with("--") => rest.find('\n').unwrap_or(rest.len()),
-            '/' if rest.starts_with("/*") => rest[2..].find("*/").ok_or(Open::Comment)? + 4,
+            '/' if rest.starts_with("/*") => rest[2..].find("*/").ok_or(Unfinished::Comment)? + 4,
             '$' => match rest[1..].find('$') {
                 // $$ … $$ or $tag$ … $tag$
                 Some(length)
@@ -99,14 +99,14 @@ fn statement_end(text: &str) -> Result<usize, Open> {
                         && !rest[1..].starts_with(|c: char| c.is_ascii_digit()) =>
                 {
                     let tag = &rest[..length + 2];
-                    rest[tag.len()..].find(tag).ok_or(Open::Quote('$'))? + 2 * tag.len()
+                    rest[tag.len()..].find(tag).ok_or(Unfinished::Quote('$'))? + 2 * tag.len()
                 }
                 _ => 1,
             },
             c => c.len_utf8(),
         };
     }
-    Err(Open::Statement)
+    Err(Unfinished::Statement)
 }
 
 #[cfg(test)]
@@ -117,8 +117,8 @@ mod tests {
         parts(script)
             .into_iter()
             .map(|part| match part {
-                Part::Statement { sql, .. } => sql,
-                Part::Command(command) => command,
+                ScriptPart::Statement { sql, .. } => sql,
+                ScriptPart::Command(command) => command,
             })
             .collect()
     }
@@ -139,7 +139,7 @@ mod tests {
         ] {
             assert_eq!(statements(&format!("{script};")), [script]);
             let open = parts(script);
-            assert_eq!(open, [Part::Statement { sql: script, complete: false }]);
+            assert_eq!(open, [ScriptPart::Statement { sql: script, complete: false }]);
         }
     }
 
@@ -153,13 +153,13 @@ mod tests {
     #[test]
     fn quotes_that_stay_open() {
         for (script, what) in [
-            ("SELECT 'abc;", Open::Quote('\'')),
-            ("SELECT \"x;", Open::Quote('"')),
-            ("SELECT $$ ;", Open::Quote('$')),
-            ("SELECT /* ;", Open::Comment),
-            ("SELECT 'abc;'", Open::Statement),
+            ("SELECT 'abc;", Unfinished::Quote('\'')),
+            ("SELECT \"x;", Unfinished::Quote('"')),
+            ("SELECT $$ ;", Unfinished::Quote('$')),
+            ("SELECT /* ;", Unfinished::Comment),
+            ("SELECT 'abc;'", Unfinished::Statement),
         ] {
-            assert_eq!(parts(script), [Part::Statement { sql: script, complete: false }]);
+            assert_eq!(parts(script), [ScriptPart::Statement { sql: script, complete: false }]);
             assert_eq!(open(script), what);
         }
     }
@@ -168,6 +168,6 @@ mod tests {
     fn commands_with_a_dot() {
         let script = ".tables\nSELECT t\n.a;\n.mode csv\nSELECT .5";
         assert_eq!(statements(script), [".tables", "SELECT t\n.a", ".mode csv", "SELECT .5"]);
-        assert_eq!(parts(".5"), [Part::Statement { sql: ".5", complete: false }]);
+        assert_eq!(parts(".5"), [ScriptPart::Statement { sql: ".5", complete: false }]);
     }
 }

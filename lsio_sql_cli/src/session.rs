@@ -1,4 +1,4 @@
-//! The session: DataFusion with Zarr, Parquet, CSV and JSON paths, and settings that suit arrays.
+//! Session with Zarr, Parquet, CSV and JSON paths as tables, and settings that suit arrays.
 
 use std::sync::Arc;
 
@@ -14,9 +14,9 @@ use lsio_datafusion::{IoEngine, prelude::*};
 pub(crate) fn new(memory_limit: Option<usize>) -> Result<SessionContext> {
     let mut config = SessionConfig::new().with_information_schema(true);
     let options = config.options_mut();
-    // Names of variables are spelled as they are: SELECT TMP.
+    // Names of variables keep their case: SELECT TMP.
     options.sql_parser.enable_ident_normalization = false;
-    // A descending sort that starts with the masked cells answers nobody's question.
+    // A descending sort that starts with masked cells is of no use.
     options.sql_parser.default_null_ordering = "nulls_last".to_owned();
 
     let mut runtime = RuntimeEnvBuilder::new();
@@ -24,7 +24,7 @@ pub(crate) fn new(memory_limit: Option<usize>) -> Result<SessionContext> {
         runtime = runtime.with_memory_limit(bytes, 1.0);
     }
     let runtime = runtime.build()?;
-    // Local files of other formats come the same way as those of Zarr.
+    // Local files of other formats are read by the same engine as Zarr's.
     let files = ObjectStoreUrl::local_filesystem();
     runtime.register_object_store(files.as_ref(), IoEngine::default().store()?);
     let state = SessionStateBuilder::new()

@@ -12,21 +12,21 @@ use lsio_datafusion::text;
 
 use crate::{Error, output::Stdout};
 
-/// The bytes of the first rows, which say how wide the columns are.
+/// Bytes of the first rows, which determine the widths of the columns.
 const FIRST: usize = 64 << 20;
 
-/// A table that is written when its first rows are known, and then as they come. What is wider than all of
-/// the first rows sticks out.
-pub(crate) struct Table {
+/// Writer of a table: buffers the first rows for the widths of the columns, then writes rows as they come.
+/// Wider cells stick out.
+pub(crate) struct TableWriter {
     schema: SchemaRef,
-    /// Rows that aren't written yet.
+    /// Buffered rows.
     first: Vec<RecordBatch>,
     bytes: usize,
-    /// The widths of the columns, once the header is written.
+    /// Widths of the columns, once the header is written.
     widths: Option<Vec<usize>>,
 }
 
-impl Table {
+impl TableWriter {
     pub(crate) fn new(schema: SchemaRef) -> Self {
         Self { schema, first: Vec::new(), bytes: 0, widths: None }
     }
@@ -36,13 +36,13 @@ impl Table {
         if let Some(widths) = &self.widths {
             return write(&batch, widths).await;
         }
-        // Of a slice, the whole is in memory.
+        // A slice keeps its whole array in memory.
         self.bytes = self.bytes.saturating_add(batch.get_array_memory_size());
         self.first.push(batch);
         if self.bytes > FIRST { self.begin().await } else { Ok(()) }
     }
 
-    /// Writes what isn't written, and the last line.
+    /// Writes buffered rows and the last line.
     pub(crate) async fn finish(mut self) -> Result<(), Error> {
         if self.widths.is_none() {
             self.begin().await?;
@@ -84,7 +84,7 @@ impl Table {
 
 async fn write(batch: &RecordBatch, widths: &[usize]) -> Result<(), Error> {
     write_rows(batch, widths)?;
-    // Ctrl-C gets its turn.
+    // Yields to Ctrl-C.
     tokio::task::yield_now().await;
     Ok(())
 }
@@ -107,7 +107,7 @@ fn write_rows(batch: &RecordBatch, widths: &[usize]) -> Result<(), Error> {
     Ok(out.flush()?)
 }
 
-/// The columns that a text takes on the terminal, of its longest line.
+/// Width of a text on the terminal, that of its longest line.
 fn width(text: &str) -> usize {
     text.split('\n').map(|line| line.width()).max().unwrap_or(0)
 }
@@ -120,7 +120,7 @@ fn rule(out: &mut String, widths: &[usize]) {
     out.push_str(if widths.is_empty() { "++\n" } else { "+\n" });
 }
 
-/// `| a | b |`, over several lines where a cell has several.
+/// `| a | b |`, over several lines if a cell has several.
 fn row<T: AsRef<str>>(out: &mut String, cells: &[T], widths: &[usize]) {
     let lines = cells.iter().map(|cell| cell.as_ref().split('\n').count()).max().unwrap_or(1);
     for line in 0..lines {

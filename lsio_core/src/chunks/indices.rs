@@ -1,4 +1,4 @@
-//! The indices of objects that hold several chunks, as many of them as fit a bound.
+//! The indices of objects that hold several chunks, in a bounded LRU cache.
 
 use std::{
     ops::Range,
@@ -10,32 +10,32 @@ use tokio::sync::OnceCell;
 
 use crate::transport::Version;
 
-/// The bytes of indices that are kept, roughly.
+/// The approximate bound on kept indices, in bytes.
 const BYTES: u64 = 16 << 20;
 
 /// The most indices that are kept.
 const COUNT: usize = 65_536;
 
-/// Where the chunks of one object are in it, by their numbers in the object. `None`: the chunk isn't stored.
+/// The byte ranges of an object's chunks, by their numbers in the object. `None` if a chunk isn't stored.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ObjectIndex {
     ranges: Vec<Option<Range<u64>>>,
 }
 
-/// The index of an object, once it was read; `None` inside: there is no such object.
+/// The index of an object, empty until it is read. The inner `None` means that the object doesn't exist.
 pub(crate) type KnownIndex = OnceCell<Option<Known>>;
 
-/// The index of an object, and of which version of it; that of local files isn't asked for.
+/// The index of an object, with the object's version. `None` for local files, whose version isn't checked.
 #[derive(Debug)]
 pub(crate) struct Known {
     pub(crate) index: Arc<ObjectIndex>,
     pub(crate) version: Option<Version>,
 }
 
-/// The indices of one array's objects, by the indices of the objects.
+/// The indices of one array's objects, by the objects' positions in their grid.
 #[derive(Debug)]
 pub(super) struct Indices {
-    /// Without a bound of its own it takes no memory until it is used.
+    /// Unbounded, so that it allocates nothing until used. [`Indices::of`] applies the bound.
     known: Mutex<LruCache<Vec<u64>, Arc<KnownIndex>>>,
 }
 
@@ -50,14 +50,14 @@ impl ObjectIndex {
         Self { ranges }
     }
 
-    /// The range of a chunk; `None` if it isn't stored.
+    /// The byte range of a chunk, by its number in the object. `None` if the chunk isn't stored.
     pub(crate) fn range(&self, number: usize) -> Option<Range<u64>> {
         self.ranges.get(number).cloned().flatten()
     }
 }
 
 impl Indices {
-    /// The index of an object, which may not have been read yet. Indices have `bytes` bytes each.
+    /// The index of an object, possibly not read yet. Each index of the array takes `bytes` bytes.
     pub(super) fn of(&self, object: &[u64], bytes: u64) -> Arc<KnownIndex> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(index) = known.get(object) {
@@ -91,7 +91,7 @@ mod tests {
         indices.of(&[1], bytes);
         assert!(indices.of(&[0], bytes).get().is_some());
         indices.of(&[2], bytes);
-        // The one that was used longest ago is gone.
+        // The least recently used index is gone.
         assert!(indices.of(&[0], bytes).get().is_some());
         assert!(Arc::strong_count(&first) > 1);
         indices.forget(&[0]);

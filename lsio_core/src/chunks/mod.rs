@@ -1,8 +1,8 @@
-//! Where the bytes of an array's chunks are, apart from how they are decoded.
+//! The location of the bytes of an array's chunks, independent of their decoding.
 //!
-//! Each format says it by a [`ChunkSource`]: Zarr by the keys of objects and the indices of shards; others by
-//! the index of a file, or by a list of references. [`Reads`] is what such a source may read, and remembers
-//! what a scan has read of indices.
+//! Each format has a [`ChunkSource`]: Zarr computes the keys of objects and reads the indices of shards; other formats
+//! read the index of a file or a list of references. A source reads through [`Reads`], which keeps the indices that a
+//! scan has read.
 
 mod indices;
 mod narrowed;
@@ -28,65 +28,65 @@ pub type ChunkIndex = Vec<u64>;
 /// Finds the stored bytes of one array's chunks.
 #[async_trait]
 pub trait ChunkSource: fmt::Debug + Send + Sync {
-    /// Locates chunks: one answer for each, in their order. All have the same [`ChunkSource::object`]. What it
-    /// takes to know is read here, such as the index of a shard.
+    /// Locates chunks that share one [`ChunkSource::object`]: one [`ChunkRef`] per chunk, in the order of `chunks`.
+    /// Reads the index that it needs, such as that of a shard.
     ///
     /// # Errors
-    /// [`Error::Store`](crate::Error::Store) if reading fails, [`Error::Chunk`](crate::Error::Chunk) if an index
-    /// is corrupt; [`Reads`] makes them.
+    /// [`Error::Store`](crate::Error::Store) if reading fails, [`Error::Chunk`](crate::Error::Chunk) if an index is
+    /// corrupt. [`Reads`] makes both errors.
     async fn locate(&self, chunks: &[ChunkIndex], reads: &Reads<'_>) -> Result<Vec<ChunkRef>>;
 
-    /// The name of the place of a chunk in messages, such as its key relative to the array.
+    /// The name of a chunk's place in messages, such as its key relative to the array.
     fn name(&self, chunk: &[u64]) -> String;
 
-    /// The indices of the object that must be read to locate a chunk, or that is the chunk: chunks of one object
-    /// are located and fetched together. `None` if nothing needs to be read.
+    /// The indices of the object that holds a chunk, or that must be read to locate the chunk. Chunks of one object are
+    /// located and fetched together. `None` if no read is needed to locate the chunk.
     fn object(&self, chunk: &[u64]) -> Option<Vec<u64>> {
         let _ = chunk;
         None
     }
 
-    /// Forgets what was read to locate chunks: an object isn't of the version that was read.
+    /// Forgets the indices that located these chunks, because an object has another version than its index.
     fn forget(&self, chunks: &[ChunkIndex], reads: &Reads<'_>) {
         let _ = (chunks, reads);
     }
 }
 
-/// Where the stored bytes of a chunk are.
+/// The location of a chunk's stored bytes.
 #[derive(Clone, Debug)]
 pub enum ChunkRef {
-    /// Nowhere: all cells have the fill value.
+    /// Not stored: all cells have the fill value.
     Missing,
-    /// Here.
+    /// The bytes themselves.
     Inline(Bytes),
     /// In an object of the array's store.
     Stored(ObjectRange),
 }
 
-/// A range of bytes of an object, or all of them.
+/// A byte range of an object, or the whole object.
 #[derive(Clone, Debug)]
 pub struct ObjectRange {
-    /// The object, from the root of the store on.
+    /// The path of the object, from the root of the store.
     pub(crate) path: Path,
-    /// All of its bytes, if none; then an object that doesn't exist is a missing chunk.
+    /// The byte range. `None` for the whole object, whose absence means a missing chunk.
     pub(crate) range: Option<Range<u64>>,
-    /// The version that the range is known of.
+    /// The version of the object for which the range is valid.
     pub(crate) version: Option<Version>,
 }
 
 impl ObjectRange {
-    /// All bytes of an object. A chunk whose object doesn't exist is missing.
+    /// The whole object. If the object doesn't exist, the chunk is missing.
     #[must_use]
     pub fn whole(path: Path) -> Self {
         Self { path, range: None, version: None }
     }
 
-    /// A range of bytes of an object, which must exist.
+    /// A byte range of an object, which must exist.
     #[must_use]
     pub fn new(path: Path, range: Range<u64>) -> Self {
         Self { path, range: Some(range), version: None }
     }
 }
 
-/// The chunks of an array, wherever they are.
+/// The shared chunk source of an array.
 pub(crate) type Chunks = Arc<dyn ChunkSource>;

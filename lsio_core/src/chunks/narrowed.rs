@@ -1,11 +1,11 @@
-//! The chunks of an array whose last dimension is left out.
+//! The chunk source of an array without its last dimension.
 
 use async_trait::async_trait;
 
 use super::{ChunkIndex, ChunkRef, ChunkSource, Chunks, Reads};
 use crate::Result;
 
-/// The chunks of an array that has one dimension more, along which there is one chunk.
+/// Locates chunks in the source of an array that has one more dimension, which holds one chunk.
 #[derive(Debug)]
 pub(crate) struct WithoutLast(pub(crate) Chunks);
 

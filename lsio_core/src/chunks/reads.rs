@@ -1,4 +1,4 @@
-//! What may be read to locate chunks, and how their objects are read.
+//! Reads of objects and indices for one array.
 
 use std::{
     ops::Range,
@@ -17,22 +17,21 @@ use crate::{
     uring::{CachedFile, PageCache},
 };
 
-/// The bytes that an object may have beyond twice its decoded size: codecs add little to what they can't
-/// compress.
+/// The bytes that an object may have beyond twice its decoded size. Codecs add little to data that they can't compress.
 const OVERHEAD_BYTES: u64 = 1 << 20;
 
-/// How often an object is read that changes meanwhile.
+/// The number of attempts to read an object that changes during the read.
 const TRIES: usize = 2;
 
 /// The objects of one array, as one scan reads them.
 #[derive(Debug)]
 pub(crate) struct ArrayObjects {
-    /// The array, for messages.
+    /// The name of the array in messages.
     array: String,
-    /// Where the array is in its store.
+    /// The path of the array in its store.
     base: Path,
     transfer: Transfer,
-    /// Where objects are looked for before they are asked of the store.
+    /// The page cache, which is tried before the store.
     page_cache: Option<PageCache>,
     indices: Indices,
     chunk: ChunkSize,
@@ -41,13 +40,13 @@ pub(crate) struct ArrayObjects {
 /// The size of a chunk of an array.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ChunkSize {
-    /// The most bytes that a chunk has, decoded or on the way to that.
+    /// Upper bound in bytes of a chunk, decoded or in an intermediate buffer.
     pub(crate) decoded: u64,
-    /// Whether chunks are stored as they are used.
+    /// Whether chunks are stored without any codec.
     pub(crate) is_raw: bool,
 }
 
-/// The reads of one array's objects for one call, and what they cost.
+/// The reads of one array's objects for one call, with counts of requests and bytes.
 #[derive(Debug)]
 pub struct Reads<'a> {
     objects: &'a ArrayObjects,
@@ -66,18 +65,18 @@ impl ArrayObjects {
         }
     }
 
-    /// Reads from another object store that holds the same objects.
+    /// Reads from another object store, which must hold the same objects.
     pub(crate) fn with_store(self, store: Arc<dyn ObjectStore>) -> Self {
         let transfer = Transfer::new(store, Arc::clone(self.transfer.link()), What::Chunks);
         Self { transfer, ..self }
     }
 
-    /// Looks for objects in the page cache first, and leaves those there for whoever decodes them.
+    /// Looks for objects in the page cache first. Objects found there stay there until they are decoded.
     pub(crate) fn with_page_cache(self, page_cache: Option<PageCache>) -> Self {
         Self { page_cache, ..self }
     }
 
-    /// The objects that are read at the same time for one call.
+    /// The number of objects that one call reads concurrently.
     pub(crate) fn at_once(&self) -> usize {
         self.transfer.link().objects()
     }
@@ -88,18 +87,18 @@ impl<'a> Reads<'a> {
         Self { objects, counts: Mutex::default() }
     }
 
-    /// The path of an object below the array.
+    /// The path of an object, from a key relative to the array.
     ///
     /// # Errors
-    /// A text, if the key is no path.
+    /// A message, if the key isn't a valid path.
     pub fn path(&self, key: &str) -> Result<Path, String> {
         join(&self.objects.base, key)
     }
 
-    /// Reads a range of an object, such as an index. `None` if the object doesn't exist.
+    /// Reads a byte range of an object, such as an index. `None` if the object doesn't exist.
     ///
     /// # Errors
-    /// [`Error::Store`].
+    /// [`Error::Store`] if the read fails, [`Error::Chunk`] if the object keeps changing or is too large.
     pub async fn range(&self, path: &Path, range: Range<u64>) -> Result<Option<Bytes>> {
         let bytes = range.end.saturating_sub(range.start);
         let expected = Expected { likely: bytes, most: bytes };
@@ -109,14 +108,14 @@ impl<'a> Reads<'a> {
         }
     }
 
-    /// An error that says what is wrong with a chunk, whose place is called `name`.
+    /// Makes an error that says what is wrong with a chunk. `name` is the chunk's place, such as its key.
     #[must_use]
     pub fn broken(&self, chunk: &[u64], name: &str, reason: String) -> Error {
         let (chunk, key) = (chunk.to_vec(), name.to_owned());
         Error::Chunk { array: self.objects.array.clone(), chunk, key, reason }
     }
 
-    /// The error for an object that wasn't read.
+    /// Makes the error for a failed read of an object.
     pub(crate) fn failed(&self, chunk: &[u64], name: &str, failure: Failure) -> Error {
         match failure {
             Failure::Store(source) => {
@@ -127,13 +126,13 @@ impl<'a> Reads<'a> {
         }
     }
 
-    /// The error for an object that isn't the same for long enough.
+    /// Makes the error for an object that keeps changing while it is read.
     pub(crate) fn changes(&self, chunk: &[u64], name: &str) -> Error {
         let reason = "it changes while it is read; is the store being written to?";
         self.broken(chunk, name, reason.to_owned())
     }
 
-    /// The error for an object of so many chunks that is larger than any that codecs could have made.
+    /// Makes the error for an object of `bytes` bytes, which is larger than any encoding of its `chunks` chunks.
     pub(crate) fn too_large(&self, chunk: &[u64], name: &str, bytes: u64, chunks: u64) -> Error {
         let most = self.objects.chunk.decoded.saturating_mul(chunks);
         self.broken(
@@ -143,16 +142,17 @@ impl<'a> Reads<'a> {
         )
     }
 
-    /// The most bytes of the stored chunks of an object, without its index.
+    /// Upper bound in bytes of an object of `chunks` stored chunks, without its index.
     pub(crate) fn most(&self, chunks: u64) -> u64 {
         let decoded = self.objects.chunk.decoded.saturating_mul(chunks);
         decoded.saturating_mul(2).saturating_add(OVERHEAD_BYTES)
     }
 
-    /// Reads all of an object of so many chunks, and of so many bytes beyond those. `None` if it doesn't exist.
+    /// Reads a whole object, which holds `chunks` chunks and up to `more` bytes beyond them, such as an index. `None`
+    /// if the object doesn't exist.
     ///
     /// # Errors
-    /// Why it wasn't read.
+    /// The failure of the read.
     pub(crate) async fn object(
         &self,
         path: &Path,
@@ -160,7 +160,7 @@ impl<'a> Reads<'a> {
         more: u64,
     ) -> Result<Option<Bytes>, Failure> {
         let decoded = self.objects.chunk.decoded.saturating_mul(chunks);
-        // Compressed they are half as many, or so.
+        // Compression typically halves the size.
         let likely = if self.objects.chunk.is_raw { decoded } else { decoded / 2 };
         let expected = Expected { likely, most: self.most(chunks).saturating_add(more) };
         let mut tries = 0;
@@ -178,10 +178,10 @@ impl<'a> Reads<'a> {
         }
     }
 
-    /// Reads one range of an object. `None` if the object doesn't exist.
+    /// Reads one byte range of an object. `None` if the object doesn't exist.
     ///
     /// # Errors
-    /// Why it wasn't read.
+    /// The failure of the read.
     pub(crate) async fn get(
         &self,
         path: &Path,
@@ -198,10 +198,11 @@ impl<'a> Reads<'a> {
         }
     }
 
-    /// Reads ranges of an object, sorted and apart from each other, with as few requests as suit its storage.
+    /// Reads byte ranges of an object, which must be sorted and disjoint, with requests that suit the storage: near
+    /// ranges are merged, large ranges are split.
     ///
     /// # Errors
-    /// Why they weren't read.
+    /// The failure of a read.
     pub(crate) async fn ranges(
         &self,
         path: &Path,
@@ -214,19 +215,19 @@ impl<'a> Reads<'a> {
         read
     }
 
-    /// An object as a file to be read in the page cache, if it may be there.
+    /// Opens an object for reads from the page cache. `None` if it can't be opened without waiting.
     pub(crate) fn cached(&self, path: &Path) -> Option<CachedFile> {
         self.objects.page_cache.as_ref()?.open(path)
     }
 
-    /// Counts a read from the page cache.
+    /// Counts a read from the page cache, of `bytes` bytes.
     pub(crate) fn count_cached(&self, bytes: usize) {
         let mut counts = self.counts();
         counts.requests += 1;
         counts.bytes += bytes;
     }
 
-    /// The index of an object, of so many bytes, which may not have been read yet.
+    /// The index of an object, possibly not read yet. An index takes `bytes` bytes.
     pub(crate) fn index(&self, object: &[u64], bytes: u64) -> Arc<KnownIndex> {
         self.objects.indices.of(object, bytes)
     }
@@ -236,7 +237,7 @@ impl<'a> Reads<'a> {
         self.objects.indices.forget(object);
     }
 
-    /// What was read so far.
+    /// The requests and bytes of the reads so far.
     pub(crate) fn counts(&self) -> MutexGuard<'_, Counts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }

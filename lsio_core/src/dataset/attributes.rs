@@ -1,4 +1,4 @@
-//! Attributes: what a store says of a group or an array beyond its layout.
+//! Attributes: the user metadata of groups and arrays.
 
 use serde::{Serialize, Serializer};
 
@@ -6,20 +6,20 @@ use serde::{Serialize, Serializer};
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Attributes(Vec<(String, Attribute)>);
 
-/// The value of an attribute. It displays as JSON.
+/// The value of an attribute. Displays as JSON.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Attribute {
-    /// Nothing.
+    /// JSON's `null`.
     Null,
     /// True or false.
     Bool(bool),
     /// An integer.
     Int(i64),
-    /// An integer beyond those of [`Attribute::Int`].
+    /// An integer above `i64::MAX`.
     UInt(u64),
     /// A floating-point number.
     Float(f64),
-    /// A text.
+    /// Text.
     Text(String),
     /// Several values.
     List(Vec<Attribute>),
@@ -28,49 +28,49 @@ pub enum Attribute {
 }
 
 impl Attributes {
-    /// The value of an attribute.
+    /// The value of an attribute. `None` if no attribute has this name.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Attribute> {
         self.0.iter().find_map(|(own, value)| (own == name).then_some(value))
     }
 
-    /// The value of an attribute that is a text.
+    /// The value of a text attribute. `None` if the attribute is missing or isn't text.
     #[must_use]
     pub fn text(&self, name: &str) -> Option<&str> {
         self.get(name)?.as_text()
     }
 
-    /// The names, in their order.
+    /// The names, in stored order.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|(name, _)| name.as_str())
     }
 
-    /// The names with the values, in their order.
+    /// The names with their values, in stored order.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Attribute)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value))
     }
 
-    /// Whether there are none.
+    /// Whether there are no attributes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Adds an attribute, unless there is one of this name.
+    /// Adds an attribute, unless an attribute of this name exists.
     pub(crate) fn add_missing(&mut self, name: &str, value: &Attribute) {
         if self.get(name).is_none() {
             self.0.push((name.to_owned(), value.clone()));
         }
     }
 
-    /// Attributes of different names.
+    /// Makes attributes of pairs whose names must be distinct.
     pub(crate) fn from_distinct(attributes: Vec<(String, Attribute)>) -> Self {
         Self(attributes)
     }
 }
 
 impl FromIterator<(String, Attribute)> for Attributes {
-    /// Attributes by name. Of those of one name the last counts.
+    /// Collects attributes. The last value of a repeated name counts.
     fn from_iter<I: IntoIterator<Item = (String, Attribute)>>(attributes: I) -> Self {
         let mut all: Vec<(String, Attribute)> = Vec::new();
         for (name, value) in attributes {
@@ -84,7 +84,7 @@ impl FromIterator<(String, Attribute)> for Attributes {
 }
 
 impl Attribute {
-    /// A member of an object.
+    /// A member of an object. `None` if the value isn't an object or lacks the member.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Self> {
         match self {
@@ -93,7 +93,7 @@ impl Attribute {
         }
     }
 
-    /// A text.
+    /// The content of text. `None` for other values.
     #[must_use]
     pub fn as_text(&self) -> Option<&str> {
         match self {
@@ -102,7 +102,7 @@ impl Attribute {
         }
     }
 
-    /// A list.
+    /// The elements of a list. `None` for other values.
     #[must_use]
     pub fn as_list(&self) -> Option<&[Self]> {
         match self {
@@ -111,7 +111,7 @@ impl Attribute {
         }
     }
 
-    /// An integer that isn't negative.
+    /// The value of an integer that isn't negative. `None` for other values.
     #[must_use]
     pub fn as_u64(&self) -> Option<u64> {
         match self {
@@ -121,7 +121,7 @@ impl Attribute {
         }
     }
 
-    /// Whether it is nothing.
+    /// Whether the value is `null`.
     #[must_use]
     pub fn is_null(&self) -> bool {
         *self == Self::Null

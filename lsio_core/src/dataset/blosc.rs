@@ -3,15 +3,18 @@
 
 use std::{
     cell::RefCell,
-    ffi::{c_char, c_int, c_void},
+    ffi::{CStr, c_char, c_int, c_void},
 };
 
-use blosc_src::{blosc_cbuffer_validate, blosc_decompress_ctx};
+use blosc_src::{blosc_cbuffer_validate, blosc_compress_ctx, blosc_decompress_ctx};
 
 use super::{compression::Compressor, shuffle::unshuffle};
 
 /// The bytes of the header.
 const HEADER: usize = 16;
+
+/// The bytes that a buffer takes at most: lengths have 31 bits.
+const MOST_BYTES: usize = i32::MAX as usize - HEADER;
 
 /// The flag of the header that says that the data are stored as they are.
 const MEMCPYED: u8 = 0x2;
@@ -45,6 +48,69 @@ pub(super) fn decompress(encoded: &[u8], out: &mut [u8]) -> Result<(), String> {
         Some(blocks) => SHUFFLED.with_borrow_mut(|block| blocks.decompress_all(block, out)),
         None => decompress_by_library(encoded, out),
     }
+}
+
+/// How a Blosc buffer is compressed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Settings {
+    compressor: &'static CStr,
+    shuffle: Shuffle,
+    /// The bytes of an element, from 1 to 255.
+    width: usize,
+}
+
+/// What is done with the bytes of elements before they are compressed.
+#[derive(Clone, Copy, Debug)]
+#[repr(i32)]
+pub(super) enum Shuffle {
+    None = 0,
+    Bytes = 1,
+    #[cfg(test)]
+    Bits = 2,
+}
+
+impl Settings {
+    /// What numcodecs writes if it isn't told otherwise, for elements of `width` bytes.
+    pub(super) fn new(width: usize) -> Self {
+        let width = if (1..=255).contains(&width) { width } else { 1 };
+        let shuffle = if width > 1 { Shuffle::Bytes } else { Shuffle::None };
+        Self { compressor: c"lz4", shuffle, width }
+    }
+}
+
+/// Compresses to a Blosc buffer.
+///
+/// # Errors
+/// A text, if there are more bytes than a Blosc buffer takes.
+pub(super) fn compress(bytes: &[u8], settings: Settings) -> Result<Vec<u8>, String> {
+    /// That of numcodecs, out of 1 to 9.
+    const LEVEL: c_int = 5;
+
+    if bytes.len() > MOST_BYTES {
+        return Err(format!("Blosc takes {MOST_BYTES} bytes at most, not {}", bytes.len()));
+    }
+    let mut out = vec![0; bytes.len() + HEADER];
+    // SAFETY: the library reads `bytes`, and writes at most the size of `out`, which is enough for data
+    // that don't compress.
+    let written = unsafe {
+        blosc_compress_ctx(
+            LEVEL,
+            settings.shuffle as c_int,
+            settings.width,
+            bytes.len(),
+            bytes.as_ptr().cast::<c_void>(),
+            out.as_mut_ptr().cast::<c_void>(),
+            out.len(),
+            settings.compressor.as_ptr(),
+            0,
+            1,
+        )
+    };
+    match usize::try_from(written) {
+        Ok(written @ HEADER..) => out.truncate(written),
+        _ => return Err(format!("Blosc can't compress its {} bytes", bytes.len())),
+    }
+    Ok(out)
 }
 
 fn decompress_by_library(encoded: &[u8], out: &mut [u8]) -> Result<(), String> {
@@ -235,44 +301,48 @@ pub(super) fn lz4(encoded: &[u8], out: &mut [u8]) -> Option<usize> {
     usize::try_from(written).ok()
 }
 
+/// Compresses to a block of LZ4; `None` if there are more bytes than a block takes.
+pub(super) fn lz4_block(bytes: &[u8]) -> Option<Vec<u8>> {
+    /// `LZ4_MAX_INPUT_SIZE`
+    const MOST_BYTES: usize = 0x7e00_0000;
+
+    if bytes.len() > MOST_BYTES {
+        return None;
+    }
+    // What doesn't compress takes a byte more for each 255, and a few (`LZ4_compressBound`).
+    let mut out = vec![0; bytes.len() + bytes.len() / 255 + 16];
+    let (from, to) = (c_int::try_from(bytes.len()).ok()?, c_int::try_from(out.len()).ok()?);
+    // SAFETY: the pointers and lengths are those of two slices, which can't overlap; the library reads
+    // and writes no further.
+    let written = unsafe {
+        lz4_sys::LZ4_compress_default(
+            bytes.as_ptr().cast::<c_char>(),
+            out.as_mut_ptr().cast::<c_char>(),
+            from,
+            to,
+        )
+    };
+    out.truncate(usize::try_from(written).ok().filter(|written| *written > 0)?);
+    Some(out)
+}
+
 #[cfg(test)]
 mod tests {
-    use blosc_src::blosc_compress_ctx;
     use proptest::prelude::*;
 
     use super::*;
 
-    const COMPRESSORS: [&std::ffi::CStr; 6] =
-        [c"lz4", c"lz4hc", c"zstd", c"zlib", c"blosclz", c"snappy"];
+    const COMPRESSORS: [&CStr; 6] = [c"lz4", c"lz4hc", c"zstd", c"zlib", c"blosclz", c"snappy"];
 
-    fn compress(data: &[u8], compressor: &std::ffi::CStr, shuffle: c_int, width: usize) -> Vec<u8> {
-        let mut out = vec![0; data.len() + HEADER];
-        // SAFETY: the library reads `data`, and writes at most the size of `out`, which is enough for
-        // data that don't compress.
-        let written = unsafe {
-            blosc_compress_ctx(
-                5,
-                shuffle,
-                width,
-                data.len(),
-                data.as_ptr().cast::<c_void>(),
-                out.as_mut_ptr().cast::<c_void>(),
-                out.len(),
-                compressor.as_ptr(),
-                0,
-                1,
-            )
-        };
-        out.truncate(usize::try_from(written).unwrap());
-        assert!(!out.is_empty());
-        out
+    fn compress(data: &[u8], compressor: &'static CStr, shuffle: Shuffle, width: usize) -> Vec<u8> {
+        super::compress(data, Settings { compressor, shuffle, width }).unwrap()
     }
 
     #[test]
     fn all_compressors_and_shuffles() {
         let data: Vec<u8> = (0..100_000_u32).flat_map(|i| (i / 7).to_le_bytes()).collect();
         for compressor in COMPRESSORS {
-            for shuffle in 0..3 {
+            for shuffle in [Shuffle::None, Shuffle::Bytes, Shuffle::Bits] {
                 let encoded = compress(&data, compressor, shuffle, 4);
                 for decompress in [decompress, decompress_by_library] {
                     let mut out = vec![1; data.len()];
@@ -309,7 +379,9 @@ mod tests {
         for len in [4, 129, 1000, 262_144, 1_000_003] {
             let data: Vec<u8> = (0..len).map(|i: usize| (i / 5 * 7 % 251) as u8).collect();
             for compressor in [c"lz4", c"lz4hc", c"zstd"] {
-                for (shuffle, width) in [(0, 4), (1, 1), (1, 2), (1, 4), (1, 8), (1, 20), (0, 3)] {
+                let shuffled = [1, 2, 4, 8, 20].map(|width| (Shuffle::Bytes, width));
+                let plain = [4, 3].map(|width| (Shuffle::None, width));
+                for (shuffle, width) in shuffled.into_iter().chain(plain) {
                     let encoded = compress(&data, compressor, shuffle, width);
                     let Some(blocks) = Blocks::new(&encoded, len) else {
                         // What doesn't get smaller is stored as it is.
@@ -324,10 +396,12 @@ mod tests {
             }
         }
         let data = vec![3; 10_000];
-        for (compressor, shuffle) in [(c"zlib", 1), (c"blosclz", 1), (c"lz4", 2)] {
+        for (compressor, shuffle) in
+            [(c"zlib", Shuffle::Bytes), (c"blosclz", Shuffle::Bytes), (c"lz4", Shuffle::Bits)]
+        {
             assert!(Blocks::new(&compress(&data, compressor, shuffle, 4), 10_000).is_none());
         }
-        let encoded = compress(&data, c"lz4", 1, 4);
+        let encoded = compress(&data, c"lz4", Shuffle::Bytes, 4);
         assert!(Blocks::new(&encoded, 9_999).is_none());
         assert!(Blocks::new(&encoded[..encoded.len() - 1], 10_000).is_none());
         assert!(Blocks::new(&[], 10_000).is_none());
@@ -335,7 +409,7 @@ mod tests {
 
     #[test]
     fn blocks_too_large_for_blosclz() {
-        let mut encoded = compress(&[1; 10_000], c"blosclz", 1, 4);
+        let mut encoded = compress(&[1; 10_000], c"blosclz", Shuffle::Bytes, 4);
         encoded[8..12].copy_from_slice(&(9_u32 << 20).to_le_bytes());
         assert!(decompress(&encoded, &mut [0; 10_000]).unwrap_err().contains("blosclz"));
     }
@@ -347,7 +421,7 @@ mod tests {
             at in prop::collection::vec((0.0_f64..1.0, any::<u8>()), 1..4),
         ) {
             let data: Vec<u8> = (0..5_000_u32).flat_map(|i| (i / 3).to_le_bytes()).collect();
-            let mut encoded = compress(&data, COMPRESSORS[which], 1, 4);
+            let mut encoded = compress(&data, COMPRESSORS[which], Shuffle::Bytes, 4);
             for (place, byte) in at {
                 let place = (place * encoded.len() as f64) as usize;
                 encoded[place] = byte;

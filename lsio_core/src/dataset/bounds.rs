@@ -1,10 +1,9 @@
-//! Bounds of times: they have the units and the calendar of the times, whose attributes they needn't repeat (CF
-//! conventions, section 7.1).
+//! Bounds of times, which inherit the units and the calendar of their time variable (CF conventions, section 7.1).
 
 use super::Attributes;
 
-/// For each array of a group its attributes with the units and the calendar of the time whose bounds it is, where it
-/// lacks them; `None` for all others.
+/// For each array that holds the bounds of a time, its attributes, completed with the time's units and calendar. `None`
+/// for all other arrays.
 pub(super) fn with_units<'a>(
     arrays: impl Iterator<Item = (&'a str, &'a Attributes)> + Clone,
 ) -> Vec<Option<Attributes>> {

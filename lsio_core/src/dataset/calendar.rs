@@ -17,11 +17,10 @@ pub enum Calendar {
     Days360,
 }
 
-/// A date, in a calendar that the context gives.
+/// A date in a calendar that isn't part of the value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Date {
-    /// The year. Before the year 1 comes 0, but -1 in the calendars that
-    /// [have no year 0](Calendar::has_year_zero).
+    /// The year. The year before 1 is 0, or -1 in calendars that [have no year 0](Calendar::has_year_zero).
     pub year: i64,
     /// The month, from 1.
     pub month: u8,
@@ -30,8 +29,7 @@ pub struct Date {
 }
 
 impl Date {
-    /// Writes the date and a time of day, given in microseconds, as ISO text:
-    /// `YYYY-MM-DDThh:mm:ss[.f]`.
+    /// Appends the date and a time of day, in microseconds since midnight, as ISO text: `YYYY-MM-DDThh:mm:ss[.f]`.
     pub fn write_iso(self, micros_of_day: i64, out: &mut String) {
         use std::fmt::Write as _;
 
@@ -59,7 +57,7 @@ impl Date {
 const GREGORIAN_START: i64 = -141_427;
 
 impl Calendar {
-    /// The calendar of this name in the CF conventions, in any case.
+    /// The calendar of a name in the CF conventions, in any letter case. `None` for unknown names.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Some(match name.to_ascii_lowercase().as_str() {
@@ -86,21 +84,22 @@ impl Calendar {
         }
     }
 
-    /// Whether its days are those of SQL timestamps, whose calendar is the proleptic Gregorian one: all
-    /// of them, or (standard) all from 1582-10-15 on, and the labels of nearly all before.
+    /// Whether SQL timestamps, which are proleptic Gregorian, can hold the calendar's dates. True for the proleptic
+    /// Gregorian calendar, and for the standard calendar: its days agree from 1582-10-15 on, and nearly all earlier
+    /// labels exist.
     #[must_use]
     pub fn fits_timestamp(self) -> bool {
         matches!(self, Self::Standard | Self::ProlepticGregorian)
     }
 
-    /// Whether a year 0 comes before the year 1, and not the year -1. That is as cftime has it: the
-    /// historical calendars know no year 0.
+    /// Whether the year 0 precedes the year 1. Otherwise the year -1 does, as in cftime: the historical calendars have
+    /// no year 0.
     #[must_use]
     pub fn has_year_zero(self) -> bool {
         !matches!(self, Self::Standard | Self::Julian)
     }
 
-    /// The year counted on backwards without a gap. `None` for a year 0 that there isn't.
+    /// The astronomical year, which counts backwards without a gap. `None` for the year 0 in calendars without one.
     fn counted(self, year: i64) -> Option<i64> {
         match year {
             _ if self.has_year_zero() || year > 0 => Some(year),
@@ -118,7 +117,7 @@ impl Calendar {
         }
     }
 
-    /// The number of days in a month; 0 if there is no such month.
+    /// The number of days in a month; 0 if the month doesn't exist.
     #[must_use]
     pub fn days_in_month(self, year: i64, month: u8) -> u8 {
         if self.counted(year).is_none() {
@@ -133,7 +132,7 @@ impl Calendar {
         }
     }
 
-    /// Whether the year has a 29 February.
+    /// Whether the year has a 29 February. False for a year that doesn't exist.
     #[must_use]
     pub fn is_leap(self, year: i64) -> bool {
         let Some(year) = self.counted(year) else { return false };
@@ -148,9 +147,9 @@ impl Calendar {
         }
     }
 
-    /// The day's number in this calendar. For the three calendars that agree with the real sequence
-    /// of days (standard, proleptic Gregorian, Julian), counted from 1970-01-01 Gregorian; for the
-    /// others from their own 1970-01-01. `None` if there is no such date.
+    /// The number of a date's day. The calendars of real days (standard, proleptic Gregorian, Julian) count from
+    /// 1970-01-01 Gregorian, the others from their own 1970-01-01. `None` if the date doesn't exist, or is beyond
+    /// ±10,000,000 years.
     #[must_use]
     pub fn day_number(self, date: Date) -> Option<i64> {
         let Date { year, month, day } = date;
@@ -168,7 +167,7 @@ impl Calendar {
                 } else {
                     let julian = julian_day(year, month, day);
                     if julian >= GREGORIAN_START {
-                        // One of the ten days that the reform left out.
+                        // One of the ten days that the Gregorian reform skipped.
                         return None;
                     }
                     julian
@@ -182,7 +181,7 @@ impl Calendar {
         })
     }
 
-    /// The date of a day number; the inverse of [`Calendar::day_number`].
+    /// The date of a day number: the inverse of [`Calendar::day_number`].
     #[must_use]
     pub fn date(self, day_number: i64) -> Date {
         match self {
@@ -205,9 +204,10 @@ impl Calendar {
     }
 }
 
-/// Days from 1970-01-01 to a proleptic Gregorian date, whether or not its labels exist.
-/// After Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms": years start in March, so that
-/// the leap day is the last.
+/// Days from 1970-01-01 to a proleptic Gregorian date. Doesn't check that the date exists.
+///
+/// After Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms": years start in March, so that the leap day is
+/// the last.
 #[must_use]
 pub fn gregorian_day(year: i64, month: u8, day: u8) -> i64 {
     let (year, in_year) = march_based(year, month, day);
@@ -241,7 +241,7 @@ fn julian_date(day_number: i64) -> Date {
     from_march_based(era * 4 + year_of_era, day_of_era - year_of_era * 365)
 }
 
-/// The year that starts in March, and the day in it from 0.
+/// The year that starts in March, and the day of that year from 0.
 fn march_based(year: i64, month: u8, day: u8) -> (i64, i64) {
     let year = if month <= 2 { year - 1 } else { year };
     let month = (i64::from(month) + 9) % 12;

@@ -1,5 +1,5 @@
-//! Arrays of characters, whose last dimension is that of the letters of strings (netCDF-3 had no
-//! other strings). They are read as arrays of strings, as xarray reads them.
+//! Arrays of characters, whose last dimension counts the letters of strings (netCDF-3 has no other strings). They are
+//! read as arrays of strings, as xarray does.
 
 use std::collections::HashSet;
 
@@ -10,8 +10,8 @@ use super::{
     spec::{ArraySpec, Encoding},
 };
 
-/// An array of strings instead of one of characters. `None` if it has none, or if the letters of a
-/// string don't lie side by side in one chunk.
+/// Turns an array of characters into an array of strings. `None` if the elements aren't characters, or if the letters
+/// of a string don't lie side by side in one chunk.
 pub(super) fn joined(spec: &ArraySpec) -> Option<ArraySpec> {
     if !is_characters(spec) {
         return None;
@@ -43,13 +43,13 @@ pub(super) fn joined(spec: &ArraySpec) -> Option<ArraySpec> {
     Some(ArraySpec { layout, element, encoding, ..spec.clone() })
 }
 
-/// Whether elements are single characters.
+/// Whether the elements are single characters.
 pub(super) fn is_characters(spec: &ArraySpec) -> bool {
     spec.element == Some(ElementType::Text { length: 1 })
 }
 
-/// Of the variables that share dimensions, those of characters whose last dimension nobody else has
-/// but as the last dimension of characters, and which is no variable itself.
+/// For each array of a group, whether its characters can be joined to strings: its last dimension is used only as the
+/// last dimension of arrays of characters, and isn't the name of a variable.
 pub(super) fn joinable<'a>(
     arrays: impl Iterator<Item = (&'a str, &'a ArraySpec, &'a [String])> + Clone,
 ) -> Vec<bool> {
@@ -57,7 +57,7 @@ pub(super) fn joinable<'a>(
         .clone()
         .map(|(_, spec, dims)| dims.last().filter(|_| is_characters(spec)).cloned())
         .collect();
-    // What is somebody's name, or a dimension that isn't that of letters.
+    // Names of arrays, and dimensions other than of letters.
     let mut taken: HashSet<&str> = HashSet::new();
     for ((name, _, dims), own) in arrays.zip(&letters) {
         taken.insert(name);
@@ -67,7 +67,7 @@ pub(super) fn joinable<'a>(
     letters.iter().map(|dim| dim.as_deref().is_some_and(|dim| !taken.contains(dim))).collect()
 }
 
-/// A codec for chunks without their last dimension. `None` if it changes the order of dimensions.
+/// The same codec for chunks without their last dimension. `None` if the codec reorders dimensions.
 fn without_letters(codec: &CodecSpec) -> Option<CodecSpec> {
     let kind = match &codec.kind {
         CodecKind::Transpose(_) => return None,

@@ -63,6 +63,15 @@ impl Checked {
             Place::End => 0..content.len(),
         })
     }
+
+    /// The content with its checksum.
+    pub(crate) fn add_to(&self, content: &[u8]) -> Vec<u8> {
+        let sum = self.checksum.sum(content).to_le_bytes();
+        match self.place {
+            Place::Start => [&sum, content].concat(),
+            Place::End => [content, &sum].concat(),
+        }
+    }
 }
 
 impl Checksum {
@@ -176,6 +185,7 @@ mod tests {
             let content = checked.content(&case.encoded).unwrap_or_else(|e| panic!("{case}: {e}"));
             assert_eq!(case.encoded[content], case.decoded(), "{case}");
             assert_eq!(case.encoded.len(), case.decoded().len() + checked.bytes());
+            assert_eq!(checked.add_to(&case.decoded()), case.encoded, "{case}");
             let prefixed = Checked::of(&format!("numcodecs.{}", case.codec), None).unwrap();
             assert!(prefixed.is_ok());
 

@@ -1,4 +1,4 @@
-//! One array's chunks: their shape, and how their bytes become stored values.
+//! The codec of one array's chunks: from encoded bytes to stored values.
 
 use std::sync::Arc;
 
@@ -20,41 +20,41 @@ use crate::{
     recycle::Recycler,
 };
 
-/// The most bytes of a decoded chunk, whatever is allowed: numpy's and most codecs' own limit is near.
+/// The largest decoded chunk in bytes, whatever the options allow: numpy and most codecs have a limit close to it.
 const MAX_CHUNK_BYTES: u64 = 2 << 30;
 
-/// The memory that a string takes at least, roughly: its place in the array and in the offsets.
+/// Estimated minimum memory of a string in bytes: its view in the array and its entry in the offsets.
 const STRING_BYTES: usize = 32;
 
 /// Decodes the chunks of one array.
 ///
-/// A chunk is what is decoded at a time: an object of the store, or a part of one where the array is
-/// sharded. Shards that are encoded once more as a whole count as one chunk.
+/// A chunk is the unit of decoding: an object of the store, or a part of an object if the array is sharded. A shard
+/// that is compressed as a whole counts as one chunk.
 #[derive(Debug)]
 pub(crate) struct ChunkCodec {
     element: ElementType,
     fill: Vec<u8>,
     grid: ChunkGrid,
-    /// The bytes of the largest chunk.
+    /// The decoded size of the largest chunk, in bytes.
     bytes: usize,
-    /// Those that it takes at most on the way to its elements.
+    /// Upper bound in bytes of any intermediate buffer while decoding a chunk.
     most: usize,
     decoder: Decoder,
 }
 
 #[derive(Debug)]
 enum Decoder {
-    /// By the codec libraries, straight into buffers of the exact size.
+    /// The codec libraries, which decode straight into buffers of the exact size.
     Direct(Chain),
-    /// By zarrs.
+    /// The crate zarrs, for codecs that aren't known here.
     Zarrs(Box<ZarrsChain>),
 }
 
 impl ChunkCodec {
-    /// `limit` is the most bytes that a chunk may have.
+    /// Makes the codec of an array. `limit` is the largest allowed decoded chunk, in bytes.
     ///
     /// # Errors
-    /// A text that names the codec, data type or other part that can't be read.
+    /// A message that names the codec, data type or size that isn't supported.
     pub(crate) fn new(
         layout: &Layout,
         element: &ElementType,
@@ -63,19 +63,22 @@ impl ChunkCodec {
     ) -> Result<Self, String> {
         let limit = limit.min(MAX_CHUNK_BYTES);
         let rank = layout.shape.len();
-        let Encoding { fill, grid, codecs, foreign, .. } = encoding;
-        let bytes = chunk_bytes(grid.chunk_shape(), element, limit)?;
-        let chain = Chain::new(&codecs, element, rank, &fill);
+        let bytes = chunk_bytes(encoding.grid.chunk_shape(), element, limit)?;
+        let chain = Chain::new(encoding.chunk_codecs(), element, rank, &encoding.fill);
         let decoder = match chain {
             Ok(chain) => Decoder::Direct(chain),
             Err(Refusal::Invalid(reason)) => return Err(reason),
             Err(Refusal::Unknown(codec)) => {
-                let foreign = foreign.ok_or_else(|| unsupported(&codec, "it isn't known"))?;
-                let chain = ZarrsChain::new(&foreign, layout, element);
+                let foreign = encoding
+                    .foreign
+                    .as_ref()
+                    .ok_or_else(|| unsupported(&codec, "it isn't known"))?;
+                let chain = ZarrsChain::new(foreign, layout, element);
                 let chain = chain.map_err(|e| unsupported(&codec, &e));
                 Decoder::Zarrs(Box::new(chain?))
             }
         };
+        let Encoding { fill, grid, .. } = encoding;
         let most = match &decoder {
             Decoder::Direct(chain) => chain.most_bytes(grid.chunk_shape())?,
             Decoder::Zarrs(_) => bytes,
@@ -94,12 +97,12 @@ impl ChunkCodec {
         &self.grid
     }
 
-    /// The bytes of a decoded chunk, of the largest if they differ; strings count as some bytes each.
+    /// The size in bytes of the largest decoded chunk; an estimate for elements of variable length.
     pub(crate) fn decoded_bytes(&self) -> usize {
         self.bytes
     }
 
-    /// The bytes of the chunk at these indices, decoded.
+    /// The decoded size in bytes of the chunk at these indices of the chunk grid.
     pub(crate) fn decoded_bytes_at(&self, chunk: &[u64]) -> usize {
         if self.grid.is_regular() {
             return self.bytes;
@@ -108,12 +111,12 @@ impl ChunkCodec {
         usize::try_from(cells).unwrap_or(usize::MAX).saturating_mul(width(&self.element))
     }
 
-    /// The most bytes that a chunk has, decoded or on the way to that.
+    /// Upper bound in bytes of a chunk, decoded or in an intermediate buffer.
     pub(crate) fn most_bytes(&self) -> u64 {
         self.most as u64
     }
 
-    /// How decoded bytes can be had without having all of them.
+    /// The way to decode a part of a chunk without the whole.
     pub(crate) fn stream(&self) -> Stream {
         match &self.decoder {
             Decoder::Direct(chain) => chain.stream(),
@@ -121,18 +124,18 @@ impl ChunkCodec {
         }
     }
 
-    /// Whether chunks are stored as they are used, so that decoding takes no memory.
+    /// Whether chunks are stored without any codec, so that decoding takes no memory.
     pub(crate) fn is_raw(&self) -> bool {
         matches!(&self.decoder, Decoder::Direct(chain) if chain.is_empty())
     }
 
-    /// Whether elements are of any length, so that they don't lie in bytes.
+    /// Whether elements are of variable length, so that they decode to Arrow arrays instead of bytes.
     pub(crate) fn has_items(&self) -> bool {
         self.element.size().is_none()
     }
 
-    /// How elements lie in the bytes that [`ChunkCodec::decode`] gives. Of elements of any length, only
-    /// the order counts.
+    /// The layout of elements in the bytes that [`ChunkCodec::decode`] returns. For elements of variable length only
+    /// the order of dimensions applies.
     pub(crate) fn storage(&self) -> Storage {
         match &self.decoder {
             Decoder::Direct(chain) => chain.storage().clone(),
@@ -142,10 +145,10 @@ impl ChunkCodec {
         }
     }
 
-    /// Decodes the chunk at these indices to all of its cells, those beyond the array's edges too.
+    /// Decodes the chunk at these indices of the chunk grid: all cells, including cells beyond the array's edges.
     ///
     /// # Errors
-    /// A text that says what is wrong with the bytes.
+    /// A message that says what is wrong with the bytes.
     pub(crate) fn decode(
         &self,
         chunk: &[u64],
@@ -159,21 +162,21 @@ impl ChunkCodec {
         }
     }
 
-    /// The bytes of the fill value, as [`ChunkCodec::decode`] gives elements.
+    /// The fill value in bytes, in the representation of [`ChunkCodec::decode`].
     pub(crate) fn fill(&self) -> &[u8] {
         &self.fill
     }
 
-    /// The fill value of elements of any length.
+    /// The fill value of elements of variable length, as an array of one element.
     ///
     /// # Errors
-    /// A text, if the fill value isn't one of the data type.
+    /// A message, if the fill value doesn't fit the data type.
     pub(crate) fn fill_item(&self) -> Result<ArrayRef, String> {
         one_item(&self.element, &self.fill)
     }
 }
 
-/// Says why a codec isn't supported that isn't known here, and for which zarrs has a reason.
+/// The message for a codec that isn't known here. `reason` is why zarrs can't decode it either.
 fn unsupported(codec: &str, reason: &str) -> String {
     let name = codec.strip_prefix("numcodecs.").unwrap_or(codec);
     if cfg!(not(feature = "zfp")) && ["zfp", "zfpy"].contains(&name) {
@@ -184,7 +187,7 @@ fn unsupported(codec: &str, reason: &str) -> String {
     format!("the codec '{codec}' isn't supported: {reason}")
 }
 
-/// The bytes of a chunk, if they are no more than allowed.
+/// The decoded size of a chunk in bytes; an error if it exceeds `limit`.
 fn chunk_bytes(chunk: &[u64], element: &ElementType, limit: u64) -> Result<usize, String> {
     checked_product(chunk)
         .and_then(|cells| cells.checked_mul(width(element) as u64))
@@ -230,7 +233,7 @@ mod tests {
 
     #[test]
     fn what_could_take_all_memory_is_refused() {
-        // Each filter makes eight bytes of one.
+        // Each filter widens one byte to eight.
         let wider = json!({"id": "astype", "encode_dtype": "<f8", "decode_dtype": "|u1"});
         let v2 = |filters: usize| json!({"shape": [1 << 20], "chunks": [1 << 20], "dtype": "|u1", "filters": vec![&wider; filters]});
         assert_eq!(refusal(ZarrFormat::V2, v2(1), &ElementType::UInt8), None);
@@ -240,7 +243,7 @@ mod tests {
         let reason = refusal(ZarrFormat::V2, v2(10), &ElementType::UInt8);
         assert!(reason.is_some_and(|reason| reason.contains("between its filters")));
 
-        // zarrs believes what compressed bytes claim.
+        // zarrs trusts the sizes that compressed bytes claim.
         let v3 = |codecs: &[&str]| {
             json!({
                 "shape": [8], "data_type": "bool", "fill_value": true, "codecs": codecs,

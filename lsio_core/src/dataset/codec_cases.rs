@@ -1,4 +1,4 @@
-//! What numcodecs makes of small arrays, for tests: see `tests/fixtures/make_codecs.py`.
+//! Small arrays encoded and decoded by numcodecs, for tests: see `tests/fixtures/make_codecs.py`.
 
 use std::sync::LazyLock;
 
@@ -9,7 +9,7 @@ pub(super) struct Case {
     pub(super) codec: &'static str,
     pub(super) configuration: &'static Map<String, Value>,
     pub(super) encoded: Vec<u8>,
-    /// Bytes as hexadecimal text, or whatever the codec decodes to.
+    /// The decoded bytes as hexadecimal text, or the decoded items.
     decoded: &'static Value,
 }
 
@@ -19,7 +19,7 @@ impl Case {
         from_hex(self.decoded.as_str().unwrap())
     }
 
-    /// The decoded items, where there are several.
+    /// The decoded items of a codec that decodes to a list.
     pub(super) fn items(&self) -> &'static [Value] {
         self.decoded.as_array().unwrap()
     }
@@ -31,7 +31,7 @@ impl std::fmt::Display for Case {
     }
 }
 
-/// The whole file.
+/// The fixture `codecs.json`, parsed.
 pub(super) fn all() -> &'static Value {
     static ALL: LazyLock<Value> = LazyLock::new(|| {
         serde_json::from_str(include_str!("../../tests/fixtures/codecs.json")).unwrap()
@@ -39,7 +39,7 @@ pub(super) fn all() -> &'static Value {
     &ALL
 }
 
-/// The cases of these codecs; there are some of each.
+/// The cases of these codecs. Fails if a codec has no case.
 pub(super) fn of(codecs: &[&str]) -> Vec<Case> {
     let cases: Vec<Case> = all()["cases"]
         .as_array()
@@ -59,7 +59,7 @@ pub(super) fn of(codecs: &[&str]) -> Vec<Case> {
     cases
 }
 
-/// The bytes of a text, two digits each.
+/// Decodes hexadecimal text, two digits per byte.
 pub(super) fn from_hex(text: &str) -> Vec<u8> {
     let digits = text.as_bytes().chunks_exact(2);
     digits.map(|pair| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap()).collect()

@@ -1,66 +1,66 @@
-//! The codecs of an array as typed data, whatever the format says them in.
+//! The codecs of an array as typed data, independent of the format's spelling.
 
 use super::{
     checksum::Checked, compression::Compressor, filters::Filter, items::Items, shard::IndexEncoding,
 };
 
-/// A codec of an array. Lists of them are in the order of encoding: from elements to elements, then one that makes
-/// bytes of elements, then from bytes to bytes.
+/// A codec of an array. Lists of codecs are in the order of encoding: codecs from elements to elements, then one codec
+/// from elements to bytes, then codecs from bytes to bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct CodecSpec {
-    /// The name as the metadata spells it, for messages.
+    /// The name, spelled as in the metadata, for messages.
     pub(crate) name: String,
     pub(crate) kind: CodecKind,
 }
 
-/// What a codec does.
+/// The operation of a codec.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum CodecKind {
-    /// Stored dimension `i` is dimension `axes[i]` of the array.
+    /// Reorders dimensions: stored dimension `i` is dimension `axes[i]` of the array.
     Transpose(Vec<usize>),
-    /// Changes elements; or, behind the codec that makes bytes of them, bytes.
+    /// Transforms elements, or bytes if it follows the codec from elements to bytes.
     Filter(Filter),
-    /// Writes elements one after the other. `None` where no order of bytes is said.
+    /// Writes elements of a fixed size one after the other. `None` if the metadata give no byte order.
     Bytes(Option<ByteOrder>),
-    /// Writes elements of any length one after the other.
+    /// Writes elements of variable length one after the other.
     Items(Items),
     /// Compresses numbers.
     Pcodec,
-    /// Divides a chunk into smaller ones, behind or before an index.
+    /// Divides a chunk into inner chunks, with an index before or after them.
     Shard(Box<ShardSpec>),
     /// Compresses bytes.
     Compressor(Compressor),
     /// Adds a checksum to bytes.
     Checksum(Checked),
-    /// Can't be undone here.
+    /// A codec that can't be decoded here.
     Refused(Refusal),
 }
 
-/// Which byte of a number comes first.
+/// The order of the bytes of a number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ByteOrder {
-    /// The least significant one.
+    /// Least significant byte first.
     Little,
-    /// The most significant one.
+    /// Most significant byte first.
     Big,
 }
 
 /// The codec `sharding_indexed`.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ShardSpec {
-    /// The shape of the chunks inside a shard.
+    /// The shape of an inner chunk, in elements.
     pub(crate) chunk_shape: Vec<u64>,
     pub(crate) index: IndexEncoding,
-    /// The codecs of the chunks inside a shard.
+    /// The codecs of the inner chunks.
     pub(crate) codecs: Vec<CodecSpec>,
 }
 
-/// Why a codec can't be undone here.
+/// The reason why a codec can't be decoded here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// A codec that only zarrs may know.
+    /// The name of an unknown codec, which zarrs may know.
     Unknown(String),
-    /// A codec that can't be used, for a reason.
+    /// A message that says why the codec can't be used.
     Invalid(String),
 }
 
@@ -81,7 +81,7 @@ impl CodecSpec {
 }
 
 impl ByteOrder {
-    /// Whether it is the machine's.
+    /// Whether the order is the machine's.
     pub(crate) fn is_native(self) -> bool {
         (self == Self::Big) == cfg!(target_endian = "big")
     }

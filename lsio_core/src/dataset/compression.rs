@@ -2,18 +2,25 @@
 
 use std::{
     cell::RefCell,
-    io::{self, Read},
+    io::{self, Read, Write as _},
 };
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use bytes::Bytes;
-use liblzma::{bufread::XzDecoder, stream::Stream};
+use flate2::Compression;
+use liblzma::{bufread::XzDecoder, stream::Stream, write::XzEncoder};
 
 use super::blosc;
 
 /// What undoing LZMA may take: a stream can ask for a dictionary of 4 GiB, whatever it holds. The
 /// highest level of compression needs half of this.
 const LZMA_MEMORY: u64 = 128 << 20;
+
+/// The level of LZMA that is written: the usual one of its own tool.
+const LZMA_LEVEL: u32 = 6;
+
+/// The level of zstd that is written: the usual one of its own tool.
+const ZSTD_LEVEL: i32 = 3;
 
 /// A general compressor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,6 +122,39 @@ impl Compressor {
         }
         Ok(out.into())
     }
+
+    /// Compresses the bytes of elements of `width` bytes, at the compressor's usual level.
+    ///
+    /// # Errors
+    /// A text, if there are more bytes than the compressor takes.
+    pub(super) fn compress(self, bytes: &[u8], width: usize) -> Result<Vec<u8>, String> {
+        let failed = |e: io::Error| format!("{self:?} can't compress it: {e}");
+        match self {
+            Self::Zstd => zstd::bulk::compress(bytes, ZSTD_LEVEL),
+            Self::Gzip => {
+                let mut encoder = flate2::write::GzEncoder::new(Vec::new(), Compression::default());
+                encoder.write_all(bytes).and_then(|()| encoder.finish())
+            }
+            Self::Zlib => {
+                let mut encoder =
+                    flate2::write::ZlibEncoder::new(Vec::new(), Compression::default());
+                encoder.write_all(bytes).and_then(|()| encoder.finish())
+            }
+            Self::Bz2 => {
+                let level = bzip2::Compression::default();
+                let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), level);
+                encoder.write_all(bytes).and_then(|()| encoder.finish())
+            }
+            Self::Blosc => return blosc::compress(bytes, blosc::Settings::new(width)),
+            Self::Lz4 => return compress_lz4(bytes),
+            Self::Lzma => {
+                let mut encoder = XzEncoder::new(Vec::new(), LZMA_LEVEL);
+                encoder.write_all(bytes).and_then(|()| encoder.finish())
+            }
+            Self::Base64 => Ok(BASE64_STANDARD.encode(bytes).into_bytes()),
+        }
+        .map_err(failed)
+    }
 }
 
 thread_local! {
@@ -147,6 +187,15 @@ fn decompress_lz4(encoded: &[u8], out: &mut [u8]) -> Result<(), String> {
         Some(written) => Err(format!("it holds {written} bytes instead of {size}")),
         None => Err(format!("it can't be decompressed to {size} bytes")),
     }
+}
+
+/// A block behind its decompressed size.
+fn compress_lz4(bytes: &[u8]) -> Result<Vec<u8>, String> {
+    let too_large = || format!("LZ4 takes fewer than {} bytes", bytes.len());
+    let size = u32::try_from(bytes.len()).map_err(|_| too_large())?;
+    let mut encoded = size.to_le_bytes().to_vec();
+    encoded.extend(blosc::lz4_block(bytes).ok_or_else(too_large)?);
+    Ok(encoded)
 }
 
 /// The decompressed size and the block.
@@ -206,22 +255,22 @@ fn fill(mut reader: impl Read, out: &mut [u8]) -> Result<(), String> {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write as _;
-
-    use flate2::{
-        Compression,
-        write::{GzEncoder, ZlibEncoder},
-    };
+    use proptest::prelude::*;
 
     use super::{super::codec_cases, *};
 
+    const ALL: [Compressor; 8] = [
+        Compressor::Zstd,
+        Compressor::Gzip,
+        Compressor::Zlib,
+        Compressor::Bz2,
+        Compressor::Blosc,
+        Compressor::Lz4,
+        Compressor::Lzma,
+        Compressor::Base64,
+    ];
+
     fn samples(data: &[u8]) -> Vec<(Compressor, Vec<u8>)> {
-        let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
-        gzip.write_all(data).unwrap();
-        let mut zlib = ZlibEncoder::new(Vec::new(), Compression::fast());
-        zlib.write_all(data).unwrap();
-        let mut bz2 = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::fast());
-        bz2.write_all(data).unwrap();
         // Without the size in its header, as streaming writers make them.
         let stream = zstd::stream::encode_all(data, 1).unwrap();
         let part = data.len() / 3;
@@ -232,45 +281,14 @@ mod tests {
             &zstd::bulk::compress(&data[part..], 1).unwrap(),
         ]
         .concat();
-        vec![
-            (Compressor::Gzip, gzip.finish().unwrap()),
-            (Compressor::Zlib, zlib.finish().unwrap()),
-            (Compressor::Bz2, bz2.finish().unwrap()),
-            (Compressor::Zstd, zstd::bulk::compress(data, 1).unwrap()),
+        let xz = |data: &[u8]| Compressor::Lzma.compress(data, 1).unwrap();
+        let own = ALL.map(|compressor| (compressor, compressor.compress(data, 1).unwrap()));
+        let others = [
             (Compressor::Zstd, stream),
             (Compressor::Zstd, frames),
-            (Compressor::Lz4, lz4(data)),
-            (Compressor::Lzma, xz(data)),
             (Compressor::Lzma, [xz(&data[..part]), xz(&data[part..])].concat()),
-            (Compressor::Base64, BASE64_STANDARD.encode(data).into_bytes()),
-        ]
-    }
-
-    fn xz(data: &[u8]) -> Vec<u8> {
-        let mut encoder = liblzma::write::XzEncoder::new(Vec::new(), 1);
-        encoder.write_all(data).unwrap();
-        encoder.finish().unwrap()
-    }
-
-    /// Data that are all the same byte.
-    fn lz4(data: &[u8]) -> Vec<u8> {
-        let size = (data.len() as u32).to_le_bytes();
-        let count = |mut rest: usize| {
-            let mut bytes = Vec::new();
-            while rest >= 255 {
-                bytes.push(255);
-                rest -= 255;
-            }
-            bytes.push(rest as u8);
-            bytes
-        };
-        // One byte, and that repeated but for the last five, which must be literal.
-        let repeated = data.len() - 6;
-        let mut block = vec![0x1f, data[0], 1, 0];
-        block.extend(count(repeated - 4 - 15));
-        block.push(0x50);
-        block.extend([data[0]; 5]);
-        [&size[..], &block].concat()
+        ];
+        own.into_iter().chain(others).collect()
     }
 
     #[test]
@@ -304,7 +322,8 @@ mod tests {
         assert!(Compressor::Zstd.decompress(&encoded, 1_000).is_err());
         assert!(Compressor::Zstd.decompress_into(&encoded, &mut [0; 10]).is_err());
         // A good block that claims 4 GiB.
-        let encoded = [&[255; 4][..], &lz4(&[7; 1_000])[4..]].concat();
+        let encoded =
+            [&[255; 4][..], &Compressor::Lz4.compress(&[7; 1_000], 1).unwrap()[4..]].concat();
         assert!(Compressor::Lz4.decompress(&encoded, 1_000).is_err());
         assert!(Compressor::Lz4.decompress(&encoded, usize::MAX - 1).is_err());
         assert!(Compressor::Lz4.decompress_into(&encoded, &mut [0; 1_000]).is_err());
@@ -354,6 +373,26 @@ mod tests {
             let is_raw = case.codec == "lzma-raw";
             assert_eq!(Compressor::Lzma.check(case.configuration).is_err(), is_raw);
             assert!(error.contains(if is_raw { "raw" } else { "emory" }), "{error}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_compressed_comes_back(
+            bytes in prop::collection::vec(0..5_u8, 0..20_000),
+            noise in prop::collection::vec(any::<u8>(), 0..2_000),
+            width in 1..20_usize,
+        ) {
+            for bytes in [&bytes, &noise] {
+                for compressor in ALL {
+                    let encoded = compressor.compress(bytes, width).unwrap();
+                    let mut out = vec![0xa5; bytes.len()];
+                    prop_assert_eq!(compressor.decompress_into(&encoded, &mut out), Ok(()));
+                    prop_assert_eq!(&out, bytes);
+                    let out = compressor.decompress(&encoded, bytes.len());
+                    prop_assert_eq!(out.as_deref(), Ok(&bytes[..]), "{:?}", compressor);
+                }
+            }
         }
     }
 }

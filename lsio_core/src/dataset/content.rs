@@ -1,4 +1,4 @@
-//! What a format finds at a location, before the model makes a dataset of it.
+//! The metadata that a format reads at a location, before a dataset is made of them.
 
 use std::fmt;
 
@@ -9,53 +9,53 @@ use crate::{Location, OpenOptions, Result};
 
 /// A format in which datasets are stored.
 ///
-/// It reads a hierarchy's metadata; what they mean (dimensions, coordinates, CF conventions) is the same for
-/// all formats, and up to [`Dataset`](crate::Dataset).
+/// Reads the metadata of a hierarchy. [`Dataset`](crate::Dataset) interprets them (dimensions, coordinates, CF
+/// conventions) in the same way for all formats.
 #[async_trait]
 pub trait Format: fmt::Debug + Send + Sync {
-    /// Reads the metadata of the group or array at a location. `None` if nothing there is of this format.
+    /// Reads the metadata of the group or array at a location. `None` if the location holds no data of this format.
     ///
     /// # Errors
-    /// Those of [`Dataset::open`](crate::Dataset::open).
+    /// The errors of [`Dataset::open`](crate::Dataset::open).
     async fn open(&self, at: &Location, options: &OpenOptions) -> Result<Option<Content>>;
 }
 
-/// What is at a location.
+/// A group or a lone array, as a format describes it.
 #[derive(Debug)]
 pub enum Content {
     /// A group, or one of its arrays.
     Group(GroupContent),
-    /// An array that is in no group.
+    /// An array outside of any group.
     Array(ArrayContent),
 }
 
 /// A group of arrays.
 #[derive(Debug)]
 pub struct GroupContent {
-    /// Where the group is.
+    /// The location of the group.
     pub location: Location,
     /// The attributes of the group.
     pub attributes: Attributes,
-    /// The version of Zarr whose conventions hold.
+    /// The version of Zarr whose conventions apply.
     pub format: ZarrFormat,
     /// The arrays directly in the group.
     pub arrays: Vec<ArrayContent>,
-    /// Arrays of the groups above whose names no array of this group has: of them, those are taken that are
-    /// coordinates of its dimensions.
+    /// Arrays of the groups above, except for names that this group has too. [`Dataset`](crate::Dataset) keeps the
+    /// coordinates of this group's dimensions.
     pub inherited: Vec<ArrayContent>,
     /// The names of the groups directly in the group.
     pub children: Vec<String>,
-    /// The array that the location names, if it names one.
+    /// The name of the array that the location names, if any.
     pub selected: Option<String>,
 }
 
 /// An array of a group.
 #[derive(Debug)]
 pub struct ArrayContent {
-    /// Its name in the group.
+    /// The array's name in its group.
     pub name: String,
-    /// Where it is.
+    /// The location of the array.
     pub location: Location,
-    /// What its metadata say, or why they can't be used.
+    /// The parsed metadata, or the error why they can't be used.
     pub spec: Result<ArraySpec>,
 }

@@ -1,7 +1,7 @@
-//! From stored values to the values users mean: the CF conventions as xarray applies them.
+//! Decoding of stored values by the CF conventions, as xarray applies them.
 //!
-//! The order is xarray's: `_Unsigned`, then the mask, then scale and offset, then times. What comes
-//! out has a type that follows from metadata alone.
+//! The order is xarray's: `_Unsigned`, then the mask, then scale and offset, then times. The decoded type depends on
+//! metadata only.
 
 use std::sync::Arc;
 
@@ -36,28 +36,28 @@ use crate::{
 /// Stored values, after the codecs and before the CF conventions.
 #[derive(Clone, Debug)]
 pub(crate) enum StoredValues {
-    /// Elements of a fixed size.
+    /// The bytes of elements of a fixed size.
     Fixed(Buffer),
-    /// Elements of any length.
+    /// Elements of variable length, as an Arrow array.
     Items(ArrayRef),
 }
 
-/// How the stored values of one variable become values of its column.
+/// Decodes one variable's stored values to the values of its column.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Decoding {
-    /// The type as it is stored.
+    /// The stored type.
     stored: ElementType,
-    /// The type of the numbers that attributes speak of.
+    /// The type after widening and `_Unsigned`, to which masks and scales apply.
     element: ElementType,
-    /// The stored values that mean "missing", in the stored type.
+    /// The values that mean "missing", in the type `element`.
     mask: Vec<Number>,
     nan_as_null: bool,
-    /// Factor and offset.
+    /// The attributes `scale_factor` and `add_offset`.
     scale: Option<(f64, f64)>,
     meaning: Meaning,
 }
 
-/// What the numbers are, once unpacked.
+/// The meaning of the unpacked numbers.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Meaning {
     Plain,
@@ -69,8 +69,8 @@ enum Meaning {
 }
 
 impl Decoding {
-    /// Chooses the decoding of a variable. `zarr_fill` is Zarr's fill value if it counts as a mask.
-    /// What is ignored is told to `warn`.
+    /// Chooses the decoding of a variable. `zarr_fill` is Zarr's fill value, if it masks. Ignored attributes are
+    /// reported to `warn`.
     pub(crate) fn new(
         element: ElementType,
         attributes: &Attributes,
@@ -81,7 +81,7 @@ impl Decoding {
         let text = |key: &str| attributes.text(key);
         let element = if options.decode_cf { element } else { element.without_text() };
         let (number, _) = match element {
-            // What nanoseconds can't hold is read as it is.
+            // Without `decode_cf`, units finer than nanoseconds stay integers: Arrow has no such units.
             ElementType::DateTime64(time) | ElementType::TimeDelta64(time)
                 if time.divisor != 1 && !options.decode_cf =>
             {
@@ -102,7 +102,7 @@ impl Decoding {
             if let Some(unsigned) = text("_Unsigned") {
                 decoding.reinterpret(unsigned.eq_ignore_ascii_case("true"));
             }
-            // Zarr's fill value takes the place of the attribute, as in xarray.
+            // Zarr's fill value takes precedence over the attribute, as in xarray.
             let fill = zarr_fill.or_else(|| attributes.get("_FillValue"));
             let of_attributes =
                 if text("_Unsigned").is_some() { Range::Reinterpreted } else { Range::Exact };
@@ -112,7 +112,7 @@ impl Decoding {
                 ("missing_value", attributes.get("missing_value"), of_attributes),
             ] {
                 let Some(value) = value else { continue };
-                // Other values have none that means "missing" beside their own.
+                // Other types have markers of their own for "missing".
                 if !decoding.element.is_number() && decoding.element != ElementType::Bool {
                     continue;
                 }
@@ -159,7 +159,7 @@ impl Decoding {
         }
     }
 
-    /// The calendar of a time that is decoded as text.
+    /// The calendar of times that are decoded as text; otherwise `None`.
     #[must_use]
     pub(crate) fn text_calendar(&self) -> Option<Calendar> {
         match self.meaning {
@@ -168,7 +168,7 @@ impl Decoding {
         }
     }
 
-    /// Whether all that is left to do with stored values is to find NaN among them, which is NULL.
+    /// Whether the only decoding step is to turn NaN into NULL.
     pub(crate) fn only_finds_nan(&self) -> bool {
         let masks = self.mask.iter().any(|n| !matches!(n, Number::Float(v) if v.is_nan()));
         self.nan_as_null
@@ -178,7 +178,7 @@ impl Decoding {
             && matches!(self.stored, ElementType::Float32 | ElementType::Float64)
     }
 
-    /// Whether stored values are the column's values as they are.
+    /// Whether stored values need no decoding.
     pub(crate) fn is_plain(&self) -> bool {
         let floats = matches!(self.element, ElementType::Float32 | ElementType::Float64);
         let integers = self.element.is_number() && !floats && self.element != ElementType::Float16;
@@ -189,14 +189,15 @@ impl Decoding {
             && (integers || (floats && !self.nan_as_null))
     }
 
-    /// Decodes values, which are in the machine's order of bytes and aligned for their type. Where it
-    /// [only finds NaN](Self::only_finds_nan) that is left to [`nan_to_null`], for when the values are
-    /// used: then they are in the cache once, and not twice.
+    /// Decodes values, which must be aligned for their type and in native byte order.
     ///
-    /// Times and durations beyond the range of their type are NULL, and counted among the `lost`.
+    /// A decoding that [only finds NaN](Self::only_finds_nan) leaves that step to [`nan_to_null`], which runs when the
+    /// values are used: so they are loaded into the processor's cache once, not twice.
+    ///
+    /// Times and durations out of range become NULL, and count as `lost`.
     ///
     /// # Errors
-    /// A text, if another value has no counterpart in the column's type.
+    /// A message, if the column's type can't hold another value.
     pub(crate) fn apply(
         &self,
         values: StoredValues,
@@ -247,7 +248,7 @@ impl Decoding {
         self.interpret(array, lost)
     }
 
-    /// Reads signed integers as unsigned ones, or the other way round (`_Unsigned`).
+    /// Reinterprets signed integers as unsigned, or unsigned as signed (`_Unsigned`).
     fn reinterpret(&mut self, unsigned: bool) {
         self.element = match (&self.element, unsigned) {
             (ElementType::Int8, true) => ElementType::UInt8,
@@ -286,7 +287,7 @@ impl Decoding {
         }
         let Some(units) = text("units") else { return Meaning::Plain };
 
-        // The unit of the numbers may be finer than the one that was written down.
+        // xarray's attribute `dtype` may name a finer unit than `units`.
         let timedelta = text("dtype")
             .and_then(|d| d.strip_prefix("timedelta64["))
             .and_then(|d| d.strip_suffix(']'))
@@ -351,7 +352,7 @@ impl Decoding {
         BooleanArray::new(bits, nulls)
     }
 
-    /// Unpacks numbers with scale and offset, in one pass. `None` for what isn't a number.
+    /// Masks and unpacks numbers in one pass. `None` if the elements aren't numbers.
     fn scaled(
         &self,
         buffer: &Buffer,
@@ -416,7 +417,7 @@ impl Decoding {
         let mut out = recycler.take(values.len() * 8);
         let (places, _) = out.as_chunks_mut::<8>();
         let mut any = false;
-        // One loop for each kind of mask: what the compiler can do eight at a time.
+        // One loop per kind of mask, so that the compiler vectorizes each.
         match mask {
             [] => places.iter_mut().zip(values).for_each(|(place, &v)| {
                 *place = unpack(v).to_ne_bytes();
@@ -505,7 +506,7 @@ impl Decoding {
                 Ok(Arc::new(BooleanArray::new(bits, numbers.nulls().cloned())))
             }
             Meaning::Time { units, text } => times(&array, &units, text, lost),
-            // Casts of integers to times and durations are but another name for the same numbers.
+            // The cast changes the type only, not the numbers.
             Meaning::DateTime64(_) | Meaning::TimeDelta64(_) => cast(&array, &self.data_type()),
             Meaning::Duration { unit_nanos, unit } => {
                 let to = nanos(unit);
@@ -530,7 +531,7 @@ impl Decoding {
     }
 }
 
-/// Floats with NULL in place of NaN, if that is `wanted`.
+/// Replaces NaN in Float32 and Float64 arrays by NULL, if `wanted`. Returns other arrays unchanged.
 pub fn nan_to_null(array: ArrayRef, wanted: bool) -> ArrayRef {
     if !wanted {
         return array;
@@ -548,10 +549,10 @@ pub fn nan_to_null(array: ArrayRef, wanted: bool) -> ArrayRef {
     array
 }
 
-/// The nulls where `is_null` holds, or `None` if it holds nowhere.
+/// The null buffer of the values for which `is_null` holds. `None` if no value is NULL.
 fn nulls<T: Copy>(values: &[T], is_null: impl Fn(T) -> bool) -> Option<NullBuffer> {
-    // Most chunks hold no missing cell: a pass that only looks costs a fraction of building the
-    // bitmap. Without a way out in its inner loop, it looks at several values at a time.
+    // Most chunks hold no missing cell: a pass that only searches costs a fraction of building the bitmap. Its inner
+    // loop has no early exit, so that the compiler vectorizes it.
     let any = |block: &[T]| block.iter().fold(false, |any, &v| any | is_null(v));
     if !values.chunks(1024).any(any) {
         return None;
@@ -564,8 +565,8 @@ fn cast(array: &ArrayRef, to: &DataType) -> Result<ArrayRef, String> {
     cast_with_options(array, to, &options).map_err(|e| e.to_string())
 }
 
-/// Integers, where the smallest one stands for numpy's NaT: xarray writes no other sign of it. Those of 64 bits
-/// without a sign may be out of range.
+/// Converts integers to Int64. `i64::MIN` becomes NULL: it is numpy's NaT, which xarray writes without any other mark.
+/// UInt64 values out of range become NULL, and count as `lost`.
 fn integers_or_nat(array: &ArrayRef, lost: &mut Lost) -> Result<PrimitiveArray<Int64Type>, String> {
     if let Some(unsigned) = array.as_primitive_opt::<UInt64Type>() {
         let numbers = unsigned.iter();
@@ -586,7 +587,7 @@ fn scaled_floats(floats: &Float64Array, factor: f64, lost: &mut Lost) -> Primiti
         let value = (v * factor).round();
         (value.abs() < 9.2e18).then_some(value as i64)
     };
-    // NaN is no duration, whether or not NaN counts as NULL elsewhere.
+    // NaN is never a duration, even if `nan_as_null` is off.
     let numbers = floats.iter().map(|v| v.filter(|v| !v.is_nan()));
     numbers.map(|v| v.and_then(|v| lost.note(v, convert(v)))).collect()
 }
@@ -643,7 +644,7 @@ fn nanos(unit: TimeUnit) -> i64 {
     }
 }
 
-/// A number, also one in a list of one, or one that JSON has no number for.
+/// Parses a number, a list of one number, or a number in text such as `"NaN"`. `None` for other values.
 fn scalar(value: &Attribute) -> Option<f64> {
     let value = match value {
         Attribute::List(values) if values.len() == 1 => &values[0],

@@ -6,13 +6,13 @@ use arrow::datatypes::{DataType, Field as ArrowField, Fields, IntervalUnit, Time
 
 use super::small_floats::SmallFloat;
 
-/// The most bytes of one element: a chunk has to hold many.
+/// The largest supported element in bytes, since a chunk holds many elements.
 pub(crate) const MAX_ELEMENT_BYTES: usize = 1 << 24;
 
 /// The type of an array's stored elements.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ElementType {
-    /// One byte, 0 or 1.
+    /// Boolean in one byte, 0 or 1.
     Bool,
     /// 8-bit signed integer.
     Int8,
@@ -36,74 +36,74 @@ pub(crate) enum ElementType {
     Float32,
     /// IEEE 754 double precision.
     Float64,
-    /// An integer of 2 or 4 bits, in a byte of its own.
+    /// An integer of 2 or 4 bits in one byte.
     SmallInt {
-        /// The bits that count, the lowest.
+        /// The number of lowest bits that count: 2 or 4.
         bits: u32,
-        /// Whether the highest of them is the sign.
+        /// Whether the highest of these bits is the sign.
         signed: bool,
     },
-    /// A float of other formats than IEEE 754's, in one or two bytes.
+    /// A float of a format outside of IEEE 754, in one or two bytes.
     SmallFloat(SmallFloat),
     /// Two floats: the real and the imaginary part.
     Complex(Box<ElementType>),
-    /// numpy's datetime64: `count` units since 1970-01-01.
+    /// numpy's datetime64: 64-bit count of units since 1970-01-01.
     DateTime64(NumpyTime),
-    /// numpy's timedelta64: `count` units.
+    /// numpy's timedelta64: 64-bit count of units.
     TimeDelta64(NumpyTime),
     /// numpy's `U`: a fixed number of UTF-32 code units.
     Utf32 {
-        /// Code units an element.
+        /// Code units per element.
         length: usize,
     },
     /// numpy's `S`: text in a fixed number of bytes, padded with zeros.
     Text {
-        /// Bytes an element.
+        /// Bytes per element.
         length: usize,
     },
-    /// The same as its bytes, without the zeros at its end.
+    /// numpy's `S` as bytes, without the padding of zeros.
     Bytes {
-        /// Bytes an element.
+        /// Bytes per element.
         length: usize,
     },
-    /// numpy's `V`: bytes without a meaning.
+    /// numpy's `V`: opaque bytes.
     Raw {
-        /// Bytes an element.
+        /// Bytes per element.
         length: usize,
     },
-    /// Fields side by side.
+    /// A structure: fields side by side.
     Struct(Arc<[Field]>),
-    /// Strings of any length.
+    /// Strings of variable length.
     Utf8,
-    /// Bytes of any length.
+    /// Bytes of variable length.
     Binary,
-    /// Lists of any length, of elements of a fixed size.
+    /// Lists of variable length, of elements of a fixed size.
     List(Box<ElementType>),
 }
 
 /// A field of a structured type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Field {
-    /// Its name.
+    /// The field's name.
     pub name: String,
-    /// The type of its elements.
+    /// The type of the field's elements.
     pub element: ElementType,
-    /// Whether the most significant byte of its numbers comes first.
+    /// Whether the field's numbers are big-endian.
     pub big_endian: bool,
-    /// The number of elements along each dimension of a field that is an array; empty otherwise.
+    /// The shape in elements of a field that is an array; empty otherwise.
     pub shape: Vec<usize>,
-    /// Where it starts in the structure.
+    /// The field's offset in the structure, in bytes.
     pub offset: usize,
 }
 
 impl Field {
-    /// The number of its elements.
+    /// The number of elements of the field.
     #[must_use]
     pub(crate) fn count(&self) -> usize {
         self.shape.iter().product()
     }
 
-    /// Its bytes.
+    /// The size of the field in bytes.
     #[must_use]
     pub(crate) fn size(&self) -> usize {
         self.element.size().unwrap_or(0).saturating_mul(self.count())
@@ -113,18 +113,18 @@ impl Field {
 /// The unit of numpy's datetime64 and timedelta64.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NumpyTime {
-    /// The Arrow unit: the coarsest that loses nothing.
+    /// The Arrow unit: the coarsest without loss, or nanoseconds for finer units.
     pub unit: TimeUnit,
-    /// What to multiply stored numbers with to get to the Arrow unit.
+    /// Factor from stored numbers to the Arrow unit.
     pub multiplier: i64,
-    /// The months of the unit, where it is no fixed number of seconds; otherwise 0.
+    /// The length of the unit in months, for months and years, which are no fixed number of seconds; otherwise 0.
     pub months: i64,
-    /// What to divide stored numbers by, for units finer than nanoseconds; otherwise 1.
+    /// Divisor from units finer than nanoseconds to nanoseconds; otherwise 1.
     pub divisor: i64,
 }
 
 impl ElementType {
-    /// The bytes of an element, or `None` if they vary.
+    /// The size of an element in bytes. `None` if the size varies.
     #[must_use]
     pub(crate) fn size(&self) -> Option<usize> {
         Some(match self {
@@ -148,7 +148,8 @@ impl ElementType {
         })
     }
 
-    /// The bytes that stand in the order of a number, which differs between machines: 1 for none.
+    /// The size in bytes of the numbers within an element, to which a byte order applies; 1 if byte order doesn't
+    /// apply.
     #[must_use]
     pub(crate) fn number_size(&self) -> usize {
         match self {
@@ -159,7 +160,7 @@ impl ElementType {
         }
     }
 
-    /// The name of plain numbers in numpy.
+    /// numpy's name of the type, little-endian. `None` for other types than plain numbers and booleans.
     #[must_use]
     pub(crate) fn numpy_name(&self) -> Option<&'static str> {
         Some(match self {
@@ -179,13 +180,13 @@ impl ElementType {
         })
     }
 
-    /// Whether elements are floating-point numbers.
+    /// Whether elements are IEEE 754 floats.
     #[must_use]
     pub(crate) fn is_float(&self) -> bool {
         matches!(self, Self::Float16 | Self::Float32 | Self::Float64)
     }
 
-    /// Whether elements are numbers that attributes can mask, scale or give a meaning.
+    /// Whether elements are integers or floats, which the CF attributes can mask, scale and interpret.
     #[must_use]
     pub(crate) fn is_number(&self) -> bool {
         self.is_float()
@@ -202,7 +203,7 @@ impl ElementType {
             )
     }
 
-    /// The type of plain values: without what attributes say of them.
+    /// The Arrow type of the elements before the CF conventions.
     #[must_use]
     pub(crate) fn data_type(&self) -> DataType {
         match self {
@@ -223,7 +224,7 @@ impl ElementType {
                 DataType::Struct(Fields::from(vec![part("re"), part("im")]))
             }
             Self::DateTime64(time) => DataType::Timestamp(time.unit, None),
-            // Months differ in length, so they are no duration.
+            // Months differ in length, so they aren't durations.
             Self::TimeDelta64(time) if time.months > 0 => {
                 DataType::Interval(IntervalUnit::YearMonth)
             }
@@ -232,7 +233,7 @@ impl ElementType {
             Self::Raw { length } => DataType::FixedSizeBinary(i32::try_from(*length).unwrap_or(0)),
             Self::Struct(fields) => {
                 let field = |field: &Field| {
-                    // The innermost dimension is the innermost list.
+                    // The innermost dimension becomes the innermost list.
                     let data_type =
                         field.shape.iter().rev().fold(field.element.data_type(), |item, &size| {
                             let item = Arc::new(ArrowField::new_list_field(item, true));
@@ -249,7 +250,7 @@ impl ElementType {
         }
     }
 
-    /// The same with bytes in place of the text in numpy's `S`, which may be in any encoding.
+    /// The same type with numpy's `S` as bytes instead of text, since its text may be in any encoding.
     #[must_use]
     pub(crate) fn without_text(&self) -> Self {
         match self {
@@ -267,8 +268,8 @@ impl ElementType {
 }
 
 impl NumpyTime {
-    /// Units coarser than seconds become seconds, finer ones than nanoseconds become nanoseconds;
-    /// `generic` is no unit.
+    /// Converts `scale` numpy units to an Arrow unit: units coarser than seconds become seconds, units finer than
+    /// nanoseconds become nanoseconds. `None` for unknown units, `generic` among them.
     pub(crate) fn new(unit: &str, scale: i64) -> Option<Self> {
         let (unit, factor, months, divisor) = match unit {
             "as" => (TimeUnit::Nanosecond, 1, 0, 1_000_000_000),

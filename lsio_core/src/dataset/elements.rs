@@ -1,4 +1,4 @@
-//! Elements of a fixed size as Arrow arrays, without what attributes say of them.
+//! Elements of a fixed size as Arrow arrays, before the CF conventions.
 
 use std::sync::Arc;
 
@@ -21,11 +21,11 @@ use super::{
     lost::Lost,
 };
 
-/// The values of elements, whose numbers are in the machine's order of bytes but for those in
-/// structures, and aligned for their type.
+/// Converts elements to an Arrow array. `buffer` must be aligned for the type, with numbers in native byte order,
+/// except for fields of structures, which have a byte order of their own.
 ///
 /// # Errors
-/// A text, if a value has no counterpart in Arrow.
+/// A message, if Arrow's type can't hold a value.
 pub(super) fn plain_array(element: &ElementType, buffer: Buffer) -> Result<ArrayRef, String> {
     Ok(match element {
         ElementType::Bool => {
@@ -62,7 +62,7 @@ pub(super) fn plain_array(element: &ElementType, buffer: Buffer) -> Result<Array
             if let Some(example) = lost.example {
                 return Err(format!("{example} is out of the range of times"));
             }
-            // Casts of integers to times and durations are but another name for the same numbers.
+            // The cast changes the type only, not the numbers.
             cast(&numbers, &element.data_type()).map_err(|e| e.to_string())?
         }
         ElementType::Utf32 { length } => utf32(&buffer, *length)?,
@@ -86,7 +86,7 @@ pub(super) fn plain_array(element: &ElementType, buffer: Buffer) -> Result<Array
     })
 }
 
-/// Numbers of few bits as those of the narrowest type that Arrow has; others as they are.
+/// Widens small integers and floats to Arrow's narrowest type that holds them. Returns other elements unchanged.
 pub(super) fn widened(element: &ElementType, buffer: Buffer) -> (ElementType, Buffer) {
     match element {
         ElementType::SmallInt { bits, signed } => {
@@ -107,17 +107,17 @@ pub(super) fn widened(element: &ElementType, buffer: Buffer) -> (ElementType, Bu
     }
 }
 
-/// Zero in place of NaT: DataFusion 55.2 computes with what lies beneath a NULL, and the smallest number overflows.
+/// Replaces NaT (`i64::MIN`) by zero: DataFusion 55.2 computes with the values beneath NULLs, and `i64::MIN` overflows.
 pub(super) fn zero_for_nat(values: &[i64]) -> ScalarBuffer<i64> {
     values.iter().map(|&v| if v == i64::MIN { 0 } else { v }).collect()
 }
 
-/// Instants or durations of numpy's as numbers of the Arrow unit. The smallest number, NaT, is NULL.
+/// Converts numpy's datetime64 or timedelta64 to numbers of the Arrow unit. NaT (`i64::MIN`) becomes NULL.
 ///
-/// What is beyond the range is NULL, and counted among the `lost`.
+/// Values out of range become NULL too, and count as `lost`.
 ///
 /// # Errors
-/// A text, if a number in a unit finer than nanoseconds isn't whole nanoseconds.
+/// A message, if a number of a unit finer than nanoseconds isn't a whole number of nanoseconds.
 pub(super) fn times64(
     buffer: &Buffer,
     time: NumpyTime,
@@ -154,7 +154,7 @@ pub(super) fn times64(
     Ok(lost.or_null(&array, convert))
 }
 
-/// Durations in months, whose length differs.
+/// Converts timedelta64 in months or years to intervals: months differ in length, so they aren't durations.
 pub(super) fn months(buffer: &Buffer, time: NumpyTime) -> Result<ArrayRef, String> {
     let (numbers, _) = buffer.as_chunks::<8>();
     let months = numbers.iter().map(|bytes| match i64::from_ne_bytes(*bytes) {
@@ -169,11 +169,11 @@ pub(super) fn months(buffer: &Buffer, time: NumpyTime) -> Result<ArrayRef, Strin
     Ok(Arc::new(months))
 }
 
-/// The second at which a month starts, both counted from 1970.
+/// The start of a month in seconds since 1970-01-01; `months` counts from January 1970. `None` if out of range.
 fn month_start(months: i64) -> Option<i64> {
     let year = 1970 + months.div_euclid(12);
     let month = u8::try_from(months.rem_euclid(12) + 1).ok()?;
-    // Beyond that days would have to be counted with care.
+    // Keeps the count of seconds far from overflow.
     (year.abs() < 10_000_000).then(|| gregorian_day(year, month, 1) * 86_400)
 }
 
@@ -181,7 +181,7 @@ fn primitive<T: ArrowPrimitiveType>(buffer: Buffer) -> ArrayRef {
     Arc::new(PrimitiveArray::<T>::new(ScalarBuffer::from(buffer), None))
 }
 
-/// The columns of the structure that `element` is in Arrow.
+/// Makes an Arrow struct array of `len` rows from the columns of a structured `element`.
 fn structure(
     element: &ElementType,
     columns: Vec<ArrayRef>,
@@ -216,7 +216,7 @@ fn field_array(
     } else {
         plain_array(&field.element, bytes)?
     };
-    // The innermost dimension is the innermost list.
+    // The innermost dimension becomes the innermost list.
     let mut rows = len * field.count();
     for &inner in field.shape.iter().rev() {
         rows = rows.checked_div(inner).unwrap_or(len);
@@ -229,17 +229,17 @@ fn field_array(
     Ok(array)
 }
 
-/// Of each element of `size` bytes, those from an offset on.
+/// Copies `len` bytes at an offset out of each element of `size` bytes.
 fn strided(buffer: &Buffer, size: usize, offset: usize, len: usize) -> Buffer {
     let mut out = Vec::with_capacity(buffer.len() / size.max(1) * len);
     for element in buffer.chunks_exact(size.max(1)) {
         out.extend_from_slice(element.get(offset..offset + len).unwrap_or_default());
     }
-    // Not the vector itself: its memory is aligned for bytes alone.
+    // Copies, because a `Vec<u8>` is aligned only for bytes.
     Buffer::from_slice_ref(&out)
 }
 
-/// numpy's `U`: code points, padded with zeros.
+/// Decodes numpy's `U`: `length` code points per element, padded with zeros.
 fn utf32(buffer: &Buffer, length: usize) -> Result<ArrayRef, String> {
     if length == 0 {
         return Err("strings of length 0".to_owned());
@@ -257,7 +257,7 @@ fn utf32(buffer: &Buffer, length: usize) -> Result<ArrayRef, String> {
     Ok(Arc::new(out.finish()))
 }
 
-/// numpy's `S` as bytes, without the zeros at their ends.
+/// Decodes numpy's `S` to bytes, without the padding of zeros.
 fn text_bytes(buffer: &Buffer, length: usize) -> ArrayRef {
     let mut out = BinaryViewBuilder::with_capacity(buffer.len() / length.max(1));
     for element in buffer.chunks_exact(length.max(1)) {
@@ -266,7 +266,7 @@ fn text_bytes(buffer: &Buffer, length: usize) -> ArrayRef {
     Arc::new(out.finish())
 }
 
-/// numpy's `S`: text, padded with zeros.
+/// Decodes numpy's `S` to text: `length` bytes per element, padded with zeros.
 fn text(buffer: &Buffer, length: usize) -> Result<ArrayRef, String> {
     let mut out = StringViewBuilder::with_capacity(buffer.len() / length.max(1));
     for (number, element) in buffer.chunks_exact(length.max(1)).enumerate() {

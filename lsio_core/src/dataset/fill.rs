@@ -1,5 +1,4 @@
-//! Fill values: the numbers in `_FillValue`, `missing_value` and Zarr's `fill_value`, converted to
-//! the stored type.
+//! Fill values: the numbers in `_FillValue`, `missing_value` and Zarr's `fill_value`, converted to the stored type.
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 
@@ -8,28 +7,29 @@ use super::{attributes::Attribute, dtype::ElementType};
 /// A number of the stored type.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Number {
-    /// For integers and booleans.
+    /// An integer, or a boolean as 0 or 1.
     Int(i128),
-    /// For floats.
+    /// A float.
     Float(f64),
 }
 
-/// What happens to integers that the type doesn't have.
+/// Treatment of integers outside of the stored type's range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Range {
-    /// They are errors.
+    /// An error.
     Exact,
-    /// `_Unsigned` changed the type: -1 means the largest number, 255 in eight bits -1.
+    /// Same bits in the type that `_Unsigned` asks for: in 8 bits, -1 means 255 if unsigned, and 255 means -1 if
+    /// signed.
     Reinterpreted,
-    /// Their lowest bits count, as numpy's conversion between integers has it: -1 means the largest
-    /// unsigned number. Older versions of the tools wrote, and read, Zarr's own `fill_value` so.
+    /// The lowest bits count, as in numpy's conversions between integers: -1 means the largest unsigned number. Older
+    /// versions of the Python tools wrote and read Zarr's own `fill_value` in this way.
     Wrapped,
 }
 
-/// The numbers in an attribute's value: a number, a list of them, or a text.
+/// Parses the numbers of an attribute: a number, a list of numbers, or text. Empty for `null`.
 ///
 /// # Errors
-/// A text, if a number doesn't fit the type.
+/// A message, if a number doesn't fit the type.
 pub(crate) fn numbers(
     value: &Attribute,
     element: &ElementType,
@@ -69,7 +69,7 @@ fn number(value: &Attribute, element: &ElementType, range: Range) -> Result<Numb
         ElementType::UInt16 => (0, u16::MAX.into()),
         ElementType::UInt32 => (0, u32::MAX.into()),
         ElementType::UInt64 => (0, u64::MAX.into()),
-        // Times and strings have no numbers that mean "missing" beside their own.
+        // Times and strings have markers of their own for "missing".
         _ => return Err(unfit()),
     };
     let int = match parsed {
@@ -94,8 +94,8 @@ fn number(value: &Attribute, element: &ElementType, range: Range) -> Result<Numb
     if (low..=high).contains(&int) { Ok(Number::Int(int)) } else { Err(unfit()) }
 }
 
-/// Numbers as text (`"NaN"`, `"-Infinity"`, `"0x7fc00000"`, `"12"`), and xarray's encoding for Zarr
-/// v3: base64 of the bytes of a little-endian float64.
+/// Parses a number in text (`"NaN"`, `"-Infinity"`, `"0x7fc00000"`, `"12"`), or in xarray's encoding for Zarr v3:
+/// base64 of 8 little-endian bytes, of a float64 or an int64.
 fn parse_text(text: &str, element: &ElementType) -> Option<Number> {
     match text {
         "NaN" | "nan" => return Some(Number::Float(f64::NAN)),

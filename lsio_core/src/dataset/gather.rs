@@ -1,27 +1,27 @@
-//! Picks the selected cells of a chunk and puts them in their places, in the grid's order and the
-//! machine's order of bytes: one pass does all of it.
+//! Copies the selected cells of a chunk to their places in the destination: one pass selects, reorders dimensions and
+//! swaps bytes to native order.
 
 use arrow::array::{Array as _, ArrayRef};
 
 use super::chain::Storage;
 use crate::Selection;
 
-/// The cells along one side of the blocks in which dimensions are swapped: two blocks of doubles fit
-/// the first-level cache.
+/// The side, in cells, of the blocks in which dimensions are transposed: two blocks of doubles fit the first-level
+/// cache.
 const BLOCK: usize = 32;
 
-/// Some cells of a chunk, and where they go.
+/// The selected cells of a chunk, and their places in the destination.
 #[derive(Debug)]
 pub(crate) struct Gather {
-    /// The dimensions of the destination, slowest first; those of one index are left out.
+    /// The dimensions of the destination, slowest first, without dimensions of one index.
     dims: Vec<Dim>,
-    /// The first cell that is picked, and its place.
+    /// The positions, in cells, of the first selected cell in the chunk and in the destination.
     start: (usize, usize),
     width: usize,
     swap: usize,
 }
 
-/// The cells along one dimension: distances between neighbours, and runs of indices.
+/// The cells along one dimension: distances between neighbours in cells, and runs of indices.
 #[derive(Clone, Debug)]
 struct Dim {
     source: usize,
@@ -29,7 +29,7 @@ struct Dim {
     runs: Vec<Run>,
 }
 
-/// Indices side by side: the first in the chunk and in the destination, and how many.
+/// Consecutive indices: the first in the chunk, the first in the destination, and their number.
 #[derive(Clone, Debug)]
 struct Run {
     source: usize,
@@ -37,24 +37,25 @@ struct Run {
     len: usize,
 }
 
-/// One dimension of what is gathered.
+/// One dimension of the destination.
 pub(crate) struct Axis<'a> {
-    /// The position of the dimension in the chunk's own order.
+    /// The dimension's position in the chunk's own order.
     pub(crate) axis: usize,
-    /// The indices that the destination holds.
+    /// The array indices that the destination holds.
     pub(crate) wanted: &'a Selection,
-    /// The first index of the chunk.
+    /// The first array index of the chunk.
     pub(crate) start: u64,
 }
 
 impl Gather {
-    /// From a chunk of this shape to a C-ordered destination, whose dimensions are `axes`.
+    /// Plans the copy from a chunk of this shape to a C-ordered destination, whose dimensions are `axes`, slowest
+    /// first.
     pub(crate) fn new(chunk: &[u64], storage: &Storage, axes: &[Axis<'_>]) -> Self {
         let mut strides = vec![0; chunk.len()];
         let mut stride = 1_usize;
         for &axis in storage.order.iter().rev() {
             strides[axis] = stride;
-            // The last one may not fit: then nothing uses it.
+            // The last product may overflow, but is never used.
             stride = stride.wrapping_mul(index(chunk[axis]));
         }
         let mut gather =
@@ -76,8 +77,7 @@ impl Gather {
         gather
     }
 
-    /// Adds the dimension around those that are there, as a part of the last one where they lie side
-    /// by side.
+    /// Adds a dimension outside of the others. Merges it with the next inner dimension if the cells lie side by side.
     fn push_outer(&mut self, dim: Dim) {
         if let [run] = dim.runs.as_slice() {
             self.start.0 = self.start.0.wrapping_add(run.source.wrapping_mul(dim.source));
@@ -101,7 +101,7 @@ impl Gather {
         self.dims.insert(0, dim);
     }
 
-    /// Whether the destination is the same as the source, where both have so many bytes.
+    /// Whether the copy changes nothing, for a source and a destination of these sizes in bytes.
     pub(crate) fn is_identity(&self, source: usize, target: usize) -> bool {
         let is_whole = match self.dims.as_slice() {
             [] => self.width == target,
@@ -113,10 +113,9 @@ impl Gather {
         is_whole && source == target && self.start == (0, 0) && self.swap == 1
     }
 
-    /// Copies the cells. What lies outside of the slices is an error that can't happen, and leaves
-    /// the destination as it is.
+    /// Copies the cells. Cells outside of the slices, which can't occur, leave the destination unchanged.
     pub(crate) fn copy(&self, source: &[u8], target: &mut [u8]) {
-        // The unit that is copied, and how many make an element.
+        // The size in bytes of the copied units: numbers to swap, or else whole elements.
         let unit = if self.swap > 1 { self.swap } else { self.width };
         match unit {
             1 => self.copy_units::<1>(source, target),
@@ -128,7 +127,7 @@ impl Gather {
         }
     }
 
-    /// Sets the cells to one value.
+    /// Sets the cells to one value, given in bytes.
     pub(crate) fn fill(&self, value: &[u8], target: &mut [u8]) {
         if value.is_empty() {
             return;
@@ -141,13 +140,13 @@ impl Gather {
         });
     }
 
-    /// Calls `f` with the position in the chunk and in the destination of each cell.
+    /// Calls `f` for each cell with its positions, in cells, in the chunk and in the destination.
     pub(crate) fn for_each(&self, mut f: impl FnMut(usize, usize)) {
         each(&self.dims, self.start, &mut f);
     }
 
-    /// The runs of cells that lie side by side in the chunk and in the destination: the first in
-    /// either, and how many. `None` if their neighbours differ, or bytes are to be swapped.
+    /// The runs of cells that are contiguous in both the chunk and the destination: first cell in the chunk, first cell
+    /// in the destination, number of cells. `None` if the innermost dimensions differ, or if bytes must be swapped.
     pub(crate) fn runs(&self) -> Option<Vec<(usize, usize, usize)>> {
         if self.swap > 1 {
             return None;
@@ -166,7 +165,8 @@ impl Gather {
         Some(runs)
     }
 
-    /// The runs of cells that lie side by side in the destination: the first, and how many.
+    /// Calls `f` for each run of cells that is contiguous in the destination, with the first cell and the number of
+    /// cells.
     pub(crate) fn target_runs(&self, mut f: impl FnMut(usize, usize)) {
         let Some((inner, outer)) = self.dims.split_last().filter(|(inner, _)| inner.target == 1)
         else {
@@ -186,7 +186,7 @@ impl Gather {
         let mut dims = self.dims.clone();
         let mut start = self.start;
         if parts > 1 {
-            // An element is a dimension of its own, inside all others.
+            // The units of an element become the innermost dimension.
             for dim in &mut dims {
                 dim.source *= parts;
                 dim.target *= parts;
@@ -218,8 +218,8 @@ impl Gather {
             });
             return;
         }
-        // Cells that are neighbours in the chunk, if any, lie along another dimension than those that
-        // are neighbours in the destination: block by block, so that both sides stay in the cache.
+        // Neighbours in the chunk lie along another dimension than neighbours in the destination. Copying block by
+        // block keeps both sides in the cache.
         let inner = inner.offsets();
         let neighbours = outer.iter().position(|dim| dim.source == 1);
         let (others, near) = match neighbours {
@@ -249,7 +249,7 @@ impl Gather {
 }
 
 impl Dim {
-    /// The distance of each index from the first cell.
+    /// The distances, in cells, of each index from the first cell: in the chunk and in the destination.
     fn offsets(&self) -> Vec<(usize, usize)> {
         self.runs
             .iter()
@@ -261,7 +261,7 @@ impl Dim {
     }
 }
 
-/// Calls `f` with the positions of each cell, in the destination's order.
+/// Calls `f` for each cell with its positions, in the destination's order.
 fn each(dims: &[Dim], start: (usize, usize), f: &mut impl FnMut(usize, usize)) {
     let Some((dim, inner)) = dims.split_first() else { return f(start.0, start.1) };
     for run in &dim.runs {
@@ -278,12 +278,12 @@ fn reversed<const W: usize>(mut unit: [u8; W]) -> [u8; W] {
     unit
 }
 
-/// Whether bytes lie where elements of this width may.
+/// Whether bytes are aligned for elements of this width, in bytes.
 pub(crate) fn is_aligned(bytes: &[u8], width: usize) -> bool {
     bytes.as_ptr().align_offset(width.next_power_of_two().min(8)) == 0
 }
 
-/// Notes where the elements of a chunk go, of which `interleave` makes an array later.
+/// Adds a chunk's elements to the sources and places from which `interleave` later makes an array.
 pub(crate) fn add_items(
     sources: &mut Vec<ArrayRef>,
     places: &mut [(usize, usize)],
@@ -299,7 +299,7 @@ pub(crate) fn add_items(
     });
 }
 
-/// Fills a slice with one value after the other.
+/// Fills a slice with repetitions of a value, given in bytes.
 pub(crate) fn repeat(value: &[u8], target: &mut [u8]) {
     match value.split_first() {
         Some((first, rest)) if rest.iter().all(|byte| byte == first) => target.fill(*first),
@@ -310,7 +310,7 @@ pub(crate) fn repeat(value: &[u8], target: &mut [u8]) {
     }
 }
 
-/// A number of cells of something that is in memory.
+/// A number of cells as `usize`. Cells are in memory, so the number fits.
 fn index(cells: u64) -> usize {
     usize::try_from(cells).unwrap_or(usize::MAX)
 }
@@ -323,7 +323,7 @@ mod tests {
     use super::*;
     use crate::grid::{strides, unravel};
 
-    /// The cells of a chunk are numbered in the order of their bytes.
+    /// The bytes of a chunk whose cells hold their own number.
     fn numbered(cells: u64, width: usize, swap: usize) -> Vec<u8> {
         (0..cells)
             .flat_map(|cell| {
@@ -349,7 +349,7 @@ mod tests {
             let rank = sizes.len();
             let chunk: Vec<u64> = sizes.iter().map(|s| s.0).collect();
             let starts: Vec<u64> = sizes.iter().map(|(size, n)| size * n).collect();
-            // Any order of the dimensions in the bytes, and any other one in the destination.
+            // Independent orders of dimensions in the chunk and in the destination.
             let permutation = |mut n: u64| {
                 let mut rest: Vec<usize> = (0..rank).collect();
                 let mut order = Vec::new();
@@ -361,7 +361,7 @@ mod tests {
             };
             let storage = Storage { order: permutation(shuffle), width, swap };
             let axes = permutation(shuffle >> 32);
-            // Of a dimension of three chunks, some indices.
+            // Some indices of each dimension, which holds three chunks.
             let wanted: Vec<Selection> = (0..rank)
                 .map(|d| {
                     let mask: Vec<bool> = (0..3 * chunk[d])

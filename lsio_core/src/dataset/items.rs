@@ -1,11 +1,11 @@
-//! Elements of any length: strings, bytes and lists, from the bytes that a chunk holds.
+//! Elements of variable length: decodes strings, bytes and lists from a chunk's bytes.
 
 use std::sync::Arc;
 
 use arrow::{
     array::{
-        ArrayRef, BinaryViewBuilder, ListArray, StringViewArray, StringViewBuilder, UInt64Array,
-        new_null_array,
+        Array, ArrayRef, AsArray as _, BinaryViewBuilder, ListArray, StringViewArray,
+        StringViewBuilder, UInt64Array, new_null_array,
     },
     buffer::{Buffer, OffsetBuffer},
     compute::take,
@@ -16,30 +16,30 @@ use super::{
     dtype::ElementType,
     elements::plain_array,
     filters::Categorize,
-    variable_length::{json_items, json2_items, vlen_items},
+    variable_length::{json_items, json2_items, vlen_bytes, vlen_items},
 };
 use crate::grid::checked_product;
 
-/// How elements of any length are written one after the other.
+/// The encoding of elements of variable length.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Items {
-    /// Their number, then the length and the bytes of each: `vlen-utf8`.
+    /// The number of strings, then length and bytes of each: `vlen-utf8`.
     Strings,
-    /// The same for bytes: `vlen-bytes`.
+    /// The same layout for bytes: `vlen-bytes`.
     Bytes,
-    /// The same for the elements of lists: `vlen-array`.
+    /// The same layout for lists of these elements: `vlen-array`.
     Lists(ElementType),
-    /// A list in JSON: `json2`, or `json`, which lacks the shape.
+    /// A list in JSON: `json2` if `shaped`, or `json`, which lacks the shape.
     Json { shaped: bool },
-    /// Codes, each of which stands for a label: `categorize`.
+    /// Codes, each for a label: `categorize`.
     Categories(Categorize),
 }
 
 impl Items {
-    /// The elements of a chunk of this shape.
+    /// Decodes the elements of a chunk of this shape.
     ///
     /// # Errors
-    /// A text, if the bytes are corrupt or of another number of elements.
+    /// A message, if the bytes are corrupt or hold another number of elements.
     pub(super) fn decode(&self, encoded: &[u8], shape: &[u64]) -> Result<ArrayRef, String> {
         let cells = checked_product(shape).and_then(|cells| usize::try_from(cells).ok());
         let cells = cells.ok_or("its shape is too large")?;
@@ -76,7 +76,7 @@ impl Items {
                     bytes.extend_from_slice(item);
                     lengths.push(item.len() / size);
                 }
-                // Not the vector itself: its memory is aligned for bytes alone.
+                // Copies, because a `Vec<u8>` is aligned only for bytes.
                 let values = plain_array(element, Buffer::from_slice_ref(&bytes))?;
                 let field = Arc::new(Field::new_list_field(element.data_type(), true));
                 i32::try_from(values.len()).map_err(|_| "its lists hold too many elements")?;
@@ -101,8 +101,8 @@ impl Items {
                 if codes.len() != cells {
                     return Err(format!("it holds {} codes instead of {cells}", codes.len()));
                 }
-                // numcodecs gives what has no label as an empty string. Labels are there once, however
-                // many cells have them.
+                // numcodecs decodes codes without a label to empty strings. Each label is stored once, however many
+                // cells have it.
                 let labels = categories.labels.iter().map(String::as_str).chain([""]);
                 let labels = StringViewArray::from_iter_values(labels);
                 let none = categories.labels.len();
@@ -113,12 +113,40 @@ impl Items {
             }
         }
     }
+
+    /// Encodes the elements of a chunk, strings or bytes: the inverse of [`Items::decode`].
+    ///
+    /// # Errors
+    /// A message, if the number of elements is wrong, an element is NULL, or the codec can't encode.
+    pub(super) fn encode(&self, items: &dyn Array, shape: &[u64]) -> Result<Vec<u8>, String> {
+        if checked_product(shape) != Some(items.len() as u64) {
+            return Err(format!("{} elements aren't a chunk of the shape {shape:?}", items.len()));
+        }
+        if items.null_count() > 0 {
+            return Err("an element is missing, which its codec can't say".to_owned());
+        }
+        match self {
+            Self::Strings => {
+                let texts = items.as_string_view_opt().ok_or("the elements aren't strings")?;
+                vlen_bytes((0..texts.len()).map(|number| texts.value(number).as_bytes()))
+            }
+            Self::Bytes => {
+                let bytes = items.as_binary_view_opt().ok_or("the elements aren't bytes")?;
+                vlen_bytes((0..bytes.len()).map(|number| bytes.value(number)))
+            }
+            Self::Lists(_) | Self::Json { .. } | Self::Categories(_) => {
+                Err("of the codecs of elements of any length, only vlen-utf8 and vlen-bytes are \
+                     written"
+                    .to_owned())
+            }
+        }
+    }
 }
 
-/// An array of one element, whose bytes are given: that of a fill value.
+/// Makes an array of one element, a fill value, from its bytes. A list is always empty.
 ///
 /// # Errors
-/// A text, if the bytes aren't such an element.
+/// A message, if the bytes don't hold such an element.
 pub(super) fn one_item(element: &ElementType, bytes: &[u8]) -> Result<ArrayRef, String> {
     Ok(match element {
         ElementType::Utf8 => {
@@ -144,7 +172,8 @@ pub(super) fn one_item(element: &ElementType, bytes: &[u8]) -> Result<ArrayRef, 
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{Array as _, AsArray as _};
+    use arrow::array::BinaryViewArray;
+    use proptest::prelude::*;
 
     use super::*;
 
@@ -159,5 +188,22 @@ mod tests {
         let halves: Vec<u8> =
             [1_u32, 2].iter().flat_map(|n| n.to_le_bytes()).chain([1, 2]).collect();
         assert!(lists.decode(&halves, &[1]).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_comes_back(
+            texts in prop::collection::vec(".{0,30}", 0..100),
+            bytes in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..30), 0..100),
+        ) {
+            let texts: ArrayRef = Arc::new(StringViewArray::from_iter_values(&texts));
+            let bytes: ArrayRef = Arc::new(BinaryViewArray::from_iter_values(&bytes));
+            for (codec, items) in [(Items::Strings, texts), (Items::Bytes, bytes)] {
+                let len = items.len() as u64;
+                let encoded = codec.encode(&items, &[len]).unwrap();
+                prop_assert_eq!(&codec.decode(&encoded, &[len]).unwrap(), &items);
+                prop_assert!(codec.encode(&items, &[len + 1]).is_err());
+            }
+        }
     }
 }

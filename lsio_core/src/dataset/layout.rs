@@ -1,4 +1,4 @@
-//! How an array is cut into chunks, as its metadata says: what is enough to list it.
+//! The layout of an array by its metadata: enough to list the array, not to read it.
 
 use crate::grid::ChunkGrid;
 
@@ -11,28 +11,28 @@ pub enum ZarrFormat {
     V3,
 }
 
-/// What an array's metadata says of its layout.
+/// An array's shape, chunks, codecs and data type, as its metadata state them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
     /// The number of elements along each dimension.
     pub shape: Vec<u64>,
-    /// The shape of the objects in the store: of the shards where the array is sharded. Where they
-    /// differ in size, of the largest.
+    /// The shape of an object in the store, in elements: of a shard if the array is sharded. Along dimensions where
+    /// sizes differ, the largest.
     pub chunks: Vec<u64>,
-    /// The shape of the chunks inside a shard.
+    /// The shape of the chunks inside a shard, in elements. `None` if the array isn't sharded.
     pub inner_chunks: Option<Vec<u64>>,
-    /// The names of the codecs, in the order of encoding; of the inner ones for shards.
+    /// The names of the codecs, in the order of encoding. For sharded arrays, of the inner chunks' codecs.
     pub codecs: Vec<String>,
-    /// The name of the data type as the metadata spells it.
+    /// The name of the data type, spelled as in the metadata.
     pub dtype: String,
-    /// The version of the format.
+    /// The version of the Zarr format.
     pub format: ZarrFormat,
-    /// The grid of the objects.
+    /// The grid of the objects in the store.
     pub(crate) grid: ChunkGrid,
 }
 
 impl Layout {
-    /// The same without its last dimension, of which there is one chunk. `None` if chunks differ in size.
+    /// The same without the last dimension, which must hold one chunk. `None` if chunks differ in shape.
     pub(crate) fn without_last(&self) -> Option<Self> {
         let (_, shape) = self.shape.split_last()?;
         let (_, chunks) = self.chunks.split_last()?;

@@ -1,20 +1,20 @@
-//! Values that have no counterpart in their column's type, and are NULL.
+//! Values that become NULL because the column's type can't hold them.
 
 use std::fmt::Display;
 
 use arrow::{array::PrimitiveArray, datatypes::Int64Type};
 
-/// The values of a part of an array that are beyond the range of times.
+/// Count and example of the times in a part of an array that are out of range.
 #[derive(Debug, Default)]
 pub(crate) struct Lost {
-    /// How many there are.
+    /// The number of lost values.
     pub(crate) count: usize,
-    /// The first of them.
+    /// The first lost value.
     pub(crate) example: Option<String>,
 }
 
 impl Lost {
-    /// A converted value, `None` for one that can't be converted.
+    /// Returns `converted`; counts `value` as lost if `converted` is `None`.
     pub(crate) fn note(&mut self, value: impl Display, converted: Option<i64>) -> Option<i64> {
         if converted.is_none() {
             self.count += 1;
@@ -23,7 +23,7 @@ impl Lost {
         converted
     }
 
-    /// Converts integers; those that can't be converted are NULL.
+    /// Converts integers. Values that can't be converted become NULL and count as lost.
     pub(crate) fn or_null(
         &mut self,
         values: &PrimitiveArray<Int64Type>,

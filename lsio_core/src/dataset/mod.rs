@@ -1,5 +1,5 @@
-//! What a group holds, as xarray understands it: dimensions, coordinates, data variables. Nothing is read here:
-//! a [`Format`] has done that.
+//! The model of a group, as xarray understands it: dimensions, coordinates, data variables. Does no I/O: a [`Format`]
+//! reads the metadata.
 
 use std::sync::Arc;
 
@@ -67,43 +67,44 @@ use self::{
     plates::with_fields,
     roles::roles,
     scalars::without_dimension,
+    variable::NamedArray,
 };
 use crate::{Error, Location, OpenOptions, Result, error::warn_once, options::DecodeTimes};
 
 /// A group of arrays, or a lone array: metadata only.
 #[derive(Debug)]
 pub struct Dataset {
-    /// What was opened.
+    /// The location that was opened.
     origin: Location,
-    /// What has opened it.
+    /// The format that opened the dataset.
     opened_by: Arc<dyn Format>,
-    /// Where the group is, or the lone array.
+    /// The location of the group, or of the lone array.
     location: Location,
     attributes: Attributes,
     format: ZarrFormat,
-    /// By name.
+    /// Sorted by name.
     variables: Vec<(Arc<Variable>, Role)>,
     children: Vec<String>,
-    /// The variable that the path named.
+    /// The variable that the path named, if any.
     selected: Option<String>,
-    /// The levels of an image at several resolutions.
+    /// The names of an image's resolution levels, from the finest to the coarsest.
     levels: Vec<String>,
     options: OpenOptions,
 }
 
 impl Dataset {
-    /// What has opened the dataset.
+    /// The format that opened the dataset.
     pub(crate) fn opened_by(&self) -> &Arc<dyn Format> {
         &self.opened_by
     }
 
-    /// The location that was opened: with the group's or the variable's name, if it had one.
+    /// The location that was opened, including the name of a group or variable in its path.
     #[must_use]
     pub fn origin(&self) -> &Location {
         &self.origin
     }
 
-    /// Where the group is, or the lone array.
+    /// The location of the group, or of the lone array.
     #[must_use]
     pub fn location(&self) -> &Location {
         &self.location
@@ -115,13 +116,13 @@ impl Dataset {
         &self.attributes
     }
 
-    /// The version of the format.
+    /// The version of the Zarr format.
     #[must_use]
     pub fn format(&self) -> ZarrFormat {
         self.format
     }
 
-    /// All variables with their roles, by name.
+    /// All variables with their roles, sorted by name.
     #[must_use]
     pub fn variables(&self) -> &[(Arc<Variable>, Role)] {
         &self.variables
@@ -130,7 +131,7 @@ impl Dataset {
     /// The variable of this name.
     ///
     /// # Errors
-    /// [`Error::NoSuch`] with the names that there are.
+    /// [`Error::NoSuch`] with the names that exist.
     pub fn variable(&self, name: &str) -> Result<&Arc<Variable>> {
         let found = self.variables.iter().find(|(variable, _)| variable.name() == name);
         found.map(|(variable, _)| variable).ok_or_else(|| Error::NoSuch {
@@ -141,8 +142,8 @@ impl Dataset {
         })
     }
 
-    /// All dimensions, in the order in which the variables have them. The size is that of the
-    /// dimension's coordinate, or else of the first variable along it.
+    /// All dimensions, in order of first use by the variables. A size is the length of the dimension's coordinate, or
+    /// without a coordinate the extent of the first variable along the dimension.
     #[must_use]
     pub fn dims(&self) -> Vec<Dimension> {
         let mut names: Vec<&String> = Vec::new();
@@ -162,20 +163,21 @@ impl Dataset {
         &self.children
     }
 
-    /// The options it was opened with.
+    /// The options of [`Dataset::open`].
     #[must_use]
     pub fn options(&self) -> &OpenOptions {
         &self.options
     }
 
-    /// The variable that the path named, if it named one.
+    /// The name of the variable that the path named, if any.
     #[must_use]
     pub fn selected(&self) -> Option<&str> {
         self.selected.as_deref()
     }
 
-    /// The names of the variables that are the same image at several resolutions, from the finest to
-    /// the coarsest. Their dimensions have the same names and other sizes: each is a table of its own.
+    /// The names of the variables that hold one image at several resolutions, from the finest to the coarsest. Their
+    /// dimensions share names but differ in size, so each level is a table of its own. Empty if the path or the option
+    /// `variables` selects variables.
     #[must_use]
     pub fn levels(&self) -> &[String] {
         match (&self.selected, &self.options.variables, self.levels.as_slice()) {
@@ -184,7 +186,7 @@ impl Dataset {
         }
     }
 
-    /// The dataset that a format has found at `origin`.
+    /// Makes a dataset of the metadata that a format read at `origin`.
     pub(crate) fn new(
         origin: Location,
         opened_by: Arc<dyn Format>,
@@ -244,8 +246,7 @@ impl Dataset {
         let arrays = arrays.into_iter().filter(|array| !is_dropped(array)).collect();
         let mut variables = open_variables(arrays, options, wanted, multiscales.as_ref())?;
 
-        // Dimension coordinates of the groups above serve this one where sizes agree, as in
-        // xarray's DataTree.
+        // Groups inherit the dimension coordinates of the groups above where sizes agree, as in xarray's DataTree.
         for array in inherited.into_iter().filter(|a| !options.drop_variables.contains(&a.name)) {
             let inherited = open_variables(vec![array], options, Wanted::These(&[]), None)?;
             for variable in inherited {
@@ -285,7 +286,7 @@ impl Dataset {
         Ok(dataset)
     }
 
-    /// Leaves the variable and the coordinates on its dimensions.
+    /// Keeps one variable and the coordinates on its dimensions; drops all other variables.
     fn select(&mut self, name: &str) {
         let Some((selected, _)) = self.variables.iter().find(|(v, _)| v.name() == name) else {
             return;
@@ -312,7 +313,7 @@ impl Dataset {
         self.selected = Some(name.to_owned());
     }
 
-    /// Leaves these data variables and the coordinates.
+    /// Keeps these data variables and all coordinates; drops all other variables.
     fn keep(&mut self, names: &[String]) -> Result<()> {
         for name in names {
             if !self.variables.iter().any(|(v, _)| v.name() == name) {
@@ -335,8 +336,8 @@ impl Dataset {
     }
 }
 
-/// The arrays of a group that are of interest: all, those with these names, or the one that the path named,
-/// which must be there.
+/// The arrays of a group to open: all arrays, arrays of these names, or the array that the path named, which must
+/// exist.
 #[derive(Clone, Copy)]
 enum Wanted<'a> {
     All,
@@ -344,7 +345,7 @@ enum Wanted<'a> {
     Array(&'a str),
 }
 
-/// Opens the arrays of a group. One that is broken is left out, with a warning where it is of interest.
+/// Opens the arrays of a group. Leaves out broken arrays, and warns of those that are `wanted`.
 fn open_variables(
     arrays: Vec<ArrayContent>,
     options: &OpenOptions,
@@ -402,9 +403,9 @@ fn open_variables(
         if shorter.is_some() {
             dimensions.names.pop();
         }
-        let spec = shorter.unwrap_or(spec);
-        let decoded_by = of_bounds.as_ref();
-        variables.push(Variable::new(name, location, spec, dimensions, decoded_by, options));
+        let (spec, decoded_by) = (shorter.unwrap_or(spec), of_bounds.as_ref());
+        let array = NamedArray { name, location, spec, dimensions, decoded_by };
+        variables.push(Variable::new(array, options));
     }
     Ok(variables)
 }

@@ -2,22 +2,22 @@
 
 use super::{Attribute, Attributes};
 
-/// The levels that are looked at: each halves an image, so that there can't be more.
+/// The most levels that are read. Each level halves the image, so 64-bit sizes can't have more.
 const MAX_LEVELS: usize = 64;
 
-/// What a group's attributes say of its images.
+/// The resolution levels and axes that a group's attributes name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Multiscales {
     /// The names of the arrays, from the finest level to the coarsest.
     pub(super) levels: Vec<String>,
-    /// The names of their dimensions.
+    /// The names of the dimensions of every level.
     axes: Vec<String>,
 }
 
 impl Multiscales {
-    /// `None` if there are none.
+    /// Reads a group's attributes. `None` if they name no resolution levels.
     pub(super) fn new(attributes: &Attributes) -> Option<Self> {
-        // Since version 0.5 the attributes are one object.
+        // OME-Zarr 0.5 and later nests the attributes in the object `ome`.
         let own = attributes.get("ome").and_then(|ome| ome.get("multiscales"));
         let image = own.or_else(|| attributes.get("multiscales"))?.as_list()?.first()?;
         let path = |level: &Attribute| Some(level.get("path")?.as_text()?.to_owned());
@@ -28,7 +28,7 @@ impl Multiscales {
                 levels.push(path);
             }
         }
-        // Version 0.3 had plain names, and before that there was one order for all.
+        // OME-Zarr 0.3 has plain names; earlier versions have one fixed order.
         let name = |axis: &Attribute| Some(axis.get("name").unwrap_or(axis).as_text()?.to_owned());
         let axes = match image.get("axes").and_then(Attribute::as_list) {
             Some(axes) => axes.iter().map(name).collect::<Option<_>>()?,
@@ -37,7 +37,7 @@ impl Multiscales {
         Some(Self { levels, axes })
     }
 
-    /// The names of the dimensions of an array, if it is one of the levels.
+    /// The names of an array's dimensions. `None` if the array isn't a level, or if its rank isn't the number of axes.
     pub(super) fn dims(&self, array: &str, rank: usize) -> Option<&[String]> {
         let is_level = self.levels.iter().any(|level| level == array);
         (is_level && self.axes.len() == rank).then_some(&self.axes)

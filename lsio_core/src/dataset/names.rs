@@ -1,4 +1,4 @@
-//! The names of dimensions: where arrays say them, and what they are called where they don't.
+//! The names of dimensions: stored by the arrays, or else invented.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,28 +8,27 @@ use super::multiscales::Multiscales;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Dimensions {
     pub names: Vec<String>,
-    /// Whether the array itself names them.
+    /// Whether the array itself stores the names.
     pub named: bool,
 }
 
-/// An array whose dimensions are to be named.
+/// An array whose dimensions need names.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Unnamed<'a> {
     pub(super) array: &'a str,
     pub(super) shape: &'a [u64],
-    /// The names that the array stores itself, one for each dimension.
+    /// The names that the array itself stores, one per dimension.
     pub(super) stored: Option<&'a [Option<String>]>,
 }
 
-/// Names the dimensions of the arrays of one group, in the order given. `multiscales` names those of
-/// images. Of arrays that were `asked` for by their names, invented names don't depend on what else is in
-/// the group.
+/// Names the dimensions of one group's arrays, in the order given. `multiscales` names the dimensions of images.
+/// Invented names of arrays that were `asked` for by name don't depend on the other arrays of the group.
 pub(super) fn name_dimensions(
     arrays: &[Unnamed<'_>],
     multiscales: Option<&Multiscales>,
     asked: &[&str],
 ) -> Vec<Dimensions> {
-    // What names the dimensions of an array, and whether that is the array itself.
+    // The names that the metadata give, and whether the array itself stores them.
     let stored: Vec<(Option<Vec<Option<String>>>, bool)> = arrays
         .iter()
         .map(|Unnamed { array, shape, stored }| {
@@ -42,8 +41,8 @@ pub(super) fn name_dimensions(
         })
         .collect();
 
-    // Position i is called dim_i, unless the arrays that don't name it have different sizes there:
-    // then it wouldn't be one dimension. Where some were asked for, they alone decide what dim_i is.
+    // Axis i is called dim_i, unless the arrays without a name for it differ in size along it: then it wouldn't be
+    // one dimension. If some arrays were asked for, they alone decide what dim_i is.
     let mut sizes: BTreeMap<usize, BTreeSet<u64>> = BTreeMap::new();
     let mut of_asked: BTreeMap<usize, BTreeSet<u64>> = BTreeMap::new();
     for (Unnamed { array, shape, .. }, (names, _)) in arrays.iter().zip(&stored) {
@@ -80,7 +79,7 @@ pub(super) fn name_dimensions(
         .collect()
 }
 
-/// A dimension repeated in one array (a covariance, say) gets `_1`, `_2`, ….
+/// Appends `_1`, `_2`, … to names that one array repeats, as a covariance does.
 fn without_repeats(names: Vec<String>) -> Vec<String> {
     let mut out: Vec<String> = Vec::with_capacity(names.len());
     for name in names {

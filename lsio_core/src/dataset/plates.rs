@@ -1,13 +1,13 @@
-//! Wells of plates, and the images in them (OME-Zarr, sections "plate" and "well"): groups that the metadata
-//! above name, whatever lies in between.
+//! Wells of plates and the images in wells (OME-Zarr, sections "plate" and "well"): groups that a parent's attributes
+//! name by path, at any depth.
 
 use super::{Attribute, Attributes};
 
-/// The groups that are named at most: a plate has 1,536 wells.
+/// The most groups that are read of the attributes; the largest plates have 1,536 wells.
 const MOST: usize = 16_384;
 
-/// The groups inside one, with those that its attributes name. A row of a plate, which holds nothing but wells,
-/// gives way to its wells.
+/// Adds the groups that the attributes name to the child `groups`. Replaces a row of a plate, which holds only wells,
+/// by its wells.
 pub(crate) fn with_fields(groups: Vec<String>, attributes: &Attributes) -> Vec<String> {
     let named = named(attributes);
     let is_row = |group: &String| {
@@ -25,7 +25,7 @@ pub(crate) fn with_fields(groups: Vec<String>, attributes: &Attributes) -> Vec<S
 
 /// The paths of the wells of a plate, or of the images of a well.
 fn named(attributes: &Attributes) -> Vec<String> {
-    // Since version 0.5 the attributes are one object.
+    // OME-Zarr 0.5 and later nests the attributes in the object `ome`.
     let of = |key: &str| attributes.get("ome").and_then(|ome| ome.get(key)).or(attributes.get(key));
     let wells = of("plate").and_then(|plate| plate.get("wells"));
     let images = of("well").and_then(|well| well.get("images"));

@@ -1,26 +1,25 @@
-//! What each variable of a dataset is: from its name, its dimensions, and the attributes that point to
-//! it.
+//! The role of each variable of a dataset, derived from its name, its dimensions, and the attributes that refer to it.
 
 use super::{Attributes, Variable};
 use crate::OpenOptions;
 
-/// What a variable is to its dataset (CF conventions, sections 5 and 7).
+/// The role of a variable in its dataset (CF conventions, sections 5 and 7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// One-dimensional, and named as its dimension.
+    /// A one-dimensional variable with the name of its dimension.
     DimensionCoordinate,
-    /// Named by a `coordinates` attribute.
+    /// A variable that a `coordinates` attribute names.
     AuxiliaryCoordinate,
     /// The bounds of a coordinate's cells.
     Bounds,
-    /// Describes a map projection.
+    /// The description of a map projection.
     GridMapping,
-    /// Anything else: the data.
+    /// Any other variable: the data.
     Data,
 }
 
 impl Role {
-    /// A word for it.
+    /// The role's name in messages.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -32,7 +31,7 @@ impl Role {
         }
     }
 
-    /// Whether it is a coordinate of either kind.
+    /// Whether the role is a dimension coordinate or an auxiliary coordinate.
     #[must_use]
     pub fn is_coordinate(self) -> bool {
         matches!(self, Self::DimensionCoordinate | Self::AuxiliaryCoordinate)
@@ -49,7 +48,7 @@ pub(super) fn roles(
     variables.iter().map(|variable| references.role(variable, variables)).collect()
 }
 
-/// The names that attributes point to.
+/// The names of variables that attributes refer to.
 struct References<'a> {
     bounds: Vec<&'a str>,
     grid_mappings: Vec<&'a str>,
@@ -91,7 +90,7 @@ impl<'a> References<'a> {
         }
     }
 
-    /// Whether a variable is called like the bounds of a coordinate, and has one dimension more.
+    /// Whether a variable has a coordinate's name with a suffix for bounds, and one dimension more than the coordinate.
     fn is_bounds_by_name(&self, variable: &Variable, all: &[Variable]) -> bool {
         ["_bnds", "_bnd", "_bounds"].iter().any(|suffix| {
             let Some(name) = variable.name().strip_suffix(suffix) else { return false };
@@ -109,8 +108,8 @@ fn is_dimension_coordinate(variable: &Variable) -> bool {
     variable.dims() == [variable.name()]
 }
 
-/// The mappings that a `grid_mapping` attribute names: `crs`, or in the extended form
-/// `crs: x y latlon: lat lon` those with a colon (CF conventions, section 5.6).
+/// The mappings that a `grid_mapping` attribute names: `crs`, or in the extended form `crs: x y latlon: lat lon` the
+/// words before a colon (CF conventions, section 5.6).
 fn mapping_names(attribute: &str) -> Vec<&str> {
     let extended: Vec<&str> =
         attribute.split_whitespace().filter_map(|word| word.strip_suffix(':')).collect();

@@ -1,11 +1,11 @@
-//! Scalars as NCZarr writes them: with a dimension of one index, since Zarr v2 had none without.
+//! Scalars as NCZarr writes them to Zarr v2: arrays with one dimension of size 1.
 
 use super::{layout::ZarrFormat, spec::ArraySpec};
 
-/// The name of that dimension.
+/// The name of NCZarr's scalar dimension.
 const SCALAR: &str = "_scalar_";
 
-/// The array without its dimension, if it is such a scalar. `dims` are the names that it would have.
+/// The array without its dimension. `None` unless the array is an NCZarr scalar. `dims` are the dimension's names.
 pub(super) fn without_dimension(spec: &ArraySpec, dims: &[String]) -> Option<ArraySpec> {
     let is_scalar = dims == [SCALAR] || spec.is_scalar;
     if !is_scalar || spec.layout.shape != [1] || spec.layout.format != ZarrFormat::V2 {

@@ -1,4 +1,6 @@
-//! Shards (Zarr v3, `sharding_indexed`): where their indices are, and where those say chunks are.
+//! Shards (Zarr v3, `sharding_indexed`): location and parsing of their indices.
+
+use std::ops::Range;
 
 use object_store::GetRange;
 
@@ -9,30 +11,30 @@ use super::{
 };
 use crate::chunks::ObjectIndex;
 
-/// The bytes of an index, at most: a million chunks in a shard.
+/// The largest index in bytes: a million chunks per shard.
 const MAX_INDEX_BYTES: u64 = 16 << 20;
 
-/// How the index of a shard is stored.
+/// The encoding of a shard's index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct IndexEncoding {
-    /// Whether it stands behind the chunks, and not before them.
+    /// Whether the index follows the chunks. Otherwise it precedes them.
     pub(crate) at_end: bool,
     pub(crate) byte_order: ByteOrder,
-    /// Whether a checksum (CRC-32C) follows.
+    /// Whether a checksum (CRC-32C) follows the index.
     pub(crate) checksum: bool,
 }
 
-/// How the shards of an array are laid out.
+/// The layout of an array's shards.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ShardLayout {
-    /// The number of chunks along each dimension of a shard.
+    /// The number of inner chunks along each dimension of a shard.
     counts: Vec<u64>,
     index: IndexEncoding,
 }
 
 impl ShardLayout {
-    /// The layout of an array's shards, and what they hold. `None` if the array isn't sharded, if its shards are
-    /// encoded once more as a whole or differ in shape, or if one of its codecs isn't known here.
+    /// The layout of an array's shards, and the codec `sharding_indexed`. `None` if the array isn't sharded, if its
+    /// shards are compressed as a whole or differ in shape, or if a codec isn't known here.
     pub(crate) fn of_array<'a>(
         codecs: &'a [CodecSpec],
         layout: &Layout,
@@ -43,12 +45,13 @@ impl ShardLayout {
         layout.grid.is_regular().then_some((own, shard))
     }
 
-    /// For shards of any shape.
+    /// The layout of shards whose shape isn't known yet.
     pub(crate) fn new(index: IndexEncoding, rank: usize) -> Self {
         Self { counts: vec![1; rank], index }
     }
 
-    /// The same for shards of this shape. `None` if chunks don't divide it, or there are too many.
+    /// The same layout for shards of the shape `shard`, in elements. `None` if chunks of the shape `inner` don't divide
+    /// it, or if the index would be too large.
     pub(crate) fn with_shape(&self, shard: &[u64], inner: &[u64]) -> Option<Self> {
         let divides = |(shard, inner): (&u64, &u64)| *inner > 0 && shard.is_multiple_of(*inner);
         if shard.len() != inner.len() || !shard.iter().zip(inner).all(divides) {
@@ -59,21 +62,21 @@ impl ShardLayout {
         (this.index_bytes()? <= MAX_INDEX_BYTES).then_some(this)
     }
 
-    /// The number of chunks along each dimension of a shard.
+    /// The number of inner chunks along each dimension of a shard.
     pub(crate) fn counts(&self) -> &[u64] {
         &self.counts
     }
 
-    /// The part of a shard that is its index.
+    /// The byte range of a shard's index.
     pub(crate) fn index_range(&self) -> GetRange {
         let bytes = self.index_bytes().unwrap_or(MAX_INDEX_BYTES);
         if self.index.at_end { GetRange::Suffix(bytes) } else { GetRange::Bounded(0..bytes) }
     }
 
-    /// The index in the bytes of a whole shard.
+    /// The bytes of the index, in the bytes of a whole shard.
     ///
     /// # Errors
-    /// A text, if the shard is too short.
+    /// A message, if the shard is shorter than its index.
     pub(crate) fn index_in<'a>(&self, shard: &'a [u8]) -> Result<&'a [u8], String> {
         let bytes = usize::try_from(self.index_bytes().unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
         let start = if self.index.at_end { shard.len().checked_sub(bytes) } else { Some(0) };
@@ -82,10 +85,10 @@ impl ShardLayout {
             .ok_or_else(|| format!("it has {} bytes, fewer than its index of {bytes}", shard.len()))
     }
 
-    /// Reads an index. `size` is that of the whole shard.
+    /// Parses an index. `size` is the size of the whole shard in bytes.
     ///
     /// # Errors
-    /// A text, if the index is corrupt or points outside of the shard.
+    /// A message, if the index is corrupt or points outside of the shard.
     pub(crate) fn parse(&self, index: &[u8], size: u64) -> Result<ObjectIndex, String> {
         let expected = self.index_bytes().unwrap_or(u64::MAX);
         if index.len() as u64 != expected {
@@ -119,7 +122,26 @@ impl ShardLayout {
         Ok(ObjectIndex::new(ranges.collect::<Result<_, _>>()?))
     }
 
-    /// The number of an array's chunk in its shard.
+    /// Encodes an index of the chunks' byte ranges: the inverse of [`ShardLayout::parse`]. `None` if a chunk isn't stored.
+    pub(crate) fn encode(&self, ranges: &[Option<Range<u64>>]) -> Vec<u8> {
+        let number = |number: u64| match self.index.byte_order {
+            ByteOrder::Big => number.to_be_bytes(),
+            ByteOrder::Little => number.to_le_bytes(),
+        };
+        let entries = ranges.iter().flat_map(|range| match range {
+            Some(range) => [range.start, range.end - range.start],
+            None => [u64::MAX; 2],
+        });
+        let index: Vec<u8> = entries.flat_map(number).collect();
+        if self.index.checksum { Checked::CRC32C.add_to(&index) } else { index }
+    }
+
+    /// Whether the index follows the chunks. Otherwise it precedes them.
+    pub(crate) fn has_index_at_end(&self) -> bool {
+        self.index.at_end
+    }
+
+    /// The number of a chunk within its shard, in C order. `chunk` are indices in the array's inner chunk grid.
     pub(crate) fn number(&self, chunk: &[u64]) -> usize {
         let number = chunk
             .iter()
@@ -128,7 +150,7 @@ impl ShardLayout {
         usize::try_from(number).unwrap_or(usize::MAX)
     }
 
-    /// The bytes of the index: two numbers a chunk, and the checksum.
+    /// The size of the index in bytes: two 64-bit numbers per chunk, and the checksum. `None` if it overflows.
     pub(crate) fn index_bytes(&self) -> Option<u64> {
         let chunks = self.counts.iter().try_fold(1_u64, |n, c| n.checked_mul(*c))?;
         chunks.checked_mul(16)?.checked_add(if self.index.checksum { 4 } else { 0 })
@@ -137,6 +159,8 @@ impl ShardLayout {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn layout(checksum: bool, big_endian: bool) -> ShardLayout {
@@ -165,8 +189,8 @@ mod tests {
 
     #[test]
     fn checksums_are_checked() {
-        let mut index: Vec<u8> = (0..4_u64).flat_map(u64::to_le_bytes).collect();
-        index.extend(crc32c::crc32c(&index).to_le_bytes());
+        let index: Vec<u8> = (0..4_u64).flat_map(u64::to_le_bytes).collect();
+        let mut index = Checked::CRC32C.add_to(&index);
         let layout = layout(true, false);
         assert_eq!(layout.parse(&index, 100).unwrap().range(1), Some(2..5));
         index[0] ^= 1;
@@ -177,5 +201,21 @@ mod tests {
     fn chunks_are_numbered_in_c_order() {
         let layout = ShardLayout { counts: vec![3, 4], ..layout(true, false) };
         assert_eq!(layout.number(&[4, 9]), 5);
+    }
+
+    proptest! {
+        #[test]
+        fn an_index_comes_back(
+            ranges in prop::collection::vec(prop::option::of((0..1_u64 << 40, 0..1_u64 << 40)), 1..50),
+            checksum: bool,
+            big_endian: bool,
+        ) {
+            let layout = ShardLayout { counts: vec![ranges.len() as u64], ..layout(checksum, big_endian) };
+            let ranges = ranges.into_iter().map(|range| range.map(|(at, len)| at..at + len));
+            let ranges: Vec<_> = ranges.collect();
+            let index = layout.encode(&ranges);
+            prop_assert_eq!(index.len() as u64, layout.index_bytes().unwrap());
+            prop_assert_eq!(layout.parse(&index, 1 << 41), Ok(ObjectIndex::new(ranges)));
+        }
     }
 }

@@ -1,10 +1,10 @@
-//! Bytes of elements that stand apart, put together again.
+//! The byte shuffle: splits elements into planes of bytes, and joins planes to elements.
 
 use crate::simd::{Simd, kernel};
 
-/// Puts some elements together: those from `first` on, of `width` bytes, of which first all lowest
-/// bytes stand in `planes`, then all second ones, and so on. `out` has room for whole elements; what
-/// isn't in the planes is left as it is.
+/// Decodes shuffled elements of `width` bytes to `out`, from the element `first` on. `planes` holds the first byte of
+/// all elements, then the second byte of all elements, and so on. The length of `out` is a multiple of `width`. Leaves
+/// `out` unchanged if it asks for elements beyond the planes.
 pub(crate) fn unshuffle(planes: &[u8], width: usize, first: usize, out: &mut [u8]) {
     let width = width.max(1);
     let (all, len) = (planes.len() / width, out.len() / width);
@@ -25,6 +25,15 @@ pub(crate) fn unshuffle(planes: &[u8], width: usize, first: usize, out: &mut [u8
             }
         }
     }
+}
+
+/// Splits elements of `width` bytes into planes: the first byte of all elements, then the second byte of all elements,
+/// and so on. Omits trailing bytes that don't fill an element.
+pub(crate) fn shuffle(elements: &[u8], width: usize) -> Vec<u8> {
+    let width = width.max(1);
+    let planes = (0..width)
+        .flat_map(|number| elements.chunks_exact(width).map(move |element| element[number]));
+    planes.collect()
 }
 
 kernel! {
@@ -73,9 +82,9 @@ mod tests {
         for width in [1, 2, 3, 4, 8, 12] {
             let elements = 1000;
             let data: Vec<u8> = (0..elements * width).map(|i| (i * 7 % 251) as u8).collect();
-            let mut planes = vec![0; data.len()];
+            let planes = shuffle(&data, width);
             for (i, byte) in data.iter().enumerate() {
-                planes[i % width * elements + i / width] = *byte;
+                assert_eq!(planes[i % width * elements + i / width], *byte);
             }
             for (first, len) in [(0, 1000), (3, 129), (999, 1), (5, 0)] {
                 let mut out = vec![0; len * width];

@@ -1,22 +1,20 @@
-//! Floats of fewer bits than IEEE 754 has formats for, widened to single precision, which holds every
-//! one of their values.
+//! Floats of small formats outside of IEEE 754, widened to single precision, which holds all their values exactly.
 
 use half::bf16;
 
-/// A format of floats in a byte, or in two.
+/// A format of floats in one or two bytes.
 ///
-/// The names are those of ml_dtypes and of Zarr's registered extensions: the digits are the bits of
-/// the exponent and of the mantissa, `fn` says that there is no infinity, `uz` that there is no
-/// negative zero, whose bits are NaN, and `b` gives the bias of the exponent.
+/// Names are from `ml_dtypes` and Zarr's registered extensions: `e` and `m` precede the bits of exponent and mantissa,
+/// `b` the bias of the exponent. `fn` means no infinity; `uz` means no negative zero, whose bits are NaN instead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SmallFloat {
     /// `bfloat16`: the upper half of single precision.
     Bfloat16,
-    /// All others.
+    /// The formats of one byte.
     Byte(ByteFloat),
 }
 
-/// A format of floats in a byte.
+/// A format of floats in one byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ByteFloat {
     exponent: u32,
@@ -26,21 +24,21 @@ pub(crate) struct ByteFloat {
     special: Special,
 }
 
-/// Which bits are no finite number.
+/// The bit patterns of NaN and infinity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Special {
-    /// As in IEEE 754: the greatest exponent is infinity and NaN.
+    /// The greatest exponent means infinity or NaN, as in IEEE 754.
     Ieee,
-    /// All bits of exponent and mantissa set is NaN; there is no infinity.
+    /// All bits of exponent and mantissa set mean NaN. No infinity.
     AllOnes,
-    /// What would be negative zero is NaN.
+    /// The bits of negative zero mean NaN. No infinity.
     NegativeZero,
-    /// None.
+    /// Neither NaN nor infinity.
     Nothing,
 }
 
 impl SmallFloat {
-    /// The format of this name.
+    /// The format of a name. `None` for unknown names.
     pub(crate) fn from_name(name: &str) -> Option<Self> {
         let byte = |exponent, mantissa, bias, special| {
             Self::Byte(ByteFloat { exponent, mantissa, bias, signed: true, special })
@@ -68,7 +66,7 @@ impl SmallFloat {
         })
     }
 
-    /// The bytes of an element.
+    /// The size of an element in bytes.
     pub(crate) fn size(self) -> usize {
         match self {
             Self::Bfloat16 => 2,
@@ -76,7 +74,7 @@ impl SmallFloat {
         }
     }
 
-    /// Widens elements, which are in the machine's order of bytes.
+    /// Widens elements, which must be in native byte order.
     pub(crate) fn widen(self, elements: &[u8]) -> Vec<f32> {
         match self {
             Self::Bfloat16 => {
@@ -115,7 +113,7 @@ impl ByteFloat {
                 let fraction = fraction as f32 / (1_u32 << self.mantissa) as f32;
                 #[expect(clippy::cast_possible_wrap, reason = "a few bits")]
                 let exponent = exponent as i32;
-                // A format without a mantissa has no subnormals either.
+                // A format without a mantissa has no subnormals.
                 if exponent == 0 && self.mantissa > 0 {
                     fraction * 2_f32.powi(1 - self.bias)
                 } else {

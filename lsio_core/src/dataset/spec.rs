@@ -1,10 +1,10 @@
-//! An array as typed data: what a format says of it, parsed once.
+//! The typed description of an array: its metadata, parsed once.
 
 use std::sync::Arc;
 
 use super::{
     attributes::{Attribute, Attributes},
-    codec_spec::CodecSpec,
+    codec_spec::{CodecKind, CodecSpec},
     dtype::ElementType,
     layout::Layout,
     zarrs_chain::ForeignCodecs,
@@ -14,45 +14,47 @@ use crate::{
     grid::ChunkGrid,
 };
 
-/// An array as its format describes it, whether it can be read or not.
+/// The description of an array by its format. Exists even if the array can't be read.
 #[derive(Clone, Debug)]
 pub struct ArraySpec {
-    /// The shape, and how it is divided.
+    /// The shape and the chunks.
     pub(crate) layout: Layout,
-    /// The names of the dimensions, as far as the array says them itself; one for each dimension.
+    /// The dimension names that the array stores, one entry per dimension. `None` if the array stores none.
     pub(crate) dims: Option<Vec<Option<String>>>,
     /// The attributes, as stored.
     pub(crate) attributes: Attributes,
-    /// The type of the elements, if it is supported.
+    /// The type of the elements. `None` if it isn't supported.
     pub(crate) element: Option<ElementType>,
-    /// How chunks are stored, or why they can't be read.
+    /// The encoding of chunks, or the reason why they can't be read.
     pub(crate) encoding: Result<Encoding, String>,
-    /// The fill value as an attribute would say it: it may be one that masks. `None` for null.
+    /// The fill value as an attribute, for use as a mask. `None` for null.
     pub(crate) fill_attribute: Option<Attribute>,
-    /// Whether the only index of its only dimension stands for none: NCZarr's scalars.
+    /// Whether the array is an NCZarr scalar: one dimension of size 1 stands for no dimension.
     pub(crate) is_scalar: bool,
-    /// What was taken though it isn't as the format has it.
+    /// Accepted deviations of the metadata from the format.
     pub(crate) deviations: Vec<String>,
 }
 
-/// How the chunks of an array are stored, and where.
+/// Encoding and location of an array's chunks.
 #[derive(Clone, Debug)]
 pub(crate) struct Encoding {
-    /// The bytes of the fill value, as decoded chunks hold elements.
+    /// The fill value in bytes, in the representation of a decoded element.
     pub(crate) fill: Vec<u8>,
-    /// The grid of the chunks, which are decoded one by one: those inside shards, where there are shards.
+    /// The grid of the chunks that are decoded one by one: the inner chunks if the array is sharded.
     pub(crate) grid: ChunkGrid,
-    /// Where the chunks are.
+    /// The source that locates the chunks.
     pub(crate) chunks: Chunks,
-    /// The codecs of a chunk, in the order of encoding.
+    /// The codecs of an object, in the order of encoding.
     pub(crate) codecs: Vec<CodecSpec>,
-    /// The same for zarrs, where one of them isn't known here.
+    /// Whether the only codec makes shards, whose inner chunks are read one by one.
+    pub(crate) sharded: bool,
+    /// The codecs in zarrs' form, where a codec isn't known here.
     pub(crate) foreign: Option<Box<ForeignCodecs>>,
 }
 
 impl ArraySpec {
-    /// The same array, whose chunks are where `chunks` says. They are those of the innermost chunk grid:
-    /// where the codecs make shards, the chunks inside them.
+    /// The same array with another chunk source. `chunks` locates the chunks of the innermost grid: the inner chunks if
+    /// the array is sharded.
     #[must_use]
     pub fn with_chunks(self, chunks: Arc<dyn ChunkSource>) -> Self {
         Self { encoding: self.encoding.map(|encoding| Encoding { chunks, ..encoding }), ..self }
@@ -60,7 +62,15 @@ impl ArraySpec {
 }
 
 impl Encoding {
-    /// The same without the last dimension, along which there is one chunk. `None` if chunks differ in size.
+    /// The codecs of a chunk, in the order of encoding: the inner chunks' codecs if the array is sharded.
+    pub(crate) fn chunk_codecs(&self) -> &[CodecSpec] {
+        match self.codecs.as_slice() {
+            [CodecSpec { kind: CodecKind::Shard(shard), .. }] if self.sharded => &shard.codecs,
+            codecs => codecs,
+        }
+    }
+
+    /// The same without the last dimension, which must hold one chunk. `None` if chunks differ in shape.
     pub(crate) fn without_last(&self) -> Option<Self> {
         let grid = self.grid.without_last()?;
         let chunks: Chunks = Arc::new(WithoutLast(Arc::clone(&self.chunks)));

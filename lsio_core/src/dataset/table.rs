@@ -1,4 +1,4 @@
-//! A dataset as a table: one row a cell of its grid.
+//! A dataset as a table: one row per cell of a grid.
 
 use std::sync::Arc;
 
@@ -14,28 +14,28 @@ use crate::{
 /// A dimension of a grid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Dimension {
-    /// Its name.
+    /// The dimension's name.
     pub name: String,
-    /// The number of its indices.
+    /// The number of indices.
     pub size: u64,
 }
 
 /// A column of a table: a variable, or the index of a dimension without a coordinate.
 #[derive(Clone, Debug)]
 pub struct Column {
-    /// The name: the variable's.
+    /// The name of the variable, or of the dimension for an index.
     pub name: String,
     /// The variable's values; `None` for the index of a dimension.
     pub variable: Option<Arc<Variable>>,
-    /// What the variable is; an index counts as a dimension coordinate.
+    /// The role of the variable. An index counts as a dimension coordinate.
     pub role: Role,
-    /// The dimensions along which it varies, as positions in the grid, ascending.
+    /// The dimensions along which the column varies, as ascending positions in [`Table::dims`].
     pub dims: Vec<usize>,
-    /// Where each of `dims` is among the variable's own dimensions.
+    /// The position of each of `dims` among the variable's own dimensions.
     pub axes: Vec<usize>,
-    /// Why it can't be read, if its sizes contradict the grid's.
+    /// The reason why the column can't be read, if its sizes contradict the grid's.
     conflict: Option<String>,
-    /// The values, once they were read as a whole.
+    /// All values, once they were read as a whole.
     pub(crate) held: Arc<OnceCell<ArrayRef>>,
 }
 
@@ -46,8 +46,8 @@ impl Column {
         self.variable.as_ref().map_or(DataType::Int64, |v| v.data_type().clone())
     }
 
-    /// Whether the values are to be read as a whole and kept: those of coordinates and of variables
-    /// that lack a dimension of a grid of this rank, as long as they take at most `limit` bytes.
+    /// Whether a scan should read all values at once and keep them. True for one-dimensional coordinates and for
+    /// variables that lack a dimension of a grid of this rank, up to `limit` bytes of decoded values.
     #[must_use]
     pub fn is_held(&self, rank: usize, limit: u64) -> bool {
         let Some(variable) = &self.variable else { return false };
@@ -57,16 +57,18 @@ impl Column {
             && self.check_readable().is_ok()
     }
 
-    /// The values, if [`Column::load`] has read them.
+    /// All values, if [`Column::load`] has read them.
     #[must_use]
     pub fn loaded(&self) -> Option<&ArrayRef> {
         self.held.get()
     }
 
-    /// Of the column's values, those at which selections of its dimensions meet.
+    /// Picks the values at which the selections of all the column's dimensions meet.
+    ///
+    /// `values` are all values of the column; `wanted` holds one selection per dimension of the column.
     ///
     /// # Errors
-    /// [`Error::Decode`] if arrow can't gather them.
+    /// [`Error::Decode`] if arrow can't gather the values.
     pub fn select(
         &self,
         values: &ArrayRef,
@@ -81,7 +83,7 @@ impl Column {
     /// Fails if the column can't be read.
     ///
     /// # Errors
-    /// [`Error::Unreadable`].
+    /// [`Error::Unreadable`] with the reason.
     pub fn check_readable(&self) -> Result<()> {
         let Some(variable) = &self.variable else { return Ok(()) };
         if let Some(reason) = &self.conflict {
@@ -91,21 +93,21 @@ impl Column {
     }
 }
 
-/// A dataset seen as a table: one row for each cell of a grid of dimensions, in C order.
+/// A dataset as a table: one row per cell of a grid of dimensions, in C order.
 #[derive(Clone, Debug)]
 pub struct Table {
     /// The dimensions, slowest first.
     pub dims: Vec<Dimension>,
-    /// The dimension coordinates in the grid's order, then auxiliary coordinates, then data
-    /// variables, each by name.
+    /// The dimension coordinates in the grid's order, then the auxiliary coordinates, then the data variables, each by
+    /// name.
     pub columns: Vec<Column>,
-    /// The number of cells.
+    /// The number of rows: the cells of the grid.
     pub rows: u64,
 }
 
 impl Dataset {
-    /// The grids that a table of this dataset can have: the maximal sets of dimensions, each with
-    /// the data variables on it. Without data variables, the grid of all coordinates.
+    /// The grids on which this dataset can be a table: the maximal sets of dimensions, each with the names of its data
+    /// variables. Without data variables, the grid of all coordinates.
     #[must_use]
     pub fn grids(&self) -> Vec<(Vec<String>, Vec<String>)> {
         self.distinct_grids()
@@ -118,12 +120,12 @@ impl Dataset {
             .collect()
     }
 
-    /// Every distinct set of dimensions that data variables have, each with those variables.
+    /// Every distinct set of dimensions of data variables, each with the names of these variables.
     #[must_use]
     pub fn distinct_grids(&self) -> Vec<(Vec<String>, Vec<String>)> {
         let mut grids: Vec<(Vec<String>, Vec<String>)> = Vec::new();
         if !self.levels().is_empty() {
-            // What has the same dimensions isn't on the same grid.
+            // Levels share names of dimensions but differ in size, so they are on different grids.
             return grids;
         }
         for variable in self.grid_variables() {
@@ -150,11 +152,11 @@ impl Dataset {
         grids
     }
 
-    /// The dataset as a table: on the grid that the option `dims` names, or on the only one.
+    /// The dataset as a table, on the grid that the option `dims` names, or else on the only grid.
     ///
     /// # Errors
-    /// [`Error::SeveralGrids`], [`Error::SeveralLevels`], [`Error::NoVariables`], [`Error::NoSuch`] for unknown dimensions, and
-    /// [`Error::Metadata`] if there are more cells than 63 bits count.
+    /// [`Error::SeveralGrids`], [`Error::SeveralLevels`], [`Error::NoVariables`], [`Error::NoSuch`] for unknown
+    /// dimensions, and [`Error::Metadata`] if the grid has 2⁶³ cells or more.
     pub fn table(&self) -> Result<Table> {
         let location = self.location().name().to_owned();
         if !self.levels().is_empty() {
@@ -177,11 +179,10 @@ impl Dataset {
         self.table_on(&names)
     }
 
-    /// The table on these dimensions, in this order.
+    /// The dataset as a table on these dimensions, slowest first.
     ///
     /// # Errors
-    /// [`Error::NoSuch`] for unknown dimensions, and [`Error::Metadata`] if there are more cells than
-    /// 63 bits count.
+    /// [`Error::NoSuch`] for unknown dimensions, and [`Error::Metadata`] if the grid has 2⁶³ cells or more.
     pub fn table_on(&self, dims: &[String]) -> Result<Table> {
         let dims: Vec<Dimension> = self
             .check_dims(dims)?
@@ -189,7 +190,7 @@ impl Dataset {
             .map(|name| Dimension { size: self.dimension_size(&name), name })
             .collect();
         let sizes: Vec<u64> = dims.iter().map(|d| d.size).collect();
-        // Engines count rows with signed numbers.
+        // Query engines count rows with signed 64-bit integers.
         let rows =
             checked_product(&sizes).filter(|&r| i64::try_from(r).is_ok()).ok_or_else(|| {
                 Error::Metadata {
@@ -269,7 +270,7 @@ impl Dataset {
         }
     }
 
-    /// The variables whose dimensions make grids: the data, or the variable that the path named.
+    /// The variables whose dimensions define grids: the data variables, or only the variable that the path named.
     fn grid_variables(&self) -> impl Iterator<Item = &Variable> {
         self.variables()
             .iter()
@@ -299,7 +300,7 @@ impl Dataset {
         Ok(dims.to_vec())
     }
 
-    /// The size of a dimension: its coordinate's, or that of the first variable that has it.
+    /// The size of a dimension: the length of its coordinate, or else the extent of the first variable along it.
     pub(super) fn dimension_size(&self, name: &str) -> u64 {
         let size_in = |v: &Variable| {
             let axis = v.dims().iter().position(|d| d == name)?;

@@ -1,4 +1,4 @@
-//! Times after the CF conventions (section 4.4): numbers since a reference date, in a calendar.
+//! Times by the CF conventions (section 4.4): numbers of a unit since a reference date in a calendar.
 
 use arrow::datatypes::TimeUnit;
 
@@ -11,15 +11,15 @@ const MICROS_PER_DAY: i64 = 86_400_000_000;
 pub(super) struct TimeUnits {
     calendar: Calendar,
     unit_nanos: i64,
-    /// The reference in microseconds from the calendar's day 0.
+    /// The reference instant in microseconds since the calendar's day 0, rounded down.
     reference: i64,
-    /// The nanoseconds of the reference beyond whole microseconds.
+    /// The nanoseconds of the reference instant beyond whole microseconds.
     reference_nanos: i64,
 }
 
 impl TimeUnits {
-    /// Reads a `units` attribute such as `hours since 1900-01-01 00:00:00`. `None` if it isn't one,
-    /// or if its reference doesn't exist in the calendar.
+    /// Parses a `units` attribute such as `hours since 1900-01-01 00:00:00`. `None` if the text is malformed, or if the
+    /// reference date doesn't exist in the calendar.
     #[must_use]
     pub(super) fn parse(units: &str, calendar: Calendar) -> Option<Self> {
         let (unit, rest) = units.trim().split_once(char::is_whitespace)?;
@@ -36,7 +36,7 @@ impl TimeUnits {
         Some(Self { calendar, unit_nanos, reference, reference_nanos })
     }
 
-    /// The units of numpy's datetime64.
+    /// Units of numpy's datetime64: since 1970-01-01, proleptic Gregorian.
     #[must_use]
     pub(super) fn since_1970(unit: TimeUnit) -> Self {
         let unit_nanos = match unit {
@@ -49,8 +49,8 @@ impl TimeUnits {
         Self { calendar, unit_nanos, reference: 0, reference_nanos: 0 }
     }
 
-    /// The instant of an integer, in microseconds from the calendar's day 0. Parts of a microsecond
-    /// are cut off towards the past.
+    /// The instant of a stored integer, in microseconds since the calendar's day 0, rounded down. `None` if out of
+    /// range.
     #[must_use]
     pub(super) fn instant_from_i64(&self, value: i64) -> Option<i64> {
         let nanos = i128::from(value) * i128::from(self.unit_nanos);
@@ -58,13 +58,15 @@ impl TimeUnits {
         i64::try_from(micros + i128::from(self.reference)).ok()
     }
 
-    /// The instant of a floating-point number, rounded as cftime does: to the nearest microsecond, a
-    /// half to an even one. In units of a second and longer a microsecond beside a whole second is
-    /// taken for what it is, the error of a number such as 0.1.
+    /// The instant of a stored float, in microseconds since the calendar's day 0. `None` for NaN or if out of range.
+    ///
+    /// Rounds as cftime does: to the nearest microsecond, halves to even. In units of a second or longer, an instant
+    /// that would round to a microsecond beside a whole second rounds towards the second: the difference is the error
+    /// of a float such as 0.1.
     #[must_use]
     #[expect(clippy::cast_possible_truncation, reason = "the range is checked before")]
     pub(super) fn instant_from_f64(&self, value: f64) -> Option<i64> {
-        // Whole units and the rest apart: a product of the two in f64 loses microseconds.
+        // Whole units and the rest are converted separately: their sum in f64 would lose microseconds.
         let whole = value.trunc();
         if value.is_nan() || whole.abs() >= 9.0e18 {
             return None;
@@ -86,8 +88,8 @@ impl TimeUnits {
         i64::try_from(micros + i128::from(self.reference)).ok()
     }
 
-    /// The microseconds since 1970-01-01 of the SQL timestamp that bears the instant's label, or
-    /// `None` if there is no such timestamp (29 February 1500 of the Julian calendar, say).
+    /// The SQL timestamp with the same label as the instant, in microseconds since 1970-01-01. `None` if the label
+    /// doesn't exist in the proleptic Gregorian calendar, as 29 February 1500 of the Julian calendar.
     #[must_use]
     pub(super) fn timestamp(&self, instant: i64) -> Option<i64> {
         let day = instant.div_euclid(MICROS_PER_DAY);
@@ -104,7 +106,7 @@ impl TimeUnits {
             .checked_add(in_day)
     }
 
-    /// Writes the instant as ISO text, `YYYY-MM-DDThh:mm:ss[.f]`.
+    /// Appends the instant as ISO text, `YYYY-MM-DDThh:mm:ss[.f]`.
     pub(super) fn write_text(&self, instant: i64, out: &mut String) {
         let date = self.calendar.date(instant.div_euclid(MICROS_PER_DAY));
         date.write_iso(instant.rem_euclid(MICROS_PER_DAY), out);
@@ -117,7 +119,7 @@ impl TimeUnits {
     }
 }
 
-/// The nanoseconds of a unit of time as the CF conventions and UDUNITS spell it.
+/// The length in nanoseconds of a unit of time, spelled as in the CF conventions and UDUNITS. `None` for other units.
 #[must_use]
 pub(super) fn duration_unit(unit: &str) -> Option<i64> {
     Some(match unit.to_ascii_lowercase().as_str() {
@@ -134,7 +136,7 @@ pub(super) fn duration_unit(unit: &str) -> Option<i64> {
     })
 }
 
-/// The nanoseconds of a unit whose length is fixed in one calendar alone.
+/// The length in nanoseconds of a unit that is fixed in only one calendar: months and common years.
 fn calendar_unit(unit: &str, calendar: Calendar) -> Option<i64> {
     const DAY: i64 = 86_400_000_000_000;
     match (unit.to_ascii_lowercase().as_str(), calendar) {
@@ -144,7 +146,7 @@ fn calendar_unit(unit: &str, calendar: Calendar) -> Option<i64> {
     }
 }
 
-/// A date and time of day with an optional offset from UTC, in microseconds from the calendar's day 0.
+/// Parses a date and time of day with an optional offset from UTC, to microseconds since the calendar's day 0.
 fn parse_instant(text: &str, calendar: Calendar) -> Option<i64> {
     let (date, rest) = match text.find(['T', 't', ' ', ',']) {
         Some(at) => (&text[..at], text[at + 1..].trim()),
@@ -161,11 +163,11 @@ fn parse_instant(text: &str, calendar: Calendar) -> Option<i64> {
     day_number.checked_mul(MICROS_PER_DAY)?.checked_add(time - offset)
 }
 
-/// A date without its sign: `2000-1-31`, its month and day left out or not, `2000/01/31`, `20000131`.
+/// Parses a date without its sign: `2000-1-31`, `2000-1`, `2000`, `2000/01/31` or `20000131`.
 fn parse_date(text: &str, negative: bool) -> Option<Date> {
     let is_packed = text.len() == 8 && text.bytes().all(|b| b.is_ascii_digit());
     let mut parts = match text.split_once('/') {
-        // Which of the numbers is the year isn't certain otherwise.
+        // Otherwise the position of the year is ambiguous.
         Some((year, _)) if year.len() == 4 => text.split('/'),
         _ => text.split('-'),
     };
@@ -184,7 +186,7 @@ fn parse_date(text: &str, negative: bool) -> Option<Date> {
     Some(Date { year, month: number(month)?, day: number(day)? })
 }
 
-/// Splits `12:00:00 +1:00`, `12:00:00+01:00`, `12:00Z`, `12:00 UTC` and bare offsets.
+/// Splits a time of day from its offset: `12:00:00 +1:00`, `12:00:00+01:00`, `12:00Z`, `12:00 UTC`, bare offsets.
 fn split_offset(text: &str) -> (&str, &str) {
     match text.find(|c: char| c.is_ascii_alphabetic() || c == '+' || c == '-') {
         Some(at) => (text[..at].trim_end(), &text[at..]),
@@ -214,7 +216,7 @@ fn parse_time_of_day(text: &str) -> Option<i64> {
         let (whole, fraction) = seconds.split_once('.').unwrap_or((seconds, ""));
         micros = digits(whole, 2)? * 1_000_000;
         if !fraction.is_empty() {
-            // What is finer than a microsecond is cut off, and has to be digits too.
+            // Digits beyond microseconds are cut off, but must be digits.
             if !fraction.bytes().all(|b| b.is_ascii_digit()) {
                 return None;
             }
@@ -228,7 +230,7 @@ fn parse_time_of_day(text: &str) -> Option<i64> {
     Some((hours * 60 + minutes) * 60_000_000 + micros)
 }
 
-/// The seventh to ninth digit of a reference's second.
+/// The seventh to ninth decimal of a reference's seconds, in nanoseconds.
 fn nanos_beyond_micros(reference: &str) -> i64 {
     let Some((_, fraction)) = reference.split_once('.') else { return 0 };
     let digits = fraction.bytes().take_while(u8::is_ascii_digit).map(|b| i64::from(b - b'0'));
@@ -238,7 +240,7 @@ fn nanos_beyond_micros(reference: &str) -> i64 {
 
 fn parse_offset(text: &str) -> Option<i64> {
     let text = text.trim();
-    // `UTC+1` is an hour before UTC to some and after it to others.
+    // `UTC+1` isn't accepted: some mean an hour before UTC by it, others an hour after.
     if ["UTC", "GMT", "Z"].iter().any(|zone| text.eq_ignore_ascii_case(zone)) {
         return Some(0);
     }
@@ -304,13 +306,13 @@ mod tests {
         units: String,
         calendar: String,
         values: Vec<f64>,
-        /// The integers among the values, where they are.
+        /// Whether the values are integers.
         integers: bool,
         /// ISO text of each; `None` if the units can't be decoded.
         texts: Option<Vec<String>>,
     }
 
-    /// What xarray and cftime make of units, values and calendars: see `make_times.py`.
+    /// Expected texts come from xarray and cftime: see `make_times.py`.
     #[test]
     fn as_xarray_decodes() {
         let cases = include_str!("../../tests/fixtures/times.json");

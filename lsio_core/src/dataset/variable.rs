@@ -23,8 +23,8 @@ use crate::{
 
 /// One array of a dataset.
 ///
-/// A variable is there even if it can't be read: [`Variable::unreadable`] then says why, and so does
-/// every attempt.
+/// A variable exists even if its values can't be read: [`Variable::unreadable`] and the error of every read give the
+/// reason.
 #[derive(Debug)]
 pub struct Variable {
     name: String,
@@ -36,34 +36,38 @@ pub struct Variable {
     element: Option<ElementType>,
     data_type: DataType,
     reader: Result<Reader, String>,
-    /// What was ignored of the metadata.
+    /// Warnings about ignored metadata.
     warnings: Vec<String>,
-    /// What was taken though it isn't as the specification has it.
+    /// Accepted deviations of the metadata from the specification.
     deviations: Vec<String>,
 }
 
-/// How the chunks of a variable become values.
+/// An array whose dimensions have names.
+#[derive(Debug)]
+pub(crate) struct NamedArray<'a> {
+    pub(crate) name: String,
+    pub(crate) location: Location,
+    pub(crate) spec: ArraySpec,
+    pub(crate) dimensions: Dimensions,
+    /// Replaces the array's own attributes in decoding, as for the bounds of times.
+    pub(crate) decoded_by: Option<&'a Attributes>,
+}
+
+/// Locates and decodes the chunks of a variable.
 #[derive(Debug)]
 pub(crate) struct Reader {
     pub(crate) chunks: Chunks,
     pub(crate) codec: ChunkCodec,
     pub(crate) decoding: Decoding,
-    /// Whether values were out of range, and that has been told.
+    /// Whether a warning about values out of range was logged.
     pub(crate) has_lost: Arc<AtomicBool>,
 }
 
 impl Variable {
-    /// `decoded_by` are the attributes that say what values mean, where they aren't the array's own.
-    pub(crate) fn new(
-        name: String,
-        location: Location,
-        spec: ArraySpec,
-        dimensions: Dimensions,
-        decoded_by: Option<&Attributes>,
-        options: &OpenOptions,
-    ) -> Self {
+    pub(crate) fn new(array: NamedArray<'_>, options: &OpenOptions) -> Self {
+        let NamedArray { name, location, spec, dimensions, decoded_by } = array;
         let ArraySpec { layout, attributes, element, encoding, fill_attribute, .. } = spec;
-        // xarray masks Zarr v2's fill value, and opens only arrays with named dimensions.
+        // As xarray does: it masks Zarr v2's fill value, and opens only arrays with named dimensions.
         let fill_is_mask = options
             .use_zarr_fill_value_as_mask
             .unwrap_or(layout.format == ZarrFormat::V2 && dimensions.named);
@@ -74,8 +78,8 @@ impl Variable {
             let attributes = decoded_by.unwrap_or(&attributes);
             Decoding::new(element.clone(), attributes, fill, options, &mut warn)
         });
-        // What has no known type can't be read: every use of it will be an error that says why. Until
-        // then it is taken for a number, so that no planner finds fault with something else first.
+        // An array of unknown type can't be read: every read is an error with the reason. Until then its type is
+        // Float64, so that a planner doesn't raise another error first.
         let data_type = decoding.as_ref().map_or(DataType::Float64, Decoding::data_type);
         let reader = encoding.and_then(|encoding| {
             let (Some(element), Some(decoding)) = (&element, decoding) else {
@@ -104,13 +108,13 @@ impl Variable {
         }
     }
 
-    /// The name in its group.
+    /// The variable's name in its group.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Where the array is stored.
+    /// The location of the array in its store.
     #[must_use]
     pub fn location(&self) -> &Location {
         &self.location
@@ -122,7 +126,7 @@ impl Variable {
         &self.dims
     }
 
-    /// The sizes of the dimensions.
+    /// The size of each dimension, in elements.
     #[must_use]
     pub fn shape(&self) -> &[u64] {
         &self.layout.shape
@@ -134,52 +138,52 @@ impl Variable {
         &self.attributes
     }
 
-    /// An attribute that is a text.
+    /// The value of a text attribute. `None` if the attribute is missing or isn't text.
     #[must_use]
     pub fn text_attribute(&self, key: &str) -> Option<&str> {
         self.attributes.text(key)
     }
 
-    /// Chunks, codecs and stored type.
+    /// The shape, chunks, codecs and stored data type.
     #[must_use]
     pub fn layout(&self) -> &Layout {
         &self.layout
     }
 
-    /// The grid of the objects in the store: of the shards, where there are shards.
+    /// The grid of the objects in the store: of shards if the array is sharded, otherwise of chunks.
     #[must_use]
     pub fn grid(&self) -> &ChunkGrid {
         &self.layout.grid
     }
 
-    /// The grid of the chunks, which are decoded one by one. They are inside the objects where those
-    /// are shards, and the same otherwise.
+    /// The grid of the chunks that are decoded one by one: the inner chunks if the array is sharded, otherwise the same
+    /// as [`Variable::grid`].
     #[must_use]
     pub fn chunk_grid(&self) -> &ChunkGrid {
         &self.chunk_grid
     }
 
-    /// The type of the decoded values; Float64 if the stored type is unknown, and the variable
+    /// The Arrow type of the decoded values. Float64 if the stored type isn't supported, which makes the variable
     /// unreadable.
     #[must_use]
     pub fn data_type(&self) -> &DataType {
         &self.data_type
     }
 
-    /// The calendar, if the variable is a time that is decoded as text.
+    /// The calendar of a time variable that is decoded as text; otherwise `None`.
     #[must_use]
     pub fn text_calendar(&self) -> Option<Calendar> {
         self.reader.as_ref().ok().and_then(|reader| reader.decoding.text_calendar())
     }
 
-    /// Why the variable can't be read.
+    /// The reason why the variable can't be read. `None` if it can.
     #[must_use]
     pub fn unreadable(&self) -> Option<&str> {
         self.reader.as_ref().err().map(String::as_str)
     }
 
-    /// Logs what was ignored of the metadata, once a process: whoever reads or shows the variable is to
-    /// know, and nobody else.
+    /// Logs warnings about ignored metadata, each once per process. Called only where the variable is read or shown, so
+    /// that nobody is warned of variables that they don't use.
     pub fn log_warnings(&self) {
         for warning in &self.warnings {
             warn_once(&format!("{}: {}", self.location.name(), short(warning)));
@@ -192,39 +196,40 @@ impl Variable {
     /// Fails if the variable can't be read.
     ///
     /// # Errors
-    /// [`Error::Unreadable`] with the codec or data type that is the matter.
+    /// [`Error::Unreadable`], which names the codec or data type that isn't supported.
     pub fn check_readable(&self) -> Result<()> {
         self.reader().map(|_| ())
     }
 
-    /// The bytes of a value, decoded: strings, and what else is of any length, count as 16.
+    /// The size of a decoded value in bytes. Strings and other values without a fixed width in Arrow count as their
+    /// stored size, at least 16 bytes.
     #[must_use]
     pub fn value_bytes(&self) -> u64 {
         let stored = || self.element.as_ref().and_then(ElementType::size).unwrap_or(0).max(16);
         self.data_type.primitive_width().unwrap_or_else(stored) as u64
     }
 
-    /// The bytes of all values, decoded.
+    /// The size of all decoded values in bytes; an estimate for values of variable length.
     #[must_use]
     pub fn decoded_bytes(&self) -> u64 {
         let width = self.value_bytes();
         self.layout.shape.iter().fold(width, |bytes, &size| bytes.saturating_mul(size))
     }
 
-    /// The bytes of a stored element, if they are always as many and its type is supported.
+    /// The size of a stored element in bytes. `None` if the size varies or the data type isn't supported.
     #[must_use]
     pub fn stored_width(&self) -> Option<u64> {
         self.element.as_ref().and_then(ElementType::size).map(|size| size as u64)
     }
 
-    /// The name of the place of a chunk in its store, relative to the array where it lies below that: its key, or
-    /// that of its shard.
+    /// The name of a chunk's place in the store, for messages: the key of the chunk or of its shard. Relative to the
+    /// array, if the object is below the array. Empty if the variable can't be read.
     #[must_use]
     pub fn chunk_name(&self, chunk: &[u64]) -> String {
         self.reader().map(|reader| reader.chunks.name(chunk)).unwrap_or_default()
     }
 
-    /// An error that names a chunk, and where it is.
+    /// Makes an error that names a chunk and its key.
     pub(crate) fn broken_chunk(&self, chunk: &[u64], reason: String) -> Error {
         let (chunk, key) = (chunk.to_vec(), self.chunk_name(chunk));
         Error::Chunk { array: self.path(), chunk, key, reason }
@@ -235,10 +240,10 @@ impl Variable {
         self.location.name().to_owned()
     }
 
-    /// How chunks become values.
+    /// The reader of the variable's chunks.
     ///
     /// # Errors
-    /// [`Error::Unreadable`].
+    /// [`Error::Unreadable`] if the variable can't be read.
     pub(crate) fn reader(&self) -> Result<&Reader> {
         self.reader
             .as_ref()

@@ -48,6 +48,25 @@ pub(super) fn vlen_items(encoded: &[u8], cells: usize) -> Result<Vec<Range<usize
     Ok(items)
 }
 
+/// The inverse of [`vlen_items`].
+///
+/// # Errors
+/// A text, if there are more items, or bytes in one, than 32 bits count.
+pub(super) fn vlen_bytes<'a>(
+    items: impl ExactSizeIterator<Item = &'a [u8]>,
+) -> Result<Vec<u8>, String> {
+    let word = |len: usize| {
+        let word = u32::try_from(len).map(u32::to_le_bytes);
+        word.map_err(|_| format!("{len} items or bytes are more than a chunk can hold"))
+    };
+    let mut encoded = word(items.len())?.to_vec();
+    for item in items {
+        encoded.extend(word(item.len())?);
+        encoded.extend(item);
+    }
+    Ok(encoded)
+}
+
 /// The items of a chunk of `json2`, in C order whatever the order of the array is: texts as they are,
 /// `None` for null and what is not a number (pandas' missing text), anything else as its JSON text.
 ///
@@ -198,6 +217,7 @@ mod tests {
             let cells = case.items().len();
             let items = vlen_items(&case.encoded, cells).unwrap();
             let items: Vec<&[u8]> = items.into_iter().map(|item| &case.encoded[item]).collect();
+            assert_eq!(vlen_bytes(items.iter().copied()).as_ref(), Ok(&case.encoded), "{case}");
             let hex = |item: &Value| codec_cases::from_hex(item.as_str().unwrap());
             assert_eq!(items, case.items().iter().map(hex).collect::<Vec<_>>(), "{case}");
 

@@ -1,5 +1,5 @@
-//! Shards that are decoded as a whole: inside other shards, compressed once more, or of several
-//! shapes. All others are read a chunk at a time.
+//! Shards that are decoded as a whole: shards inside other shards, compressed as a whole, or of several shapes. All
+//! other shards are read one inner chunk at a time. Encoding always makes a whole shard.
 
 use std::sync::Arc;
 
@@ -16,10 +16,10 @@ use super::{
 };
 use crate::{Selection, grid::unravel, recycle::Recycler};
 
-/// How many shards may be inside each other.
+/// The deepest nesting of shards.
 pub(crate) const MAX_DEPTH: usize = 4;
 
-/// What a chunk in a shard may take beyond its elements' bytes.
+/// The bytes that an inner chunk may take beyond its elements' bytes.
 const OVERHEAD_BYTES: usize = 1 << 10;
 
 /// The codec `sharding_indexed`.
@@ -52,7 +52,7 @@ impl WholeShard {
         Ok(Self { layout, inner, chain, element: element.clone(), fill: fill.to_vec() })
     }
 
-    /// The most bytes that a shard of this shape can have, whose elements take `len`.
+    /// Upper bound in bytes of an encoded shard of this shape, whose elements take `len` bytes.
     pub(super) fn most_bytes(&self, shape: &[u64], len: usize) -> usize {
         let layout = self.layout.with_shape(shape, &self.inner);
         let chunks = layout.map_or(1, |layout| layout.counts().iter().product::<u64>());
@@ -60,20 +60,17 @@ impl WholeShard {
         len.saturating_add(chunks.saturating_mul(OVERHEAD_BYTES))
     }
 
-    /// The elements of a shard, in C order and the machine's order of bytes.
+    /// Decodes the elements of a shard, in C order and native byte order.
     ///
     /// # Errors
-    /// A text, if the shard is corrupt.
+    /// A message, if the shard is corrupt.
     pub(super) fn decode(
         &self,
         shard: &Buffer,
         shape: &[u64],
         recycler: &Arc<Recycler>,
     ) -> Result<StoredValues, String> {
-        let layout = self.layout.with_shape(shape, &self.inner).ok_or_else(|| {
-            let inner = &self.inner;
-            format!("chunks of {inner:?} don't divide a shard of {shape:?}, or are too many for it")
-        })?;
+        let layout = self.layout_of(shape)?;
         let index = layout.parse(layout.index_in(shard)?, shard.len() as u64)?;
         let cells: u64 = shape.iter().product();
         let cells = usize::try_from(cells).map_err(|e| e.to_string())?;
@@ -123,5 +120,57 @@ impl WholeShard {
             }
         }
         Ok(StoredValues::Fixed(out.freeze()))
+    }
+
+    /// Encodes a shard of elements of a fixed size: the inverse of [`WholeShard::decode`]. Omits inner chunks whose
+    /// cells all equal the fill value.
+    ///
+    /// # Errors
+    /// A message, if the inner chunks don't divide the shard, or if a codec can't encode.
+    pub(super) fn encode(&self, elements: &[u8], shape: &[u64]) -> Result<Vec<u8>, String> {
+        let layout = self.layout_of(shape)?;
+        let width = self.element.size().ok_or("shards of strings aren't written")?;
+        let cells: u64 = self.inner.iter().product();
+        let cells = usize::try_from(cells).map_err(|e| e.to_string())?;
+        let len = cells.checked_mul(width).ok_or("its chunks are too large")?;
+        let mut fill = vec![0; len];
+        repeat(&self.fill, &mut fill);
+        let storage = Storage::native(shape.len(), width);
+        let index_bytes = if layout.has_index_at_end() { None } else { layout.index_bytes() };
+        let mut shard = vec![0; usize::try_from(index_bytes.unwrap_or(0)).unwrap_or(0)];
+        let chunks: u64 = layout.counts().iter().product();
+        let mut ranges = Vec::new();
+        for number in 0..chunks {
+            let chunk = unravel(number, layout.counts());
+            let side = |(index, size): (&u64, &u64)| index * size..(index + 1) * size;
+            let sides = chunk.iter().zip(&self.inner).map(side);
+            let wanted: Vec<Selection> =
+                sides.map(|side| std::iter::once(side).collect()).collect();
+            let axes = wanted.iter().enumerate();
+            let axes: Vec<_> = axes.map(|(axis, wanted)| Axis { axis, wanted, start: 0 }).collect();
+            let mut chunk = vec![0; len];
+            Gather::new(shape, &storage, &axes).copy(elements, &mut chunk);
+            if chunk == fill {
+                ranges.push(None);
+                continue;
+            }
+            let values = StoredValues::Fixed(Buffer::from_vec(chunk));
+            let start = shard.len() as u64;
+            shard.extend(self.chain.encode(&values, &self.inner)?);
+            ranges.push(Some(start..shard.len() as u64));
+        }
+        let index = layout.encode(&ranges);
+        match index_bytes {
+            Some(_) => shard[..index.len()].copy_from_slice(&index),
+            None => shard.extend(index),
+        }
+        Ok(shard)
+    }
+
+    fn layout_of(&self, shape: &[u64]) -> Result<ShardLayout, String> {
+        self.layout.with_shape(shape, &self.inner).ok_or_else(|| {
+            let inner = &self.inner;
+            format!("chunks of {inner:?} don't divide a shard of {shape:?}, or are too many for it")
+        })
     }
 }

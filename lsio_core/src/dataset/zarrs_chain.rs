@@ -1,4 +1,4 @@
-//! Codecs that only zarrs knows, which gets bytes and never a store.
+//! Codecs that only the crate zarrs knows. zarrs gets the bytes of chunks, never a store.
 
 use std::{
     borrow::Cow,
@@ -19,7 +19,7 @@ use zarrs::{
 use super::{compression::Compressor, decoding::StoredValues, dtype::ElementType, layout::Layout};
 use crate::grid::checked_product;
 
-/// What checksums and the like may add to the elements' bytes.
+/// The bytes that codecs such as checksums may add to the elements' bytes.
 const OVERHEAD_BYTES: usize = 1_024;
 
 /// The codecs of a chunk as zarrs runs them.
@@ -27,28 +27,28 @@ const OVERHEAD_BYTES: usize = 1_024;
 pub(super) struct ZarrsChain {
     array: Array<()>,
     codecs: Arc<CodecChain>,
-    /// The outermost codecs, which are undone here, the last first.
+    /// The outermost compressors, which are decoded here, in the order of decoding.
     peeled: Vec<Compressor>,
     width: usize,
     options: CodecOptions,
 }
 
-/// The codecs of an array as zarrs reads them.
+/// The codecs of an array in the form that zarrs reads.
 #[derive(Clone, Debug)]
 pub(crate) struct ForeignCodecs {
-    /// The array that has them; or why zarrs can't use its metadata.
+    /// The array's metadata, or the reason why zarrs can't use them.
     pub(crate) array: Result<ArrayMetadata, String>,
-    /// Whether the codecs of a chunk are those inside shards.
+    /// Whether the array is sharded, so that the inner codecs decode a chunk.
     pub(crate) sharded: bool,
-    /// The codecs inside shards, if the array's first codec makes such.
+    /// The inner codecs, if the array's first codec makes shards.
     pub(crate) inner: Option<Vec<MetadataV3>>,
 }
 
 impl ZarrsChain {
-    /// The codecs of an array, or those inside its shards.
+    /// Makes the codecs of an array, or of the inner chunks if the array is sharded.
     ///
     /// # Errors
-    /// A text that names what zarrs can't use.
+    /// A message that names the part that zarrs can't use.
     pub(super) fn new(
         foreign: &ForeignCodecs,
         layout: &Layout,
@@ -68,7 +68,7 @@ impl ZarrsChain {
             (None, ArrayMetadata::V3(metadata)) if !sharded => (None, peel(&mut metadata.codecs)),
             (None, ArrayMetadata::V3(_)) => (None, Vec::new()),
             (None, ArrayMetadata::V2(metadata)) => {
-                // A dimension may have been left out.
+                // The layout may lack a dimension of the metadata.
                 metadata.shape.clone_from(&layout.shape);
                 metadata.chunks =
                     layout.chunks.iter().copied().filter_map(NonZeroU64::new).collect();
@@ -79,7 +79,7 @@ impl ZarrsChain {
                 (None, own.into_iter().collect())
             }
         };
-        // It has no bounds for what compressed bytes claim, and shards need the array's fill value.
+        // zarrs doesn't bound the sizes that compressed bytes claim, and shards need the array's fill value.
         let left = match (&inner, &metadata) {
             (Some(inner), _) => inner.as_slice(),
             (None, ArrayMetadata::V3(metadata)) => metadata.codecs.as_slice(),
@@ -95,7 +95,7 @@ impl ZarrsChain {
             Some(inner) => Arc::new(CodecChain::from_metadata(&inner).map_err(|e| e.to_string())?),
             None => array.codecs(),
         };
-        // Decoding runs inside the query's own threads; zarrs must not start others.
+        // Decoding runs in the query's own threads; zarrs must not start others.
         let mut options = CodecOptions::default();
         options.set_concurrent_target(1);
         options.set_chunk_concurrent_minimum(1);
@@ -105,7 +105,7 @@ impl ZarrsChain {
     /// Decodes a chunk of this shape.
     ///
     /// # Errors
-    /// A text that says what is wrong with the bytes.
+    /// A message that says what is wrong with the bytes.
     pub(super) fn decode(&self, encoded: &Bytes, shape: &[u64]) -> Result<StoredValues, String> {
         let cells = checked_product(shape).and_then(|cells| usize::try_from(cells).ok());
         let len = cells.and_then(|cells| cells.checked_mul(self.width));
@@ -127,13 +127,12 @@ impl ZarrsChain {
                 &self.options,
             )
         };
-        // Some codecs index their input without checking it. They hold no state that a panic could
-        // leave broken.
+        // Some codecs index their input without checks, and panic. They hold no state that a panic could leave broken.
         let decoded = catch_unwind(AssertUnwindSafe(decode))
             .map_err(|_| "the bytes are corrupt: the codec gave up".to_owned())?
             .map_err(|e| e.to_string())?;
         let buffer = match decoded {
-            // Nothing was left to decode: the bytes are used where they are.
+            // No codec was left: the bytes are used without a copy.
             ArrayBytes::Fixed(Cow::Borrowed(_)) => Buffer::from(encoded.clone()),
             ArrayBytes::Fixed(Cow::Owned(bytes)) => Buffer::from_vec(bytes),
             _ => return Err("it holds elements of another kind than its data type says".to_owned()),
@@ -145,10 +144,10 @@ impl ZarrsChain {
     }
 }
 
-/// Takes the outermost compressors off a list of codecs; the outermost comes first.
+/// Removes the outermost compressors from a list of codecs, and returns them in the order of decoding.
 ///
-/// A compressed chunk may claim, or turn out, to be of any size. zarrs would allocate all of it; so they are undone
-/// here first.
+/// A compressed chunk may claim or have any decompressed size, and zarrs would allocate all of it. So compressors are
+/// decoded here first, with a bound.
 fn peel(codecs: &mut Vec<MetadataV3>) -> Vec<Compressor> {
     let mut peeled = Vec::new();
     while let Some(compressor) = codecs.last().and_then(|codec| Compressor::of(codec.name())) {

@@ -30,5 +30,5 @@ pub use self::{
     pieces::{Pieces, Scratch},
     scan::{Decoded, FetchTask, Fetched, Scan, ScanOptions},
     tile::{Rows, Tile},
-    tiles::{Block, Tiles},
+    tiles::{Block, DimOrder, Tiles},
 };

@@ -20,7 +20,7 @@ use super::{
     pieces::{self, Pieces},
     shared::{Key, SharedChunk, SharedChunks},
     tile::{Tile, gather_error},
-    tiles::{Block, Tiles},
+    tiles::{Block, DimOrder, Tiles},
 };
 use crate::{
     Column, Error, Recycler, Result, Selection, Table, Variable,
@@ -131,7 +131,11 @@ impl Fetched {
 
 /// A running fetch. Dropping the handle cancels it.
 #[derive(Debug)]
-pub struct FetchTask(JoinHandle<Result<Fetched>>);
+pub struct FetchTask {
+    task: JoinHandle<Result<Fetched>>,
+    /// The first variable that is fetched, for messages.
+    variable: Option<Arc<Variable>>,
+}
 
 impl FetchTask {
     /// Waits for the fetch.
@@ -139,16 +143,17 @@ impl FetchTask {
     /// # Errors
     /// [`Error::Store`] and [`Error::Chunk`], which name the object.
     pub async fn join(mut self) -> Result<Fetched> {
-        (&mut self.0).await.map_err(|e| Error::Decode {
-            array: "a tile".to_owned(),
-            reason: format!("its fetch ended early: {e}"),
+        let joined = (&mut self.task).await;
+        joined.map_err(|error| Error::Interrupted {
+            what: self.variable.as_ref().map_or_else(String::new, |v| format!("'{}'", v.path())),
+            source: error.into(),
         })?
     }
 }
 
 impl Drop for FetchTask {
     fn drop(&mut self) {
-        self.0.abort();
+        self.task.abort();
     }
 }
 
@@ -222,7 +227,7 @@ impl Scan {
 
     /// Visits the tiles in another order: see [`Tiles::with_order`].
     #[must_use]
-    pub fn with_order(mut self, first: &[(usize, bool)]) -> Self {
+    pub fn with_order(mut self, first: &[DimOrder]) -> Self {
         self.tiles = self.tiles.with_order(first);
         self
     }
@@ -379,9 +384,14 @@ impl Scan {
                 Some((position, chunks))
             })
             .collect();
+        let first = wanted.first().map(|(position, _)| &self.columns[*position].source);
+        let variable = match first {
+            Some(Source::Chunked(chunked)) => Some(Arc::clone(&chunked.variable)),
+            _ => None,
+        };
         let scan = Arc::clone(self);
         // A task of its own: fetching goes on while other tiles are decoded and used.
-        FetchTask(tokio::spawn(async move { scan.fetch_chunks(wanted).await }))
+        FetchTask { task: tokio::spawn(async move { scan.fetch_chunks(wanted).await }), variable }
     }
 
     async fn fetch_chunks(&self, wanted: Vec<(usize, Vec<Vec<u64>>)>) -> Result<Fetched> {

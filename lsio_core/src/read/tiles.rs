@@ -1,6 +1,7 @@
 //! The tiles of a scan, computed from their numbers.
 
 use arrow::array::BooleanArray;
+use serde::{Deserialize, Serialize};
 
 use crate::{
     Selection,
@@ -16,9 +17,32 @@ pub struct Tiles {
     selection: Vec<Selection>,
     /// Of each dimension, the tiles with selected indices.
     touched: Vec<Selection>,
-    /// Dimensions in the order of visits, slowest first, each with whether its tiles are visited from last to first.
-    order: Vec<(usize, bool)>,
+    /// All dimensions, the slowest first.
+    order: Vec<DimOrder>,
     len: u64,
+}
+
+/// The direction in which the tiles along one dimension are visited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DimOrder {
+    /// Position of the dimension in the grid.
+    pub dim: usize,
+    /// Whether the last tile comes first.
+    pub reversed: bool,
+}
+
+impl DimOrder {
+    /// The order from the first tile along a dimension to the last.
+    #[must_use]
+    pub fn forward(dim: usize) -> Self {
+        Self { dim, reversed: false }
+    }
+
+    /// The order from the last tile along a dimension to the first.
+    #[must_use]
+    pub fn backward(dim: usize) -> Self {
+        Self { dim, reversed: true }
+    }
 }
 
 impl Tiles {
@@ -29,16 +53,15 @@ impl Tiles {
             selection.iter().zip(&shape).map(|(s, size)| s.chunks(*size)).collect();
         let counts: Vec<u64> = touched.iter().map(Selection::len).collect();
         let len = checked_product(&counts)?;
-        let order = (0..shape.len()).map(|dim| (dim, false)).collect();
+        let order = (0..shape.len()).map(DimOrder::forward).collect();
         Some(Self { shape, selection, touched, order, len })
     }
 
-    /// The same tiles, visited in the order of these dimensions, each with whether it is reversed. The other dimensions
-    /// vary faster.
+    /// The same tiles, visited in the order `first`, slowest dimension first. The other dimensions follow, forward.
     #[must_use]
-    pub fn with_order(&self, first: &[(usize, bool)]) -> Self {
-        let is_first = |dim: &usize| first.iter().any(|(other, _)| other == dim);
-        let rest = (0..self.shape.len()).filter(|dim| !is_first(dim)).map(|dim| (dim, false));
+    pub fn with_order(&self, first: &[DimOrder]) -> Self {
+        let is_first = |dim: &usize| first.iter().any(|other| other.dim == *dim);
+        let rest = (0..self.shape.len()).filter(|dim| !is_first(dim)).map(DimOrder::forward);
         Self { order: first.iter().copied().chain(rest).collect(), ..self.clone() }
     }
 
@@ -75,9 +98,12 @@ impl Tiles {
     /// Selected cells of a tile.
     #[must_use]
     pub fn block(&self, number: u64) -> Block {
-        let counts: Vec<u64> = self.order.iter().map(|&(dim, _)| self.touched[dim].len()).collect();
+        let counts: Vec<u64> =
+            self.order.iter().map(|order| self.touched[order.dim].len()).collect();
         let mut selections = vec![Selection::default(); self.shape.len()];
-        for (&(dim, reversed), position) in self.order.iter().zip(unravel(number, &counts)) {
+        for (&DimOrder { dim, reversed }, position) in
+            self.order.iter().zip(unravel(number, &counts))
+        {
             let touched = &self.touched[dim];
             let position = if reversed { touched.len() - 1 - position } else { position };
             let start = touched.nth(position).unwrap_or(0) * self.shape[dim];
@@ -96,8 +122,8 @@ impl Tiles {
     /// Number of the first later tile, in the order of visits, whose indices along `dim` may differ from this tile's.
     #[must_use]
     pub fn after(&self, number: u64, dim: usize) -> u64 {
-        let faster = self.order.iter().skip_while(|(other, _)| *other != dim).skip(1);
-        let stride: u64 = faster.map(|&(dim, _)| self.touched[dim].len()).product::<u64>().max(1);
+        let faster = self.order.iter().skip_while(|order| order.dim != dim).skip(1);
+        let stride: u64 = faster.map(|order| self.touched[order.dim].len()).product::<u64>().max(1);
         (number / stride + 1).saturating_mul(stride)
     }
 }
@@ -156,7 +182,7 @@ mod tests {
         assert_eq!(starts(&tiles), [(1, 0), (1, 2), (1, 4), (9, 0), (9, 2), (9, 4)]);
         assert_eq!(tiles.block(2).shape(), [2, 1]);
         assert_eq!((tiles.after(1, 0), tiles.after(1, 1)), (3, 2));
-        let other = tiles.with_order(&[(1, true)]);
+        let other = tiles.with_order(&[DimOrder::backward(1)]);
         assert_eq!(starts(&other), [(1, 4), (9, 4), (1, 2), (9, 2), (1, 0), (9, 0)]);
         assert_eq!((other.after(1, 0), other.after(0, 1)), (2, 2));
         let none = Tiles::new(vec![4], vec![Selection::default()]).unwrap();

@@ -33,11 +33,11 @@ use datafusion::{
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
-    keys::Groups,
+    keys::CellGroups,
     masks::Weights,
-    plan::{Aggregation, Function},
+    plan::{Aggregation, ResultSource},
     reduce::{layout_along, shape_of},
-    run::Run,
+    run::{AggregateRun, RunLimits},
     slabs::Slabs,
 };
 use crate::{
@@ -45,31 +45,31 @@ use crate::{
     expression::{Ranked, substituted},
     nan_as_null,
     predicate::is_deferred,
-    scan::{Execution, Memory, TileNumbers},
+    scan::{Execution, Partition, PartitionMemory, TileNumbers},
 };
 
-/// The bytes of the states of a slab, if the groups can be cut that small: they stay in the cache.
+/// Bytes of a slab's states, as far as groups can be cut: they stay in the processor's cache.
 const SLAB_BYTES: usize = 8 << 20;
 
-/// The bytes of all states of a slab, as long as one each fits: workers share states beyond that.
+/// Bytes of all workers' states of a slab; beyond that workers share states.
 const STATES_BYTES: usize = 256 << 20;
 
-/// The bytes of the states of a slab beyond which few of its groups can be expected to have rows.
+/// Bytes of a slab's states beyond which few of its groups are expected to have rows.
 const MOST_SLAB_BYTES: usize = 1 << 30;
 
-/// Batches that wait for whoever reads them.
+/// Batches buffered for the reader.
 const WAITING_BATCHES: usize = 4;
 
-/// An aggregate over a Zarr scan, by a dense reduction of the chunks.
+/// Aggregate over a Zarr scan: a dense reduction of its chunks.
 ///
-/// It gives the rows of DataFusion's own final aggregate, or the states of its partial one, in one
-/// partition. Inside it as many workers as the session has partitions take tiles from one queue.
+/// Returns the rows of DataFusion's final aggregate, or the states of its partial one, in one partition.
+/// Inside it one worker for each partition of the session takes tiles from a common queue.
 #[derive(Debug)]
 pub struct ZarrAggregateExec {
     plan: Arc<Aggregation>,
-    /// What is grouped by and computed, as DataFusion tells it.
+    /// Keys and functions as DataFusion prints them.
     description: Arc<str>,
-    /// The same by DataFusion's own operators, for when the groups don't fit the memory.
+    /// The same aggregate by DataFusion's operators, for groups that don't fit the memory.
     fallback: Option<Arc<dyn ExecutionPlan>>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
@@ -97,18 +97,18 @@ impl ZarrAggregateExec {
         }
     }
 
-    /// What is scanned.
+    /// The scan.
     #[must_use]
     pub fn source(&self) -> &ZarrSource {
         &self.plan.source
     }
 
-    /// The same with NULL in place of NaN in these columns of the output.
+    /// Replaces NaN by NULL in these columns of the output.
     pub(super) fn without_nan(&self, columns: Vec<usize>) -> Self {
         self.with_plan(Aggregation { without_nan: columns, ..(*self.plan).clone() })
     }
 
-    /// What the user should know of the result. It is known when all rows are there.
+    /// Notes for the user on the result, known when all rows are there.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
         self.plan.weights.iter().filter_map(Weights::note).collect()
@@ -118,7 +118,7 @@ impl ZarrAggregateExec {
         Self::new(plan, &self.description, self.fallback.clone())
     }
 
-    /// What there is to tell beside the scan.
+    /// Details that `EXPLAIN` shows beside those of the scan.
     fn details(&self) -> Vec<(&'static str, String)> {
         let plan = &self.plan;
         let mut details = Vec::new();
@@ -136,15 +136,15 @@ impl ZarrAggregateExec {
             }
             None => details.push(("groups", "known when the query runs".to_owned())),
         }
-        let of = |wanted: fn(&Function) -> bool| {
+        let of = |wanted: fn(&ResultSource) -> bool| {
             let names = plan.names.iter().zip(&plan.functions);
             let names: Vec<&str> =
                 names.filter(|(_, f)| wanted(f)).map(|(name, _)| name.as_str()).collect();
             names.join(", ")
         };
         for (key, names) in [
-            ("kernels", of(|f| matches!(f, Function::Reduced { .. }))),
-            ("accumulators", of(|f| matches!(f, Function::Accumulated(_)))),
+            ("kernels", of(|f| matches!(f, ResultSource::Reduced { .. }))),
+            ("accumulators", of(|f| matches!(f, ResultSource::Accumulated(_)))),
         ] {
             if !names.is_empty() {
                 details.push((key, format!("[{names}]")));
@@ -159,7 +159,7 @@ impl ZarrAggregateExec {
         details
     }
 
-    /// The groups of a slab, at most, if they can be cut.
+    /// Upper bound on a slab's groups, as far as they can be cut.
     fn slab_groups(&self) -> usize {
         SLAB_BYTES / self.plan.group_bytes().max(1)
     }
@@ -180,7 +180,7 @@ impl ZarrAggregateExec {
                     fallback = own;
                     Arc::new(groups)
                 }
-                // Rows that are left out may be to blame.
+                // The error may come from a row that a filter drops.
                 (Err(error), Some(fallback)) => {
                     log::info!("{error}: DataFusion's own aggregate is used");
                     return plain(&fallback, &plan.without_nan, context);
@@ -188,7 +188,7 @@ impl ZarrAggregateExec {
                 (Err(error), None) => return Err(error),
             },
         };
-        let memory = Memory::new("ZarrAggregate", &context);
+        let memory = PartitionMemory::new("ZarrAggregate", &context);
         let bytes = plan.group_bytes();
         let slabs = {
             let most = slab_groups.min(memory.limit() / 8 / bytes.max(1));
@@ -217,14 +217,14 @@ impl ZarrAggregateExec {
         let schema = Arc::clone(&plan.schema);
         let without_nan = plan.without_nan.clone();
         let execution = Execution::new(workers);
-        let run =
-            Run::new(plan, groups, slabs, (workers, copies), STATES_BYTES, (batch_size, memory));
-        let run = Arc::new(run);
+        let limits = RunLimits { workers, copies, most_bytes: STATES_BYTES, batch_size };
+        let run = Arc::new(AggregateRun::new(plan, groups, slabs, memory, limits));
         let mut builder =
             RecordBatchReceiverStreamBuilder::new(Arc::clone(&schema), WAITING_BATCHES);
         for worker in 0..workers {
             let numbers = TileNumbers::shared(&execution, tiles);
-            let reader = source.reader(numbers, worker, workers, &context, &metrics)?;
+            let partition = Partition { index: worker, count: workers };
+            let reader = source.reader(numbers, partition, &context, &metrics)?;
             builder.spawn(Arc::clone(&run).work(worker, reader, builder.tx()));
         }
         let mut rows = builder.build();
@@ -232,8 +232,7 @@ impl ZarrAggregateExec {
         if let (Some(Err(error)), Some(fallback)) = (&first, fallback)
             && matches!(error.find_root(), DataFusionError::ResourcesExhausted(_))
         {
-            // Accumulators take what their values make them take. DataFusion's own aggregate can write
-            // some of it to disk.
+            // The memory of accumulators depends on their values. DataFusion's aggregate spills to disk.
             drop(rows);
             run.release();
             log::info!("{error}: DataFusion's own aggregate is used");
@@ -243,7 +242,7 @@ impl ZarrAggregateExec {
     }
 }
 
-/// The rows of DataFusion's own aggregate, with NULL in place of NaN in some columns.
+/// Runs DataFusion's aggregate, and replaces NaN by NULL in some columns.
 fn plain(
     aggregate: &Arc<dyn ExecutionPlan>,
     without_nan: &[usize],
@@ -265,8 +264,8 @@ fn plain(
     Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
 }
 
-/// How the groups of the first tile lie.
-fn pattern(plan: &Aggregation, groups: &Groups, slabs: &Slabs) -> Option<&'static str> {
+/// Layout of the groups in the first tile.
+fn pattern(plan: &Aggregation, groups: &CellGroups, slabs: &Slabs) -> Option<&'static str> {
     let tiles = plan.source.tiles();
     if tiles.is_empty() || plan.keys.exprs.is_empty() {
         return None;
@@ -365,7 +364,7 @@ impl ExecutionPlan for ZarrAggregateExec {
             return internal_err!("ZarrAggregateExec has one partition, not {partition}");
         }
         let baseline = BaselineMetrics::new(&self.metrics, partition);
-        // What operators above know is known when the first row is asked for, not before.
+        // Dynamic filters are complete when the first row is asked for, not before.
         let rows = stream::once(Self::start(
             Arc::clone(&self.plan),
             self.slab_groups(),
@@ -384,7 +383,7 @@ impl ExecutionPlan for ZarrAggregateExec {
     }
 
     fn reset_state(self: Arc<Self>) -> Result<Arc<dyn ExecutionPlan>> {
-        // Every execution has a state of its own.
+        // State belongs to an execution.
         Ok(self)
     }
 
@@ -413,7 +412,7 @@ impl ExecutionPlan for ZarrAggregateExec {
         let filters = results.parent_filters.iter().map(|result| &result.filter);
         let answers = filters.clone().map(|_| PushedDown::No).collect();
         for filter in filters {
-            // What decides on keys alone decides on all rows of a group. It is checked again above.
+            // A filter on keys alone keeps or drops whole groups. The operator above checks it again.
             let key = |index: usize| keys.get(index).map(|(key, _)| Arc::clone(key.expr()));
             let Some(filter) = substituted(filter, |column| key(column.index()))? else { continue };
             if keys.is_empty() || !is_deferred(&filter) {

@@ -20,20 +20,21 @@ use lsio_core::{
     reduce,
 };
 
+use super::{refusal::Refusal, slabs::SetStride};
 use crate::{
     error::external,
     expression::{Expression, union},
 };
 
-/// The cells over which a key may vary, at most: their groups are held in memory.
+/// Upper bound on the cells over which a key varies: their groups are held in memory.
 const MOST_CELLS: u64 = 64 << 20;
 
-/// The cells of which keys are evaluated at a time.
+/// Cells for which keys are evaluated at a time.
 const BATCH: usize = 1 << 16;
 
-/// Group keys, and which of them have dimensions in common.
+/// Group keys, and the sets of those that share dimensions.
 #[derive(Clone, Debug)]
-pub(super) struct Keys {
+pub(super) struct GroupKeys {
     pub(super) exprs: Vec<(Expression, String)>,
     sets: Vec<KeySet>,
 }
@@ -42,45 +43,47 @@ pub(super) struct Keys {
 #[derive(Clone, Debug)]
 struct KeySet {
     dims: Vec<usize>,
-    /// The positions of its keys.
+    /// Positions of the keys.
     exprs: Vec<usize>,
 }
 
-/// What keys are over the selected cells.
+/// Groups of the selected cells.
 #[derive(Clone, Debug)]
-pub(super) struct Groups {
+pub(super) struct CellGroups {
     pub(super) sets: Vec<GroupSet>,
     selection: Vec<Selection>,
 }
 
-/// The groups along some dimensions, which no other set has.
+/// Groups along some dimensions, which belong to one set only.
 #[derive(Clone, Debug)]
 pub(super) struct GroupSet {
     pub(super) dims: Vec<usize>,
     /// The number of groups.
     pub(super) count: usize,
-    /// The group of each selected cell of these dimensions, in C order. Groups are numbered as they
-    /// are met.
+    /// The group of each selected cell along these dimensions, in C order. Groups are numbered in the order
+    /// of their first cells.
     pub(super) ids: Vec<u32>,
     /// The positions of the keys.
     pub(super) exprs: Vec<usize>,
-    /// The value of each of them in every group.
+    /// The value of each key in every group.
     pub(super) values: Vec<ArrayRef>,
 }
 
-impl Keys {
+impl GroupKeys {
+    /// Finds the keys that are evaluated together.
+    ///
     /// # Errors
-    /// Why these keys can't be grouped by here.
+    /// If a key varies over more cells than are held in memory.
     pub(super) fn new(
         exprs: Vec<(Expression, String)>,
         table: &Table,
         selection: &[Selection],
-    ) -> Result<Self, String> {
+    ) -> Result<Self, Refusal> {
         let rank = table.dims.len();
         let mut sets: Vec<KeySet> = Vec::new();
         for (position, (expr, _)) in exprs.iter().enumerate() {
             let mut set = KeySet { dims: expr.dims().to_vec(), exprs: vec![position] };
-            // With the sets that it has a dimension in common with.
+            // Merges the sets that share a dimension with it.
             while let Some(other) =
                 sets.iter().position(|other| other.dims.iter().any(|d| set.dims.contains(d)))
             {
@@ -97,28 +100,34 @@ impl Keys {
                 names.join(", ")
             };
             if cells > MOST_CELLS {
-                return Err(format!("GROUP BY {} varies over {cells} cells", names()));
+                let reason = format!("GROUP BY {} varies over {cells} cells", names());
+                return Err(Refusal::Unsupported(reason));
             }
             let is_chunked = |&position: &usize| {
                 let column = &table.columns[position];
                 column.variable.is_some() && !column.is_held(rank, u64::MAX)
             };
             if set.exprs.iter().any(|&e| exprs[e].0.columns().iter().any(is_chunked)) {
-                return Err(format!("GROUP BY {} varies along all dimensions", names()));
+                let reason = format!("GROUP BY {} varies along all dimensions", names());
+                return Err(Refusal::Unsupported(reason));
             }
         }
-        // The innermost dimension's groups lie side by side.
+        // Puts the innermost dimension last, whose groups lie side by side.
         sets.sort_by_key(|set| set.dims.last().copied());
         Ok(Self { exprs, sets })
     }
 
-    /// The dimensions along which some key varies.
+    /// Dimensions along which some key varies.
     pub(super) fn dims(&self) -> Vec<usize> {
         union(self.sets.iter().map(|set| set.dims.as_slice()))
     }
 
-    /// The groups, if all that they depend on is known before the query runs.
-    pub(super) fn known(&self, table: &Table, selection: &[Selection]) -> Result<Option<Groups>> {
+    /// The groups, if planning knows all that they depend on.
+    pub(super) fn known(
+        &self,
+        table: &Table,
+        selection: &[Selection],
+    ) -> Result<Option<CellGroups>> {
         for (expr, _) in &self.exprs {
             let waits =
                 expr.expr().exists(|e| Ok(e.downcast_ref::<ScalarSubqueryExpr>().is_some()))?;
@@ -133,8 +142,8 @@ impl Keys {
         self.groups(&self.scan(table, selection)?, selection).map(Some)
     }
 
-    /// The groups. Reads what isn't in memory.
-    pub(super) async fn read(&self, table: &Table, selection: &[Selection]) -> Result<Groups> {
+    /// Reads the columns that aren't in memory, and finds the groups.
+    pub(super) async fn read(&self, table: &Table, selection: &[Selection]) -> Result<CellGroups> {
         let scan = self.scan(table, selection)?;
         scan.load().await.map_err(external)?;
         self.groups(&scan, selection)
@@ -149,7 +158,7 @@ impl Keys {
         union(self.exprs.iter().map(|(expr, _)| expr.columns()))
     }
 
-    fn groups(&self, scan: &Scan, selection: &[Selection]) -> Result<Groups> {
+    fn groups(&self, scan: &Scan, selection: &[Selection]) -> Result<CellGroups> {
         let columns = self.columns();
         let all: Vec<usize> = (0..columns.len()).collect();
         let tile = scan.local(&all, scan.tiles().whole()).map_err(external)?;
@@ -179,7 +188,7 @@ impl Keys {
                     self.exprs[e].0.evaluate(rows.slice(start, len).map_err(external)?, len)
                 });
                 groups.intern(&keys.collect::<Result<Vec<_>>>()?, &mut batch)?;
-                // There are no more groups than cells, and those are few enough.
+                // There are at most as many groups as cells, whose number fits 32 bits.
                 ids.extend(batch.iter().map(|id| u32::try_from(*id).unwrap_or(u32::MAX)));
             }
             Ok(GroupSet {
@@ -190,23 +199,22 @@ impl Keys {
                 values: if groups.is_empty() { Vec::new() } else { groups.emit(EmitTo::All)? },
             })
         });
-        Ok(Groups { sets: sets.collect::<Result<_>>()?, selection: selection.to_vec() })
+        Ok(CellGroups { sets: sets.collect::<Result<_>>()?, selection: selection.to_vec() })
     }
 }
 
-impl Groups {
-    /// The number of groups, if all occur; `None` if 64 bits don't count them.
+impl CellGroups {
+    /// Number of all groups; `None` if it doesn't fit 64 bits.
     pub(super) fn len(&self) -> Option<usize> {
         self.sets.iter().try_fold(1_usize, |groups, set| groups.checked_mul(set.count))
     }
 
-    /// The groups of a block's cells: for each set, what its groups add to the number of a cell's
-    /// group. `slab` says of each set which group is the first, and by what it is multiplied.
-    pub(super) fn of_block(&self, block: &Block, slab: &[(u32, u32)]) -> Vec<reduce::Keys> {
+    /// Offsets of a block's cells in the groups of a slab, one list for each set of keys.
+    pub(super) fn of_block(&self, block: &Block, slab: &[SetStride]) -> Vec<reduce::Keys> {
         self.sets
             .iter()
             .zip(slab)
-            .map(|(set, (first, stride))| {
+            .map(|(set, SetStride { first, stride })| {
                 let along: Vec<Vec<u64>> = set
                     .dims
                     .iter()

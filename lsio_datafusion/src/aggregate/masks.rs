@@ -15,7 +15,7 @@ use datafusion::{
 };
 use lsio_core::reduce::States;
 
-use super::plan::{Argument, Function, Reduced, Values};
+use super::plan::{Argument, ArgumentValues, Reduced, ResultSource};
 use crate::nan_as_null;
 
 /// Two sums of an aggregate: one of products, the other of some of their factors.
@@ -23,24 +23,25 @@ use crate::nan_as_null;
 pub(super) struct Weights {
     product: usize,
     weight: usize,
-    /// The names of the remaining factors, and of the weight.
-    names: (String, String),
-    /// The cells that have a weight and no product.
+    /// Names of the product's remaining factors.
+    value_name: String,
+    weight_name: String,
+    /// Cells with a weight and without a product.
     masked: Arc<AtomicU64>,
 }
 
-/// What a sum is of.
+/// An argument of a sum.
 struct Summed<'a> {
     position: usize,
     filter: Option<usize>,
     factors: Vec<&'a Arc<dyn PhysicalExpr>>,
 }
 
-/// All such pairs.
-pub(super) fn weights(arguments: &[Argument], functions: &[Function]) -> Vec<Weights> {
+/// Finds all pairs of a sum of products and a sum of weights.
+pub(super) fn weights(arguments: &[Argument], functions: &[ResultSource]) -> Vec<Weights> {
     let is_summed = |position: usize| {
         functions.iter().any(|function| {
-            matches!(*function, Function::Reduced { argument, result: Reduced::Sum } if argument == position)
+            matches!(*function, ResultSource::Reduced { argument, result: Reduced::Sum } if argument == position)
         })
     };
     let summed: Vec<Summed<'_>> = arguments
@@ -48,7 +49,7 @@ pub(super) fn weights(arguments: &[Argument], functions: &[Function]) -> Vec<Wei
         .enumerate()
         .filter(|(position, _)| is_summed(*position))
         .filter_map(|(position, argument)| match &argument.values {
-            Values::Numbers { expr, .. } => {
+            ArgumentValues::Numbers { expr, .. } => {
                 let factors = factors(expr.whole().expr());
                 Some(Summed { position, filter: argument.filter, factors })
             }
@@ -62,7 +63,8 @@ pub(super) fn weights(arguments: &[Argument], functions: &[Function]) -> Vec<Wei
             pairs.push(Weights {
                 product: product.position,
                 weight: weight.position,
-                names: (written(&rest), written(&weight.factors)),
+                value_name: written(&rest),
+                weight_name: written(&weight.factors),
                 masked: Arc::default(),
             });
         }
@@ -71,12 +73,12 @@ pub(super) fn weights(arguments: &[Argument], functions: &[Function]) -> Vec<Wei
 }
 
 impl Weights {
-    /// Forgets what an earlier execution has counted.
+    /// Resets the count of an earlier execution.
     pub(super) fn reset(&self) {
         self.masked.store(0, Ordering::Relaxed);
     }
 
-    /// Counts the cells of the groups that were reduced, by argument.
+    /// Counts cells by the states of the arguments.
     pub(super) fn count(&self, states: &[States]) {
         let count = |argument: usize| -> i64 {
             states.get(argument).map_or(0, |states: &States| states.counts.iter().sum())
@@ -85,10 +87,10 @@ impl Weights {
         self.masked.fetch_add(masked, Ordering::Relaxed);
     }
 
-    /// What the user should know when all rows are there.
+    /// Note for the user, known when all rows are there.
     pub(super) fn note(&self) -> Option<String> {
         let masked = self.masked.load(Ordering::Relaxed);
-        let (value, weight) = &self.names;
+        let (value, weight) = (&self.value_name, &self.weight_name);
         (masked > 0).then(|| {
             format!(
                 "sum({weight}) counts the weight of {masked} cells where {value} is NULL: \
@@ -98,7 +100,7 @@ impl Weights {
     }
 }
 
-/// What an expression multiplies, without casts.
+/// Factors of a product, without casts.
 fn factors(expr: &Arc<dyn PhysicalExpr>) -> Vec<&Arc<dyn PhysicalExpr>> {
     let expr = bare(expr);
     match expr.downcast_ref::<BinaryExpr>() {
@@ -119,7 +121,7 @@ fn bare(expr: &Arc<dyn PhysicalExpr>) -> &Arc<dyn PhysicalExpr> {
     }
 }
 
-/// What is left of factors without others; `None` if those aren't among them, or nothing is left.
+/// The factors without `others`; `None` if these aren't among them, or none is left.
 fn without<'a>(
     all: &[&'a Arc<dyn PhysicalExpr>],
     others: &[&Arc<dyn PhysicalExpr>],

@@ -8,7 +8,8 @@
 //!   │ slabs.rs  parts of the groups that no two tiles share, so that few are in memory
 //!   ▼
 //! run.rs        workers take tiles from one queue, and give out slabs that are done
-//!   │ reduce.rs one tile: arguments evaluated at their own rank, a part that fits the cache at a time
+//!   │ reduce.rs one tile: arguments evaluated at their own rank
+//!   │ full_rank.rs  those that have all dimensions, a few rows at a time that fit the cache
 //!   │ state.rs  states of groups: kernels' (lsio_core::reduce), or DataFusion's accumulators
 //!   ▼
 //! output.rs     rows: one for each group
@@ -20,11 +21,13 @@
 //! there are indices, not repeated.
 
 mod exec;
+mod full_rank;
 mod keys;
 mod masks;
 mod output;
 mod plan;
 mod reduce;
+mod refusal;
 mod results;
 mod rule;
 mod run;

@@ -15,10 +15,10 @@ use datafusion::error::Result;
 use lsio_core::reduce::States;
 
 use super::{
-    keys::Groups,
-    plan::{Aggregation, Function, Reduced, Values},
-    slabs::Slab,
-    state::{Finished, State},
+    keys::CellGroups,
+    plan::{Aggregation, ArgumentValues, Reduced, ResultSource},
+    slabs::{SetStride, Slab},
+    state::{Finished, SlabState},
 };
 use crate::{
     functions::aggregate::{integer_sum_states, integer_sums},
@@ -28,9 +28,9 @@ use crate::{
 /// The rows of a slab.
 pub(super) fn rows(
     plan: &Aggregation,
-    groups: &Groups,
+    groups: &CellGroups,
     slab: &Slab,
-    state: State,
+    state: SlabState,
 ) -> Result<RecordBatch> {
     let Finished { groups: met, states, accumulated } = state.finish(plan)?;
     plan.weights.iter().for_each(|weights| weights.count(&states));
@@ -43,24 +43,25 @@ pub(super) fn rows(
     let mut columns: Vec<ArrayRef> = keys(groups, slab, met.as_ref(), count)?;
     for (function, name) in plan.functions.iter().zip(&plan.names) {
         match *function {
-            Function::Accumulated(position) => columns.extend(accumulated[position].clone()),
-            Function::Reduced { argument, result } => {
+            ResultSource::Accumulated(position) => columns.extend(accumulated[position].clone()),
+            ResultSource::Reduced { argument, result } => {
                 let data_type = match &plan.arguments[argument].values {
-                    Values::Numbers { data_type, .. } => data_type.clone(),
-                    Values::Weighted { .. } => DataType::Float64,
-                    Values::Rows | Values::Valid(_) => DataType::Null,
+                    ArgumentValues::Numbers { data_type, .. } => data_type.clone(),
+                    ArgumentValues::Weighted { .. } => DataType::Float64,
+                    ArgumentValues::Rows | ArgumentValues::Valid(_) => DataType::Null,
                 };
                 let states = &states[argument];
-                // Sums of narrow integers are those of wide ones, with a sign or without.
+                // Sums of narrow integers are 64-bit ones, signed or unsigned.
                 let output = plan.schema.field(columns.len()).data_type();
                 let data_type = match result {
                     Reduced::IntegerSum => output.clone(),
                     _ => data_type,
                 };
+                let column = ResultColumn { name, data_type: &data_type };
                 let results = if plan.states {
-                    partial(result, states, (name, &data_type))?
+                    partial(result, states, column)?
                 } else {
-                    vec![value(result, states, (name, &data_type))?]
+                    vec![value(result, states, column)?]
                 };
                 for array in results {
                     columns.push(match &met {
@@ -71,7 +72,7 @@ pub(super) fn rows(
             }
         }
     }
-    // What counts as the same type may differ in name: of a time zone, of a field in a list.
+    // Equal types may differ in names: of a time zone, of a list's field.
     let columns = columns
         .into_iter()
         .zip(plan.schema.fields())
@@ -89,15 +90,17 @@ pub(super) fn rows(
     Ok(RecordBatch::try_new_with_options(Arc::clone(&plan.schema), columns, &options)?)
 }
 
-/// The values of the keys, in their own order.
+/// Columns of the keys, in the order of GROUP BY.
 fn keys(
-    groups: &Groups,
+    groups: &CellGroups,
     slab: &Slab,
     met: Option<&UInt32Array>,
     count: usize,
 ) -> Result<Vec<ArrayRef>> {
     let mut columns: Vec<(usize, ArrayRef)> = Vec::new();
-    for ((set, (first, stride)), own) in groups.sets.iter().zip(&slab.sets).zip(&slab.counts) {
+    for ((set, SetStride { first, stride }), own) in
+        groups.sets.iter().zip(&slab.sets).zip(&slab.counts)
+    {
         let index = |group: u32| first + group / (*stride).max(1) % (*own).max(1);
         let indices: UInt32Array = match met {
             Some(met) => met.values().iter().map(|&group| index(group)).collect::<Vec<_>>().into(),
@@ -111,12 +114,16 @@ fn keys(
     Ok(columns.into_iter().map(|(_, column)| column).collect())
 }
 
-/// The final value of a function, of this name and type, for each group.
-fn value(
-    result: Reduced,
-    states: &States,
-    (name, data_type): (&str, &DataType),
-) -> Result<ArrayRef> {
+/// A function's column of results.
+#[derive(Clone, Copy)]
+struct ResultColumn<'a> {
+    name: &'a str,
+    data_type: &'a DataType,
+}
+
+/// The final value of a function for each group.
+fn value(result: Reduced, states: &States, column: ResultColumn<'_>) -> Result<ArrayRef> {
+    let ResultColumn { name, data_type } = column;
     let valid = |least: i64| {
         NullBuffer::new(BooleanBuffer::from_iter(states.counts.iter().map(|n| *n >= least)))
     };
@@ -149,8 +156,8 @@ fn value(
     })
 }
 
-/// The state of a function for each group, in the order of DataFusion's own.
-fn partial(result: Reduced, states: &States, function: (&str, &DataType)) -> Result<Vec<ArrayRef>> {
+/// A function's states for each group, as DataFusion's partial aggregate has them.
+fn partial(result: Reduced, states: &States, column: ResultColumn<'_>) -> Result<Vec<ArrayRef>> {
     let counts = |nulls| -> ArrayRef {
         let counts: Vec<u64> = states.counts.iter().map(|n| n.cast_unsigned()).collect();
         Arc::new(UInt64Array::new(counts.into(), nulls))
@@ -158,8 +165,8 @@ fn partial(result: Reduced, states: &States, function: (&str, &DataType)) -> Res
     let doubles = |values: &[f64]| -> ArrayRef { Arc::new(Float64Array::from(values.to_vec())) };
     Ok(match result {
         Reduced::Avg => {
-            let sums = value(Reduced::Sum, states, function)?;
-            // A count of none would be a value, where there is none.
+            let sums = value(Reduced::Sum, states, column)?;
+            // A count of 0 would make a value of a group that has none.
             vec![counts(sums.nulls().cloned()), sums]
         }
         Reduced::WeightedAvg => vec![doubles(&states.sums), doubles(&states.weights)],
@@ -177,11 +184,11 @@ fn partial(result: Reduced, states: &States, function: (&str, &DataType)) -> Res
             vec![counts(None), doubles(&means.collect::<Vec<_>>()), doubles(&states.squares)]
         }
         Reduced::IntegerSum => vec![integer_sum_states(integer_sums_of(states))?],
-        other => vec![value(other, states, function)?],
+        other => vec![value(other, states, column)?],
     })
 }
 
-/// The sums of groups that have values.
+/// Sums of the groups that have values.
 fn integer_sums_of(states: &States) -> impl Iterator<Item = Option<i128>> {
     let sums = states.integer_sums.iter().zip(&states.counts);
     sums.map(|(sum, count)| (*count > 0).then_some(*sum))

@@ -1,4 +1,4 @@
-//! What an aggregate over a Zarr scan asks for.
+//! The plan of an aggregate over a Zarr scan.
 
 use std::{any::Any, sync::Arc};
 
@@ -27,77 +27,78 @@ use lsio_core::{
 };
 
 use super::{
-    keys::{Groups, Keys},
+    keys::{CellGroups, GroupKeys},
     masks::{self, Weights},
+    refusal::Refusal,
 };
 use crate::{
     ZarrSource,
     expression::{Ranked, substituted, union},
-    functions::aggregate::{Collect, Collected, Kind, Statistic},
+    functions::aggregate::{Collect, CollectKind, Statistic, StatisticKind},
     nan_as_null,
-    predicate::Predicate,
+    predicate::{ColumnPredicate, Predicate},
 };
 
-/// An aggregate over a Zarr scan, in terms of the table's columns.
+/// Aggregate over a Zarr scan, in terms of the table's columns.
 #[derive(Clone, Debug)]
 pub(super) struct Aggregation {
-    /// Reads what the arguments need.
+    /// Scan of the arguments' columns.
     pub(super) source: ZarrSource,
-    pub(super) keys: Keys,
-    /// The groups, if they are known already.
-    pub(super) groups: Option<Arc<Groups>>,
+    pub(super) keys: GroupKeys,
+    /// The groups, if planning knows them.
+    pub(super) groups: Option<Arc<CellGroups>>,
     pub(super) arguments: Vec<Argument>,
-    /// What DataFusion's own accumulators are for.
+    /// Functions computed by DataFusion's accumulators.
     pub(super) accumulated: Vec<Accumulated>,
-    /// The functions, in the order of the output.
-    pub(super) functions: Vec<Function>,
-    /// Their names.
+    /// Results, in the order of the output.
+    pub(super) functions: Vec<ResultSource>,
+    /// Names of the functions.
     pub(super) names: Vec<String>,
-    /// The conditions of FILTER clauses.
+    /// Conditions of FILTER clauses.
     pub(super) filters: Vec<Ranked>,
-    /// The columns that are read chunk by chunk, where all of them may be decoded in pieces.
+    /// Columns that are read chunk by chunk, if all of them may be decoded in pieces.
     pub(super) streamed: Vec<usize>,
-    /// Predicates of the source that are evaluated here, piece by piece, each with its column.
-    pub(super) compared: Vec<(Predicate, usize)>,
-    /// How often each cell counts, because of dimensions that nothing varies along.
+    /// Predicates of the source that are evaluated here, piece by piece.
+    pub(super) compared: Vec<ColumnPredicate>,
+    /// Factor of each cell's count: indices of dimensions along which nothing varies.
     pub(super) weight: u64,
-    /// Whether some rows of a tile may be left out.
+    /// Whether filters may drop rows of a tile.
     pub(super) masked: bool,
     pub(super) schema: SchemaRef,
-    /// Whether states are given out, for an aggregate above that merges them.
+    /// Whether the output is states, which an aggregate above merges.
     pub(super) states: bool,
-    /// The columns of the output in which NaN is NULL, by their positions.
+    /// Positions of the output's columns in which NaN is NULL.
     pub(super) without_nan: Vec<usize>,
-    /// Sums of weights that may count other cells than those of weighted values.
+    /// Sums of weights that may cover other cells than the weighted values.
     pub(super) weights: Vec<Weights>,
 }
 
-/// What kernels reduce.
+/// Argument that kernels reduce.
 #[derive(Clone, Debug)]
 pub(super) struct Argument {
-    pub(super) values: Values,
-    /// The position of its FILTER.
+    pub(super) values: ArgumentValues,
+    /// Position of its FILTER.
     pub(super) filter: Option<usize>,
 }
 
 #[derive(Clone, Debug)]
-pub(super) enum Values {
+pub(super) enum ArgumentValues {
     /// The rows themselves.
     Rows,
-    /// Whether values are there.
+    /// Values that are counted.
     Valid(Ranked),
     /// Numbers.
     Numbers { expr: Ranked, data_type: DataType, wanted: Wanted },
-    /// Numbers, and what they weigh.
+    /// Numbers with weights.
     Weighted { value: Ranked, weight: Ranked },
 }
 
-/// What is reduced of weighted numbers.
+/// Sums kept of weighted numbers.
 pub(super) const WEIGHTED: Wanted =
     Wanted { sum: true, weights: true, integer_sum: false, min: false, max: false, moments: false };
 
-impl Values {
-    /// What they are made of.
+impl ArgumentValues {
+    /// Expressions of the values.
     pub(super) fn exprs(&self) -> Vec<&Ranked> {
         match self {
             Self::Rows => vec![],
@@ -107,7 +108,7 @@ impl Values {
     }
 }
 
-/// A function that DataFusion accumulates.
+/// Function computed by DataFusion's accumulator.
 #[derive(Clone, Debug)]
 pub(super) struct Accumulated {
     pub(super) function: Arc<AggregateFunctionExpr>,
@@ -115,16 +116,16 @@ pub(super) struct Accumulated {
     pub(super) filter: Option<usize>,
 }
 
-/// Where the result of a function comes from.
+/// Origin of a function's result.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Function {
-    /// From what kernels have reduced of an argument.
+pub(super) enum ResultSource {
+    /// Computed from an argument's reduction.
     Reduced { argument: usize, result: Reduced },
-    /// From an accumulator.
+    /// Taken from an accumulator.
     Accumulated(usize),
 }
 
-/// What a function makes of a reduced argument.
+/// Function computed from a reduction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Reduced {
     Count,
@@ -134,7 +135,7 @@ pub(super) enum Reduced {
     Min,
     Max,
     WeightedAvg,
-    /// Of our own functions, or DataFusion's.
+    /// Variance or standard deviation, of our own functions or DataFusion's.
     Variance {
         sample: bool,
         root: bool,
@@ -142,55 +143,43 @@ pub(super) enum Reduced {
     },
 }
 
-/// The rows that an aggregate is over.
+/// Input rows of an aggregate.
 #[derive(Debug)]
-pub(super) struct Rows {
+pub(super) struct AggregateInput {
     pub(super) source: ZarrSource,
-    /// What each of its input's columns is, over the table.
+    /// Columns of the input, as expressions over the table.
     pub(super) columns: Vec<Arc<dyn PhysicalExpr>>,
-    /// Predicates that aren't in the source.
+    /// Predicates beside those of the source.
     pub(super) filters: Vec<Arc<dyn PhysicalExpr>>,
 }
 
 impl Aggregation {
-    /// `aggregate` sees the rows; `schema` is that of the output, which is states or final values.
-    ///
-    /// # Errors
-    /// The inner one is the reason why this aggregate isn't pushed down.
+    /// Plans `aggregate` over `rows`. `schema` is that of the output: of states if `states` is set, of final
+    /// values if not.
     pub(super) fn new(
         aggregate: &AggregateExec,
-        rows: Rows,
+        rows: AggregateInput,
         schema: SchemaRef,
         states: bool,
-    ) -> Result<Result<Self, String>> {
+    ) -> Result<Self, Refusal> {
         let by = aggregate.group_expr();
         if by.has_grouping_set() {
-            return Ok(Err("it has several grouping sets".to_owned()));
+            return Err(Refusal::unsupported("it has several grouping sets"));
         }
-        let Rows { source, columns, filters } = rows;
+        let AggregateInput { source, columns, filters } = rows;
         let (table, table_schema) = (Arc::clone(source.table()), Arc::clone(source.table_schema()));
-        let over_table = |expr: &Arc<dyn PhysicalExpr>| -> Result<Result<Ranked, String>> {
+        let over_table = |expr: &Arc<dyn PhysicalExpr>| -> Result<Ranked, Refusal> {
             let expr = substituted(expr, |column| columns.get(column.index()).cloned())?;
             match expr {
-                Some(expr) if is_volatile(&expr) => {
-                    Ok(Err(format!("{expr} is another value each time")))
-                }
-                Some(expr) => Ok(Ok(Ranked::new(expr, &table, &table_schema)?)),
-                None => Ok(Err("it names columns that its input lacks".to_owned())),
+                Some(expr) if is_volatile(&expr) => Err(volatile(&expr)),
+                Some(expr) => Ok(Ranked::new(expr, &table, &table_schema)?),
+                None => Err(Refusal::unsupported("it names columns that its input lacks")),
             }
         };
-        macro_rules! ranked {
-            ($expr:expr) => {
-                match over_table($expr)? {
-                    Ok(expr) => expr,
-                    Err(reason) => return Ok(Err(reason)),
-                }
-            };
-        }
 
         let mut keys = Vec::new();
         for (expr, name) in by.expr() {
-            keys.push((ranked!(expr).whole().clone(), name.clone()));
+            keys.push((over_table(expr)?.whole().clone(), name.clone()));
         }
         let mut conditions: Vec<Ranked> = Vec::new();
         let mut arguments: Vec<Argument> = Vec::new();
@@ -200,7 +189,7 @@ impl Aggregation {
             let filter = match filter {
                 None => None,
                 Some(filter) => {
-                    let filter = ranked!(filter);
+                    let filter = over_table(filter)?;
                     let same = |other: &Ranked| other.whole().expr().eq(filter.whole().expr());
                     let known = conditions.iter().position(same);
                     if known.is_none() {
@@ -209,33 +198,34 @@ impl Aggregation {
                     Some(known.unwrap_or(conditions.len() - 1))
                 }
             };
-            // Behind WITHIN GROUP the order is an argument.
+            // The order of WITHIN GROUP is an argument.
             let needs_order = function.order_sensitivity().hard_requires()
                 && !function.fun().supports_within_group_clause();
             if needs_order && !function.order_bys().is_empty() {
-                return Ok(Err(format!("{} wants its rows in order", function.name())));
+                let reason = format!("{} wants its rows in order", function.name());
+                return Err(Refusal::Unsupported(reason));
             }
             let mut exprs = function.expressions();
             exprs.extend(function.order_bys().iter().map(|order| Arc::clone(&order.expr)));
             let mut own = Vec::new();
             for expr in &exprs {
-                own.push(ranked!(expr));
+                own.push(over_table(expr)?);
             }
-            let reduced = reduced(function, &own, (&table, &table_schema))?;
+            let reduced = reduced(function, &own, &table, &table_schema)?;
             let reduced = reduced.and_then(|(values, result)| {
                 let argument = with_argument(&mut arguments, values, filter)?;
-                Some(Function::Reduced { argument, result })
+                Some(ResultSource::Reduced { argument, result })
             });
             functions.push(reduced.unwrap_or_else(|| {
                 let function = Arc::clone(function);
                 accumulated.push(Accumulated { function, arguments: own, filter });
-                Function::Accumulated(accumulated.len() - 1)
+                ResultSource::Accumulated(accumulated.len() - 1)
             }));
         }
         let mut predicates = Vec::new();
         for filter in filters {
             if is_volatile(&filter) {
-                return Ok(Err(format!("{filter} is another value each time")));
+                return Err(volatile(&filter));
             }
             predicates.push(Predicate::new(filter, &table, &table_schema)?);
         }
@@ -263,7 +253,7 @@ impl Aggregation {
         let mut selection = source.selection().to_vec();
         let mut weight = 1;
         let (mut streamed, mut compared) = (Vec::new(), Vec::new());
-        // Accumulators take rows, one by one.
+        // Accumulators need every row.
         if accumulated.is_empty() {
             weight = leave_out_dimensions(&mut selection, &dims);
             (streamed, compared) = streams(&source, &needed, &predicates);
@@ -271,22 +261,18 @@ impl Aggregation {
             needed.sort_unstable();
             needed.dedup();
         }
-        let keys = match Keys::new(keys, &table, &selection) {
-            Ok(keys) => keys,
-            Err(reason) => return Ok(Err(reason)),
-        };
-        let groups = match keys.known(&table, &selection) {
-            Ok(groups) => groups.map(Arc::new),
-            // Rows that are left out later may be to blame.
-            Err(error) => return Ok(Err(format!("GROUP BY can't be evaluated: {error}"))),
-        };
+        let keys = GroupKeys::new(keys, &table, &selection)?;
+        // The error may come from a row that a filter drops when the query runs.
+        let groups = keys.known(&table, &selection).map_err(|error| {
+            Refusal::Unsupported(format!("GROUP BY can't be evaluated: {error}"))
+        })?;
         let source = source.reading(needed, selection, predicates)?;
         let masked = source.leaves_out_rows();
         let weights = masks::weights(&arguments, &functions);
-        Ok(Ok(Self {
+        Ok(Self {
             source,
             keys,
-            groups,
+            groups: groups.map(Arc::new),
             arguments,
             accumulated,
             functions,
@@ -300,37 +286,41 @@ impl Aggregation {
             states,
             without_nan: Vec::new(),
             weights,
-        }))
+        })
     }
 
-    /// The dimensions of the keys and of an argument: those along which it is reduced.
+    /// Dimensions along which an argument is reduced: its own and those of the keys.
     pub(super) fn dims_of(&self, argument: &Argument) -> Vec<usize> {
         let keys = self.keys.dims();
         let exprs = argument.values.exprs();
         union(std::iter::once(keys.as_slice()).chain(exprs.iter().map(|e| e.whole().dims())))
     }
 
-    /// The type of a column of the table.
+    /// Type of a column of the table.
     pub(super) fn data_type(&self, column: usize) -> DataType {
         self.source.table().columns[column].data_type()
     }
 
-    /// The bytes of the states of one group that kernels reduce.
+    /// Bytes of the kernels' states of one group.
     pub(super) fn group_bytes(&self) -> usize {
         let arguments = self.arguments.iter().map(|argument| match &argument.values {
-            Values::Rows | Values::Valid(_) => Wanted::default().bytes(0),
-            Values::Numbers { data_type, wanted, .. } => {
+            ArgumentValues::Rows | ArgumentValues::Valid(_) => Wanted::default().bytes(0),
+            ArgumentValues::Numbers { data_type, wanted, .. } => {
                 wanted.bytes(data_type.primitive_width().unwrap_or(8))
             }
-            Values::Weighted { .. } => WEIGHTED.bytes(8),
+            ArgumentValues::Weighted { .. } => WEIGHTED.bytes(8),
         });
-        // Which groups there are is written down for rows that are left out, and for accumulators.
+        // Counts of rows are kept where filters drop rows, numbers of groups for accumulators.
         arguments.sum::<usize>() + 16 * usize::from(self.masked) + 4 * self.accumulated.len().min(1)
     }
 }
 
-/// Leaves one index of each dimension along which nothing varies: all others would give the same. Gives
-/// how often each cell then counts.
+fn volatile(expr: &Arc<dyn PhysicalExpr>) -> Refusal {
+    Refusal::Unsupported(format!("{expr} is another value each time"))
+}
+
+/// Selects one index of each dimension along which nothing varies: all others give the same. Returns how
+/// often each cell then counts.
 fn leave_out_dimensions(selection: &mut [Selection], varying: &[usize]) -> u64 {
     let mut weight = 1_u64;
     for (dim, selection) in selection.iter_mut().enumerate() {
@@ -343,23 +333,23 @@ fn leave_out_dimensions(selection: &mut [Selection], varying: &[usize]) -> u64 {
     weight
 }
 
-/// The columns that may be decoded in pieces, if all that are read chunk by chunk have all dimensions,
-/// and the predicates of the source that are evaluated there.
+/// Columns that may be decoded in pieces, and the source's predicates that are evaluated there. There are
+/// none unless all columns that are read chunk by chunk have all dimensions.
 fn streams(
     source: &ZarrSource,
     needed: &[usize],
     predicates: &[Predicate],
-) -> (Vec<usize>, Vec<(Predicate, usize)>) {
+) -> (Vec<usize>, Vec<ColumnPredicate>) {
     let chunked = needed.iter().copied().filter(|&column| source.is_chunked(column));
     let mut streamed: Vec<usize> = chunked.collect();
     let mut compared = Vec::new();
-    // Predicates on no more columns than those that are read anyway: no chunk can be left out for them,
-    // so they may as well be evaluated piece by piece.
+    // Predicates on columns that are read anyway leave out no chunk, so they may as well be evaluated piece
+    // by piece.
     if predicates.is_empty()
         && let Some(all) = source.comparisons()
-        && streamed.iter().all(|column| all.iter().any(|(_, own)| own == column))
+        && streamed.iter().all(|column| all.iter().any(|own| own.column == *column))
     {
-        streamed.extend(all.iter().map(|(_, column)| *column));
+        streamed.extend(all.iter().map(|own| own.column));
         compared = all;
     }
     streamed.sort_unstable();
@@ -369,14 +359,14 @@ fn streams(
     if streamed.iter().all(is_full) { (streamed, compared) } else { (Vec::new(), Vec::new()) }
 }
 
-/// The position of an argument; it is added, or wanted more of, if need be. `None` if there are no
-/// kernels for it.
+/// Finds or adds an argument, and extends what is reduced of it. Returns its position; `None` without kernels
+/// for it.
 fn with_argument(
     arguments: &mut Vec<Argument>,
-    values: Values,
+    values: ArgumentValues,
     filter: Option<usize>,
 ) -> Option<usize> {
-    if let Values::Numbers { data_type, wanted, .. } = &values {
+    if let ArgumentValues::Numbers { data_type, wanted, .. } = &values {
         Reduction::new(data_type, *wanted, 0)?;
     }
     for (position, known) in arguments.iter_mut().enumerate() {
@@ -384,13 +374,13 @@ fn with_argument(
             continue;
         }
         match (&mut known.values, &values) {
-            (Values::Rows, Values::Rows) => return Some(position),
-            (Values::Valid(known), Values::Valid(expr)) if known.same(expr) => {
+            (ArgumentValues::Rows, ArgumentValues::Rows) => return Some(position),
+            (ArgumentValues::Valid(known), ArgumentValues::Valid(expr)) if known.same(expr) => {
                 return Some(position);
             }
             (
-                Values::Numbers { expr: known, wanted, .. },
-                Values::Numbers { expr, wanted: more, .. },
+                ArgumentValues::Numbers { expr: known, wanted, .. },
+                ArgumentValues::Numbers { expr, wanted: more, .. },
             ) if known.same(expr) => {
                 *wanted = wanted.or(*more);
                 return Some(position);
@@ -402,20 +392,21 @@ fn with_argument(
     Some(arguments.len() - 1)
 }
 
-/// What kernels are to reduce for a function; `None` if they can't.
+/// Argument and function for the kernels; `None` if they can't compute it.
 fn reduced(
     function: &AggregateFunctionExpr,
     arguments: &[Ranked],
-    (table, schema): (&Table, &Schema),
-) -> Result<Option<(Values, Reduced)>> {
-    // By what it is, and not by its name: a user's function may be called the same.
+    table: &Table,
+    schema: &Schema,
+) -> Result<Option<(ArgumentValues, Reduced)>> {
+    // Compares types: a user's function may have the same name.
     let kind: &dyn Any = function.fun().inner().as_ref();
     let own = kind.downcast_ref::<Statistic>().map(Statistic::kind);
-    if let (Some(Kind::WeightedAvg), [value, weight], false) =
+    if let (Some(StatisticKind::WeightedAvg), [value, weight], false) =
         (own, arguments, function.is_distinct())
     {
-        let (value, _) = without_cast(value, value.whole().data_type()?, (table, schema))?;
-        let values = Values::Weighted { value, weight: weight.clone() };
+        let (value, _) = without_cast(value, value.whole().data_type()?, table, schema)?;
+        let values = ArgumentValues::Weighted { value, weight: weight.clone() };
         return Ok(Some((values, Reduced::WeightedAvg)));
     }
     let [argument] = arguments else { return Ok(None) };
@@ -429,20 +420,20 @@ fn reduced(
     if kind.is::<Count>() {
         let literal = argument.whole().expr().downcast_ref::<Literal>();
         if literal.is_some_and(|literal| !literal.value().is_null()) {
-            return Ok(Some((Values::Rows, Reduced::Count)));
+            return Ok(Some((ArgumentValues::Rows, Reduced::Count)));
         }
         let numbers = Reduction::new(&given, none, 0).is_some();
         let expr = argument.clone();
         let values = if numbers {
-            Values::Numbers { expr, data_type: given, wanted: none }
+            ArgumentValues::Numbers { expr, data_type: given, wanted: none }
         } else {
-            Values::Valid(expr)
+            ArgumentValues::Valid(expr)
         };
         return Ok(Some((values, Reduced::Count)));
     }
     let (wanted, result) = if kind.is::<Sum>() && float {
         (Wanted { sum: true, ..none }, Reduced::Sum)
-    } else if kind.downcast_ref::<Collect>().map(Collect::kind) == Some(Collected::IntegerSum) {
+    } else if kind.downcast_ref::<Collect>().map(Collect::kind) == Some(CollectKind::IntegerSum) {
         (Wanted { integer_sum: true, ..none }, Reduced::IntegerSum)
     } else if kind.is::<Avg>() && float {
         (Wanted { sum: true, ..none }, Reduced::Avg)
@@ -450,39 +441,35 @@ fn reduced(
         (Wanted { min: true, ..none }, Reduced::Min)
     } else if kind.is::<Max>() && given == *data_type {
         (Wanted { max: true, ..none }, Reduced::Max)
-    } else if let (Some(Kind::Variance { sample, root }), true) = (own, float) {
+    } else if let (Some(StatisticKind::Variance { sample, root }), true) = (own, float) {
         (Wanted { moments: true, ..none }, Reduced::Variance { sample, root, own: true })
-    } else if let Some((sample, root)) = variance(kind).filter(|_| float) {
-        (Wanted { moments: true, ..none }, Reduced::Variance { sample, root, own: false })
+    } else if let Some(variance) = variance(kind).filter(|_| float) {
+        (Wanted { moments: true, ..none }, variance)
     } else {
         return Ok(None);
     };
     let (expr, data_type) = if wanted.min || wanted.max {
         (argument.clone(), given)
     } else {
-        without_cast(argument, given, (table, schema))?
+        without_cast(argument, given, table, schema)?
     };
-    Ok(Some((Values::Numbers { expr, data_type, wanted }, result)))
+    Ok(Some((ArgumentValues::Numbers { expr, data_type, wanted }, result)))
 }
 
-/// Whether it is the variance of a sample, and whether its root is taken.
-fn variance(kind: &dyn Any) -> Option<(bool, bool)> {
-    if kind.is::<VarianceSample>() {
-        Some((true, false))
-    } else if kind.is::<VariancePopulation>() {
-        Some((false, false))
-    } else if kind.is::<Stddev>() {
-        Some((true, true))
-    } else {
-        kind.is::<StddevPop>().then_some((false, true))
-    }
+/// DataFusion's own variance or standard deviation.
+fn variance(kind: &dyn Any) -> Option<Reduced> {
+    let sample = kind.is::<VarianceSample>() || kind.is::<Stddev>();
+    let root = kind.is::<Stddev>() || kind.is::<StddevPop>();
+    let is_known = sample || root || kind.is::<VariancePopulation>();
+    is_known.then_some(Reduced::Variance { sample, root, own: false })
 }
 
-/// Kernels take numbers as they are, so that a column needn't be cast to a wider type first.
+/// Removes a cast to a wider type: kernels take numbers as they are stored.
 fn without_cast(
     argument: &Ranked,
     data_type: DataType,
-    (table, schema): (&Table, &Schema),
+    table: &Table,
+    schema: &Schema,
 ) -> Result<(Ranked, DataType)> {
     let expr = argument.whole().expr();
     let inside = nan_as_null::inside(expr);

@@ -1,54 +1,48 @@
 //! Reduces one tile into the states of its slab.
 //!
-//! What lacks a dimension is reduced at its own rank. All else goes a piece at a time, as it is decoded
-//! where that is possible: predicates, arguments and kernels see values that are still in the cache.
+//! Arguments that lack a dimension are reduced at their own rank. All others go a piece at a time, as it is
+//! decoded where that is possible: predicates, arguments and kernels see values that are still in the cache.
 
 use std::{ops::ControlFlow, sync::Arc};
 
 use arrow::{
-    array::{Array as _, ArrayData, ArrayRef, AsArray as _, BooleanArray, UInt32Array, make_array},
-    buffer::{BooleanBuffer, Buffer},
-    compute::{cast, filter as filter_rows, kernels::numeric::mul_wrapping, take},
-    datatypes::{DataType, Float64Type},
+    array::{Array as _, ArrayRef, AsArray as _, BooleanArray},
+    buffer::BooleanBuffer,
+    compute::filter as filter_rows,
+    datatypes::Float64Type,
 };
-use datafusion::{
-    common::exec_err,
-    error::{DataFusionError, Result},
-};
+use datafusion::{common::exec_err, error::Result};
 use lsio_core::{
     read::{Block, Decoded, Pieces, Rows, Scratch, Tile},
-    reduce::{Keys, Layout, Misfit, Wanted},
+    reduce::{Keys, Layout, Wanted},
 };
 
 use super::{
-    keys::Groups,
-    plan::{Aggregation, Argument, Values},
+    full_rank::{ArgumentSource, FullRank, StreamedColumn, TileRows, array, update},
+    keys::CellGroups,
+    plan::{Aggregation, Argument, ArgumentValues},
     slabs::Slab,
-    state::{ArgumentState, Batch, State},
-    weighted::WeightedSum,
+    state::{ArgumentState, Batch, SlabState},
+    weighted::{Factor, WeightedSum},
 };
-use crate::{
-    error::external,
-    expression::{Evaluation, Ranked, Stored},
-    nan_as_null,
-    predicate::{as_mask, holds},
-};
+use crate::{error::external, expression::Ranked, predicate::as_mask};
 
-/// The rows on which an expression is evaluated at a time: a few arrays of them fit the second-level
-/// cache.
+/// Rows on which an expression is evaluated at a time: a few arrays of them fit the second-level cache.
 const ROWS: usize = 8192;
 
-/// The rows of a piece of which nothing is evaluated: its bytes do.
+/// Rows of a piece on which no expression is evaluated: its bytes fit the second-level cache.
 const PLAIN_ROWS: usize = 64 << 10;
 
-/// A tile, and what is known of its rows.
-pub(super) struct Input<'a> {
+/// A tile and its wanted rows.
+pub(super) struct TileInput<'a> {
+    pub(super) groups: &'a CellGroups,
+    pub(super) slab: &'a Slab,
     pub(super) tile: &'a Tile,
     /// The wanted rows, if not all.
     pub(super) rows: Option<&'a BooleanBuffer>,
-    /// The plan's streamed columns, if they aren't in the tile.
+    /// The plan's streamed columns, unless they are in the tile.
     pub(super) pieces: Option<Pieces>,
-    /// The positions in the tile of the table's columns.
+    /// Maps a column's position in the table to that in the tile.
     pub(super) position: &'a dyn Fn(usize) -> Option<usize>,
     pub(super) batch_size: usize,
 }
@@ -56,18 +50,17 @@ pub(super) struct Input<'a> {
 /// Adds the wanted rows of a tile to the states.
 pub(super) fn reduce(
     plan: &Aggregation,
-    (groups, slab): (&Groups, &Slab),
-    input: &Input<'_>,
+    input: &TileInput<'_>,
     scratch: &mut Scratch,
-    state: &mut State,
+    state: &mut SlabState,
 ) -> Result<Decoded> {
     let shape = shape_of(input.tile.block());
-    let mut work = Work {
+    let mut work = TileReduction {
         plan,
         input,
         dims: (0..shape.len()).collect(),
         shape,
-        keys: groups.of_block(input.tile.block(), &slab.sets),
+        keys: input.groups.of_block(input.tile.block(), &input.slab.sets),
         layouts: Vec::new(),
     };
     let is_masked = input.rows.is_some() || !plan.compared.is_empty();
@@ -95,12 +88,12 @@ pub(super) fn reduce(
     Ok(decoded)
 }
 
-/// The number of indices along each dimension of a block.
+/// Number of indices along each dimension of a block.
 pub(super) fn shape_of(block: &Block) -> Vec<usize> {
     block.shape().iter().map(|&size| usize::try_from(size).unwrap_or(usize::MAX)).collect()
 }
 
-/// The groups of the cells along some of a tile's dimensions.
+/// Groups of the cells along some of a tile's dimensions.
 pub(super) fn layout_along(shape: &[usize], keys: &[Keys], dims: &[usize]) -> Layout {
     let own: Vec<usize> = dims.iter().map(|&dim| shape[dim]).collect();
     let keys: Vec<Keys> = keys
@@ -114,43 +107,20 @@ pub(super) fn layout_along(shape: &[usize], keys: &[Keys], dims: &[usize]) -> La
     Layout::new(&own, &keys)
 }
 
-/// A tile, and what is the same for all arguments.
-struct Work<'a> {
-    plan: &'a Aggregation,
-    input: &'a Input<'a>,
+/// Reduction of one tile.
+pub(super) struct TileReduction<'a> {
+    pub(super) plan: &'a Aggregation,
+    pub(super) input: &'a TileInput<'a>,
     /// All dimensions.
     dims: Vec<usize>,
     shape: Vec<usize>,
     keys: Vec<Keys>,
-    /// Layouts along some of the dimensions.
+    /// Layouts computed so far, each with its dimensions.
     layouts: Vec<(Vec<usize>, Arc<Layout>)>,
 }
 
-/// How the values of an argument come to its state.
-enum Source<'a> {
-    /// There are none.
-    Rows,
-    /// They are the streamed column at this position.
-    Piece(usize),
-    /// They are a streamed column times a factor of lower rank, and are summed.
-    Weighted(Box<WeightedSum>),
-    Evaluated(Evaluation<'a>),
-    /// They and their weights.
-    Pairs(Box<[Evaluation<'a>; 2]>),
-}
-
-/// Some rows of a tile side by side.
-struct Piece<'a> {
-    first: usize,
-    len: usize,
-    /// The streamed columns.
-    columns: &'a [Stored],
-    /// The wanted rows, if not all.
-    rows: Option<BooleanBuffer>,
-}
-
-impl<'a> Work<'a> {
-    /// The groups of the cells along some dimensions, all that a key varies along among them.
+impl<'a> TileReduction<'a> {
+    /// Groups of the cells along some dimensions, which include those of the keys.
     fn layout(&mut self, dims: &[usize]) -> Arc<Layout> {
         if let Some((_, layout)) = self.layouts.iter().find(|(own, _)| own == dims) {
             return Arc::clone(layout);
@@ -160,7 +130,7 @@ impl<'a> Work<'a> {
         layout
     }
 
-    /// Reduces an argument that lacks dimensions: each of its values counts for all cells behind it.
+    /// Reduces an argument that lacks dimensions: each value counts once for every cell behind it.
     fn lower_rank(
         &mut self,
         argument: &'a Argument,
@@ -172,19 +142,24 @@ impl<'a> Work<'a> {
         let weight =
             others.map(|&dim| self.shape[dim] as u64).fold(self.plan.weight, u64::saturating_mul);
         let mut source = match &argument.values {
-            Values::Rows => Source::Rows,
-            Values::Valid(expr) | Values::Numbers { expr, .. } => {
-                Source::Evaluated(expr.on(self.input.tile, dims, self.input.position, &[])?)
+            ArgumentValues::Rows => ArgumentSource::Rows,
+            ArgumentValues::Valid(expr) | ArgumentValues::Numbers { expr, .. } => {
+                ArgumentSource::Evaluated(expr.on(
+                    self.input.tile,
+                    dims,
+                    self.input.position,
+                    &[],
+                )?)
             }
-            Values::Weighted { value, weight } => {
+            ArgumentValues::Weighted { value, weight } => {
                 let on =
                     |expr: &'a Ranked| expr.on(self.input.tile, dims, self.input.position, &[]);
-                Source::Pairs(Box::new([on(value)?, on(weight)?]))
+                ArgumentSource::Pairs(Box::new([on(value)?, on(weight)?]))
             }
         };
         for first in (0..layout.cells()).step_by(ROWS) {
             let len = ROWS.min(layout.cells() - first);
-            let piece = Piece { first, len, columns: &[], rows: None };
+            let piece = TileRows { first, len, columns: &[], rows: None };
             update(&layout, &mut source, &piece, weight, state)?;
         }
         Ok(())
@@ -196,7 +171,7 @@ impl<'a> Work<'a> {
         arguments: &[usize],
         is_masked: bool,
         scratch: &mut Scratch,
-        state: &mut State,
+        state: &mut SlabState,
     ) -> Result<Decoded> {
         let plan = self.plan;
         let layout = self.layout(&self.dims.clone());
@@ -206,19 +181,21 @@ impl<'a> Work<'a> {
         let mut sources = Vec::new();
         for &number in arguments {
             sources.push(match &plan.arguments[number].values {
-                Values::Rows => Source::Rows,
-                Values::Valid(expr) => Source::Evaluated(on(expr)?),
-                Values::Weighted { value, weight } => match self.weighted_values(value, weight) {
-                    Some(weighted) => Source::Weighted(Box::new(weighted)),
-                    None => Source::Pairs(Box::new([on(value)?, on(weight)?])),
-                },
-                Values::Numbers { expr, wanted, .. } => {
+                ArgumentValues::Rows => ArgumentSource::Rows,
+                ArgumentValues::Valid(expr) => ArgumentSource::Evaluated(on(expr)?),
+                ArgumentValues::Weighted { value, weight } => {
+                    match self.weighted_values(value, weight) {
+                        Some(weighted) => ArgumentSource::Weighted(Box::new(weighted)),
+                        None => ArgumentSource::Pairs(Box::new([on(value)?, on(weight)?])),
+                    }
+                }
+                ArgumentValues::Numbers { expr, wanted, .. } => {
                     let column = expr.whole().as_column();
                     match column.and_then(|c| plan.streamed.iter().position(|s| *s == c)) {
-                        Some(piece) => Source::Piece(piece),
+                        Some(piece) => ArgumentSource::Piece(piece),
                         None => match self.weighted_sum(expr, *wanted) {
-                            Some(weighted) => Source::Weighted(Box::new(weighted)),
-                            None => Source::Evaluated(on(expr)?),
+                            Some(weighted) => ArgumentSource::Weighted(Box::new(weighted)),
+                            None => ArgumentSource::Evaluated(on(expr)?),
                         },
                     }
                 }
@@ -232,9 +209,9 @@ impl<'a> Work<'a> {
         }
         let is_plain = !is_masked
             && filters.iter().all(Option::is_none)
-            && !sources
-                .iter()
-                .any(|source| matches!(source, Source::Evaluated(_) | Source::Pairs(_)));
+            && !sources.iter().any(|source| {
+                matches!(source, ArgumentSource::Evaluated(_) | ArgumentSource::Pairs(_))
+            });
 
         let mut full = FullRank { work: self, layout, arguments, sources, filters, is_masked };
 
@@ -255,22 +232,30 @@ impl<'a> Work<'a> {
             full.finish(state);
             return Ok(Decoded::default());
         };
-        let nan_is_null: Vec<bool> = pieces.nan_is_null().collect();
-        let types: Vec<DataType> = plan.streamed.iter().map(|&c| plan.data_type(c)).collect();
+        let streamed: Vec<StreamedColumn> = plan
+            .streamed
+            .iter()
+            .zip(pieces.nan_is_null())
+            .map(|(&column, nan_is_null)| StreamedColumn {
+                data_type: plan.data_type(column),
+                nan_is_null,
+            })
+            .collect();
         let mut result = Ok(());
         let most = if is_plain { PLAIN_ROWS } else { ROWS };
         let decoded = pieces.for_each(scratch, most, |first, slices| {
             if is_plain {
-                result = full.add_bytes(first, slices, (&types, &nan_is_null), state);
+                result = full.add_bytes(first, slices, &streamed, state);
                 return if result.is_ok() {
                     ControlFlow::Continue(())
                 } else {
                     ControlFlow::Break(())
                 };
             }
-            let columns = slices.iter().zip(&types).zip(&nan_is_null).map(
-                |((bytes, data_type), nan_is_null)| Ok((array(bytes, data_type)?, *nan_is_null)),
-            );
+            let columns = slices
+                .iter()
+                .zip(&streamed)
+                .map(|(bytes, own)| Ok((array(bytes, &own.data_type)?, own.nan_is_null)));
             result = columns.collect::<Result<Vec<_>>>().and_then(|columns| {
                 let len = columns.first().map_or(0, |(values, _)| values.len());
                 full.add(first, len, &columns, state)
@@ -282,23 +267,24 @@ impl<'a> Work<'a> {
         decoded.map_err(external)
     }
 
-    /// The sums for a product whose factor has few values, if nothing but its sum is wanted.
+    /// Sums for a product whose factor has few values, if only its sum is wanted.
     fn weighted_sum(&self, expr: &Ranked, wanted: Wanted) -> Option<WeightedSum> {
         let (column, factor) = expr.product()?;
         let only_sum = wanted == Wanted { sum: true, ..Wanted::default() };
         let streamed = self.plan.streamed.iter().position(|streamed| *streamed == column);
         let streamed = streamed.filter(|_| only_sum)?;
-        // What can't be evaluated once may still be, where it is asked for.
+        // An expression that fails here may succeed on the wanted rows.
         let values = factor.on(self.input.tile, self.input.position).ok()?;
-        // An infinite value times 0 is NaN, which is to be left out of the sum.
+        // Infinity times 0 is NaN, which the sum leaves out.
         if expr.nan_is_null() && has_zero(&values) {
             return None;
         }
-        let column = (streamed, &self.plan.data_type(column));
-        WeightedSum::new(column, &self.shape, &self.keys, (factor.dims(), &values))
+        let factor = Factor { dims: factor.dims(), values: &values };
+        let data_type = self.plan.data_type(column);
+        WeightedSum::new(streamed, &data_type, &self.shape, &self.keys, factor)
     }
 
-    /// The sums of a streamed column for each of the weights, if there are few.
+    /// Sums of a streamed column for each weight, if there are few.
     fn weighted_values(&self, value: &Ranked, weight: &Ranked) -> Option<WeightedSum> {
         let column = value.whole().as_column()?;
         let streamed = self.plan.streamed.iter().position(|streamed| *streamed == column)?;
@@ -307,12 +293,13 @@ impl<'a> Work<'a> {
             return None;
         }
         let weights = weight.on(self.input.tile, self.input.position).ok()?;
-        let column = (streamed, &self.plan.data_type(column));
-        WeightedSum::new(column, &self.shape, &self.keys, (weight.dims(), &weights))
+        let factor = Factor { dims: weight.dims(), values: &weights };
+        let data_type = self.plan.data_type(column);
+        WeightedSum::new(streamed, &data_type, &self.shape, &self.keys, factor)
     }
 
-    /// Gives the wanted rows to the accumulators.
-    fn accumulate(&mut self, state: &mut State) -> Result<()> {
+    /// Passes the wanted rows to the accumulators.
+    fn accumulate(&mut self, state: &mut SlabState) -> Result<()> {
         let layout = self.layout(&self.dims.clone());
         let on = |expr: &'a Ranked| -> Result<Whole<'a>> {
             let own = expr.whole().columns().iter();
@@ -357,114 +344,7 @@ impl<'a> Work<'a> {
     }
 }
 
-/// The arguments that are reduced cell by cell.
-struct FullRank<'a> {
-    work: &'a Work<'a>,
-    layout: Arc<Layout>,
-    /// Their positions.
-    arguments: &'a [usize],
-    sources: Vec<Source<'a>>,
-    /// The conditions of FILTER clauses, those that are used.
-    filters: Vec<Option<Evaluation<'a>>>,
-    is_masked: bool,
-}
-
-impl FullRank<'_> {
-    /// Adds some rows, of which these are the streamed columns.
-    fn add(
-        &mut self,
-        first: usize,
-        len: usize,
-        columns: &[Stored],
-        state: &mut State,
-    ) -> Result<()> {
-        let plan = self.work.plan;
-        let rows = self.rows(first, len, columns)?;
-        let count = rows.as_ref().map_or(len, BooleanBuffer::count_set_bits);
-        if count == 0 {
-            return Ok(());
-        }
-        let rows = rows.filter(|_| count < len);
-        if self.is_masked {
-            state.count_rows(&self.layout, first..first + len, rows.as_ref());
-        }
-        let mut piece = Piece { first, len, columns, rows: rows.clone() };
-        for (&number, source) in self.arguments.iter().zip(&mut self.sources) {
-            let filter = plan.arguments[number].filter;
-            piece.rows.clone_from(&rows);
-            if let Some(filter) = filter.and_then(|filter| self.filters[filter].as_ref()) {
-                piece.rows = Some(filter_mask(filter, &piece)?);
-            }
-            update(&self.layout, source, &piece, plan.weight, &mut state.arguments[number])?;
-        }
-        Ok(())
-    }
-
-    /// Adds values as they are, all of them.
-    fn add_bytes(
-        &mut self,
-        first: usize,
-        slices: &[&[u8]],
-        (types, nan_is_null): (&[DataType], &[bool]),
-        state: &mut State,
-    ) -> Result<()> {
-        let width = types.first().and_then(DataType::primitive_width).unwrap_or(1);
-        let len = slices.first().map_or(0, |bytes| bytes.len() / width);
-        for (&number, source) in self.arguments.iter().zip(&mut self.sources) {
-            match (source, &mut state.arguments[number]) {
-                (Source::Piece(piece), ArgumentState::Numbers(reduction)) => {
-                    let (bytes, nan_is_null) = (slices[*piece], nan_is_null[*piece]);
-                    reduction
-                        .update_bytes(&self.layout, first, bytes, nan_is_null)
-                        .map_err(misfit)?;
-                }
-                (Source::Weighted(sum), _) => {
-                    let (bytes, nan_is_null) = (slices[sum.column], nan_is_null[sum.column]);
-                    sum.sums
-                        .update_bytes(&sum.layout, first, bytes, nan_is_null)
-                        .map_err(misfit)?;
-                }
-                (_, ArgumentState::Counts(counts)) => {
-                    counts.update(&self.layout, first..first + len, None, self.work.plan.weight);
-                }
-                _ => return Err(misfit(Misfit)),
-            }
-        }
-        Ok(())
-    }
-
-    /// Adds what was put off until all rows were there.
-    fn finish(self, state: &mut State) {
-        for (&number, source) in self.arguments.iter().zip(self.sources) {
-            if let (Source::Weighted(sum), ArgumentState::Numbers(reduction)) =
-                (source, &mut state.arguments[number])
-            {
-                sum.finish(reduction);
-            }
-        }
-    }
-
-    /// The wanted rows of a piece, if not all.
-    fn rows(&self, first: usize, len: usize, columns: &[Stored]) -> Result<Option<BooleanBuffer>> {
-        let plan = self.work.plan;
-        let mut rows = self.work.input.rows.map(|rows| rows.slice(first, len));
-        for (predicate, column) in &plan.compared {
-            let piece = plan.streamed.iter().position(|streamed| streamed == column);
-            let values = piece.and_then(|piece| columns.get(piece));
-            let holds = values.and_then(|(values, nan)| predicate.compare(values, *nan));
-            let Some(holds) = holds else {
-                return exec_err!("the predicate {} can't be evaluated", predicate.expr());
-            };
-            rows = Some(match rows {
-                Some(rows) => &rows & &holds,
-                None => holds,
-            });
-        }
-        Ok(rows)
-    }
-}
-
-/// An expression on the rows of a tile, for a function that sees wanted rows only.
+/// Expression on a tile's rows, for functions that see wanted rows only.
 struct Whole<'a> {
     expr: &'a Ranked,
     rows: Rows,
@@ -484,141 +364,7 @@ impl Whole<'_> {
     }
 }
 
-/// Adds the wanted rows of a piece to the state of an argument.
-fn update(
-    layout: &Layout,
-    source: &mut Source<'_>,
-    piece: &Piece<'_>,
-    weight: u64,
-    state: &mut ArgumentState,
-) -> Result<()> {
-    let cells = piece.first..piece.first + piece.len;
-    let rows = piece.rows.as_ref();
-    match (source, state) {
-        (Source::Rows, ArgumentState::Counts(counts)) => {
-            counts.update(layout, cells, rows, weight);
-        }
-        (Source::Piece(position), ArgumentState::Numbers(reduction)) => {
-            if let Some((values, nan_is_null)) = piece.columns.get(*position) {
-                reduction
-                    .update(layout, piece.first, values, *nan_is_null, rows, weight)
-                    .map_err(misfit)?;
-            }
-        }
-        (Source::Weighted(sum), _) => {
-            if let Some((values, nan_is_null)) = piece.columns.get(sum.column) {
-                sum.sums
-                    .update(&sum.layout, piece.first, values, *nan_is_null, rows, 1)
-                    .map_err(misfit)?;
-            }
-        }
-        (Source::Pairs(pair), ArgumentState::Numbers(reduction)) => {
-            let [value, weight_of] = pair.as_ref();
-            let values = cast(&present(value, piece)?, &DataType::Float64)?;
-            let weights = cast(&present(weight_of, piece)?, &DataType::Float64)?;
-            let products = mul_wrapping(&values, &weights)?;
-            reduction
-                .update(layout, piece.first, &products, false, rows, weight)
-                .map_err(misfit)?;
-            let valid = products.nulls().map(|nulls| nulls.inner().clone());
-            let mask = match (valid, rows) {
-                (Some(valid), Some(rows)) => Some(&valid & rows),
-                (valid, rows) => valid.or(rows.cloned()),
-            };
-            let weights = weights.as_primitive::<Float64Type>().values();
-            reduction.add_weights(layout, piece.first, weights, mask.as_ref(), weight);
-        }
-        (Source::Evaluated(evaluation), ArgumentState::Counts(counts)) => {
-            let values = present(evaluation, piece)?;
-            let valid = values.logical_nulls().map(|nulls| nulls.inner().clone());
-            let mask = match (valid, rows) {
-                (Some(valid), Some(rows)) => Some(&valid & rows),
-                (valid, rows) => valid.or(rows.cloned()),
-            };
-            counts.update(layout, cells, mask.as_ref(), weight);
-        }
-        (Source::Evaluated(evaluation), ArgumentState::Numbers(reduction)) => {
-            let nan_is_null = evaluation.nan_is_null();
-            if let Some(arithmetic) = evaluation.arithmetic() {
-                let columns = evaluation.stored(piece.first, piece.len, piece.columns)?;
-                let with = (piece.first, arithmetic, columns.as_slice());
-                if reduction.update_with(layout, with, nan_is_null, rows, weight) {
-                    return Ok(());
-                }
-            }
-            let values = values(evaluation, piece)?;
-            reduction
-                .update(layout, piece.first, &values, nan_is_null, rows, weight)
-                .map_err(misfit)?;
-        }
-        _ => return Err(misfit(Misfit)),
-    }
-    Ok(())
-}
-
-/// The rows that a FILTER keeps, of those that are wanted.
-fn filter_mask(filter: &Evaluation<'_>, piece: &Piece<'_>) -> Result<BooleanBuffer> {
-    let mask = holds(&as_mask(&values(filter, piece)?)?);
-    Ok(match &piece.rows {
-        Some(rows) => &mask & rows,
-        None => mask,
-    })
-}
-
-/// The values of an expression on a piece.
-fn values(evaluation: &Evaluation<'_>, piece: &Piece<'_>) -> Result<ArrayRef> {
-    let columns = evaluation.columns(piece.first, piece.len, piece.columns)?;
-    match (evaluation.evaluate(columns.clone(), piece.len), &piece.rows) {
-        // A row that isn't wanted may be to blame.
-        (Err(_), Some(wanted)) => evaluate_wanted(evaluation, &columns, wanted),
-        (values, _) => values,
-    }
-}
-
-/// The same, with NULL in place of NaN where that is meant.
-fn present(evaluation: &Evaluation<'_>, piece: &Piece<'_>) -> Result<ArrayRef> {
-    let values = values(evaluation, piece)?;
-    Ok(if evaluation.nan_is_null() { nan_as_null::without_nan(&values) } else { values })
-}
-
-/// Evaluates an expression on the wanted rows only; for the others it is NULL.
-fn evaluate_wanted(
-    evaluation: &Evaluation<'_>,
-    columns: &[ArrayRef],
-    wanted: &BooleanBuffer,
-) -> Result<ArrayRef> {
-    let kept = BooleanArray::new(wanted.clone(), None);
-    let columns =
-        columns.iter().map(|column| filter_rows(column, &kept)).collect::<Result<Vec<_>, _>>()?;
-    let values = evaluation.evaluate(columns, wanted.count_set_bits())?;
-    let mut next = 0_u32;
-    let indices: UInt32Array = wanted
-        .iter()
-        .map(|wanted| {
-            wanted.then(|| {
-                next += 1;
-                next - 1
-            })
-        })
-        .collect();
-    Ok(take(&values, &indices, None)?)
-}
-
-/// Values that don't go to the state of their argument: the plan is wrong, and so would the result be.
-pub(super) fn misfit(error: Misfit) -> DataFusionError {
-    DataFusionError::Execution(format!(
-        "an aggregate can't be computed: {error}; this is a fault of lsio"
-    ))
-}
-
 fn has_zero(factors: &ArrayRef) -> bool {
     let factors = factors.as_primitive_opt::<Float64Type>();
     factors.is_none_or(|factors| factors.values().contains(&0.0))
-}
-
-/// The numbers that some bytes are.
-fn array(bytes: &[u8], data_type: &DataType) -> Result<ArrayRef> {
-    let len = bytes.len() / data_type.primitive_width().unwrap_or(1);
-    let data = ArrayData::builder(data_type.clone()).len(len).add_buffer(Buffer::from(bytes));
-    Ok(make_array(data.build()?))
 }

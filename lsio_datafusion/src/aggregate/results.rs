@@ -1,4 +1,4 @@
-//! The test for NaN among the results of an aggregate, taken into the aggregate itself.
+//! The test of an aggregate's results for NaN, moved into the aggregate.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -12,8 +12,8 @@ use datafusion::{
 use super::ZarrAggregateExec;
 use crate::nan_as_null::inside;
 
-/// Lets an aggregate give NULL in place of NaN in those columns that the projection above it wants so. A
-/// projection that has nothing else to do is left out.
+/// Replaces NaN by NULL inside an aggregate where the projection above tests its columns for NaN. A
+/// projection that does nothing else is removed.
 pub(super) fn without_nan(
     plan: Arc<dyn ExecutionPlan>,
 ) -> Result<Transformed<Arc<dyn ExecutionPlan>>> {
@@ -62,7 +62,7 @@ pub(super) fn without_nan(
     Ok(Transformed::yes(if passes_on { aggregate } else { Arc::new(projected) }))
 }
 
-/// The column that is tested for NaN, if that is all that an expression does.
+/// The column of an expression that is a test for NaN and nothing else.
 fn tested_column(expr: &Arc<dyn PhysicalExpr>) -> Option<&Column> {
     inside(expr)?.downcast_ref::<Column>()
 }

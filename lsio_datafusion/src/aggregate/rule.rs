@@ -26,15 +26,16 @@ use datafusion::{
 
 use super::{
     ZarrAggregateExec,
-    plan::{Aggregation, Rows},
+    plan::{AggregateInput, Aggregation},
+    refusal::Refusal,
     results,
 };
 use crate::{LsioConfig, ZarrSource, expression::substituted};
 
 /// Puts aggregates into the Zarr scans below them.
 ///
-/// It belongs where filters are in the scan already and nothing is distributed yet. What stays where
-/// it is, stays as it is; the scan's line in `EXPLAIN` says why.
+/// Runs after filters are pushed into the scan and before rows are distributed. An aggregate that can't be
+/// pushed down stays as it is; the scan's line in `EXPLAIN` says why.
 #[derive(Debug)]
 pub struct AggregatePushdown;
 
@@ -63,9 +64,10 @@ impl PhysicalOptimizerRule for AggregatePushdown {
                     return Ok(Transformed::no(plan));
                 }
             };
-            match pushed(aggregate, partial, config)? {
+            match pushed(aggregate, partial, config) {
                 Ok(pushed) => Ok(Transformed::new(pushed, true, TreeNodeRecursion::Jump)),
-                Err(reason) => Ok(Transformed::yes(refused(plan, &reason)?)),
+                Err(Refusal::Unsupported(reason)) => Ok(Transformed::yes(refused(plan, &reason)?)),
+                Err(Refusal::Failed(error)) => Err(error),
             }
         })?
         .data
@@ -82,52 +84,44 @@ impl PhysicalOptimizerRule for AggregatePushdown {
     }
 }
 
-/// The plan that takes the place of a whole aggregate, or why there is none.
+/// The plan that takes the place of a whole aggregate.
 fn pushed(
     whole: &AggregateExec,
     partial: &AggregateExec,
     config: &ConfigOptions,
-) -> Result<Result<Arc<dyn ExecutionPlan>, String>> {
+) -> Result<Arc<dyn ExecutionPlan>, Refusal> {
     if let Some(union) = union_below(partial.input()) {
         return over_union(whole, partial, union, config);
     }
-    let rows = match rows(partial.input())? {
-        Ok(rows) => rows,
-        Err(reason) => return Ok(Err(reason)),
-    };
+    let rows = rows(partial.input())?;
     let fallback = fallback(whole, partial, config)?;
     let plan = Aggregation::new(partial, rows, whole.schema(), false)?;
-    Ok(plan.map(|plan| {
-        let description = description(partial);
-        Arc::new(ZarrAggregateExec::new(plan, &description, Some(fallback))) as _
-    }))
+    Ok(Arc::new(ZarrAggregateExec::new(plan, &description(partial), Some(fallback))))
 }
 
-/// Aggregates the inputs of a union one by one, to states that the aggregate above merges.
+/// Aggregates each input of a union to states, which the aggregate above merges.
 fn over_union(
     whole: &AggregateExec,
     partial: &AggregateExec,
     union: &Arc<dyn ExecutionPlan>,
     config: &ConfigOptions,
-) -> Result<Result<Arc<dyn ExecutionPlan>, String>> {
+) -> Result<Arc<dyn ExecutionPlan>, Refusal> {
     if *partial.mode() != AggregateMode::Partial {
-        return Ok(Err("it is over a union".to_owned()));
+        return Err(Refusal::unsupported("it is over a union"));
     }
     let mut arms: Vec<Arc<dyn ExecutionPlan>> = Vec::new();
     let mut reasons = Vec::new();
     for arm in union.children() {
         let input = replaced(partial.input(), union, arm)?;
-        let rows = rows(&input)?;
-        let plan = match rows {
-            Ok(rows) => Aggregation::new(partial, rows, partial.schema(), true)?,
-            Err(reason) => Err(reason),
-        };
+        let plan =
+            rows(&input).and_then(|rows| Aggregation::new(partial, rows, partial.schema(), true));
         arms.push(match plan {
             Ok(plan) => {
                 let fallback = in_one_partition(partial, &input, config)?;
                 Arc::new(ZarrAggregateExec::new(plan, &description(partial), Some(fallback)))
             }
-            Err(reason) => {
+            Err(Refusal::Failed(error)) => return Err(error.into()),
+            Err(Refusal::Unsupported(reason)) => {
                 let plain = refused(input, &reason)?;
                 reasons.push(reason);
                 let partial: Arc<dyn ExecutionPlan> = Arc::new(partial.clone());
@@ -136,13 +130,13 @@ fn over_union(
         });
     }
     if reasons.len() == arms.len() {
-        return Ok(Err(reasons.swap_remove(0)));
+        return Err(Refusal::Unsupported(reasons.swap_remove(0)));
     }
     let whole: Arc<dyn ExecutionPlan> = Arc::new(whole.clone());
-    Ok(Ok(replace_children_if_necessary(whole, vec![UnionExec::try_new(arms)?])?))
+    Ok(replace_children_if_necessary(whole, vec![UnionExec::try_new(arms)?])?)
 }
 
-/// The union below operators that leave rows and columns what they are, or pick among them.
+/// The union below operators that pass on rows and pick columns.
 fn union_below(plan: &Arc<dyn ExecutionPlan>) -> Option<&Arc<dyn ExecutionPlan>> {
     if plan.downcast_ref::<UnionExec>().is_some() {
         return Some(plan);
@@ -156,7 +150,7 @@ fn union_below(plan: &Arc<dyn ExecutionPlan>) -> Option<&Arc<dyn ExecutionPlan>>
     }
 }
 
-/// A chain of operators with another input at its end.
+/// Replaces the input at the end of a chain of operators.
 fn replaced(
     plan: &Arc<dyn ExecutionPlan>,
     end: &Arc<dyn ExecutionPlan>,
@@ -173,7 +167,7 @@ fn replaced(
     replace_children_if_necessary(Arc::clone(plan), children)
 }
 
-/// Whether an operator passes on all rows, or those for which predicates hold.
+/// Whether an operator passes on rows unchanged, all or those for which predicates hold.
 fn is_transparent(plan: &Arc<dyn ExecutionPlan>) -> bool {
     let passes = plan.downcast_ref::<ProjectionExec>().is_some()
         || plan.downcast_ref::<FilterExec>().is_some()
@@ -183,65 +177,55 @@ fn is_transparent(plan: &Arc<dyn ExecutionPlan>) -> bool {
     passes && plan.fetch().is_none()
 }
 
-/// What an operator gives, in terms of a Zarr table; or why that can't be told.
-fn rows(plan: &Arc<dyn ExecutionPlan>) -> Result<Result<Rows, String>> {
+/// The rows of an operator, in terms of a Zarr table.
+fn rows(plan: &Arc<dyn ExecutionPlan>) -> Result<AggregateInput, Refusal> {
     if let Some(scan) = plan.downcast_ref::<DataSourceExec>() {
         let Some(source) = scan.data_source().downcast_ref::<ZarrSource>() else {
-            return Ok(Err("it is over other rows".to_owned()));
+            return Err(Refusal::unsupported("it is over other rows"));
         };
         if source.limit().is_some() {
-            return Ok(Err("it is over a LIMIT".to_owned()));
+            return Err(Refusal::unsupported("it is over a LIMIT"));
         }
         if source.is_part() {
-            return Ok(Err("it is over some of the tiles only".to_owned()));
+            return Err(Refusal::unsupported("it is over some of the tiles only"));
         }
         let columns = (0..scan.schema().fields().len())
             .filter_map(|index| Some(Arc::new(source.column(index)?) as Arc<dyn PhysicalExpr>));
         let columns = columns.collect();
-        return Ok(Ok(Rows { source: source.clone(), columns, filters: Vec::new() }));
+        return Ok(AggregateInput { source: source.clone(), columns, filters: Vec::new() });
     }
     let children = plan.children();
     let ([input], true) = (children.as_slice(), is_transparent(plan)) else {
         let limit = if plan.fetch().is_some() { " with a LIMIT" } else { "" };
-        return Ok(Err(format!("it is over {}{limit}", plan.name())));
+        return Err(Refusal::Unsupported(format!("it is over {}{limit}", plan.name())));
     };
-    let mut rows = match rows(input)? {
-        Ok(rows) => rows,
-        Err(reason) => return Ok(Err(reason)),
-    };
+    let mut rows = rows(input)?;
     let over_table = |expr: &Arc<dyn PhysicalExpr>, columns: &[Arc<dyn PhysicalExpr>]| {
         substituted(expr, |column: &Column| columns.get(column.index()).cloned())
     };
-    let unknown = || Ok(Err(format!("{} names columns that its input lacks", plan.name())));
+    let unknown =
+        || Refusal::Unsupported(format!("{} names columns that its input lacks", plan.name()));
     if let Some(projection) = plan.downcast_ref::<ProjectionExec>() {
         let mut columns = Vec::new();
         for expr in projection.expr() {
-            match over_table(&expr.expr, &rows.columns)? {
-                Some(expr) => columns.push(expr),
-                None => return unknown(),
-            }
+            columns.push(over_table(&expr.expr, &rows.columns)?.ok_or_else(unknown)?);
         }
         rows.columns = columns;
     } else if let Some(filter) = plan.downcast_ref::<FilterExec>() {
         for conjunct in split_conjunction(filter.predicate()) {
-            match over_table(conjunct, &rows.columns)? {
-                Some(expr) => rows.filters.push(expr),
-                None => return unknown(),
-            }
+            let filter = over_table(conjunct, &rows.columns)?.ok_or_else(unknown)?;
+            rows.filters.push(filter);
         }
         if let Some(picked) = filter.projection() {
             let columns: Option<Vec<_>> =
                 picked.iter().map(|&index| rows.columns.get(index).cloned()).collect();
-            match columns {
-                Some(columns) => rows.columns = columns,
-                None => return unknown(),
-            }
+            rows.columns = columns.ok_or_else(unknown)?;
         }
     }
-    Ok(Ok(rows))
+    Ok(rows)
 }
 
-/// The same aggregate by DataFusion's own operators, in one partition.
+/// The same aggregate by DataFusion's operators, in one partition.
 fn fallback(
     whole: &AggregateExec,
     partial: &AggregateExec,
@@ -255,8 +239,7 @@ fn fallback(
     replace_children_if_necessary(whole_plan, vec![merged])
 }
 
-/// The states of a partial aggregate over these rows, read by as many partitions as the session has and
-/// given out by one.
+/// States of a partial aggregate over these rows, read by all partitions of the session and merged into one.
 fn in_one_partition(
     partial: &AggregateExec,
     rows: &Arc<dyn ExecutionPlan>,
@@ -279,7 +262,7 @@ fn in_one_partition(
     Ok(Arc::new(CoalescePartitionsExec::new(partial)))
 }
 
-/// The plan with the reason at the scans that the aggregate is over.
+/// Notes the reason at the scans below.
 fn refused(plan: Arc<dyn ExecutionPlan>, reason: &str) -> Result<Arc<dyn ExecutionPlan>> {
     plan.transform_down(|plan| {
         let noted = plan.downcast_ref::<DataSourceExec>().and_then(|scan| {
@@ -295,7 +278,7 @@ fn refused(plan: Arc<dyn ExecutionPlan>, reason: &str) -> Result<Arc<dyn Executi
     .map(|transformed| transformed.data)
 }
 
-/// What is grouped by, and the functions.
+/// Keys and functions.
 fn description(aggregate: &AggregateExec) -> String {
     let keys = aggregate.group_expr().expr().iter().map(|(expr, name)| {
         let expr = expr.to_string();

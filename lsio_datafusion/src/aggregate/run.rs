@@ -1,4 +1,4 @@
-//! One execution: workers that take tiles from one queue.
+//! One execution: workers take tiles from one queue.
 
 use std::{
     collections::BTreeMap,
@@ -15,57 +15,75 @@ use lsio_core::read::{Decoded, Pieces, Scratch};
 use tokio::sync::{Notify, mpsc::Sender};
 
 use super::{
-    keys::Groups,
+    keys::CellGroups,
     output,
     plan::Aggregation,
-    reduce::{Input, reduce},
+    reduce::{TileInput, reduce},
     slabs::{Slab, Slabs},
-    state::State,
+    state::SlabState,
 };
-use crate::scan::{Memory, Ready, TileReader};
+use crate::scan::{PartitionMemory, ReadyTile, TileReader};
 
-/// What the workers of an execution have in common.
-pub(super) struct Run {
+/// Bounds of one execution.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RunLimits {
+    pub(super) workers: usize,
+    /// States of a slab: with one for each worker none waits.
+    pub(super) copies: usize,
+    /// Bytes of states from which on only the worker that is furthest behind opens a slab.
+    pub(super) most_bytes: usize,
+    /// Rows of a batch of the output.
+    pub(super) batch_size: usize,
+}
+
+/// One of the workers that take tiles from the queue.
+struct Worker {
+    index: usize,
+    reader: TileReader,
+    scratch: Scratch,
+}
+
+/// State shared by the workers of one execution.
+pub(super) struct AggregateRun {
     plan: Arc<Aggregation>,
-    groups: Arc<Groups>,
+    groups: Arc<CellGroups>,
     slabs: Slabs,
-    /// Whether columns may be decoded in pieces.
+    /// Whether columns are decoded in pieces.
     streams: bool,
     batch_size: usize,
-    /// The states of a slab, at most: with one for each worker none has to wait.
+    /// Upper bound on the states of a slab.
     copies: usize,
-    memory: Memory,
-    /// The slabs that have states, by number.
-    open: Mutex<BTreeMap<u64, Arc<Open>>>,
-    /// The bytes of their states.
+    memory: PartitionMemory,
+    /// Slabs with states, by number.
+    open: Mutex<BTreeMap<u64, Arc<OpenSlab>>>,
+    /// Bytes of all states.
     bytes: AtomicUsize,
-    /// The bytes from which on a slab is opened only by the worker that is furthest behind.
+    /// Bytes from which on only the worker that is furthest behind opens a slab.
     most_bytes: usize,
-    /// The tile that each worker is at, and that one of them has moved.
+    /// The tile of each worker.
     at: Vec<AtomicU64>,
     moved: Notify,
-    /// The workers that aren't at their end.
+    /// Workers that haven't finished.
     running: AtomicUsize,
     given: AtomicBool,
 }
 
-/// A slab whose tiles are being reduced.
-struct Open {
+/// Slab under reduction.
+struct OpenSlab {
     slab: Slab,
-    copies: Vec<Mutex<Option<State>>>,
+    copies: Vec<Mutex<Option<SlabState>>>,
     bytes: AtomicUsize,
 }
 
-impl Run {
+impl AggregateRun {
     pub(super) fn new(
         plan: Arc<Aggregation>,
-        groups: Arc<Groups>,
+        groups: Arc<CellGroups>,
         slabs: Slabs,
-        (workers, copies): (usize, usize),
-        most_bytes: usize,
-        (batch_size, memory): (usize, Memory),
+        memory: PartitionMemory,
+        RunLimits { workers, copies, most_bytes, batch_size }: RunLimits,
     ) -> Self {
-        // Whoever shares states with others must not keep them for as long as decoding takes.
+        // Shared states must not be locked for as long as decoding takes.
         let streams = copies >= workers && !plan.streamed.is_empty();
         Self {
             plan,
@@ -85,45 +103,46 @@ impl Run {
         }
     }
 
-    /// Reduces the tiles of a reader, and gives out slabs that are done.
+    /// Reduces a reader's tiles, and sends finished slabs.
     pub(super) async fn work(
         self: Arc<Self>,
-        worker: usize,
-        mut reader: TileReader,
+        index: usize,
+        reader: TileReader,
         rows: Sender<Result<RecordBatch>>,
     ) -> Result<()> {
+        let mut worker = Worker { index, reader, scratch: Scratch::default() };
         let mut last = None;
-        let mut scratch = Scratch::default();
-        while let Some(mut ready) = reader.next(None).await? {
-            self.move_to(worker, ready.number);
-            let number = self.slabs.number(ready.tile.block(), reader.work().scan.tiles());
+        while let Some(mut ready) = worker.reader.next(None).await? {
+            self.move_to(index, ready.number);
+            let tiles = worker.reader.work().scan.tiles();
+            let number = self.slabs.number(ready.tile.block(), tiles);
             if last.replace(number).is_some_and(|last| last != number) {
                 self.close(&rows).await?;
             }
-            self.wait_for_others(worker, number).await;
-            let pieces = self.pieces(&reader, &mut ready);
-            reader.decode(&mut ready).await?;
+            self.wait_for_others(index, number).await;
+            let pieces = self.pieces(&worker.reader, &mut ready);
+            worker.reader.decode(&mut ready).await?;
             let timer = Instant::now();
-            let decoded = self.reduce((worker, number), &reader, &ready, pieces, &mut scratch)?;
-            reader.metrics().decoded(decoded);
-            reader.metrics().aggregating(timer.elapsed().saturating_sub(decoded.time));
-            reader.give_back(ready.reserved);
+            let decoded = self.reduce(&mut worker, number, &ready, pieces)?;
+            worker.reader.metrics().decoded(decoded);
+            worker.reader.metrics().aggregating(timer.elapsed().saturating_sub(decoded.time));
+            worker.reader.give_back(ready.reserved);
             drop(ready);
-            // Other tasks get their turn.
+            // Yields to other tasks.
             tokio::task::yield_now().await;
         }
-        self.move_to(worker, u64::MAX);
-        reader.finish();
+        self.move_to(index, u64::MAX);
+        worker.reader.finish();
         self.close(&rows).await?;
         if self.running.fetch_sub(1, Ordering::AcqRel) == 1 {
-            // Now all have moved behind the last tile, and see that of each other.
+            // All workers are past the last tile now.
             self.close(&rows).await?;
             self.end(&rows).await?;
         }
         Ok(())
     }
 
-    /// Gives back all memory: what is under way is given up.
+    /// Releases all memory; unfinished work is dropped.
     pub(super) fn release(&self) {
         self.memory.give_back_all();
     }
@@ -133,13 +152,13 @@ impl Run {
         self.moved.notify_waiters();
     }
 
-    /// The first tile that some worker isn't past.
+    /// First tile that some worker isn't past.
     fn behind(&self) -> u64 {
         self.at.iter().map(|at| at.load(Ordering::SeqCst)).min().unwrap_or(u64::MAX)
     }
 
-    /// Lets the others catch up before another slab is opened, if the open ones take much memory. The
-    /// worker that is furthest behind never waits, and closes slabs when it moves on.
+    /// Waits for the other workers before opening a slab, if the open ones take much memory. The worker that
+    /// is furthest behind never waits: it closes slabs when it moves on.
     async fn wait_for_others(&self, worker: usize, slab: u64) {
         loop {
             let moved = self.moved.notified();
@@ -155,8 +174,8 @@ impl Run {
         }
     }
 
-    /// Takes what can be decoded in pieces out of what was fetched for a tile.
-    fn pieces(&self, reader: &TileReader, ready: &mut Ready) -> Option<Pieces> {
+    /// Takes the columns that can be decoded in pieces out of a fetched tile.
+    fn pieces(&self, reader: &TileReader, ready: &mut ReadyTile) -> Option<Pieces> {
         let (true, None, Some(fetched)) = (self.streams, &ready.rows, &mut ready.fetched) else {
             return None;
         };
@@ -166,34 +185,36 @@ impl Run {
         work.scan.take_pieces(fetched, &columns, ready.tile.block())
     }
 
+    /// Adds a tile to the worker's state of the slab of this number.
     fn reduce(
         &self,
-        (worker, number): (usize, u64),
-        reader: &TileReader,
-        ready: &Ready,
+        Worker { index, reader, scratch }: &mut Worker,
+        number: u64,
+        ready: &ReadyTile,
         pieces: Option<Pieces>,
-        scratch: &mut Scratch,
     ) -> Result<Decoded> {
         let open = self.open(number);
-        let copy = &open.copies[worker % open.copies.len()];
+        let copy = &open.copies[*index % open.copies.len()];
         let mut copy = copy.lock().unwrap_or_else(PoisonError::into_inner);
         let state = match &mut *copy {
             Some(state) => state,
             None => {
                 let bytes = open.slab.groups.saturating_mul(self.plan.group_bytes());
                 self.take(&open, bytes)?;
-                copy.insert(State::new(&self.plan, open.slab.groups)?)
+                copy.insert(SlabState::new(&self.plan, open.slab.groups)?)
             }
         };
         let columns = &reader.work().columns;
-        let input = Input {
+        let input = TileInput {
+            groups: &self.groups,
+            slab: &open.slab,
             tile: &ready.tile,
             rows: ready.rows.as_ref(),
             pieces,
             position: &|column| columns.binary_search(&column).ok(),
             batch_size: self.batch_size,
         };
-        let decoded = reduce(&self.plan, (&self.groups, &open.slab), &input, scratch, state)?;
+        let decoded = reduce(&self.plan, &input, scratch, state)?;
         if !self.plan.accumulated.is_empty() {
             let size = state.size_of_accumulators();
             let more = size.saturating_sub(state.accumulator_bytes);
@@ -203,17 +224,17 @@ impl Run {
         Ok(decoded)
     }
 
-    fn take(&self, open: &Open, bytes: usize) -> Result<()> {
+    fn take(&self, open: &OpenSlab, bytes: usize) -> Result<()> {
         self.memory.take(bytes, "the state of the aggregate's groups")?;
         open.bytes.fetch_add(bytes, Ordering::Relaxed);
         self.bytes.fetch_add(bytes, Ordering::Relaxed);
         Ok(())
     }
 
-    fn open(&self, number: u64) -> Arc<Open> {
+    fn open(&self, number: u64) -> Arc<OpenSlab> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         let slab = open.entry(number).or_insert_with(|| {
-            Arc::new(Open {
+            Arc::new(OpenSlab {
                 slab: self.slabs.slab(number),
                 copies: (0..self.copies).map(|_| Mutex::new(None)).collect(),
                 bytes: AtomicUsize::new(0),
@@ -222,7 +243,7 @@ impl Run {
         Arc::clone(slab)
     }
 
-    /// Gives out the slabs whose tiles all workers have behind them.
+    /// Sends the slabs whose tiles all workers are past.
     async fn close(&self, rows: &Sender<Result<RecordBatch>>) -> Result<()> {
         let at = self.behind();
         loop {
@@ -236,19 +257,18 @@ impl Run {
         }
     }
 
-    /// What is left when all workers are at their end.
+    /// Sends the row of an aggregate without keys and without cells.
     async fn end(&self, rows: &Sender<Result<RecordBatch>>) -> Result<()> {
-        // Without keys there is a row even if there was no cell.
         if self.plan.keys.exprs.is_empty() && !self.given.load(Ordering::Acquire) {
             let slab = self.slabs.slab(0);
-            let state = State::new(&self.plan, slab.groups)?;
+            let state = SlabState::new(&self.plan, slab.groups)?;
             self.send(output::rows(&self.plan, &self.groups, &slab, state)?, rows).await;
         }
         Ok(())
     }
 
-    async fn give(&self, open: &Open, rows: &Sender<Result<RecordBatch>>) -> Result<()> {
-        let mut whole: Option<State> = None;
+    async fn give(&self, open: &OpenSlab, rows: &Sender<Result<RecordBatch>>) -> Result<()> {
+        let mut whole: Option<SlabState> = None;
         for copy in &open.copies {
             let state = copy.lock().unwrap_or_else(PoisonError::into_inner).take();
             match (&mut whole, state) {
@@ -273,7 +293,7 @@ impl Run {
         let mut start = 0;
         while start < batch.num_rows() {
             let len = self.batch_size.min(batch.num_rows() - start);
-            // Nobody wants it any more if the other end is closed.
+            // The reader is gone.
             if rows.send(Ok(batch.slice(start, len))).await.is_err() {
                 return;
             }

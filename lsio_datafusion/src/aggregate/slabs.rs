@@ -1,59 +1,66 @@
 //! Slabs: parts of the groups that have tiles of their own.
 //!
-//! Where a group's cells along a dimension all lie in a few tiles, as those of a latitude do, the
-//! tiles fall into slabs that have no group in common. Tiles are visited slab by slab: few groups are
-//! in memory at a time, no states of others have to be merged with theirs, and a slab is given out
-//! when its last tile is done.
+//! Where all cells of a group lie in a few tiles along a dimension, as those of a latitude do, the tiles fall
+//! into slabs without common groups. Tiles are visited slab by slab: few groups are in memory at a time, no
+//! states have to be merged, and a slab is sent when its last tile is done.
 
 use std::ops::Range;
 
-use lsio_core::read::{Block, Tiles};
+use lsio_core::read::{Block, DimOrder, Tiles};
 
-use super::keys::{GroupSet, Groups};
+use super::keys::{CellGroups, GroupSet};
 
-/// How tiles and groups are cut.
+/// Cuts of tiles and groups into slabs.
 #[derive(Clone, Debug)]
 pub(super) struct Slabs {
     cuts: Vec<Cut>,
-    /// The number of tiles that differ in dimensions that aren't cut.
+    /// Number of tiles along the dimensions that aren't cut.
     inner_tiles: u64,
-    /// The groups of each set.
+    /// Number of groups of each set.
     counts: Vec<u32>,
 }
 
-/// A dimension that is cut, and its parts.
+/// A cut dimension and its parts.
 #[derive(Clone, Debug)]
 struct Cut {
     set: usize,
     dim: usize,
-    /// The number of tiles along it.
+    /// Number of tiles along it.
     tiles: u64,
-    parts: Vec<Part>,
+    parts: Vec<SlabPart>,
 }
 
-/// Tiles along a dimension, by their positions among those that are visited, and their groups.
+/// Tiles along a dimension, by position among the visited ones, and their groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Part {
+struct SlabPart {
     tiles: Range<u64>,
     ids: Range<u32>,
 }
 
-/// One slab.
+/// The share of one set of keys in the number of a slab's group.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct SetStride {
+    /// The set's first group in the slab.
+    pub(super) first: u32,
+    /// The factor of the set's group, counted from the first.
+    pub(super) stride: u32,
+}
+
+/// Part of the groups, with tiles of its own.
 #[derive(Clone, Debug)]
 pub(super) struct Slab {
-    /// Of each set, the first group and what its number is multiplied with.
-    pub(super) sets: Vec<(u32, u32)>,
-    /// Of each set, the number of groups.
+    pub(super) sets: Vec<SetStride>,
+    /// Number of groups of each set.
     pub(super) counts: Vec<u32>,
-    /// The number of all groups.
+    /// Number of all groups.
     pub(super) groups: usize,
-    /// The number of its last tile.
+    /// Number of its last tile.
     pub(super) last: u64,
 }
 
 impl Slabs {
-    /// Cuts until the groups of a slab are no more than `most`, as far as that goes.
-    pub(super) fn new(groups: &Groups, tiles: &Tiles, most: usize) -> Self {
+    /// Cuts until a slab has at most `most` groups, as far as that goes.
+    pub(super) fn new(groups: &CellGroups, tiles: &Tiles, most: usize) -> Self {
         let counts: Vec<u32> =
             groups.sets.iter().map(|s| u32::try_from(s.count).unwrap_or(u32::MAX)).collect();
         let mut possible: Vec<Cut> = groups
@@ -67,7 +74,7 @@ impl Slabs {
                 (parts.len() > 1).then_some(Cut { set: position, dim, tiles, parts })
             })
             .collect();
-        // As few cuts as are needed, those into many parts first.
+        // Makes as few cuts as possible, those into many parts first.
         possible.sort_by_key(|cut| cut.parts.len());
         let mut sizes: Vec<usize> = groups.sets.iter().map(|set| set.count).collect();
         let mut cuts: Vec<Cut> = Vec::new();
@@ -85,17 +92,17 @@ impl Slabs {
         Self { cuts, inner_tiles, counts }
     }
 
-    /// The order in which tiles are to be visited.
-    pub(super) fn order(&self) -> Vec<(usize, bool)> {
-        self.cuts.iter().map(|cut| (cut.dim, false)).collect()
+    /// Order of tiles in which slabs follow one another.
+    pub(super) fn order(&self) -> Vec<DimOrder> {
+        self.cuts.iter().map(|cut| DimOrder::forward(cut.dim)).collect()
     }
 
-    /// The number of slabs.
+    /// Number of slabs.
     pub(super) fn len(&self) -> u64 {
         self.cuts.iter().map(|cut| cut.parts.len() as u64).fold(1, u64::saturating_mul)
     }
 
-    /// The groups of the largest slab; `None` if 32 bits don't count them.
+    /// Number of groups of the largest slab; `None` if it doesn't fit 32 bits.
     pub(super) fn most_groups(&self) -> Option<usize> {
         let mut sizes: Vec<u32> = self.counts.clone();
         for cut in &self.cuts {
@@ -106,7 +113,7 @@ impl Slabs {
         usize::try_from(groups).ok()
     }
 
-    /// The number of the slab that a block of cells belongs to.
+    /// Number of a block's slab.
     pub(super) fn number(&self, block: &Block, tiles: &Tiles) -> u64 {
         self.cuts.iter().fold(0, |number, cut| {
             let start = block.selections()[cut.dim].bounds().start;
@@ -133,19 +140,19 @@ impl Slabs {
             stride = stride.saturating_mul(cut.tiles);
         }
         let mut stride = 1_u32;
-        let mut sets = vec![(0, 0); counts.len()];
+        let mut sets = vec![SetStride::default(); counts.len()];
         for (position, count) in counts.iter().enumerate().rev() {
-            sets[position] = (firsts[position], stride);
+            sets[position] = SetStride { first: firsts[position], stride };
             stride = stride.saturating_mul(*count);
         }
         Slab { sets, counts, groups: stride as usize, last }
     }
 }
 
-/// The parts into which the tiles along a dimension fall, none of which has a group that another has.
-fn parts(set: &GroupSet, dim: usize, tiles: &Tiles) -> Vec<Part> {
+/// Parts of the tiles along a dimension, no two with a common group.
+fn parts(set: &GroupSet, dim: usize, tiles: &Tiles) -> Vec<SlabPart> {
     let (selection, size) = (&tiles.selection()[dim], tiles.shape()[dim]);
-    // Of each tile, the least and the greatest group.
+    // Least and greatest group of each tile.
     let bounds: Vec<(u32, u32)> = tiles.touched()[dim]
         .iter()
         .map(|tile| {
@@ -168,13 +175,13 @@ fn parts(set: &GroupSet, dim: usize, tiles: &Tiles) -> Vec<Part> {
         })
         .collect();
     least_after.reverse();
-    let mut parts: Vec<Part> = Vec::new();
+    let mut parts: Vec<SlabPart> = Vec::new();
     let (mut tile, mut id, mut most) = (0, 0, 0);
     for (position, ((_, greatest), after)) in bounds.iter().zip(&least_after).enumerate() {
         most = most.max(greatest + 1);
         if *after >= most {
             let end = position as u64 + 1;
-            parts.push(Part { tiles: tile..end, ids: id..most });
+            parts.push(SlabPart { tiles: tile..end, ids: id..most });
             (tile, id) = (end, most);
         }
     }

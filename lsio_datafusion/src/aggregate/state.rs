@@ -17,70 +17,74 @@ use datafusion::{
 use lsio_core::reduce::{Counts, Layout, Misfit, Reduction, States};
 
 use super::{
-    plan::{Aggregation, Values, WEIGHTED},
-    reduce::misfit,
+    full_rank::misfit,
+    plan::{Aggregation, ArgumentValues, WEIGHTED},
 };
 
-/// What was found so far.
-pub(super) struct State {
-    /// The rows of each group, where a group may have none.
+/// State of a slab's groups.
+pub(super) struct SlabState {
+    /// Number of rows of each group, where a group may have none.
     rows: Option<Counts>,
     pub(super) arguments: Vec<ArgumentState>,
     accumulated: Vec<AccumulatorState>,
     met: Met,
-    /// The bytes of accumulators when they were last asked.
+    /// Bytes of the accumulators at the last look.
     pub(super) accumulator_bytes: usize,
 }
 
-/// The state of what kernels reduce.
+/// Kernels' state of an argument.
 pub(super) enum ArgumentState {
     Counts(Counts),
     Numbers(Box<Reduction>),
 }
 
 enum AccumulatorState {
-    /// Of all rows: there are no keys.
+    /// State of all rows, without keys.
     One(Box<dyn Accumulator>),
-    /// Of each group that was met.
+    /// States of the groups that have rows.
     Groups(Box<dyn GroupsAccumulator>),
 }
 
-/// The groups that were met, in that order: accumulators must not be told of others. One that never
-/// gets a row would count as one whose values are not all NULL.
+/// Groups that have rows, in the order of their first rows. Accumulators must not see others: a group that
+/// never gets a row would count as one whose values are not all NULL.
 #[derive(Default)]
 struct Met {
-    /// Of each group, its number among those that were met.
+    /// Number of each group among those that have rows.
     numbers: Vec<u32>,
     groups: Vec<u32>,
 }
 
-/// Not met yet.
+/// Number of a group without rows.
 const NEVER: u32 = u32::MAX;
 
 /// Rows for the accumulators.
 pub(super) struct Batch<'a> {
     pub(super) layout: &'a Layout,
-    /// The first of the cells, and how many there are.
+    /// Range of the cells.
     pub(super) cells: Range<usize>,
-    /// Those of them that are wanted, if not all.
+    /// Wanted cells, if not all.
     pub(super) rows: Option<BooleanBuffer>,
 }
 
-impl State {
+impl SlabState {
     pub(super) fn new(plan: &Aggregation, groups: usize) -> Result<Self> {
         let is_grouped = !plan.keys.exprs.is_empty();
         let arguments = plan.arguments.iter().map(|argument| match &argument.values {
-            Values::Numbers { data_type, wanted, .. } => {
+            ArgumentValues::Numbers { data_type, wanted, .. } => {
                 match Reduction::new(data_type, *wanted, groups) {
                     Some(reduction) => ArgumentState::Numbers(Box::new(reduction)),
                     None => ArgumentState::Counts(Counts::new(groups)),
                 }
             }
-            Values::Weighted { .. } => match Reduction::new(&DataType::Float64, WEIGHTED, groups) {
-                Some(reduction) => ArgumentState::Numbers(Box::new(reduction)),
-                None => ArgumentState::Counts(Counts::new(groups)),
-            },
-            Values::Rows | Values::Valid(_) => ArgumentState::Counts(Counts::new(groups)),
+            ArgumentValues::Weighted { .. } => {
+                match Reduction::new(&DataType::Float64, WEIGHTED, groups) {
+                    Some(reduction) => ArgumentState::Numbers(Box::new(reduction)),
+                    None => ArgumentState::Counts(Counts::new(groups)),
+                }
+            }
+            ArgumentValues::Rows | ArgumentValues::Valid(_) => {
+                ArgumentState::Counts(Counts::new(groups))
+            }
         });
         let accumulated = plan
             .accumulated
@@ -107,7 +111,7 @@ impl State {
         })
     }
 
-    /// Counts rows of groups, where that is of use.
+    /// Counts rows of groups where a group may have none.
     pub(super) fn count_rows(
         &mut self,
         layout: &Layout,
@@ -119,7 +123,7 @@ impl State {
         }
     }
 
-    /// The numbers of the groups of a batch's wanted rows, for the accumulators.
+    /// Numbers of the groups of a batch's wanted rows, for the accumulators.
     pub(super) fn meet(&mut self, batch: &Batch<'_>) -> Vec<usize> {
         let mut numbers = Vec::with_capacity(batch.cells.len());
         if self.met.numbers.is_empty() {
@@ -130,7 +134,7 @@ impl State {
             if batch.rows.as_ref().is_none_or(|rows| rows.value(cell)) {
                 let number = &mut self.met.numbers[group];
                 if *number == NEVER {
-                    // There are as many as 32 bits count, at most.
+                    // The number of groups fits 32 bits.
                     *number = u32::try_from(self.met.groups.len()).unwrap_or(NEVER);
                     self.met.groups.push(u32::try_from(group).unwrap_or(NEVER));
                 }
@@ -141,8 +145,7 @@ impl State {
         numbers
     }
 
-    /// Gives rows to an accumulator: its arguments, the numbers of their groups, and which of them
-    /// its FILTER keeps.
+    /// Passes rows to an accumulator: arguments, numbers of groups, and the mask of its FILTER.
     pub(super) fn accumulate(
         &mut self,
         position: usize,
@@ -167,7 +170,7 @@ impl State {
         }
     }
 
-    /// The bytes that accumulators hold by now.
+    /// Bytes that the accumulators hold.
     pub(super) fn size_of_accumulators(&self) -> usize {
         self.accumulated
             .iter()
@@ -178,7 +181,7 @@ impl State {
             .sum()
     }
 
-    /// Adds what another state of the same groups holds.
+    /// Merges another state of the same groups.
     pub(super) fn merge(&mut self, mut other: Self) -> Result<()> {
         if let (Some(own), Some(other)) = (&mut self.rows, &other.rows) {
             own.merge(other);
@@ -223,8 +226,7 @@ impl State {
         Ok(())
     }
 
-    /// Ends it: the groups that have rows (`None` is all), what kernels found, and what accumulators
-    /// give, in the order of these groups.
+    /// Evaluates the state.
     pub(super) fn finish(self, plan: &Aggregation) -> Result<Finished> {
         let is_grouped = !plan.keys.exprs.is_empty();
         let mut order = None;
@@ -269,13 +271,13 @@ impl State {
     }
 }
 
-/// What was found of a slab.
+/// Results of a slab.
 pub(super) struct Finished {
-    /// The groups that have rows, in order, if not all have.
+    /// Groups with rows in ascending order; `None` is all.
     pub(super) groups: Option<Vec<u32>>,
-    /// Of each argument, by group.
+    /// Reductions of each argument, by group.
     pub(super) states: Vec<States>,
-    /// Of each accumulator, the columns of its result.
+    /// Columns of each accumulator's result, in the order of `groups`.
     pub(super) accumulated: Vec<Vec<ArrayRef>>,
 }
 

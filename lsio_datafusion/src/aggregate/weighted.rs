@@ -7,30 +7,46 @@ use arrow::{
 };
 use lsio_core::reduce::{Keys, Layout, Reduction, Wanted};
 
-/// The cells, on average, that a factor must be for.
+/// Least number of cells for each value of a factor, on average.
 const SHARED: usize = 16;
 
-/// The sums of a tile.
+/// Sums of a tile.
 #[derive(Debug)]
 pub(super) struct WeightedSum {
-    /// The streamed column that is summed, by its position.
+    /// Position of the streamed column that is summed.
     pub(super) column: usize,
     pub(super) layout: Layout,
     pub(super) sums: Reduction,
-    /// Of each sum, the group that it belongs to, and its factor.
-    targets: Vec<(usize, f64)>,
+    /// One for each sum.
+    targets: Vec<Target>,
+}
+
+/// The values of a factor along some of a tile's dimensions.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Factor<'a> {
+    pub(super) dims: &'a [usize],
+    pub(super) values: &'a ArrayRef,
+}
+
+/// The group that a sum is added to after multiplication.
+#[derive(Clone, Copy, Debug)]
+struct Target {
+    group: usize,
+    factor: f64,
 }
 
 impl WeightedSum {
-    /// For a column of this type, and a factor along `dims`. `None` if that isn't worth its while, the
-    /// factor isn't a finite number everywhere, or a key varies along some of `dims` and others.
+    /// Prepares sums of a column of this type. `None` if there are too few cells for each value of the
+    /// factor, the factor isn't a finite number everywhere, or a key varies along some of its dimensions and
+    /// others.
     pub(super) fn new(
-        (column, data_type): (usize, &DataType),
+        column: usize,
+        data_type: &DataType,
         shape: &[usize],
         keys: &[Keys],
-        (dims, factor): (&[usize], &ArrayRef),
+        Factor { dims, values }: Factor<'_>,
     ) -> Option<Self> {
-        let factor = factor.as_primitive_opt::<Float64Type>()?;
+        let factor = values.as_primitive_opt::<Float64Type>()?;
         if factor.null_count() > 0 || !factor.values().iter().all(|f| f.is_finite()) {
             return None;
         }
@@ -49,8 +65,8 @@ impl WeightedSum {
         own.push(Keys { dims: dims.to_vec(), offsets });
         let targets = factor.values().iter().enumerate().flat_map(|(position, factor)| {
             let group: usize =
-                beside.iter().map(|keys| offset_at(keys, (dims, position), shape)).sum();
-            targets.iter().map(move |target| (target + group, *factor))
+                beside.iter().map(|keys| offset_at(keys, dims, position, shape)).sum();
+            targets.iter().map(move |target| Target { group: target + group, factor: *factor })
         });
         let targets: Vec<_> = targets.collect();
         let wanted = Wanted { sum: true, ..Wanted::default() };
@@ -58,10 +74,10 @@ impl WeightedSum {
         Some(Self { column, layout: Layout::new(shape, &own), sums, targets })
     }
 
-    /// Multiplies, and adds the products to the groups.
+    /// Multiplies the sums, and adds the products to the groups.
     pub(super) fn finish(self, groups: &mut Reduction) {
         let states = self.sums.finish();
-        for ((group, factor), (sum, count)) in
+        for (Target { group, factor }, (sum, count)) in
             self.targets.into_iter().zip(states.sums.into_iter().zip(states.counts))
         {
             if count > 0 {
@@ -72,8 +88,8 @@ impl WeightedSum {
     }
 }
 
-/// Numbers the groups of a tile anew, so that there are few: at most this many, or `None`. Gives the
-/// keys for the new numbers, and of each new number the group that it stands for.
+/// Renumbers the groups of a tile densely; `None` if there are more than `most`. Returns the keys for the new
+/// numbers, and the group of each new number.
 fn renumber(keys: &[&Keys], most: usize) -> Option<(Vec<Keys>, Vec<usize>)> {
     let mut own = Vec::new();
     let mut groups = vec![0_usize];
@@ -99,8 +115,8 @@ fn renumber(keys: &[&Keys], most: usize) -> Option<(Vec<Keys>, Vec<usize>)> {
     Some((own, groups))
 }
 
-/// The offset of a key at a position along `dims`, all of the key's dimensions among them.
-fn offset_at(keys: &Keys, (dims, position): (&[usize], usize), shape: &[usize]) -> usize {
+/// Offset of a key at a position along `dims`, which include the key's dimensions.
+fn offset_at(keys: &Keys, dims: &[usize], position: usize, shape: &[usize]) -> usize {
     let mut stride = 1;
     let mut at = 0;
     for dim in keys.dims.iter().rev() {

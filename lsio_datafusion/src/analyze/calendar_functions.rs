@@ -1,5 +1,5 @@
-//! Functions and operators on times that are text take them in their own calendar; `date_bin` takes
-//! times of a zone by their local dates; `to_char` takes Postgres' patterns.
+//! Functions and operators on text times in their own calendar; `date_bin` in a time zone by local dates;
+//! `to_char` with Postgres patterns.
 
 use std::sync::Arc;
 
@@ -16,8 +16,8 @@ use lsio_core::dataset::calendar::Calendar;
 use super::{Scope, rewrite_expressions};
 use crate::functions::time::{CivilFunction, Word, is_text, is_time};
 
-/// Replaces what DataFusion computes with a Zarr table's text times by functions that know their
-/// calendar, so that one query runs on every climate model.
+/// Replaces DataFusion's functions of a Zarr table's text times by functions that know their calendar, so
+/// that one query runs on every climate model.
 #[derive(Debug)]
 pub struct CalendarFunctions;
 
@@ -83,7 +83,7 @@ fn function(mut call: ScalarFunction, scope: &Scope<'_>) -> Result<Transformed<E
     };
     let Some(time) = call.args.get(at) else { return unchanged(call) };
     let calendar = scope.calendar(time);
-    // What has no type now has none later: DataFusion's own rules say what is wrong.
+    // DataFusion's own rules report an expression without a type.
     let Ok(data_type) = time.get_type(scope.schema) else { return unchanged(call) };
     let word = match (word, calendar) {
         (Word::ToChar, _) => {
@@ -91,7 +91,7 @@ fn function(mut call: ScalarFunction, scope: &Scope<'_>) -> Result<Transformed<E
                 Some(Expr::Literal(form, _)) => form.try_as_str().flatten().unwrap_or_default(),
                 _ => return unchanged(call),
             };
-            // DataFusion 55.2 knows chrono's forms alone, in which a pattern of Postgres is a plain text.
+            // DataFusion 55.2 knows only chrono's forms, in which a Postgres pattern is plain text.
             match form.contains('%') {
                 true if calendar.is_none() => return unchanged(call),
                 true => Word::Strftime,
@@ -102,7 +102,7 @@ fn function(mut call: ScalarFunction, scope: &Scope<'_>) -> Result<Transformed<E
             }
         }
         (word, Some(_)) => word,
-        // DataFusion 55.2 bins times of a zone by UTC's days.
+        // DataFusion 55.2 bins times of a zone by the days of UTC.
         (Word::Bin, None) if matches!(data_type, DataType::Timestamp(_, Some(_))) => word,
         _ => return unchanged(call),
     };

@@ -1,4 +1,4 @@
-//! Arguments of aggregates in the types that give right results.
+//! Casts of aggregates' arguments to types that give right results.
 
 use std::sync::Arc;
 
@@ -18,10 +18,10 @@ use datafusion::{
 use super::rewrite_aggregates;
 use crate::functions::aggregate::TakesBooleans;
 
-/// Makes numbers of booleans for `sum`, `avg` and `count_if`, which it gives back as DataFusion's own; and
-/// doubles of numbers for approximate quantiles.
+/// Casts booleans to numbers for `sum`, `avg` and `count_if`, and numbers to doubles for approximate
+/// quantiles. The functions become DataFusion's own.
 ///
-/// It is the first rule, so that all others meet DataFusion's own functions.
+/// Runs first, so that all other rules see DataFusion's own functions.
 #[derive(Debug)]
 pub struct CastArguments;
 
@@ -45,7 +45,7 @@ fn with_casts(expr: Expr, reads_zarr: bool, schema: &DFSchema) -> Result<Transfo
                     (call.params.order_by.as_mut_slice(), call.params.args.first())
                 && call.func.supports_within_group_clause()
             {
-                // WITHIN GROUP (ORDER BY value) is the argument once more.
+                // WITHIN GROUP (ORDER BY value) repeats the argument.
                 order.expr = value.clone();
             }
             let own = own(&call.func, reads_zarr);
@@ -72,14 +72,14 @@ fn with_casts(expr: Expr, reads_zarr: bool, schema: &DFSchema) -> Result<Transfo
     Ok(if changed { Transformed::yes(expr) } else { Transformed::no(expr) })
 }
 
-/// DataFusion's function in the place of one that takes booleans. Where no Zarr is read, that which is to be
-/// exact stays until types are final.
+/// DataFusion's function for one that takes booleans. Where no Zarr table is read, exact functions stay until
+/// types are final.
 fn own(function: &AggregateUDF, reads_zarr: bool) -> Option<Arc<AggregateUDF>> {
     let front = function.inner().downcast_ref::<TakesBooleans>()?;
     (reads_zarr || !front.is_exact()).then(|| Arc::clone(front.own()))
 }
 
-/// Casts the first argument of a function, if need be. Says whether it did.
+/// Casts the first argument of a function. Returns whether it had to.
 fn cast_first(
     function: &AggregateUDF,
     arguments: &mut [Expr],
@@ -110,7 +110,7 @@ fn is_approximate_quantile(function: &AggregateUDF) -> bool {
         || own.is::<ApproxPercentileContWithWeight>()
 }
 
-/// Numbers that are no doubles.
+/// Whether a type is numeric and not Float64.
 fn is_narrow(data_type: &DataType) -> bool {
     data_type.is_numeric() && *data_type != DataType::Float64
 }

@@ -1,4 +1,4 @@
-//! Times that are copied to files.
+//! Times and durations in files written by COPY.
 
 use std::sync::Arc;
 
@@ -15,9 +15,9 @@ use datafusion::{
 
 use crate::functions::duration_text;
 
-/// Copies times of whole seconds as milliseconds. Parquet has no logical type for seconds, and arrow writes
-/// them as plain integers, which pandas and DuckDB take for numbers. Durations in JSON become the texts that tables
-/// show, which pandas and DuckDB read; arrow writes `PT21600S`.
+/// Casts times of seconds to milliseconds, as Parquet has no logical type for seconds: arrow writes plain
+/// integers, which pandas and DuckDB read as numbers. Durations in JSON become text such as tables show,
+/// which pandas and DuckDB read; arrow writes `PT21600S`.
 #[derive(Debug)]
 pub struct CopiedTimes;
 

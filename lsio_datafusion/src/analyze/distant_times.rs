@@ -1,7 +1,7 @@
-//! Times outside the years 1677 to 2262, which is what a timestamp of nanoseconds holds.
+//! Times outside the years 1677 to 2262, the range of nanosecond timestamps.
 //!
-//! DataFusion reads every time that SQL spells as nanoseconds, and converts what it meets to them.
-//! Climate models run from the year 1 on, to 9999.
+//! DataFusion reads every time literal as nanoseconds, and converts what is compared with one to nanoseconds.
+//! Climate models run from the year 1 to 9999.
 
 use std::sync::Arc;
 
@@ -27,15 +27,15 @@ use super::{
 };
 use crate::functions::time::{CivilFunction, CivilTime, Word};
 
-/// Lets times of seconds, milliseconds and microseconds meet others without going through
-/// nanoseconds, in plans that read a Zarr table with such times:
+/// Compares and computes times of seconds, milliseconds and microseconds without nanoseconds, in plans that
+/// read a Zarr table with such times:
 ///
 /// - `TIMESTAMP '0850-01-01'`, `CAST(… AS TIMESTAMP)` and `to_timestamp(…)` give microseconds,
 /// - texts and dates become microseconds beside such times,
-/// - beside nanoseconds, such times are compared as the nearest that nanoseconds hold,
+/// - beside nanoseconds, such times are compared by the nearest nanosecond in range,
 /// - `date_trunc` and `date_bin` compute in the times' own unit.
 ///
-/// Beside times that are text, in calendars that SQL doesn't know, literals become text of their form.
+/// Beside text times, in calendars that SQL doesn't know, literals become text of the same form.
 #[derive(Debug)]
 pub struct DistantTimes;
 
@@ -51,31 +51,31 @@ impl AnalyzerRule for DistantTimes {
 
 const MICROS: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
 
-/// What an expression is, beside a time.
+/// Operand of an expression with times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    /// A timestamp of at most microseconds.
+enum TimeOperand {
+    /// Timestamp of seconds, milliseconds or microseconds.
     Coarse,
-    /// A timestamp of nanoseconds.
+    /// Timestamp of nanoseconds.
     Nanos,
     Date,
     Text,
-    /// A time that is text, in a calendar that SQL doesn't know.
+    /// Text time in a calendar that SQL doesn't know.
     TextTime,
     Other,
 }
 
-fn kind(expr: &Expr, scope: &Scope<'_>) -> Kind {
-    // What has no type now has none later: DataFusion's own rules say what is wrong.
-    let Ok((_, field)) = expr.to_field(scope.schema) else { return Kind::Other };
+fn kind(expr: &Expr, scope: &Scope<'_>) -> TimeOperand {
+    // DataFusion's own rules report an expression without a type.
+    let Ok((_, field)) = expr.to_field(scope.schema) else { return TimeOperand::Other };
     match field.data_type() {
-        data_type if coarse_unit(data_type).is_some() => Kind::Coarse,
-        DataType::Timestamp(TimeUnit::Nanosecond, _) => Kind::Nanos,
-        DataType::Date32 | DataType::Date64 => Kind::Date,
+        data_type if coarse_unit(data_type).is_some() => TimeOperand::Coarse,
+        DataType::Timestamp(TimeUnit::Nanosecond, _) => TimeOperand::Nanos,
+        DataType::Date32 | DataType::Date64 => TimeOperand::Date,
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => {
-            if scope.calendar(expr).is_some() { Kind::TextTime } else { Kind::Text }
+            if scope.calendar(expr).is_some() { TimeOperand::TextTime } else { TimeOperand::Text }
         }
-        _ => Kind::Other,
+        _ => TimeOperand::Other,
     }
 }
 
@@ -107,7 +107,7 @@ fn rewrite(expr: Expr, scope: &Scope<'_>) -> Result<Transformed<Expr>> {
         Expr::InSubquery(InSubquery { mut expr, subquery, negated }) => {
             let among = subquery.subquery.schema().fields().first().map(|field| field.data_type());
             let is_nanos = matches!(among, Some(DataType::Timestamp(TimeUnit::Nanosecond, _)));
-            let transformed = is_nanos && kind(&expr, scope) == Kind::Coarse;
+            let transformed = is_nanos && kind(&expr, scope) == TimeOperand::Coarse;
             if transformed {
                 saturate(&mut expr);
             }
@@ -135,9 +135,9 @@ fn rewrite(expr: Expr, scope: &Scope<'_>) -> Result<Transformed<Expr>> {
                 Err(expr) => Transformed::no(Expr::Cast(Cast { expr: Box::new(expr), field })),
             })
         }
-        // A text that is no time is NULL, and not an error.
+        // TRY_CAST gives NULL for a text that is no time.
         Expr::TryCast(TryCast { expr, field })
-            if !matches!(*expr, Expr::Literal(..)) && kind(&expr, scope) == Kind::Text =>
+            if !matches!(*expr, Expr::Literal(..)) && kind(&expr, scope) == TimeOperand::Text =>
         {
             let is_nanos = *field.data_type() == DataType::Timestamp(TimeUnit::Nanosecond, None);
             let transformed = is_nanos && scope.distant_times && scope.only_zarr;
@@ -158,7 +158,7 @@ fn rewrite(expr: Expr, scope: &Scope<'_>) -> Result<Transformed<Expr>> {
     }
 }
 
-/// What the expressions alone don't tell: keys of joins, the types of VALUES and of a table's columns.
+/// Rewrites what isn't an expression of a node: keys of joins, the types of VALUES and of a table's columns.
 fn rewrite_plan(plan: LogicalPlan, changed: bool, scope: &Scope<'_>) -> Result<LogicalPlan> {
     match plan {
         LogicalPlan::Join(mut join) => {
@@ -167,11 +167,11 @@ fn rewrite_plan(plan: LogicalPlan, changed: bool, scope: &Scope<'_>) -> Result<L
             }
             Ok(LogicalPlan::Join(join))
         }
-        // Its types are those of its expressions when it was made.
+        // The types of VALUES are from when it was made.
         LogicalPlan::Values(values) if changed => {
             LogicalPlanBuilder::values(values.values)?.build()
         }
-        // Its input was cast to the table's types, and may have lost that.
+        // The input's cast to the table's types may be lost.
         LogicalPlan::Dml(mut dml) if matches!(dml.op, WriteOp::Insert(_)) => {
             let to = dml.target.schema();
             let from = Arc::clone(dml.input.schema());
@@ -194,20 +194,22 @@ fn rewrite_plan(plan: LogicalPlan, changed: bool, scope: &Scope<'_>) -> Result<L
     }
 }
 
-/// Makes expressions that are compared with each other comparable. Says whether it changed any.
+/// Makes expressions comparable with each other. Returns whether one changed.
 fn align(exprs: &mut [&mut Expr], scope: &Scope<'_>) -> Result<bool> {
-    let kinds: Vec<Kind> = exprs.iter().map(|expr| kind(expr, scope)).collect();
+    let kinds: Vec<TimeOperand> = exprs.iter().map(|expr| kind(expr, scope)).collect();
     let mut transformed = false;
-    if kinds.contains(&Kind::TextTime) {
+    if kinds.contains(&TimeOperand::TextTime) {
         for (expr, kind) in exprs.iter_mut().zip(kinds) {
-            if matches!(kind, Kind::Text | Kind::Date | Kind::Coarse | Kind::Nanos)
-                && let Some(value) = constant(expr)
+            if matches!(
+                kind,
+                TimeOperand::Text | TimeOperand::Date | TimeOperand::Coarse | TimeOperand::Nanos
+            ) && let Some(value) = constant(expr)
                 && let Some(text) = time_text(&value)?
             {
                 transformed = true;
                 **expr = lit(ScalarValue::Utf8View(Some(text)));
-            } else if matches!(kind, Kind::Date | Kind::Coarse | Kind::Nanos) {
-                // By their labels, which a timestamp may have none for.
+            } else if matches!(kind, TimeOperand::Date | TimeOperand::Coarse | TimeOperand::Nanos) {
+                // Compares labels, as a date may have no timestamp.
                 transformed = true;
                 let label = vec![std::mem::take(*expr)];
                 **expr = CivilFunction::call("time_text", Word::Text, None, label);
@@ -215,17 +217,17 @@ fn align(exprs: &mut [&mut Expr], scope: &Scope<'_>) -> Result<bool> {
         }
         return Ok(transformed);
     }
-    let has_coarse = kinds.contains(&Kind::Coarse);
-    if !has_coarse && !kinds.contains(&Kind::Nanos) {
+    let has_coarse = kinds.contains(&TimeOperand::Coarse);
+    if !has_coarse && !kinds.contains(&TimeOperand::Nanos) {
         return Ok(false);
     }
     for (expr, kind) in exprs.iter_mut().zip(&kinds) {
         transformed |= if has_coarse { coarsen(expr, *kind)? } else { clamp(expr, *kind) };
     }
-    let kinds: Vec<Kind> = exprs.iter().map(|expr| self::kind(expr, scope)).collect();
-    if has_coarse && kinds.contains(&Kind::Nanos) {
+    let kinds: Vec<TimeOperand> = exprs.iter().map(|expr| self::kind(expr, scope)).collect();
+    if has_coarse && kinds.contains(&TimeOperand::Nanos) {
         for (expr, kind) in exprs.iter_mut().zip(kinds) {
-            if kind == Kind::Coarse {
+            if kind == TimeOperand::Coarse {
                 saturate(expr);
                 transformed = true;
             }
@@ -234,26 +236,26 @@ fn align(exprs: &mut [&mut Expr], scope: &Scope<'_>) -> Result<bool> {
     Ok(transformed)
 }
 
-/// Makes expressions of which one is the result have one type, where they can.
+/// Gives expressions of which one is the result a common type, where there is one.
 fn unify(exprs: &mut [&mut Expr], scope: &Scope<'_>) -> Result<bool> {
-    let kinds: Vec<Kind> = exprs.iter().map(|expr| kind(expr, scope)).collect();
-    if !kinds.contains(&Kind::Coarse) {
+    let kinds: Vec<TimeOperand> = exprs.iter().map(|expr| kind(expr, scope)).collect();
+    if !kinds.contains(&TimeOperand::Coarse) {
         return Ok(false);
     }
     let mut transformed = false;
     for (expr, kind) in exprs.iter_mut().zip(kinds) {
-        // A text that isn't constant makes the result a text.
-        if kind != Kind::Text || matches!(expr, Expr::Literal(..)) {
+        // A column of texts makes the result text.
+        if kind != TimeOperand::Text || matches!(expr, Expr::Literal(..)) {
             transformed |= coarsen(expr, kind)?;
         }
     }
     Ok(transformed)
 }
 
-/// Converts what stands beside a coarse time to one.
-fn coarsen(expr: &mut Expr, kind: Kind) -> Result<bool> {
+/// Converts the operand beside a coarse time to a coarse time.
+fn coarsen(expr: &mut Expr, kind: TimeOperand) -> Result<bool> {
     if let Expr::Literal(value, _) = expr
-        && matches!(kind, Kind::Text | Kind::Date | Kind::Nanos)
+        && matches!(kind, TimeOperand::Text | TimeOperand::Date | TimeOperand::Nanos)
     {
         let Some(instant) = Instant::of_literal(value) else { return Ok(false) };
         *value = match (instant.micros(), instant.nanos()) {
@@ -269,8 +271,8 @@ fn coarsen(expr: &mut Expr, kind: Kind) -> Result<bool> {
         return Ok(true);
     }
     match kind {
-        Kind::Date => *expr = cast(std::mem::take(expr), MICROS),
-        Kind::Text => {
+        TimeOperand::Date => *expr = cast(std::mem::take(expr), MICROS),
+        TimeOperand::Text => {
             *expr = TimeFunction::call(TimeKind::Parse, vec![std::mem::take(expr)]);
         }
         _ => return Ok(false),
@@ -278,9 +280,9 @@ fn coarsen(expr: &mut Expr, kind: Kind) -> Result<bool> {
     Ok(true)
 }
 
-/// Replaces a literal beside nanoseconds that they don't reach by the nearest.
-fn clamp(expr: &mut Expr, kind: Kind) -> bool {
-    if matches!(kind, Kind::Text | Kind::Date)
+/// Replaces a literal out of the range of nanoseconds by the nearest in range.
+fn clamp(expr: &mut Expr, kind: TimeOperand) -> bool {
+    if matches!(kind, TimeOperand::Text | TimeOperand::Date)
         && let Some(value) = constant(expr)
         && let Some(instant) = Instant::of_literal(&value)
         && instant.nanos().is_none()
@@ -291,8 +293,8 @@ fn clamp(expr: &mut Expr, kind: Kind) -> bool {
     false
 }
 
-/// Nanoseconds of a coarse time, the first or last for what they don't reach: it compares with all
-/// others as the time itself does.
+/// Converts a coarse time to nanoseconds, and times out of their range to the first or last, which compare
+/// the same.
 fn saturate(expr: &mut Expr) {
     if let Expr::Literal(value, _) = expr
         && let Some(instant) = Instant::of_literal(value)
@@ -305,12 +307,13 @@ fn saturate(expr: &mut Expr) {
 
 /// Time ± interval, and time - date.
 fn shift(left: &mut Expr, op: Operator, right: &mut Expr, scope: &Scope<'_>) -> Result<bool> {
-    let coarse = (kind(left, scope) == Kind::Coarse, kind(right, scope) == Kind::Coarse);
+    let coarse =
+        (kind(left, scope) == TimeOperand::Coarse, kind(right, scope) == TimeOperand::Coarse);
     match coarse {
         (true, false) => match kind(right, scope) {
-            Kind::Date | Kind::Nanos if op == Operator::Minus => {
-                // Nanoseconds that aren't constant stay: the difference is theirs.
-                if matches!(right, Expr::Literal(..)) || kind(right, scope) == Kind::Date {
+            TimeOperand::Date | TimeOperand::Nanos if op == Operator::Minus => {
+                // Columns of nanoseconds stay: the difference has their unit.
+                if matches!(right, Expr::Literal(..)) || kind(right, scope) == TimeOperand::Date {
                     return coarsen(right, kind(right, scope));
                 }
                 Ok(false)
@@ -318,9 +321,9 @@ fn shift(left: &mut Expr, op: Operator, right: &mut Expr, scope: &Scope<'_>) -> 
             _ => refine(left, right, scope),
         },
         (false, true) => match kind(left, scope) {
-            Kind::Date if op == Operator::Minus => coarsen(left, Kind::Date),
-            Kind::Nanos if op == Operator::Minus && matches!(left, Expr::Literal(..)) => {
-                coarsen(left, Kind::Nanos)
+            TimeOperand::Date if op == Operator::Minus => coarsen(left, TimeOperand::Date),
+            TimeOperand::Nanos if op == Operator::Minus && matches!(left, Expr::Literal(..)) => {
+                coarsen(left, TimeOperand::Nanos)
             }
             _ => refine(right, left, scope),
         },
@@ -328,7 +331,7 @@ fn shift(left: &mut Expr, op: Operator, right: &mut Expr, scope: &Scope<'_>) -> 
     }
 }
 
-/// Gives a time the unit that a constant interval needs, of which part would be cut off otherwise.
+/// Casts a time to the unit of a constant interval that is finer.
 fn refine(time: &mut Expr, interval: &Expr, scope: &Scope<'_>) -> Result<bool> {
     let nanos = match interval {
         Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(interval)), _) => interval.nanoseconds,
@@ -348,8 +351,8 @@ fn refine(time: &mut Expr, interval: &Expr, scope: &Scope<'_>) -> Result<bool> {
     Ok(true)
 }
 
-/// What stands for a cast to SQL's TIMESTAMP, which DataFusion takes for nanoseconds; the cast's
-/// argument itself where the cast is right.
+/// Replaces a cast to SQL's TIMESTAMP, which DataFusion reads as nanoseconds. Returns the cast's argument
+/// where the cast is right.
 fn cast_to_timestamp(
     expr: Expr,
     to: &DataType,
@@ -373,11 +376,11 @@ fn cast_to_timestamp(
     })
 }
 
-/// A text as a timestamp, if it is constant or can but be a Zarr table's.
+/// Parses a text as a timestamp, if it is constant or can only be a Zarr table's.
 fn parsed(expr: Expr, scope: &Scope<'_>) -> std::result::Result<Expr, Expr> {
     if let Expr::Literal(value, metadata) = &expr {
         return match Instant::of_literal(value) {
-            // Nanoseconds stay nanoseconds where no other times are about.
+            // Nanoseconds stay unless there are distant times.
             Some(instant) if scope.distant_times || instant.nanos().is_none() => {
                 match instant.micros() {
                     Some(micros) => {
@@ -411,8 +414,8 @@ fn function(mut call: ScalarFunction, scope: &Scope<'_>) -> Result<Transformed<E
             for arg in call.args.iter_mut().skip(1) {
                 let kind = kind(arg, scope);
                 let is_literal = matches!(arg, Expr::Literal(..));
-                let whole = scope.distant_times && kind == Kind::Date;
-                if whole || (is_literal && kind == Kind::Text && is_distant(arg)) {
+                let whole = scope.distant_times && kind == TimeOperand::Date;
+                if whole || (is_literal && kind == TimeOperand::Text && is_distant(arg)) {
                     transformed |= coarsen(arg, kind)?;
                 }
             }
@@ -425,12 +428,12 @@ fn function(mut call: ScalarFunction, scope: &Scope<'_>) -> Result<Transformed<E
                 return Ok(Transformed::yes(TimeFunction::call(kind, call.args)));
             }
             let times = call.args.get(1).map(|time| kind(time, scope));
-            if times == Some(Kind::Coarse) && call.func.name() != "date_part" {
+            if times == Some(TimeOperand::Coarse) && call.func.name() != "date_part" {
                 if call.func.name() == "date_trunc" {
                     return Ok(Transformed::yes(TimeFunction::call(TimeKind::Trunc, call.args)));
                 }
                 if let Some(stride) = call.args.first_mut()
-                    && kind(stride, scope) == Kind::Text
+                    && kind(stride, scope) == TimeOperand::Text
                 {
                     let interval = DataType::Interval(arrow::datatypes::IntervalUnit::MonthDayNano);
                     *stride = cast(std::mem::take(stride), interval);
@@ -442,10 +445,10 @@ fn function(mut call: ScalarFunction, scope: &Scope<'_>) -> Result<Transformed<E
                 return Ok(Transformed::yes(TimeFunction::call(TimeKind::Bin, call.args)));
             }
         }
-        // Their own conversion to nanoseconds gives NULL for what doesn't fit; a cast is an error.
+        // The functions' own conversion to nanoseconds gives NULL out of range; a cast is an error.
         ("generate_series" | "range", _) => {
             for arg in &mut call.args {
-                if kind(arg, scope) == Kind::Coarse {
+                if kind(arg, scope) == TimeOperand::Coarse {
                     let nanos = DataType::Timestamp(TimeUnit::Nanosecond, None);
                     *arg = cast(std::mem::take(arg), nanos);
                     transformed = true;
@@ -455,10 +458,10 @@ fn function(mut call: ScalarFunction, scope: &Scope<'_>) -> Result<Transformed<E
         ("to_timestamp", 1) => return to_timestamp(call, scope),
         ("to_timestamp_seconds" | "to_timestamp_millis" | "to_timestamp_micros", 1) => {
             if let Some(arg @ Expr::Literal(..)) = call.args.first_mut()
-                && kind(arg, scope) == Kind::Text
+                && kind(arg, scope) == TimeOperand::Text
                 && is_distant(arg)
             {
-                transformed = coarsen(arg, Kind::Text)?;
+                transformed = coarsen(arg, TimeOperand::Text)?;
             }
         }
         _ => {}
@@ -466,7 +469,7 @@ fn function(mut call: ScalarFunction, scope: &Scope<'_>) -> Result<Transformed<E
     Ok(Transformed::new_transformed(Expr::ScalarFunction(call), transformed))
 }
 
-/// Whether a literal is a time that nanoseconds don't reach.
+/// Whether a literal is a time out of the range of nanoseconds.
 fn is_distant(expr: &Expr) -> bool {
     let Expr::Literal(value, _) = expr else { return false };
     Instant::of_literal(value).is_some_and(|instant| instant.nanos().is_none())
@@ -476,7 +479,7 @@ fn is_distant(expr: &Expr) -> bool {
 fn to_timestamp(mut call: ScalarFunction, scope: &Scope<'_>) -> Result<Transformed<Expr>> {
     let unchanged = |call| Ok(Transformed::no(Expr::ScalarFunction(call)));
     let to = Expr::ScalarFunction(call.clone()).get_type(scope.schema).ok();
-    // With a zone set in the session, texts are times of that zone.
+    // With a time zone set in the session, texts are local times of it.
     if to != Some(DataType::Timestamp(TimeUnit::Nanosecond, None)) {
         return unchanged(call);
     }
@@ -508,7 +511,7 @@ fn to_timestamp(mut call: ScalarFunction, scope: &Scope<'_>) -> Result<Transform
     }
 }
 
-/// A literal, also one that is cast.
+/// The value of a literal, also below a cast.
 fn constant(expr: &Expr) -> Option<ScalarValue> {
     match expr {
         Expr::Literal(value, _) => Some(value.clone()),
@@ -520,11 +523,11 @@ fn constant(expr: &Expr) -> Option<ScalarValue> {
     }
 }
 
-/// A literal in the form of times that are text: `2000-02-01` is `2000-02-01T00:00:00`, as with times
-/// that aren't text. The date needn't exist in SQL's calendar.
+/// Writes a literal in the form of text times: `2000-02-01` as `2000-02-01T00:00:00`. The date needn't exist
+/// in SQL's calendar.
 fn time_text(value: &ScalarValue) -> Result<Option<String>> {
     let text = match value.try_as_str().flatten() {
-        // What is finer than all times stays behind the one and before the next.
+        // Text finer than microseconds sorts behind one time and before the next.
         Some(text) if text.split_once('.').is_some_and(|(_, fraction)| fraction.len() > 6) => None,
         Some(text) => match CivilTime::parse(text) {
             Some(time) => Some(time.text()),
@@ -541,7 +544,7 @@ fn time_text(value: &ScalarValue) -> Result<Option<String>> {
     }
 }
 
-/// The times' own `date_trunc` and the like are no functions of the session: they are made here.
+/// Constructors, as these functions are not registered in the session.
 impl TimeFunction {
     fn call(kind: TimeKind, args: Vec<Expr>) -> Expr {
         let function = ScalarUDF::new_from_impl(Self::new(kind));

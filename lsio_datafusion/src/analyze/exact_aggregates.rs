@@ -1,4 +1,4 @@
-//! Aggregates that DataFusion rounds away are replaced by exact ones.
+//! Replacement of aggregates that lose digits by exact ones.
 
 use datafusion::{
     common::{Result, config::ConfigOptions, tree_node::Transformed},
@@ -16,7 +16,7 @@ use super::rewrite_aggregates;
 use crate::functions::aggregate::replacement;
 
 /// Replaces DataFusion's aggregates that lose digits by those that `with_zarr` registers under the same
-/// names: DataFrames name DataFusion's own. Sums are those of `ExactSums`.
+/// names, as DataFrames name DataFusion's own. `ExactSums` replaces sums.
 #[derive(Debug)]
 pub struct ExactAggregates;
 
@@ -59,7 +59,7 @@ fn exact(expr: Expr, reads_zarr: bool) -> Result<Transformed<Expr>> {
     }
 }
 
-/// Whether an aggregate gives the same in every order, and doesn't say so: DataFusion 55.2 hands the keys of
+/// Whether an aggregate ignores the order of rows and doesn't say so: DataFusion 55.2 passes the keys of
 /// `count(x ORDER BY y)` to kernels that panic at a second argument.
 fn ignores_order(function: &AggregateUDF) -> bool {
     let own = function.inner();

@@ -20,10 +20,10 @@ use datafusion::{
 use super::{reads_zarr, rewrite_aggregates};
 use crate::functions::aggregate::{TakesBooleans, integer_sum, sliding, sum_type, wide_sum};
 
-/// Replaces DataFusion's sums of 64-bit integers, which wrap, and sums and means of numbers over frames that
-/// slide, from which it subtracts. It comes after type coercion, since what is summed decides.
+/// Replaces DataFusion's sums of 64-bit integers, which wrap, and its sums and means over sliding frames,
+/// which subtract. Runs after type coercion, as the argument's type decides.
 ///
-/// In a plan of our own SQL it does so whatever that reads, so that a CSV file has the sums of a store.
+/// In plans of `ctx.query` it does so for every table, so that a CSV file has the sums of a store.
 #[derive(Debug)]
 pub(crate) struct ExactSums;
 
@@ -39,7 +39,7 @@ impl AnalyzerRule for ExactSums {
     }
 }
 
-/// Has the sums and means of a plan of our own SQL replaced.
+/// Replaces the sums and means in a plan of `ctx.query`.
 pub(crate) fn with_exact_sums(plan: LogicalPlan) -> Result<LogicalPlan> {
     let as_exact = |function: &AggregateUDF| {
         let front = function.inner().downcast_ref::<TakesBooleans>();
@@ -59,10 +59,9 @@ pub(crate) fn with_exact_sums(plan: LogicalPlan) -> Result<LogicalPlan> {
     })
 }
 
-/// Sums integers over frames in a type that holds any sum, and casts above.
+/// Sums integers over frames as decimals, which hold any sum, and casts above.
 ///
-/// A frame can't end the query itself: DataFusion 55.2 asks a window again that has given an error, and
-/// panics then.
+/// The frame itself can't give an error: DataFusion 55.2 evaluates the window again after one, and panics.
 fn with_wide_sums(plan: LogicalPlan, reads_zarr: bool) -> Result<Transformed<LogicalPlan>> {
     let LogicalPlan::Window(window) = plan else { return Ok(Transformed::no(plan)) };
     let input = window.input.schema();
@@ -100,7 +99,7 @@ fn with_wide_sums(plan: LogicalPlan, reads_zarr: bool) -> Result<Transformed<Log
     Ok(Transformed::yes(LogicalPlan::Projection(Projection::try_new(columns, Arc::new(plan))?)))
 }
 
-/// The type of a sum of integers or durations over a frame, if it is to be exact.
+/// Type of an exact sum of integers or durations over a frame, if it is to be exact.
 fn summed(call: &WindowFunction, reads_zarr: bool, schema: &DFSchema) -> Result<Option<DataType>> {
     let WindowFunctionDefinition::AggregateUDF(function) = &call.fun else { return Ok(None) };
     let Some(own) = inexact(function, reads_zarr) else { return Ok(None) };
@@ -139,7 +138,7 @@ fn exact(expr: Expr, reads_zarr: bool, schema: &DFSchema) -> Result<Transformed<
     }
 }
 
-/// DataFusion's function where one of this rule is to take its place.
+/// DataFusion's function, if it is inexact.
 fn inexact(function: &Arc<AggregateUDF>, reads_zarr: bool) -> Option<Arc<AggregateUDF>> {
     match function.inner().downcast_ref::<TakesBooleans>() {
         Some(front) => Some(Arc::clone(front.own())),

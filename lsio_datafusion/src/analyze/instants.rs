@@ -1,4 +1,4 @@
-//! Points in time as literals spell them, whatever the century.
+//! Points in time of literals, in any century.
 
 use arrow::{
     array::timezone::Tz,
@@ -10,7 +10,7 @@ use lsio_core::dataset::calendar::{Calendar, Date, gregorian_day};
 
 const MICROS_PER_DAY: i64 = 86_400_000_000;
 
-/// A point in time: microseconds since 1970, and nanoseconds within the microsecond.
+/// Point in time: microseconds since 1970, and nanoseconds within the microsecond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Instant {
     micros: i64,
@@ -18,8 +18,7 @@ pub(super) struct Instant {
 }
 
 impl Instant {
-    /// Reads a text as DataFusion does, and years of other than four digits, which it doesn't read:
-    /// `-0043-03-15`, `+12000-01-01`.
+    /// Parses a text as DataFusion does, and years of other than four digits: `-0043-03-15`, `+12000-01-01`.
     pub(super) fn parse(text: &str) -> Option<Self> {
         let utc: Tz = "+00:00".parse().ok()?;
         if let Ok(time) = string_to_datetime(&utc, text) {
@@ -35,7 +34,7 @@ impl Instant {
             return None;
         }
         let year = sign * year.parse::<i64>().ok()?;
-        // The rest as in a year that is as long.
+        // Parses the rest in a year of the same length.
         let calendar = Calendar::ProlepticGregorian;
         let like = if calendar.is_leap(year) { 2000 } else { 2001 };
         let time = string_to_datetime(&utc, &format!("{like}-{rest}")).ok()?;
@@ -43,7 +42,7 @@ impl Instant {
         Self::new(time.timestamp() + days * 86_400, i64::from(time.timestamp_subsec_nanos()))
     }
 
-    /// The point in time of a literal: a text, a date, or a timestamp without a zone.
+    /// Point in time of a literal: a text, a date, or a timestamp without a zone.
     pub(super) fn of_literal(value: &ScalarValue) -> Option<Self> {
         use ScalarValue::{
             Date32, Date64, LargeUtf8, TimestampMicrosecond, TimestampMillisecond,
@@ -76,23 +75,23 @@ impl Instant {
         Some(Self { micros, nanos: nanos % 1_000 })
     }
 
-    /// Microseconds since 1970, unless that cuts something off.
+    /// Microseconds since 1970; `None` if there is a remainder.
     pub(super) fn micros(self) -> Option<i64> {
         (self.nanos == 0).then_some(self.micros)
     }
 
-    /// The nearest number of nanoseconds since 1970 that fits: the first and the last stand for all
-    /// before and behind.
+    /// Nearest 64-bit number of nanoseconds since 1970: the first and the last stand for all before and
+    /// after.
     pub(super) fn nearest_nanos(self) -> i64 {
         self.nanos().unwrap_or(if self.micros < 0 { i64::MIN } else { i64::MAX })
     }
 
-    /// Nanoseconds since 1970, of the years 1677 to 2262.
+    /// Nanoseconds since 1970; `None` outside the years 1677 to 2262.
     pub(super) fn nanos(self) -> Option<i64> {
         i64::try_from(self.all_nanos()).ok()
     }
 
-    /// Nanoseconds since 1970, of any year.
+    /// Nanoseconds since 1970, in any year.
     pub(super) fn all_nanos(self) -> i128 {
         i128::from(self.micros) * 1_000 + i128::from(self.nanos)
     }
@@ -107,7 +106,7 @@ impl Instant {
     }
 }
 
-/// How many of a unit make a second.
+/// Number of units in a second.
 pub(super) fn per_second(unit: TimeUnit) -> i64 {
     match unit {
         TimeUnit::Second => 1,
@@ -117,7 +116,7 @@ pub(super) fn per_second(unit: TimeUnit) -> i64 {
     }
 }
 
-/// The unit of a timestamp without a zone that reaches beyond the years 1677 to 2262.
+/// Unit of a timestamp without a zone, if its range exceeds the years 1677 to 2262.
 pub(super) fn coarse_unit(data_type: &DataType) -> Option<TimeUnit> {
     match data_type {
         DataType::Timestamp(TimeUnit::Nanosecond, _) => None,
@@ -126,7 +125,7 @@ pub(super) fn coarse_unit(data_type: &DataType) -> Option<TimeUnit> {
     }
 }
 
-/// Months after a date, on the last day of the month where it has no such day.
+/// Adds months to a date; the day is at most the month's last.
 pub(super) fn add_months(date: Date, months: i64) -> Date {
     let month = date.year * 12 + i64::from(date.month) - 1 + months;
     let year = month.div_euclid(12);

@@ -1,4 +1,4 @@
-//! Narrow floats of Zarr tables that meet wider numbers of other tables.
+//! Narrow floats of Zarr tables beside wider numbers of other tables.
 
 use std::sync::Arc;
 
@@ -19,11 +19,11 @@ use crate::{
     schema::{is_data, is_zarr_field},
 };
 
-/// Rounds Float64 and decimal values to Float32 (or Float16) where they are compared with a Zarr table's column of
-/// that type: in conditions, joins, lists, subqueries and VALUES. So a station at 50.1 meets the latitude that was
-/// stored as 50.1, which as a double is 50.09999847.
+/// Rounds Float64 and decimal values to Float32 (or Float16) where they are compared with a Zarr table's
+/// column of that type: in conditions, joins, lists, subqueries and VALUES. A station at 50.1 then matches
+/// the latitude stored as 50.1, which is 50.09999847 as a double.
 ///
-/// Two data variables are compared as numpy compares them, as doubles: neither is a label.
+/// Two data variables are compared as doubles, as in numpy: neither is a label.
 #[derive(Debug)]
 pub struct FloatLabels;
 
@@ -94,11 +94,11 @@ fn rewrite(expr: Expr, scope: &Scope<'_>) -> Result<Transformed<Expr>> {
     }
 }
 
-/// Rounds what is compared with a narrow column. Says whether there was anything to round.
+/// Rounds the operands of a comparison with a narrow column. Returns whether there were any.
 fn round(exprs: &mut [&mut Expr], scope: &Scope<'_>) -> Result<bool> {
     let mut fields = Vec::with_capacity(exprs.len());
     for expr in exprs.iter() {
-        // What has no type now has none later: DataFusion's own rules say what is wrong.
+        // DataFusion's own rules report an expression without a type.
         fields.push(expr.to_field(scope.schema).map(|(_, field)| field).ok());
     }
     let narrowest =
@@ -116,7 +116,7 @@ fn round(exprs: &mut [&mut Expr], scope: &Scope<'_>) -> Result<bool> {
     Ok(transformed)
 }
 
-/// The same for an expression and what a subquery gives.
+/// Rounds an expression or the output of the subquery beside it.
 fn round_beside(expr: &mut Expr, subquery: &mut Subquery, scope: &Scope<'_>) -> Result<bool> {
     let Ok((_, field)) = expr.to_field(scope.schema) else { return Ok(false) };
     let [among] = subquery.subquery.schema().fields().as_ref() else { return Ok(false) };
@@ -134,7 +134,7 @@ fn round_beside(expr: &mut Expr, subquery: &mut Subquery, scope: &Scope<'_>) -> 
     Ok(false)
 }
 
-/// The same for a list and the value that is looked for in it.
+/// Rounds a list or the value that is looked up in it.
 fn round_elements(list: &mut Expr, value: &mut Expr, scope: &Scope<'_>) -> Result<bool> {
     let (Ok((_, list_field)), Ok((_, field))) =
         (list.to_field(scope.schema), value.to_field(scope.schema))
@@ -158,7 +158,7 @@ fn round_elements(list: &mut Expr, value: &mut Expr, scope: &Scope<'_>) -> Resul
     Ok(true)
 }
 
-/// The field of an expression that is a narrow column, or holds the values of one.
+/// Field of an expression that is a narrow column or a list of its values.
 fn narrow<'a>(expr: &Expr, field: &'a FieldRef) -> Option<&'a FieldRef> {
     (!matches!(expr, Expr::Literal(..)) && is_narrow(field)).then_some(field)
 }
@@ -172,7 +172,7 @@ fn is_rounded(field: &FieldRef, label: &FieldRef) -> bool {
     width(field.data_type()) > width(label.data_type()) && !(is_data(field) && is_data(label))
 }
 
-/// How wide numbers with a fraction are, in bits; integers are none.
+/// Width of a type of numbers with a fraction, in bits; 0 for integers.
 fn width(data_type: &DataType) -> u8 {
     match data_type {
         DataType::Float16 => 16,

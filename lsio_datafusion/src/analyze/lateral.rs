@@ -19,11 +19,12 @@ use datafusion::{
 
 use super::reads_zarr;
 
-/// Makes joins of `LATERAL (SELECT … WHERE … ORDER BY … LIMIT k)` and of scalar subqueries with a LIMIT, in plans
-/// that read a Zarr table: the latest row before, or the nearest. DataFusion 55.2 can't run them.
+/// Rewrites `LATERAL (SELECT … WHERE … ORDER BY … LIMIT k)` and scalar subqueries with a LIMIT as joins, in
+/// plans that read a Zarr table: for the latest row before a time, or the nearest. DataFusion 55.2 can't run
+/// them.
 ///
-/// The rows of the table are numbered, joined with those that the subquery's condition allows, and of each number's partners
-/// the first are kept:
+/// The table's rows are numbered and joined on the subquery's condition; of each number's partners the first
+/// are kept:
 ///
 /// ```text
 /// Projection                                              the table's columns, the subquery's
@@ -56,15 +57,15 @@ impl AnalyzerRule for LimitedLaterals {
     }
 }
 
-/// The relation that new columns belong to: no table of a query is called like this.
+/// Relation of the new columns, a name that no table of a query has.
 const RELATION: &str = "__lsio_lateral";
 
-/// What a join with a lateral subquery becomes, if the subquery has a limit and refers to the table.
+/// Rewrites a join with a lateral subquery that has a limit and refers to the table.
 fn lateral_join(plan: &LogicalPlan) -> Result<Option<LogicalPlan>> {
     let LogicalPlan::Join(join) = plan else { return Ok(None) };
     let is_left = match join.join_type {
         JoinType::Inner => false,
-        // A condition of the join's own would decide after the limit.
+        // A condition of the join itself would apply after the limit.
         JoinType::Left if join.filter.as_ref().is_none_or(is_true) => true,
         _ => return Ok(None),
     };
@@ -137,21 +138,21 @@ fn scalar_subqueries(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     Ok(Transformed::yes(rewritten))
 }
 
-/// A subquery, taken apart.
+/// Parts of a subquery.
 #[derive(Default)]
-struct Parts {
+struct SubqueryParts {
     conditions: Vec<Expr>,
     order: Vec<SortExpr>,
     skip: u64,
     fetch: Option<u64>,
-    /// What it gives, in terms of the table and the base.
+    /// Output columns, in terms of the table and the base.
     columns: HashMap<Column, Expr>,
-    /// The same, in order.
+    /// Output columns in order.
     output: Vec<Expr>,
 }
 
-/// Joins the rows of a table, in `left`, with the first rows that a subquery gives for each, whose columns
-/// get these names; `None` if the subquery isn't of that kind.
+/// Joins the rows of `left` with the first rows of a subquery for each, under these column names; `None` if
+/// the subquery has another form.
 fn first_rows(
     left: &LogicalPlan,
     subquery: &LogicalPlan,
@@ -167,8 +168,8 @@ fn first_rows(
     let column = |name: String| Column::new(relation(), name);
     let (row, rank, matched) = (number("row"), number("rank"), number("matched"));
 
-    // The base with names of its own: a table may be joined with itself.
-    let mut parts = Parts::default();
+    // Renames the base's columns, as a table may be joined with itself.
+    let mut parts = SubqueryParts::default();
     let mut projected = vec![lit(true).alias_qualified(relation(), &matched)];
     for (position, inner) in base.schema().columns().into_iter().enumerate() {
         let name = number(&format!("column_{position}"));
@@ -212,8 +213,8 @@ fn first_rows(
     Ok(Some(plan))
 }
 
-/// The part of a subquery that doesn't refer to the table, and the nodes above it, the topmost first; `None` if one has
-/// several inputs.
+/// The part of a subquery that doesn't refer to the table, and the nodes above it, topmost first; `None` if a
+/// node has several inputs.
 fn chain(subquery: &LogicalPlan) -> Result<Option<(&LogicalPlan, Vec<&LogicalPlan>)>> {
     let mut nodes = Vec::new();
     let mut node = subquery;
@@ -234,8 +235,8 @@ fn refers_out(plan: &LogicalPlan) -> Result<bool> {
     Ok(refers)
 }
 
-impl Parts {
-    /// Takes in a node above what it has. Says whether it could.
+impl SubqueryParts {
+    /// Adds the next node above. Returns whether it could.
     fn add(&mut self, node: &LogicalPlan, table: &DFSchema) -> Result<bool> {
         let limited = self.fetch.is_some();
         match node {
@@ -285,13 +286,14 @@ impl Parts {
         Ok(true)
     }
 
-    /// Calls what it gives by the names that a node has for it.
+    /// Renames the output columns by a node's schema.
     fn rename(&mut self, node: &LogicalPlan) {
         let names = node.schema().columns().into_iter();
         self.columns = names.zip(self.output.iter().cloned()).collect();
     }
 
-    /// An expression of the subquery, in terms of the table and the base; `None` if that can't be said.
+    /// Rewrites an expression of the subquery in terms of the table and the base; `None` if it has other
+    /// columns.
     fn translate(&self, expr: &Expr, table: &DFSchema) -> Result<Option<Expr>> {
         let mut unknown = false;
         let translated = expr.clone().transform_down(|expr| {

@@ -1,4 +1,4 @@
-//! What literals mean beside the types that arrays have: float32 columns and durations.
+//! Literals beside float32 columns and durations.
 
 use arrow::datatypes::{DataType, IntervalMonthDayNano, TimeUnit};
 use datafusion::{
@@ -14,7 +14,7 @@ use datafusion::{
 use super::{Scope, rewrite_expressions};
 use crate::schema::is_zarr_field;
 
-/// Converts literals to the type of what they are compared with:
+/// Converts literals to the type of the operand they are compared with:
 ///
 /// - numbers to Float16 or Float32 beside a Zarr table's column of that type, so that
 ///   `latitude = 50.1` finds the row that xarray's `sel(latitude=50.1)` finds;
@@ -95,16 +95,16 @@ pub(crate) fn is_comparison(op: Operator) -> bool {
     matches!(op, Eq | NotEq | Lt | LtEq | Gt | GtEq | IsDistinctFrom | IsNotDistinctFrom)
 }
 
-/// The type that literals beside an expression are converted to, if any: that of a duration, and
-/// that of narrow floats of a Zarr table.
+/// Type that literals beside an expression are converted to: that of a duration, or of narrow floats of a
+/// Zarr table.
 fn target(expr: &Expr, scope: &Scope<'_>) -> Result<Option<DataType>> {
     if matches!(expr, Expr::Literal(..) | Expr::Placeholder(_)) {
         return Ok(None);
     }
     let (_, field) = expr.to_field(scope.schema)?;
     let converts = match field.data_type() {
-        // What an aggregate or a function makes of a column has lost its mark, but where all tables
-        // are Zarr's it can be nobody else's.
+        // Results of aggregates and functions have lost the mark of their column, but where all tables are
+        // Zarr's they can be nobody else's.
         DataType::Float16 | DataType::Float32 => scope.only_zarr || is_zarr_field(&field),
         DataType::Duration(_) => true,
         _ => false,
@@ -112,7 +112,8 @@ fn target(expr: &Expr, scope: &Scope<'_>) -> Result<Option<DataType>> {
     Ok(converts.then(|| field.data_type().clone()))
 }
 
-/// Converts a literal, also one with a minus in front, and arithmetic on literals beside floats. Says whether it was one.
+/// Converts a literal, also with a minus in front, or arithmetic on literals beside floats. Returns whether
+/// it was one.
 fn convert(expr: &mut Expr, to: &DataType) -> Result<bool> {
     match (expr, to) {
         (Expr::Negative(inner), _) => convert(inner, to),
@@ -153,7 +154,7 @@ fn is_constant(expr: &Expr) -> bool {
     }
 }
 
-/// The length of an interval. Months have none.
+/// Length of an interval in nanoseconds; `None` with months, which have none.
 pub(super) fn interval_nanos(value: &ScalarValue) -> Result<Option<i128>> {
     const DAY: i128 = 86_400_000_000_000;
     match value {
@@ -174,7 +175,7 @@ pub(super) fn interval_nanos(value: &ScalarValue) -> Result<Option<i128>> {
     }
 }
 
-/// A duration. What is too long becomes the longest there is, which compares the same.
+/// A duration of this length; one that is too long becomes the longest, which compares the same.
 pub(super) fn duration(nanos: i128, unit: TimeUnit) -> Result<ScalarValue> {
     let unit_nanos = match unit {
         TimeUnit::Second => 1_000_000_000,

@@ -1,4 +1,4 @@
-//! NaN that expressions make is a missing value.
+//! NaN computed by expressions as missing values.
 
 use std::sync::Arc;
 
@@ -26,20 +26,19 @@ use datafusion::{
 use super::{
     Scope, rewrite_expressions_and_plans,
     total_functions::total,
-    values::{Makes, Values, makes},
+    values::{FloatRange, Makes, makes},
 };
 use crate::{
     LsioConfig,
     nan_as_null::{is_nan, is_nan_as_null, nan_as_null},
 };
 
-/// Gives NULL in place of NaN, whatever makes it: an operator, a function, an aggregate or a window.
-/// Columns are left as they are: what a table gives as NaN stays NaN until something is computed of it.
+/// Replaces NaN by NULL, whatever computes it: an operator, a function, an aggregate or a window. Columns
+/// stay as they are: NaN of a table stays NaN until something is computed of it.
 ///
-/// Operators that give NaN where an operand is NaN, as most do, have one test for all of them, around the
-/// outermost; it is left out where they can't give any. It comes after type coercion, which makes
-/// conversions of texts visible. Functions that end the query where numpy gives NaN or infinity are
-/// replaced by such that do as numpy, also where NaN is to stay.
+/// Operators that propagate NaN, as most do, share one test around the outermost; it is left out where they
+/// can't give any. Runs after type coercion, which makes conversions of texts visible. Functions that end the
+/// query where numpy gives NaN or infinity are replaced by total ones, also where NaN is to stay.
 #[derive(Debug)]
 pub struct MissingValues;
 
@@ -62,7 +61,7 @@ impl AnalyzerRule for MissingValues {
     }
 }
 
-/// Puts the test around an expression whose operands have been rewritten; theirs move out to it.
+/// Puts the test around an expression whose operands are rewritten, and removes theirs.
 fn tested(expr: Expr, scope: &Scope<'_>) -> Result<Transformed<Expr>> {
     let schema = scope.schema;
     if let Expr::Literal(value, metadata) = &expr {
@@ -88,7 +87,7 @@ fn tested(expr: Expr, scope: &Scope<'_>) -> Result<Transformed<Expr>> {
     let (made, passes) = match makes(&expr, schema)? {
         Makes::Anything => (true, false),
         Makes::Picked => (false, matches!(expr, Expr::Case(_))),
-        // A conversion of a stored NaN isn't more than the column.
+        // A converted column is still the column.
         Makes::Number { nan } => {
             let converts = matches!(expr, Expr::Cast(_) | Expr::TryCast(_));
             (nan || (scope.stored_nan && !converts), true)
@@ -102,7 +101,7 @@ fn tested(expr: Expr, scope: &Scope<'_>) -> Result<Transformed<Expr>> {
     Ok(Transformed::no(expr))
 }
 
-/// Takes the tests off the operands that an expression is NaN for. Says whether there was one.
+/// Removes the tests of operands whose NaN the expression propagates. Returns whether there was one.
 fn untested(expr: &mut Expr) -> bool {
     let mut moved = false;
     let mut take = |operand: &mut Expr| {
@@ -132,8 +131,7 @@ fn untested(expr: &mut Expr) -> bool {
     moved
 }
 
-/// The plan with a test above it for the results of its aggregates or window functions, if these may be
-/// NaN.
+/// Adds a test above the plan for results of aggregates or windows that may be NaN.
 fn results(plan: LogicalPlan, scope: &Scope<'_>) -> Result<LogicalPlan> {
     let own = match &plan {
         LogicalPlan::Aggregate(aggregate) => &aggregate.aggr_expr,
@@ -202,7 +200,7 @@ fn aggregate_may_be_nan(function: &AggregateUDF, args: &[Expr], scope: &Scope<'_
 
 fn may_be_infinite(args: &[Expr], schema: &DFSchema) -> Result<bool> {
     for arg in args {
-        if Values::of(arg, schema)?.infinite {
+        if FloatRange::of(arg, schema)?.infinite {
             return Ok(true);
         }
     }

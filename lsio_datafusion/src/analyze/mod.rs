@@ -1,7 +1,7 @@
 //! Rules that give expressions on Zarr tables the meaning that their users expect.
 //!
-//! They run before DataFusion's own type coercion, on plans that read a Zarr table, and leave all
-//! other plans alone.
+//! They run before DataFusion's own type coercion, on plans that read a Zarr table, and leave other plans
+//! alone.
 
 use datafusion::{
     common::{
@@ -53,8 +53,8 @@ use lsio_core::dataset::calendar::Calendar;
 
 use crate::{ZarrTable, schema::text_calendar};
 
-/// Rewrites every expression of a plan that reads a Zarr table, from the leaves up; `rewrite` gets
-/// each with what its columns refer to. Names of output columns stay.
+/// Rewrites every expression of a plan that reads a Zarr table, from the leaves up; `rewrite` gets each with
+/// its scope. Names of output columns stay.
 fn rewrite_expressions(
     plan: LogicalPlan,
     rewrite: impl Fn(Expr, &Scope<'_>) -> Result<Transformed<Expr>>,
@@ -62,8 +62,8 @@ fn rewrite_expressions(
     rewrite_expressions_and_plans(plan, rewrite, |plan, _changed, _scope| Ok(plan))
 }
 
-/// The same, and then lets `rewrite_plan` change each node itself; it is told whether an expression of
-/// the node has changed.
+/// Rewrites every expression as [`rewrite_expressions`] does, then each node by `rewrite_plan`, which gets
+/// whether an expression of the node has changed.
 fn rewrite_expressions_and_plans(
     plan: LogicalPlan,
     rewrite: impl Fn(Expr, &Scope<'_>) -> Result<Transformed<Expr>>,
@@ -74,7 +74,7 @@ fn rewrite_expressions_and_plans(
         return Ok(plan);
     }
     let rewritten = plan.transform_up_with_subqueries(|plan| {
-        // How many rows isn't a value.
+        // A number of rows isn't a value.
         if matches!(plan, LogicalPlan::Limit(_)) {
             return Ok(Transformed::no(plan));
         }
@@ -93,7 +93,7 @@ fn rewrite_expressions_and_plans(
         })?;
         let Transformed { data, transformed, tnr } = rewritten;
         let plan = rewrite_plan(data, transformed, &scope)?;
-        // Also where nothing changed here: what changed below may have given columns other types.
+        // Always, as a change below may have changed columns' types.
         let plan = plan.recompute_schema()?;
         let plan = if tables.text_times { traced::with_calendars(plan, &schema)? } else { plan };
         Ok(Transformed { data: plan, transformed, tnr })
@@ -108,7 +108,7 @@ fn rewrite_expressions_and_plans(
 }
 
 /// Rewrites every expression of any plan, from the leaves up; `rewrite` gets each with whether the plan reads
-/// a Zarr table, and the schema that its columns refer to. Names of output columns stay.
+/// a Zarr table, and the schema of its columns. Names of output columns stay.
 fn rewrite_aggregates(
     plan: LogicalPlan,
     rewrite: impl Fn(Expr, bool, &DFSchema) -> Result<Transformed<Expr>>,
@@ -125,13 +125,13 @@ fn rewrite_aggregates(
         if !rewritten.transformed && !reads_zarr {
             return Ok(rewritten);
         }
-        // What changed below may have given columns other types.
+        // A change below may have changed columns' types.
         rewritten.map_data(LogicalPlan::recompute_schema)
     })
     .map(|rewritten| rewritten.data)
 }
 
-/// What the columns in the expressions of a node refer to.
+/// Schema of the columns in a node's expressions.
 pub(crate) fn input_schema(plan: &LogicalPlan) -> Result<DFSchema> {
     let mut schema = merge_schema(&plan.inputs());
     if let LogicalPlan::TableScan(scan) = plan {
@@ -148,25 +148,25 @@ pub(crate) fn reads_zarr(plan: &LogicalPlan) -> Result<bool> {
     Ok(tables(plan)?.zarr > 0)
 }
 
-/// What an expression's columns refer to.
+/// Scope of an expression: the schema of its columns, and what is known of the plan's tables.
 struct Scope<'a> {
     schema: &'a DFSchema,
     /// Whether the plan reads Zarr tables and no others.
     only_zarr: bool,
-    /// Whether a Zarr table of the plan has times that nanoseconds may not reach.
+    /// Whether a Zarr table of the plan has times out of the range of nanoseconds.
     distant_times: bool,
     /// Whether a column of a table may be NaN.
     stored_nan: bool,
 }
 
 impl Scope<'_> {
-    /// The calendar of an expression that is a time as text.
+    /// Calendar of an expression that is a text time.
     fn calendar(&self, expr: &Expr) -> Option<Calendar> {
         traced::calendar(expr, self.schema)
     }
 }
 
-/// How many tables a plan reads.
+/// Tables that a plan reads.
 #[derive(Default)]
 struct Tables {
     zarr: usize,

@@ -1,4 +1,4 @@
-//! Windows ordered by durations, times of day and other types that DataFusion frames don't know.
+//! Windows ordered by durations, times of day and other types that DataFusion's frames don't know.
 
 use arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
 use datafusion::{
@@ -18,10 +18,10 @@ use super::{
     rewrite_expressions,
 };
 
-/// Orders windows by the integers that durations and times of day are, in plans that read a Zarr table; intervals
-/// in their frames become integers of the same unit. DataFusion 55.2 runs no RANGE frame over those, nor over
-/// binaries, structures and intervals, and RANGE is the frame of every `OVER (ORDER BY …)`: where it has no
-/// distances, it is a frame of GROUPS.
+/// Casts durations and times of day to integers where windows are ordered by them, in plans that read a Zarr
+/// table; intervals in their frames become integers of the same unit. DataFusion 55.2 runs no RANGE frame
+/// over those, nor over binaries, structures and intervals, and RANGE is the frame of every `OVER (ORDER BY
+/// …)`: where it has no distances, it is a frame of GROUPS.
 #[derive(Debug)]
 pub struct OrderedDurations;
 
@@ -41,7 +41,7 @@ fn rewrite(expr: Expr, scope: &Scope<'_>) -> Result<Transformed<Expr>> {
         && own.inner().is::<NthValue>()
         && function.params.args.is_empty()
     {
-        // DataFusion 55.2 plans it, and panics.
+        // DataFusion 55.2 plans such a call, and panics.
         return plan_err!("{}() lacks its argument: write {0}(column)", own.name());
     }
     let mut changed = false;
@@ -64,7 +64,7 @@ fn rewrite(expr: Expr, scope: &Scope<'_>) -> Result<Transformed<Expr>> {
     Ok(Transformed::new_transformed(Expr::WindowFunction(function), changed))
 }
 
-/// The unit of a type that is ordered as the integers that it holds.
+/// Unit of a type that is stored as integers of the same order.
 fn unit(data_type: &DataType) -> Option<TimeUnit> {
     match data_type {
         DataType::Duration(unit) | DataType::Time32(unit) | DataType::Time64(unit) => Some(*unit),
@@ -89,7 +89,7 @@ fn has_ranges(data_type: &DataType) -> bool {
         )
 }
 
-/// Turns a RANGE frame without distances into the same of GROUPS.
+/// Turns a RANGE frame without distances into the equal one of GROUPS.
 fn as_groups(frame: &mut WindowFrame, data_type: &DataType) -> Result<bool> {
     if frame.units != WindowFrameUnits::Range {
         return Ok(false);
@@ -116,7 +116,7 @@ fn as_groups(frame: &mut WindowFrame, data_type: &DataType) -> Result<bool> {
     Ok(true)
 }
 
-/// Counts a bound in a unit.
+/// Converts a frame's bound to a number of units.
 fn convert(bound: &mut WindowFrameBound, unit: TimeUnit) -> Result<()> {
     let (WindowFrameBound::Preceding(value) | WindowFrameBound::Following(value)) = bound else {
         return Ok(());

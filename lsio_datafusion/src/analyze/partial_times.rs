@@ -1,4 +1,4 @@
-//! Times that a text spells in part: `'2020-02'` is a month, `'2020-02-03 05:00'` a moment.
+//! Times that a text gives in part: `'2020-02'` is a month, `'2020-02-03 05:00'` a moment.
 
 use arrow::datatypes::DataType;
 use datafusion::{
@@ -15,8 +15,7 @@ use lsio_core::dataset::calendar::Date;
 use super::{Scope, instants::Instant, literals::is_comparison, rewrite_expressions};
 use crate::functions::time::{CivilTime, Precision, is_text, is_time};
 
-/// Gives texts beside times the meaning that xarray's selection gives them, in plans that read a Zarr
-/// table:
+/// Gives texts beside times the meaning of xarray's selections, in plans that read a Zarr table:
 ///
 /// - `time = '2020-02'` and `time = '2020'` hold for the whole month or year; `time <= '2020-02'` and
 ///   `BETWEEN … AND '2020-02'` include it, `time > '2020-02'` begins behind it,
@@ -35,13 +34,13 @@ impl AnalyzerRule for PartialTimes {
     }
 }
 
-/// What a text beside a time stands for.
-enum Meaning {
-    /// All moments from the first to before the second.
+/// Meaning of a text beside a time.
+enum SpelledTime {
+    /// All moments from the first up to the second, exclusive.
     Period(String, String),
-    /// A moment that DataFusion's own forms lack.
+    /// A moment in a form that DataFusion lacks.
     Moment(String),
-    /// A moment in DataFusion's forms.
+    /// A moment in a form that DataFusion knows.
     Whole,
 }
 
@@ -81,7 +80,7 @@ fn rewrite(expr: Expr, scope: &Scope<'_>) -> Result<Transformed<Expr>> {
         }
         Expr::TryCast(TryCast { expr, field }) if is_time(field.data_type()) => {
             let moment = match text(&expr) {
-                // A text that is no time is NULL.
+                // TRY_CAST gives NULL for a text that is no time.
                 Some(text) if !is_text(field.data_type()) => moment(text).ok().flatten(),
                 _ => None,
             };
@@ -93,7 +92,7 @@ fn rewrite(expr: Expr, scope: &Scope<'_>) -> Result<Transformed<Expr>> {
     }
 }
 
-/// A constant text.
+/// The text of a constant.
 fn text(expr: &Expr) -> Option<&str> {
     match expr {
         Expr::Literal(value, _) => value.try_as_str().flatten(),
@@ -116,9 +115,9 @@ fn compare(time: &Expr, op: Operator, text: &str) -> Result<Option<Expr>> {
         Expr::BinaryExpr(BinaryExpr { left, op, right: Box::new(literal(text)) })
     };
     let (start, next) = match meaning(text)? {
-        Meaning::Whole => return Ok(None),
-        Meaning::Moment(moment) => return Ok(Some(binary(op, moment))),
-        Meaning::Period(start, next) => (start, next),
+        SpelledTime::Whole => return Ok(None),
+        SpelledTime::Moment(moment) => return Ok(Some(binary(op, moment))),
+        SpelledTime::Period(start, next) => (start, next),
     };
     let within =
         |start: String, next: String| binary(Operator::GtEq, start).and(binary(Operator::Lt, next));
@@ -136,17 +135,17 @@ fn compare(time: &Expr, op: Operator, text: &str) -> Result<Option<Expr>> {
 
 fn between(time: Expr, negated: bool, low: Expr, high: Expr) -> Result<Transformed<Expr>> {
     let bounds = (bound(&low)?, bound(&high)?);
-    if matches!(bounds, (None | Some(Meaning::Whole), None | Some(Meaning::Whole))) {
+    if matches!(bounds, (None | Some(SpelledTime::Whole), None | Some(SpelledTime::Whole))) {
         let (expr, low, high) = (Box::new(time), Box::new(low), Box::new(high));
         return Ok(Transformed::no(Expr::Between(Between { expr, negated, low, high })));
     }
     let from = match bounds.0 {
-        Some(Meaning::Period(start, _) | Meaning::Moment(start)) => literal(start),
+        Some(SpelledTime::Period(start, _) | SpelledTime::Moment(start)) => literal(start),
         _ => low,
     };
     let range = match bounds.1 {
-        Some(Meaning::Period(_, next)) => time.clone().gt_eq(from).and(time.lt(literal(next))),
-        Some(Meaning::Moment(moment)) => time.between(from, literal(moment)),
+        Some(SpelledTime::Period(_, next)) => time.clone().gt_eq(from).and(time.lt(literal(next))),
+        Some(SpelledTime::Moment(moment)) => time.between(from, literal(moment)),
         _ => time.between(from, high),
     };
     Ok(Transformed::yes(if negated { not(range) } else { range }))
@@ -158,12 +157,12 @@ fn in_list(time: Expr, list: Vec<Expr>, negated: bool) -> Result<Transformed<Exp
     let mut changed = false;
     for item in list {
         match bound(&item)? {
-            Some(Meaning::Period(start, next)) => {
+            Some(SpelledTime::Period(start, next)) => {
                 changed = true;
                 let from = time.clone().gt_eq(literal(start));
                 periods.push(from.and(time.clone().lt(literal(next))));
             }
-            Some(Meaning::Moment(moment)) => {
+            Some(SpelledTime::Moment(moment)) => {
                 changed = true;
                 rest.push(literal(moment));
             }
@@ -181,16 +180,16 @@ fn in_list(time: Expr, list: Vec<Expr>, negated: bool) -> Result<Transformed<Exp
     Ok(Transformed::yes(if negated { not(any) } else { any }))
 }
 
-/// What an item of a list or a bound of a range stands for, if it is a constant text.
-fn bound(expr: &Expr) -> Result<Option<Meaning>> {
+/// Meaning of a list's item or a range's bound, if it is a constant text.
+fn bound(expr: &Expr) -> Result<Option<SpelledTime>> {
     text(expr).map(meaning).transpose()
 }
 
-/// A text's first moment, if DataFusion's forms lack it.
+/// A text's first moment, if DataFusion lacks its form.
 fn moment(text: &str) -> Result<Option<Expr>> {
     Ok(match meaning(text)? {
-        Meaning::Period(start, _) | Meaning::Moment(start) => Some(literal(start)),
-        Meaning::Whole => None,
+        SpelledTime::Period(start, _) | SpelledTime::Moment(start) => Some(literal(start)),
+        SpelledTime::Whole => None,
     })
 }
 
@@ -200,7 +199,7 @@ fn literal(text: String) -> Expr {
 
 /// # Errors
 /// If the text is no time.
-fn meaning(text: &str) -> Result<Meaning> {
+fn meaning(text: &str) -> Result<SpelledTime> {
     let (local, zone) = split_zone(text);
     if let Some((time, last)) = CivilTime::parse_partial(local) {
         let date = |year: i64, month: u8| {
@@ -210,22 +209,22 @@ fn meaning(text: &str) -> Result<Meaning> {
         let Date { year, month, .. } = time.date;
         match last {
             Precision::Year if zone.is_empty() => {
-                return Ok(Meaning::Period(date(year, 1), date(year + 1, 1)));
+                return Ok(SpelledTime::Period(date(year, 1), date(year + 1, 1)));
             }
             Precision::Month if zone.is_empty() => {
                 let next = if month == 12 { date(year + 1, 1) } else { date(year, month + 1) };
-                return Ok(Meaning::Period(date(year, month), next));
+                return Ok(SpelledTime::Period(date(year, month), next));
             }
             Precision::Hour | Precision::Minute => {
-                return Ok(Meaning::Moment(format!("{}{zone}", time.text())));
+                return Ok(SpelledTime::Moment(format!("{}{zone}", time.text())));
             }
-            // A calendar may have the date that SQL's lacks.
-            Precision::Day | Precision::Second if zone.is_empty() => return Ok(Meaning::Whole),
+            // Another calendar may have a date that SQL's lacks.
+            Precision::Day | Precision::Second if zone.is_empty() => return Ok(SpelledTime::Whole),
             _ => {}
         }
     }
     if Instant::parse(text).is_some() {
-        return Ok(Meaning::Whole);
+        return Ok(SpelledTime::Whole);
     }
     plan_err!(
         "'{text}' beside a time is none: times are written YYYY, YYYY-MM, YYYY-MM-DD, \
@@ -260,9 +259,9 @@ mod tests {
             ("-0043-03-15", ["", ""]),
         ] {
             let found = match meaning(text).unwrap() {
-                Meaning::Period(start, next) => [start, next],
-                Meaning::Moment(moment) => [moment, String::new()],
-                Meaning::Whole => [String::new(), String::new()],
+                SpelledTime::Period(start, next) => [start, next],
+                SpelledTime::Moment(moment) => [moment, String::new()],
+                SpelledTime::Whole => [String::new(), String::new()],
             };
             assert_eq!(found, expected, "{text}");
         }

@@ -1,5 +1,4 @@
-//! Functions on timestamps of seconds, milliseconds and microseconds that never go through
-//! nanoseconds.
+//! Functions on timestamps of seconds, milliseconds and microseconds that don't convert to nanoseconds.
 
 use std::sync::Arc;
 
@@ -25,7 +24,7 @@ use super::instants::{Instant, add_months, coarse_unit, per_second};
 
 const SECONDS_PER_DAY: i64 = 86_400;
 
-/// What a [`TimeFunction`] does.
+/// Operation of a [`TimeFunction`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum TimeKind {
     /// `date_trunc(unit, time)`.
@@ -36,25 +35,25 @@ pub(super) enum TimeKind {
     Parse,
     /// Seconds since 1970, with a fraction, to microseconds.
     Seconds,
-    /// A time to the nearest that nanoseconds hold.
+    /// A time to the nearest nanosecond in range.
     Saturate,
-    /// `date_part(unit, duration)`: how many of a unit, cut towards zero.
+    /// `date_part(unit, duration)`: whole units, cut towards zero.
     Whole(DurationUnit),
     /// `date_part('epoch', duration)`: seconds with a fraction.
     Epoch,
 }
 
-/// A unit in which a duration is counted.
+/// Unit in which a duration is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) struct DurationUnit {
     nanos: i64,
-    /// DataFusion's type for it is Int64, and not Int32.
+    /// Whether DataFusion's type for it is Int64 instead of Int32.
     is_long: bool,
 }
 
 impl TimeKind {
-    /// What stands for DataFusion's `date_part` of a duration, which is NULL where the seconds
-    /// don't fit 32 bits: after 68 years.
+    /// Unit for a `date_part` of a duration. DataFusion's own gives NULL where the seconds don't fit 32 bits:
+    /// after 68 years.
     pub(super) fn duration_part(part: &str) -> Option<Self> {
         let nanos = match part.to_ascii_lowercase().as_str() {
             "epoch" => return Some(Self::Epoch),
@@ -72,7 +71,7 @@ impl TimeKind {
     }
 }
 
-/// A function on times of at most microseconds, or on durations.
+/// Function on times of microseconds or coarser, or on durations.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct TimeFunction {
     kind: TimeKind,
@@ -106,7 +105,7 @@ impl TimeFunction {
                 on_seconds(&time, |value, scale| granularity.truncate(value, scale))
             }
             TimeKind::Bin => {
-                let bins = Bins::new(args)?;
+                let bins = TimestampBins::new(args)?;
                 on_seconds(&time, |value, scale| bins.start(value, scale))
             }
             TimeKind::Parse => {
@@ -217,7 +216,7 @@ impl ScalarUDFImpl for TimeFunction {
     }
 }
 
-/// Applies a function of a time and of how many of its unit make a second.
+/// Applies a function of a time and the number of its units in a second.
 fn on_seconds(time: &ArrayRef, apply: impl Fn(i64, i64) -> Option<i64>) -> Result<ArrayRef> {
     let Some(unit) = coarse_unit(time.data_type()) else {
         return exec_err!("{} isn't a time without a zone", time.data_type());
@@ -242,7 +241,7 @@ fn durations(durations: &ArrayRef) -> Result<(PrimitiveArray<Int64Type>, TimeUni
     Ok((values.as_primitive::<Int64Type>().clone(), *unit))
 }
 
-/// Microseconds of a time as text.
+/// Parses a time as microseconds since 1970.
 fn parse(text: &str) -> Result<i64> {
     let Some(instant) = Instant::parse(text) else {
         return exec_err!("'{text}' is no time of the form YYYY-MM-DDThh:mm:ss");
@@ -265,10 +264,10 @@ fn micros(seconds: f64) -> Result<i64> {
     Ok(whole as i64 * 1_000_000 + ((seconds - whole) * 1e6).round() as i64)
 }
 
-/// What `date_trunc` keeps.
+/// Unit to which `date_trunc` cuts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Granularity {
-    /// So many of this part of a second.
+    /// Part of a second, by their number in it.
     Fraction(i64),
     Seconds(i64),
     Week,
@@ -320,19 +319,19 @@ impl Granularity {
     }
 }
 
-/// The bins of `date_bin`.
-struct Bins {
-    stride: Stride,
-    /// In nanoseconds since 1970.
+/// Bins of `date_bin`.
+struct TimestampBins {
+    stride: TimestampBinWidth,
+    /// Nanoseconds since 1970.
     origin: i128,
 }
 
-enum Stride {
+enum TimestampBinWidth {
     Nanos(i128),
     Months(i64),
 }
 
-impl Bins {
+impl TimestampBins {
     fn new(args: &[ColumnarValue]) -> Result<Self> {
         let stride = match args.first() {
             Some(ColumnarValue::Scalar(ScalarValue::IntervalMonthDayNano(Some(interval)))) => {
@@ -347,8 +346,8 @@ impl Bins {
         let IntervalMonthDayNano { months, days, nanoseconds } = stride;
         let nanos = i128::from(days) * 86_400_000_000_000 + i128::from(nanoseconds);
         let stride = match (months, nanos) {
-            (0, nanos) if nanos > 0 => Stride::Nanos(nanos),
-            (months, 0) if months > 0 => Stride::Months(months.into()),
+            (0, nanos) if nanos > 0 => TimestampBinWidth::Nanos(nanos),
+            (months, 0) if months > 0 => TimestampBinWidth::Months(months.into()),
             (0, _) | (_, 0) => return exec_err!("the stride of date_bin must be positive"),
             _ => return exec_err!("the stride of date_bin must be months, or days and shorter"),
         };
@@ -365,13 +364,13 @@ impl Bins {
         Ok(Self { stride, origin })
     }
 
-    /// The start of a time's bin.
+    /// Start of a time's bin.
     fn start(&self, value: i64, scale: i64) -> Option<i64> {
         let unit = i128::from(1_000_000_000 / scale);
         let nanos = i128::from(value) * unit;
         let start = match self.stride {
-            Stride::Nanos(stride) => nanos - (nanos - self.origin).rem_euclid(stride),
-            Stride::Months(stride) => {
+            TimestampBinWidth::Nanos(stride) => nanos - (nanos - self.origin).rem_euclid(stride),
+            TimestampBinWidth::Months(stride) => {
                 let calendar = Calendar::ProlepticGregorian;
                 let date = |nanos: i128| {
                     let day = i64::try_from(nanos.div_euclid(NANOS_PER_DAY)).ok()?;
@@ -429,7 +428,8 @@ mod tests {
 
     #[test]
     fn bins_of_months_start_at_their_origin() {
-        let bins = |months, origin| Bins { stride: Stride::Months(months), origin };
+        let bins =
+            |months, origin| TimestampBins { stride: TimestampBinWidth::Months(months), origin };
         let origin = Instant::parse("2000-01-31T06:00:00").unwrap().all_nanos();
         for (months, origin, time, expected) in [
             (1, 0, "0850-03-05", "0850-03-01"),

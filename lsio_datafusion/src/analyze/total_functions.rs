@@ -1,4 +1,4 @@
-//! Functions of floats that give a value for every number, as numpy's do.
+//! Functions of floats that are defined for every number, as numpy's are.
 
 use std::{
     f64::consts::LN_2,
@@ -19,22 +19,24 @@ use datafusion::{
     scalar::ScalarValue,
 };
 
-/// The square root; NaN of numbers below 0.
+/// Square root; NaN of numbers below 0.
 pub(crate) static ROOT: LazyLock<Arc<ScalarUDF>> =
-    LazyLock::new(|| Arc::new(ScalarUDF::new_from_impl(OfOne::new(Kind::Root))));
+    LazyLock::new(|| Arc::new(ScalarUDF::new_from_impl(TotalUdf::new(TotalFunction::Root))));
 
-/// A power; infinity where 0 is raised to a negative one.
+/// Power; infinity where 0 is raised to a negative one.
 pub(crate) static POWER: LazyLock<Arc<ScalarUDF>> = LazyLock::new(|| {
     let types = vec![DataType::Float64, DataType::Float64];
     let signature = Signature::exact(types, Volatility::Immutable);
     Arc::new(ScalarUDF::new_from_impl(Power { signature }))
 });
 
-/// DataFusion's functions that fail where they are no function of all numbers, and what takes their place.
+/// DataFusion's functions that fail for some numbers, each with its replacement.
 static TOTAL: LazyLock<Vec<(Arc<ScalarUDF>, Arc<ScalarUDF>)>> = LazyLock::new(|| {
     let mut all = vec![(math::sqrt(), Arc::clone(&ROOT)), (math::power(), Arc::clone(&POWER))];
-    for (function, kind) in [(math::asinh(), Kind::Asinh), (math::acosh(), Kind::Acosh)] {
-        all.push((function, Arc::new(ScalarUDF::new_from_impl(OfOne::new(kind)))));
+    for (function, kind) in
+        [(math::asinh(), TotalFunction::Asinh), (math::acosh(), TotalFunction::Acosh)]
+    {
+        all.push((function, Arc::new(ScalarUDF::new_from_impl(TotalUdf::new(kind)))));
     }
     for function in
         [math::acos(), math::asin(), math::atanh(), math::ln(), math::log10(), math::log2()]
@@ -45,12 +47,11 @@ static TOTAL: LazyLock<Vec<(Arc<ScalarUDF>, Arc<ScalarUDF>)>> = LazyLock::new(||
     all
 });
 
-/// Puts functions that give a value for every number in the place of those that end the query with an
-/// error, or whose value is off.
+/// Replaces functions that end the query for some numbers, or whose value is off.
 ///
-/// In DataFusion 55.2 `sqrt(-1)` and `power(0, -1)` are errors; `log(1000)`, which it computes as
-/// `ln(1000) / ln(10)`, is a little less than 3; `asinh(1e308)` is infinite, as Rust's is; and a window's `ORDER BY ln(x)` can't be planned, since
-/// the order of a logarithm is asked for, which it only knows of positive numbers.
+/// In DataFusion 55.2 `sqrt(-1)` and `power(0, -1)` are errors; `log(1000)`, computed as `ln(1000) / ln(10)`,
+/// is a little less than 3; `asinh(1e308)` is infinite, as Rust's is; and a window's `ORDER BY ln(x)` can't
+/// be planned, since the order of a logarithm is known only for positive numbers.
 pub(super) fn total(expr: Expr) -> Transformed<Expr> {
     let Expr::ScalarFunction(mut call) = expr else { return Transformed::no(expr) };
     let is_decimal = *call.func == *math::log() && call.args.len() == 1;
@@ -62,14 +63,14 @@ pub(super) fn total(expr: Expr) -> Transformed<Expr> {
     Transformed::yes(Expr::ScalarFunction(call))
 }
 
-/// Whether it is a function of one number that is NaN for some.
+/// Whether a function of one number is NaN for some numbers.
 pub(super) fn is_partial(function: &ScalarUDF) -> bool {
     let own = function.inner();
-    let is_partial = |own: &OfOne| own.kind != Kind::Asinh;
-    own.downcast_ref::<OfOne>().is_some_and(is_partial) || own.is::<Unordered>()
+    let is_partial = |own: &TotalUdf| own.kind != TotalFunction::Asinh;
+    own.downcast_ref::<TotalUdf>().is_some_and(is_partial) || own.is::<Unordered>()
 }
 
-/// A function of DataFusion's, but for its order.
+/// DataFusion's function without its order.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Unordered {
     function: Arc<ScalarUDF>,
@@ -94,7 +95,7 @@ impl ScalarUDFImpl for Unordered {
 
     fn invoke_with_args(&self, mut args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         for arg in &mut args.args {
-            // Of what `log` takes and `log10` doesn't.
+            // Types that `log` takes and `log10` doesn't.
             if !matches!(arg.data_type(), DataType::Float32 | DataType::Float64) {
                 *arg = arg.cast_to(&DataType::Float64, None)?;
             }
@@ -103,30 +104,30 @@ impl ScalarUDFImpl for Unordered {
     }
 }
 
-/// A function of one float.
+/// Function of one float.
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct OfOne {
-    kind: Kind,
+struct TotalUdf {
+    kind: TotalFunction,
     signature: Signature,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Kind {
+enum TotalFunction {
     Root,
     Asinh,
     Acosh,
 }
 
-impl OfOne {
-    fn new(kind: Kind) -> Self {
+impl TotalUdf {
+    fn new(kind: TotalFunction) -> Self {
         let types = vec![DataType::Float64, DataType::Float32];
         Self { kind, signature: Signature::uniform(1, types, Volatility::Immutable) }
     }
 }
 
-impl Kind {
+impl TotalFunction {
     fn double(self, value: f64) -> f64 {
-        // Beyond it the squares in the definitions are more than a double holds, and 1 beside them is nothing.
+        // Beyond it the squares in the definitions overflow, and 1 beside them is negligible.
         let is_huge = value.abs() > 1e150;
         match self {
             Self::Root => value.sqrt(),
@@ -146,12 +147,12 @@ impl Kind {
     }
 }
 
-impl ScalarUDFImpl for OfOne {
+impl ScalarUDFImpl for TotalUdf {
     fn name(&self) -> &'static str {
         match self.kind {
-            Kind::Root => "sqrt",
-            Kind::Asinh => "asinh",
-            Kind::Acosh => "acosh",
+            TotalFunction::Root => "sqrt",
+            TotalFunction::Asinh => "asinh",
+            TotalFunction::Acosh => "acosh",
         }
     }
 
@@ -238,7 +239,7 @@ impl ScalarUDFImpl for Power {
     }
 }
 
-/// The square is a product and the power 0.5 is the root, as numpy's are.
+/// Squares by a product and the power 0.5 by the root, as numpy does.
 fn power(base: f64, exponent: f64) -> f64 {
     if exponent == 2.0 {
         base * base
@@ -249,7 +250,7 @@ fn power(base: f64, exponent: f64) -> f64 {
     }
 }
 
-/// Applies a function of arrays, and gives a scalar where all arguments are such.
+/// Applies a function of arrays; the result is a scalar where all arguments are.
 fn of_arrays(
     args: &[&ColumnarValue],
     function: impl Fn(&[ArrayRef]) -> Result<ArrayRef>,

@@ -1,7 +1,7 @@
-//! Which expressions are times in a calendar of their own, and the columns that they become.
+//! Calendars of text times, followed through aggregates and windows.
 //!
-//! A time's calendar stands in its column's field. DataFusion forgets fields' metadata where a column
-//! passes through an aggregate, a window or a function.
+//! A time's calendar is metadata of its column's field. DataFusion drops the metadata where a column passes
+//! through an aggregate, a window or a function.
 
 use std::sync::Arc;
 
@@ -17,7 +17,7 @@ use lsio_core::dataset::calendar::Calendar;
 
 use crate::schema::{CALENDAR, text_calendar};
 
-/// The calendar of an expression that is a time as text.
+/// Calendar of an expression that is a text time.
 pub(super) fn calendar(expr: &Expr, schema: &DFSchema) -> Option<Calendar> {
     let of_field = |field: &Field| text_calendar(field).and_then(Calendar::from_name);
     let any = |exprs: &[Expr]| exprs.iter().find_map(|expr| calendar(expr, schema));
@@ -28,7 +28,7 @@ pub(super) fn calendar(expr: &Expr, schema: &DFSchema) -> Option<Calendar> {
             let found = results.find_map(|then| calendar(then, schema));
             found.or_else(|| case.else_expr.as_ref().and_then(|other| calendar(other, schema)))
         }
-        // What gives one of its argument's values: min, max, first_value, lag and their like.
+        // Aggregates that return a value of their argument: min, max, first_value, lag and their like.
         Expr::AggregateFunction(AggregateFunction { params, .. }) => {
             same_type(expr, params.args.first()?, schema)
         }
@@ -51,13 +51,13 @@ fn same_type(expr: &Expr, argument: &Expr, schema: &DFSchema) -> Option<Calendar
     (types.0 == types.1).then_some(calendar)
 }
 
-/// The plan with the calendars of its times in its schema. That is for rules to see, and no longer: the
-/// schemas of physical plans lack them.
+/// Adds the calendars of text times to a plan's schema. Only rules see them: the schemas of physical plans
+/// lack them.
 pub(super) fn with_calendars(plan: LogicalPlan, inputs: &DFSchema) -> Result<LogicalPlan> {
     let exprs: Vec<&Expr> = match &plan {
         LogicalPlan::Projection(Projection { expr, .. }) => expr.iter().collect(),
         LogicalPlan::Aggregate(Aggregate { group_expr, aggr_expr, .. }) => {
-            // Grouping sets have columns of their own.
+            // Grouping sets have further columns.
             if group_expr.iter().any(|expr| matches!(expr, Expr::GroupingSet(_))) {
                 return Ok(plan);
             }
@@ -67,7 +67,7 @@ pub(super) fn with_calendars(plan: LogicalPlan, inputs: &DFSchema) -> Result<Log
         _ => return Ok(plan),
     };
     let schema = plan.schema();
-    // A window's columns stand behind those of its input.
+    // A window's columns follow those of its input.
     let first = schema.fields().len().saturating_sub(exprs.len());
     let calendars: Vec<Option<Calendar>> =
         exprs.iter().map(|expr| calendar(expr, inputs)).collect();

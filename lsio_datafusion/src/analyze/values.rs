@@ -1,4 +1,4 @@
-//! What values an expression can have: where NaN may come from.
+//! Possible values of expressions: where NaN may come from.
 
 use std::sync::{Arc, LazyLock};
 
@@ -13,51 +13,51 @@ use datafusion::{
 use super::total_functions::{POWER, is_partial};
 use crate::nan_as_null::is_nan_as_null;
 
-/// How deep an expression is looked into. What is deeper may be anything; it also bounds how often
+/// Depth to which an expression is inspected; deeper parts may have any value. It also bounds how often
 /// finite numbers are multiplied, so that their products stay finite.
 const DEPTH: usize = 8;
 
-/// The magnitudes of literals that a few operations make neither infinite nor 0.
+/// Magnitudes of literals of which a few operations make neither infinity nor 0.
 const MODEST: std::ops::Range<f64> = 1e-20..1e20;
 
-/// What a float may be beside an ordinary number.
+/// Special values that a float may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Values {
+pub(super) struct FloatRange {
     pub(super) infinite: bool,
     pub(super) zero: bool,
 }
 
-impl Values {
+impl FloatRange {
     const ANY: Self = Self { infinite: true, zero: true };
     const FINITE: Self = Self { infinite: false, zero: true };
 
-    /// The values of an expression that isn't NaN.
+    /// Possible values of an expression where it isn't NaN.
     pub(super) fn of(expr: &Expr, schema: &DFSchema) -> Result<Self> {
         values(expr, schema, DEPTH)
     }
 }
 
-/// What a function or operator makes of floats.
+/// Relation of a float result to the operands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Makes {
-    /// NaN where an operand is NaN; NaN of other operands only if so said.
+    /// NaN where an operand is NaN; `nan`: possibly NaN of other operands too.
     Number { nan: bool },
-    /// One of its operands, or what is taken out of them.
+    /// One of the operands, or a part of one.
     Picked,
-    /// It can't be told.
+    /// Unknown.
     Anything,
 }
 
-/// What an operator or function, one that has a float as its value, makes of its operands. Functions that
-/// have [total](super::total_functions::total) ones in their place aren't known.
+/// Relation of an operator's or function's float result to its operands. Functions that
+/// [`total`](super::total_functions::total) replaces aren't known.
 pub(super) fn makes(expr: &Expr, schema: &DFSchema) -> Result<Makes> {
     Ok(match expr {
         Expr::Negative(_) => Makes::Number { nan: false },
         Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
-            let (one, other) = (Values::of(left, schema)?, Values::of(right, schema)?);
+            let (one, other) = (FloatRange::of(left, schema)?, FloatRange::of(right, schema)?);
             let nan = match op {
                 Operator::Plus | Operator::Minus => one.infinite && other.infinite,
-                // A square is none.
+                // A square is never NaN.
                 Operator::Multiply => {
                     left != right && ((one.infinite && other.zero) || (one.zero && other.infinite))
                 }
@@ -68,7 +68,7 @@ pub(super) fn makes(expr: &Expr, schema: &DFSchema) -> Result<Makes> {
             Makes::Number { nan }
         }
         Expr::Cast(Cast { expr, .. }) | Expr::TryCast(TryCast { expr, .. }) => {
-            // Texts may say "NaN".
+            // A text may be "NaN".
             let from = expr.get_type(schema)?;
             Makes::Number { nan: !(from.is_numeric() || from == DataType::Boolean) }
         }
@@ -78,7 +78,7 @@ pub(super) fn makes(expr: &Expr, schema: &DFSchema) -> Result<Makes> {
     })
 }
 
-/// The number that an expression is, if it is a literal or a conversion of one.
+/// Number of a literal, also below a conversion.
 pub(super) fn constant(expr: &Expr) -> Option<f64> {
     match expr {
         Expr::Literal(value, _) if value.data_type().is_numeric() => {
@@ -94,7 +94,7 @@ pub(super) fn constant(expr: &Expr) -> Option<f64> {
     }
 }
 
-/// When a function of numbers is NaN beside where an operand is.
+/// Operands other than NaN for which a function is NaN.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Nan {
     Never,
@@ -102,8 +102,7 @@ enum Nan {
     OfSome,
 }
 
-/// The functions that are NaN where an operand is. They are told by what they are, since a user's may
-/// be called the same.
+/// Functions that propagate NaN, compared by type: a user's function may have the same name.
 static NUMBERS: LazyLock<Vec<(Arc<ScalarUDF>, Nan)>> = LazyLock::new(|| {
     use Nan::{Never, OfInfinities, OfSome};
 
@@ -130,7 +129,7 @@ static NUMBERS: LazyLock<Vec<(Arc<ScalarUDF>, Nan)>> = LazyLock::new(|| {
     ]
 });
 
-/// Functions that give one of their arguments, or part of one.
+/// Functions that return one of their arguments, or a part of one.
 static PICKING: LazyLock<Vec<Arc<ScalarUDF>>> = LazyLock::new(|| {
     vec![
         core::coalesce(),
@@ -159,20 +158,20 @@ fn function(function: &Arc<ScalarUDF>, args: &[Expr], schema: &DFSchema) -> Resu
             Nan::Never => false,
             Nan::OfSome => true,
             Nan::OfInfinities => match args {
-                [arg] => Values::of(arg, schema)?.infinite,
+                [arg] => FloatRange::of(arg, schema)?.infinite,
                 _ => true,
             },
         });
     }
     if *function == math::round() || *function == math::trunc() {
-        // Many digits make the factor infinite.
+        // With many digits the factor is infinite.
         let digits = args.get(1).map(constant);
         return number(digits.is_some_and(|n| !n.is_some_and(|n| n.abs() <= 20.0)));
     }
     if let [base, exponent] = args
         && *function == *POWER
     {
-        // What is raised to 0, and a power of 1, is 1 even where the other is NaN.
+        // Anything to the power 0, and 1 to any power, is 1 even where the other is NaN.
         if let Some(exponent) = constant(exponent).filter(|exponent| *exponent != 0.0) {
             return number(exponent.fract() != 0.0);
         }
@@ -183,14 +182,14 @@ fn function(function: &Arc<ScalarUDF>, args: &[Expr], schema: &DFSchema) -> Resu
     Ok(Makes::Anything)
 }
 
-fn values(expr: &Expr, schema: &DFSchema, depth: usize) -> Result<Values> {
-    let Some(depth) = depth.checked_sub(1) else { return Ok(Values::ANY) };
+fn values(expr: &Expr, schema: &DFSchema, depth: usize) -> Result<FloatRange> {
+    let Some(depth) = depth.checked_sub(1) else { return Ok(FloatRange::ANY) };
     Ok(match expr {
         Expr::Literal(..) => match constant(expr) {
             Some(value) => {
-                Values { infinite: value.abs() >= MODEST.end, zero: value.abs() < MODEST.start }
+                FloatRange { infinite: value.abs() >= MODEST.end, zero: value.abs() < MODEST.start }
             }
-            None => Values::ANY,
+            None => FloatRange::ANY,
         },
         Expr::Alias(alias) => values(&alias.expr, schema, depth)?,
         Expr::Negative(inner) => values(inner, schema, depth)?,
@@ -198,46 +197,46 @@ fn values(expr: &Expr, schema: &DFSchema, depth: usize) -> Result<Values> {
             let from = inner.get_type(schema)?;
             let own = values(inner, schema, depth)?;
             match (from, field.data_type()) {
-                // Integers are none; those that Float16 can't hold are.
+                // Integers aren't infinite, unless Float16 can't hold them.
                 (from, to) if from.is_integer() && *to != DataType::Float16 => {
-                    Values { infinite: false, ..own }
+                    FloatRange { infinite: false, ..own }
                 }
-                (DataType::Boolean, _) => Values::FINITE,
+                (DataType::Boolean, _) => FloatRange::FINITE,
                 (DataType::Float32, DataType::Float64) => own,
                 (from, to) if from == *to => own,
-                _ => Values::ANY,
+                _ => FloatRange::ANY,
             }
         }
         Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
             let (one, other) = (values(left, schema, depth)?, values(right, schema, depth)?);
             let infinite = one.infinite || other.infinite;
             match op {
-                Operator::Plus | Operator::Minus => Values { infinite, zero: true },
-                Operator::Multiply => Values { infinite, zero: one.zero || other.zero },
-                Operator::Divide => Values {
+                Operator::Plus | Operator::Minus => FloatRange { infinite, zero: true },
+                Operator::Multiply => FloatRange { infinite, zero: one.zero || other.zero },
+                Operator::Divide => FloatRange {
                     infinite: one.infinite || other.zero,
                     zero: one.zero || other.infinite,
                 },
-                _ => Values::ANY,
+                _ => FloatRange::ANY,
             }
         }
         Expr::ScalarFunction(call) => match call.args.as_slice() {
-            [] if call.func == math::pi() => Values { infinite: false, zero: false },
+            [] if call.func == math::pi() => FloatRange { infinite: false, zero: false },
             [arg] if is_nan_as_null(&call.func) => values(arg, schema, depth)?,
             [arg] if [math::abs(), math::radians(), math::degrees()].contains(&call.func) => {
                 values(arg, schema, depth)?
             }
             [_] if [math::sin(), math::cos(), math::tanh(), math::atan()].contains(&call.func) => {
-                Values::FINITE
+                FloatRange::FINITE
             }
             [arg]
                 if [math::floor(), math::ceil(), math::round(), math::trunc()]
                     .contains(&call.func) =>
             {
-                Values { zero: true, ..values(arg, schema, depth)? }
+                FloatRange { zero: true, ..values(arg, schema, depth)? }
             }
-            _ => Values::ANY,
+            _ => FloatRange::ANY,
         },
-        _ => Values::ANY,
+        _ => FloatRange::ANY,
     })
 }

@@ -1,5 +1,4 @@
-//! Integers don't wrap: arithmetic on those narrower than 64 bits is done in 64. Their quotients are
-//! doubles.
+//! Arithmetic on integers without wrapping: in 64 bits, with doubles as quotients.
 
 use arrow::datatypes::DataType;
 use datafusion::{
@@ -17,19 +16,19 @@ use datafusion::{
 use super::{Scope, rewrite_expressions};
 use crate::LsioConfig;
 
-/// Gives operators on integers the meaning that they have in numpy and DuckDB:
+/// Gives operators on integers their meaning in numpy and DuckDB:
 ///
 /// - before they are added, subtracted, multiplied, negated or summed, they are widened to Int64, so that
 ///   `b8 - b4` of two uint16 bands can be negative;
 /// - before they are divided, they become doubles, so that `(nir - red) / (nir + red)` isn't 0, unless
 ///   the setting `lsio.integer_division` asks for SQL's division;
-/// - the difference of two uint64 may be negative. DataFusion 55.2 makes decimals of uint64 that meet signed
-///   integers, but wraps among themselves; and of such decimals it gives quotients and means with four
-///   digits, where these are doubles;
+/// - the difference of two uint64 may be negative. DataFusion 55.2 makes decimals of uint64 beside signed
+///   integers, but wraps uint64 beside uint64; quotients and means of such decimals have four digits there,
+///   and are doubles here;
 /// - the remainder of a division by 0 is NULL, as in DuckDB. DataFusion 55.2 ends the query.
 ///
-/// In a query that reads a Zarr table this holds for the integers of the other tables too: what a join
-/// or an aggregate has made of a column can't be told apart.
+/// In a query that reads a Zarr table this holds for the integers of other tables too: behind a join or an
+/// aggregate a column's table can't be told.
 #[derive(Debug)]
 pub struct WideIntegers;
 
@@ -87,12 +86,12 @@ fn widen(expr: Expr, scope: &Scope<'_>, truncates: bool) -> Result<Transformed<E
             let inner = Box::new(wide(*inner, &data_type));
             Ok(Transformed::new_transformed(Expr::Negative(inner), transformed))
         }
-        // 127 is rounded to 130.
+        // `round(127, -1)` is 130, more than int8 holds.
         Expr::ScalarFunction(mut call) if matches!(call.func.name(), "abs" | "round") => {
             let transformed = widen_all(&mut call.args, schema)?;
             Ok(Transformed::new_transformed(Expr::ScalarFunction(call), transformed))
         }
-        // DataFusion sums unsigned integers to unsigned ones, whose differences would wrap.
+        // DataFusion's sums of unsigned integers are unsigned: their differences would wrap.
         Expr::AggregateFunction(mut call) if call.func.name() == "sum" => {
             let transformed = widen_all(&mut call.params.args, schema)?;
             Ok(Transformed::new_transformed(Expr::AggregateFunction(call), transformed))
@@ -118,22 +117,22 @@ fn widen(expr: Expr, scope: &Scope<'_>, truncates: bool) -> Result<Transformed<E
     }
 }
 
-/// The type of unsigned integers of 64 bits where they meet signed ones.
+/// Type of uint64 beside signed integers.
 const UNSIGNED: DataType = DataType::Decimal128(20, 0);
 
-/// Whether numbers are integers, also those too wide for 64 bits.
+/// Whether a type holds integers, also wider than 64 bits.
 fn is_whole(data_type: &DataType) -> bool {
     data_type.is_integer() || matches!(data_type, DataType::Decimal128(_, 0))
 }
 
-/// Whether an aggregate of integers lies between them.
+/// Whether an aggregate interpolates between integers.
 fn interpolates(function: &AggregateUDF) -> bool {
     let own = function.inner();
     own.is::<Avg>() || own.is::<Median>()
 }
 
-/// Gives doubles in the place of integers. Says whether there are such. A CASE of signed and unsigned ones
-/// becomes a decimal only when types are coerced.
+/// Casts integers to doubles. Returns whether there were any. A CASE of signed and unsigned ones becomes a
+/// decimal only when types are coerced.
 fn in_doubles(args: &mut [Expr], schema: &DFSchema) -> Result<bool> {
     let mut transformed = false;
     for arg in args {
@@ -145,7 +144,7 @@ fn in_doubles(args: &mut [Expr], schema: &DFSchema) -> Result<bool> {
     Ok(transformed)
 }
 
-/// Whether a divisor isn't 0, or is NULL then.
+/// Whether a divisor is never 0, or NULL where it is.
 fn is_done(divisor: &Expr) -> bool {
     match divisor {
         Expr::Literal(value, _) => ScalarValue::new_zero(&value.data_type())
@@ -156,7 +155,7 @@ fn is_done(divisor: &Expr) -> bool {
     }
 }
 
-/// Widens the arguments of a function. Says whether there was anything to widen.
+/// Widens the arguments of a function. Returns whether one was narrow.
 fn widen_all(args: &mut [Expr], schema: &DFSchema) -> Result<bool> {
     let mut transformed = false;
     for arg in args {

@@ -1,4 +1,4 @@
-//! Expressions that DataFusion evaluates by comparing bits.
+//! Both zeros in expressions that DataFusion evaluates by comparing bits.
 
 use datafusion::{
     common::{
@@ -20,10 +20,10 @@ use crate::{
     schema::{dims, is_coordinate},
 };
 
-/// Lets both zeros be one in the expressions of a plan that reads a Zarr table, where DataFusion 55.2
+/// Makes both zeros equal in the expressions of a plan that reads a Zarr table, where DataFusion 55.2
 /// compares bits.
 ///
-/// It is the last of the optimizer's rules: one of DataFusion's makes a list after IN out of `x = 0.0 OR x = …`.
+/// Runs as the optimizer's last rule: one of DataFusion's makes a list of `x = 0.0 OR x = …`.
 #[derive(Debug)]
 pub struct BothZeros;
 
@@ -57,13 +57,14 @@ impl OptimizerRule for BothZeros {
     }
 }
 
-/// Whether a coordinate may be that of several tables, below windows and sorts.
+/// Whether a coordinate may have values of several tables, below windows and sorts.
 fn mixes_tables(plan: &LogicalPlan) -> Result<bool> {
     Ok(matches!(plan, LogicalPlan::Window(_) | LogicalPlan::Sort(_))
         && plan.exists(|plan| Ok(matches!(plan, LogicalPlan::Union(_))))?)
 }
 
-/// Lets rows with zeros of both signs be sorted by the keys behind: only there can it be told.
+/// Replaces -0.0 by 0.0 in all sort keys but the last: rows with both zeros are ordered by the keys that
+/// follow.
 fn sorted(
     mut sort: Sort,
     schema: &DFSchema,
@@ -86,7 +87,7 @@ fn rewrite(expr: Expr, schema: &DFSchema, mixes_tables: bool) -> Result<Transfor
             Ok(Transformed::new_transformed(Expr::InList(list), transformed))
         }
         Expr::BinaryExpr(BinaryExpr { mut left, op, mut right }) if is_comparison(op) => {
-            // Those of floats themselves know about zeros.
+            // Comparisons of plain floats know both zeros.
             let nested = left.get_type(schema)?.is_nested();
             let transformed =
                 nested && (one_zero(&mut left, schema)? | one_zero(&mut right, schema)?);
@@ -106,7 +107,7 @@ fn rewrite(expr: Expr, schema: &DFSchema, mixes_tables: bool) -> Result<Transfor
         }
         Expr::ScalarFunction(mut call) if call.func.name() == "nullif" => {
             match call.args.as_slice() {
-                // The value itself is to come out as it is.
+                // `nullif` returns the value unchanged.
                 [value, _] if holds_floats(&value.get_type(schema)?) && !value.is_volatile() => {}
                 _ => return Ok(Transformed::no(Expr::ScalarFunction(call))),
             }
@@ -130,7 +131,8 @@ fn rewrite(expr: Expr, schema: &DFSchema, mixes_tables: bool) -> Result<Transfor
             }
             Ok(Transformed::new_transformed(Expr::ScalarFunction(call), transformed))
         }
-        // Sets of distinct values hold bits. (A group by them, which one of DataFusion's rules makes, doesn't.)
+        // Sets of distinct values compare bits. (GROUP BY, which one of DataFusion's rules makes of them,
+        // doesn't.)
         Expr::AggregateFunction(mut call) if call.params.distinct => {
             let mut transformed = false;
             for arg in &mut call.params.args {
@@ -138,7 +140,7 @@ fn rewrite(expr: Expr, schema: &DFSchema, mixes_tables: bool) -> Result<Transfor
             }
             Ok(Transformed::new_transformed(Expr::AggregateFunction(call), transformed))
         }
-        // Neighbours in the order are told apart by their bits.
+        // Windows compare neighbouring keys by their bits.
         Expr::WindowFunction(mut call) => {
             let mut transformed = false;
             let keys = call.params.partition_by.iter_mut();
@@ -153,7 +155,7 @@ fn rewrite(expr: Expr, schema: &DFSchema, mixes_tables: bool) -> Result<Transfor
     }
 }
 
-/// Puts both zeros into a list where one is. Says whether it had to do something.
+/// Adds the other zero to a list that has one. Returns whether it did.
 fn in_list(list: &mut InList, schema: &DFSchema) -> Result<bool> {
     let data_type = list.expr.get_type(schema)?;
     if !holds_floats(&data_type) {
@@ -171,7 +173,7 @@ fn in_list(list: &mut InList, schema: &DFSchema) -> Result<bool> {
     let values = || list.list.iter().filter_map(Expr::as_literal);
     let other = values().find_map(|value| {
         let other = other_zero(value)?;
-        // Values of floats are the same if their bits are.
+        // Floats are equal here if their bits are.
         (!values().any(|value| *value == other)).then_some(other)
     });
     let Some(other) = other else { return Ok(false) };
@@ -194,7 +196,7 @@ fn other_zero(value: &ScalarValue) -> Option<ScalarValue> {
     }
 }
 
-/// Gives both zeros in an expression one value. Says whether there may be such.
+/// Replaces -0.0 by 0.0 in an expression. Returns whether there may be such.
 fn one_zero(expr: &mut Expr, schema: &DFSchema) -> Result<bool> {
     let to = function(Form::OneZero);
     if !holds_floats(&expr.get_type(schema)?)
@@ -215,7 +217,7 @@ fn one_zero(expr: &mut Expr, schema: &DFSchema) -> Result<bool> {
     Ok(true)
 }
 
-/// Whether all zeros of an expression have one sign: a coordinate of one dimension holds each value once.
+/// Whether an expression has at most one zero: a coordinate of one dimension holds each value once.
 fn has_one_zero(expr: &Expr, schema: &DFSchema) -> Result<bool> {
     let Expr::Column(_) = expr else { return Ok(false) };
     let (_, field) = expr.to_field(schema)?;

@@ -1,4 +1,4 @@
-//! Keys of joins that are floats.
+//! Floats as keys of joins.
 
 use std::sync::Arc;
 
@@ -21,10 +21,11 @@ use datafusion::{
 use super::function::{Form, function, holds_floats};
 use crate::ZarrSource;
 
-/// Joins by integers in place of floats, the same for both zeros, in plans that read a Zarr table.
+/// Replaces float keys of joins by integers, the same for both zeros, in plans that read a Zarr table.
 ///
-/// DataFusion 55.2 compares float keys as it should, but hands their bits down as filters, in which 0.0 misses -0.0. And
-/// with each batch it looks through all keys of the build side for a -0.0: as many steps as both sides' rows multiplied.
+/// DataFusion 55.2 compares float keys as it should, but pushes filters down that compare bits, in which 0.0
+/// misses -0.0. With each batch it also searches all keys of the build side for a -0.0: as many steps as both
+/// sides' rows multiplied.
 #[derive(Debug)]
 pub struct FloatKeys;
 
@@ -81,7 +82,7 @@ fn with_integer_keys(
     Ok(None)
 }
 
-/// The keys, floats as integers; `None` if there are no floats.
+/// Keys with floats as integers; `None` without floats.
 fn keys(
     on: &[(PhysicalExprRef, PhysicalExprRef)],
     left: &Schema,
@@ -92,7 +93,7 @@ fn keys(
     let mut keys = Vec::with_capacity(on.len());
     for (one, other) in on {
         let data_type = one.data_type(left)?;
-        // Both sides must be of one type already, as the join wants it.
+        // The join requires one type on both sides.
         if !holds_floats(&data_type) || data_type != other.data_type(right)? {
             keys.push((Arc::clone(one), Arc::clone(other)));
             continue;

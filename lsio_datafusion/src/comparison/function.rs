@@ -19,22 +19,22 @@ use datafusion::{
     scalar::ScalarValue,
 };
 
-/// What stands for a value where values are compared by their bits.
+/// Stand-in for a value where bits are compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Form {
-    /// The value itself with 0.0 for -0.0, also within lists and structures.
+    /// The value with 0.0 for -0.0, also within lists and structures.
     OneZero,
-    /// An integer of the same width and order, the same for both zeros. Equal integers are equal floats,
-    /// and a NaN equals those of its bits, as in DataFusion's joins.
+    /// Integer of the same width and order, the same for both zeros. Equal integers are equal floats, and a
+    /// NaN equals one of the same bits, as in DataFusion's joins.
     Integer,
 }
 
-/// The function that gives values that form.
+/// Function that converts values to a form.
 pub(super) fn function(form: Form) -> Arc<ScalarUDF> {
     Arc::new(ScalarUDF::new_from_impl(Comparable::new(form)))
 }
 
-/// Whether values of a type can hold a zero with a sign.
+/// Whether a type has signed zeros.
 pub(super) fn holds_floats(data_type: &DataType) -> bool {
     match data_type {
         DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
@@ -106,8 +106,7 @@ impl ScalarUDFImpl for Comparable {
     }
 
     fn output_ordering(&self, inputs: &[ExprProperties]) -> Result<SortProperties> {
-        // Ordered as the argument is; but an order by further keys isn't kept, since -0.0 and 0.0
-        // become one.
+        // The argument's order stays. An order by further keys doesn't, as -0.0 and 0.0 become one.
         Ok(inputs.first().map_or(SortProperties::Unordered, |input| input.sort_properties))
     }
 }

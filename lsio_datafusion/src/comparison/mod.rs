@@ -1,7 +1,8 @@
-//! The two zeros of floating-point numbers are one wherever values meet.
+//! Equality of both zeros wherever floats are compared.
 //!
-//! SQL and IEEE 754 say that 0.0 = -0.0. DataFusion's operators `=`, `<`, …, its joins' and groups' hashes know that (as of
-//! 55.2); the rest of it compares bits, in which the zeros differ. Two rules mend it in plans that read a Zarr table:
+//! SQL and IEEE 754 say that 0.0 = -0.0. DataFusion 55.2 follows in the operators `=`, `<`, … and in the
+//! hashes of joins and groups; elsewhere it compares bits, in which the zeros differ. Two rules correct it in
+//! plans that read a Zarr table:
 //!
 //! ```text
 //! BothZeros    logical: lists after IN, CASE x WHEN, nullif, array functions, structures, keys of windows

@@ -13,7 +13,8 @@ use datafusion::{
     },
 };
 
-/// DataFusion's `coalesce`, in which texts beside times are times. DataFusion 55.2's finds no common type.
+/// DataFusion's `coalesce`, which also casts texts beside times to times. DataFusion 55.2 finds no common
+/// type for them.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct Coalesce {
     inner: Arc<ScalarUDF>,

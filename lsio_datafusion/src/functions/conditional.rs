@@ -17,8 +17,7 @@ use datafusion::{
     },
 };
 
-/// The scalar function `if(condition, a, b)`: `a` where the condition holds, and `b` where it doesn't or
-/// is NULL.
+/// Scalar function `if(condition, a, b)`: `a` where the condition is true, `b` where it is false or NULL.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct If {
     signature: Signature,

@@ -13,36 +13,40 @@ use datafusion::{
     scalar::ScalarValue,
 };
 
-/// A function of the kinds below. NULL gives NULL.
+/// Function of doubles. NULL gives NULL.
 #[derive(Debug, PartialEq, Eq, Hash)]
-pub(super) struct OfDoubles {
-    kind: Kind,
+pub(super) struct DoubleUdf {
+    kind: DoubleFunction,
     signature: Signature,
 }
 
-/// As `DuckDB` has them.
+/// Functions as in `DuckDB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Kind {
+pub(super) enum DoubleFunction {
     /// Whether a number is infinite.
     IsInfinite,
-    /// Whether it is neither infinite nor NaN.
+    /// Whether a number is neither infinite nor NaN.
     IsFinite,
-    /// The quotient, cut to the whole number below it.
+    /// Quotient, rounded down.
     Quotient,
-    /// What that quotient leaves: it has the sign of the divisor.
+    /// Remainder of that quotient, with the sign of the divisor.
     Remainder,
 }
 
-pub(super) const ALL: [Kind; 4] =
-    [Kind::IsInfinite, Kind::IsFinite, Kind::Quotient, Kind::Remainder];
+pub(super) const ALL: [DoubleFunction; 4] = [
+    DoubleFunction::IsInfinite,
+    DoubleFunction::IsFinite,
+    DoubleFunction::Quotient,
+    DoubleFunction::Remainder,
+];
 
-impl OfDoubles {
-    pub(super) fn new(kind: Kind) -> Self {
+impl DoubleUdf {
+    pub(super) fn new(kind: DoubleFunction) -> Self {
         Self { kind, signature: Signature::user_defined(Volatility::Immutable) }
     }
 }
 
-impl Kind {
+impl DoubleFunction {
     fn of_one(self, value: f64) -> bool {
         if self == Self::IsInfinite { value.is_infinite() } else { value.is_finite() }
     }
@@ -52,7 +56,7 @@ impl Kind {
         match self {
             Self::Remainder if b == 0.0 || a.is_infinite() => f64::NAN,
             Self::Remainder => {
-                // Unlike a - b * quotient it is exact.
+                // Exact, unlike a - b * quotient.
                 let rest = a % b;
                 if rest != 0.0 && (rest < 0.0) != (b < 0.0) { rest + b } else { rest }
             }
@@ -65,13 +69,13 @@ impl Kind {
     }
 }
 
-impl ScalarUDFImpl for OfDoubles {
+impl ScalarUDFImpl for DoubleUdf {
     fn name(&self) -> &'static str {
         match self.kind {
-            Kind::IsInfinite => "isinf",
-            Kind::IsFinite => "isfinite",
-            Kind::Quotient => "fdiv",
-            Kind::Remainder => "fmod",
+            DoubleFunction::IsInfinite => "isinf",
+            DoubleFunction::IsFinite => "isfinite",
+            DoubleFunction::Quotient => "fdiv",
+            DoubleFunction::Remainder => "fmod",
         }
     }
 

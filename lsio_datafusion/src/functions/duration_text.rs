@@ -1,4 +1,4 @@
-//! Durations as the texts that tables show.
+//! Durations as text, as tables show them.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use datafusion::{
 
 use crate::text::formatter;
 
-/// The function that makes texts of durations.
+/// Function that writes durations as text.
 pub(crate) fn duration_text() -> ScalarUDF {
     ScalarUDF::new_from_impl(DurationText { signature: Signature::any(1, Volatility::Immutable) })
 }

@@ -1,4 +1,4 @@
-//! Durations times and by numbers, by each other, and added up.
+//! Arithmetic on durations.
 
 use std::sync::Arc;
 
@@ -15,24 +15,24 @@ use datafusion::{
     scalar::ScalarValue,
 };
 
-/// What is done with a duration.
+/// Operation on a duration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum DurationOp {
-    /// Times a number: a duration.
+    /// Duration times number: a duration.
     Times,
-    /// By a number: a duration, NULL for 0.
+    /// Duration by number: a duration, NULL for 0.
     Over,
-    /// By a duration or an interval: a double, NULL for 0.
+    /// Duration by duration or interval: a double, NULL for 0.
     Ratio,
-    /// With a duration or an interval: a duration in the finer unit.
+    /// Duration plus duration or interval: a duration in the finer unit.
     Plus,
-    /// Less a duration or an interval.
+    /// Duration minus duration or interval.
     Minus,
 }
 
-/// Arithmetic that DataFusion 55.2 plans for no duration, or gives an interval for, which equals no duration. Results
-/// are in the duration's unit where it is times an integer, and in microseconds or finer where there may be a
-/// fraction.
+/// Arithmetic on durations that DataFusion 55.2 doesn't plan, or for which it returns an interval, which
+/// equals no duration. Results have the duration's unit for a product with an integer, and microseconds or
+/// finer where there may be a fraction.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct DurationArithmetic {
     op: DurationOp,
@@ -45,7 +45,7 @@ impl DurationArithmetic {
     }
 }
 
-/// The unit of a result that may have a fraction.
+/// Unit of a result that may have a fraction.
 fn fine(unit: TimeUnit) -> TimeUnit {
     match unit {
         TimeUnit::Nanosecond => TimeUnit::Nanosecond,
@@ -147,7 +147,7 @@ impl ScalarUDFImpl for DurationArithmetic {
     }
 }
 
-/// A duration's counts, and the nanoseconds of each.
+/// Durations as integers, and the nanoseconds of one.
 fn counts(durations: &ArrayRef) -> Result<(Int64Array, i64)> {
     let DataType::Duration(unit) = durations.data_type() else {
         return exec_err!("{} is no duration", durations.data_type());
@@ -193,7 +193,7 @@ fn whole(value: f64) -> Option<i64> {
     (value.abs() < 9.2e18).then(|| value.round() as i64)
 }
 
-/// The sum of durations, or of durations and intervals, in the unit of a type.
+/// Sum of durations, or of durations and intervals, in the unit of a type.
 fn summed(left: &ArrayRef, right: &ArrayRef, sign: i128, to: &DataType) -> Result<ArrayRef> {
     let DataType::Duration(unit) = to else { return exec_err!("{to} is no duration") };
     let unit = i128::from(unit_nanos(*unit));
@@ -248,7 +248,7 @@ fn ratio(durations: &ArrayRef, by: &ArrayRef) -> Result<ArrayRef> {
         .iter()
         .zip(&right)
         .map(|pair| match pair {
-            // Units are powers of ten: their ratio or its inverse is a whole number.
+            // Units are powers of ten: their ratio or its inverse is whole.
             (Some(left), Some(right)) if right != 0.0 => Some(match left_unit / right_unit {
                 0 => left as f64 / (right * (right_unit / left_unit) as f64),
                 scale => left as f64 * scale as f64 / right,

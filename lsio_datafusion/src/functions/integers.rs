@@ -1,4 +1,4 @@
-//! Functions of integers: `divide(a, b)`, which `//` is, `mod(a, b)`, which `%` is, and `xor(a, b)`.
+//! Functions of integers: `divide(a, b)` for `//`, `mod(a, b)` for `%`, and `xor(a, b)`.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use datafusion::{
     scalar::ScalarValue,
 };
 
-/// The scalar function `divide(a, b)`, DuckDB's name of `a // b`: integers are divided to the integer
-/// towards zero, in 64 bits; other numbers as `/` does. By zero is NULL.
+/// Scalar function `divide(a, b)`, DuckDB's name of `a // b`: 64-bit integers rounded towards zero; other
+/// numbers as `/`. NULL for division by zero.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Divide {
     signature: Signature,
@@ -78,7 +78,7 @@ impl ScalarUDFImpl for Divide {
     }
 }
 
-/// The scalar function `mod(a, b)`: what the division towards zero leaves. By zero is NULL.
+/// Scalar function `mod(a, b)`: remainder of the division towards zero. NULL for division by zero.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Remainder {
     signature: Signature,
@@ -110,7 +110,7 @@ impl ScalarUDFImpl for Remainder {
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let (is_scalar, [left, right]) = arrays(self.name(), &args)?;
-        // No greater than the left one, whose type therefore holds it.
+        // The remainder is no greater than the dividend, so it fits its type.
         let rest = |a: i128, b: i128| a.checked_rem(b);
         let remainder: ArrayRef = match (left.data_type(), right.data_type()) {
             (DataType::Float64, DataType::Float64) => {
@@ -144,7 +144,7 @@ impl ScalarUDFImpl for Remainder {
     }
 }
 
-/// The scalar function `xor(a, b)`: the bits that are set in one of two integers. `^` is power.
+/// Scalar function `xor(a, b)`: exclusive or of the bits of two integers. `^` is power.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Xor {
     signature: Signature,
@@ -196,7 +196,7 @@ impl ScalarUDFImpl for Xor {
     }
 }
 
-/// The types in which two numbers are taken.
+/// Coerces the types of two numbers.
 fn numbers(function: &str, types: &[DataType]) -> Result<Vec<DataType>> {
     let [left, right] = take_function_args(function, types)?;
     if let Some(types) = integers(left, right) {
@@ -208,7 +208,7 @@ fn numbers(function: &str, types: &[DataType]) -> Result<Vec<DataType>> {
     plan_err!("{function}(a, b) divides numbers, not {left} by {right}")
 }
 
-/// The types of 64 bits in which two integers are taken: unsigned ones of that width stay so.
+/// Coerces two integers to 64 bits, uint64 beside unsigned ones.
 fn integers(left: &DataType, right: &DataType) -> Option<Vec<DataType>> {
     let wide = |number: &DataType| match number {
         DataType::UInt64 => Some(DataType::UInt64),
@@ -216,7 +216,7 @@ fn integers(left: &DataType, right: &DataType) -> Option<Vec<DataType>> {
         _ => None,
     };
     let (left, right) = match (wide(left)?, wide(right)?) {
-        // What is narrower and unsigned is never negative.
+        // A narrower unsigned integer isn't negative.
         (DataType::UInt64, _) if right.is_unsigned_integer() => {
             (DataType::UInt64, DataType::UInt64)
         }
@@ -226,7 +226,7 @@ fn integers(left: &DataType, right: &DataType) -> Option<Vec<DataType>> {
     Some(vec![left, right])
 }
 
-/// The arguments as arrays, and whether all of them are single values.
+/// Arguments as arrays, and whether all of them are scalars.
 fn arrays(function: &str, args: &ScalarFunctionArgs) -> Result<(bool, [ArrayRef; 2])> {
     let [left, right] = take_function_args(function, &args.args)?;
     let is_scalar =
@@ -243,7 +243,7 @@ fn result(is_scalar: bool, array: ArrayRef) -> Result<ColumnarValue> {
     })
 }
 
-/// Combines two arrays value by value, where neither is NULL.
+/// Combines two arrays value by value; NULL where either is.
 fn zip<A: ArrowPrimitiveType, B: ArrowPrimitiveType, C: ArrowPrimitiveType>(
     left: &ArrayRef,
     right: &ArrayRef,

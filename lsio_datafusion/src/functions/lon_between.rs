@@ -15,11 +15,11 @@ use datafusion::{
 /// Degrees of a circle of latitude.
 const CIRCLE: f64 = 360.0;
 
-/// The scalar function `lon_between(longitude, west, east)`: whether a longitude lies on the way from
-/// `west` eastwards to `east`, both included; over the date line or Greenwich where that is the way.
-/// Longitudes may be counted from 0 to 360 or from -180 to 180, and the bounds in the other way.
+/// Scalar function `lon_between(longitude, west, east)`: whether a longitude lies between `west` and `east`,
+/// both included, going eastwards from `west`, also over the date line or Greenwich. Longitudes may be
+/// counted from 0 to 360 or from -180 to 180, and the bounds in the other way.
 ///
-/// Bounds are rounded to float32 for longitudes of that type, as literals are that they are compared with.
+/// Bounds are rounded to float32 for float32 longitudes, as literals beside them are.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct LonBetween {
     signature: Signature,
@@ -91,8 +91,8 @@ impl ScalarUDFImpl for LonBetween {
     }
 }
 
-/// Whether a longitude lies between the bounds, which are brought to its turn of the circle and then
-/// rounded to its type.
+/// Whether a longitude lies between the bounds, after these are moved to its turn of the circle and rounded
+/// to its type.
 fn is_within(longitude: f64, west: f64, east: f64, rounded: impl Fn(f64) -> f64) -> bool {
     if !(longitude.is_finite() && west.is_finite() && east.is_finite()) {
         return false;

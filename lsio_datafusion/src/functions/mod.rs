@@ -1,4 +1,4 @@
-//! Functions that a session gets with Zarr: those that DataFusion lacks, or that give something else there.
+//! Functions that `with_zarr` adds to a session: those that DataFusion lacks, or that differ there.
 
 use std::sync::Arc;
 
@@ -19,8 +19,8 @@ pub(crate) mod time;
 pub use self::aggregate::expr_fn::weighted_avg;
 pub(crate) use self::{duration_text::duration_text, integers::Divide};
 
-/// Adds the scalar functions but those of times to those of a session. A function of the user's own that has the
-/// name stays; DataFusion's own doesn't.
+/// Adds the scalar functions except those of times. A user's function of the same name stays; DataFusion's
+/// own doesn't.
 pub(crate) fn register(functions: &mut Vec<Arc<ScalarUDF>>) {
     for own in scalar() {
         let name = own.name().to_owned();
@@ -37,7 +37,7 @@ fn is_of_datafusion(function: &Arc<ScalarUDF>) -> bool {
 }
 
 fn scalar() -> Vec<Arc<ScalarUDF>> {
-    let of_doubles = doubles::ALL.map(doubles::OfDoubles::new);
+    let of_doubles = doubles::ALL.map(doubles::DoubleUdf::new);
     let of_doubles = of_doubles.map(|function| Arc::new(ScalarUDF::new_from_impl(function)));
     let mut functions: Vec<Arc<ScalarUDF>> = vec![
         Arc::new(ScalarUDF::new_from_impl(Divide::default())),

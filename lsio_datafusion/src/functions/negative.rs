@@ -1,4 +1,4 @@
-//! `negative(x)`, which `-x` is where DataFusion plans no sign.
+//! `negative(x)`, which stands for `-x` where DataFusion plans none.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use datafusion::{
     scalar::ScalarValue,
 };
 
-/// The scalar function `negative(x)`: integers give 64 bits with a sign, in which those beyond wrap as numpy's do;
-/// durations stay durations. DataFusion 55.2 plans no `-x` of unsigned numbers and durations.
+/// Scalar function `negative(x)`: int64 for integers, wrapping beyond as numpy does; durations stay
+/// durations. DataFusion 55.2 plans no `-x` of unsigned numbers and durations.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(super) struct Negative {
     signature: Signature,

@@ -15,12 +15,11 @@ use datafusion::{
     },
 };
 
-/// The most characters that a batch of texts may be filled up to: with four bytes each they fit the offsets of a
-/// column.
+/// Upper bound on the characters of a padded batch: with four bytes each they fit the offsets of a column.
 const MOST: i64 = 1 << 28;
 
-/// Bounds `lpad` and `rpad`. DataFusion 55.2's allocate whatever length they are asked for, and panic where memory
-/// can't be that long.
+/// Bounds `lpad` and `rpad`: DataFusion 55.2 allocates any length, and panics where memory can't be that
+/// long.
 pub(crate) fn bound(functions: &mut [Arc<ScalarUDF>]) {
     for function in functions {
         if matches!(function.name(), "lpad" | "rpad") {

@@ -1,5 +1,5 @@
-//! Predicates that aren't known before the query runs: those that joins and sorts tighten while they
-//! see rows, and those that wait for a subquery.
+//! Predicates known only at run time: those that joins and sorts tighten while they see rows, and those that
+//! wait for a subquery.
 
 use std::sync::Arc;
 
@@ -19,14 +19,14 @@ use lsio_core::Table;
 
 use super::Predicate;
 
-/// Whether a predicate isn't known before the query runs.
+/// Whether a predicate is known only at run time.
 pub(crate) fn is_deferred(expr: &Arc<dyn PhysicalExpr>) -> bool {
     let waits = expr.exists(|expr| Ok(expr.downcast_ref::<ScalarSubqueryExpr>().is_some()));
     DynamicFilterTracking::classify(expr).contains_dynamic_filter() || waits.unwrap_or(true)
 }
 
-/// What deferred predicates say at the moment. They only ever say less than what operators above
-/// check again, so whatever can't be evaluated may be left out.
+/// Current state of deferred predicates. They only drop rows that operators above drop too, so that what
+/// can't be evaluated may be left out.
 #[derive(Debug)]
 pub(crate) struct Deferred {
     table: Arc<Table>,
@@ -37,7 +37,7 @@ pub(crate) struct Deferred {
 }
 
 impl Deferred {
-    /// Starts watching. The columns of the predicates are given by their positions in the table.
+    /// Watches predicates over the table's columns.
     pub(crate) fn new(
         exprs: &[Arc<dyn PhysicalExpr>],
         table: Arc<Table>,
@@ -52,12 +52,12 @@ impl Deferred {
         deferred
     }
 
-    /// The conjuncts.
+    /// Current conjuncts.
     pub(crate) fn current(&self) -> &[Predicate] {
         &self.current
     }
 
-    /// A number that is another one whenever the conjuncts have changed.
+    /// Updates the conjuncts. Returns a number that changes whenever they do.
     pub(crate) fn refresh(&mut self) -> usize {
         let mut changed = false;
         for (_, tracking) in &mut self.exprs {

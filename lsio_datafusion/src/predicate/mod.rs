@@ -1,4 +1,4 @@
-//! Predicates, told apart by what they vary along.
+//! Predicates, classified by the dimensions along which they vary.
 //!
 //! ```text
 //! one dimension, in memory    evaluated once over its coordinates: a selection of indices
@@ -42,19 +42,27 @@ pub(crate) use self::{
     selection::{is_selection, select, select_loaded},
 };
 
-/// A predicate over columns of a Zarr table.
+/// Predicate over columns of a Zarr table.
 #[derive(Clone, Debug)]
 pub(crate) struct Predicate {
-    /// As it is told to the user.
+    /// Predicate as shown to the user.
     expr: Arc<dyn PhysicalExpr>,
-    /// As it is evaluated.
+    /// Predicate as evaluated.
     expression: Expression,
-    /// The same for a kernel, if it compares a column of floats with a number.
+    /// Comparison for a kernel, if the predicate compares a column of floats with a number.
     comparison: Option<(Comparison, Number)>,
 }
 
+/// A predicate that compares one column with a number.
+#[derive(Clone, Debug)]
+pub(crate) struct ColumnPredicate {
+    pub(crate) predicate: Predicate,
+    /// Position of the column in the table.
+    pub(crate) column: usize,
+}
+
 impl Predicate {
-    /// A predicate whose columns are given by their positions in the table.
+    /// Wraps a predicate over the table's columns.
     pub(crate) fn new(
         expr: Arc<dyn PhysicalExpr>,
         table: &Table,
@@ -65,8 +73,7 @@ impl Predicate {
         Ok(Self { expr, expression: Expression::new(evaluated, table, table_schema)?, comparison })
     }
 
-    /// The column's position in the table, if the predicate compares one with a number and a kernel
-    /// can tell for which values it is true.
+    /// Position of the column, if the predicate compares one with a number and a kernel can evaluate it.
     pub(crate) fn compared_column(&self, table: &Table) -> Option<usize> {
         let (_, number) = self.comparison?;
         let &[column] = self.columns() else { return None };
@@ -77,34 +84,34 @@ impl Predicate {
         }
     }
 
-    /// Whether the predicate is true for each of its only column's values, if a kernel can tell.
+    /// Evaluates the predicate on values of its only column by a kernel; `None` if none can.
     pub(crate) fn compare(&self, values: &ArrayRef, nan_is_null: bool) -> Option<BooleanBuffer> {
         let (comparison, with) = self.comparison?;
         compare(values, nan_is_null, comparison, with)
     }
 
-    /// The predicate, over the table's columns.
+    /// Predicate over the table's columns.
     pub(crate) fn expr(&self) -> &Arc<dyn PhysicalExpr> {
         &self.expr
     }
 
-    /// The positions of its columns in the table, in order.
+    /// Positions of its columns in the table, ascending.
     pub(crate) fn columns(&self) -> &[usize] {
         self.expression.columns()
     }
 
-    /// The dimensions along which it varies.
+    /// Dimensions along which it varies.
     pub(crate) fn dims(&self) -> &[usize] {
         self.expression.dims()
     }
 
-    /// Whether the predicate is true, for each row of its columns.
+    /// Evaluates the predicate on rows of its columns.
     pub(crate) fn evaluate(&self, columns: Vec<ArrayRef>, rows: usize) -> Result<BooleanArray> {
         as_mask(&self.expression.evaluate(columns, rows)?)
     }
 }
 
-/// Where a mask is true; NULL is not.
+/// Rows where a mask is true; NULL isn't.
 pub(crate) fn holds(mask: &BooleanArray) -> BooleanBuffer {
     match mask.nulls() {
         Some(nulls) => mask.values() & nulls.inner(),
@@ -112,7 +119,7 @@ pub(crate) fn holds(mask: &BooleanArray) -> BooleanBuffer {
     }
 }
 
-/// How a predicate compares a column with a number, if that is what it does.
+/// Comparison of a column with a number, if the predicate is one.
 fn comparison(expr: &Arc<dyn PhysicalExpr>) -> Option<(Comparison, Number)> {
     let binary = expr.downcast_ref::<BinaryExpr>()?;
     let (column, literal) = (binary.left(), binary.right());
@@ -134,10 +141,10 @@ fn comparison(expr: &Arc<dyn PhysicalExpr>) -> Option<(Comparison, Number)> {
     Some((comparison, number))
 }
 
-/// The values of a predicate as a mask.
+/// Values of a predicate as a mask.
 pub(crate) fn as_mask(values: &ArrayRef) -> Result<BooleanArray> {
     if *values.data_type() == DataType::Null {
-        // NULL is not true.
+        // NULL isn't true.
         return Ok(BooleanArray::from(vec![false; values.len()]));
     }
     Ok(cast(values, &DataType::Boolean)?.as_boolean().clone())

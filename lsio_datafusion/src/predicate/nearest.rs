@@ -1,4 +1,4 @@
-//! What a user may have meant who asked for a coordinate that isn't there.
+//! Notes on literals that no value of a coordinate equals.
 
 use std::sync::Arc;
 
@@ -26,9 +26,8 @@ use datafusion::{
 };
 use lsio_core::Table;
 
-/// A note for each `coordinate = literal` and `coordinate IN (…)` in a predicate whose literal no
-/// value of the coordinate equals: with the nearest values. Only coordinates that are in memory are
-/// looked at.
+/// Notes each `coordinate = literal` and `coordinate IN (…)` whose literal no value of the coordinate equals,
+/// with the nearest values. Only coordinates in memory are searched.
 pub(crate) fn nearest_values(
     expr: &Arc<dyn PhysicalExpr>,
     table: &Table,
@@ -83,7 +82,7 @@ fn unmatched(
     if !ordered || literal.is_null() || literal.data_type() != *values.data_type() {
         return Ok(None);
     }
-    // As the query compares: the two zeros are equal.
+    // Compares as the query does: both zeros are equal.
     let equal = BinaryExpr::new(only, Operator::Eq, Arc::new(Literal::new(literal.clone())));
     let equal = equal.evaluate(&batch)?.into_array(values.len())?;
     if equal.as_boolean().true_count() > 0 {

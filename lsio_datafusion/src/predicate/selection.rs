@@ -1,4 +1,4 @@
-//! From a predicate over one dimension to a selection of its indices.
+//! Selections of a dimension's indices, from predicates over one dimension.
 
 use std::sync::Arc;
 
@@ -14,17 +14,16 @@ use lsio_core::{Column, Selection, Table};
 use super::Predicate;
 use crate::error::external;
 
-/// The indices for which a predicate is evaluated at a time.
+/// Indices for which a predicate is evaluated at a time.
 const BATCH: u64 = 1 << 16;
 
-/// The most indices of a dimension for which a predicate is evaluated while a query is planned.
+/// Upper bound on the indices for which planning evaluates a predicate.
 const MOST_INDICES: u64 = 1 << 30;
 
-/// The bytes of a column up to which it is read to plan a query.
+/// Bytes up to which planning reads a column.
 const MOST_BYTES: u64 = 64 << 20;
 
-/// Whether a predicate is one over the values of a single dimension, and says the same whenever it is
-/// asked.
+/// Whether a predicate depends on a single dimension only, and not on when it is evaluated.
 pub(crate) fn is_selection(expr: &Expr, table: &Table) -> bool {
     let changes = expr.exists(|expr| {
         Ok(match expr {
@@ -57,8 +56,8 @@ pub(crate) fn is_selection(expr: &Expr, table: &Table) -> bool {
     matches!(dims.as_slice(), [dim] if table.dims[*dim].size <= MOST_INDICES)
 }
 
-/// The only dimension along which a predicate varies, and the indices for which it is true. Columns
-/// are read that weren't yet; those of more than `held_bytes` aren't kept.
+/// Dimension of a predicate, and the indices for which it is true. Reads columns that aren't in memory; those
+/// of more than `held_bytes` aren't kept.
 pub(crate) async fn select(
     predicate: &Predicate,
     table: &Table,
@@ -76,7 +75,7 @@ pub(crate) async fn select(
     evaluate(predicate, table, &values)
 }
 
-/// The same, where all columns are in memory already; `None` too if they aren't.
+/// Dimension and indices of a predicate; `None` also if a column isn't in memory.
 pub(crate) fn select_loaded(
     predicate: &Predicate,
     table: &Table,
@@ -92,7 +91,7 @@ pub(crate) fn select_loaded(
     evaluate(predicate, table, &values)
 }
 
-/// `None` among the values stands for a dimension's own indices.
+/// Evaluates a predicate on values; `None` stands for a dimension's own indices.
 fn evaluate(
     predicate: &Predicate,
     table: &Table,

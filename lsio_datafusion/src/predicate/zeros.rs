@@ -1,7 +1,7 @@
-//! The two zeros of floating-point numbers, which are equal.
+//! Equality of both zeros in sets of values.
 //!
-//! DataFusion's `=` and its joins know that. Its sets, which long lists after IN and the filters that
-//! joins push down are, compare bits (as of 55.2).
+//! DataFusion 55.2 knows it in `=` and in joins. Its sets, as in long lists after IN and in filters pushed
+//! down by joins, compare bits.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use datafusion::{
     scalar::ScalarValue,
 };
 
-/// The same expression, where what a set says of a zero is said of both.
+/// Rewrites an expression so that a set with one zero contains both.
 pub(super) fn with_both_zeros(expr: &Arc<dyn PhysicalExpr>) -> Result<Arc<dyn PhysicalExpr>> {
     Arc::clone(expr)
         .transform_up(|expr| {
@@ -41,8 +41,8 @@ pub(super) fn with_both_zeros(expr: &Arc<dyn PhysicalExpr>) -> Result<Arc<dyn Ph
         .data()
 }
 
-/// That an expression equals a value in which there is a zero; `None` if there is none. The values of
-/// joins with several keys are structures.
+/// Test of an expression for a set's values with a zero; `None` without such. Values of joins with several
+/// keys are structures.
 fn equals_zero(
     expr: &Arc<dyn PhysicalExpr>,
     value: &ScalarValue,
@@ -58,7 +58,7 @@ fn equals_zero(
     }
     let parts = expr.children();
     if parts.len() != values.len() {
-        // Made in a way that isn't known: then it says nothing.
+        // An unknown set matches everything.
         return Ok(Some(literal(ScalarValue::Boolean(Some(true)))));
     }
     let equal = parts

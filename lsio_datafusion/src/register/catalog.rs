@@ -1,8 +1,7 @@
 //! The session's catalogs, with paths as tables beside the registered ones.
 //!
-//! DataFusion's own `DynamicFileCatalog` asks its factory last. Here Zarr is asked before other
-//! catalogs of that kind, which would take the metadata in a Zarr store for JSON files; a registered
-//! table comes first all the same.
+//! DataFusion's `DynamicFileCatalog` asks its factory last. Here Zarr is asked before other such catalogs,
+//! which would read the metadata in a Zarr store as JSON files; registered tables still come first.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! Errors of DataFusion's planner about names, with the names that were probably meant.
+//! Errors of DataFusion's planner about names, with suggestions.
 
 use std::fmt::Write as _;
 
@@ -10,10 +10,10 @@ use datafusion::{
 };
 use lsio_core::{Location, similar::closest};
 
-/// The names that a message lists: a store may have hundreds.
+/// Names that a message lists at most: a store may have hundreds.
 const LISTED: usize = 30;
 
-/// The statements that people begin with.
+/// First words of statements.
 const STATEMENTS: [&str; 16] = [
     "SELECT",
     "FROM",
@@ -33,7 +33,7 @@ const STATEMENTS: [&str; 16] = [
     "DELETE",
 ];
 
-/// Functions of numpy and xarray, with ours.
+/// Functions of numpy and xarray, each with ours.
 const OTHERS: [(&str, &str); 12] = [
     ("nanmax", "max"),
     ("nanmean", "avg"),
@@ -49,10 +49,10 @@ const OTHERS: [(&str, &str); 12] = [
     ("var", "var_samp"),
 ];
 
-/// What SHOW shows beside settings.
+/// Words after SHOW that aren't settings.
 const SHOWN: [&str; 4] = ["ALL", "TABLES", "COLUMNS", "FUNCTIONS"];
 
-/// What DuckDB knows and DataFusion doesn't: the word by which a statement shows it, and what to write.
+/// DuckDB's features that DataFusion lacks: the word by which a statement shows it, and what to write.
 const ELSEWHERE: [(&str, &str); 11] = [
     (
         "UNPIVOT",
@@ -79,12 +79,12 @@ const ELSEWHERE: [(&str, &str); 11] = [
     ),
 ];
 
-/// The words that a path stands behind.
+/// Words before a path.
 const BEFORE_PATHS: [&str; 6] = ["FROM", "JOIN", "TO", "DESCRIBE", "LOCATION", "SUMMARIZE"];
 
-/// An error that a statement gave while it was planned, in words that say what to write instead. DataFusion
-/// 55.2 names tables by catalog and schema, lists all columns of all tables, and for an unknown function
-/// names the one with the least distance, however large. Errors of other kinds stay as they are.
+/// Rewrites a planning error to say what to write instead. DataFusion 55.2 names tables by catalog and
+/// schema, lists all columns of all tables, and suggests for an unknown function the one with the least
+/// distance, however large. Errors of other kinds stay as they are.
 #[must_use]
 pub fn clarify(error: DataFusionError, sql: &str, state: &SessionState) -> DataFusionError {
     let clear = match error.find_root() {
@@ -105,13 +105,13 @@ pub fn clarify(error: DataFusionError, sql: &str, state: &SessionState) -> DataF
             ParserError::ParserError(text) | ParserError::TokenizerError(text) => no_sql(text, sql),
             ParserError::RecursionLimitExceeded => None,
         },
-        // Around what a parser of numbers says, there may be a context.
+        // A number's parse error may have a context.
         _ => no_setting(&error, sql, state),
     };
     clear.map_or(error, DataFusionError::Plan)
 }
 
-/// What to write in place of what DuckDB knows and DataFusion doesn't.
+/// What to write instead of DuckDB's words.
 fn elsewhere(sql: &str) -> Option<String> {
     let upper = sql.split_whitespace().collect::<Vec<_>>().join(" ").to_ascii_uppercase();
     if let Some((_, limit)) = upper.rsplit_once("LIMIT ")
@@ -131,7 +131,7 @@ fn elsewhere(sql: &str) -> Option<String> {
     known.map(|(_, advice)| (*advice).to_owned())
 }
 
-/// A message of DataFusion 55.2 without the tree of the parser, which is longer than any statement.
+/// Message of DataFusion 55.2 without the syntax tree, which is longer than any statement.
 fn without_syntax_tree(text: &str) -> String {
     let text = text.split(DataFusionError::BACK_TRACE_SEP).next().unwrap_or(text);
     let end = text.find([':', '{', '(']).unwrap_or(text.len());
@@ -140,7 +140,7 @@ fn without_syntax_tree(text: &str) -> String {
     format!("not supported: {text}")
 }
 
-/// A name in an error that DataFusion knows as text only.
+/// Suggestion for a name in an error that is plain text.
 fn named(text: &str, sql: &str, state: &SessionState) -> Option<String> {
     let text = text.split(DataFusionError::BACK_TRACE_SEP).next().unwrap_or(text).trim();
     let between = |start: &str, end: &str| text.strip_prefix(start)?.strip_suffix(end);
@@ -167,8 +167,8 @@ fn named(text: &str, sql: &str, state: &SessionState) -> Option<String> {
     Some(no_function("function", name, known))
 }
 
-/// What a function of ours says of its arguments. DataFusion 55.2 says around it that coercion has failed,
-/// and that UserDefined is a candidate.
+/// Message of our own function about its arguments. DataFusion 55.2 wraps it in a failed coercion with
+/// UserDefined as a candidate.
 fn refused(text: &str) -> Option<String> {
     let (_, reason) = text.split_once("user-defined coercion failed with: ")?;
     let (reason, _) = reason.split_once(". No function matches the given name")?;
@@ -178,7 +178,7 @@ fn refused(text: &str) -> Option<String> {
 }
 
 fn no_function<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> String {
-    // The order of a hash map isn't one.
+    // A hash map has no stable order.
     let mut known: Vec<&str> = known.collect();
     known.sort_unstable();
     let lower = name.to_ascii_lowercase();
@@ -214,7 +214,7 @@ fn no_table(full: &str, sql: &str, state: &SessionState) -> String {
     if let Some(table) = closest(name, &known) {
         return format!("there is no table '{name}'; did you mean '{table}'?");
     }
-    // Without quotes, the dot of a file's name is that between a schema and a table.
+    // Without quotes, the dot of a file's name separates schema and table.
     let path = || std::path::Path::new(name).exists();
     if sql.contains(&format!("'{name}'")) && std::path::Path::new(name).is_dir() {
         return format!(
@@ -263,7 +263,7 @@ fn no_column(field: &Column, valid: &[Column], sql: &str) -> String {
             }
             format!("there is no column '{name}' in '{relation}'")
         }
-        // Where it can only be one table's, that is named.
+        // Names the table, if there is only one.
         None => match valid {
             [first, rest @ ..] if rest.iter().all(|column| column.relation == first.relation) => {
                 match &first.relation {
@@ -288,7 +288,7 @@ fn no_column(field: &Column, valid: &[Column], sql: &str) -> String {
     text
 }
 
-/// Why SET, SHOW or RESET fails. DataFusion 55.2 names the part of the key that it doesn't know, or the value
+/// Message of a failed SET, SHOW or RESET. DataFusion 55.2 names the unknown part of the key, or the value
 /// without the key.
 fn no_setting(error: &DataFusionError, sql: &str, state: &SessionState) -> Option<String> {
     let (verb, rest) = sql.trim().split_once(char::is_whitespace)?;
@@ -299,7 +299,7 @@ fn no_setting(error: &DataFusionError, sql: &str, state: &SessionState) -> Optio
         Some((key, value)) => (key.trim(), Some(value.trim())),
         None => (rest.trim(), None),
     };
-    // Errors of our own settings say so themselves.
+    // Errors of our own settings are clear already.
     let said = error.find_root().strip_backtrace();
     let is_clear =
         said.contains("there is no setting") || said.contains(&format!("{key} can't be"));
@@ -323,7 +323,7 @@ fn no_setting(error: &DataFusionError, sql: &str, state: &SessionState) -> Optio
     Some(format!("there is no setting '{key}'{meant} (SHOW ALL lists those that there are)"))
 }
 
-/// What a name that begins with a digit may have been.
+/// Suggestion for a name that begins with a digit.
 fn number(name: &str) -> String {
     let letters = name.trim_start_matches(|first: char| first.is_ascii_digit());
     match name.len() - letters.len() {
@@ -332,7 +332,7 @@ fn number(name: &str) -> String {
     }
 }
 
-/// What a text that isn't SQL was probably to be.
+/// Suggestion for text that isn't SQL.
 fn no_sql(text: &str, sql: &str) -> Option<String> {
     let mut words = sql.split_whitespace();
     let first = words.next().unwrap_or_default();

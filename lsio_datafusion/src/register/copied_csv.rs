@@ -1,4 +1,4 @@
-//! `COPY … TO 'file.csv'` tells NULL from the empty text.
+//! `COPY … TO 'file.csv'` with distinct NULL and empty text.
 
 use std::{fmt, sync::Arc};
 
@@ -29,11 +29,11 @@ use object_store::ObjectStore;
 
 use crate::text::csv;
 
-/// Lets a plan that writes CSV write NULL as nothing and the empty text as `""`, and durations as DuckDB and pandas
-/// read them.
+/// Makes a plan that writes CSV write NULL as nothing, the empty text as `""`, and durations as DuckDB and
+/// pandas read them.
 ///
-/// arrow 59's writer, which DataFusion 55.2 takes, gives both as nothing and six hours as `PT21600S`. It stays where
-/// a statement sets how NULL, quotes or times are written.
+/// arrow 59's writer, which DataFusion 55.2 uses, writes both as nothing, and six hours as `PT21600S`. It
+/// stays where a statement sets how NULL, quotes or times are written.
 pub(super) fn told_apart(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     plan.transform_up(|node| {
         let Some(exec) = node.downcast_ref::<DataSinkExec>() else {
@@ -54,16 +54,16 @@ pub(super) fn told_apart(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn Executi
     .map(|plan| plan.data)
 }
 
-/// Whether nothing but the header and the delimiter is set.
+/// Whether only the header and the delimiter are set.
 fn is_default(options: &WriterBuilder) -> bool {
     let plain = WriterBuilder::new().with_header(options.header());
     let plain = plain.with_delimiter(options.delimiter());
-    // Double quotes within quotes are the same by either name.
+    // Doubled quotes equal quotes as the escape.
     let plain = plain.with_double_quote(options.double_quote()).with_escape(options.escape());
     options.double_quote() && format!("{options:?}") == format!("{plain:?}")
 }
 
-/// A file of rows that our writer makes.
+/// Sink that writes by our CSV writer.
 struct Sink(CsvSink);
 
 impl fmt::Debug for Sink {

@@ -1,6 +1,6 @@
 //! `COPY … TO 'file'` never replaces what exists without being asked to.
 //!
-//! DataFusion 55.2 replaces a file, and puts its files beside those that a directory holds, in silence.
+//! DataFusion 55.2 replaces a file, and writes beside the files of a directory, without notice.
 
 use std::{fs, io, path::Path, sync::Arc};
 
@@ -22,10 +22,10 @@ use object_store::{ObjectStoreExt as _, path::Path as ObjectPath};
 use super::{copied_csv::told_apart, home::expand_home};
 use crate::LsioConfig;
 
-/// The option by which a statement asks for it; DataFusion puts `format.` in front.
+/// The option that allows replacing; DataFusion prefixes it with `format.`.
 const OVERWRITE: [&str; 2] = ["overwrite", "format.overwrite"];
 
-/// Plans queries as the session did before, after a look at the target of COPY.
+/// Checks the target of COPY, then plans by the session's own planner.
 #[derive(Debug)]
 pub(super) struct CopyGuard(pub(super) Option<Arc<dyn QueryPlanner + Send + Sync>>);
 
@@ -38,7 +38,7 @@ impl QueryPlanner for CopyGuard {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let checked = match plan {
             LogicalPlan::Copy(copy) => Some(LogicalPlan::Copy(checked(copy, session).await?)),
-            // EXPLAIN ANALYZE runs what it explains.
+            // EXPLAIN ANALYZE runs the statement.
             LogicalPlan::Analyze(analyze) => match analyze.input.as_ref() {
                 LogicalPlan::Copy(copy) => {
                     let input = Arc::new(LogicalPlan::Copy(checked(copy, session).await?));
@@ -58,7 +58,7 @@ impl QueryPlanner for CopyGuard {
     }
 }
 
-/// The statement without the option that is ours.
+/// Removes our option from the statement.
 ///
 /// # Errors
 /// If the target exists and may not be replaced.
@@ -78,26 +78,26 @@ async fn checked(copy: &CopyTo, session: &dyn Session) -> Result<CopyTo> {
     }
     let target = public_text(&copy.output_url);
     match found(&copy.output_url, session).await? {
-        Found::Nothing => Ok(copy),
-        Found::File if overwrite => Ok(copy),
-        Found::File => exec_err!(
+        CopyTarget::Nothing => Ok(copy),
+        CopyTarget::File if overwrite => Ok(copy),
+        CopyTarget::File => exec_err!(
             "'{target}' exists: COPY replaces it with OPTIONS (overwrite true), or choose another name"
         ),
-        Found::Directory => exec_err!(
+        CopyTarget::Directory => exec_err!(
             "the directory '{target}' isn't empty: COPY would put its files among those; remove it, or choose another name"
         ),
     }
 }
 
-/// What is at the target.
-enum Found {
+/// Content at the target of COPY.
+enum CopyTarget {
     Nothing,
     File,
-    /// A directory with something in it.
+    /// Directory that isn't empty.
     Directory,
 }
 
-async fn found(target: &str, session: &dyn Session) -> Result<Found> {
+async fn found(target: &str, session: &dyn Session) -> Result<CopyTarget> {
     let url = ListingTableUrl::parse(target)?;
     if url.get_glob().is_some() {
         return plan_err!("COPY writes to one file or directory, not to the pattern '{target}'");
@@ -105,34 +105,36 @@ async fn found(target: &str, session: &dyn Session) -> Result<Found> {
     if url.scheme() == "file" {
         return Ok(local(&Path::new("/").join(url.prefix().as_ref()))?);
     }
-    // A store that isn't known is told of by who writes to it.
-    let Ok(store) = session.runtime_env().object_store(&url) else { return Ok(Found::Nothing) };
+    // The writer reports an unknown store.
+    let Ok(store) = session.runtime_env().object_store(&url) else {
+        return Ok(CopyTarget::Nothing);
+    };
     if !url.is_collection() {
         match store.head(url.prefix()).await {
-            Ok(_) => return Ok(Found::File),
+            Ok(_) => return Ok(CopyTarget::File),
             Err(object_store::Error::NotFound { .. }) => {}
             Err(error) => return Err(unknown(target, error)),
         }
     }
     let below: &ObjectPath = url.prefix();
     match store.list(Some(below)).next().await {
-        None | Some(Err(object_store::Error::NotFound { .. })) => Ok(Found::Nothing),
-        Some(Ok(_)) => Ok(Found::Directory),
+        None | Some(Err(object_store::Error::NotFound { .. })) => Ok(CopyTarget::Nothing),
+        Some(Ok(_)) => Ok(CopyTarget::Directory),
         Some(Err(error)) => Err(unknown(target, error)),
     }
 }
 
-fn local(path: &Path) -> io::Result<Found> {
+fn local(path: &Path) -> io::Result<CopyTarget> {
     match fs::metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Found::Nothing),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(CopyTarget::Nothing),
         Err(error) => Err(error),
-        Ok(metadata) if metadata.is_file() => Ok(Found::File),
+        Ok(metadata) if metadata.is_file() => Ok(CopyTarget::File),
         Ok(metadata) if metadata.is_dir() => {
             let is_empty = fs::read_dir(path)?.next().is_none();
-            Ok(if is_empty { Found::Nothing } else { Found::Directory })
+            Ok(if is_empty { CopyTarget::Nothing } else { CopyTarget::Directory })
         }
         // Devices and pipes hold nothing that could be lost.
-        Ok(_) => Ok(Found::Nothing),
+        Ok(_) => Ok(CopyTarget::Nothing),
     }
 }
 

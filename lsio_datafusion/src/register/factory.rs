@@ -47,7 +47,7 @@ impl TableProviderFactory for ZarrTableFactory {
         let mut given: Vec<_> = command.options.iter().collect();
         given.sort();
         for (key, value) in given {
-            // DataFusion puts `format.` in front of keys that have no namespace.
+            // DataFusion prefixes keys without a namespace with `format.`.
             let key = key.strip_prefix("format.").unwrap_or(key);
             options.set(key.strip_prefix("zarr.").unwrap_or(key), value).map_err(external)?;
         }

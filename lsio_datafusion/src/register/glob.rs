@@ -1,4 +1,4 @@
-//! Patterns that match Zarr stores, which several stores as one table would be.
+//! Patterns that match several Zarr stores, which aren't read as one table.
 
 use std::{
     fs,
@@ -7,14 +7,14 @@ use std::{
 
 use lsio_core::scheme;
 
-/// The matches that are looked for.
+/// Upper bound on the matches searched for.
 const MOST: usize = 1_000;
 
-/// The matches that a message names.
+/// Matches that a message names.
 const NAMED: usize = 3;
 
-/// Says, for a pattern of stores, what to write instead. `None` if the name is no pattern, or one of
-/// files that other formats read.
+/// Message for a pattern of stores: what to write instead. `None` if the name is no pattern, or one of files
+/// that other formats read.
 pub(super) fn pattern_of_stores(name: &str, is_named_zarr: bool) -> Option<String> {
     let (path, options) = match name.split_once("?") {
         Some((path, options)) if options.contains('=') => (path, format!("?{options}")),
@@ -35,7 +35,7 @@ pub(super) fn pattern_of_stores(name: &str, is_named_zarr: bool) -> Option<Strin
         found.iter().filter(|path| is_store(path)).filter_map(|path| path.to_str()).collect();
     stores.sort_unstable();
     if stores.is_empty() {
-        // Nothing is nothing in any format, but what is there may be a file of another.
+        // Files that exist may be of another format.
         return (is_named_zarr && found.is_empty())
             .then(|| format!("'{name}' matches nothing that exists"));
     }
@@ -55,14 +55,14 @@ pub(super) fn pattern_of_stores(name: &str, is_named_zarr: bool) -> Option<Strin
     })
 }
 
-/// Whether a path is that of a store.
+/// Whether a path is a store.
 pub(super) fn is_store(path: &Path) -> bool {
     let holds = |name: &str| path.join(name).is_file();
     let named = path.to_str().is_some_and(|path| path.to_ascii_lowercase().ends_with(".zarr.zip"));
     named || ["zarr.json", ".zgroup", ".zarray", ".zmetadata"].iter().any(|name| holds(name))
 }
 
-/// The paths that a pattern matches, each name for itself: `*` doesn't match a slash.
+/// Paths that a pattern matches, name by name: `*` doesn't match a slash.
 fn matches(pattern: &str) -> Vec<PathBuf> {
     let mut found = vec![PathBuf::from(if pattern.starts_with('/') { "/" } else { "" })];
     for part in pattern.split('/').filter(|part| !part.is_empty()) {
@@ -88,11 +88,11 @@ fn matches(pattern: &str) -> Vec<PathBuf> {
     found
 }
 
-/// Whether a name is one of a pattern's: `*` is any characters, `?` is one, `[…]` one of a set.
+/// Whether a name matches a pattern: `*` is any characters, `?` is one, `[…]` one of a set.
 fn matches_name(pattern: &str, name: &str) -> bool {
     let (pattern, name): (Vec<char>, Vec<char>) =
         (pattern.chars().collect(), name.chars().collect());
-    // Where the pattern is after so many characters of the name: all places at once.
+    // Positions in the pattern that the characters so far reach.
     let mut places = vec![false; pattern.len() + 1];
     places[0] = true;
     let skip_stars = |places: &mut Vec<bool>| {
@@ -125,7 +125,7 @@ fn matches_name(pattern: &str, name: &str) -> bool {
     places[pattern.len()]
 }
 
-/// Whether a set, such as `abc`, `0-9` or `!abc`, has a character.
+/// Whether a set, such as `abc`, `0-9` or `!abc`, contains a character.
 fn in_set(set: &[char], c: char) -> bool {
     let (set, negated) = match set {
         ['!' | '^', rest @ ..] => (rest, true),

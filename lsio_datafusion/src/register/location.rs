@@ -1,4 +1,4 @@
-//! From the text behind FROM to an opened dataset: options behind `?`, and the object store.
+//! From the text after FROM to an opened dataset: options after `?`, and the object store.
 
 use datafusion::{
     common::plan_err, config::ConfigOptions, error::Result, execution::runtime_env::RuntimeEnv,
@@ -8,11 +8,11 @@ use lsio_core::{Dataset, Location, OpenOptions, scheme};
 use super::{glob::pattern_of_stores, home::expand_home};
 use crate::{IoEngine, LsioConfig, error::external};
 
-/// Opens the dataset at a path or URL. Options behind a `?` are added to `options`.
+/// Opens the dataset at a path or URL. Options after a `?` are added to `options`.
 ///
-/// Local paths are read from the file system, with the engine that the session's settings name. URLs are
-/// read through the object store that the session has registered for them; without one, or with options
-/// of stores, through one that is made for them ([`lsio_core::cloud`]).
+/// Local paths are read with the engine of the session's settings. URLs are read through the object store
+/// that is registered with the session; without one, or with store options, through a new one
+/// ([`lsio_core::cloud`]).
 ///
 /// # Errors
 /// Those of [`Location::open`] and [`Dataset::open`].
@@ -32,7 +32,7 @@ pub async fn open_dataset(
     Dataset::open(&location, &options).await.map_err(external)
 }
 
-/// The place that a path or URL names, and its options.
+/// Location of a path or URL, and its options.
 pub(super) async fn resolve(
     text: &str,
     mut options: OpenOptions,
@@ -44,7 +44,7 @@ pub(super) async fn resolve(
         return Location::open(text, options, engine.get()?).await.map_err(external);
     }
     let url = Location::url(text, &mut options).map_err(external)?;
-    // Who gives credentials or an endpoint doesn't mean the session's store.
+    // Store options take precedence over the session's store.
     let registered =
         options.store.is_empty().then(|| runtime.object_store_registry.get_store(&url));
     let location = match registered {

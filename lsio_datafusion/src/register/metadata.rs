@@ -24,12 +24,12 @@ use lsio_core::{
 
 use super::open_dataset;
 
-/// Which metadata a function lists.
+/// Metadata listed by a function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Metadata {
-    /// One row a variable.
+    /// One row for each variable.
     Variables,
-    /// One row an attribute, of the group and of every variable.
+    /// One row for each attribute of the group and of every variable.
     Attributes,
 }
 
@@ -80,7 +80,7 @@ impl Metadata {
     }
 }
 
-/// The table function.
+/// Table function over a store's metadata.
 #[derive(Debug)]
 pub(super) struct MetadataFunction {
     metadata: Metadata,
@@ -117,8 +117,8 @@ impl TableFunctionImpl for MetadataFunction {
     }
 }
 
-/// The function's result. Table functions are called where nothing can be awaited, so the store is
-/// opened when the table is scanned.
+/// Result of the function. Table functions are called in synchronous code, so the store is opened when the
+/// table is scanned.
 #[derive(Debug)]
 struct MetadataTable {
     metadata: Metadata,

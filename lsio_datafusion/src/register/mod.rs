@@ -1,4 +1,4 @@
-//! How a session gets to know Zarr.
+//! Registration of Zarr with a session.
 
 use std::sync::Arc;
 
@@ -57,10 +57,10 @@ use crate::{
     sql::{DigitNames, NamedCasts, Operators},
 };
 
-/// What is buffered of a scan whose rows come sorted.
+/// Bytes buffered above a scan with sorted rows.
 const SORTED_BUFFER_BYTES: usize = 32 << 20;
 
-/// Zarr for a session: `read_zarr` and `register_zarr` beside DataFusion's own `read_parquet` and
+/// Zarr in a session: `read_zarr` and `register_zarr` beside DataFusion's own `read_parquet` and
 /// `register_parquet`.
 ///
 /// ```
@@ -72,7 +72,7 @@ const SORTED_BUFFER_BYTES: usize = 32 << 20;
 /// # let directory = tempfile::tempdir()?;
 /// # let store = directory.path().join("store.zarr");
 /// # lsio_synthetic::write::GroupWriter::create(&store, serde_json::json!({}))?.whole_array(
-/// #     &lsio_synthetic::write::ArraySpec {
+/// #     &lsio_synthetic::write::SyntheticArray {
 /// #         name: "t", data_type: "int32", dims: &[("x", 3)], chunks: &[3], shards: None,
 /// #         compression: lsio_synthetic::write::Compression::None, fill_value: 0.into(),
 /// #         attributes: serde_json::json!({}),
@@ -88,13 +88,12 @@ const SORTED_BUFFER_BYTES: usize = 32 << 20;
 /// ```
 #[async_trait]
 pub trait ZarrSession: Sized {
-    /// Teaches an existing session all that [`ZarrSessionBuilder::with_zarr`] teaches a new one.
-    /// What is registered in the session stays.
+    /// Adds to an existing session all that [`ZarrSessionBuilder::with_zarr`] adds to a new one. What is
+    /// registered in the session stays.
     #[must_use]
     fn with_zarr(self) -> Self;
 
-    /// Plans a SQL statement, as DataFusion's [`SessionContext::sql`] does, and knows more of it, as DuckDB
-    /// does:
+    /// Plans a SQL statement as DataFusion's [`SessionContext::sql`] does, with extensions of DuckDB:
     ///
     /// - names that begin with a digit: `SELECT avg(2m_temperature) FROM 'era5.zarr'`,
     /// - `^` and `**` as power, of higher precedence than `*`,
@@ -102,14 +101,14 @@ pub trait ZarrSession: Sized {
     /// - `ORDER BY ALL`,
     /// - `SUMMARIZE 'era5.zarr'`, and `SUMMARIZE SELECT …`.
     ///
-    /// Where the session's `datafusion.sql_parser.dialect` isn't the generic one, that one is parsed.
+    /// If the session's `datafusion.sql_parser.dialect` isn't the generic one, that dialect is parsed.
     ///
     /// # Errors
     /// Those of [`SessionContext::sql`].
     async fn query(&self, sql: &str) -> Result<DataFrame>;
 
-    /// A Zarr group or array as a DataFrame. The location is a path or URL, with options behind a
-    /// `?` where wanted: `store.zarr?dims=time,latitude`.
+    /// Reads a Zarr group or array as a DataFrame. The location is a path or URL, with options after a `?`
+    /// where wanted: `store.zarr?dims=time,latitude`.
     ///
     /// # Errors
     /// If the location can't be opened or holds several grids.
@@ -125,7 +124,7 @@ pub trait ZarrSession: Sized {
 #[async_trait]
 impl ZarrSession for SessionContext {
     fn with_zarr(self) -> Self {
-        // In place: what knows the session by its state goes on knowing it.
+        // Changes the state in place: others refer to it.
         let builder = SessionStateBuilder::new_from_existing(self.state());
         let state = builder.with_session_id(self.session_id()).with_zarr().build();
         *self.state_ref().write() = state;
@@ -153,16 +152,16 @@ impl ZarrSession for SessionContext {
     }
 }
 
-/// Zarr for a session that is being built.
+/// Zarr in a session under construction.
 pub trait ZarrSessionBuilder {
-    /// Teaches the session Zarr:
+    /// Adds Zarr to the session:
     ///
     /// - `CREATE EXTERNAL TABLE … STORED AS ZARR`,
     /// - paths as tables: `SELECT … FROM 'store.zarr'`,
     /// - the functions `zarr_variables('store')`, `zarr_attributes('store')` and `flag_meaning(column)`,
-    /// - the rules that keep integers from wrapping, compare floats with literals as numpy does, let
-    ///   `date_part` and `date_trunc` take times of calendars that SQL doesn't know, and all take times
-    ///   outside 1677 to 2262,
+    /// - the rules that keep integers from wrapping, compare floats with literals as numpy does, compute
+    ///   `date_part` and `date_trunc` in calendars that SQL doesn't know, and compute with times outside 1677
+    ///   to 2262,
     /// - the settings under `lsio.`.
     ///
     /// Call it after the session's catalogs and runtime are set.
@@ -173,7 +172,7 @@ pub trait ZarrSessionBuilder {
 impl ZarrSessionBuilder for SessionStateBuilder {
     fn with_zarr(mut self) -> Self {
         let mut config = self.config().take().unwrap_or_default();
-        // DataFusion's default is a gibibyte for each partition whose rows come sorted out of a scan.
+        // DataFusion's default is 1 GiB for each partition with sorted rows.
         let execution = &mut config.options_mut().execution;
         execution.sort_pushdown_buffer_capacity =
             execution.sort_pushdown_buffer_capacity.min(SORTED_BUFFER_BYTES);
@@ -190,8 +189,8 @@ impl ZarrSessionBuilder for SessionStateBuilder {
         let engine = LsioConfig::of(config.options()).io_engine;
         let url_tables = Arc::new(ZarrUrlTableFactory::new(engine, Arc::clone(&runtime)));
 
-        // Before DataFusion's own rules: they see the types as the user wrote them, and type
-        // coercion sees theirs.
+        // Before DataFusion's own rules: these see types as the user wrote them, and type coercion sees their
+        // results.
         let mut analyzer = self.analyzer().take().unwrap_or_default();
         let rules: [Arc<dyn AnalyzerRule + Send + Sync>; 12] = [
             Arc::new(CastArguments),
@@ -208,12 +207,12 @@ impl ZarrSessionBuilder for SessionStateBuilder {
             Arc::new(DigitNames),
         ];
         if analyzer.rules.iter().any(|known| known.name() == rules[0].name()) {
-            // The session has been taught before.
+            // The session has Zarr already.
             *self.analyzer() = Some(analyzer);
             return self.with_config(config).with_runtime_env(runtime).with_catalog_list(catalogs);
         }
         analyzer.rules.splice(0..0, rules);
-        // Behind type coercion: conversions are where NaN may come from, and what is summed is known.
+        // After type coercion: conversions may give NaN, and types of sums are final.
         analyzer.rules.push(Arc::new(ExactSums));
         analyzer.rules.push(Arc::new(MissingValues));
         worded_analyzers(&mut analyzer.rules);
@@ -223,7 +222,7 @@ impl ZarrSessionBuilder for SessionStateBuilder {
         worded_optimizers(&mut optimizer.rules);
         *self.optimizer() = Some(optimizer);
 
-        // Behind those that push filters into the scan, and before rows are distributed.
+        // After filters are pushed into the scan, before rows are distributed.
         let mut physical = self.physical_optimizers().take().unwrap_or_default().rules;
         let own: [Arc<dyn PhysicalOptimizerRule + Send + Sync>; 3] =
             [Arc::new(RepeatedValueNotes), Arc::new(FloatKeys), Arc::new(AggregatePushdown)];
@@ -242,7 +241,7 @@ impl ZarrSessionBuilder for SessionStateBuilder {
             .get_or_insert_default()
             .push(Arc::new(ScalarUDF::new_from_impl(FlagMeaning::default())));
         functions::register(self.scalar_functions().get_or_insert_default());
-        // Where the session speaks a dialect in which `^` is the exclusive or, it stays that.
+        // In dialects in which `^` is exclusive or, it stays that.
         if matches!(config.options().sql_parser.dialect, Dialect::Generic | Dialect::DuckDB) {
             let planners = self.expr_planners().get_or_insert_default();
             planners.insert(0, Arc::new(Operators::default()));
@@ -252,7 +251,7 @@ impl ZarrSessionBuilder for SessionStateBuilder {
         functions::aggregate::register(self.aggregate_functions().get_or_insert_default());
         let words = time::functions().into_iter().map(Arc::new);
         self.scalar_functions().get_or_insert_default().extend(words);
-        // Before DataFusion's planner of aggregates, which ends their planning.
+        // Before DataFusion's planner of aggregates, after which none runs.
         self.expr_planners().get_or_insert_default().insert(0, Arc::new(NamedCasts));
         self.expr_planners().get_or_insert_default().push(Arc::new(TimePlanner));
 

@@ -1,4 +1,4 @@
-//! Queries are planned one by one, each in a scope that its scans find.
+//! A scope for the planning of each query.
 
 use std::{fmt, sync::Arc};
 
@@ -13,7 +13,7 @@ use datafusion::{
 
 use crate::snapshot::QueryScope;
 
-/// Gives each query that is planned a [`QueryScope`] of its own.
+/// Plans each query in a [`QueryScope`] of its own.
 pub(super) struct ScopedPlanner(pub(super) Arc<dyn QueryPlanner + Send + Sync>);
 
 impl fmt::Debug for ScopedPlanner {
@@ -29,7 +29,7 @@ impl QueryPlanner for ScopedPlanner {
         plan: &LogicalPlan,
         session: &dyn Session,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        // What is planned within a query is a part of it.
+        // A plan within a query belongs to its scope.
         let is_within = session.config().get_extension::<QueryScope>().is_some();
         let Some(state) = session.as_any().downcast_ref::<SessionState>().filter(|_| !is_within)
         else {

@@ -19,21 +19,21 @@ use super::{
 };
 use crate::{IoEngine, ZarrTable, error::external};
 
-/// Extensions of files that other formats read.
+/// Extensions of other formats' files.
 const OTHER_FORMATS: [&str; 8] =
     ["parquet", "csv", "tsv", "json", "ndjson", "jsonl", "arrow", "avro"];
 
-/// Extensions that compressed files have behind that of their format.
+/// Extensions of compressed files, after that of their format.
 const COMPRESSIONS: [&str; 4] = ["gz", "bz2", "xz", "zst"];
 
-/// The objects of a directory that are looked at to tell whether another format reads it.
+/// Objects of a directory that are inspected for other formats.
 const OBJECTS_LOOKED_AT: usize = 1_000;
 
-/// Makes tables of the names that are paths or URLs of Zarr groups and arrays. DataFusion asks for
-/// every name that it doesn't know.
+/// Makes tables of names that are paths or URLs of Zarr groups and arrays. DataFusion asks for every unknown
+/// name.
 #[derive(Debug)]
 pub(super) struct ZarrUrlTableFactory {
-    /// For metadata. Queries read chunks with the engine that is set when they run.
+    /// Engine for metadata. Queries read chunks with the engine that is set when they run.
     engine: IoEngine,
     runtime: Arc<RuntimeEnv>,
 }
@@ -43,8 +43,8 @@ impl ZarrUrlTableFactory {
         Self { engine, runtime }
     }
 
-    /// Makes the store of a URL in the cloud known to the session, for who reads other formats. A failure
-    /// is theirs to tell, and so is a URL with a query, which belongs to that file alone.
+    /// Registers the store of a cloud URL with the session, for readers of other formats. They report a
+    /// failure; a URL with a query belongs to its file alone.
     async fn register_store(&self, name: &str) {
         if matches!(scheme(name), None | Some("file")) {
             return;
@@ -81,8 +81,8 @@ impl UrlTableFactory for ZarrUrlTableFactory {
         };
         match Dataset::open(&location, &options).await {
             Ok(dataset) => Ok(Some(Arc::new(ZarrTable::of_query(dataset).map_err(external)?))),
-            // A plain name is more likely a table that doesn't exist; about a path, an error that
-            // names it helps more than "no such table".
+            // A plain name is more likely a missing table; for a path, an error that names it helps more than
+            // "no such table".
             Err(Error::NotFound { .. }) if !is_named_zarr(name) && !is_path(name) => Ok(None),
             Err(Error::NotZarr { stores, .. })
                 if stores.is_empty() && !is_named_zarr(name) && !is_path(name) =>
@@ -101,8 +101,8 @@ impl UrlTableFactory for ZarrUrlTableFactory {
     }
 }
 
-/// Whether the name could be a Zarr store's: any path may, unless its extension says otherwise. What has Zarr's
-/// metadata is a store whatever it is called: an array may be named like a format.
+/// Whether a name may be a Zarr store: any path, unless its extension says otherwise. A directory with Zarr
+/// metadata is a store whatever its name: an array may be named like a format.
 fn may_be_zarr(name: &str) -> bool {
     let path = name.split('?').next().unwrap_or(name);
     if path.is_empty() || (path.contains('*') && !Path::new(name).exists()) {
@@ -110,11 +110,11 @@ fn may_be_zarr(name: &str) -> bool {
     }
     let file = path.trim_end_matches('/').rsplit('/').next().unwrap_or_default();
     let file = file.to_ascii_lowercase();
-    // Who names the metadata means the store, and is told so.
+    // A path to the metadata means the store; the error says so.
     if file == "zarr.json" {
         return true;
     }
-    // A name without a dot is no extension.
+    // The part before the first dot is no extension.
     let mut extensions = file.split('.').skip(1).collect::<Vec<_>>().into_iter().rev();
     let last = extensions.next().unwrap_or_default();
     let extension =
@@ -128,18 +128,18 @@ fn is_named_zarr(name: &str) -> bool {
     path.split('/').any(|part| part.strip_suffix(".zip").unwrap_or(part).ends_with(".zarr"))
 }
 
-/// Whether the name can hardly be a plain table's.
+/// Whether a name looks like a path.
 fn is_path(name: &str) -> bool {
     let has_options = || name.split_once('?').is_some_and(|(path, _)| Path::new(path).exists());
     name.contains('/') || scheme(name).is_some() || has_options() || is_archive(name)
 }
 
-/// Whether the name is that of a zip archive.
+/// Whether a name is that of a zip archive.
 fn is_archive(name: &str) -> bool {
     name.to_ascii_lowercase().ends_with(".zip") && Path::new(name).is_file()
 }
 
-/// Whether there are files of other formats. In zip archives only Zarr is read.
+/// Whether a location has files of other formats. In zip archives only Zarr is read.
 async fn holds_other_formats(location: &Location) -> bool {
     let mut objects = location.store().list(Some(location.path())).take(OBJECTS_LOOKED_AT);
     while let Some(object) = objects.next().await {

@@ -1,7 +1,7 @@
-//! Errors that DataFusion's authors took for impossible, in words for who asked.
+//! Internal errors of DataFusion in plain words.
 //!
-//! DataFusion 55.2 gives `Internal` errors, which ask for a bug report, for queries that are merely wrong:
-//! a function of too many arguments, a frame over a type that has none.
+//! DataFusion 55.2 returns `Internal` errors, which ask for a bug report, for queries that are merely wrong:
+//! a function with too many arguments, a frame over a type that has none.
 
 use std::{fmt, sync::Arc};
 
@@ -18,17 +18,17 @@ use datafusion::{
     physical_plan::ExecutionPlan,
 };
 
-/// The text at the end of an internal error.
+/// End of an internal error.
 const PLEA: &str = ".\nThis issue was likely caused by a bug in DataFusion's code. Please help us to resolve this \
                     by filing a bug report in our issue tracker: https://github.com/apache/datafusion/issues";
 
-/// What stands in front of one.
+/// Start of an internal error.
 const INTERNAL: &str = "Internal error: ";
 
-/// What stands behind an internal error about the arguments of a function.
+/// Text after an internal error about a function's arguments.
 const NO_MATCH: &str = "No function matches the given name and argument types";
 
-/// The error of a query without "internal error" and without the plea for a bug report.
+/// Rewrites an error without "internal error" and without the plea for a bug report.
 pub(crate) fn in_words(error: DataFusionError) -> DataFusionError {
     match error {
         DataFusionError::Internal(text) => {
@@ -63,7 +63,7 @@ fn external(source: Box<dyn std::error::Error + Send + Sync>) -> DataFusionError
     }
 }
 
-/// A text without the phrases of internal errors that it quotes.
+/// Removes the phrases of internal errors from a text.
 fn plain(text: &str) -> String {
     if !text.contains(INTERNAL) && !text.contains(PLEA) {
         return text.to_owned();
@@ -74,7 +74,7 @@ fn plain(text: &str) -> String {
     text.replace(PLEA, "").replace(INTERNAL, "").replace("Execution error: ", "")
 }
 
-/// A rule of another's whose errors are in words.
+/// Rule whose errors are rewritten.
 #[derive(Debug)]
 struct Worded<R>(R);
 
@@ -106,21 +106,21 @@ impl OptimizerRule for Worded<Arc<dyn OptimizerRule + Send + Sync>> {
     }
 }
 
-/// The rules of a session, with errors in words.
+/// Wraps a session's rules.
 pub(super) fn worded_analyzers(rules: &mut [Arc<dyn AnalyzerRule + Send + Sync>]) {
     for rule in rules {
         *rule = Arc::new(Worded(Arc::clone(rule)));
     }
 }
 
-/// The rules of a session, with errors in words.
+/// Wraps a session's rules.
 pub(super) fn worded_optimizers(rules: &mut [Arc<dyn OptimizerRule + Send + Sync>]) {
     for rule in rules {
         *rule = Arc::new(Worded(Arc::clone(rule)));
     }
 }
 
-/// A planner whose errors are in words.
+/// Planner whose errors are rewritten.
 pub(super) struct WordedPlanner(pub(super) Arc<dyn QueryPlanner + Send + Sync>);
 
 impl fmt::Debug for WordedPlanner {

@@ -1,4 +1,4 @@
-//! Predicates on the tile at hand.
+//! Masks of predicates on a tile.
 
 use std::sync::Arc;
 
@@ -15,8 +15,8 @@ use crate::{
     predicate::{Predicate, holds},
 };
 
-/// Evaluates a predicate on a tile, at its own rank, so many rows at a time; as far as only some rows
-/// are wanted, on these.
+/// Evaluates a predicate on a tile at its own rank, in steps of some rows; where only some rows are wanted,
+/// on these.
 pub(super) fn evaluate(
     tile: &Tile,
     filter: &Predicate,
@@ -67,7 +67,7 @@ pub(super) fn evaluate(
     Ok(mask.finish())
 }
 
-/// A predicate's mask, which has its own rank, as one value for each row of a tile.
+/// Broadcasts a predicate's mask from its own rank to the rows of a tile.
 pub(super) fn on_rows(
     tile: &Tile,
     filter: &Predicate,
@@ -78,7 +78,7 @@ pub(super) fn on_rows(
     Ok(mask.as_boolean().values().clone())
 }
 
-/// What both masks hold.
+/// Intersection of two masks.
 pub(super) fn both(one: Option<BooleanBuffer>, other: &BooleanBuffer) -> BooleanBuffer {
     match one {
         Some(one) => &one & other,

@@ -1,4 +1,4 @@
-//! Memory of the session's pool.
+//! Memory from the session's pool.
 
 use std::sync::Arc;
 
@@ -10,15 +10,15 @@ use datafusion::{
     },
 };
 
-/// What one partition has taken of it.
-pub(crate) struct Memory {
+/// Memory that one partition has reserved.
+pub(crate) struct PartitionMemory {
     reservation: MemoryReservation,
     pool: Arc<dyn MemoryPool>,
     limit: usize,
 }
 
-impl Memory {
-    /// None yet, for what this name says.
+impl PartitionMemory {
+    /// An empty reservation under a name.
     pub(crate) fn new(name: &str, context: &TaskContext) -> Self {
         let pool = context.memory_pool();
         let reservation = MemoryConsumer::new(name).register(pool);
@@ -29,12 +29,12 @@ impl Memory {
         Self { reservation, pool: Arc::clone(pool), limit }
     }
 
-    /// All that the session has.
+    /// Size of the session's pool in bytes.
     pub(crate) fn limit(&self) -> usize {
         self.limit
     }
 
-    /// Takes what is necessary for this.
+    /// Reserves bytes; `what` names them in an error.
     pub(crate) fn take(&self, bytes: usize, what: &str) -> Result<()> {
         self.reservation.try_grow(bytes).map_err(|error| {
             error.context(format!(
@@ -45,7 +45,7 @@ impl Memory {
         })
     }
 
-    /// Takes what would be of use, as long as half of the memory is left for others.
+    /// Reserves bytes as long as half of the pool stays free. Returns whether it did.
     pub(crate) fn take_spare(&self, bytes: usize) -> bool {
         let half = self.limit / 2;
         self.pool.reserved().saturating_add(bytes) <= half

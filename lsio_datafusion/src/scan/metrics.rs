@@ -1,4 +1,4 @@
-//! What `EXPLAIN ANALYZE` shows of a partition.
+//! Metrics that `EXPLAIN ANALYZE` shows.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,14 +12,14 @@ use datafusion::{
 };
 use lsio_core::{read::Decoded, transport::Counts};
 
-use super::queue::Asked;
+use super::queue::RequestedChunks;
 
-/// What one partition has read, and what it took.
+/// Metrics of one partition.
 pub(crate) struct Metrics {
     baseline: BaselineMetrics,
-    /// All chunks of the columns that are read, with wanted cells or without.
+    /// Chunks of the columns that are read, with or without selected cells.
     chunks_total: Count,
-    /// Chunks that were never asked for.
+    /// Chunks never requested.
     chunks_pruned: Count,
     chunks_read: Count,
     /// Chunks that aren't stored.
@@ -62,7 +62,7 @@ impl Metrics {
         }
     }
 
-    /// What was fetched.
+    /// Counts a fetch.
     pub(crate) fn count(&self, counts: Counts) {
         self.chunks_read.add(counts.chunks);
         self.chunks_absent.add(counts.absent);
@@ -70,53 +70,56 @@ impl Metrics {
         self.bytes_read.add(counts.bytes);
     }
 
-    /// What was decoded.
+    /// Counts decoded chunks.
     pub(crate) fn decoded(&self, decoded: Decoded) {
         self.bytes_decoded.add(decoded.bytes);
         self.time_decoding.add_duration(decoded.time);
         self.baseline.elapsed_compute().add_duration(decoded.time);
     }
 
-    /// Waiting for chunks.
+    /// Adds time spent waiting for chunks.
     pub(crate) fn waiting(&self, time: Duration) {
         self.time_waiting.add_duration(time);
     }
 
-    /// Evaluating predicates.
+    /// Adds time spent evaluating predicates.
     pub(crate) fn evaluating(&self, time: Duration) {
         self.time_evaluating.add_duration(time);
         self.baseline.elapsed_compute().add_duration(time);
     }
 
-    /// Making rows.
+    /// Adds time spent making rows.
     pub(crate) fn broadcasting(&self, time: Duration) {
         self.time_broadcasting.add_duration(time);
         self.baseline.elapsed_compute().add_duration(time);
     }
 
-    /// Reducing values.
+    /// Adds time spent reducing values.
     pub(crate) fn aggregating(&self, time: Duration) {
         self.time_aggregating.add_duration(time);
         self.baseline.elapsed_compute().add_duration(time);
     }
 
-    /// The most memory for decoded values so far, of all partitions together.
+    /// Updates the peak of memory for decoded values, over all partitions.
     pub(crate) fn peak_memory(&self, bytes: usize) {
         self.peak_memory.set_max(bytes);
     }
 
-    /// A batch that is given out, or the end.
+    /// Counts a batch of the output, or records its end.
     pub(crate) fn record(&self, batch: Result<Option<RecordBatch>>) -> Result<Option<RecordBatch>> {
         Ok(batch?.map(|batch| batch.record_output(&self.baseline)))
     }
 
-    /// What this partition asked for.
-    pub(crate) fn asked(&self) -> Asked {
-        Asked { stored: self.chunks_read.value() as u64, absent: self.chunks_absent.value() as u64 }
+    /// Chunks that this partition requested.
+    pub(crate) fn asked(&self) -> RequestedChunks {
+        RequestedChunks {
+            stored: self.chunks_read.value() as u64,
+            absent: self.chunks_absent.value() as u64,
+        }
     }
 
-    /// The end of the last partition: what all have asked for, of so many chunks.
-    pub(crate) fn finish(&self, sum: Asked, all_chunks: u64) {
+    /// Records the totals when the last partition ends.
+    pub(crate) fn finish(&self, sum: RequestedChunks, all_chunks: u64) {
         let total = usize::try_from(all_chunks).unwrap_or(usize::MAX);
         let asked = usize::try_from(sum.stored + sum.absent).unwrap_or(usize::MAX);
         self.chunks_total.add(total);

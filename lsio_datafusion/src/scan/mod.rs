@@ -26,7 +26,7 @@ pub use self::{
     spec::{DatasetRef, ScanSpec},
 };
 pub(crate) use {
-    memory::Memory,
-    queue::{Execution, TileNumbers},
-    reader::{Ready, TileReader},
+    memory::PartitionMemory,
+    queue::{Execution, Partition, TileNumbers},
+    reader::{ReadyTile, TileReader},
 };

@@ -1,4 +1,4 @@
-//! Orders along the dimensions: which way of visiting tiles gives rows in that order, or nearly.
+//! Orders of rows along the dimensions, by the order of tiles.
 
 use arrow::{
     array::{Array as _, ArrayRef},
@@ -8,27 +8,30 @@ use datafusion::{
     error::Result,
     physical_expr::{PhysicalSortExpr, expressions::Column},
 };
-use lsio_core::{Table, read::Tiles};
+use lsio_core::{
+    Table,
+    read::{DimOrder, Tiles},
+};
 
-/// How to visit tiles for an order.
+/// Order of tiles for an order of rows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Visits {
-    /// The dimensions, slowest first, each with whether it is visited from the end.
-    pub(super) dims: Vec<(usize, bool)>,
-    /// Whether the rows come out in exactly that order.
+    /// Slowest dimension first.
+    pub(super) order: Vec<DimOrder>,
+    /// Whether rows come exactly in their order.
     pub(super) exact: bool,
 }
 
-/// How to visit tiles so that rows come out in an order as far as they can. `columns` are those of
-/// the output, by their positions in the table. `None` if the first key isn't a coordinate in memory
-/// whose values ascend or descend.
+/// Finds the order of tiles that gives rows in an order as far as possible. `columns` are those of the
+/// output, by their positions in the table. `None` if the first key isn't a coordinate in memory whose values
+/// ascend or descend.
 pub(super) fn visits(
     order: &[PhysicalSortExpr],
     columns: &[usize],
     table: &Table,
     tiles: &Tiles,
 ) -> Result<Option<Visits>> {
-    let mut dims: Vec<(usize, bool)> = Vec::new();
+    let mut dims: Vec<DimOrder> = Vec::new();
     let mut exact = true;
     for key in order {
         let position = key.expr.downcast_ref::<Column>().and_then(|c| columns.get(c.index()));
@@ -38,12 +41,12 @@ pub(super) fn visits(
         };
         match along {
             Some(Along::OneValue) => {}
-            // Rows that are alike in a key before can differ in this one only if that key repeats.
-            Some(Along::Dimension { dim, .. }) if dims.iter().any(|(other, _)| *other == dim) => {
+            // Rows with equal earlier keys differ in this one only if such a key repeats.
+            Some(Along::Dimension { dim, .. }) if dims.iter().any(|other| other.dim == dim) => {
                 exact = false;
             }
             Some(Along::Dimension { dim, reversed, strict }) => {
-                dims.push((dim, reversed));
+                dims.push(DimOrder { dim, reversed });
                 exact = exact && (strict || dims.len() == order.len());
             }
             None => {
@@ -56,14 +59,14 @@ pub(super) fn visits(
         return Ok(None);
     }
     let exact = exact && rows_follow(&dims, tiles);
-    Ok(Some(Visits { dims, exact }))
+    Ok(Some(Visits { order: dims, exact }))
 }
 
-/// How a column varies.
+/// Variation of a column.
 enum Along {
-    /// Not at all.
+    /// Constant.
     OneValue,
-    /// It ascends along a dimension in the wanted order, or does so from the end.
+    /// Ordered along a dimension, in the wanted direction or reversed.
     Dimension { dim: usize, reversed: bool, strict: bool },
 }
 
@@ -80,8 +83,8 @@ fn along(
     if tiles.selection()[dim].len() <= 1 {
         return Ok(Some(Along::OneValue));
     }
-    let (ascends, strict) = match (&column.variable, column.loaded()) {
-        (None, _) => (true, true),
+    let Direction { ascends, strict } = match (&column.variable, column.loaded()) {
+        (None, _) => Direction { ascends: true, strict: true },
         (Some(_), Some(values)) => match direction(values)? {
             Some(direction) => direction,
             None => return Ok(None),
@@ -91,30 +94,37 @@ fn along(
     Ok(Some(Along::Dimension { dim, reversed: ascends == options.descending, strict }))
 }
 
-/// Whether values ascend (or descend), and whether each differs from the one before. `None` if they
-/// do neither, or some are NULL.
-fn direction(values: &ArrayRef) -> Result<Option<(bool, bool)>> {
-    let Some(pairs) = values.len().checked_sub(1) else { return Ok(Some((true, true))) };
+/// Direction of ordered values.
+struct Direction {
+    /// Whether they ascend; otherwise they descend.
+    ascends: bool,
+    /// Whether each differs from the one before.
+    strict: bool,
+}
+
+/// Direction of values; `None` if they aren't ordered, or some are NULL.
+fn direction(values: &ArrayRef) -> Result<Option<Direction>> {
+    let ordered = |ascends, strict| Ok(Some(Direction { ascends, strict }));
+    let Some(pairs) = values.len().checked_sub(1) else { return ordered(true, true) };
     if values.null_count() > 0 || values.data_type().is_nested() {
         return Ok(None);
     }
     let (before, after) = (values.slice(0, pairs), values.slice(1, pairs));
     let up = lt(&before, &after)?.true_count();
     let down = lt(&after, &before)?.true_count();
-    Ok(match (up, down) {
-        (up, 0) => Some((true, up == pairs)),
-        (0, down) => Some((false, down == pairs)),
-        _ => None,
-    })
+    match (up, down) {
+        (up, 0) => ordered(true, up == pairs),
+        (0, down) => ordered(false, down == pairs),
+        _ => Ok(None),
+    }
 }
 
-/// Whether visiting tiles in the order of these dimensions gives rows in their order. Inside a tile
-/// rows are in C order.
-fn rows_follow(dims: &[(usize, bool)], tiles: &Tiles) -> bool {
-    // The keys must be the grid's first dimensions, as far as they have more than one index.
+/// Whether rows come in the order of these dimensions if tiles do. Within a tile rows are in C order.
+fn rows_follow(dims: &[DimOrder], tiles: &Tiles) -> bool {
+    // The keys must be the grid's first dimensions with more than one index.
     let varying: Vec<usize> =
         (0..tiles.shape().len()).filter(|&dim| tiles.selection()[dim].len() > 1).collect();
-    let keys: Vec<usize> = dims.iter().map(|(dim, _)| *dim).collect();
+    let keys: Vec<usize> = dims.iter().map(|order| order.dim).collect();
     if !varying.starts_with(&keys) {
         return false;
     }
@@ -123,14 +133,14 @@ fn rows_follow(dims: &[(usize, bool)], tiles: &Tiles) -> bool {
         size == 1 || tiles.selection()[dim].chunks(size).len() == tiles.selection()[dim].len()
     };
     let one_tile = |dim: usize| tiles.touched()[dim].len() <= 1;
-    // From the front: dimensions of which a tile has one index. Then, at most, one of which it has
-    // several; all that vary faster must be whole.
+    // First come dimensions of which a tile has one index, then at most one of which it has several; all that
+    // vary faster must be whole.
     let split = varying.iter().position(|&dim| !one_index(dim)).unwrap_or(varying.len());
     if split >= keys.len() {
         return true;
     }
-    // Within a tile nothing is reversed.
-    let forward = dims[split..].iter().all(|(_, reversed)| !reversed);
+    // Rows within a tile are never reversed.
+    let forward = dims[split..].iter().all(|order| !order.reversed);
     forward && varying[split + 1..].iter().all(|&dim| one_tile(dim))
 }
 
@@ -144,7 +154,10 @@ mod tests {
     fn which_visits_are_exact() {
         let tiles =
             |shape: [u64; 3]| Tiles::new(shape.to_vec(), vec![Selection::all(6); 3]).unwrap();
-        let follow = |shape, dims: &[(usize, bool)]| rows_follow(dims, &tiles(shape));
+        let order = |dims: &[(usize, bool)]| -> Vec<DimOrder> {
+            dims.iter().map(|&(dim, reversed)| DimOrder { dim, reversed }).collect()
+        };
+        let follow = |shape, dims: &[(usize, bool)]| rows_follow(&order(dims), &tiles(shape));
         // Whole maps.
         assert!(follow([1, 6, 6], &[(0, false)]));
         assert!(follow([1, 6, 6], &[(0, true)]));
@@ -165,6 +178,6 @@ mod tests {
             vec![2, 2, 6],
             vec![Selection::all(1), Selection::all(6), Selection::all(6)],
         );
-        assert!(rows_follow(&[(1, false)], &some.unwrap()));
+        assert!(rows_follow(&order(&[(1, false)]), &some.unwrap()));
     }
 }

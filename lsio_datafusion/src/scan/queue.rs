@@ -1,4 +1,4 @@
-//! How the partitions of one execution share the tiles: each takes the next from a common counter.
+//! Tiles shared by the partitions of an execution: each takes the next from a common counter.
 
 use std::{
     ops::Range,
@@ -10,40 +10,48 @@ use std::{
 
 use datafusion::execution::TaskContext;
 
-/// The queues of a plan's executions.
+/// One of the partitions that share a scan's tiles.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Partition {
+    pub(crate) index: usize,
+    /// The number of all partitions.
+    pub(crate) count: usize,
+}
+
+/// Queues of a plan's executions.
 ///
-/// DataFusion makes one such state for a plan, and a plan may be executed more than once, also at
-/// the same time. An execution is known by its task context; if a partition is opened again in the
-/// same context, that is a new execution too.
+/// DataFusion makes one such state for a plan, and may execute the plan several times, also concurrently. An
+/// execution is identified by its task context; opening a partition again in the same context starts another
+/// one.
 #[derive(Debug, Default)]
 pub(crate) struct TileQueues {
-    executions: Mutex<Vec<Known>>,
+    executions: Mutex<Vec<KnownExecution>>,
 }
 
 #[derive(Debug)]
-struct Known {
+struct KnownExecution {
     context: Weak<TaskContext>,
     opened: Vec<usize>,
     execution: Arc<Execution>,
 }
 
-/// What the partitions of one execution have in common.
+/// State shared by the partitions of one execution.
 #[derive(Debug)]
 pub(crate) struct Execution {
-    /// The next tile that no partition has taken.
+    /// Next tile that no partition has taken.
     next: AtomicU64,
-    /// The partitions that aren't at their end yet.
+    /// Partitions that haven't finished.
     running: AtomicUsize,
     stored: AtomicU64,
     absent: AtomicU64,
 }
 
-/// The chunks that an execution asked for.
+/// Chunks that an execution requested.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Asked {
-    /// Those that were stored.
+pub(crate) struct RequestedChunks {
+    /// Chunks that were stored.
     pub(crate) stored: u64,
-    /// Those that weren't.
+    /// Chunks that weren't.
     pub(crate) absent: u64,
 }
 
@@ -61,12 +69,12 @@ impl Execution {
         })
     }
 
-    /// Tells what a partition asked for that is at its end. The last one gets the sum.
-    pub(crate) fn finish(&self, asked: Asked) -> Option<Asked> {
+    /// Adds the chunks of a finished partition. Returns the sum to the last one.
+    pub(crate) fn finish(&self, asked: RequestedChunks) -> Option<RequestedChunks> {
         self.stored.fetch_add(asked.stored, Ordering::Relaxed);
         self.absent.fetch_add(asked.absent, Ordering::Relaxed);
-        // Whoever comes to the last number sees all that was added before.
-        (self.running.fetch_sub(1, Ordering::AcqRel) == 1).then(|| Asked {
+        // The last partition sees all that the others added before.
+        (self.running.fetch_sub(1, Ordering::AcqRel) == 1).then(|| RequestedChunks {
             stored: self.stored.load(Ordering::Relaxed),
             absent: self.absent.load(Ordering::Relaxed),
         })
@@ -74,30 +82,30 @@ impl Execution {
 }
 
 impl TileQueues {
-    /// The tiles for one of so many partitions, which read `tiles` together.
+    /// Tiles for one of the partitions that read `tiles` together.
     pub(crate) fn open(
         &self,
-        partition: usize,
-        partitions: usize,
+        partition: Partition,
         context: &Arc<TaskContext>,
         tiles: Range<u64>,
     ) -> TileNumbers {
         let mut executions = self.executions.lock().unwrap_or_else(PoisonError::into_inner);
         executions.retain(|known| known.context.strong_count() > 0);
         let position = executions.iter().position(|known| {
-            known.context.as_ptr() == Arc::as_ptr(context) && !known.opened.contains(&partition)
+            known.context.as_ptr() == Arc::as_ptr(context)
+                && !known.opened.contains(&partition.index)
         });
         let execution = match position {
             Some(position) => {
                 let known = &mut executions[position];
-                known.opened.push(partition);
+                known.opened.push(partition.index);
                 Arc::clone(&known.execution)
             }
             None => {
-                let execution = Execution::starting_at(tiles.start, partitions);
-                executions.push(Known {
+                let execution = Execution::starting_at(tiles.start, partition.count);
+                executions.push(KnownExecution {
                     context: Arc::downgrade(context),
-                    opened: vec![partition],
+                    opened: vec![partition.index],
                     execution: Arc::clone(&execution),
                 });
                 execution
@@ -107,42 +115,51 @@ impl TileQueues {
     }
 }
 
-/// The numbers of the tiles that one partition reads.
+/// Numbers of the tiles that one partition reads.
 #[derive(Debug)]
 pub(crate) struct TileNumbers {
     execution: Arc<Execution>,
     end: u64,
-    /// The next one and the number of partitions, where partitions share no counter.
-    strides: Option<(u64, u64)>,
+    /// Set where partitions share no counter.
+    strides: Option<Strides>,
+}
+
+/// Every `step`-th tile from `next` on.
+#[derive(Debug)]
+struct Strides {
+    next: u64,
+    step: u64,
 }
 
 impl TileNumbers {
-    /// The tiles for one of the partitions that have an execution in common.
+    /// Tiles for one of the partitions of an execution.
     pub(crate) fn shared(execution: &Arc<Execution>, tiles: u64) -> Self {
         Self { execution: Arc::clone(execution), end: tiles, strides: None }
     }
 
-    /// Every so many tiles, for partitions that know nothing of each other.
-    pub(crate) fn strided(partition: usize, partitions: usize, tiles: Range<u64>) -> Self {
-        // Of several partitions none knows when it is the last.
-        let running = if partitions == 1 { 1 } else { usize::MAX };
-        let first = tiles.start.saturating_add(partition as u64);
-        let strides = Some((first, partitions.max(1) as u64));
+    /// Every n-th tile, for partitions without shared state.
+    pub(crate) fn strided(partition: Partition, tiles: Range<u64>) -> Self {
+        // Of several partitions none knows whether it is the last.
+        let running = if partition.count == 1 { 1 } else { usize::MAX };
+        let strides = Some(Strides {
+            next: tiles.start.saturating_add(partition.index as u64),
+            step: partition.count.max(1) as u64,
+        });
         Self { execution: Execution::new(running), end: tiles.end, strides }
     }
 
-    /// What the partitions have in common.
+    /// State shared by the partitions.
     pub(crate) fn execution(&self) -> &Arc<Execution> {
         &self.execution
     }
 
-    /// Leaves out all tiles before this one, for all partitions: nobody needs them.
+    /// Skips all tiles before this one, for all partitions.
     pub(crate) fn skip_to(&mut self, tile: u64) {
         match &mut self.strides {
             None => {
                 self.execution.next.fetch_max(tile.min(self.end), Ordering::Relaxed);
             }
-            Some((next, step)) => {
+            Some(Strides { next, step }) => {
                 let behind = tile.min(self.end).saturating_sub(*next);
                 *next = next.saturating_add(behind.div_ceil(*step).saturating_mul(*step));
             }
@@ -155,9 +172,9 @@ impl Iterator for TileNumbers {
 
     fn next(&mut self) -> Option<u64> {
         match &mut self.strides {
-            // The counter passes the end by one a partition, and so can't overflow.
+            // The counter exceeds the end by at most one for each partition, so it can't overflow.
             None => Some(self.execution.next.fetch_add(1, Ordering::Relaxed)),
-            Some((next, step)) => {
+            Some(Strides { next, step }) => {
                 let tile = *next;
                 *next = next.saturating_add(*step);
                 Some(tile)
@@ -171,6 +188,10 @@ impl Iterator for TileNumbers {
 mod tests {
     use super::*;
 
+    fn of(index: usize, count: usize) -> Partition {
+        Partition { index, count }
+    }
+
     #[test]
     fn executions_do_not_share_tiles() {
         let queues = TileQueues::default();
@@ -179,7 +200,7 @@ mod tests {
         let mut tiles: Vec<TileNumbers> =
             [(0, &first), (0, &second), (1, &first), (0, &first), (1, &second), (1, &first)]
                 .into_iter()
-                .map(|(partition, context)| queues.open(partition, 2, context, 0..4))
+                .map(|(partition, context)| queues.open(of(partition, 2), context, 0..4))
                 .collect();
         let mut take = |which: [usize; 2]| {
             let mut taken: Vec<u64> = Vec::new();
@@ -197,14 +218,14 @@ mod tests {
     fn tiles_are_left_out() {
         let queues = TileQueues::default();
         let context = Arc::new(TaskContext::default());
-        let mut shared = [0, 1].map(|partition| queues.open(partition, 2, &context, 0..10));
+        let mut shared = [0, 1].map(|partition| queues.open(of(partition, 2), &context, 0..10));
         shared[0].skip_to(7);
         shared[1].skip_to(3);
         assert_eq!(
             (shared[1].next(), shared[0].next(), shared[0].next()),
             (Some(7), Some(8), Some(9))
         );
-        let mut strided = TileNumbers::strided(1, 3, 0..12);
+        let mut strided = TileNumbers::strided(of(1, 3), 0..12);
         strided.skip_to(5);
         assert_eq!(strided.next(), Some(7));
         strided.skip_to(2);
@@ -213,16 +234,16 @@ mod tests {
         assert_eq!(strided.next(), None);
         // A part of the tiles.
         let context = Arc::new(TaskContext::default());
-        let parts = [0, 1].map(|partition| queues.open(partition, 2, &context, 3..6));
+        let parts = [0, 1].map(|partition| queues.open(of(partition, 2), &context, 3..6));
         assert_eq!(parts.into_iter().flatten().collect::<Vec<_>>(), [3, 4, 5]);
-        assert_eq!(TileNumbers::strided(1, 2, 3..8).collect::<Vec<_>>(), [4, 6]);
+        assert_eq!(TileNumbers::strided(of(1, 2), 3..8).collect::<Vec<_>>(), [4, 6]);
     }
 
     #[test]
     fn the_last_partition_gets_the_sum() {
         let execution = Execution::new(2);
-        assert_eq!(execution.finish(Asked { stored: 1, absent: 2 }), None);
-        let sum = Asked { stored: 4, absent: 2 };
-        assert_eq!(execution.finish(Asked { stored: 3, absent: 0 }), Some(sum));
+        assert_eq!(execution.finish(RequestedChunks { stored: 1, absent: 2 }), None);
+        let sum = RequestedChunks { stored: 4, absent: 2 };
+        assert_eq!(execution.finish(RequestedChunks { stored: 3, absent: 0 }), Some(sum));
     }
 }

@@ -1,4 +1,4 @@
-//! The tiles that one partition reads: which cells are wanted, and their chunks on the way.
+//! Tiles of one partition: selection of wanted cells, and fetching of their chunks.
 
 use std::{collections::VecDeque, sync::Arc, time::Instant};
 
@@ -11,7 +11,7 @@ use lsio_core::{
 
 use super::{
     masks::{both, evaluate, on_rows},
-    memory::Memory,
+    memory::PartitionMemory,
     metrics::Metrics,
     queue::TileNumbers,
 };
@@ -20,79 +20,79 @@ use crate::{
     predicate::{Deferred, Predicate},
 };
 
-/// How far a partition reads ahead of what it uses.
+/// Limits on reading ahead.
 struct Reach {
-    /// The memory for what is fetched ahead, as far as there is that much.
+    /// Bytes fetched ahead, as far as the pool allows.
     bytes: usize,
-    /// The most tiles that are fetched ahead.
+    /// Upper bound on tiles fetched ahead.
     tiles: usize,
-    /// The tiles whose remaining columns are fetched while further ones are filtered.
+    /// Filtered tiles whose remaining columns are fetched while further tiles are filtered.
     filtered: usize,
 }
 
-/// The reach where an answer takes microseconds.
+/// Limits for local storage, which answers in microseconds.
 const LOCAL: Reach = Reach { bytes: 48 << 20, tiles: 32, filtered: 4 };
 
-/// The reach over a network: in the 50 ms before an answer begins, a link of 10 Gbit/s has brought 60 MB.
+/// Limits over a network: in the 50 ms before an answer a link of 10 Gbit/s transfers 60 MB.
 const REMOTE: Reach = Reach { bytes: 128 << 20, tiles: 256, filtered: 64 };
 
-/// Many partitions share so much of it.
+/// Bytes over a network shared by all partitions.
 const REMOTE_BYTES: usize = 512 << 20;
 
-/// The memory for chunks that several tiles need, as far as there is that much.
+/// Bytes of chunks kept for several tiles, as far as the pool allows.
 const SHARED_BYTES: usize = 64 << 20;
 
 const A_CHUNK: &str = "a chunk of the scan";
 
-/// What one partition of a scan reads.
-pub(crate) struct Work {
+/// Scan as one partition reads it.
+pub(crate) struct PartitionScan {
     pub(crate) scan: Arc<Scan>,
-    /// The scan's columns by their positions in the table.
+    /// Positions of the scan's columns in the table.
     pub(crate) columns: Vec<usize>,
-    /// The columns whose values are wanted, by their positions in the scan.
+    /// Positions of the output's columns in the scan.
     pub(crate) output: Vec<usize>,
-    /// What decides on rows.
+    /// Predicates that decide on rows.
     pub(crate) filters: Vec<Predicate>,
-    /// What may leave out rows as far as it is known.
+    /// Predicates that may drop rows as far as they are known.
     pub(crate) deferred: Vec<Arc<dyn PhysicalExpr>>,
     pub(crate) table: Arc<Table>,
     pub(crate) table_schema: SchemaRef,
     pub(crate) partitions: usize,
 }
 
-/// Reads tiles.
+/// Reader of tiles.
 pub(crate) struct TileReader {
-    work: Work,
+    work: PartitionScan,
     tiles: TileNumbers,
     batch_size: usize,
     reach: Reach,
-    /// What is known by now; nothing before the first poll.
+    /// State of deferred predicates; `None` before the first poll.
     deferred: Option<Deferred>,
-    /// Tiles of which the first columns are on their way.
+    /// Tiles whose first columns are being fetched.
     ahead: VecDeque<Ahead>,
-    /// Tiles whose wanted rows are known, and the remaining columns on their way.
+    /// Filtered tiles whose remaining columns are being fetched.
     filtered: VecDeque<Filtered>,
-    /// The memory for the first columns of the last tile.
+    /// Bytes of the last tile's first columns.
     cost: usize,
-    /// The memory that was given for chunks that several tiles need.
+    /// Bytes reserved for chunks that several tiles need.
     shared: usize,
-    /// The tiles that were used, or of which no row was wanted.
+    /// Tiles that were read or had no wanted row.
     done: usize,
-    memory: Memory,
+    memory: PartitionMemory,
     metrics: Metrics,
     finished: bool,
 }
 
-/// A tile whose wanted rows are known and whose columns were fetched.
-pub(crate) struct Ready {
+/// A filtered tile whose columns were fetched.
+pub(crate) struct ReadyTile {
     pub(crate) number: u64,
-    /// The cells, with the columns that predicates needed.
+    /// Cells, with the columns that predicates needed.
     pub(crate) tile: Tile,
-    /// The wanted rows, if not all.
+    /// Wanted rows, if not all.
     pub(crate) rows: Option<BooleanBuffer>,
-    /// What is to be decoded.
+    /// Chunks to decode.
     pub(crate) fetched: Option<Fetched>,
-    /// The memory for it, which [`TileReader::give_back`] wants.
+    /// Bytes reserved for it, for [`TileReader::give_back`].
     pub(crate) reserved: usize,
 }
 
@@ -100,9 +100,9 @@ struct Ahead {
     number: u64,
     block: Block,
     rows: Option<BooleanBuffer>,
-    /// The predicates that its first columns decide.
+    /// Predicates on its first columns.
     filters: Vec<Predicate>,
-    /// What had been known of deferred predicates.
+    /// State of deferred predicates when it was fetched.
     known: usize,
     fetch: FetchTask,
     reserved: usize,
@@ -116,20 +116,20 @@ struct Filtered {
     reserved: usize,
 }
 
-/// The columns that aren't decoded yet.
+/// Columns that aren't decoded yet.
 enum Rest {
     None,
     Fetching(FetchTask),
     Fetched(Fetched),
 }
 
-/// The rows of a tile that are still wanted, if not all, and the predicates that data decide.
+/// Rows of a tile that are still wanted, if not all, and predicates on data.
 type Restricted = (Option<BooleanBuffer>, Vec<Predicate>);
 
 impl TileReader {
-    /// A reader of the tiles of these numbers.
+    /// Reader of the tiles of these numbers.
     pub(crate) fn new(
-        work: Work,
+        work: PartitionScan,
         tiles: TileNumbers,
         context: &TaskContext,
         metrics: Metrics,
@@ -143,7 +143,7 @@ impl TileReader {
         Self {
             reach,
             batch_size: context.session_config().batch_size().max(1),
-            memory: Memory::new("ZarrScan", context),
+            memory: PartitionMemory::new("ZarrScan", context),
             work,
             tiles,
             metrics,
@@ -157,7 +157,7 @@ impl TileReader {
         }
     }
 
-    pub(crate) fn work(&self) -> &Work {
+    pub(crate) fn work(&self) -> &PartitionScan {
         &self.work
     }
 
@@ -165,8 +165,8 @@ impl TileReader {
         &self.metrics
     }
 
-    /// The next tile of which rows are wanted; no more than so many rows, if that is given.
-    pub(crate) async fn next(&mut self, remaining: Option<usize>) -> Result<Option<Ready>> {
+    /// Returns the next tile with wanted rows, at most `remaining` of them.
+    pub(crate) async fn next(&mut self, remaining: Option<usize>) -> Result<Option<ReadyTile>> {
         if self.deferred.is_none() {
             self.start(remaining).await?;
         }
@@ -184,8 +184,8 @@ impl TileReader {
         }
     }
 
-    /// Decodes what is left of a tile, and adds what is in memory.
-    pub(crate) async fn decode(&self, ready: &mut Ready) -> Result<()> {
+    /// Decodes a tile's remaining columns, and adds those in memory.
+    pub(crate) async fn decode(&self, ready: &mut ReadyTile) -> Result<()> {
         if let Some(fetched) = ready.fetched.take() {
             let decoded = self.work.scan.decode(fetched, &mut ready.tile).await;
             self.metrics.decoded(decoded.map_err(external)?);
@@ -195,18 +195,18 @@ impl TileReader {
         Ok(())
     }
 
-    /// Gives back the memory of a tile that isn't needed any more.
+    /// Releases the memory of a tile.
     pub(crate) fn give_back(&mut self, reserved: usize) {
         self.memory.give_back(reserved);
         self.done += 1;
     }
 
-    /// Whether predicates that aren't known yet may leave out rows.
+    /// Whether deferred predicates may drop rows.
     pub(crate) fn may_end_early(&self) -> bool {
         !self.work.deferred.is_empty()
     }
 
-    /// Gives up what is under way, and tells what was read.
+    /// Drops pending fetches, and records the metrics.
     pub(crate) fn finish(&mut self) {
         if self.finished {
             return;
@@ -221,7 +221,7 @@ impl TileReader {
         }
     }
 
-    /// What can only be done when the query runs: what operators above know by now is asked for here.
+    /// Prepares at run time, when dynamic filters are known.
     async fn start(&mut self, remaining: Option<usize>) -> Result<()> {
         if self.work.scan.shares_chunks() {
             let mut bytes = SHARED_BYTES / self.work.partitions.max(1);
@@ -237,13 +237,13 @@ impl TileReader {
             Arc::clone(&self.work.table_schema),
         ));
         if self.work.scan.is_remote() && !self.is_restricted() {
-            // Chunks are on their way at the same time as what is read as a whole.
+            // Fetches chunks and whole columns concurrently.
             self.fetch_ahead(remaining).await?;
         }
         self.work.scan.load().await.map_err(external)
     }
 
-    /// Whether columns that are read as a whole may tell that chunks aren't wanted.
+    /// Whether columns that are read as a whole may exclude chunks.
     fn is_restricted(&self) -> bool {
         let is_local = |filter: &Predicate| {
             let columns = self.work.scan_columns(filter);
@@ -252,25 +252,24 @@ impl TileReader {
         self.may_end_early() || self.work.filters.iter().any(is_local)
     }
 
-    /// Whether the next thing to do is to find out which rows of a tile are wanted, while the
-    /// remaining columns of others are on their way.
+    /// Whether to filter a tile next, while the remaining columns of others are fetched.
     fn next_is_filter(&self) -> bool {
         self.ahead.front().is_some_and(|ahead| !ahead.filters.is_empty())
     }
 
-    /// Whether one more tile may be filtered before those that are filtered already are used.
+    /// Whether another tile may be filtered before the filtered ones are used.
     fn filters_further(&self) -> bool {
         let held: usize = self.filtered.iter().map(|filtered| filtered.reserved).sum();
         self.filtered.len() < self.reach.filtered && held < self.reach.bytes
     }
 
-    /// The tiles that may be on their way at the same time.
+    /// Upper bound on tiles fetched at the same time.
     fn most_ahead(&self, remaining: Option<usize>) -> usize {
         let tiles = self.work.scan.tiles();
         let partitions = self.work.partitions.max(1) as u64;
         let is_remote = self.work.scan.is_remote();
-        // What one partition has taken no other can take: leave enough for all. Where all can be asked
-        // for at once, that is worth more than an even end.
+        // A tile taken by one partition can't go to another, so some are left for all. Where all can be
+        // requested at once, that is worth more than an even end.
         let share = match is_remote {
             true => tiles.len().div_ceil(partitions),
             false => tiles.len() / (2 * partitions),
@@ -281,13 +280,13 @@ impl TileReader {
             let needed = (remaining as u64).div_ceil(rows);
             most = most.min(usize::try_from(needed).unwrap_or(usize::MAX));
         } else if remaining.is_some() || !self.work.deferred.is_empty() {
-            // The first rows may be all that is needed; an operator above says so in a filter.
+            // The first rows may suffice, which an operator above says in a filter.
             most = most.min(if is_remote { 1 + 3 * self.done } else { 1 + self.done });
         }
         most.max(1)
     }
 
-    /// Starts fetches, as long as there is memory for them.
+    /// Starts fetches as long as there is memory for them.
     async fn fetch_ahead(&mut self, remaining: Option<usize>) -> Result<()> {
         let most = self.most_ahead(remaining);
         while self.ahead.len() + self.filtered.len() < most {
@@ -296,8 +295,8 @@ impl TileReader {
             if !is_first && held >= self.reach.bytes {
                 break;
             }
-            // Nobody else can take a tile any more that was taken, so the memory comes first: as much
-            // as the last one needed.
+            // Reserves memory before taking a tile, as no other partition can take it then: as much as the
+            // last one needed.
             let guess = self.cost;
             if !is_first && !self.memory.take_spare(guess) {
                 break;
@@ -311,7 +310,7 @@ impl TileReader {
             let mut block = self.work.scan.tiles().block(number);
             let Some((rows, filters)) = self.restrict(number, &mut block, true)? else {
                 self.memory.give_back(reserved);
-                // There may be many of these: other tasks get their turn.
+                // Yields to other tasks, as there may be many of these.
                 tokio::task::yield_now().await;
                 continue;
             };
@@ -326,8 +325,8 @@ impl TileReader {
         Ok(())
     }
 
-    /// Applies what needs no data: leaves out indices of the block, and rows. Gives what needs data;
-    /// `None` if no cell is left.
+    /// Applies predicates that need no data, to the indices of the block and to rows. Returns those that need
+    /// data; `None` if no cell is left.
     fn restrict(
         &mut self,
         number: u64,
@@ -364,7 +363,7 @@ impl TileReader {
         }
         if let Some(dim) = none_left {
             if skip {
-                // The tiles that follow have the same indices along this dimension.
+                // The following tiles have the same indices along this dimension.
                 self.tiles.skip_to(self.work.scan.tiles().after(number, dim));
             }
             self.metrics.evaluating(timer.elapsed());
@@ -389,7 +388,7 @@ impl TileReader {
         Ok(Some((rows, later)))
     }
 
-    /// The columns that are fetched first: those that decide on rows, or all.
+    /// Columns fetched first: those of the predicates, or all.
     fn first_columns(&self, filters: &[Predicate]) -> Vec<usize> {
         if filters.is_empty() {
             return self.work.output.clone();
@@ -401,18 +400,18 @@ impl TileReader {
         columns
     }
 
-    /// Decodes the first columns of the next tile, and finds out which of its rows are wanted.
+    /// Decodes the first columns of the next tile, and evaluates the predicates.
     async fn filter(&mut self) -> Result<()> {
         let Some(ahead) = self.ahead.pop_front() else { return Ok(()) };
         let Ahead { number, block, mut rows, mut filters, known, fetch, reserved } = ahead;
         let fetched = self.join(fetch).await?;
-        // What is known by now may leave nothing of the tile.
+        // Filters known by now may exclude the whole tile.
         if self.deferred.as_mut().is_some_and(|deferred| deferred.refresh() != known) {
             let Some((now, later)) = self.restrict(number, &mut block.clone(), false)? else {
                 self.give_back(reserved);
                 return Ok(());
             };
-            // The rows of a block that has shrunk are others: then they stay as they are.
+            // Rows of a smaller block don't correspond: these stay as they are.
             if let Some(now) = now
                 && now.len() == block.rows()
             {
@@ -456,7 +455,7 @@ impl TileReader {
             let mask = if is_full { mask } else { on_rows(&tile, filter, mask)? };
             rows = Some(both(rows, &mask));
             self.metrics.evaluating(timer.elapsed());
-            // Other tasks get their turn.
+            // Yields to other tasks.
             tokio::task::yield_now().await;
             if rows.as_ref().is_some_and(|rows| rows.count_set_bits() == 0) {
                 self.give_back(reserved);
@@ -483,7 +482,7 @@ impl TileReader {
         Ok(())
     }
 
-    /// Waits for a fetch, and counts what it brought.
+    /// Waits for a fetch, and counts it.
     async fn join(&self, fetch: FetchTask) -> Result<Fetched> {
         let waiting = Instant::now();
         let fetched = fetch.join().await;
@@ -494,14 +493,14 @@ impl TileReader {
     }
 
     /// Waits for the remaining columns of a tile.
-    async fn fetched(&self, filtered: Filtered) -> Result<Ready> {
+    async fn fetched(&self, filtered: Filtered) -> Result<ReadyTile> {
         let Filtered { number, tile, rows, rest, reserved } = filtered;
         let fetched = match rest {
             Rest::None => None,
             Rest::Fetching(fetch) => Some(self.join(fetch).await?),
             Rest::Fetched(fetched) => Some(fetched),
         };
-        Ok(Ready { number, tile, rows, fetched, reserved })
+        Ok(ReadyTile { number, tile, rows, fetched, reserved })
     }
 }
 
@@ -512,8 +511,8 @@ impl Drop for TileReader {
     }
 }
 
-impl Work {
-    /// A predicate's columns by their positions in the scan; `None` if it doesn't read one of them.
+impl PartitionScan {
+    /// Positions of a predicate's columns in the scan; `None` if it lacks one.
     fn scan_columns(&self, filter: &Predicate) -> Option<Vec<usize>> {
         let position = |column| self.columns.iter().position(|own| own == column);
         filter.columns().iter().map(position).collect()

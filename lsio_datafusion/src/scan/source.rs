@@ -1,4 +1,4 @@
-//! [`ZarrSource`]: what a scan reads, as DataFusion's `DataSourceExec` wants to know it.
+//! [`ZarrSource`]: a scan as data source of DataFusion's `DataSourceExec`.
 
 use std::{
     any::Any,
@@ -25,64 +25,65 @@ use datafusion::{
 };
 use lsio_core::{
     Selection, Table,
-    read::{Scan, ScanOptions, Tiles},
+    read::{DimOrder, Scan, ScanOptions, Tiles},
 };
 
 use super::{
     metrics::Metrics,
     order::visits,
-    queue::{TileNumbers, TileQueues},
-    reader::{TileReader, Work},
+    queue::{Partition, TileNumbers, TileQueues},
+    reader::{PartitionScan, TileReader},
     spec::ScanSpec,
     stream::rows,
 };
 use crate::{
     error::external,
     expression::{union, with_columns},
-    predicate::{Predicate, is_deferred, select_loaded},
+    predicate::{ColumnPredicate, Predicate, is_deferred, select_loaded},
     statistics::column_statistics,
 };
 
-/// A scan of some columns of a Zarr table: its specification, and what a session adds to it.
+/// Scan of some columns of a Zarr table: a specification, and what a session adds to it.
 #[derive(Clone, Debug)]
 pub struct ZarrSource {
     spec: ScanSpec,
-    /// The store, as the user wrote it.
+    /// Name of the store, as the user wrote it.
     store: Arc<str>,
     table: Arc<Table>,
     table_schema: SchemaRef,
     options: ScanOptions,
     schema: SchemaRef,
-    /// What decides on rows, beside the selection. Like all predicates here they name columns by
+    /// Predicates that decide on rows beside the selection. Like all predicates here they name columns by
     /// their positions in the table, whatever the output is.
     filters: Vec<Predicate>,
-    /// What the operators above will know when the query runs.
+    /// Predicates that operators above complete at run time.
     deferred: Vec<Arc<dyn PhysicalExpr>>,
-    /// The order in which rows come out, if one was asked for and can be given.
+    /// Order of the rows, if one was requested and can be given.
     ordering: Option<LexOrdering>,
     partitions: usize,
-    /// What the user should know of the query.
+    /// Notes for the user on the query.
     notes: Vec<String>,
-    /// Why the aggregate above isn't part of the scan.
+    /// Reason why the aggregate above isn't part of the scan.
     refusal: Option<Arc<str>>,
-    /// The columns that are read, by their positions in the table: the output's, and the filters'.
+    /// Positions in the table of the columns that are read: the output's, and the filters'.
     columns: Vec<usize>,
     tiles: Tiles,
-    /// Made when it is first asked for.
+    /// Built on first use.
     scan: OnceLock<Arc<Scan>>,
     statistics: OnceLock<Arc<Statistics>>,
     metrics: ExecutionPlanMetricsSet,
 }
 
 impl ZarrSource {
-    /// A scan of a table, whose schema is `table_schema`. `store` is its name for people.
+    /// Scans a table with this schema. `store` is its name for people.
     ///
     /// # Errors
     /// [`lsio_core::Error::Unreadable`] if one of the columns can't be read.
     pub(crate) fn try_new(
         mut spec: ScanSpec,
         store: &str,
-        (table, table_schema): (Arc<Table>, SchemaRef),
+        table: Arc<Table>,
+        table_schema: SchemaRef,
         options: ScanOptions,
     ) -> Result<Self> {
         (spec.held_bytes, spec.tile_bytes) = (options.held_bytes, options.tile_bytes);
@@ -109,24 +110,23 @@ impl ZarrSource {
         })
     }
 
-    /// What is scanned, as plain data. Filters that are expressions over the values of chunks aren't part of
-    /// it: whoever sends it sends them beside it, or applies them to its rows.
+    /// Specification of the scan, as plain data. It lacks filters on the values of chunks: whoever sends it
+    /// sends them beside it, or applies them to its rows.
     #[must_use]
     pub fn spec(&self) -> &ScanSpec {
         &self.spec
     }
 
-    /// Reads the tiles of these numbers, as one of so many partitions.
+    /// Reader of these tiles for one partition.
     pub(crate) fn reader(
         &self,
         tiles: TileNumbers,
-        partition: usize,
-        partitions: usize,
+        partition: Partition,
         context: &TaskContext,
         metrics: &ExecutionPlanMetricsSet,
     ) -> Result<TileReader> {
         let scan_position = |position| self.columns.binary_search(position).ok();
-        let work = Work {
+        let work = PartitionScan {
             scan: Arc::clone(self.scan()?),
             columns: self.columns.clone(),
             output: self.spec.output.iter().filter_map(scan_position).collect(),
@@ -134,15 +134,15 @@ impl ZarrSource {
             deferred: self.deferred.clone(),
             table: Arc::clone(&self.table),
             table_schema: Arc::clone(&self.table_schema),
-            partitions,
+            partitions: partition.count,
         };
-        let metrics = Metrics::new(metrics, partition, Arc::clone(&self.store));
+        let metrics = Metrics::new(metrics, partition.index, Arc::clone(&self.store));
         Ok(TileReader::new(work, tiles, context, metrics))
     }
 
     pub(crate) fn with_limit(mut self, limit: Option<usize>) -> Self {
         self.spec.limit = limit;
-        // What is left out by a deferred predicate must not count, and what counts is decided here.
+        // Rows that a deferred predicate drops must not count for the limit, and the limit is applied here.
         if limit.is_some() {
             self.deferred.clear();
         }
@@ -150,34 +150,34 @@ impl ZarrSource {
         self
     }
 
-    /// The table that is read.
+    /// Table that is read.
     #[must_use]
     pub fn table(&self) -> &Arc<Table> {
         &self.table
     }
 
-    /// The selected indices of each dimension.
+    /// Selected indices of each dimension.
     #[must_use]
     pub fn selection(&self) -> &[Selection] {
         &self.spec.selection
     }
 
-    /// The schema of the table.
+    /// Schema of the table.
     pub(crate) fn table_schema(&self) -> &SchemaRef {
         &self.table_schema
     }
 
-    /// The most rows that are given out, if there is a limit.
+    /// Limit on the rows of the output.
     pub(crate) fn limit(&self) -> Option<usize> {
         self.spec.limit
     }
 
-    /// The tiles, all of them.
+    /// All tiles.
     pub(crate) fn tiles(&self) -> &Tiles {
         &self.tiles
     }
 
-    /// The numbers of the tiles that are read.
+    /// Numbers of the tiles that are read.
     fn tile_range(&self) -> Range<u64> {
         let end = self.tiles.len();
         match &self.spec.tiles {
@@ -191,7 +191,7 @@ impl ZarrSource {
         self.spec.tiles.is_some()
     }
 
-    /// What reads the tiles.
+    /// Scan of lsio_core.
     fn scan(&self) -> Result<&Arc<Scan>> {
         if let Some(scan) = self.scan.get() {
             return Ok(scan);
@@ -199,18 +199,18 @@ impl ZarrSource {
         let selection = self.spec.selection.clone();
         let scan = Scan::new(&self.table, &self.columns, selection, &self.options);
         let scan = Arc::new(scan.map_err(external)?.with_order(&self.spec.order));
-        // Somebody else may have been faster: all partitions share one.
+        // All partitions share the first one.
         Ok(self.scan.get_or_init(|| scan))
     }
 
-    /// A column of the output, as one of the table.
+    /// Maps a column of the output to one of the table.
     pub(crate) fn column(&self, index: usize) -> Option<Column> {
         let position = *self.spec.output.get(index)?;
-        // Names may have been changed on the way.
+        // Projections may have changed the name.
         Some(Column::new(&self.table.columns[position].name, position))
     }
 
-    /// The dimensions along which predicates vary that aren't part of the selection.
+    /// Dimensions along which the predicates beside the selection vary.
     pub(crate) fn filter_dims(&self) -> Vec<usize> {
         let filters = self.filters.iter().flat_map(Predicate::columns).copied();
         let deferred = self.deferred.iter().flat_map(collect_columns).map(|c| c.index());
@@ -218,7 +218,7 @@ impl ZarrSource {
         union(columns.iter().map(|&c| self.table.columns[c].dims.as_slice()))
     }
 
-    /// Whether some rows of what is selected may be left out.
+    /// Whether filters may drop selected rows.
     pub(crate) fn leaves_out_rows(&self) -> bool {
         !self.filters.is_empty() || !self.deferred.is_empty()
     }
@@ -230,27 +230,25 @@ impl ZarrSource {
         column.variable.is_some() && !column.is_held(rank, self.options.held_bytes)
     }
 
-    /// What decides on rows, if it is all comparisons of columns that are read chunk by chunk with
-    /// numbers: each with its column.
-    pub(crate) fn comparisons(&self) -> Option<Vec<(Predicate, usize)>> {
+    /// The filters, if each compares a column that is read chunk by chunk with a number.
+    pub(crate) fn comparisons(&self) -> Option<Vec<ColumnPredicate>> {
         if self.filters.is_empty() || !self.deferred.is_empty() {
             return None;
         }
         let compared = self.filters.iter().map(|filter| {
             let column = filter.compared_column(&self.table).filter(|&c| self.is_chunked(c))?;
-            Some((filter.clone(), column))
+            Some(ColumnPredicate { predicate: filter.clone(), column })
         });
         compared.collect()
     }
 
-    /// The same without what decides on rows, for who applies it.
+    /// Removes the filters, for a caller that applies them.
     pub(crate) fn without_filters(mut self) -> Result<Self> {
         self.filters.clear();
         self.replanned()
     }
 
-    /// The same rows with other columns, by their positions in the table: those at these indices, and
-    /// as far as these predicates hold.
+    /// Reads other columns, by their positions in the table, with another selection and additional filters.
     pub(crate) fn reading(
         mut self,
         columns: Vec<usize>,
@@ -264,32 +262,31 @@ impl ZarrSource {
         self.replanned()
     }
 
-    /// The same with tiles in the order of these dimensions.
-    pub(crate) fn visiting(mut self, order: Vec<(usize, bool)>) -> Result<Self> {
+    /// Visits tiles in this order.
+    pub(crate) fn visiting(mut self, order: Vec<DimOrder>) -> Result<Self> {
         self.spec.order = order;
         self.replanned()
     }
 
-    /// The same with a predicate over the table, which may leave out rows as far as it is known when
-    /// the query runs.
+    /// Adds a predicate over the table that may drop rows as far as it is known at run time.
     pub(crate) fn with_deferred(mut self, predicate: Arc<dyn PhysicalExpr>) -> Self {
         self.deferred.push(predicate);
         self
     }
 
-    /// The same, telling why an aggregate above it isn't part of the scan.
+    /// Notes why the aggregate above isn't part of the scan.
     pub(crate) fn with_refusal(mut self, reason: &str) -> Self {
         self.refusal = Some(reason.into());
         self
     }
 
-    /// The chunks that hold selected cells, of the columns that are read chunk by chunk.
+    /// Number of chunks with selected cells, in columns that are read chunk by chunk.
     #[must_use]
     pub fn chunks(&self) -> u64 {
         self.scan().map_or(0, |scan| scan.chunks())
     }
 
-    /// What the user should know of the query.
+    /// Notes for the user on the query.
     #[must_use]
     pub fn notes(&self) -> &[String] {
         &self.notes
@@ -304,7 +301,7 @@ impl ZarrSource {
         self
     }
 
-    /// The path that names a variable's own table.
+    /// Path of a variable's own table.
     pub(crate) fn variable_path(&self, name: &str) -> String {
         let variable = self.table.columns.iter().find(|column| column.name == name);
         match variable.and_then(|column| column.variable.as_ref()) {
@@ -313,7 +310,7 @@ impl ZarrSource {
         }
     }
 
-    /// The same with the tiles that fit what was changed.
+    /// Plans the tiles anew after a change.
     fn replanned(mut self) -> Result<Self> {
         (self.tiles, self.columns) = plan(&self.spec, &self.table, &self.filters, &self.options)?;
         self.scan = OnceLock::new();
@@ -321,12 +318,12 @@ impl ZarrSource {
         Ok(self)
     }
 
-    /// The selected cells. They are part of a table whose cells 63 bits count.
+    /// Number of selected cells, which fits 63 bits as that of the table does.
     fn rows(&self) -> u64 {
         self.spec.selection.iter().map(Selection::len).fold(1, u64::saturating_mul)
     }
 
-    /// The bytes of all selected rows, or of the chunks that hold them, decoded.
+    /// Bytes of all selected rows, or of their chunks, decoded.
     fn bytes(&self) -> u64 {
         let widths = self.columns.iter().map(|&position| {
             self.table.columns[position].variable.as_ref().map_or(8, |v| v.value_bytes())
@@ -356,12 +353,12 @@ impl ZarrSource {
         statistics.with_fetch(self.spec.limit, 0, self.partitions)
     }
 
-    /// A predicate over the output as one over the table.
+    /// Rewrites a predicate over the output as one over the table.
     fn over_table(&self, expr: &Arc<dyn PhysicalExpr>) -> Result<Option<Arc<dyn PhysicalExpr>>> {
         with_columns(expr, |column| self.column(column.index()))
     }
 
-    /// Why a filter decides on rows, and isn't a selection.
+    /// Reason why a filter isn't a selection.
     fn reason(&self, filter: &Predicate) -> &'static str {
         let local = |&position: &usize| !self.is_chunked(position);
         if !filter.columns().iter().all(local) {
@@ -373,7 +370,7 @@ impl ZarrSource {
         }
     }
 
-    /// What there is to tell, a line each.
+    /// Details that `EXPLAIN` shows, one for each line.
     fn details(&self) -> Vec<(&'static str, String)> {
         let mut details = Vec::new();
         let names: Vec<&str> = self.schema.fields().iter().map(|f| f.name().as_str()).collect();
@@ -412,7 +409,7 @@ impl ZarrSource {
                 .spec
                 .order
                 .iter()
-                .map(|&(dim, reversed)| {
+                .map(|&DimOrder { dim, reversed }| {
                     let from_end = if reversed { " from the end" } else { "" };
                     format!("{}{from_end}", self.table.dims[dim].name)
                 })
@@ -443,16 +440,17 @@ impl DataSource for ZarrSource {
         let OpenArgs { partition, context, sibling_state } = args;
         let range = self.tile_range();
         let queues = sibling_state.as_ref().and_then(|s| s.downcast_ref::<TileQueues>());
+        let partition = Partition { index: partition, count: self.partitions };
         let tiles = match queues {
-            Some(queues) => queues.open(partition, self.partitions, &context, range),
-            None => TileNumbers::strided(partition, self.partitions, range),
+            Some(queues) => queues.open(partition, &context, range),
+            None => TileNumbers::strided(partition, range),
         };
-        let reader = self.reader(tiles, partition, self.partitions, &context, &self.metrics)?;
+        let reader = self.reader(tiles, partition, &context, &self.metrics)?;
         Ok(rows(reader, Arc::clone(&self.schema), self.spec.limit, &context))
     }
 
     fn create_sibling_state(&self, config: &ConfigOptions) -> Option<Arc<dyn Any + Send + Sync>> {
-        // Off where partitions may run in different processes, which share no state.
+        // Off where partitions may run in different processes without shared state.
         let stealing = config.execution.enable_file_stream_work_stealing;
         stealing.then(|| Arc::new(TileQueues::default()) as _)
     }
@@ -484,8 +482,8 @@ impl DataSource for ZarrSource {
         let range = self.tile_range();
         let tiles = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
         let partitions = target_partitions.min(tiles);
-        // The rows of a limit come from the start of the grid, which one partition reads, unless they
-        // have to be looked for. An order is that of one partition.
+        // With a limit, one partition reads from the start of the grid, unless rows have to be searched. An
+        // order needs one partition.
         let in_order = self.spec.limit.is_some() && self.filters.is_empty();
         let small = self.bytes() < min_size as u64;
         if in_order || self.ordering.is_some() || partitions <= 1 || small {
@@ -501,14 +499,14 @@ impl DataSource for ZarrSource {
     fn eq_properties(&self) -> EquivalenceProperties {
         let mut properties = EquivalenceProperties::new(Arc::clone(&self.schema));
         properties.add_orderings(self.ordering.clone());
-        // The same column under two names, as a projection would have told.
+        // A column under two names, as a projection would report.
         for (index, position) in self.spec.output.iter().enumerate() {
             let first = self.spec.output.iter().position(|other| other == position);
             let Some(first) = first.filter(|first| *first < index) else { continue };
             let column = |index: usize| -> Arc<dyn PhysicalExpr> {
                 Arc::new(Column::new(self.schema.field(index).name(), index))
             };
-            // What can't be told is left out: it only helps.
+            // An equality that can't be added is left out: it is only of help.
             let _ = properties.add_equal_conditions(column(first), column(index));
         }
         properties
@@ -516,7 +514,7 @@ impl DataSource for ZarrSource {
 
     fn partition_statistics(&self, partition: Option<usize>) -> Result<Arc<Statistics>> {
         if partition.is_some() && self.partitions > 1 {
-            // Which tiles a partition takes shows only when it runs.
+            // The tiles of a partition are known only at run time.
             return Ok(Arc::new(Statistics::new_unknown(&self.schema)));
         }
         if let Some(statistics) = self.statistics.get() {
@@ -542,7 +540,7 @@ impl DataSource for ZarrSource {
         &self,
         projection: &ProjectionExprs,
     ) -> Result<Option<Arc<dyn DataSource>>> {
-        // Columns may be picked, reordered and renamed here; expressions stay above.
+        // Picks, reorders and renames columns; expressions stay above.
         let mut picked = Vec::new();
         for expr in projection.iter() {
             match expr.expr.downcast_ref::<Column>() {
@@ -551,7 +549,7 @@ impl DataSource for ZarrSource {
             }
         }
         if self.ordering.is_some() {
-            // It was asked for in terms of the output as it is.
+            // The order names columns of the current output.
             return Ok(None);
         }
         let schema = Arc::new(projection.project_schema(&self.schema)?);
@@ -586,13 +584,13 @@ impl DataSource for ZarrSource {
         order: &[PhysicalSortExpr],
     ) -> Result<SortOrderPushdownResult<Arc<dyn DataSource>>> {
         let visits = visits(order, &self.spec.output, &self.table, &self.tiles)?;
-        // The numbers of a part's tiles are those of the order that it has.
+        // The tile numbers of a part are those of its order.
         let may_change = self.spec.limit.is_none() && !self.is_part();
         let Some(visits) = visits.filter(|_| may_change) else {
             return Ok(SortOrderPushdownResult::Unsupported);
         };
         let mut source = self.clone();
-        source.spec.order = visits.dims;
+        source.spec.order = visits.order;
         source.ordering = None;
         if visits.exact {
             source.ordering = LexOrdering::new(order.to_vec());
@@ -610,17 +608,17 @@ impl DataSource for ZarrSource {
         &self,
         f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
     ) -> Result<TreeNodeRecursion> {
-        // Joins and sorts keep a filter up to date only if they find it here.
+        // Joins and sorts update a dynamic filter only if they find it here.
         apply_expression_roots(self.filters.iter().map(Predicate::expr).chain(&self.deferred), f)
     }
 }
 
 impl ZarrSource {
-    /// Takes a filter over the output. The answer is whether nobody else has to apply it.
+    /// Takes a filter over the output. Returns whether it is applied in full.
     fn push(&mut self, filter: &Arc<dyn PhysicalExpr>) -> Result<PushedDown> {
         let Some(expr) = self.over_table(filter)? else { return Ok(PushedDown::No) };
         if self.spec.limit.is_some() {
-            // The rows that it leaves out are among those that the limit counts.
+            // The limit counts rows that the filter would drop.
             self.notes.push(format!("not pushed below the limit: {filter}"));
             return Ok(PushedDown::No);
         }
@@ -639,7 +637,7 @@ impl ZarrSource {
     }
 }
 
-/// The tiles of a specification, and the columns that are read for its output and some filters.
+/// Plans the tiles of a specification, and the columns to read for its output and filters.
 fn plan(
     spec: &ScanSpec,
     table: &Table,

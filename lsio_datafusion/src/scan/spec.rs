@@ -1,51 +1,54 @@
-//! [`ScanSpec`]: what is scanned, as plain data that goes to bytes and back.
+//! [`ScanSpec`]: specification of a scan, as plain data that serialises.
 
 use std::{ops::Range, path, sync::Arc};
 
 use datafusion::{catalog::Session, common::exec_err, error::Result};
-use lsio_core::{Dataset, OpenOptions, Selection, Table, read::ScanOptions};
+use lsio_core::{
+    Dataset, OpenOptions, Selection, Table,
+    read::{DimOrder, ScanOptions},
+};
 use serde::{Deserialize, Serialize};
 
 use super::ZarrSource;
 use crate::{config::LsioConfig, error::external, register::open_dataset, schema::schema};
 
-/// What is scanned: made by the table provider, changed by push-downs, and sent to whoever reads a part of it.
+/// Specification of a scan: made by the table provider, changed by push-downs, and sent to readers of parts
+/// of it.
 ///
-/// Its wire form is that of any serde format. It holds no credentials: whoever opens it has their own.
+/// Serialises in any serde format. Holds no credentials: whoever opens it has their own.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ScanSpec {
-    /// The dataset.
+    /// Dataset to read.
     pub dataset: DatasetRef,
-    /// The columns of the output, by their positions in the table; the same may be there twice.
+    /// Columns of the output, by their positions in the table; duplicates are allowed.
     pub output: Vec<usize>,
-    /// The selected indices of each dimension.
+    /// Selected indices of each dimension.
     pub selection: Vec<Selection>,
-    /// The dimensions in whose order tiles are visited, slowest first, each with whether it is visited from
-    /// its end. Those that aren't named follow in the grid's order.
-    pub order: Vec<(usize, bool)>,
-    /// The most rows that are given out, if there is a limit.
+    /// Order of tiles, slowest dimension first. Dimensions that it lacks follow in the grid's order.
+    pub order: Vec<DimOrder>,
+    /// Limit on the rows of the output.
     pub limit: Option<usize>,
-    /// The tiles to read, by their numbers in the order in which they are visited; all, if none.
+    /// Tiles to read, by their numbers in `order`; `None` is all.
     pub tiles: Option<Range<u64>>,
-    /// The bytes up to which coordinates, and variables that lack a dimension, are read as a whole.
+    /// Bytes up to which coordinates, and variables that lack a dimension, are read as a whole.
     pub held_bytes: u64,
-    /// The decoded bytes of a column up to which small chunks are taken together.
+    /// Decoded bytes of a column up to which small chunks are read together.
     pub tile_bytes: u64,
 }
 
-/// A dataset as somebody else can open it.
+/// Reference to a dataset that another process can open.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DatasetRef {
-    /// Its path, absolute if it is local, or its URL, without what may be secret.
+    /// Absolute local path, or URL without secrets.
     pub location: String,
-    /// How it was opened, without what may be secret.
+    /// Options with which it was opened, without secrets.
     pub options: OpenOptions,
-    /// What the positions and indices of the specification are those of.
+    /// Fingerprint of the table whose positions and indices the specification uses.
     pub fingerprint: u64,
 }
 
 impl ScanSpec {
-    /// All rows of some columns.
+    /// Scans all rows of some columns.
     pub(crate) fn new(dataset: &Dataset, table: &Table, output: Vec<usize>) -> Self {
         let options = ScanOptions::default();
         Self {
@@ -60,7 +63,7 @@ impl ScanSpec {
         }
     }
 
-    /// Says what of a specification isn't of this table: it may have come from anywhere.
+    /// Checks a specification, which may come from anywhere, against a table. Returns what doesn't fit.
     pub(crate) fn misfit(&self, table: &Table) -> Option<String> {
         let (rank, columns) = (table.dims.len(), table.columns.len());
         let beyond = |(selection, size): (&Selection, u64)| selection.bounds().end > size;
@@ -74,14 +77,14 @@ impl ScanSpec {
         if self.selection.iter().zip(sizes).any(beyond) {
             return Some("indices are selected that its dimensions don't have".to_owned());
         }
-        let dim = self.order.iter().map(|(dim, _)| *dim).find(|dim| *dim >= rank);
+        let dim = self.order.iter().map(|order| order.dim).find(|dim| *dim >= rank);
         dim.map(|dim| format!("it has {rank} dimensions, and no dimension {dim}"))
     }
 }
 
 impl ZarrSource {
-    /// Opens the dataset of a specification, with the session's stores and credentials, and makes the scan of
-    /// it: its rows are those of the scan that the specification was taken from.
+    /// Opens the dataset of a specification with the session's stores and credentials, and scans it: the rows
+    /// are those of the scan that the specification was taken from.
     ///
     /// # Errors
     /// Those of [`open_dataset`], and an error that names the store if it has changed since, or the
@@ -104,7 +107,7 @@ impl ZarrSource {
         (options.held_bytes, options.tile_bytes) = (spec.held_bytes, spec.tile_bytes);
         let schema = schema(&dataset, &table);
         let store = dataset.location().name().to_owned();
-        Self::try_new(spec, &store, (Arc::new(table), schema), options)
+        Self::try_new(spec, &store, Arc::new(table), schema, options)
     }
 }
 
@@ -121,8 +124,8 @@ impl DatasetRef {
     }
 }
 
-/// Tells tables apart whose positions mean something else: by the names and sizes of dimensions, the names and
-/// types of columns, and their chunks.
+/// Hash of what gives positions and indices their meaning: names and sizes of dimensions, names and types of
+/// columns, and their chunks.
 fn fingerprint(table: &Table) -> u64 {
     let mut hash = Fnv::default();
     for dim in &table.dims {
@@ -140,7 +143,7 @@ fn fingerprint(table: &Table) -> u64 {
     hash.0
 }
 
-/// The hash FNV-1a of 64 bits, which is the same in every process and version.
+/// 64-bit FNV-1a hash, the same in every process and version.
 struct Fnv(u64);
 
 impl Default for Fnv {
@@ -160,7 +163,7 @@ impl Fnv {
         self.bytes(&number.to_le_bytes());
     }
 
-    /// With its length, so that no two lists of texts are the same bytes.
+    /// Hashes the length too, so that no two lists of texts give the same bytes.
     fn text(&mut self, text: &str) {
         self.number(text.len() as u64);
         self.bytes(text.as_bytes());

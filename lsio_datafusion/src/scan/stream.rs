@@ -1,4 +1,4 @@
-//! One partition of a scan: from tiles to record batches.
+//! Record batches of a partition's tiles.
 
 use std::{sync::Arc, time::Instant};
 
@@ -16,10 +16,10 @@ use datafusion::{
 use futures::stream;
 use lsio_core::read::Rows;
 
-use super::reader::{Ready, TileReader};
+use super::reader::{ReadyTile, TileReader};
 use crate::error::external;
 
-/// The rows of the tiles that are read.
+/// Streams the rows of a reader's tiles.
 pub(super) fn rows(
     tiles: TileReader,
     schema: SchemaRef,
@@ -46,14 +46,14 @@ pub(super) fn rows(
 struct RowStream {
     tiles: TileReader,
     schema: SchemaRef,
-    /// The tile whose rows are being given out.
+    /// Tile whose rows are being returned.
     current: Option<Current>,
-    /// Batches of few rows, which wait to become one.
+    /// Small batches, waiting to be concatenated.
     few: Vec<RecordBatch>,
-    /// The rows that a limit still allows.
+    /// Rows that the limit still allows.
     remaining: Option<usize>,
     batch_size: usize,
-    /// The rows that were given out.
+    /// Rows returned so far.
     given: usize,
     finished: bool,
 }
@@ -72,7 +72,7 @@ impl RowStream {
         }
         let result = self.advance().await;
         if !matches!(result, Ok(Some(_))) {
-            // What comes after an error would be out of place, and what is under way is given up.
+            // The stream ends after an error, and drops pending fetches.
             self.finished = true;
             self.current = None;
             self.few.clear();
@@ -91,23 +91,23 @@ impl RowStream {
             }
             match self.tiles.next(self.remaining).await? {
                 Some(ready) => self.open(ready).await?,
-                // Only what waits to become a larger batch is left.
+                // Only small batches are left.
                 None => return Ok(self.take_few()?.map(|batch| self.limited(batch))),
             }
         }
     }
 
-    /// Makes the rows of a tile those that are given out.
-    async fn open(&mut self, mut ready: Ready) -> Result<()> {
+    /// Starts to return the rows of a tile.
+    async fn open(&mut self, mut ready: ReadyTile) -> Result<()> {
         self.tiles.decode(&mut ready).await?;
-        let Ready { tile, rows: wanted, reserved, .. } = ready;
+        let ReadyTile { tile, rows: wanted, reserved, .. } = ready;
         let dims: Vec<usize> = (0..tile.block().selections().len()).collect();
         let rows = tile.rows(&dims, &self.tiles.work().output).map_err(external)?;
         self.current = Some(Current { rows, wanted, next: 0, reserved });
         Ok(())
     }
 
-    /// The next rows of the tile at hand.
+    /// Next rows of the current tile.
     fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
         while let Some(current) = &mut self.current {
             let start = current.next;
@@ -142,7 +142,7 @@ impl RowStream {
             let waiting: usize = self.few.iter().map(RecordBatch::num_rows).sum();
             let mut enough = self.batch_size.min(self.remaining.unwrap_or(usize::MAX)) / 2;
             if self.tiles.may_end_early() {
-                // What an operator above sees may end the scan.
+                // An operator above may end the scan after the first rows.
                 enough = enough.min(self.given);
             }
             if waiting == 0 && count >= enough {
@@ -164,7 +164,7 @@ impl RowStream {
         Ok(Some(concat_batches(&self.schema, &few)?))
     }
 
-    /// As much of a batch as a limit allows.
+    /// Cuts a batch to the limit.
     fn limited(&mut self, batch: RecordBatch) -> RecordBatch {
         self.given += batch.num_rows();
         let Some(remaining) = &mut self.remaining else { return batch };

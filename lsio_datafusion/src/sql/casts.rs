@@ -1,4 +1,4 @@
-//! Names of aggregates of casts.
+//! Names of aggregates over casts.
 
 use datafusion::{
     common::{
@@ -12,7 +12,7 @@ use datafusion::{
 };
 
 /// Names casts inside aggregates and windows, so that `avg(v)` and `avg(CAST(v AS BIGINT))` are two columns.
-/// DataFusion 55.2 leaves casts out of the names of its columns, and refuses two of one name.
+/// DataFusion 55.2 leaves casts out of column names, and refuses duplicates.
 #[derive(Debug)]
 pub(crate) struct NamedCasts;
 
@@ -51,7 +51,7 @@ fn sorted(expressions: Vec<SortExpr>) -> Result<Vec<SortExpr>> {
 fn named(expr: Expr) -> Result<Expr> {
     let named = expr.transform_down(|expr| {
         Ok(match &expr {
-            // Its name has a relation where one is wanted.
+            // An alias has a name already.
             Expr::Alias(_) => Transformed::new(expr, false, TreeNodeRecursion::Jump),
             Expr::Cast(cast) => {
                 let name =

@@ -1,4 +1,4 @@
-//! The dialect of `lsio`: sqlparser's generic one, with what DuckDB's users expect of it.
+//! Dialect of `ctx.query`: sqlparser's generic one with extensions of DuckDB.
 
 use std::{any::TypeId, iter::Peekable, str::Chars};
 
@@ -17,13 +17,13 @@ use datafusion::sql::sqlparser::{
 /// `-2 ^ 2` is 4.
 const POWER: u8 = 41;
 
-/// The generic dialect, in which names may begin with a digit, `^` is power, and `ORDER BY ALL` is known.
+/// Generic dialect, in which names may begin with a digit, `^` is power, and `ORDER BY ALL` is known.
 #[derive(Debug)]
 pub(super) struct LsioDialect;
 
 const BASE: GenericDialect = GenericDialect;
 
-/// Methods without arguments that answer as the generic dialect does.
+/// Forwards methods without arguments to the generic dialect.
 macro_rules! forward {
     ($($name:ident),* $(,)?) => {
         $(fn $name(&self) -> bool {
@@ -32,11 +32,10 @@ macro_rules! forward {
     };
 }
 
-// Where a new version of sqlparser asks more of a dialect, this doesn't build until the generic
-// dialect's answer is forwarded.
+// If a new version of sqlparser adds methods, this doesn't build until they are forwarded.
 #[deny(clippy::missing_trait_methods)]
 impl Dialect for LsioDialect {
-    /// That of the generic dialect: the parser asks for it in places that have no method.
+    /// Type of the generic dialect: the parser compares it in places that have no method.
     fn dialect(&self) -> TypeId {
         BASE.dialect()
     }
@@ -73,7 +72,7 @@ impl Dialect for LsioDialect {
         // Left-associative: 2 ^ 3 ^ 2 is 64.
         Some(parser.parse_subexpr(precedence).map(|right| Expr::BinaryOp {
             left: Box::new(expr.clone()),
-            // Unlike the generic dialect's operator, this one can only mean power.
+            // Unlike the generic dialect's operator, this one only means power.
             op: BinaryOperator::PGExp,
             right: Box::new(right),
         }))

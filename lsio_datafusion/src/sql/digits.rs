@@ -1,4 +1,4 @@
-//! Names that begin with a digit, where a parser has taken them for a number and an alias.
+//! Names that begin with a digit, which a parser took for a number and an alias.
 
 use datafusion::{
     common::{
@@ -48,7 +48,7 @@ impl AnalyzerRule for DigitNames {
     }
 }
 
-/// The text that a number and its alias may have been; the number may be one that is grouped by.
+/// Name that a number and its alias may have been; the number may be a group key.
 fn numbered(expr: &Expr, group: &[Expr]) -> Option<String> {
     let Expr::Alias(alias) = expr else { return None };
     let number = match alias.expr.as_ref() {
@@ -68,7 +68,7 @@ fn numbered(expr: &Expr, group: &[Expr]) -> Option<String> {
     }
 }
 
-/// Whether a node stands above a column of that name.
+/// Whether a node's input has a column of this name.
 fn reads(node: &LogicalPlan, name: &str) -> Result<bool> {
     let mut found = false;
     node.apply(|below| {

@@ -5,14 +5,14 @@ use datafusion::sql::sqlparser::{
     tokenizer::{Token, TokenWithSpan},
 };
 
-/// Where in a query a token stands.
+/// Position of a token in a query.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Place {
-    /// Where a query can begin.
+enum QueryPosition {
+    /// Possible start of a query.
     Start,
-    /// Behind WITH, among named queries.
+    /// After WITH, among named queries.
     With,
-    /// Behind UNION and the like.
+    /// After UNION and the like.
     SetOperator,
     /// In the FROM clause that begins a query.
     FromFirst { from: usize },
@@ -20,18 +20,17 @@ enum Place {
     Within,
 }
 
-/// Writes `SELECT *` before every `FROM` that begins a query and has no `SELECT` behind it.
+/// Inserts `SELECT *` before every `FROM` that begins a query without a `SELECT` after it.
 ///
-/// sqlparser 0.62 parses such queries without what follows FROM, and DataFusion 55.2 plans them
-/// without columns.
+/// sqlparser 0.62 drops what follows FROM in such queries, and DataFusion 55.2 plans them without columns.
 pub(super) fn select_all(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     let mut begun = Vec::new();
-    // One for every parenthesis that is open.
-    let mut outer: Vec<Place> = Vec::new();
-    let mut place = Place::Start;
+    // One for each open parenthesis.
+    let mut outer: Vec<QueryPosition> = Vec::new();
+    let mut place = QueryPosition::Start;
     let mut previous = &Token::EOF;
-    let mut end = |place: Place| {
-        if let Place::FromFirst { from } = place {
+    let mut end = |place: QueryPosition| {
+        if let QueryPosition::FromFirst { from } = place {
             begun.push(from);
         }
     };
@@ -41,53 +40,65 @@ pub(super) fn select_all(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
         }
         place = match (token, place) {
             (Token::LParen, _) => {
-                outer.push(if place == Place::Start { Place::Within } else { place });
-                Place::Start
+                outer.push(if place == QueryPosition::Start {
+                    QueryPosition::Within
+                } else {
+                    place
+                });
+                QueryPosition::Start
             }
             (Token::RParen, _) => {
                 end(place);
-                outer.pop().unwrap_or(Place::Within)
+                outer.pop().unwrap_or(QueryPosition::Within)
             }
             (Token::SemiColon, _) => {
                 end(place);
                 outer.clear();
-                Place::Start
+                QueryPosition::Start
             }
             (Token::Word(word), _) => match (word.keyword, place) {
-                (Keyword::FROM, Place::Start | Place::SetOperator) => Place::FromFirst { from: at },
-                (Keyword::FROM, Place::With) if previous == &Token::RParen => {
-                    Place::FromFirst { from: at }
+                (Keyword::FROM, QueryPosition::Start | QueryPosition::SetOperator) => {
+                    QueryPosition::FromFirst { from: at }
+                }
+                (Keyword::FROM, QueryPosition::With) if previous == &Token::RParen => {
+                    QueryPosition::FromFirst { from: at }
                 }
                 // CREATE VIEW v AS FROM t
-                (Keyword::FROM, Place::Within) if is_as(previous) => Place::FromFirst { from: at },
+                (Keyword::FROM, QueryPosition::Within) if is_as(previous) => {
+                    QueryPosition::FromFirst { from: at }
+                }
                 (Keyword::UNION | Keyword::EXCEPT | Keyword::INTERSECT, _) => {
                     end(place);
-                    Place::SetOperator
+                    QueryPosition::SetOperator
                 }
                 (
                     Keyword::ALL | Keyword::DISTINCT | Keyword::BY | Keyword::NAME,
-                    Place::SetOperator,
-                ) => Place::SetOperator,
+                    QueryPosition::SetOperator,
+                ) => QueryPosition::SetOperator,
                 (
                     Keyword::EXPLAIN
                     | Keyword::ANALYZE
                     | Keyword::VERBOSE
                     | Keyword::DESCRIBE
                     | Keyword::DESC,
-                    Place::Start,
-                ) => Place::Start,
-                (Keyword::WITH, Place::Start | Place::Within)
-                    if place == Place::Start || is_as(previous) =>
+                    QueryPosition::Start,
+                ) => QueryPosition::Start,
+                (Keyword::WITH, QueryPosition::Start | QueryPosition::Within)
+                    if place == QueryPosition::Start || is_as(previous) =>
                 {
-                    Place::With
+                    QueryPosition::With
                 }
-                (Keyword::SELECT, _) => Place::Within,
-                (_, Place::With | Place::FromFirst { .. }) => place,
-                _ if place == Place::Start && word.value.eq_ignore_ascii_case("summarize") => place,
-                _ => Place::Within,
+                (Keyword::SELECT, _) => QueryPosition::Within,
+                (_, QueryPosition::With | QueryPosition::FromFirst { .. }) => place,
+                _ if place == QueryPosition::Start
+                    && word.value.eq_ignore_ascii_case("summarize") =>
+                {
+                    place
+                }
+                _ => QueryPosition::Within,
             },
-            (_, Place::With | Place::FromFirst { .. }) => place,
-            _ => Place::Within,
+            (_, QueryPosition::With | QueryPosition::FromFirst { .. }) => place,
+            _ => QueryPosition::Within,
         };
         previous = token;
     }
@@ -95,7 +106,7 @@ pub(super) fn select_all(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
     if begun.is_empty() {
         return tokens;
     }
-    // Queries end in another order than they begin in.
+    // Nested queries end before the outer ones.
     begun.sort_unstable();
     let mut begun = begun.into_iter().peekable();
     let mut with_select = Vec::with_capacity(tokens.len() + 2 * begun.len());

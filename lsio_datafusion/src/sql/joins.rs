@@ -1,8 +1,9 @@
-//! DuckDB's joins that are others of DataFusion's.
+//! DuckDB's spellings of joins.
 
 use datafusion::sql::sqlparser::ast::{JoinOperator, TableWithJoins};
 
-/// `SEMI JOIN` and `ANTI JOIN`, which DataFusion 55.2 plans with `LEFT` in front.
+/// Rewrites `SEMI JOIN` and `ANTI JOIN` as `LEFT SEMI JOIN` and `LEFT ANTI JOIN`, which DataFusion 55.2
+/// plans.
 pub(super) fn respell_joins(tables: &mut TableWithJoins) {
     for join in &mut tables.joins {
         match &mut join.join_operator {

@@ -1,4 +1,4 @@
-//! The SQL that a session that knows Zarr understands: DataFusion's, and what DuckDB's users write.
+//! SQL of `ctx.query`: DataFusion's, with extensions of DuckDB.
 //!
 //! ```text
 //! text
@@ -27,6 +27,7 @@ use datafusion::{
 mod casts;
 mod dialect;
 mod digits;
+mod exprs;
 mod from_first;
 mod joins;
 mod names;
@@ -41,10 +42,10 @@ pub(crate) use self::{casts::NamedCasts, digits::DigitNames, operators::Operator
 use self::{dialect::LsioDialect, tokens::tokens};
 use crate::{analyze::with_exact_sums, register::in_words};
 
-/// How often a statement may be put in other words: once for each alias, say.
+/// Upper bound on rewordings of a statement: one for each alias, for example.
 const TRIES: usize = 32;
 
-/// Plans one statement, as `ctx.sql` does, in the SQL of [`ZarrSession::query`](crate::ZarrSession::query).
+/// Plans one statement as `ctx.sql` does, in the SQL of [`ZarrSession::query`](crate::ZarrSession::query).
 ///
 /// # Errors
 /// If the text isn't one statement, or names what the session doesn't know.
@@ -80,7 +81,7 @@ async fn plan(state: &SessionState, sql: &str) -> Result<LogicalPlan> {
     }
 }
 
-/// Plans a statement, in other words where DataFusion refuses those that there are.
+/// Plans a statement, reworded where DataFusion refuses it.
 async fn planned(state: &SessionState, mut statement: Statement) -> Result<LogicalPlan> {
     for _ in 0..TRIES {
         let error = match state.statement_to_plan(statement.clone()).await {
@@ -94,7 +95,7 @@ async fn planned(state: &SessionState, mut statement: Statement) -> Result<Logic
     state.statement_to_plan(statement).await
 }
 
-/// Refuses `DROP TABLE 'store.zarr'`: DataFusion 55.2 drops what it doesn't hold in silence.
+/// Refuses `DROP TABLE 'store.zarr'`: DataFusion 55.2 drops an unknown table without an error.
 fn refuse_to_drop_paths(state: &SessionState, plan: &LogicalPlan) -> Result<()> {
     let LogicalPlan::Ddl(DdlStatement::DropTable(drop)) = plan else { return Ok(()) };
     let catalog = &state.config_options().catalog;

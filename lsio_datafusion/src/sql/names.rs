@@ -1,4 +1,4 @@
-//! Names of the items of a SELECT list, where DataFusion would give two the same.
+//! Distinct names for the items of a SELECT list.
 
 use std::{collections::HashSet, ops::ControlFlow};
 
@@ -7,11 +7,10 @@ use datafusion::sql::sqlparser::ast::{
     visit_expressions_mut,
 };
 
-/// Gives the items of a SELECT list names that differ: casts are named as written, repeated columns
-/// `v_1`, as in DuckDB.
+/// Gives the items of a SELECT list distinct names: casts as written, repeated columns `v_1`, as in DuckDB.
 ///
-/// DataFusion 55.2 names a cast as what is cast, refuses two items of one name, and takes the cast for
-/// the column where ORDER BY names it.
+/// DataFusion 55.2 names a cast like its argument, refuses two items of one name, and takes the cast for the
+/// column where ORDER BY names it.
 pub(super) fn distinguish(query: &mut Query) {
     let sorted = match query.order_by.as_ref().map(|order| &order.kind) {
         Some(OrderByKind::Expressions(expressions)) => {
@@ -77,9 +76,9 @@ fn distinguish_items(select: &mut Select, mut named: HashSet<String>) {
     }
 }
 
-/// Groups by all items of the list where two groups would have one name: items have names that differ.
+/// Groups by all items of the list where two groups would have the same name, as items have distinct names.
 ///
-/// What is added to the groups follows from them. DataFusion 55.2 refuses two groups of one name.
+/// The added groups depend on the others. DataFusion 55.2 refuses two groups of one name.
 fn group_by_all(select: &mut Select) {
     let GroupByExpr::Expressions(groups, modifiers) = &select.group_by else { return };
     if !modifiers.is_empty() || groups.len() < 2 {
@@ -100,7 +99,7 @@ fn group_by_all(select: &mut Select) {
         match item {
             Some(SelectItem::UnnamedExpr(expr)) => keys.push(key(expr)),
             Some(SelectItem::ExprWithAlias { expr, .. }) => keys.push(key(expr)),
-            // A group that the list doesn't have.
+            // The list lacks this group.
             _ => return,
         }
     }
@@ -120,7 +119,7 @@ fn group_by_all(select: &mut Select) {
     }
 }
 
-/// The keys of the items that have no alias. A qualified column shares that of a plain one.
+/// Keys of the items without an alias. A qualified column has the key of a plain one.
 fn keys(select: &Select) -> Vec<Option<String>> {
     let is_listed = |name: &Ident| {
         select.projection.iter().any(
@@ -138,7 +137,7 @@ fn keys(select: &Select) -> Vec<Option<String>> {
     select.projection.iter().map(key).collect()
 }
 
-/// What DataFusion's name of an expression follows from: its text without casts and parentheses.
+/// Key of DataFusion's name for an expression: its text without casts and parentheses.
 fn key(expr: &Expr) -> String {
     let mut bare = expr.clone();
     let _: ControlFlow<()> = visit_expressions_mut(&mut bare, |expr| {
@@ -150,7 +149,7 @@ fn key(expr: &Expr) -> String {
     bare.to_string()
 }
 
-/// The texts of the columns that an expression names.
+/// Columns that an expression names.
 fn columns(expr: &Expr) -> Vec<String> {
     let mut columns = Vec::new();
     let _: ControlFlow<()> = visit_expressions(expr, |expr| {

@@ -1,4 +1,4 @@
-//! What `^` and `//` mean, and `*` and `/` of durations, in every SQL that the session plans.
+//! The operators `^` and `//`, and `*` and `/` of durations, in every SQL that the session plans.
 
 use std::sync::Arc;
 
@@ -41,8 +41,7 @@ impl ExprPlanner for Operators {
         let RawBinaryExpr { op, left, right } = expr;
         match op {
             BinaryOperator::PGExp => Ok(PlannerResult::Planned(self.power.call(vec![left, right]))),
-            // From a parser that isn't ours: for it, `^` binds less than `+` does, and parentheses are
-            // gone by now.
+            // From another parser, for which `^` binds less than `+`, and parentheses are gone by now.
             BinaryOperator::BitwiseXor => {
                 if let Some(inner) = [&left, &right].into_iter().find_map(arithmetic) {
                     return plan_err!(
@@ -69,7 +68,8 @@ impl ExprPlanner for Operators {
     }
 }
 
-/// A product, quotient or sum of durations, which DataFusion 55.2 doesn't plan or gives an interval for.
+/// Plans a product, quotient or sum of durations, which DataFusion 55.2 doesn't plan or for which it returns
+/// an interval.
 fn of_durations(expr: RawBinaryExpr, schema: &DFSchema) -> PlannerResult<RawBinaryExpr> {
     let data_type = |expr: &Expr| expr.get_type(schema).unwrap_or(DataType::Null);
     let (left, right) = (data_type(&expr.left), data_type(&expr.right));
@@ -106,7 +106,7 @@ fn of_durations(expr: RawBinaryExpr, schema: &DFSchema) -> PlannerResult<RawBina
     PlannerResult::Planned(function.call(args))
 }
 
-/// Whether an expression is a duration, or an interval without months, which have no length.
+/// Whether an expression is a duration or an interval without months, so that it has a length.
 fn is_fixed(expr: &Expr, data_type: &DataType) -> bool {
     match expr {
         Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(interval)), _) => interval.months == 0,
@@ -114,13 +114,13 @@ fn is_fixed(expr: &Expr, data_type: &DataType) -> bool {
     }
 }
 
-/// The operator of an expression whose parentheses may have been lost.
+/// Operator of an expression whose parentheses may be lost.
 fn arithmetic(expr: &Expr) -> Option<Operator> {
     let Expr::BinaryExpr(binary) = expr else { return None };
     Some(binary.op)
 }
 
-/// A literal without a sign as an unsigned one, so that it doesn't make its neighbour signed.
+/// Makes a literal without a sign unsigned, so that its neighbour doesn't become signed.
 fn as_unsigned(expr: Expr) -> Expr {
     match &expr {
         Expr::Literal(ScalarValue::Int64(Some(value)), metadata) => match u64::try_from(*value) {

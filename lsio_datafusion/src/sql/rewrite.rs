@@ -1,4 +1,4 @@
-//! Rewriting of a parsed statement, wherever its queries stand.
+//! Rewriting of all queries in a parsed statement.
 
 use std::ops::ControlFlow;
 
@@ -20,7 +20,7 @@ use super::{
     using::{name_subqueries, qualify},
 };
 
-/// Names of functions in DuckDB, with those of the same functions in DataFusion.
+/// DuckDB's names of functions, with DataFusion's.
 const ALIASES: [(&str, &str); 19] = [
     ("variance", "var_samp"),
     ("approx_count_distinct", "approx_distinct"),
@@ -95,8 +95,7 @@ impl VisitorMut for Rewriter<'_> {
     }
 }
 
-/// Replaces `ORDER BY ALL` by the numbers of the columns. DataFusion 55.2 takes it where all of them are
-/// plain columns.
+/// Replaces `ORDER BY ALL` by the numbers of the columns. DataFusion 55.2 accepts it only for plain columns.
 fn order_by_positions(query: &mut Query) {
     let SetExpr::Select(select) = query.body.as_ref() else { return };
     let has_wildcard = (select.projection.iter())

@@ -1,4 +1,4 @@
-//! Statements that DataFusion refuses, and that mean something in other words.
+//! Rewording of statements that DataFusion refuses.
 
 use std::ops::ControlFlow;
 
@@ -8,30 +8,37 @@ use datafusion::{
     sql::{
         parser::{CopyToSource, Statement},
         sqlparser::ast::{
-            Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
-            Ident, ObjectName, Query, SelectItem, SetExpr, UnaryOperator, VisitMut, VisitorMut,
+            Expr, Query, SelectItem, SetExpr, UnaryOperator, VisitMut as _, VisitorMut,
         },
     },
 };
 
-use super::using::qualify_natural;
+use super::{
+    exprs::{call, replace_columns},
+    using::qualify_natural,
+};
 
-/// The error of DataFusion 55.2 for `-x` of unsigned numbers and durations.
+/// Error of DataFusion 55.2 for `-x` of unsigned numbers and durations.
 const NO_SIGN: &str = "Unary operator '-' only supports";
 
-/// Changes a statement that gave an error to one that says the same otherwise. Says whether there is one.
+/// Rewords a statement by its error. Returns whether there is another wording.
 pub(super) fn reworded(statement: &mut Statement, error: &DataFusionError) -> bool {
     let root = error.find_root();
     match root {
         DataFusionError::Plan(text) if text.contains(NO_SIGN) => {
-            visit(statement, &mut Signs { changed: false })
+            let mut signs = Signs { changed: false };
+            visit(statement, &mut signs);
+            signs.changed
         }
         DataFusionError::SchemaError(schema, _) => match schema.as_ref() {
             SchemaError::FieldNotFound { field, .. } if field.relation.is_none() => {
-                visit(statement, &mut Aliases { name: field.name(), changed: false })
+                rewrite_queries(statement, |query| expand_alias(query, field.name()))
             }
             SchemaError::AmbiguousReference { field } if field.relation.is_none() => {
-                visit(statement, &mut Natural { name: field.name(), changed: false })
+                rewrite_queries(statement, |query| match query.body.as_mut() {
+                    SetExpr::Select(select) => qualify_natural(select, field.name()),
+                    _ => false,
+                })
             }
             _ => false,
         },
@@ -39,11 +46,7 @@ pub(super) fn reworded(statement: &mut Statement, error: &DataFusionError) -> bo
     }
 }
 
-trait Changes: VisitorMut<Break = ()> {
-    fn changed(&self) -> bool;
-}
-
-fn visit(statement: &mut Statement, visitor: &mut impl Changes) -> bool {
+fn visit(statement: &mut Statement, visitor: &mut impl VisitorMut<Break = ()>) {
     let _: ControlFlow<()> = match statement {
         Statement::Statement(statement) => statement.visit(visitor),
         Statement::Explain(explain) => return visit(&mut explain.statement, visitor),
@@ -53,18 +56,11 @@ fn visit(statement: &mut Statement, visitor: &mut impl Changes) -> bool {
         },
         Statement::CreateExternalTable(_) | Statement::Reset(_) => ControlFlow::Continue(()),
     };
-    visitor.changed()
 }
 
-/// Writes `negative(x)` for `-x`.
+/// Replaces `-x` by `negative(x)`.
 struct Signs {
     changed: bool,
-}
-
-impl Changes for Signs {
-    fn changed(&self) -> bool {
-        self.changed
-    }
 }
 
 impl VisitorMut for Signs {
@@ -74,120 +70,51 @@ impl VisitorMut for Signs {
         if let Expr::UnaryOp { op: UnaryOperator::Minus, expr: inner } = expr
             && !matches!(inner.as_ref(), Expr::Value(_))
         {
-            *expr = call("negative", inner.as_ref().clone());
+            *expr = call("negative", vec![inner.as_ref().clone()]);
             self.changed = true;
         }
         ControlFlow::Continue(())
     }
 }
 
-/// A call of a function with one argument.
-fn call(name: &str, argument: Expr) -> Expr {
-    Expr::Function(Function {
-        name: ObjectName::from(vec![Ident::new(name)]),
-        uses_odbc_syntax: false,
-        parameters: FunctionArguments::None,
-        args: FunctionArguments::List(FunctionArgumentList {
-            duplicate_treatment: None,
-            args: vec![FunctionArg::Unnamed(FunctionArgExpr::Expr(argument))],
-            clauses: Vec::new(),
-        }),
-        filter: None,
-        null_treatment: None,
-        over: None,
-        within_group: Vec::new(),
-    })
+/// Rewrites every query of a statement, outer ones first. Returns whether `rewrite` changed one.
+fn rewrite_queries(statement: &mut Statement, rewrite: impl FnMut(&mut Query) -> bool) -> bool {
+    let mut queries = Queries { rewrite, changed: false };
+    visit(statement, &mut queries);
+    queries.changed
 }
 
-/// Writes what an alias of a SELECT list stands for, where the list itself or WHERE names it as DuckDB allows. It is
-/// no column: that would have been found.
-struct Aliases<'a> {
-    name: &'a str,
+struct Queries<F> {
+    rewrite: F,
     changed: bool,
 }
 
-impl Changes for Aliases<'_> {
-    fn changed(&self) -> bool {
-        self.changed
-    }
-}
-
-impl VisitorMut for Aliases<'_> {
+impl<F: FnMut(&mut Query) -> bool> VisitorMut for Queries<F> {
     type Break = ();
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
-        let SetExpr::Select(select) = query.body.as_mut() else { return ControlFlow::Continue(()) };
-        let found = select.projection.iter().enumerate().find_map(|(at, item)| match item {
-            SelectItem::ExprWithAlias { expr, alias } if alias.value == self.name => {
-                Some((at, Expr::Nested(Box::new(expr.clone()))))
-            }
-            _ => None,
-        });
-        let Some((at, meant)) = found else { return ControlFlow::Continue(()) };
-        let mut replacer = Replacer { name: self.name, meant: &meant, depth: 0, changed: false };
-        // Only what stands behind the alias knows it.
-        for item in select.projection.iter_mut().skip(at + 1) {
-            if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
-                let _: ControlFlow<()> = expr.visit(&mut replacer);
-            }
+        self.changed |= (self.rewrite)(query);
+        ControlFlow::Continue(())
+    }
+}
+
+/// Replaces an alias of a SELECT list by its expression, where the list itself or WHERE names it, as DuckDB
+/// allows. There is no such column: it would have been found.
+fn expand_alias(query: &mut Query, name: &str) -> bool {
+    let SetExpr::Select(select) = query.body.as_mut() else { return false };
+    let found = select.projection.iter().enumerate().find_map(|(at, item)| match item {
+        SelectItem::ExprWithAlias { expr, alias } if alias.value == name => {
+            Some((at, Expr::Nested(Box::new(expr.clone()))))
         }
-        let _: ControlFlow<()> = select.selection.visit(&mut replacer);
-        self.changed |= replacer.changed;
-        ControlFlow::Continue(())
-    }
-}
-
-/// Writes a table's column for one of NATURAL JOIN.
-struct Natural<'a> {
-    name: &'a str,
-    changed: bool,
-}
-
-impl Changes for Natural<'_> {
-    fn changed(&self) -> bool {
-        self.changed
-    }
-}
-
-impl VisitorMut for Natural<'_> {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
-        if let SetExpr::Select(select) = query.body.as_mut() {
-            self.changed |= qualify_natural(select, self.name);
+        _ => None,
+    });
+    let Some((at, meant)) = found else { return false };
+    let mut changed = false;
+    // An alias is known only after its item.
+    for item in select.projection.iter_mut().skip(at + 1) {
+        if let SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } = item {
+            changed |= replace_columns(expr, |own| (own.value == name).then_some(&meant));
         }
-        ControlFlow::Continue(())
     }
-}
-
-struct Replacer<'a> {
-    name: &'a str,
-    meant: &'a Expr,
-    depth: usize,
-    changed: bool,
-}
-
-impl VisitorMut for Replacer<'_> {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, _query: &mut Query) -> ControlFlow<()> {
-        self.depth += 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_query(&mut self, _query: &mut Query) -> ControlFlow<()> {
-        self.depth -= 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        if self.depth == 0
-            && let Expr::Identifier(name) = expr
-            && name.value == self.name
-        {
-            *expr = self.meant.clone();
-            self.changed = true;
-        }
-        ControlFlow::Continue(())
-    }
+    changed | replace_columns(&mut select.selection, |own| (own.value == name).then_some(&meant))
 }

@@ -16,7 +16,7 @@ use datafusion::{
     },
 };
 
-/// Columns of a summary, in DuckDB's order, with the type of each.
+/// Columns of a summary in DuckDB's order, with their types.
 const COLUMNS: [(&str, DataType); 12] = [
     ("column_name", DataType::Utf8),
     ("column_type", DataType::Utf8),
@@ -35,15 +35,15 @@ const COLUMNS: [(&str, DataType); 12] = [
 /// Name of the column that numbers the rows of a summary.
 const ROW: &str = "row";
 
-/// How a summary is explained.
-pub(super) struct Explained {
+/// Form of EXPLAIN before a summary.
+pub(super) struct ExplainedSummary {
     pub(super) analyze: bool,
     pub(super) verbose: bool,
 }
 
-/// Takes `EXPLAIN` off a statement, if a summary is behind it.
-pub(super) fn explained(tokens: &mut Vec<TokenWithSpan>) -> Option<Explained> {
-    let mut how = Explained { analyze: false, verbose: false };
+/// Removes `EXPLAIN` from a statement, if a summary follows.
+pub(super) fn explained(tokens: &mut Vec<TokenWithSpan>) -> Option<ExplainedSummary> {
+    let mut how = ExplainedSummary { analyze: false, verbose: false };
     let mut begun = false;
     for at in 0..tokens.len() {
         match &tokens[at].token {
@@ -61,7 +61,7 @@ pub(super) fn explained(tokens: &mut Vec<TokenWithSpan>) -> Option<Explained> {
     None
 }
 
-/// The query that a statement summarizes, if it is such a statement.
+/// Query that a statement summarizes, if it does.
 pub(super) fn summarized(tokens: &[TokenWithSpan]) -> Option<Vec<TokenWithSpan>> {
     let is_blank = |token: &TokenWithSpan| matches!(token.token, Token::Whitespace(_));
     let first = tokens.iter().position(|token| !is_blank(token))?;
@@ -90,8 +90,8 @@ pub(super) fn summarized(tokens: &[TokenWithSpan]) -> Option<Vec<TokenWithSpan>>
     Some(query)
 }
 
-/// Summarizes the rows of a plan in one pass: one row for each of its columns. Mean, standard deviation
-/// and quantiles are those of numbers, and NULL for others.
+/// Summarizes the rows of a plan in one pass: one row for each of its columns. Mean, standard deviation and
+/// quantiles are NULL for columns that aren't numeric.
 pub(super) fn summary(rows: LogicalPlan) -> Result<LogicalPlan> {
     let columns: Vec<(Expr, String, DataType)> = (rows.schema().iter())
         .map(|(qualifier, field)| {
@@ -105,8 +105,8 @@ pub(super) fn summary(rows: LogicalPlan) -> Result<LogicalPlan> {
         let statistics = statistics(&column, &name, &data_type)?;
         for (at, statistic) in statistics.into_iter().enumerate() {
             cases[at].push(match statistic {
-                Some(Statistic::Known(value)) => value,
-                Some(Statistic::Aggregated(aggregate)) => {
+                Some(SummaryCell::Known(value)) => value,
+                Some(SummaryCell::Aggregated(aggregate)) => {
                     let name = format!("{at}_{row}");
                     aggregates.push(aggregate.alias(&name));
                     Expr::Column(Column::from_name(name))
@@ -137,26 +137,26 @@ pub(super) fn summary(rows: LogicalPlan) -> Result<LogicalPlan> {
         .build()
 }
 
-enum Statistic {
+enum SummaryCell {
     Known(Expr),
     Aggregated(Expr),
 }
 
-/// What [`COLUMNS`] have for one column.
-fn statistics(column: &Expr, name: &str, data_type: &DataType) -> Result<Vec<Option<Statistic>>> {
+/// Cells of [`COLUMNS`] for one column.
+fn statistics(column: &Expr, name: &str, data_type: &DataType) -> Result<Vec<Option<SummaryCell>>> {
     let is_ordered = data_type.is_numeric()
         || data_type.is_temporal()
         || data_type.is_string()
         || *data_type == DataType::Boolean;
     let number = || cast(column.clone(), DataType::Float64);
     let ordered = |aggregate: fn(Expr) -> Expr| {
-        is_ordered.then(|| Statistic::Aggregated(aggregate(column.clone())))
+        is_ordered.then(|| SummaryCell::Aggregated(aggregate(column.clone())))
     };
     let numeric =
-        |aggregate: Expr| data_type.is_numeric().then_some(Statistic::Aggregated(aggregate));
+        |aggregate: Expr| data_type.is_numeric().then_some(SummaryCell::Aggregated(aggregate));
     let quantile =
         |part: f64| numeric(approx_percentile_cont(number().sort(true, true), lit(part), None));
-    // DataFusion 55.2 counts the distinct values of all types but floats, and of structures of them.
+    // DataFusion 55.2 can't count distinct floats, nor structures of them.
     let distinct = if data_type.is_floating() {
         approx_distinct(r#struct(vec![column.clone()]))
             .filter(column.clone().is_not_null())
@@ -168,18 +168,18 @@ fn statistics(column: &Expr, name: &str, data_type: &DataType) -> Result<Vec<Opt
     let missing = cast(rows.clone() - count(column.clone()), DataType::Float64) * lit(100.0)
         / when(rows.clone().gt(lit(0_i64)), cast(rows.clone(), DataType::Float64)).end()?;
     Ok(vec![
-        Some(Statistic::Known(lit(name))),
-        Some(Statistic::Known(lit(data_type.to_string()))),
+        Some(SummaryCell::Known(lit(name))),
+        Some(SummaryCell::Known(lit(data_type.to_string()))),
         ordered(min),
         ordered(max),
-        Some(Statistic::Aggregated(distinct)),
+        Some(SummaryCell::Aggregated(distinct)),
         numeric(avg(number())),
         numeric(stddev(number())),
         quantile(0.25),
         quantile(0.5),
         quantile(0.75),
-        Some(Statistic::Aggregated(rows)),
-        Some(Statistic::Aggregated(missing)),
+        Some(SummaryCell::Aggregated(rows)),
+        Some(SummaryCell::Aggregated(missing)),
     ])
 }
 

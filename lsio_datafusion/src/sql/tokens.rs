@@ -1,4 +1,4 @@
-//! What is made of the tokens before they are parsed.
+//! Rewriting of tokens before they are parsed.
 
 use datafusion::sql::sqlparser::{
     dialect::Dialect,
@@ -8,7 +8,7 @@ use datafusion::sql::sqlparser::{
 
 use super::from_first::select_all;
 
-/// The tokens of a statement as the parser is to have them:
+/// Tokens of a statement for the parser:
 ///
 /// - `**` is `^`,
 /// - numbers may have underscores between their digits, or end in `L`,
@@ -21,7 +21,7 @@ pub(super) fn tokens(
     let mut joined: Vec<TokenWithSpan> = Vec::new();
     for mut token in Tokenizer::new(dialect, sql).tokenize_with_location()? {
         token.token = number(token.token);
-        // The fraction of 1_000.5, whose digits were taken for a name.
+        // The fraction of 1_000.5, whose integer part was taken for a name.
         if let Token::Number(fraction, long) = &token.token
             && let [.., whole, point] = joined.as_mut_slice()
             && point.token == Token::Period
@@ -47,7 +47,7 @@ pub(super) fn tokens(
     Ok(select_all(joined))
 }
 
-/// One token of two neighbours that mean one.
+/// Joins two tokens that mean one.
 fn join(left: &Token, right: &Token) -> Option<Token> {
     match (left, right) {
         (Token::Mul, Token::Mul) => Some(Token::Caret),
@@ -58,7 +58,7 @@ fn join(left: &Token, right: &Token) -> Option<Token> {
     }
 }
 
-/// The number that a word is: `1_000`, `10L`.
+/// Parses a word as a number: `1_000`, `10L`.
 fn number(token: Token) -> Token {
     let Token::Word(Word { value, quote_style: None, keyword: Keyword::NoKeyword }) = &token else {
         return token;

@@ -1,20 +1,19 @@
-//! The columns that `JOIN … USING (time)` makes one of two.
-
-use std::ops::ControlFlow;
+//! Columns of `JOIN … USING (time)`.
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
-    GroupByExpr, Ident, Join, JoinConstraint, JoinOperator, ObjectName, OrderBy, OrderByKind,
+    Expr, GroupByExpr, Ident, Join, JoinConstraint, JoinOperator, ObjectName, OrderBy, OrderByKind,
     Query, ReplaceSelectElement, ReplaceSelectItem, Select, SelectItem, SetExpr, TableAlias,
-    TableFactor, TableWithJoins, VisitMut, VisitorMut,
+    TableFactor, TableWithJoins, VisitMut,
 };
 
-/// Writes columns of USING with the table that has their values: the left one of an inner or left join,
-/// the right one of a right join, `coalesce(a.time, b.time)` of a full join.
+use super::exprs::{call, replace_columns};
+
+/// Qualifies columns of USING by the table that has their values: the left one of an inner or left join, the
+/// right one of a right join, `coalesce(a.time, b.time)` of a full join.
 ///
-/// DataFusion 55.2 finds them ambiguous in WHERE, where `plan_selection` hands the filter's own columns
-/// on as those of USING, and after a second USING; elsewhere it takes the left table's, which are NULL
-/// where only the right one has a row.
+/// DataFusion 55.2 finds them ambiguous in WHERE, where `plan_selection` passes the filter's own columns as
+/// those of USING, and after a second USING; elsewhere it takes the left table's, which are NULL where only
+/// the right one has a row.
 pub(super) fn qualify(query: &mut Query) {
     let order_by = query.order_by.as_mut();
     match query.body.as_mut() {
@@ -35,11 +34,11 @@ fn qualify_set(body: &mut SetExpr) {
 }
 
 fn qualify_select(select: &mut Select, order_by: Option<&mut OrderBy>) {
-    let mut shared: Vec<Shared> = Vec::new();
+    let mut shared: Vec<UsingColumn> = Vec::new();
     for tables in &select.from {
         for found in joined(tables) {
             if let Some(at) = shared.iter().position(|known| same(&known.name, &found.name)) {
-                // Of two FROM items: this one is ambiguous.
+                // A column of two FROM items is ambiguous.
                 shared.remove(at);
             } else {
                 shared.push(found);
@@ -62,7 +61,7 @@ fn qualify_select(select: &mut Select, order_by: Option<&mut OrderBy>) {
     }
     replace(&mut select.having, &shared);
     replace(&mut select.qualify, &shared);
-    // What the list names so is meant by ORDER BY.
+    // ORDER BY means the list's item of this name.
     shared.retain(|shared| {
         !select.projection.iter().any(|item| match item {
             SelectItem::ExprWithAlias { alias, .. } => same(alias, &shared.name),
@@ -75,19 +74,19 @@ fn qualify_select(select: &mut Select, order_by: Option<&mut OrderBy>) {
     }
 }
 
-/// A column of USING.
-struct Shared {
+/// Column of USING.
+struct UsingColumn {
     name: Ident,
     value: Expr,
-    /// Whether DataFusion takes that value outside WHERE.
+    /// Whether DataFusion finds this value outside WHERE.
     is_plain: bool,
 }
 
-/// Replaces a column of that name, which NATURAL JOIN makes of both tables' columns, in WHERE. Says whether there was
-/// one. DataFusion 55.2 calls it ambiguous in WHERE; which columns a NATURAL JOIN has isn't known before.
+/// Replaces a column of NATURAL JOIN in WHERE. Returns whether there was one. DataFusion 55.2 calls it
+/// ambiguous in WHERE; the columns of a NATURAL JOIN aren't known before.
 pub(super) fn qualify_natural(select: &mut Select, name: &str) -> bool {
     let name = Ident::with_quote('"', name);
-    let mut shared: Vec<Shared> = Vec::new();
+    let mut shared: Vec<UsingColumn> = Vec::new();
     for tables in &select.from {
         let mut tables = tables.clone();
         for join in &mut tables.joins {
@@ -103,13 +102,11 @@ pub(super) fn qualify_natural(select: &mut Select, name: &str) -> bool {
     if shared.len() != 1 {
         return false;
     }
-    let before = select.selection.clone();
-    replace(&mut select.selection, &shared);
-    before != select.selection
+    replace(&mut select.selection, &shared)
 }
 
-fn joined(tables: &TableWithJoins) -> Vec<Shared> {
-    let mut shared: Vec<Shared> = Vec::new();
+fn joined(tables: &TableWithJoins) -> Vec<UsingColumn> {
+    let mut shared: Vec<UsingColumn> = Vec::new();
     for (at, Join { relation, join_operator, .. }) in tables.joins.iter().enumerate() {
         let Some((kind, JoinConstraint::Using(names))) = kind(join_operator) else { continue };
         for name in names {
@@ -118,34 +115,36 @@ fn joined(tables: &TableWithJoins) -> Vec<Shared> {
             let before = shared.iter().position(|known| same(&known.name, name));
             let left = match before {
                 Some(at) => Some(shared[at].value.clone()),
-                // Of which of several tables, the text doesn't say.
+                // The text doesn't say which of several tables.
                 None if at > 0 => None,
                 None => column(&tables.relation, name),
             };
             let right = column(relation, name);
             let value = match kind {
-                // They are equal.
-                Kind::Inner => left.or(right),
-                Kind::Left => left,
-                Kind::Right => right,
-                Kind::Full => left.zip(right).map(|(left, right)| coalesce(left, right)),
+                // Both are equal.
+                JoinSide::Inner => left.or(right),
+                JoinSide::Left => left,
+                JoinSide::Right => right,
+                JoinSide::Full => {
+                    left.zip(right).map(|(left, right)| call("coalesce", vec![left, right]))
+                }
             };
             let is_first = before.map(|before| shared.remove(before)).is_none();
-            let is_plain = is_first && matches!(kind, Kind::Inner | Kind::Left);
-            shared.extend(value.map(|value| Shared { name: name.clone(), value, is_plain }));
+            let is_plain = is_first && matches!(kind, JoinSide::Inner | JoinSide::Left);
+            shared.extend(value.map(|value| UsingColumn { name: name.clone(), value, is_plain }));
         }
     }
     shared
 }
 
-enum Kind {
+enum JoinSide {
     Inner,
     Left,
     Right,
     Full,
 }
 
-/// The constraint of a join that may be a natural one.
+/// Constraint of a join that may be natural.
 fn constraint(operator: &mut JoinOperator) -> Option<&mut JoinConstraint> {
     match operator {
         JoinOperator::Join(constraint)
@@ -159,8 +158,8 @@ fn constraint(operator: &mut JoinOperator) -> Option<&mut JoinConstraint> {
     }
 }
 
-/// Names the subqueries of joins that have no name. DataFusion 55.2 leaves their columns the names of the tables
-/// within, and finds those of two subqueries of one table to be the same.
+/// Names the subqueries of joins that have no alias. DataFusion 55.2 keeps the inner tables' names for their
+/// columns, and confuses two subqueries of one table.
 pub(super) fn name_subqueries(select: &mut Select) {
     let mut number = 0_usize;
     let is_joined = select.from.len() > 1 || select.from.iter().any(|from| !from.joins.is_empty());
@@ -183,23 +182,23 @@ pub(super) fn name_subqueries(select: &mut Select) {
     }
 }
 
-fn kind(operator: &JoinOperator) -> Option<(Kind, &JoinConstraint)> {
+fn kind(operator: &JoinOperator) -> Option<(JoinSide, &JoinConstraint)> {
     match operator {
         JoinOperator::Join(constraint) | JoinOperator::Inner(constraint) => {
-            Some((Kind::Inner, constraint))
+            Some((JoinSide::Inner, constraint))
         }
         JoinOperator::Left(constraint) | JoinOperator::LeftOuter(constraint) => {
-            Some((Kind::Left, constraint))
+            Some((JoinSide::Left, constraint))
         }
         JoinOperator::Right(constraint) | JoinOperator::RightOuter(constraint) => {
-            Some((Kind::Right, constraint))
+            Some((JoinSide::Right, constraint))
         }
-        JoinOperator::FullOuter(constraint) => Some((Kind::Full, constraint)),
+        JoinOperator::FullOuter(constraint) => Some((JoinSide::Full, constraint)),
         _ => None,
     }
 }
 
-/// A column of a table that has a name.
+/// Column of a table that has a name.
 fn column(table: &TableFactor, name: &Ident) -> Option<Expr> {
     let (TableFactor::Table { alias, .. }
     | TableFactor::Derived { alias, .. }
@@ -217,7 +216,7 @@ fn column(table: &TableFactor, name: &Ident) -> Option<Expr> {
         _ => return None,
     };
     for part in &mut path {
-        // A path is quoted as a text.
+        // A path is quoted as text.
         if part.quote_style == Some('\'') {
             part.quote_style = Some('"');
         }
@@ -226,25 +225,7 @@ fn column(table: &TableFactor, name: &Ident) -> Option<Expr> {
     Some(Expr::CompoundIdentifier(path))
 }
 
-fn coalesce(left: Expr, right: Expr) -> Expr {
-    let argument = |expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr));
-    Expr::Function(Function {
-        name: ObjectName::from(vec![Ident::new("coalesce")]),
-        uses_odbc_syntax: false,
-        parameters: FunctionArguments::None,
-        args: FunctionArguments::List(FunctionArgumentList {
-            duplicate_treatment: None,
-            args: vec![argument(left), argument(right)],
-            clauses: Vec::new(),
-        }),
-        filter: None,
-        null_treatment: None,
-        over: None,
-        within_group: Vec::new(),
-    })
-}
-
-fn replace_item(item: &mut SelectItem, shared: &[Shared]) {
+fn replace_item(item: &mut SelectItem, shared: &[UsingColumn]) {
     match item {
         SelectItem::UnnamedExpr(expr) => {
             let name = match &*expr {
@@ -256,10 +237,12 @@ fn replace_item(item: &mut SelectItem, shared: &[Shared]) {
                 *item = SelectItem::ExprWithAlias { expr: expr.clone(), alias: named.name.clone() };
             }
         }
-        SelectItem::ExprWithAlias { expr, .. } => replace(expr, shared),
+        SelectItem::ExprWithAlias { expr, .. } => {
+            replace(expr, shared);
+        }
         SelectItem::Wildcard(options) => {
             let replaced = options.opt_replace.get_or_insert(ReplaceSelectItem { items: vec![] });
-            for Shared { name, value, .. } in shared {
+            for UsingColumn { name, value, .. } in shared {
                 if !replaced.items.iter().any(|item| same(&item.column_name, name)) {
                     replaced.items.push(Box::new(ReplaceSelectElement {
                         expr: value.clone(),
@@ -273,38 +256,9 @@ fn replace_item(item: &mut SelectItem, shared: &[Shared]) {
     }
 }
 
-fn replace(expressions: &mut impl VisitMut, shared: &[Shared]) {
-    let _: ControlFlow<()> = expressions.visit(&mut Replacer { shared, depth: 0 });
-}
-
-/// Replaces columns but in subqueries, where the name may be another table's.
-struct Replacer<'a> {
-    shared: &'a [Shared],
-    depth: usize,
-}
-
-impl VisitorMut for Replacer<'_> {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, _query: &mut Query) -> ControlFlow<()> {
-        self.depth += 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_query(&mut self, _query: &mut Query) -> ControlFlow<()> {
-        self.depth -= 1;
-        ControlFlow::Continue(())
-    }
-
-    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
-        if self.depth == 0
-            && let Expr::Identifier(name) = expr
-            && let Some(shared) = self.shared.iter().find(|shared| same(&shared.name, name))
-        {
-            *expr = shared.value.clone();
-        }
-        ControlFlow::Continue(())
-    }
+fn replace(expressions: &mut impl VisitMut, shared: &[UsingColumn]) -> bool {
+    let value = |name: &Ident| shared.iter().find(|shared| same(&shared.name, name));
+    replace_columns(expressions, |name| value(name).map(|shared| &shared.value))
 }
 
 fn same(a: &Ident, b: &Ident) -> bool {

@@ -1,4 +1,4 @@
-//! Cells as people read them. arrow's own texts, but for durations: arrow writes six hours as `PT21600S`.
+//! Cells as text: arrow's formats, except for durations, as arrow writes six hours as `PT21600S`.
 
 use std::fmt;
 
@@ -14,24 +14,24 @@ use arrow::{
     },
 };
 
-/// Writes the cells of a column; NULL is an empty text.
+/// Formatter of a column's cells; NULL is empty text.
 ///
 /// # Errors
 /// If the column is of a type that arrow can't write.
 pub fn formatter(column: &dyn Array) -> Result<ArrayFormatter<'_>, ArrowError> {
-    let options = FormatOptions::default().with_formatter_factory(Some(&Durations));
-    // A column itself isn't offered to the factory, what lists and structs hold is.
-    match Durations.create_array_formatter(column, &options, None)? {
+    let options = FormatOptions::default().with_formatter_factory(Some(&DurationFormatters));
+    // arrow asks the factory for lists' and structs' items, not for a column itself.
+    match DurationFormatters.create_array_formatter(column, &options, None)? {
         Some(formatter) => Ok(formatter),
         None => ArrayFormatter::try_new(column, &options),
     }
 }
 
-/// Makes durations `[-][D day(s) ]HH:MM:SS[.f]`, which pandas and DuckDB read.
+/// Formats durations as `[-][D day(s) ]HH:MM:SS[.f]`, which pandas and DuckDB read.
 #[derive(Debug)]
-struct Durations;
+struct DurationFormatters;
 
-impl ArrayFormatterFactory for Durations {
+impl ArrayFormatterFactory for DurationFormatters {
     fn create_array_formatter<'formatter>(
         &self,
         array: &'formatter dyn Array,
@@ -39,19 +39,19 @@ impl ArrayFormatterFactory for Durations {
         _field: Option<&'formatter Field>,
     ) -> Result<Option<ArrayFormatter<'formatter>>, ArrowError> {
         let DataType::Duration(unit) = array.data_type() else { return Ok(None) };
-        let cells = Cells { array, unit: *unit, null: options.null() };
+        let cells = DurationColumn { array, unit: *unit, null: options.null() };
         Ok(Some(ArrayFormatter::new(Box::new(cells), options.safe())))
     }
 }
 
-/// A column of durations.
-struct Cells<'a> {
+/// Column of durations.
+struct DurationColumn<'a> {
     array: &'a dyn Array,
     unit: TimeUnit,
     null: &'a str,
 }
 
-impl Cells<'_> {
+impl DurationColumn<'_> {
     fn duration(&self, row: usize) -> Duration {
         let count = match self.unit {
             TimeUnit::Second => self.array.as_primitive::<DurationSecondType>().value(row),
@@ -67,7 +67,7 @@ impl Cells<'_> {
     }
 }
 
-impl DisplayIndex for Cells<'_> {
+impl DisplayIndex for DurationColumn<'_> {
     fn write(&self, row: usize, out: &mut dyn fmt::Write) -> FormatResult {
         if self.array.is_null(row) {
             out.write_str(self.null)?;
@@ -85,7 +85,7 @@ struct Duration {
 
 impl fmt::Display for Duration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Units in a second, and the digits of their fraction.
+        // Units in a second, and digits of their fraction.
         let (units, digits) = match self.unit {
             TimeUnit::Second => (1, 0),
             TimeUnit::Millisecond => (1_000, 3),

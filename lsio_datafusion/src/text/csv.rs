@@ -1,5 +1,5 @@
-//! Comma- and tab-separated values. arrow's writer gives NULL and the empty text alike; here NULL is
-//! nothing and the empty text is `""`, as DuckDB has it.
+//! Comma- and tab-separated values. NULL is nothing and the empty text `""`, as in DuckDB; arrow's writer
+//! makes both alike.
 
 use std::io::{self, Write};
 
@@ -28,7 +28,7 @@ pub fn header<'a>(
     out.write_all(b"\n")
 }
 
-/// Writes rows. Lists and structs are texts, since CSV has neither.
+/// Writes rows. Lists and structs are text, since CSV has neither.
 ///
 /// # Errors
 /// Those of `out`, or if a column is of a type that arrow can't write.
@@ -56,7 +56,7 @@ pub fn rows(out: &mut impl Write, batch: &RecordBatch, delimiter: u8) -> Result<
     Ok(())
 }
 
-/// Writes a text, in quotes where it needs them.
+/// Writes a text, quoted where necessary.
 fn field(out: &mut impl Write, text: &str, delimiter: u8) -> io::Result<()> {
     let special = |byte: u8| byte == delimiter || matches!(byte, b'"' | b'\n' | b'\r');
     if !text.is_empty() && !text.bytes().any(special) {

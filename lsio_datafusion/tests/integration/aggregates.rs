@@ -11,7 +11,7 @@ use datafusion::{
 use lsio_datafusion::{LsioConfig, prelude::*};
 use lsio_synthetic::{
     reanalysis::{self, Specification},
-    write::{ArraySpec, Compression, GroupWriter},
+    write::{Compression, GroupWriter, SyntheticArray},
 };
 use serde_json::{Value, json};
 
@@ -26,7 +26,7 @@ const NOT_PUSHED: &str = "aggregate not pushed down";
 /// coordinate on time and latitude.
 fn store(path: &Path) {
     let group = GroupWriter::create(path, json!({})).unwrap();
-    let spec = |name, data_type, dims, attributes| ArraySpec {
+    let spec = |name, data_type, dims, attributes| SyntheticArray {
         name,
         data_type,
         dims,
@@ -263,7 +263,7 @@ async fn aggregates_of_coordinates_read_no_chunk() {
 fn gaps(path: &Path, chunks: &[u64]) {
     let group = GroupWriter::create(path, json!({})).unwrap();
     let is_gap = |g: u64| g % 2 == 1;
-    let spec = |name, data_type, fill_value, attributes| ArraySpec {
+    let spec = |name, data_type, fill_value, attributes| SyntheticArray {
         name,
         data_type,
         dims: &[("g", 4), ("x", 50)],

@@ -12,7 +12,7 @@ use arrow::{
     datatypes::{DataType, Float64Type},
 };
 use datafusion::prelude::SessionContext;
-use lsio_synthetic::write::{ArraySpec, Compression, GroupWriter};
+use lsio_synthetic::write::{Compression, GroupWriter, SyntheticArray};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -79,7 +79,7 @@ fn write(store: &Path, columns: &[Column]) {
         let is_flat = matches!(column.name.as_str(), "e" | "g");
         let (dims, chunks): (&[(&str, u64)], &[u64]) =
             if is_flat { (&[("x", 15)], &[15]) } else { (&[("y", 2), ("x", 15)], &[1, 8]) };
-        let spec = ArraySpec {
+        let spec = SyntheticArray {
             name: &column.name,
             data_type: &column.r#type,
             dims,

@@ -1,7 +1,7 @@
 //! Times of calendars, zones and durations: what plans make of them. What cftime says of the values is in
 //! `answers_calendars.json`.
 
-use lsio_synthetic::write::{ArraySpec, Compression, GroupWriter};
+use lsio_synthetic::write::{Compression, GroupWriter, SyntheticArray};
 use serde_json::json;
 
 use crate::harness::{config, query, rows, session, workspace};
@@ -19,7 +19,7 @@ fn forecast(directory: &tempfile::TempDir) -> String {
     let units = |units: &str| json!({"units": units, "dtype": "timedelta64[s]"});
     let since = json!({"units": "hours since 2020-10-24T12:00:00"});
     for (name, attributes) in [("lead", units("hours")), ("time", since), ("v", json!({}))] {
-        let spec = ArraySpec {
+        let spec = SyntheticArray {
             name,
             data_type: "int64",
             dims: &[("lead", 6)],
@@ -128,7 +128,7 @@ async fn times_out_of_range_are_null() {
     let ctx = session(config());
     let directory = tempfile::tempdir().unwrap();
     let store = directory.path().join("far.zarr");
-    let spec = ArraySpec {
+    let spec = SyntheticArray {
         name: "time",
         data_type: "int64",
         dims: &[("x", 3)],

@@ -5,13 +5,13 @@ use std::{collections::BTreeMap, path::Path};
 use arrow::array::{Array as _, ArrayRef, AsArray as _, Float64Array, RecordBatch};
 use arrow::datatypes::{Float64Type, Int64Type};
 use datafusion::prelude::SessionContext;
-use lsio_synthetic::write::{ArraySpec, Compression, Element, GroupWriter};
+use lsio_synthetic::write::{Compression, Element, GroupWriter, SyntheticArray};
 use serde_json::{Value, json};
 
 use crate::harness::{config, query, rows, session};
 
 fn array<T: Element>(group: &GroupWriter, name: &str, data_type: &str, dim: &str, values: &[T]) {
-    let spec = ArraySpec {
+    let spec = SyntheticArray {
         name,
         data_type,
         dims: &[(dim, values.len() as u64)],

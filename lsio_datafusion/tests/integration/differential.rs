@@ -4,7 +4,7 @@ use std::path::Path;
 
 use lsio_core::grid::{ChunkGrid, unravel};
 use lsio_datafusion::ZarrSession as _;
-use lsio_synthetic::write::{ArraySpec, Compression, GroupWriter};
+use lsio_synthetic::write::{Compression, GroupWriter, SyntheticArray};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -61,7 +61,7 @@ fn write(path: &Path, shape: &[u64], variables: &[Plan]) {
             _ => ("int64", json!({"missing_value": [-1]})),
         };
         let array = group
-            .array(&ArraySpec {
+            .array(&SyntheticArray {
                 name: &format!("v{number}"),
                 data_type,
                 dims: &dims,
@@ -170,7 +170,7 @@ proptest! {
 /// Two variables, of which one lacks the dimension `y`.
 pub(crate) fn write_lower_rank(path: &Path) {
     let group = GroupWriter::create(path, json!({})).unwrap();
-    let spec = ArraySpec {
+    let spec = SyntheticArray {
         name: "full",
         data_type: "float64",
         dims: &[("y", 2), ("x", 3)],
@@ -181,7 +181,7 @@ pub(crate) fn write_lower_rank(path: &Path) {
         attributes: json!({}),
     };
     group.whole_array(&spec, &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]).unwrap();
-    let spec = ArraySpec { name: "low", dims: &[("x", 3)], ..spec };
+    let spec = SyntheticArray { name: "low", dims: &[("x", 3)], ..spec };
     group.whole_array(&spec, &[1.0, 2.0, 3.0]).unwrap();
     consolidate_if_unlisted(path);
 }

@@ -198,7 +198,7 @@ async fn cells_beyond_the_edge_mean_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store.zarr");
     let group = lsio_synthetic::write::GroupWriter::create(&path, json!({})).unwrap();
-    let spec = lsio_synthetic::write::ArraySpec {
+    let spec = lsio_synthetic::write::SyntheticArray {
         name: "time",
         data_type: "int64",
         dims: &[("time", 2)],

@@ -1,7 +1,7 @@
 //! SQL as DuckDB's users write it: power, names that begin with a digit, `FROM` alone, and names that differ.
 
 use datafusion::prelude::SessionContext;
-use lsio_synthetic::write::{ArraySpec, Compression, Element, GroupWriter};
+use lsio_synthetic::write::{Compression, Element, GroupWriter, SyntheticArray};
 use serde_json::{Value, json};
 
 use crate::harness::{config, json_rows, query, rows, session};
@@ -14,7 +14,7 @@ fn array<T: Element>(
     attributes: Value,
     values: &[T],
 ) {
-    let spec = ArraySpec {
+    let spec = SyntheticArray {
         name,
         data_type,
         dims,

@@ -16,6 +16,7 @@ mod differential;
 mod errors;
 mod everyday;
 mod examples;
+mod explains;
 mod faults;
 mod formats;
 mod front_door;

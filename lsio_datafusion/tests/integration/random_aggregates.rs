@@ -21,7 +21,7 @@ use datafusion::{
 use futures::FutureExt as _;
 use lsio_core::grid::{ChunkGrid, unravel};
 use lsio_datafusion::LsioConfig;
-use lsio_synthetic::write::{ArraySpec, ArrayWriter, Compression, GroupWriter};
+use lsio_synthetic::write::{ArrayWriter, Compression, GroupWriter, SyntheticArray};
 use serde_json::{Value, json};
 
 use crate::{
@@ -149,8 +149,8 @@ fn coordinate_spec<'a>(
     name: &'a str,
     data_type: &'a str,
     dims: &'a [(&'a str, u64)],
-) -> ArraySpec<'a> {
-    ArraySpec {
+) -> SyntheticArray<'a> {
+    SyntheticArray {
         name,
         data_type,
         dims,
@@ -268,7 +268,7 @@ fn long_variable(
     let gap = (!dims.is_empty() && shape.one_in(3))
         .then(|| (shape.below(dims.len() as u64) as usize, 2 + shape.below(4)));
     let array = group
-        .array(&ArraySpec {
+        .array(&SyntheticArray {
             name,
             data_type: numbers.data_type(),
             dims,

@@ -15,7 +15,7 @@ use datafusion::{
 use futures::FutureExt as _;
 use lsio_core::grid::ChunkGrid;
 use lsio_datafusion::LsioConfig;
-use lsio_synthetic::write::{ArraySpec, Compression, GroupWriter};
+use lsio_synthetic::write::{Compression, GroupWriter, SyntheticArray};
 use serde_json::{Value, json};
 
 use crate::{
@@ -127,7 +127,7 @@ pub(crate) fn coordinate(
     dim: &str,
     size: u64,
 ) -> Kind {
-    let spec = |data_type, attributes| ArraySpec {
+    let spec = |data_type, attributes| SyntheticArray {
         name,
         data_type,
         dims: Box::leak(Box::new([(Box::leak(dim.to_owned().into_boxed_str()) as &str, size)])),
@@ -216,7 +216,7 @@ fn variable(
         attributes["_FillValue"] = json!(-3);
     }
     let array = group
-        .array(&ArraySpec {
+        .array(&SyntheticArray {
             name,
             data_type: if is_float { "float32" } else { "int16" },
             dims: &own,
@@ -516,7 +516,7 @@ async fn zeros_are_equal() {
     let path = directory.path().join("store.zarr");
     let group = GroupWriter::create(&path, json!({})).unwrap();
     for (name, values) in [("x", [-1.0, -0.0, 1.0]), ("v", [0.0, -0.0, 3.0])] {
-        let spec = ArraySpec {
+        let spec = SyntheticArray {
             name,
             data_type: "float64",
             dims: &[("x", 3)],

@@ -515,7 +515,7 @@ fn crossed_sums() -> [f64; 3] {
 }
 
 fn write_crossed(path: &Path) {
-    use lsio_synthetic::write::{ArraySpec, GroupWriter};
+    use lsio_synthetic::write::{GroupWriter, SyntheticArray};
     use serde_json::json;
 
     let group = GroupWriter::create(path, json!({})).unwrap();
@@ -523,7 +523,7 @@ fn write_crossed(path: &Path) {
     for (name, chunks) in [("a", [2, width]), ("b", [height, 2])] {
         let dims = [("y", height), ("x", width)];
         let array = group
-            .array(&ArraySpec {
+            .array(&SyntheticArray {
                 name,
                 data_type: "float64",
                 dims: &dims,

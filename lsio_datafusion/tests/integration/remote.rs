@@ -16,7 +16,7 @@ use std::{
 
 use datafusion::prelude::SessionContext;
 use lsio_datafusion::prelude::*;
-use lsio_synthetic::write::{ArraySpec, Compression, GroupWriter};
+use lsio_synthetic::write::{Compression, GroupWriter, SyntheticArray};
 use lsio_test_servers::{ACCESS_KEY, BUCKET, Protocol, SECRET_KEY, Server};
 use serde_json::json;
 use url::Url;
@@ -36,6 +36,7 @@ const LOCAL_ONLY: &[(&str, &str)] = &[
     ("comparisons::", "of stores that must be listed"),
     ("everyday::", "of a parser and a planner, and of files"),
     ("examples::", "programs that write their own stores"),
+    ("explains::", "of the plans' words, which name a local store"),
     ("faults::", "they have servers of their own"),
     ("formats::", "of a format of its own"),
     ("front_door::power_in_datafusions_own_sql", "of a parser"),
@@ -186,7 +187,7 @@ const ARRAYS: [&str; 4] = ["temp é", "100%", "a%2Fb", "x?y#z&"];
 fn write(path: &Path) {
     let group = GroupWriter::create(path, json!({})).unwrap();
     for (number, name) in [1.0, 2.0, 3.0, 4.0].into_iter().zip(ARRAYS) {
-        let spec = ArraySpec {
+        let spec = SyntheticArray {
             name,
             data_type: "float64",
             dims: &[("y", 2), ("x", 3)],

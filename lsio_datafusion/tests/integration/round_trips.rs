@@ -14,7 +14,7 @@ use datafusion::{physical_plan::execute_stream, prelude::SessionContext};
 use futures::StreamExt as _;
 use lsio_core::{Dataset, Location, OpenOptions, uring::Engine};
 use lsio_datafusion::prelude::*;
-use lsio_synthetic::write::{ArraySpec, Compression, GroupWriter};
+use lsio_synthetic::write::{Compression, GroupWriter, SyntheticArray};
 use lsio_test_servers::{Link, Protocol, Request, Server, round_trips};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -214,7 +214,7 @@ async fn stores_of_many_variables_and_chunks() {
         let remote = Remote::new(protocol, |directory| {
             let group = GroupWriter::create(&directory.join("many.zarr"), json!({})).unwrap();
             for number in 0..300 {
-                let spec = ArraySpec {
+                let spec = SyntheticArray {
                     name: &format!("v{number:03}"),
                     data_type: "float32",
                     dims: &[("time", 333_334), ("y", 8), ("x", 8)],
@@ -352,7 +352,7 @@ async fn filters_on_data() {
         let remote = Remote::new(protocol, |directory| {
             let group = GroupWriter::create(&directory.join("two.zarr"), json!({})).unwrap();
             for name in ["a", "b"] {
-                let spec = ArraySpec {
+                let spec = SyntheticArray {
                     name,
                     data_type: "float32",
                     dims: &[("time", 12), ("x", 5)],

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use lsio_synthetic::write::{ArraySpec, Compression, GroupWriter};
+use lsio_synthetic::write::{Compression, GroupWriter, SyntheticArray};
 use lsio_test_servers::{ACCESS_KEY, BUCKET, Protocol, SECRET_KEY, Server};
 use serde_json::{Map, Value, json};
 
@@ -71,7 +71,7 @@ impl Cube {
     pub(crate) fn write(&self, path: &Path) {
         let group = GroupWriter::create(path, json!({})).unwrap();
         let [times, ys, xs] = self.shape;
-        let spec = ArraySpec {
+        let spec = SyntheticArray {
             name: "t2m",
             data_type: "float32",
             dims: &[("time", times), ("y", ys), ("x", xs)],
@@ -92,7 +92,7 @@ impl Cube {
                 array.write(&chunk, &values).unwrap();
             }
         }
-        let along = |name, data_type, dims, attributes| ArraySpec {
+        let along = |name, data_type, dims, attributes| SyntheticArray {
             name,
             data_type,
             dims,

@@ -120,7 +120,7 @@ async fn intervals_meet_durations() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("steps.zarr");
     let group = lsio_synthetic::write::GroupWriter::create(&path, json!({})).unwrap();
-    let spec = lsio_synthetic::write::ArraySpec {
+    let spec = lsio_synthetic::write::SyntheticArray {
         name: "step",
         data_type: "int64",
         dims: &[("n", 4)],
@@ -182,7 +182,7 @@ async fn types_follow_through_subqueries() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("days.zarr");
     let group = lsio_synthetic::write::GroupWriter::create(&path, json!({})).unwrap();
-    let spec = lsio_synthetic::write::ArraySpec {
+    let spec = lsio_synthetic::write::SyntheticArray {
         name: "time",
         data_type: "int64",
         dims: &[("time", 60)],

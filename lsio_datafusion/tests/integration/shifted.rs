@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fs, ops::Range, path::Path};
 
 use datafusion::prelude::SessionContext;
 use lsio_datafusion::LsioConfig;
-use lsio_synthetic::write::{ArraySpec, Compression, Element, GroupWriter};
+use lsio_synthetic::write::{Compression, Element, GroupWriter, SyntheticArray};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -92,7 +92,7 @@ impl Document {
     fn write(&self, path: &Path) {
         let group = GroupWriter::create(path, json!({})).unwrap();
         let both = [("t", self.times), ("p", self.places)];
-        let spec = |name| ArraySpec {
+        let spec = |name| SyntheticArray {
             name,
             data_type: "float64",
             dims: &both,
@@ -104,7 +104,7 @@ impl Document {
         };
         for (dim, size) in both.iter().map(|(dim, size)| (*dim, *size)) {
             let dims = &[(dim, size)];
-            let spec = ArraySpec {
+            let spec = SyntheticArray {
                 data_type: "int64",
                 dims,
                 chunks: &[size],
@@ -121,13 +121,14 @@ impl Document {
             match column.r#type.as_str() {
                 "float64" => write(&group, &spec, steps, f64::NAN, value),
                 "float32" => {
-                    let spec = ArraySpec { data_type: "float32", ..spec };
+                    let spec = SyntheticArray { data_type: "float32", ..spec };
                     write(&group, &spec, steps, f32::NAN, |step| value(step) as f32);
                 }
                 "int32" => {
                     let attributes = json!({"_FillValue": i32::MIN});
                     let fill_value = json!(i32::MIN);
-                    let spec = ArraySpec { data_type: "int32", attributes, fill_value, ..spec };
+                    let spec =
+                        SyntheticArray { data_type: "int32", attributes, fill_value, ..spec };
                     write(&group, &spec, steps, i32::MIN, |step| value(step).floor() as i32);
                 }
                 "packed" => {
@@ -135,7 +136,8 @@ impl Document {
                         "scale_factor": scale / 128.0, "add_offset": offset, "_FillValue": i16::MIN
                     });
                     let fill_value = json!(i16::MIN);
-                    let spec = ArraySpec { data_type: "int16", attributes, fill_value, ..spec };
+                    let spec =
+                        SyntheticArray { data_type: "int16", attributes, fill_value, ..spec };
                     write(&group, &spec, steps, i16::MIN, |step| step);
                 }
                 other => panic!("columns of {other}"),
@@ -147,7 +149,7 @@ impl Document {
 
 fn write<T: Element>(
     group: &GroupWriter,
-    spec: &ArraySpec<'_>,
+    spec: &SyntheticArray<'_>,
     steps: &[Option<i16>],
     missing: T,
     value: impl Fn(i16) -> T,

@@ -12,7 +12,7 @@ use arrow::{
 };
 use datafusion::datasource::MemTable;
 use futures::FutureExt as _;
-use lsio_synthetic::write::{ArraySpec, Compression, GroupWriter};
+use lsio_synthetic::write::{Compression, GroupWriter, SyntheticArray};
 use serde_json::json;
 
 use crate::{
@@ -243,7 +243,7 @@ fn scale(function: &str, rows: &[Row]) -> f64 {
 fn write(path: &Path, rows: &[Row]) {
     let group = GroupWriter::create(path, json!({})).unwrap();
     let dims = [("i", rows.len() as u64)];
-    let spec = |name, data_type, fill_value| ArraySpec {
+    let spec = |name, data_type, fill_value| SyntheticArray {
         name,
         data_type,
         dims: &dims,

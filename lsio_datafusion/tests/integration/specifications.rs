@@ -12,6 +12,7 @@ use datafusion::{
     physical_plan::{ExecutionPlan, collect},
     prelude::SessionContext,
 };
+use lsio_core::read::DimOrder;
 use lsio_datafusion::{ScanSpec, ZarrSource};
 use lsio_synthetic::{
     reanalysis::{self, Specification},
@@ -150,7 +151,7 @@ async fn specifications_of_other_stores_are_refused() {
         wrong(|spec| spec.output = vec![100]),
         wrong(|spec| spec.selection.truncate(1)),
         wrong(|spec| spec.selection[1] = lsio_core::Selection::all(100)),
-        wrong(|spec| spec.order = vec![(3, false)]),
+        wrong(|spec| spec.order = vec![DimOrder::forward(3)]),
         wrong(|spec| spec.dataset.fingerprint += 1),
     ] {
         let error = ZarrSource::open_spec(spec, &ctx.state()).await.unwrap_err().to_string();

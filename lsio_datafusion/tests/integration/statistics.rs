@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use datafusion::{physical_plan::collect, prelude::SessionContext};
 use lsio_datafusion::{LsioConfig, result_notes};
-use lsio_synthetic::write::{ArraySpec, Compression, GroupWriter};
+use lsio_synthetic::write::{Compression, GroupWriter, SyntheticArray};
 use serde_json::{Value, json};
 
 use crate::harness::{config, rows, same, session};
@@ -13,7 +13,7 @@ use crate::harness::{config, rows, same, session};
 fn store(path: &Path) {
     let group = GroupWriter::create(path, json!({})).unwrap();
     let map: &[(&str, u64)] = &[("lat", 6), ("lon", 5)];
-    let spec = |name, data_type, dims, chunks| ArraySpec {
+    let spec = |name, data_type, dims, chunks| SyntheticArray {
         name,
         data_type,
         dims,

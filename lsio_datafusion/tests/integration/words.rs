@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use lsio_synthetic::write::{ArraySpec, Compression, GroupWriter};
+use lsio_synthetic::write::{Compression, GroupWriter, SyntheticArray};
 use serde_json::{Value, json};
 
 use crate::{
@@ -219,7 +219,7 @@ const HUGE: i64 = i64::MAX;
 fn store(path: &Path) {
     let group = GroupWriter::create(path, json!({})).unwrap();
     let dims: &[(&str, u64)] = &[("t", 4), ("x", 3)];
-    let spec = |name, data_type| ArraySpec {
+    let spec = |name, data_type| SyntheticArray {
         name,
         data_type,
         dims,

@@ -211,7 +211,7 @@ fn notes_go_to_standard_error() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("low.zarr");
     let group = lsio_synthetic::write::GroupWriter::create(&path, serde_json::json!({})).unwrap();
-    let spec = lsio_synthetic::write::ArraySpec {
+    let spec = lsio_synthetic::write::SyntheticArray {
         name: "full",
         data_type: "float64",
         dims: &[("y", 2), ("x", 3)],
@@ -222,7 +222,7 @@ fn notes_go_to_standard_error() {
         attributes: serde_json::json!({}),
     };
     group.whole_array(&spec, &[0.0; 6]).unwrap();
-    let spec = lsio_synthetic::write::ArraySpec { name: "low", dims: &[("x", 3)], ..spec };
+    let spec = lsio_synthetic::write::SyntheticArray { name: "low", dims: &[("x", 3)], ..spec };
     group.whole_array(&spec, &[1.0, 2.0, 3.0]).unwrap();
     let path = path.to_string_lossy();
     let output = lsio(&["--format", "csv", "-c", &format!("SELECT sum(low) AS s FROM '{path}'")]);

@@ -12,6 +12,7 @@ mod cli;
 mod formats;
 #[cfg(target_os = "linux")]
 mod hostile;
+mod infos;
 mod messages;
 #[cfg(target_os = "linux")]
 mod prompt;

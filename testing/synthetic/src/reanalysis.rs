@@ -16,7 +16,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::write::{ArraySpec, ArrayWriter, Compression, Element, GroupWriter};
+use crate::write::{ArrayWriter, Compression, Element, GroupWriter, SyntheticArray};
 
 /// The variables: name, long name, units.
 pub const VARIABLES: [(&str, &str, &str); 3] = [
@@ -102,7 +102,7 @@ pub fn write(directory: &Path, spec: &Specification) -> io::Result<()> {
             attributes["scale_factor"] = json!(SCALE);
             attributes["add_offset"] = json!(offset(number));
         }
-        let array = group.array(&ArraySpec {
+        let array = group.array(&SyntheticArray {
             name,
             data_type: if spec.packed { "int16" } else { "float32" },
             dims: &dims,
@@ -124,7 +124,7 @@ fn write_coordinate<T: Element>(
     attributes: Value,
     values: &[T],
 ) -> io::Result<()> {
-    let spec = ArraySpec {
+    let spec = SyntheticArray {
         name,
         data_type,
         dims: &[(name, values.len() as u64)],

@@ -24,7 +24,7 @@ pub enum Compression {
 
 /// A new array.
 #[derive(Clone, Debug)]
-pub struct ArraySpec<'a> {
+pub struct SyntheticArray<'a> {
     /// Name in the group.
     pub name: &'a str,
     /// Zarr v3 data type of a fixed size: `float32`, `int16`, ….
@@ -71,7 +71,7 @@ impl GroupWriter {
     ///
     /// # Errors
     /// If the spec contradicts itself or a file can't be written.
-    pub fn array(&self, spec: &ArraySpec<'_>) -> io::Result<ArrayWriter> {
+    pub fn array(&self, spec: &SyntheticArray<'_>) -> io::Result<ArrayWriter> {
         ArrayWriter::create(&self.directory.join(spec.name), spec)
     }
 
@@ -79,9 +79,13 @@ impl GroupWriter {
     ///
     /// # Errors
     /// Those of [`GroupWriter::array`] and [`ArrayWriter::write`].
-    pub fn whole_array<T: Element>(&self, spec: &ArraySpec<'_>, values: &[T]) -> io::Result<()> {
+    pub fn whole_array<T: Element>(
+        &self,
+        spec: &SyntheticArray<'_>,
+        values: &[T],
+    ) -> io::Result<()> {
         let chunks: Vec<u64> = spec.dims.iter().map(|(_, size)| (*size).max(1)).collect();
-        let spec = ArraySpec { chunks: &chunks, ..spec.clone() };
+        let spec = SyntheticArray { chunks: &chunks, ..spec.clone() };
         self.array(&spec)?.write(&vec![0; chunks.len()], values)
     }
 
@@ -121,7 +125,7 @@ impl ArrayWriter {
     ///
     /// # Errors
     /// If the spec contradicts itself or a file can't be written.
-    pub fn create(directory: &Path, spec: &ArraySpec<'_>) -> io::Result<Self> {
+    pub fn create(directory: &Path, spec: &SyntheticArray<'_>) -> io::Result<Self> {
         let invalid = |e: String| io::Error::new(io::ErrorKind::InvalidInput, e);
         let mut codecs = vec![json!({"name": "bytes", "configuration": {"endian": "little"}})];
         match spec.compression {

@@ -52,6 +52,29 @@ pub(super) fn accumulate(from: &NumberFormat, encoded: &[u8], to: &NumberFormat,
     }
 }
 
+/// The inverse of [`accumulate`] for integers.
+///
+/// # Errors
+/// A text, if one of the formats is of floats: their differences lose digits.
+pub(super) fn differences(
+    from: &NumberFormat,
+    decoded: &[u8],
+    to: &NumberFormat,
+    out: &mut [u8],
+) -> Result<(), String> {
+    if float_width(from, to).is_some() {
+        return Err("differences of floats lose digits, and can't be written".to_owned());
+    }
+    let mut last = 0_i64;
+    in_blocks::<i64>(from, decoded, to, out, |numbers| {
+        for number in numbers {
+            let difference = number.wrapping_sub(last);
+            last = std::mem::replace(number, difference);
+        }
+    });
+    Ok(())
+}
+
 /// The bytes of the float that holds numbers of both formats, or `None` if an integer does.
 fn float_width(a: &NumberFormat, b: &NumberFormat) -> Option<usize> {
     let is_float = |format: &NumberFormat| format.kind == Kind::Float;

@@ -3,10 +3,10 @@
 //! The semantics are those of numcodecs with numpy 2 to the last bit, but for the sign of what is not a
 //! number, which processors choose. More or fewer bytes than a filter makes are always an error.
 
-use self::delta::accumulate;
+use self::delta::{accumulate, differences};
 use super::{
     number_format::{Kind, NumberFormat, Wide, WideType},
-    shuffle::unshuffle,
+    shuffle::{shuffle, unshuffle},
 };
 
 mod categorize;
@@ -79,6 +79,32 @@ impl Filter {
             Self::Shuffle { elementsize } => unshuffle(encoded, *elementsize, 0, out),
         }
         Ok(())
+    }
+
+    /// Encodes decoded bytes, for the filters that lose nothing.
+    ///
+    /// # Errors
+    /// A text, if the bytes aren't whole elements, or the filter can't be written.
+    pub(super) fn encode(&self, decoded: &[u8]) -> Result<Vec<u8>, String> {
+        let len = self
+            .encoded_len(decoded.len())
+            .ok_or_else(|| format!("{self:?} can't encode {} bytes", decoded.len()))?;
+        let mut out = vec![0; len];
+        match self {
+            Self::Delta { dtype, astype } => differences(dtype, decoded, astype, &mut out)?,
+            Self::AsType { decode_dtype, encode_dtype } => {
+                convert(decode_dtype, decoded, encode_dtype, &mut out);
+            }
+            Self::PackBits => pack_bits(decoded, &mut out),
+            Self::Shuffle { elementsize } if *elementsize > 1 => {
+                out = shuffle(decoded, *elementsize);
+            }
+            Self::Shuffle { .. } => out.copy_from_slice(decoded),
+            Self::FixedScaleOffset { .. } | Self::Quantize { .. } | Self::BitRound => {
+                return Err(format!("{self:?} rounds numbers, and can't be written"));
+            }
+        }
+        Ok(out)
     }
 }
 
@@ -164,6 +190,16 @@ fn unpack_bits(encoded: &[u8], out: &mut [u8]) -> Result<(), String> {
     Ok(())
 }
 
+/// The inverse of [`unpack_bits`]: `out` has room for just as many bits, behind a byte.
+fn pack_bits(bools: &[u8], out: &mut [u8]) {
+    let Some((padding, packed)) = out.split_first_mut() else { return };
+    *padding = (packed.len() * 8 - bools.len()).to_le_bytes()[0];
+    for (bools, byte) in bools.chunks(8).zip(packed) {
+        let bits = bools.iter().enumerate();
+        *byte = bits.fold(0, |byte, (number, bool)| byte | u8::from(*bool != 0) << (7 - number));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -200,6 +236,7 @@ mod tests {
 
     #[test]
     fn numbers_are_those_of_numcodecs() {
+        let mut encoded_again = 0;
         for case in codec_cases::of(&IDS) {
             let filter = Filter::of(case.codec, case.configuration).unwrap().unwrap();
             let prefixed = format!("numcodecs.{}", case.codec);
@@ -210,12 +247,24 @@ mod tests {
             assert_eq!(filter.decode(&case.encoded, &mut out), Ok(()), "{case}");
             assert_eq!(one_nan(&filter, out.clone()), one_nan(&filter, decoded), "{case}");
 
+            // What can be written is what numcodecs writes, where the cases are what it wrote.
+            let is_written = match &filter {
+                Filter::Delta { dtype, astype } => dtype == astype,
+                Filter::PackBits | Filter::Shuffle { .. } => true,
+                _ => false,
+            };
+            if is_written && let Ok(encoded) = filter.encode(&out) {
+                assert_eq!(encoded, case.encoded, "{case}");
+                encoded_again += 1;
+            }
+
             // Anything else than just as many bytes is an error.
             let longer = [&case.encoded[..], &[0; 9]].concat();
             for len in (0..longer.len()).filter(|len| *len != case.encoded.len()) {
                 assert!(filter.decode(&longer[..len], &mut out).is_err(), "{case} {len}");
             }
         }
+        assert!(encoded_again > 20, "{encoded_again}");
     }
 
     #[test]
@@ -300,6 +349,30 @@ mod tests {
             let decoded = filter.decode(&encoded, &mut out);
             prop_assert!(decoded.is_err() || fits);
             prop_assert!(decoded.is_ok() || !fits || filter == Filter::PackBits);
+        }
+
+        #[test]
+        fn what_is_encoded_comes_back(
+            bytes in prop::collection::vec(any::<u8>(), 0..3_000),
+            elementsize in 1..17_usize,
+            dtype in prop::sample::select(vec!["<i1", ">i2", "<u4", ">i4", "<i8", ">u8"]),
+        ) {
+            let bools: Vec<u8> = bytes.iter().map(|byte| byte & 1).collect();
+            let numbers = NumberFormat::parse(dtype).unwrap();
+            let whole = |width: usize| &bytes[..bytes.len() / width * width];
+            let wide = NumberFormat::parse(if dtype == ">u8" { "<u8" } else { "<i8" }).unwrap();
+            for (filter, decoded) in [
+                (Filter::PackBits, &bools[..]),
+                (Filter::Shuffle { elementsize }, whole(elementsize)),
+                (Filter::Delta { dtype: numbers, astype: numbers }, whole(numbers.width)),
+                (Filter::Delta { dtype: numbers, astype: wide }, whole(numbers.width)),
+                (Filter::AsType { decode_dtype: numbers, encode_dtype: wide }, whole(numbers.width)),
+            ] {
+                let encoded = filter.encode(decoded).unwrap();
+                let mut out = vec![0xa5; decoded.len()];
+                prop_assert_eq!(filter.decode(&encoded, &mut out), Ok(()));
+                prop_assert_eq!(&out[..], decoded, "{:?}", filter);
+            }
         }
     }
 }

@@ -3,8 +3,10 @@
 use std::{iter, path::Path};
 
 use super::{
-    documents::{Asked, DOCUMENTS, GROUPS_AND_ARRAYS, GroupDocument, Node, exists, read_node},
+    children::Asked,
+    documents::{DOCUMENTS, GROUPS_AND_ARRAYS, GroupDocument, Node},
     hierarchy::{expand, implicit_group, path_below},
+    nodes::{exists, read_node},
 };
 use crate::{Error, Location, Result, dataset::plates::with_fields};
 

@@ -104,17 +104,21 @@ fn encoding(
     };
     let shards = ShardLayout::of_array(&codecs, layout);
     let sharded = shards.is_some();
-    let (grid, chunks, codecs): (_, Chunks, _) = match shards {
+    let (grid, chunks): (_, Chunks) = match shards {
         Some((shards, inside)) => {
             let grid = ChunkGrid::new(layout.shape.clone(), inside.chunk_shape.clone());
             let grid = grid.ok_or("its shards have too many chunks")?;
-            (grid, Arc::new(ShardedChunks { keys, shards }), inside.codecs.clone())
+            (grid, Arc::new(ShardedChunks { keys, shards }))
         }
-        None => (layout.grid.clone(), Arc::new(KeyedChunks(keys)), codecs),
+        None => (layout.grid.clone(), Arc::new(KeyedChunks(keys))),
     };
-    let is_foreign = matches!(Chain::new(&codecs, element, rank, &fill), Err(Refusal::Unknown(_)));
-    let foreign = is_foreign.then(|| Box::new(foreign_codecs(document, layout, element, sharded)));
-    Ok(Encoding { fill, grid, chunks, codecs, foreign })
+    let mut encoding = Encoding { fill, grid, chunks, codecs, sharded, foreign: None };
+    let chain = Chain::new(encoding.chunk_codecs(), element, rank, &encoding.fill);
+    if matches!(chain, Err(Refusal::Unknown(_))) {
+        let foreign = foreign_codecs(document, layout, element, sharded);
+        encoding.foreign = Some(Box::new(foreign));
+    }
+    Ok(encoding)
 }
 
 /// Whether NCZarr marks the array as a scalar, which it stores with one dimension of size 1.

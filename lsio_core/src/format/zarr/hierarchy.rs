@@ -15,10 +15,9 @@ use futures::{
 use super::{
     absent::nothing_at,
     array::array_spec,
-    documents::{
-        ArrayDocument, Asked, GroupDocument, Node, holds_nodes, is_denied, list_nodes, lists,
-        named_nodes, read_group, read_node, warn_left_out,
-    },
+    children::{Asked, holds_nodes, list_nodes, lists, named_nodes, warn_left_out},
+    documents::{ArrayDocument, GroupDocument, Node},
+    nodes::{is_denied, read_group, read_node},
 };
 use crate::{
     Error, Location, OpenOptions, Result,

@@ -3,17 +3,20 @@
 mod absent;
 pub(crate) mod array;
 pub(crate) mod attributes;
+mod children;
 mod chunks;
 pub(crate) mod codecs;
 mod configurations;
 mod deviations;
 pub(crate) mod documents;
+pub(crate) mod encoder;
 mod fill_value;
 mod foreign;
 mod hierarchy;
 mod keys;
 mod listing;
 mod names;
+mod nodes;
 mod types;
 
 pub use self::hierarchy::Zarr;

@@ -1,12 +1,12 @@
-//! The types in which aggregates that keep values take their arguments.
+//! Argument types of aggregates that keep values.
 
 use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::{common::plan_err, error::Result};
 
-use super::{booleans::listed, collect::Collected};
+use super::{booleans::listed, collect::CollectKind};
 
-impl Collected {
-    /// The types in which arguments of others are taken.
+impl CollectKind {
+    /// Coerces the types of arguments.
     pub(super) fn coerced(self, types: &[DataType]) -> Result<Vec<DataType>> {
         let name = self.name();
         Ok(match (self, types) {
@@ -45,7 +45,7 @@ impl Collected {
         })
     }
 
-    /// The type of values between which something lies.
+    /// Type of values for interpolation.
     fn interpolated(self, value: &DataType) -> Result<DataType> {
         use DataType::{
             Date32, Date64, Duration, Float16, Float32, Null, Time32, Time64, Timestamp,
@@ -66,7 +66,7 @@ impl Collected {
     }
 }
 
-/// The type of fractions: a double, or a list of doubles.
+/// Type of fractions: a double, or a list of doubles.
 fn fraction_type(name: &str, fraction: &DataType) -> Result<DataType> {
     let is_number = |fraction: &DataType| fraction.is_numeric() || fraction.is_null();
     match fraction {
@@ -80,7 +80,7 @@ fn fraction_type(name: &str, fraction: &DataType) -> Result<DataType> {
     }
 }
 
-/// The type of sums of integers or durations.
+/// Type of sums of integers or durations.
 pub(crate) fn sum_type(value: &DataType) -> Option<DataType> {
     match value {
         DataType::Duration(_) => Some(value.clone()),
@@ -90,7 +90,7 @@ pub(crate) fn sum_type(value: &DataType) -> Option<DataType> {
     }
 }
 
-/// The type of the distance between two values.
+/// Type of the distance between two values.
 pub(super) fn distance(value: &DataType) -> DataType {
     match value {
         DataType::Timestamp(unit, _) | DataType::Time64(unit) | DataType::Duration(unit) => {

@@ -15,31 +15,31 @@ use datafusion::{
 
 use super::documentation::documentation;
 
-/// DataFusion's `sum` or `avg` as SQL finds it by its name: it lets booleans through. Or `count_if`, which
-/// is DataFusion's `count` of what isn't false.
+/// DataFusion's `sum` or `avg`, which also takes booleans, or `count_if`, which is DataFusion's `count` of
+/// true values.
 ///
-/// DataFusion 55.2 refuses booleans while a statement is read, before any rule sees it. The rule
-/// [`CastArguments`](crate::analyze::CastArguments) puts DataFusion's own function in its place, with
-/// booleans as numbers, so that nothing later meets this type.
+/// DataFusion 55.2 refuses booleans while it plans SQL, before any rule runs. The rule
+/// [`CastArguments`](crate::analyze::CastArguments) replaces this function by DataFusion's own, with booleans
+/// as numbers, so that later rules never see it.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct TakesBooleans {
     own: Arc<AggregateUDF>,
     booleans: Booleans,
-    /// Whether the plan is one of our own SQL, in which sums are exact whatever it reads.
+    /// Whether the plan is one of `ctx.query`, in which sums are exact for every table.
     exact: bool,
     aliases: Vec<String>,
     signature: Signature,
 }
 
-/// What booleans become.
+/// Conversion of booleans.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 enum Booleans {
     Number(DataType),
-    /// A number for true, and NULL for false.
+    /// A number for true, NULL for false.
     Counted,
 }
 
-/// All functions.
+/// All functions of this kind.
 pub(super) fn all() -> [Arc<AggregateUDF>; 3] {
     [
         (sum_udaf(), Booleans::Number(DataType::Int64)),
@@ -68,8 +68,8 @@ impl TakesBooleans {
         &self.own
     }
 
-    /// The same for a plan of our own SQL, if that makes a difference. The rule
-    /// [`ExactSums`](crate::analyze::ExactSums) puts an exact function in its place.
+    /// Variant for plans of `ctx.query`, if they differ. The rule [`ExactSums`](crate::analyze::ExactSums)
+    /// replaces it by an exact function.
     pub(crate) fn as_exact(&self) -> Option<AggregateUDF> {
         let Self { own, booleans, aliases, signature, .. } = self;
         matches!(booleans, Booleans::Number(_)).then(|| {
@@ -87,7 +87,7 @@ impl TakesBooleans {
         self.exact
     }
 
-    /// What DataFusion's function gets in the place of booleans.
+    /// Converts booleans to the argument of DataFusion's function.
     pub(crate) fn numbers(&self, booleans: Expr) -> Result<Expr> {
         match &self.booleans {
             Booleans::Number(number) => Ok(cast(booleans, number.clone())),
@@ -158,7 +158,7 @@ impl AggregateUDFImpl for TakesBooleans {
     }
 }
 
-/// Types as an error lists them.
+/// Lists types for an error.
 pub(super) fn listed(types: &[DataType]) -> String {
     types.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

@@ -1,4 +1,4 @@
-//! Aggregates that keep values of their groups.
+//! Aggregates that keep the values of their groups.
 
 use std::sync::Arc;
 
@@ -23,93 +23,95 @@ use super::{
     argument_types::{distance, is_time},
     collector::{Collector, Each, Frame, One},
     documentation::documentation,
-    encoded::Encoding,
+    encoded::OrderedEncoding,
     extremes::Extreme,
     integer_sums::{self, DistinctSum, IntegerSum, SlidingSum},
-    modes::{Counted, Tells},
+    modes::{ValueCounts, ValueStatistic},
     quantiles::{Among, Between, Fractions},
 };
 
-/// An aggregate of the kinds below. NULL and NaN don't count.
+/// Aggregate that keeps values. NULL and NaN don't count.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Collect {
-    kind: Collected,
+    kind: CollectKind,
     aliases: Vec<String>,
     signature: Signature,
 }
 
-/// What it tells.
+/// Result of a [`Collect`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Collected {
-    /// A quantile between values.
+pub(crate) enum CollectKind {
+    /// Interpolated quantile.
     Quantile,
     Median,
-    /// A quantile that is one of the values.
+    /// Quantile that is one of the values.
     QuantileAmong,
-    /// The value where another one is largest.
+    /// Value in the row where another one is largest.
     ArgMax,
     ArgMin,
-    /// The most frequent value.
+    /// Most frequent value.
     Mode,
-    /// The bits that a value takes on average.
+    /// Entropy in bits.
     Entropy,
-    /// The median of the distances from the median.
+    /// Median of the distances from the median.
     Deviation,
-    /// The sum of integers of 64 bits, or of durations.
+    /// Sum of 64-bit integers or durations.
     IntegerSum,
-    /// The same for windows, as a decimal number that holds any.
+    /// Sum for windows, as a decimal that holds any.
     WideSum,
 }
 
-/// Those that are called by their names.
-pub(super) const COLLECTED: &[Collected] = &[
-    Collected::Quantile,
-    Collected::Median,
-    Collected::QuantileAmong,
-    Collected::ArgMax,
-    Collected::ArgMin,
-    Collected::Mode,
-    Collected::Entropy,
-    Collected::Deviation,
+/// Kinds that are functions of their own.
+pub(super) const COLLECTED: &[CollectKind] = &[
+    CollectKind::Quantile,
+    CollectKind::Median,
+    CollectKind::QuantileAmong,
+    CollectKind::ArgMax,
+    CollectKind::ArgMin,
+    CollectKind::Mode,
+    CollectKind::Entropy,
+    CollectKind::Deviation,
 ];
 
 impl Collect {
-    pub(super) fn new(kind: Collected) -> Self {
+    pub(super) fn new(kind: CollectKind) -> Self {
         let aliases = kind.aliases().iter().map(|&alias| alias.to_owned()).collect();
         Self { kind, aliases, signature: Signature::user_defined(Volatility::Immutable) }
     }
 
-    pub(crate) fn kind(&self) -> Collected {
+    pub(crate) fn kind(&self) -> CollectKind {
         self.kind
     }
 
-    /// Makes something for what is kept.
+    /// Builds an accumulator of this kind.
     fn make<M: Make>(&self, args: &AccumulatorArgs<'_>, make: M) -> Result<M::Made> {
         let own = |argument: usize| {
             args.expr_fields.get(argument).map_or(&DataType::Null, |field| field.data_type())
         };
-        let encoding = |argument| Encoding::new(self.name(), own(argument));
+        let encoding = |argument| OrderedEncoding::new(self.name(), own(argument));
         let descending = args.order_bys.first().is_some_and(|order| order.options.descending);
         let fractions = || -> Result<Fractions> {
             let (fractions, listed) = constant_fractions(self.name(), args)?;
             Ok(Fractions { fractions, listed, descending, distinct: args.is_distinct })
         };
         Ok(match self.kind {
-            Collected::Quantile => between(make, own(0), fractions()?),
-            Collected::Median => {
+            CollectKind::Quantile => between(make, own(0), fractions()?),
+            CollectKind::Median => {
                 between(make, own(0), Fractions::one(0.5, false, args.is_distinct))
             }
-            Collected::Deviation => deviation(make, own(0), args.is_distinct),
-            Collected::QuantileAmong => make.of(Among::new(fractions()?, encoding(0)?)),
-            Collected::ArgMax => make.of(Extreme::new(true, encoding(0)?, encoding(1)?)),
-            Collected::ArgMin => make.of(Extreme::new(false, encoding(0)?, encoding(1)?)),
-            Collected::Mode | Collected::Entropy if args.is_distinct => {
+            CollectKind::Deviation => deviation(make, own(0), args.is_distinct),
+            CollectKind::QuantileAmong => make.of(Among::new(fractions()?, encoding(0)?)),
+            CollectKind::ArgMax => make.of(Extreme::new(true, encoding(0)?, encoding(1)?)),
+            CollectKind::ArgMin => make.of(Extreme::new(false, encoding(0)?, encoding(1)?)),
+            CollectKind::Mode | CollectKind::Entropy if args.is_distinct => {
                 let name = self.name();
                 return plan_err!("{name}(DISTINCT …) means nothing: each value is there once");
             }
-            Collected::Mode => make.of(Counted::new(Tells::Mode, encoding(0)?)),
-            Collected::Entropy => make.of(Counted::new(Tells::Entropy, encoding(0)?)),
-            Collected::IntegerSum | Collected::WideSum => {
+            CollectKind::Mode => make.of(ValueCounts::new(ValueStatistic::Mode, encoding(0)?)),
+            CollectKind::Entropy => {
+                make.of(ValueCounts::new(ValueStatistic::Entropy, encoding(0)?))
+            }
+            CollectKind::IntegerSum | CollectKind::WideSum => {
                 let (name, result) = (args.name, args.return_type());
                 match args.is_distinct {
                     true => make.of(DistinctSum::new(name, own(0), result)),
@@ -120,7 +122,7 @@ impl Collect {
     }
 }
 
-impl Collected {
+impl CollectKind {
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Quantile => "percentile_cont",
@@ -135,7 +137,7 @@ impl Collected {
         }
     }
 
-    /// Those of DataFusion's own functions, and `DuckDB`'s.
+    /// Aliases in DataFusion and `DuckDB`.
     fn aliases(self) -> &'static [&'static str] {
         match self {
             Self::Quantile => &["quantile_cont"],
@@ -147,7 +149,7 @@ impl Collected {
     }
 }
 
-/// Quantiles between values of this type.
+/// Builds interpolated quantiles of values of this type.
 fn between<M: Make>(make: M, value: &DataType, fractions: Fractions) -> M::Made {
     let result = if is_time(value) { value.clone() } else { DataType::Float64 };
     match value {
@@ -159,7 +161,7 @@ fn between<M: Make>(make: M, value: &DataType, fractions: Fractions) -> M::Made 
     }
 }
 
-/// The median of distances between values of this type.
+/// Builds the median of distances between values of this type.
 fn deviation<M: Make>(make: M, value: &DataType, distinct: bool) -> M::Made {
     let result = distance(value);
     match value {
@@ -171,7 +173,7 @@ fn deviation<M: Make>(make: M, value: &DataType, distinct: bool) -> M::Made {
     }
 }
 
-/// The second argument, which is the same for all rows, and whether it is a list.
+/// Fractions of the second argument, which is constant, and whether they are a list.
 fn constant_fractions(name: &str, args: &AccumulatorArgs<'_>) -> Result<(Vec<f64>, bool)> {
     let Some(expr) = args.exprs.get(1) else {
         return plan_err!("{name} needs a fraction: {name}(value, 0.9)");
@@ -195,7 +197,7 @@ fn constant_fractions(name: &str, args: &AccumulatorArgs<'_>) -> Result<(Vec<f64
     }
 }
 
-/// What is made for any kind of collector.
+/// Builder of accumulators over any collector.
 trait Make: Copy {
     type Made;
 
@@ -237,13 +239,13 @@ impl AggregateUDFImpl for Collect {
     fn return_type(&self, arg_types: &[DataType]) -> Result<DataType> {
         let own = arg_types.first().unwrap_or(&DataType::Null);
         let one = match self.kind {
-            Collected::Quantile | Collected::Median if !is_time(own) => DataType::Float64,
-            Collected::Entropy => DataType::Float64,
-            Collected::Deviation => distance(own),
-            Collected::WideSum => integer_sums::STATE,
+            CollectKind::Quantile | CollectKind::Median if !is_time(own) => DataType::Float64,
+            CollectKind::Entropy => DataType::Float64,
+            CollectKind::Deviation => distance(own),
+            CollectKind::WideSum => integer_sums::STATE,
             _ => own.clone(),
         };
-        let is_quantile = matches!(self.kind, Collected::Quantile | Collected::QuantileAmong);
+        let is_quantile = matches!(self.kind, CollectKind::Quantile | CollectKind::QuantileAmong);
         Ok(match arg_types.get(1) {
             Some(DataType::List(_)) if is_quantile => DataType::new_list(one, true),
             _ => one,
@@ -262,7 +264,7 @@ impl AggregateUDFImpl for Collect {
         &self,
         args: AccumulatorArgs<'_>,
     ) -> Result<Box<dyn Accumulator>> {
-        let is_sum = matches!(self.kind, Collected::IntegerSum | Collected::WideSum);
+        let is_sum = matches!(self.kind, CollectKind::IntegerSum | CollectKind::WideSum);
         if is_sum && !args.is_distinct {
             return Ok(Box::new(SlidingSum::new(args.name, args.return_type())));
         }
@@ -285,25 +287,25 @@ impl AggregateUDFImpl for Collect {
         let list =
             |item: DataType| DataType::LargeList(Arc::new(Field::new_list_field(item, true)));
         let states = match (self.kind, own) {
-            (Collected::Quantile | Collected::Median | Collected::Deviation, own) => {
+            (CollectKind::Quantile | CollectKind::Median | CollectKind::Deviation, own) => {
                 vec![list(match own {
                     DataType::Float16 | DataType::Float32 => DataType::Float32,
                     time if is_time(time) => DataType::Int64,
                     _ => DataType::Float64,
                 })]
             }
-            (Collected::QuantileAmong, own) => vec![list(own.clone())],
-            (Collected::ArgMax | Collected::ArgMin, own) => {
+            (CollectKind::QuantileAmong, own) => vec![list(own.clone())],
+            (CollectKind::ArgMax | CollectKind::ArgMin, own) => {
                 let key = args.input_fields.get(1).map_or(&DataType::Null, |f| f.data_type());
                 vec![own.clone(), key.clone()]
             }
-            (Collected::Mode | Collected::Entropy, own) => {
+            (CollectKind::Mode | CollectKind::Entropy, own) => {
                 vec![list(own.clone()), list(DataType::UInt64)]
             }
-            (Collected::IntegerSum | Collected::WideSum, own) if args.is_distinct => {
+            (CollectKind::IntegerSum | CollectKind::WideSum, own) if args.is_distinct => {
                 vec![list(own.clone())]
             }
-            (Collected::IntegerSum | Collected::WideSum, _) => vec![integer_sums::STATE],
+            (CollectKind::IntegerSum | CollectKind::WideSum, _) => vec![integer_sums::STATE],
         };
         let field = |(number, data_type): (usize, DataType)| {
             let name = format_state_name(args.name, &number.to_string());
@@ -313,7 +315,7 @@ impl AggregateUDFImpl for Collect {
     }
 
     fn order_sensitivity(&self) -> AggregateOrderSensitivity {
-        // Behind WITHIN GROUP the order is an argument.
+        // The order of WITHIN GROUP is an argument.
         AggregateOrderSensitivity::Insensitive
     }
 
@@ -322,7 +324,7 @@ impl AggregateUDFImpl for Collect {
     }
 
     fn supports_within_group_clause(&self) -> bool {
-        use Collected::{Mode, Quantile, QuantileAmong};
+        use CollectKind::{Mode, Quantile, QuantileAmong};
         matches!(self.kind, Quantile | QuantileAmong | Mode)
     }
 

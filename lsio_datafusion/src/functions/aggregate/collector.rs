@@ -1,4 +1,4 @@
-//! Accumulators that keep values of one group, or of each.
+//! Accumulators over a [`Collector`]: of one group, of each group, of a window's frame.
 
 use std::{
     collections::VecDeque,
@@ -18,36 +18,35 @@ use datafusion::{
     scalar::ScalarValue,
 };
 
-/// What is kept of groups, and what is made of it.
+/// State of groups, and its result.
 pub(super) trait Collector: Debug + Send + Sync + 'static {
-    /// What is kept of one group.
-    type Group: Debug + Default + Clone + Send + Sync;
+    /// State of one group.
+    type GroupState: Debug + Default + Clone + Send + Sync;
 
-    /// Adds rows to their groups. Gives the bytes that this takes.
-    fn update(&self, groups: &mut [Self::Group], rows: &Rows<'_>) -> Result<usize>;
+    /// Adds rows to their groups. Returns the bytes that this takes.
+    fn update(&self, groups: &mut [Self::GroupState], rows: &GroupedRows<'_>) -> Result<usize>;
 
-    /// Adds states to their groups. Gives the bytes that this takes.
-    fn merge(&self, groups: &mut [Self::Group], states: &Rows<'_>) -> Result<usize>;
+    /// Merges states into their groups. Returns the bytes that this takes.
+    fn merge(&self, groups: &mut [Self::GroupState], states: &GroupedRows<'_>) -> Result<usize>;
 
-    fn state(&self, groups: &[Self::Group]) -> Result<Vec<ArrayRef>>;
+    fn state(&self, groups: &[Self::GroupState]) -> Result<Vec<ArrayRef>>;
 
-    /// The result of each group. May reorder what is kept, and be called again.
-    fn evaluate(&self, groups: &mut [Self::Group]) -> Result<ArrayRef>;
+    /// Result of each group. May reorder the state, and be called again.
+    fn evaluate(&self, groups: &mut [Self::GroupState]) -> Result<ArrayRef>;
 
-    /// The bytes that a group takes beside its own size.
-    fn bytes(group: &Self::Group) -> usize;
+    /// Bytes of a group's state on the heap.
+    fn bytes(group: &Self::GroupState) -> usize;
 }
 
 /// Rows of arguments or states.
-pub(super) struct Rows<'a> {
+pub(super) struct GroupedRows<'a> {
     pub(super) columns: &'a [ArrayRef],
     filter: Option<&'a BooleanArray>,
-    /// The group of each row; the first one's if there are no groups.
+    /// Group of each row; `None` is a single group.
     groups: Option<&'a [usize]>,
 }
 
-impl<'a> Rows<'a> {
-    /// Of one group.
+impl<'a> GroupedRows<'a> {
     pub(super) fn all(columns: &'a [ArrayRef]) -> Self {
         Self { columns, filter: None, groups: None }
     }
@@ -60,7 +59,7 @@ impl<'a> Rows<'a> {
         self.groups.and_then(|groups| groups.get(row)).copied().unwrap_or(0)
     }
 
-    /// Those that the filter keeps, each with its group.
+    /// Rows that the filter keeps, each with its group.
     pub(super) fn kept(&self) -> impl Iterator<Item = (usize, usize)> {
         let count = self.columns.first().map_or(0, |column| column.len());
         let kept = |row: &usize| {
@@ -70,10 +69,10 @@ impl<'a> Rows<'a> {
     }
 }
 
-/// Adds each list of a column of states to its group. Gives the bytes that this takes.
+/// Merges each list of a column of states into its group. Returns the bytes that this takes.
 pub(super) fn merge_lists<G>(
     groups: &mut [G],
-    states: &Rows<'_>,
+    states: &GroupedRows<'_>,
     mut add: impl FnMut(&mut G, &ArrayRef) -> Result<usize>,
 ) -> Result<usize> {
     let Some(column) = states.columns.first() else { return Ok(0) };
@@ -85,7 +84,7 @@ pub(super) fn merge_lists<G>(
     Ok(bytes)
 }
 
-/// The lists of states.
+/// Column of states as lists.
 pub(super) fn as_lists(states: &ArrayRef) -> Result<&LargeListArray> {
     match states.as_list_opt::<i64>() {
         Some(lists) => Ok(lists),
@@ -93,41 +92,41 @@ pub(super) fn as_lists(states: &ArrayRef) -> Result<&LargeListArray> {
     }
 }
 
-/// Of one group.
 #[derive(Debug)]
 pub(super) struct One<C: Collector> {
     collector: C,
-    group: C::Group,
+    group: C::GroupState,
     bytes: usize,
 }
 
-/// Of each group.
+/// Accumulator of each group.
 #[derive(Debug)]
 pub(super) struct Each<C: Collector> {
     collector: C,
-    groups: Vec<C::Group>,
+    groups: Vec<C::GroupState>,
     bytes: usize,
 }
 
-/// Of a window's frame, from which the oldest rows leave: it keeps the rows, and collects them anew.
+/// Accumulator of a window's frame: keeps its rows, and collects them anew for each result.
 #[derive(Debug)]
 pub(super) struct Frame<C> {
     collector: C,
     batches: VecDeque<Vec<ArrayRef>>,
 }
 
-/// The batches of a frame before they become one.
+/// Batches of a frame before they are concatenated.
 const FRAME_BATCHES: usize = 32;
 
 impl<C: Collector> One<C> {
     pub(super) fn new(collector: C) -> Self {
-        Self { collector, group: C::Group::default(), bytes: 0 }
+        Self { collector, group: C::GroupState::default(), bytes: 0 }
     }
 }
 
 impl<C: Collector> Accumulator for One<C> {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        self.bytes += self.collector.update(from_mut(&mut self.group), &Rows::all(values))?;
+        self.bytes +=
+            self.collector.update(from_mut(&mut self.group), &GroupedRows::all(values))?;
         Ok(())
     }
 
@@ -148,7 +147,7 @@ impl<C: Collector> Accumulator for One<C> {
     }
 
     fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        self.bytes += self.collector.merge(from_mut(&mut self.group), &Rows::all(states))?;
+        self.bytes += self.collector.merge(from_mut(&mut self.group), &GroupedRows::all(states))?;
         Ok(())
     }
 }
@@ -158,7 +157,7 @@ impl<C: Collector> Each<C> {
         Self { collector, groups: Vec::new(), bytes: 0 }
     }
 
-    fn emitted(&mut self, emit_to: EmitTo) -> Vec<C::Group> {
+    fn emitted(&mut self, emit_to: EmitTo) -> Vec<C::GroupState> {
         let groups = emit_to.take_needed(&mut self.groups);
         let bytes = groups.iter().map(C::bytes).sum();
         self.bytes = self.bytes.saturating_sub(bytes);
@@ -174,8 +173,8 @@ impl<C: Collector> GroupsAccumulator for Each<C> {
         opt_filter: Option<&BooleanArray>,
         total_num_groups: usize,
     ) -> Result<()> {
-        self.groups.resize(total_num_groups, C::Group::default());
-        let rows = Rows { columns: values, filter: opt_filter, groups: Some(group_indices) };
+        self.groups.resize(total_num_groups, C::GroupState::default());
+        let rows = GroupedRows { columns: values, filter: opt_filter, groups: Some(group_indices) };
         self.bytes += self.collector.update(&mut self.groups, &rows)?;
         Ok(())
     }
@@ -196,8 +195,8 @@ impl<C: Collector> GroupsAccumulator for Each<C> {
         group_indices: &[usize],
         total_num_groups: usize,
     ) -> Result<()> {
-        self.groups.resize(total_num_groups, C::Group::default());
-        let rows = Rows { columns: values, filter: None, groups: Some(group_indices) };
+        self.groups.resize(total_num_groups, C::GroupState::default());
+        let rows = GroupedRows { columns: values, filter: None, groups: Some(group_indices) };
         self.bytes += self.collector.merge(&mut self.groups, &rows)?;
         Ok(())
     }
@@ -208,15 +207,15 @@ impl<C: Collector> GroupsAccumulator for Each<C> {
         opt_filter: Option<&BooleanArray>,
     ) -> Result<Vec<ArrayRef>> {
         let count = values.first().map_or(0, |column| column.len());
-        let mut groups = vec![C::Group::default(); count];
+        let mut groups = vec![C::GroupState::default(); count];
         let own: Vec<usize> = (0..count).collect();
-        let rows = Rows { columns: values, filter: opt_filter, groups: Some(&own) };
+        let rows = GroupedRows { columns: values, filter: opt_filter, groups: Some(&own) };
         self.collector.update(&mut groups, &rows)?;
         self.collector.state(&groups)
     }
 
     fn size(&self) -> usize {
-        size_of_val(self) + self.groups.capacity() * size_of::<C::Group>() + self.bytes
+        size_of_val(self) + self.groups.capacity() * size_of::<C::GroupState>() + self.bytes
     }
 }
 
@@ -225,10 +224,10 @@ impl<C: Collector> Frame<C> {
         Self { collector, batches: VecDeque::new() }
     }
 
-    fn collected(&self) -> Result<C::Group> {
-        let mut group = C::Group::default();
+    fn collected(&self) -> Result<C::GroupState> {
+        let mut group = C::GroupState::default();
         for batch in &self.batches {
-            self.collector.update(from_mut(&mut group), &Rows::all(batch))?;
+            self.collector.update(from_mut(&mut group), &GroupedRows::all(batch))?;
         }
         Ok(group)
     }

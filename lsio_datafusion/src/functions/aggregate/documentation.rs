@@ -1,10 +1,10 @@
-//! What `\h FUNCTION` and `information_schema.routines` tell.
+//! Documentation shown by `\h FUNCTION` and `information_schema.routines`.
 
 use std::{collections::HashMap, sync::LazyLock};
 
 use datafusion::logical_expr::{Documentation, DocumentationBuilder, window_doc_sections};
 
-/// Functions with what they do and how they are called.
+/// Functions with description and syntax.
 const FUNCTIONS: &[(&str, &str, &str)] = &[
     (
         "weighted_avg",
@@ -73,7 +73,7 @@ const FUNCTIONS: &[(&str, &str, &str)] = &[
     ("count_if", "The number of rows where a condition holds.", "count_if(condition)"),
 ];
 
-/// The documentation of a function.
+/// Documentation of a function.
 pub(super) fn documentation(name: &str) -> Option<&'static Documentation> {
     static ALL: LazyLock<HashMap<&str, Documentation>> = LazyLock::new(|| {
         let section = window_doc_sections::DOC_SECTION_AGGREGATE;

@@ -1,4 +1,4 @@
-//! Values of any type as bytes that are ordered as the values are.
+//! Values of any type as bytes of the same order.
 
 use std::sync::Arc;
 
@@ -11,22 +11,22 @@ use arrow::{
 };
 use datafusion::{common::plan_err, error::Result};
 
-/// From values of a type to bytes, and back.
+/// Encoding of values of one type.
 #[derive(Debug)]
-pub(super) struct Encoding {
+pub(super) struct OrderedEncoding {
     data_type: DataType,
     converter: RowConverter,
     null: OwnedRow,
 }
 
-/// Values as bytes.
-pub(super) struct Encoded {
+/// Column of encoded values.
+pub(super) struct EncodedColumn {
     rows: Rows,
     nulls: Option<NullBuffer>,
 }
 
-impl Encoding {
-    /// For the values of a function's argument.
+impl OrderedEncoding {
+    /// Encoding of a function's argument.
     pub(super) fn new(function: &str, data_type: &DataType) -> Result<Self> {
         let fields = [SortField::new(data_type.clone())];
         if !RowConverter::supports_fields(&fields) {
@@ -37,15 +37,15 @@ impl Encoding {
         Ok(Self { data_type: data_type.clone(), converter, null })
     }
 
-    /// NaN is as good as NULL, and both zeros are one.
-    pub(super) fn encode(&self, column: &ArrayRef) -> Result<Encoded> {
+    /// Encodes a column: NaN as NULL, -0.0 as 0.0.
+    pub(super) fn encode(&self, column: &ArrayRef) -> Result<EncodedColumn> {
         let column = match column.data_type() == &self.data_type {
             true => without_nan(column)?,
-            // The encoding insists on one type.
+            // The encoder takes one type only.
             false => without_nan(&cast(column, &self.data_type)?)?,
         };
         let nulls = column.logical_nulls();
-        Ok(Encoded { rows: self.converter.convert_columns(&[column])?, nulls })
+        Ok(EncodedColumn { rows: self.converter.convert_columns(&[column])?, nulls })
     }
 
     pub(super) fn decode<'a>(
@@ -60,7 +60,7 @@ impl Encoding {
         let Some(column) = columns.pop() else {
             return Ok(new_null_array(&self.data_type, values.len()));
         };
-        // Of a dictionary come its values.
+        // A dictionary is decoded to its values.
         Ok(if column.data_type() == &self.data_type {
             column
         } else {
@@ -69,8 +69,8 @@ impl Encoding {
     }
 }
 
-impl Encoded {
-    /// The value of a row, if there is one.
+impl EncodedColumn {
+    /// Bytes of a row's value; `None` for NULL.
     pub(super) fn get(&self, row: usize) -> Option<&[u8]> {
         let is_there = self.nulls.as_ref().is_none_or(|nulls| nulls.is_valid(row));
         is_there.then(|| self.rows.row(row).data())

@@ -1,11 +1,11 @@
-//! The functions as expressions, for DataFrames.
+//! Expressions that call the functions, for DataFrames.
 
 use datafusion::logical_expr::Expr;
 
-use super::{Kind, statistic};
+use super::{StatisticKind, statistic};
 
-/// The mean of values, each as heavy as its weight. A weight counts only where its value isn't NULL.
+/// Weighted mean of values. A weight counts only where its value isn't NULL.
 #[must_use]
 pub fn weighted_avg(value: Expr, weight: Expr) -> Expr {
-    statistic(Kind::WeightedAvg).call(vec![value, weight])
+    statistic(StatisticKind::WeightedAvg).call(vec![value, weight])
 }

@@ -1,4 +1,4 @@
-//! The value where another one is largest or smallest.
+//! Values in the row where another one is largest or smallest.
 
 use std::cmp::Ordering;
 
@@ -6,20 +6,20 @@ use arrow::array::ArrayRef;
 use datafusion::error::Result;
 
 use super::{
-    collector::{Collector, Rows},
-    encoded::Encoding,
+    collector::{Collector, GroupedRows},
+    encoded::OrderedEncoding,
 };
 
-/// Keeps the row whose key is largest or smallest. Of rows with the same key it is the one with the
-/// smallest value, so that the order of the rows doesn't matter.
+/// Keeps the row with the largest or smallest key. Of rows with equal keys it is the one with the smallest
+/// value, so that the order of rows doesn't matter.
 #[derive(Debug)]
 pub(super) struct Extreme {
     largest: bool,
-    value: Encoding,
-    key: Encoding,
+    value: OrderedEncoding,
+    key: OrderedEncoding,
 }
 
-/// A row.
+/// Row kept of a group.
 #[derive(Clone, Debug)]
 pub(super) struct Best {
     value: Box<[u8]>,
@@ -27,7 +27,7 @@ pub(super) struct Best {
 }
 
 impl Extreme {
-    pub(super) fn new(largest: bool, value: Encoding, key: Encoding) -> Self {
+    pub(super) fn new(largest: bool, value: OrderedEncoding, key: OrderedEncoding) -> Self {
         Self { largest, value, key }
     }
 
@@ -42,9 +42,9 @@ impl Extreme {
 }
 
 impl Collector for Extreme {
-    type Group = Option<Best>;
+    type GroupState = Option<Best>;
 
-    fn update(&self, groups: &mut [Self::Group], rows: &Rows<'_>) -> Result<usize> {
+    fn update(&self, groups: &mut [Self::GroupState], rows: &GroupedRows<'_>) -> Result<usize> {
         let [value, key, ..] = rows.columns else { return Ok(0) };
         let (values, keys) = (self.value.encode(value)?, self.key.encode(key)?);
         let (mut before, mut after) = (0, 0);
@@ -57,26 +57,26 @@ impl Collector for Extreme {
                 after += Self::bytes(best);
             }
         }
-        // Shorter texts may take the place of longer ones: what is told never becomes less.
+        // The reported size never shrinks where a shorter text replaces a longer one.
         Ok(usize::saturating_sub(after, before))
     }
 
-    fn merge(&self, groups: &mut [Self::Group], states: &Rows<'_>) -> Result<usize> {
-        // The state is a row.
+    fn merge(&self, groups: &mut [Self::GroupState], states: &GroupedRows<'_>) -> Result<usize> {
+        // States are rows.
         self.update(groups, states)
     }
 
-    fn state(&self, groups: &[Self::Group]) -> Result<Vec<ArrayRef>> {
+    fn state(&self, groups: &[Self::GroupState]) -> Result<Vec<ArrayRef>> {
         let values = groups.iter().map(|best| best.as_ref().map(|best| &*best.value));
         let keys = groups.iter().map(|best| best.as_ref().map(|best| &*best.key));
         Ok(vec![self.value.decode(values)?, self.key.decode(keys)?])
     }
 
-    fn evaluate(&self, groups: &mut [Self::Group]) -> Result<ArrayRef> {
+    fn evaluate(&self, groups: &mut [Self::GroupState]) -> Result<ArrayRef> {
         self.value.decode(groups.iter().map(|best| best.as_ref().map(|best| &*best.value)))
     }
 
-    fn bytes(group: &Self::Group) -> usize {
+    fn bytes(group: &Self::GroupState) -> usize {
         group.as_ref().map_or(0, |best| best.value.len() + best.key.len())
     }
 }

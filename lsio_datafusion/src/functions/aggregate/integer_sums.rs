@@ -1,4 +1,4 @@
-//! Sums of integers of 64 bits.
+//! Sums of 64-bit integers.
 
 use std::{
     collections::HashSet,
@@ -23,44 +23,44 @@ use datafusion::{
 };
 
 use super::{
-    collector::{Collector, Rows, merge_lists},
+    collector::{Collector, GroupedRows, merge_lists},
     quantiles::lists,
 };
 
-/// The type of states.
+/// Type of states.
 pub(super) const STATE: DataType = DataType::Decimal128(DECIMAL128_MAX_PRECISION, 0);
 
-/// Adds up integers of 64 bits, or durations, in 128. A sum that the type doesn't hold is an error.
+/// Sums 64-bit integers or durations in 128 bits. A sum out of the range of its type is an error.
 ///
-/// DataFusion 55.2 gives such a sum modulo 2⁶⁴.
+/// DataFusion 55.2 returns such a sum modulo 2⁶⁴.
 #[derive(Debug)]
 pub(super) struct IntegerSum {
     name: String,
     data_type: DataType,
 }
 
-/// The same of distinct values, which have a type of their own.
+/// Sums distinct integers or durations, whose states have their type.
 #[derive(Debug)]
 pub(super) struct DistinctSum {
     own: IntegerSum,
     values: DataType,
 }
 
-/// The sum of a frame of a window. What leaves it is subtracted, which of integers leaves nothing behind.
+/// Sum of a window's frame. Rows that leave are subtracted, which is exact for integers.
 #[derive(Debug)]
 pub(super) struct SlidingSum {
     own: IntegerSum,
     sum: Sum,
 }
 
-/// Of so many values.
+/// Sum and number of values.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Sum {
     sum: i128,
     count: u64,
 }
 
-/// Sums in their type; `name` is what an error calls those that it doesn't hold.
+/// Casts sums to a type; `name` is that of the function in an error.
 pub(crate) fn integer_sums(
     name: &str,
     data_type: &DataType,
@@ -87,7 +87,7 @@ pub(crate) fn integer_sums(
     Ok(if array.data_type() == data_type { array } else { cast(&array, data_type)? })
 }
 
-/// The states of sums.
+/// States of sums.
 pub(crate) fn integer_sum_states(sums: impl Iterator<Item = Option<i128>>) -> Result<ArrayRef> {
     let states = sums.collect::<Decimal128Array>();
     Ok(Arc::new(states.with_data_type(STATE)))
@@ -95,7 +95,7 @@ pub(crate) fn integer_sum_states(sums: impl Iterator<Item = Option<i128>>) -> Re
 
 impl Sum {
     fn add(&mut self, value: impl Into<i128>) {
-        // 2⁶³ rows of 64 bits each are less than 128 bits hold.
+        // The sum of 2⁶³ values of 64 bits fits 128 bits.
         self.sum = self.sum.wrapping_add(value.into());
         self.count = self.count.saturating_add(1);
     }
@@ -106,10 +106,10 @@ impl Sum {
 }
 
 /// Calls `f` with each integer and its group.
-fn for_each(rows: &Rows<'_>, mut f: impl FnMut(usize, i128)) -> Result<()> {
+fn for_each(rows: &GroupedRows<'_>, mut f: impl FnMut(usize, i128)) -> Result<()> {
     fn of<T: ArrowPrimitiveType<Native: Into<i128>>>(
         values: &PrimitiveArray<T>,
-        rows: &Rows<'_>,
+        rows: &GroupedRows<'_>,
         f: &mut impl FnMut(usize, i128),
     ) {
         for (row, group) in rows.kept() {
@@ -138,14 +138,14 @@ impl IntegerSum {
 }
 
 impl Collector for IntegerSum {
-    type Group = Sum;
+    type GroupState = Sum;
 
-    fn update(&self, groups: &mut [Sum], rows: &Rows<'_>) -> Result<usize> {
+    fn update(&self, groups: &mut [Sum], rows: &GroupedRows<'_>) -> Result<usize> {
         for_each(rows, |group, value| groups[group].add(value))?;
         Ok(0)
     }
 
-    fn merge(&self, groups: &mut [Sum], states: &Rows<'_>) -> Result<usize> {
+    fn merge(&self, groups: &mut [Sum], states: &GroupedRows<'_>) -> Result<usize> {
         self.update(groups, states)
     }
 
@@ -169,9 +169,9 @@ impl DistinctSum {
 }
 
 impl Collector for DistinctSum {
-    type Group = HashSet<i128>;
+    type GroupState = HashSet<i128>;
 
-    fn update(&self, groups: &mut [Self::Group], rows: &Rows<'_>) -> Result<usize> {
+    fn update(&self, groups: &mut [Self::GroupState], rows: &GroupedRows<'_>) -> Result<usize> {
         let mut bytes = 0;
         for_each(rows, |group, value| {
             bytes += usize::from(groups[group].insert(value)) * 2 * size_of::<i128>();
@@ -179,23 +179,23 @@ impl Collector for DistinctSum {
         Ok(bytes)
     }
 
-    fn merge(&self, groups: &mut [Self::Group], states: &Rows<'_>) -> Result<usize> {
+    fn merge(&self, groups: &mut [Self::GroupState], states: &GroupedRows<'_>) -> Result<usize> {
         merge_lists(groups, states, |group, list| {
-            self.update(from_mut(group), &Rows::all(from_ref(list)))
+            self.update(from_mut(group), &GroupedRows::all(from_ref(list)))
         })
     }
 
-    fn state(&self, groups: &[Self::Group]) -> Result<Vec<ArrayRef>> {
+    fn state(&self, groups: &[Self::GroupState]) -> Result<Vec<ArrayRef>> {
         let values = groups.iter().flatten().map(|value| Some(*value));
         let values = integer_sums(&self.own.name, &self.values, values)?;
         Ok(vec![lists(values, groups.iter().map(HashSet::len))?])
     }
 
-    fn evaluate(&self, groups: &mut [Self::Group]) -> Result<ArrayRef> {
+    fn evaluate(&self, groups: &mut [Self::GroupState]) -> Result<ArrayRef> {
         self.own.sums(groups.iter().map(|group| (!group.is_empty()).then(|| group.iter().sum())))
     }
 
-    fn bytes(group: &Self::Group) -> usize {
+    fn bytes(group: &Self::GroupState) -> usize {
         group.len() * 2 * size_of::<i128>()
     }
 }
@@ -208,11 +208,11 @@ impl SlidingSum {
 
 impl Accumulator for SlidingSum {
     fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        for_each(&Rows::all(values), |_, value| self.sum.add(value))
+        for_each(&GroupedRows::all(values), |_, value| self.sum.add(value))
     }
 
     fn retract_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        for_each(&Rows::all(values), |_, value| {
+        for_each(&GroupedRows::all(values), |_, value| {
             self.sum.sum = self.sum.sum.wrapping_sub(value);
             self.sum.count = self.sum.count.saturating_sub(1);
         })

@@ -58,12 +58,12 @@ use self::collect::COLLECTED;
 pub(crate) use self::{
     argument_types::sum_type,
     booleans::TakesBooleans,
-    collect::{Collect, Collected},
+    collect::{Collect, CollectKind},
     integer_sums::{integer_sum_states, integer_sums},
-    statistic::{Kind, Statistic},
+    statistic::{Statistic, StatisticKind},
 };
 
-/// Adds the functions to those of a session. A function of the user's own that has the name stays.
+/// Adds the functions to those of a session. A user's function of the same name stays.
 pub(crate) fn register(functions: &mut Vec<Arc<AggregateUDF>>) {
     let known = all_default_aggregate_functions();
     let own: Vec<Arc<AggregateUDF>> = all();
@@ -82,31 +82,31 @@ pub(crate) fn register(functions: &mut Vec<Arc<AggregateUDF>>) {
     functions.extend(free);
 }
 
-/// The function that takes the place of one of DataFusion's.
+/// Replacement of one of DataFusion's functions.
 pub(crate) fn replacement(function: &AggregateUDF) -> Option<Arc<AggregateUDF>> {
     let own = function.inner().as_ref();
     if own.is::<Median>() {
-        return Some(collect(Collected::Median));
+        return Some(collect(CollectKind::Median));
     }
     if own.is::<PercentileCont>() {
-        return Some(collect(Collected::Quantile));
+        return Some(collect(CollectKind::Quantile));
     }
     let kind = if own.is::<Correlation>() {
-        Kind::Correlation
+        StatisticKind::Correlation
     } else if own.is::<CovarianceSample>() {
-        Kind::Covariance { sample: true }
+        StatisticKind::Covariance { sample: true }
     } else if own.is::<CovariancePopulation>() {
-        Kind::Covariance { sample: false }
+        StatisticKind::Covariance { sample: false }
     } else if own.is::<VarianceSample>() {
-        Kind::Variance { sample: true, root: false }
+        StatisticKind::Variance { sample: true, root: false }
     } else if own.is::<VariancePopulation>() {
-        Kind::Variance { sample: false, root: false }
+        StatisticKind::Variance { sample: false, root: false }
     } else if own.is::<Stddev>() {
-        Kind::Variance { sample: true, root: true }
+        StatisticKind::Variance { sample: true, root: true }
     } else if own.is::<StddevPop>() {
-        Kind::Variance { sample: false, root: true }
+        StatisticKind::Variance { sample: false, root: true }
     } else if own.is::<Regr>() {
-        // One type for all of them. Counting is exact as it is.
+        // DataFusion's counts are exact.
         *STATISTICS.iter().find(|kind| kind.name() == function.name())?
     } else {
         return None;
@@ -114,23 +114,23 @@ pub(crate) fn replacement(function: &AggregateUDF) -> Option<Arc<AggregateUDF>> 
     Some(statistic(kind))
 }
 
-/// What takes the place of DataFusion's `sum`, where it is of integers or durations.
+/// Replacement of DataFusion's `sum` of integers or durations.
 pub(crate) fn integer_sum(
     function: &AggregateUDF,
     arguments: &[DataType],
 ) -> Option<Arc<AggregateUDF>> {
     let [argument] = arguments else { return None };
     let is_sum = function.inner().is::<Sum>() && sum_type(argument).is_some();
-    is_sum.then(|| collect(Collected::IntegerSum))
+    is_sum.then(|| collect(CollectKind::IntegerSum))
 }
 
-/// The sum of integers or durations over the frames of windows, in a type that holds any.
+/// Sum of integers or durations over windows' frames, in a type that holds any.
 pub(crate) fn wide_sum() -> Arc<AggregateUDF> {
-    collect(Collected::WideSum)
+    collect(CollectKind::WideSum)
 }
 
-/// What takes the place of DataFusion's `sum` and `avg` over the frames of windows, where they would
-/// subtract floating numbers. Sums of decimals are exact as they are.
+/// Replacement of DataFusion's `sum` and `avg` over windows' frames, where they would subtract floats. Sums
+/// of decimals are exact there.
 pub(crate) fn sliding(
     function: &AggregateUDF,
     arguments: &[DataType],
@@ -138,42 +138,42 @@ pub(crate) fn sliding(
     let own = function.inner().as_ref();
     let [argument] = arguments else { return None };
     if own.is::<Sum>() && argument.is_floating() {
-        return Some(statistic(Kind::Sum));
+        return Some(statistic(StatisticKind::Sum));
     }
     let is_mean = own.is::<Avg>() && (argument.is_floating() || argument.is_integer());
-    is_mean.then(|| statistic(Kind::Avg))
+    is_mean.then(|| statistic(StatisticKind::Avg))
 }
 
-/// The aggregates of numbers that a session gets.
+/// Aggregates of numbers that a session gets.
 ///
-/// Those that DataFusion has too take their place. DataFusion 55.2's grouped `corr` subtracts sums of
-/// squares, and loses all digits of pressures in Pa; its `var`, `covar_…` and `regr_…` tell the mean as
-/// one double, which for thousandths beside 10⁹ has too few digits.
-const STATISTICS: &[Kind] = &[
-    Kind::WeightedAvg,
-    Kind::Variance { sample: true, root: false },
-    Kind::Variance { sample: false, root: false },
-    Kind::Variance { sample: true, root: true },
-    Kind::Variance { sample: false, root: true },
-    Kind::Correlation,
-    Kind::Covariance { sample: true },
-    Kind::Covariance { sample: false },
-    Kind::RegrSlope,
-    Kind::RegrIntercept,
-    Kind::RegrR2,
-    Kind::RegrAvgX,
-    Kind::RegrAvgY,
-    Kind::RegrSxx,
-    Kind::RegrSyy,
-    Kind::RegrSxy,
-    Kind::KahanSum,
-    Kind::KahanMean,
-    Kind::Product,
-    Kind::GeometricMean,
-    Kind::StandardError,
-    Kind::Skewness,
-    Kind::Kurtosis { sample: true },
-    Kind::Kurtosis { sample: false },
+/// They replace DataFusion's of the same names. DataFusion 55.2's grouped `corr` subtracts sums of squares,
+/// and loses all digits of pressures in Pa; the states of its `var`, `covar_…` and `regr_…` hold the mean as
+/// one double, too few digits for thousandths beside 10⁹.
+const STATISTICS: &[StatisticKind] = &[
+    StatisticKind::WeightedAvg,
+    StatisticKind::Variance { sample: true, root: false },
+    StatisticKind::Variance { sample: false, root: false },
+    StatisticKind::Variance { sample: true, root: true },
+    StatisticKind::Variance { sample: false, root: true },
+    StatisticKind::Correlation,
+    StatisticKind::Covariance { sample: true },
+    StatisticKind::Covariance { sample: false },
+    StatisticKind::RegrSlope,
+    StatisticKind::RegrIntercept,
+    StatisticKind::RegrR2,
+    StatisticKind::RegrAvgX,
+    StatisticKind::RegrAvgY,
+    StatisticKind::RegrSxx,
+    StatisticKind::RegrSyy,
+    StatisticKind::RegrSxy,
+    StatisticKind::KahanSum,
+    StatisticKind::KahanMean,
+    StatisticKind::Product,
+    StatisticKind::GeometricMean,
+    StatisticKind::StandardError,
+    StatisticKind::Skewness,
+    StatisticKind::Kurtosis { sample: true },
+    StatisticKind::Kurtosis { sample: false },
 ];
 
 fn all() -> Vec<Arc<AggregateUDF>> {
@@ -182,10 +182,10 @@ fn all() -> Vec<Arc<AggregateUDF>> {
     statistics.chain(collected).chain(booleans::all()).collect()
 }
 
-fn collect(kind: Collected) -> Arc<AggregateUDF> {
+fn collect(kind: CollectKind) -> Arc<AggregateUDF> {
     Arc::new(AggregateUDF::new_from_impl(Collect::new(kind)))
 }
 
-pub(crate) fn statistic(kind: Kind) -> Arc<AggregateUDF> {
+pub(crate) fn statistic(kind: StatisticKind) -> Arc<AggregateUDF> {
     Arc::new(AggregateUDF::new_from_impl(Statistic::new(kind)))
 }

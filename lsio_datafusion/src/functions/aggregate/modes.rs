@@ -1,4 +1,4 @@
-//! What is told by how often each value is there: the most frequent one, and the entropy.
+//! Aggregates of the frequencies of values: the most frequent one, and the entropy.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -13,32 +13,32 @@ use arrow::{
 use datafusion::error::Result;
 
 use super::{
-    collector::{Collector, Rows, as_lists},
-    encoded::Encoding,
+    collector::{Collector, GroupedRows, as_lists},
+    encoded::OrderedEncoding,
     quantiles::{lists_of, lists_of_numbers},
 };
 
 /// Counts values.
 #[derive(Debug)]
-pub(super) struct Counted {
-    tells: Tells,
-    encoding: Encoding,
+pub(super) struct ValueCounts {
+    tells: ValueStatistic,
+    encoding: OrderedEncoding,
 }
 
-/// What is told of the counts.
+/// Statistic of the counts.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Tells {
-    /// The most frequent value; the smallest one of several.
+pub(super) enum ValueStatistic {
+    /// Most frequent value; of several the smallest.
     Mode,
-    /// The bits that a value takes on average.
+    /// Entropy in bits.
     Entropy,
 }
 
-/// The bytes of an entry of the map, about.
+/// Bytes of an entry of the map, estimated.
 const ENTRY_BYTES: usize = 2 * size_of::<(Box<[u8]>, u64)>();
 
-impl Counted {
-    pub(super) fn new(tells: Tells, encoding: Encoding) -> Self {
+impl ValueCounts {
+    pub(super) fn new(tells: ValueStatistic, encoding: OrderedEncoding) -> Self {
         Self { tells, encoding }
     }
 }
@@ -53,7 +53,7 @@ fn entropy(counts: &HashMap<Box<[u8]>, u64>) -> f64 {
     counts.values().map(bits).sum()
 }
 
-/// Counts a value so many times, and gives the bytes that this takes.
+/// Counts a value `times` times. Returns the bytes that this takes.
 fn count(counts: &mut HashMap<Box<[u8]>, u64>, value: &[u8], times: u64) -> usize {
     if let Some(count) = counts.get_mut(value) {
         *count = count.saturating_add(times);
@@ -68,10 +68,10 @@ fn count(counts: &mut HashMap<Box<[u8]>, u64>, value: &[u8], times: u64) -> usiz
     }
 }
 
-impl Collector for Counted {
-    type Group = HashMap<Box<[u8]>, u64>;
+impl Collector for ValueCounts {
+    type GroupState = HashMap<Box<[u8]>, u64>;
 
-    fn update(&self, groups: &mut [Self::Group], rows: &Rows<'_>) -> Result<usize> {
+    fn update(&self, groups: &mut [Self::GroupState], rows: &GroupedRows<'_>) -> Result<usize> {
         let Some(column) = rows.columns.first() else { return Ok(0) };
         let values = self.encoding.encode(column)?;
         let mut bytes = 0;
@@ -83,7 +83,7 @@ impl Collector for Counted {
         Ok(bytes)
     }
 
-    fn merge(&self, groups: &mut [Self::Group], states: &Rows<'_>) -> Result<usize> {
+    fn merge(&self, groups: &mut [Self::GroupState], states: &GroupedRows<'_>) -> Result<usize> {
         let [values, counts, ..] = states.columns else { return Ok(0) };
         let (values, counts) = (as_lists(values)?, as_lists(counts)?);
         let mut bytes = 0;
@@ -99,7 +99,7 @@ impl Collector for Counted {
         Ok(bytes)
     }
 
-    fn state(&self, groups: &[Self::Group]) -> Result<Vec<ArrayRef>> {
+    fn state(&self, groups: &[Self::GroupState]) -> Result<Vec<ArrayRef>> {
         let values =
             lists_of(&self.encoding, groups, |group| group.keys().map(AsRef::as_ref).collect())?;
         let counts: Vec<Vec<u64>> =
@@ -107,8 +107,8 @@ impl Collector for Counted {
         Ok(vec![values, lists_of_numbers::<UInt64Type>(&counts)?])
     }
 
-    fn evaluate(&self, groups: &mut [Self::Group]) -> Result<ArrayRef> {
-        if let Tells::Entropy = self.tells {
+    fn evaluate(&self, groups: &mut [Self::GroupState]) -> Result<ArrayRef> {
+        if let ValueStatistic::Entropy = self.tells {
             let results = groups.iter().map(|group| (!group.is_empty()).then(|| entropy(group)));
             return Ok(Arc::new(results.collect::<Float64Array>()));
         }
@@ -118,7 +118,7 @@ impl Collector for Counted {
         }))
     }
 
-    fn bytes(group: &Self::Group) -> usize {
+    fn bytes(group: &Self::GroupState) -> usize {
         group.keys().map(|value| ENTRY_BYTES + value.len()).sum()
     }
 }

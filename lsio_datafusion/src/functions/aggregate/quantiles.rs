@@ -1,4 +1,4 @@
-//! Quantiles: between values, as numpy's default method has them, and among values.
+//! Quantiles: interpolated, by numpy's default method, and among the values.
 
 use std::{cmp::Ordering, fmt::Debug, marker::PhantomData, mem::size_of, sync::Arc};
 
@@ -14,31 +14,31 @@ use arrow::{
 use datafusion::{common::exec_err, error::Result};
 
 use super::{
-    collector::{Collector, Rows, merge_lists},
-    encoded::Encoding,
+    collector::{Collector, GroupedRows, merge_lists},
+    encoded::OrderedEncoding,
 };
 
-/// Which quantiles.
+/// Fractions of quantiles, and how they are computed.
 #[derive(Clone, Debug)]
 pub(super) struct Fractions {
     /// From 0 to 1.
     pub(super) fractions: Vec<f64>,
-    /// Whether the result is a list, of one for each fraction.
+    /// Whether the result is a list with one quantile for each fraction.
     pub(super) listed: bool,
-    /// Whether they are counted from the largest value.
+    /// Whether they count from the largest value.
     pub(super) descending: bool,
     /// Whether equal values count once.
     pub(super) distinct: bool,
 }
 
-/// Quantiles that may lie between two values: doubles, or times.
+/// Interpolated quantiles of doubles or times.
 ///
-/// DataFusion 55.2 cuts their place between both to millionths, and rounds the result to Float32 where the
-/// values are.
+/// DataFusion 55.2 cuts the position between two values to millionths, and rounds the result to Float32 for
+/// Float32 values.
 #[derive(Debug)]
 pub(super) struct Between<T> {
     fractions: Fractions,
-    /// Whether it is the quantile of the distances from the quantile.
+    /// Whether the result is the quantile of the distances from the quantile.
     of_distances: bool,
     data_type: DataType,
     values: PhantomData<T>,
@@ -48,31 +48,35 @@ pub(super) struct Between<T> {
 #[derive(Debug)]
 pub(super) struct Among {
     fractions: Fractions,
-    encoding: Encoding,
+    encoding: OrderedEncoding,
 }
 
-/// The types in which values are kept.
-pub(super) trait Number: ArrowPrimitiveType + Debug + Send + Sync + 'static {
-    /// That of what lies between two values.
-    type Result: Number<Result = Self::Result>;
+/// Types in which values are kept.
+pub(super) trait QuantileType: ArrowPrimitiveType + Debug + Send + Sync + 'static {
+    /// Type of interpolated values.
+    type Interpolated: QuantileType<Interpolated = Self::Interpolated>;
 
     fn is_nan(value: Self::Native) -> bool;
 
-    /// As a result, which has room for it.
-    fn widened(value: Self::Native) -> Native<Self::Result>;
+    /// Converts a value to the type of interpolated values.
+    fn widened(value: Self::Native) -> NativeOf<Self::Interpolated>;
 
-    /// From `a` towards `b`.
-    fn between(a: Native<Self::Result>, b: Native<Self::Result>, t: f64) -> Native<Self::Result>;
+    /// Interpolates from `a` to `b`.
+    fn between(
+        a: NativeOf<Self::Interpolated>,
+        b: NativeOf<Self::Interpolated>,
+        t: f64,
+    ) -> NativeOf<Self::Interpolated>;
 
-    fn distance(a: Self::Native, b: Native<Self::Result>) -> Native<Self::Result>;
+    fn distance(a: Self::Native, b: NativeOf<Self::Interpolated>) -> NativeOf<Self::Interpolated>;
 }
 
-type Native<T> = <T as ArrowPrimitiveType>::Native;
+type NativeOf<T> = <T as ArrowPrimitiveType>::Native;
 
 macro_rules! float {
     ($($t:ty),*) => {$(
-        impl Number for $t {
-            type Result = Float64Type;
+        impl QuantileType for $t {
+            type Interpolated = Float64Type;
 
             fn is_nan(value: Self::Native) -> bool {
                 value.is_nan()
@@ -83,11 +87,12 @@ macro_rules! float {
             }
 
             fn between(a: f64, b: f64, t: f64) -> f64 {
-                // Between a number and an infinity all is infinite; rounding must not make it inf - inf.
+                // Between a number and an infinity the result is infinite; rounding must not make it inf -
+                // inf.
                 if a.is_infinite() != b.is_infinite() {
                     a + b
                 } else if t < 0.5 {
-                    // Next to either value it is that value.
+                    // At the ends the result is exactly `a` or `b`.
                     a + (b - a) * t
                 } else {
                     b - (b - a) * (1.0 - t)
@@ -104,8 +109,8 @@ macro_rules! float {
 float!(Float32Type, Float64Type);
 
 /// Times and durations as integers.
-impl Number for Int64Type {
-    type Result = Self;
+impl QuantileType for Int64Type {
+    type Interpolated = Self;
 
     fn is_nan(_value: i64) -> bool {
         false
@@ -117,7 +122,7 @@ impl Number for Int64Type {
 
     fn between(a: i64, b: i64, t: f64) -> i64 {
         let distance = i128::from(b) - i128::from(a);
-        // Where doubles are too coarse for the distance, halves are exact nonetheless.
+        // Halves are exact even where doubles are too coarse for the distance.
         let part = if t == 0.5 { distance / 2 } else { (distance as f64 * t).round() as i128 };
         let (least, most) = (a.min(b), a.max(b));
         i64::try_from(i128::from(a) + part).map_or(b, |between| between.clamp(least, most))
@@ -129,7 +134,7 @@ impl Number for Int64Type {
 }
 
 impl Fractions {
-    /// One.
+    /// A single quantile.
     pub(super) fn one(fraction: f64, descending: bool, distinct: bool) -> Self {
         Self { fractions: vec![fraction], listed: false, descending, distinct }
     }
@@ -138,7 +143,7 @@ impl Fractions {
         if self.descending { ordering.reverse() } else { ordering }
     }
 
-    /// The quantiles of groups, one or a list each; a group without values has none.
+    /// Quantiles of groups, one or a list each; NULL for a group without values.
     fn results<V, R>(
         &self,
         groups: &mut [Vec<V>],
@@ -166,41 +171,41 @@ impl Fractions {
 }
 
 impl<T> Between<T> {
-    /// As values of this type.
+    /// Quantiles with results of this type.
     pub(super) fn new(fractions: Fractions, data_type: DataType) -> Self {
         Self { fractions, of_distances: false, data_type, values: PhantomData }
     }
 
-    /// The median of the distances from the median.
+    /// Median of the distances from the median.
     pub(super) fn deviation(distinct: bool, data_type: DataType) -> Self {
         let fractions = Fractions::one(0.5, false, distinct);
         Self { fractions, of_distances: true, data_type, values: PhantomData }
     }
 }
 
-impl<T: Number> Between<T> {
-    fn of(&self, values: &mut Vec<T::Native>, fraction: f64) -> Option<Native<T::Result>> {
+impl<T: QuantileType> Between<T> {
+    fn of(&self, values: &mut Vec<T::Native>, fraction: f64) -> Option<NativeOf<T::Interpolated>> {
         let middle = quantile::<T>(values, fraction, &self.fractions)?;
         if !self.of_distances {
             return Some(middle);
         }
         let distances = values.iter().map(|value| T::distance(*value, middle));
         let mut distances: Vec<_> = distances.collect();
-        let is_nan = distances.iter().any(|distance| T::Result::is_nan(*distance));
-        if is_nan { None } else { quantile::<T::Result>(&mut distances, fraction, &ALL) }
+        let is_nan = distances.iter().any(|distance| T::Interpolated::is_nan(*distance));
+        if is_nan { None } else { quantile::<T::Interpolated>(&mut distances, fraction, &ALL) }
     }
 }
 
-/// Of distances, equal ones count each.
+/// Equal distances count each.
 const ALL: Fractions =
     Fractions { fractions: Vec::new(), listed: false, descending: false, distinct: false };
 
-/// A quantile as numpy's default method has it.
-fn quantile<T: Number>(
+/// Quantile by numpy's default method.
+fn quantile<T: QuantileType>(
     values: &mut Vec<T::Native>,
     fraction: f64,
     fractions: &Fractions,
-) -> Option<Native<T::Result>> {
+) -> Option<NativeOf<T::Interpolated>> {
     let order = |a: &T::Native, b: &T::Native| fractions.order(a.compare(*b));
     if fractions.distinct {
         values.sort_unstable_by(order);
@@ -214,26 +219,26 @@ fn quantile<T: Number>(
     let b = above.iter().copied().min_by(order).filter(|b| t > 0.0 && *b != a);
     let a = T::widened(a);
     let result = b.map_or(a, |b| T::between(a, T::widened(b), t));
-    (!T::Result::is_nan(result)).then_some(result)
+    (!T::Interpolated::is_nan(result)).then_some(result)
 }
 
-/// Adds a value, and gives the bytes that this takes.
+/// Adds a value. Returns the bytes that this takes.
 fn push<N>(values: &mut Vec<N>, value: N) -> usize {
     let before = values.capacity();
     values.push(value);
     (values.capacity() - before) * size_of::<N>()
 }
 
-/// A list for each group.
+/// One list for each group.
 pub(super) fn lists(values: ArrayRef, lengths: impl Iterator<Item = usize>) -> Result<ArrayRef> {
     let field = Arc::new(Field::new_list_field(values.data_type().clone(), true));
     let offsets = OffsetBuffer::<i64>::from_lengths(lengths);
     Ok(Arc::new(LargeListArray::try_new(field, offsets, values, None)?))
 }
 
-/// Lists of what was kept of each group.
+/// Lists of the values of each group.
 pub(super) fn lists_of<'a, G>(
-    encoding: &Encoding,
+    encoding: &OrderedEncoding,
     groups: &'a [G],
     values: impl Fn(&'a G) -> Vec<&'a [u8]>,
 ) -> Result<ArrayRef> {
@@ -242,7 +247,7 @@ pub(super) fn lists_of<'a, G>(
     lists(flat, values.iter().map(Vec::len))
 }
 
-/// A list of numbers for each group.
+/// Lists of the numbers of each group.
 pub(super) fn lists_of_numbers<T: ArrowPrimitiveType>(
     groups: &[Vec<T::Native>],
 ) -> Result<ArrayRef> {
@@ -250,10 +255,10 @@ pub(super) fn lists_of_numbers<T: ArrowPrimitiveType>(
     lists(Arc::new(values), groups.iter().map(Vec::len))
 }
 
-impl<T: Number> Collector for Between<T> {
-    type Group = Vec<T::Native>;
+impl<T: QuantileType> Collector for Between<T> {
+    type GroupState = Vec<T::Native>;
 
-    fn update(&self, groups: &mut [Self::Group], rows: &Rows<'_>) -> Result<usize> {
+    fn update(&self, groups: &mut [Self::GroupState], rows: &GroupedRows<'_>) -> Result<usize> {
         let Some(column) = rows.columns.first() else { return Ok(0) };
         // Float16 is kept as Float32, times as integers.
         let column = cast(column, &T::DATA_TYPE)?;
@@ -268,32 +273,32 @@ impl<T: Number> Collector for Between<T> {
         Ok(bytes)
     }
 
-    fn merge(&self, groups: &mut [Self::Group], states: &Rows<'_>) -> Result<usize> {
+    fn merge(&self, groups: &mut [Self::GroupState], states: &GroupedRows<'_>) -> Result<usize> {
         merge_lists(groups, states, |group, values| {
             let values = values.as_primitive_opt::<T>().into_iter().flatten().flatten();
             Ok(values.map(|value| push(group, value)).sum())
         })
     }
 
-    fn state(&self, groups: &[Self::Group]) -> Result<Vec<ArrayRef>> {
+    fn state(&self, groups: &[Self::GroupState]) -> Result<Vec<ArrayRef>> {
         Ok(vec![lists_of_numbers::<T>(groups)?])
     }
 
-    fn evaluate(&self, groups: &mut [Self::Group]) -> Result<ArrayRef> {
+    fn evaluate(&self, groups: &mut [Self::GroupState]) -> Result<ArrayRef> {
         let array = |results: Vec<_>| {
-            let values: ArrayRef = Arc::new(PrimitiveArray::<T::Result>::from_iter(results));
+            let values: ArrayRef = Arc::new(PrimitiveArray::<T::Interpolated>::from_iter(results));
             Ok(cast(&values, &self.data_type)?)
         };
         self.fractions.results(groups, |group, fraction| self.of(group, fraction), array)
     }
 
-    fn bytes(group: &Self::Group) -> usize {
+    fn bytes(group: &Self::GroupState) -> usize {
         group.capacity() * size_of::<T::Native>()
     }
 }
 
 impl Among {
-    pub(super) fn new(fractions: Fractions, encoding: Encoding) -> Self {
+    pub(super) fn new(fractions: Fractions, encoding: OrderedEncoding) -> Self {
         Self { fractions, encoding }
     }
 
@@ -304,7 +309,7 @@ impl Among {
             values.dedup();
         }
         let last = values.len().checked_sub(1)?;
-        // The first value at or below which the fraction of them lies.
+        // The first value at or below which the fraction of values lies.
         let count = values.len() as f64;
         let above = (count - count * fraction).floor() as usize;
         let place = values.len().saturating_sub(above).saturating_sub(1).min(last);
@@ -318,9 +323,9 @@ impl Among {
 }
 
 impl Collector for Among {
-    type Group = Vec<Box<[u8]>>;
+    type GroupState = Vec<Box<[u8]>>;
 
-    fn update(&self, groups: &mut [Self::Group], rows: &Rows<'_>) -> Result<usize> {
+    fn update(&self, groups: &mut [Self::GroupState], rows: &GroupedRows<'_>) -> Result<usize> {
         let Some(column) = rows.columns.first() else { return Ok(0) };
         let values = self.encoding.encode(column)?;
         let mut bytes = 0;
@@ -332,7 +337,7 @@ impl Collector for Among {
         Ok(bytes)
     }
 
-    fn merge(&self, groups: &mut [Self::Group], states: &Rows<'_>) -> Result<usize> {
+    fn merge(&self, groups: &mut [Self::GroupState], states: &GroupedRows<'_>) -> Result<usize> {
         merge_lists(groups, states, |group, list| {
             let values = self.encoding.encode(list)?;
             let values = (0..list.len()).filter_map(|value| values.get(value));
@@ -340,20 +345,20 @@ impl Collector for Among {
         })
     }
 
-    fn state(&self, groups: &[Self::Group]) -> Result<Vec<ArrayRef>> {
+    fn state(&self, groups: &[Self::GroupState]) -> Result<Vec<ArrayRef>> {
         Ok(vec![lists_of(&self.encoding, groups, |group| {
             group.iter().map(AsRef::as_ref).collect()
         })?])
     }
 
-    fn evaluate(&self, groups: &mut [Self::Group]) -> Result<ArrayRef> {
+    fn evaluate(&self, groups: &mut [Self::GroupState]) -> Result<ArrayRef> {
         let array = |results: Vec<Option<Box<[u8]>>>| {
             self.encoding.decode(results.iter().map(Option::as_deref))
         };
         self.fractions.results(groups, |group, fraction| self.of(group, fraction), array)
     }
 
-    fn bytes(group: &Self::Group) -> usize {
+    fn bytes(group: &Self::GroupState) -> usize {
         let values: usize = group.iter().map(|value| value.len()).sum();
         values + group.capacity() * size_of::<Box<[u8]>>()
     }

@@ -1,4 +1,4 @@
-//! Rows of numbers, taken out of columns.
+//! Rows of numbers across columns.
 
 use std::array;
 
@@ -34,7 +34,7 @@ pub(super) fn for_each<const K: usize>(
     Ok(())
 }
 
-/// The rows that a filter keeps.
+/// Rows that a filter keeps.
 fn kept(filter: &BooleanArray) -> BooleanBuffer {
     match filter.nulls() {
         Some(nulls) => filter.values() & nulls.inner(),
@@ -42,7 +42,7 @@ fn kept(filter: &BooleanArray) -> BooleanBuffer {
     }
 }
 
-/// Columns of doubles, to which the signature has cast them.
+/// Columns of doubles, as cast by the signature.
 pub(super) fn doubles<const K: usize>(columns: &[ArrayRef]) -> Result<[&Float64Array; K]> {
     let wrong = || -> DataFusionError {
         let types: Vec<_> = columns.iter().map(|column| column.data_type().to_string()).collect();

@@ -1,11 +1,11 @@
-//! The shape of a distribution: what its third and fourth moments tell.
+//! Skewness and kurtosis, from the third and fourth moments.
 
 use super::summary::Summary;
 
-/// The number of values, and the sums of the powers of their distances from the mean, which is told from a
-/// start among them.
+/// Number of values, and sums of the powers of their distances from the mean, which is stored relative to one
+/// of the values.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Shape {
+pub(super) struct ShapeMoments {
     count: f64,
     start: f64,
     mean: f64,
@@ -14,8 +14,8 @@ pub(super) struct Shape {
     fourths: f64,
 }
 
-impl Shape {
-    /// That of a sample; scipy's with `bias=False`. NULL of fewer than three values, or of equal ones.
+impl ShapeMoments {
+    /// Skewness of a sample; scipy's with `bias=False`. NULL for fewer than three values or equal ones.
     pub(super) fn skewness(&self) -> Option<f64> {
         let n = self.count;
         (n > 2.0 && self.squares != 0.0).then(|| {
@@ -25,13 +25,13 @@ impl Shape {
         })
     }
 
-    /// The excess of a population; scipy's. NULL of equal values.
+    /// Excess kurtosis of a population; scipy's. NULL for equal values.
     pub(super) fn kurtosis_pop(&self) -> Option<f64> {
         let varies = self.count > 1.0 && self.squares != 0.0;
         varies.then(|| self.count * (self.fourths / self.squares) / self.squares - 3.0)
     }
 
-    /// The excess of a sample; scipy's with `bias=False`. NULL of fewer than four values, or of equal ones.
+    /// Excess kurtosis of a sample; scipy's with `bias=False`. NULL for fewer than four values or equal ones.
     pub(super) fn kurtosis(&self) -> Option<f64> {
         let n = self.count;
         let excess = self.kurtosis_pop().filter(|_| n > 3.0)?;
@@ -39,9 +39,9 @@ impl Shape {
     }
 }
 
-impl Summary<1, 6> for Shape {
+impl Summary<1, 6> for ShapeMoments {
     fn add(&mut self, [value]: [f64; 1]) {
-        // Infinities have no distance, not even from themselves.
+        // Infinities have no distance, not even from each other.
         let squares = (value * 0.0).abs();
         self.merge(&Self { count: 1.0, start: value, squares, ..Self::default() });
     }

@@ -1,4 +1,4 @@
-//! Frames of windows that slide.
+//! Sliding frames of windows.
 
 use std::mem::{size_of, take};
 
@@ -7,16 +7,16 @@ use datafusion::{common::exec_err, error::Result, logical_expr::Accumulator, sca
 
 use super::{rows::for_each, summarized::Finish, summary::Summary};
 
-/// Keeps a [`Summary`] of a frame from which the oldest rows leave, without subtracting: a queue out of
-/// two stacks. A row is added at most twice, however long the frame is.
+/// Keeps a [`Summary`] of a sliding frame without subtracting: a queue of two stacks. A row is added at most
+/// twice, however long the frame is.
 ///
-/// DataFusion 55.2 subtracts what leaves: of floating numbers a residue stays, a variance may become
-/// negative and its root NaN, and behind 10¹⁷ or an infinity every later frame is wrong.
+/// DataFusion 55.2 subtracts the rows that leave: floats leave a residue, a variance may become negative and
+/// its root NaN, and after 10¹⁷ or an infinity every later frame is wrong.
 #[derive(Debug)]
 pub(super) struct Sliding<S, const K: usize, const W: usize> {
-    /// Of each of the older rows, the summary of it and all of them behind it: the oldest row's is last.
+    /// For each older row, the summary from it to the last older row; the oldest row's is last.
     older: Vec<S>,
-    /// The newer rows, and their summary.
+    /// Newer rows, and their summary.
     newer: Vec<[f64; K]>,
     summary: S,
     finish: Finish<S>,
@@ -27,7 +27,7 @@ impl<S: Summary<K, W>, const K: usize, const W: usize> Sliding<S, K, W> {
         Self { older: Vec::new(), newer: Vec::new(), summary: S::default(), finish }
     }
 
-    /// Lets the oldest row leave. Says whether there was one.
+    /// Removes the oldest row. Returns whether there was one.
     fn pop(&mut self) -> bool {
         if self.older.is_empty() {
             let mut summary = S::default();

@@ -1,4 +1,4 @@
-//! Aggregates of numbers that are told by a [`Summary`].
+//! Aggregates of numbers computed from a [`Summary`].
 
 use std::sync::Arc;
 
@@ -21,23 +21,23 @@ use lsio_core::reduce::Moments;
 use super::{
     collector::{Each, One},
     documentation::documentation,
-    shape::Shape,
+    shape::ShapeMoments,
     sliding::Sliding,
     summarized::{Finish, Summarized},
-    summary::{Logarithm, Pairs, Product, Side, Summary, Sums, Value, Weighted},
+    summary::{Logarithm, PairMoments, Product, Side, SingleValue, Summary, Sums, Weighted},
 };
 
-/// An aggregate of doubles, to which its arguments are cast. Rows with a NULL among them don't count.
+/// Aggregate of doubles, to which its arguments are cast. Rows with a NULL don't count.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Statistic {
-    kind: Kind,
+    kind: StatisticKind,
     aliases: Vec<String>,
     signature: Signature,
 }
 
-/// What it tells.
+/// Result of a [`Statistic`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Kind {
+pub(crate) enum StatisticKind {
     WeightedAvg,
     Sum,
     Avg,
@@ -57,7 +57,7 @@ pub(crate) enum Kind {
     RegrSxx,
     RegrSyy,
     RegrSxy,
-    /// The sum whose rounding is made up for.
+    /// Sum with compensated rounding.
     KahanSum,
     KahanMean,
     Product,
@@ -70,7 +70,7 @@ pub(crate) enum Kind {
 }
 
 impl Statistic {
-    pub(crate) fn new(kind: Kind) -> Self {
+    pub(crate) fn new(kind: StatisticKind) -> Self {
         let double = Coercion::new_implicit(
             TypeSignatureClass::Native(logical_float64()),
             vec![TypeSignatureClass::Numeric],
@@ -84,12 +84,12 @@ impl Statistic {
         }
     }
 
-    pub(crate) fn kind(&self) -> Kind {
+    pub(crate) fn kind(&self) -> StatisticKind {
         self.kind
     }
 }
 
-impl Kind {
+impl StatisticKind {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::WeightedAvg => "weighted_avg",
@@ -121,7 +121,7 @@ impl Kind {
         }
     }
 
-    /// Those of DataFusion's own functions, and `DuckDB`'s.
+    /// Aliases in DataFusion and `DuckDB`.
     fn aliases(self) -> &'static [&'static str] {
         match self {
             Self::Avg => &["mean"],
@@ -152,21 +152,21 @@ impl Kind {
         }
     }
 
-    /// Makes something for the summary that tells it.
+    /// Builds an accumulator over the summary of this kind.
     fn make<M: Make>(self, make: M) -> M::Made {
         match self {
             Self::WeightedAvg => make.make(Weighted::mean),
-            Self::Sum | Self::KahanSum => make.make(Sums::<Value>::sum),
-            Self::Avg | Self::KahanMean => make.make(Sums::<Value>::mean),
+            Self::Sum | Self::KahanSum => make.make(Sums::<SingleValue>::sum),
+            Self::Avg | Self::KahanMean => make.make(Sums::<SingleValue>::mean),
             Self::Product => make.make(Product::product),
             Self::GeometricMean => make.make(|own: &Sums<Logarithm>| own.mean().map(f64::exp)),
             Self::StandardError => {
-                // As DuckDB has it.
+                // DuckDB's formula.
                 make.make(|own: &Moments| own.variance(0.0).map(|v| (v / own.count).sqrt()))
             }
-            Self::Skewness => make.make(Shape::skewness),
-            Self::Kurtosis { sample: true } => make.make(Shape::kurtosis),
-            Self::Kurtosis { sample: false } => make.make(Shape::kurtosis_pop),
+            Self::Skewness => make.make(ShapeMoments::skewness),
+            Self::Kurtosis { sample: true } => make.make(ShapeMoments::kurtosis),
+            Self::Kurtosis { sample: false } => make.make(ShapeMoments::kurtosis_pop),
             Self::Variance { sample: true, root: false } => {
                 make.make(|own: &Moments| own.variance(1.0))
             }
@@ -179,22 +179,24 @@ impl Kind {
             Self::Variance { sample: false, root: true } => {
                 make.make(|own: &Moments| own.variance(0.0).map(f64::sqrt))
             }
-            Self::Correlation => make.make(Pairs::correlation),
-            Self::Covariance { sample: true } => make.make(|own: &Pairs| own.covariance(1.0)),
-            Self::Covariance { sample: false } => make.make(|own: &Pairs| own.covariance(0.0)),
-            Self::RegrSlope => make.make(Pairs::slope),
-            Self::RegrIntercept => make.make(Pairs::intercept),
-            Self::RegrR2 => make.make(Pairs::r2),
+            Self::Correlation => make.make(PairMoments::correlation),
+            Self::Covariance { sample: true } => make.make(|own: &PairMoments| own.covariance(1.0)),
+            Self::Covariance { sample: false } => {
+                make.make(|own: &PairMoments| own.covariance(0.0))
+            }
+            Self::RegrSlope => make.make(PairMoments::slope),
+            Self::RegrIntercept => make.make(PairMoments::intercept),
+            Self::RegrR2 => make.make(PairMoments::r2),
             Self::RegrAvgX => make.make(Sums::<Side<1>>::mean),
             Self::RegrAvgY => make.make(Sums::<Side<0>>::mean),
-            Self::RegrSxx => make.make(|own: &Pairs| own.squares(1)),
-            Self::RegrSyy => make.make(|own: &Pairs| own.squares(0)),
-            Self::RegrSxy => make.make(Pairs::products),
+            Self::RegrSxx => make.make(|own: &PairMoments| own.squares(1)),
+            Self::RegrSyy => make.make(|own: &PairMoments| own.squares(0)),
+            Self::RegrSxy => make.make(PairMoments::products),
         }
     }
 }
 
-/// What is made for any kind of summary.
+/// Builder of accumulators over any summary.
 trait Make {
     type Made;
 
@@ -289,7 +291,7 @@ impl AggregateUDFImpl for Statistic {
     }
 }
 
-/// An error for DISTINCT, which an aggregate doesn't know.
+/// Refuses DISTINCT.
 pub(super) fn refuse_distinct(name: &str, args: &AccumulatorArgs<'_>) -> Result<()> {
     if args.is_distinct {
         return not_impl_err!(

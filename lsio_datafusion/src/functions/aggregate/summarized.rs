@@ -1,4 +1,4 @@
-//! A [`Summary`] as what is collected of a group.
+//! [`Collector`] of a [`Summary`].
 
 use std::{fmt, sync::Arc};
 
@@ -6,12 +6,12 @@ use arrow::array::{ArrayRef, Float64Array};
 use datafusion::error::Result;
 
 use super::{
-    collector::{Collector, Rows},
+    collector::{Collector, GroupedRows},
     rows::{doubles, for_each},
     summary::Summary,
 };
 
-/// From what is kept of a group to its result.
+/// Result of a group's summary.
 pub(super) type Finish<S> = fn(&S) -> Option<f64>;
 
 /// Keeps a summary of each group.
@@ -32,14 +32,14 @@ impl<S, const K: usize, const W: usize> fmt::Debug for Summarized<S, K, W> {
 }
 
 impl<S: Summary<K, W>, const K: usize, const W: usize> Collector for Summarized<S, K, W> {
-    type Group = S;
+    type GroupState = S;
 
-    fn update(&self, groups: &mut [S], rows: &Rows<'_>) -> Result<usize> {
+    fn update(&self, groups: &mut [S], rows: &GroupedRows<'_>) -> Result<usize> {
         for_each(rows.columns, rows.filter(), |row, values| groups[rows.group(row)].add(values))?;
         Ok(0)
     }
 
-    fn merge(&self, groups: &mut [S], states: &Rows<'_>) -> Result<usize> {
+    fn merge(&self, groups: &mut [S], states: &GroupedRows<'_>) -> Result<usize> {
         let columns = doubles::<W>(states.columns)?;
         for (row, group) in states.kept() {
             groups[group].merge(&S::from_doubles(columns.map(|column| column.value(row))));

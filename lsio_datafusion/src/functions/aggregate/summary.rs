@@ -1,21 +1,21 @@
-//! What is kept of a group's rows.
+//! Summaries of a group's rows.
 
 use std::{fmt::Debug, marker::PhantomData};
 
 use lsio_core::reduce::Moments;
 
-/// What is kept of rows of `K` numbers, told as `W` doubles. Rows are added and summaries merged; nothing
-/// is ever subtracted, so no residue stays behind.
+/// Summary of rows of `K` numbers, stored as `W` doubles. Rows are added and summaries merged; nothing is
+/// subtracted, so that no residue stays.
 pub(super) trait Summary<const K: usize, const W: usize>:
     Copy + Default + Debug + Send + Sync + 'static
 {
     /// Adds a row.
     fn add(&mut self, row: [f64; K]);
 
-    /// Adds the rows of another.
+    /// Adds the rows of another summary.
     fn merge(&mut self, other: &Self);
 
-    /// For the aggregate that merges it.
+    /// Converts the summary to its state.
     fn to_doubles(self) -> [f64; W];
 
     /// The inverse of [`Summary::to_doubles`].
@@ -40,9 +40,9 @@ impl Summary<1, 4> for Moments {
     }
 }
 
-/// The moments of pairs, and what they spread together.
+/// Moments and co-moment of pairs.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Pairs {
+pub(super) struct PairMoments {
     count: f64,
     start: [f64; 2],
     mean: [f64; 2],
@@ -50,19 +50,19 @@ pub(super) struct Pairs {
     products: f64,
 }
 
-/// What is told of pairs `(y, x)`.
-impl Pairs {
+/// Statistics of pairs `(y, x)`.
+impl PairMoments {
     pub(super) fn covariance(&self, less: f64) -> Option<f64> {
         (self.count > less).then(|| self.together() / (self.count - less))
     }
 
-    /// NULL where a side doesn't vary: there is nothing to compare then.
+    /// NULL where a side doesn't vary.
     pub(super) fn correlation(&self) -> Option<f64> {
         let [y, x] = self.squares;
-        // The roots first: the product of the squares may have no double.
+        // Takes the roots first: the product of the squares may overflow.
         let correlation = self.together() / (y.sqrt() * x.sqrt());
         (self.count > 1.0 && y != 0.0 && x != 0.0).then(|| match correlation.abs() > 1.0 {
-            // Rounding leads beyond what can be.
+            // Rounding may exceed 1.
             true => correlation.signum(),
             false => correlation,
         })
@@ -79,7 +79,7 @@ impl Pairs {
         Some((self.start[0] - slope * self.start[1]) + (self.mean[0] - slope * self.mean[1]))
     }
 
-    /// As SQL has it: NULL where x doesn't vary, and 1 where only y doesn't.
+    /// NULL where x doesn't vary, and 1 where only y doesn't, as in SQL.
     pub(super) fn r2(&self) -> Option<f64> {
         let [y, x] = self.squares;
         if self.count < 2.0 || x == 0.0 {
@@ -99,8 +99,8 @@ impl Pairs {
         (self.count > 0.0).then(|| self.together())
     }
 
-    /// The sum of the products of both distances. Beside an infinity there are no distances, whichever row
-    /// comes first; of the squares it leaves NaN.
+    /// Sum of the products of both distances. With an infinity there are no distances, whichever row comes
+    /// first; its squares are NaN.
     fn together(&self) -> f64 {
         match self.squares.iter().any(|squares| squares.is_nan()) {
             true => f64::NAN,
@@ -109,7 +109,7 @@ impl Pairs {
     }
 }
 
-impl Summary<2, 8> for Pairs {
+impl Summary<2, 8> for PairMoments {
     fn add(&mut self, row: [f64; 2]) {
         if self.count == 0.0 {
             self.start = row;
@@ -165,7 +165,7 @@ impl Summary<2, 8> for Pairs {
     }
 }
 
-/// What is summed of a row.
+/// Term that is summed for a row.
 pub(super) trait Term<const K: usize>:
     Copy + Default + Debug + Send + Sync + 'static
 {
@@ -173,7 +173,7 @@ pub(super) trait Term<const K: usize>:
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Value;
+pub(super) struct SingleValue;
 
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Logarithm;
@@ -182,7 +182,7 @@ pub(super) struct Logarithm;
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Side<const SIDE: usize>;
 
-impl Term<1> for Value {
+impl Term<1> for SingleValue {
     fn of([value]: [f64; 1]) -> f64 {
         value
     }
@@ -200,7 +200,7 @@ impl<const SIDE: usize> Term<2> for Side<SIDE> {
     }
 }
 
-/// The number of values and their sum, with what its rounding has lost.
+/// Number of values and their sum, with the error of its rounding.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Sums<T> {
     count: f64,
@@ -211,7 +211,7 @@ pub(super) struct Sums<T> {
 
 impl<T> Sums<T> {
     pub(super) fn sum(&self) -> Option<f64> {
-        // What infinity has lost isn't a number.
+        // The rounding error of infinity is NaN.
         let sum = if self.sum.is_finite() { self.sum + self.lost } else { self.sum };
         (self.count > 0.0).then_some(sum)
     }
@@ -250,7 +250,7 @@ impl<T: Term<K>, const K: usize> Summary<K, 3> for Sums<T> {
     }
 }
 
-/// The number of values and their product.
+/// Number of values and their product.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Product {
     count: f64,
@@ -289,7 +289,7 @@ impl Summary<1, 2> for Product {
     }
 }
 
-/// Values times weights, and the weights of the values that are there.
+/// Sums of values times weights, and of the weights of values that aren't NULL.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Weighted {
     products: f64,
@@ -297,7 +297,7 @@ pub(super) struct Weighted {
 }
 
 impl Weighted {
-    /// NULL where the weights sum to nothing.
+    /// NULL where the weights sum to 0.
     pub(super) fn mean(&self) -> Option<f64> {
         (self.weights != 0.0).then(|| self.products / self.weights)
     }

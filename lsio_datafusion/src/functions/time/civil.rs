@@ -1,8 +1,8 @@
-//! Times as labels: a date of a calendar and a time of day.
+//! Civil time: a date of a calendar and a time of day.
 
 use lsio_core::dataset::calendar::{Calendar, Date};
 
-/// Nanoseconds of a day.
+/// Nanoseconds in a day.
 pub(crate) const DAY: i64 = 86_400_000_000_000;
 
 /// A date of some calendar and a time of day.
@@ -11,11 +11,11 @@ pub(crate) struct CivilTime {
     pub date: Date,
     /// Nanoseconds since midnight.
     pub nanos: i64,
-    /// Seconds by which the label is ahead of UTC. 0 for a time without a zone.
+    /// Offset from UTC in seconds, positive in the east; 0 without a time zone.
     pub offset: i64,
 }
 
-/// The last part of a time that its text spells out.
+/// Finest part that a time's text spells out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Precision {
     Year,
@@ -32,12 +32,12 @@ impl CivilTime {
         Self { date: Date { year, month, day }, nanos: 0, offset: 0 }
     }
 
-    /// Reads `YYYY-MM-DD[{T| }hh[:mm[:ss[.f]]]]`. Whether the date exists depends on the calendar.
+    /// Parses `YYYY-MM-DD[{T| }hh[:mm[:ss[.f]]]]`. Whether the date exists depends on the calendar.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         Self::parse_partial(text).filter(|(_, last)| *last >= Precision::Day).map(|(time, _)| time)
     }
 
-    /// Reads the same, and `YYYY-MM` and `YYYY`: their first moment.
+    /// Parses the same, and `YYYY-MM` and `YYYY` as their first moment.
     pub(crate) fn parse_partial(text: &str) -> Option<(Self, Precision)> {
         let (date, time) = match text.split_once(['T', ' ']) {
             Some((date, time)) => (date, Some(time)),
@@ -78,12 +78,12 @@ impl CivilTime {
         Some((Self { date, nanos, offset: 0 }, precision))
     }
 
-    /// The label of a number of nanoseconds since the calendar's 1970-01-01.
+    /// Converts nanoseconds since the calendar's 1970-01-01.
     pub(crate) fn from_nanos(nanos: i128, calendar: Calendar) -> Option<Self> {
         let day = i64::try_from(nanos.div_euclid(DAY.into())).ok()?;
         let in_day = i64::try_from(nanos.rem_euclid(DAY.into())).ok()?;
         let day = day.checked_add(epoch(calendar))?;
-        // What the calendars count with 64 bits, by far.
+        // Calendars count such days in 64 bits.
         if day.unsigned_abs() > 3_660_000_000 {
             return None;
         }
@@ -100,13 +100,13 @@ impl CivilTime {
         Some(calendar.day_number(self.date)? - epoch(calendar))
     }
 
-    /// The day of the year, from 1.
+    /// Day of the year, from 1.
     pub(crate) fn day_of_year(&self, calendar: Calendar) -> Option<i64> {
         let first = calendar.day_number(Date { month: 1, day: 1, ..self.date })?;
         Some(calendar.day_number(self.date)? - first + 1)
     }
 
-    /// The day of the week: 0 is Monday. As cftime counts it in calendars of its own.
+    /// Day of the week: 0 is Monday. In calendars of models as cftime counts it.
     pub(crate) fn weekday(&self, calendar: Calendar) -> Option<i64> {
         let first = match calendar {
             Calendar::AllLeap => 6,
@@ -129,7 +129,7 @@ impl CivilTime {
     }
 }
 
-/// The number of 1970-01-01 among a calendar's days.
+/// Day number of 1970-01-01 in a calendar.
 fn epoch(calendar: Calendar) -> i64 {
     calendar.day_number(Date { year: 1970, month: 1, day: 1 }).unwrap_or(0)
 }
@@ -160,7 +160,7 @@ fn parse_time_of_day(text: &str) -> Option<(i64, Precision)> {
     Some((nanos, precision))
 }
 
-/// A number of digits alone.
+/// Parses a number that has digits only.
 fn digits(text: &str) -> Option<i64> {
     let valid = !text.is_empty() && text.len() < 18 && text.bytes().all(|b| b.is_ascii_digit());
     if valid { text.parse().ok() } else { None }

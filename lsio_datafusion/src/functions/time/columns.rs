@@ -1,4 +1,4 @@
-//! Columns of times, of any type that holds them.
+//! Columns of times, of any type.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use super::{
     zones::Zone,
 };
 
-/// Whether values of a type can be read as times. Texts are, if they spell times.
+/// Whether a type can be read as times. Text can, if it spells times.
 pub(crate) fn is_time(data_type: &DataType) -> bool {
     is_text(data_type)
         || matches!(
@@ -28,12 +28,12 @@ pub(crate) fn is_time(data_type: &DataType) -> bool {
         )
 }
 
-/// Whether a type is one of texts.
+/// Whether a type is text.
 pub(crate) fn is_text(data_type: &DataType) -> bool {
     matches!(data_type, DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View)
 }
 
-/// Reads times of any type. `calendar` is that of texts.
+/// Reads times of any type. `calendar` is that of text.
 ///
 /// # Errors
 /// If a text is no time, the type isn't one of times, or a time is out of range.
@@ -74,7 +74,7 @@ pub(crate) fn read(array: &ArrayRef, calendar: Calendar) -> Result<Vec<Option<Ci
     }
 }
 
-/// Times as a column of a type. `calendar` is that of texts; other types take times by their labels.
+/// Writes times as a column of a type. `calendar` is that of text; other types take the civil time.
 ///
 /// # Errors
 /// If a time doesn't exist in the type.
@@ -152,7 +152,7 @@ pub(crate) fn read_intervals(array: &ArrayRef) -> Result<Vec<Option<IntervalMont
             let unit = unit_nanos(*unit);
             let values = cast(array, &DataType::Int64)?;
             let interval = |value: i64| {
-                // Days apart: nanoseconds alone end after 292 years.
+                // Splits off days: 64-bit nanoseconds end after 292 years.
                 let per_day = DAY / unit;
                 let days = i32::try_from(value.div_euclid(per_day)).ok()?;
                 Some(IntervalMonthDayNano::new(0, days, value.rem_euclid(per_day) * unit))
@@ -181,7 +181,7 @@ pub(crate) fn durations(micros: Vec<Option<i64>>) -> Result<ArrayRef> {
     Ok(Arc::new(PrimitiveArray::<DurationMicrosecondType>::from(micros)))
 }
 
-/// The error of a text that spells no time.
+/// Error of a text that is no time.
 pub(crate) fn not_a_time(text: &str) -> datafusion::error::DataFusionError {
     exec_datafusion_err!(
         "'{text}' is no time: the form is YYYY-MM-DDThh:mm:ss, from the right as much left out as \
@@ -189,12 +189,12 @@ pub(crate) fn not_a_time(text: &str) -> datafusion::error::DataFusionError {
     )
 }
 
-/// The calendar of SQL's types.
+/// Calendar of SQL's types.
 pub(crate) const GREGORIAN: Calendar = Calendar::ProlepticGregorian;
 
 const SECOND: i128 = 1_000_000_000;
 
-/// Nanoseconds of a unit.
+/// Nanoseconds in a unit.
 pub(crate) fn unit_nanos(unit: TimeUnit) -> i64 {
     match unit {
         TimeUnit::Second => 1_000_000_000,

@@ -1,4 +1,4 @@
-//! Times as texts of any form: the forms of C's `strftime` and of Postgres' `to_char`.
+//! Formats of times: those of C's `strftime` and of Postgres' `to_char`.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,7 @@ use lsio_core::dataset::calendar::Calendar;
 
 use super::{
     civil::CivilTime,
-    part::{Part, no_date},
+    part::{TimePart, no_date},
 };
 
 pub(super) const MONTHS: [&str; 12] = [
@@ -27,35 +27,35 @@ pub(super) const MONTHS: [&str; 12] = [
 pub(super) const WEEKDAYS: [&str; 7] =
     ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"];
 
-/// The form of a time's text.
+/// Format of a time's text.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Format(pub(super) Vec<Item>);
+pub(crate) struct TimeFormat(pub(super) Vec<FormatItem>);
 
-/// A piece of a form.
+/// Item of a format.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Item {
+pub(super) enum FormatItem {
     Text(String),
-    /// A number, of at least so many digits.
-    Number(Field, usize),
-    /// A name, cut to three letters or not, padded to nine or not.
+    /// Number of at least so many digits.
+    Number(TimeField, usize),
+    /// Name, optionally cut to three letters or padded to nine.
     Name {
         field: Name,
         short: bool,
-        case: Case,
+        case: LetterCase,
         padded: bool,
     },
-    /// Before or after noon.
-    Noon(Case),
-    /// The offset from UTC, `+hh[:mm]`; nothing for times without a zone.
+    /// AM or PM.
+    Noon(LetterCase),
+    /// Offset from UTC, `+hh[:mm]`; empty for times without a zone.
     Offset {
         minutes: bool,
     },
 }
 
-/// A number in a time's text.
+/// Numeric field of a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Field {
-    Part(Part),
+pub(super) enum TimeField {
+    Part(TimePart),
     YearOfCentury,
     Hour12,
     /// Fractions of the second.
@@ -65,10 +65,10 @@ pub(super) enum Field {
     /// Weeks of the year from its first Sunday or Monday on, from 0.
     WeekFromSunday,
     WeekFromMonday,
-    /// Weeks of seven days from the year's or month's first day on, from 1.
+    /// Weeks of seven days from the first day of the year or month, from 1.
     WeekOfYear,
     WeekOfMonth,
-    /// From 1, which is Sunday.
+    /// Day of the week, from 1 for Sunday.
     Weekday1,
 }
 
@@ -79,13 +79,13 @@ pub(super) enum Name {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Case {
+pub(super) enum LetterCase {
     Title,
     Upper,
     Lower,
 }
 
-impl Case {
+impl LetterCase {
     fn of(pattern: &str) -> Self {
         let upper = |c: char| c.is_ascii_uppercase();
         match (pattern.starts_with(upper), pattern.chars().nth(1).is_some_and(upper)) {
@@ -104,8 +104,8 @@ impl Case {
     }
 }
 
-impl Format {
-    /// Reads a form of `strftime`, with `%` before each specifier.
+impl TimeFormat {
+    /// Parses a format of `strftime`, with `%` before each specifier.
     ///
     /// # Errors
     /// If a specifier isn't known.
@@ -122,45 +122,50 @@ impl Format {
             if !padded {
                 specifier = rest.next();
             }
-            let number = |field, width| Item::Number(field, if padded { width } else { 1 });
-            let part = |part, width| number(Field::Part(part), width);
-            let name = |field, short| Item::Name { field, short, case: Case::Title, padded: false };
+            let number = |field, width| FormatItem::Number(field, if padded { width } else { 1 });
+            let part = |part, width| number(TimeField::Part(part), width);
+            let name = |field, short| FormatItem::Name {
+                field,
+                short,
+                case: LetterCase::Title,
+                padded: false,
+            };
             let several = |form: &str| Self::strftime(form).map(|format| format.0);
             items.extend(match specifier {
-                Some('Y') => vec![part(Part::Year, 4)],
-                Some('y') => vec![number(Field::YearOfCentury, 2)],
-                Some('C') => vec![part(Part::Century, 2)],
-                Some('q') => vec![part(Part::Quarter, 1)],
-                Some('m') => vec![part(Part::Month, 2)],
+                Some('Y') => vec![part(TimePart::Year, 4)],
+                Some('y') => vec![number(TimeField::YearOfCentury, 2)],
+                Some('C') => vec![part(TimePart::Century, 2)],
+                Some('q') => vec![part(TimePart::Quarter, 1)],
+                Some('m') => vec![part(TimePart::Month, 2)],
                 Some('b' | 'h') => vec![name(Name::Month, true)],
                 Some('B') => vec![name(Name::Month, false)],
-                Some('d') => vec![part(Part::Day, 2)],
-                Some('e') => vec![part(Part::Day, 1)],
-                Some('j') => vec![part(Part::DayOfYear, 3)],
+                Some('d') => vec![part(TimePart::Day, 2)],
+                Some('e') => vec![part(TimePart::Day, 1)],
+                Some('j') => vec![part(TimePart::DayOfYear, 3)],
                 Some('a') => vec![name(Name::Weekday, true)],
                 Some('A') => vec![name(Name::Weekday, false)],
-                Some('w') => vec![part(Part::DayOfWeek, 1)],
-                Some('u') => vec![part(Part::IsoDayOfWeek, 1)],
-                Some('U') => vec![number(Field::WeekFromSunday, 2)],
-                Some('W') => vec![number(Field::WeekFromMonday, 2)],
-                Some('V') => vec![part(Part::Week, 2)],
-                Some('G') => vec![part(Part::IsoYear, 4)],
-                Some('H') => vec![part(Part::Hour, 2)],
-                Some('I') => vec![number(Field::Hour12, 2)],
-                Some('p') => vec![Item::Noon(Case::Upper)],
-                Some('M') => vec![part(Part::Minute, 2)],
-                Some('S') => vec![part(Part::Second, 2)],
-                Some('g') => vec![number(Field::Millis, 3)],
-                Some('f') => vec![number(Field::Micros, 6)],
-                Some('n') => vec![number(Field::Nanos, 9)],
-                Some('s') => vec![part(Part::Epoch, 1)],
-                Some('z') => vec![Item::Offset { minutes: false }],
+                Some('w') => vec![part(TimePart::DayOfWeek, 1)],
+                Some('u') => vec![part(TimePart::IsoDayOfWeek, 1)],
+                Some('U') => vec![number(TimeField::WeekFromSunday, 2)],
+                Some('W') => vec![number(TimeField::WeekFromMonday, 2)],
+                Some('V') => vec![part(TimePart::Week, 2)],
+                Some('G') => vec![part(TimePart::IsoYear, 4)],
+                Some('H') => vec![part(TimePart::Hour, 2)],
+                Some('I') => vec![number(TimeField::Hour12, 2)],
+                Some('p') => vec![FormatItem::Noon(LetterCase::Upper)],
+                Some('M') => vec![part(TimePart::Minute, 2)],
+                Some('S') => vec![part(TimePart::Second, 2)],
+                Some('g') => vec![number(TimeField::Millis, 3)],
+                Some('f') => vec![number(TimeField::Micros, 6)],
+                Some('n') => vec![number(TimeField::Nanos, 9)],
+                Some('s') => vec![part(TimePart::Epoch, 1)],
+                Some('z') => vec![FormatItem::Offset { minutes: false }],
                 Some('D') => several("%m/%d/%y")?,
                 Some('F' | 'x') => several("%Y-%m-%d")?,
                 Some('T' | 'X') => several("%H:%M:%S")?,
                 Some('R') => several("%H:%M")?,
                 Some('c') => several("%Y-%m-%d %H:%M:%S")?,
-                Some('%') => vec![Item::Text("%".to_owned())],
+                Some('%') => vec![FormatItem::Text("%".to_owned())],
                 other => {
                     let other = other.map(String::from).unwrap_or_default();
                     return plan_err!(
@@ -174,7 +179,7 @@ impl Format {
         Ok(Self(items))
     }
 
-    /// Reads a pattern of Postgres' `to_char`: `YYYY-MM-DD HH24:MI:SS`.
+    /// Parses a pattern of Postgres' `to_char`: `YYYY-MM-DD HH24:MI:SS`.
     ///
     /// # Errors
     /// If letters aren't known.
@@ -214,7 +219,7 @@ impl Format {
         Ok(Self(items))
     }
 
-    /// Writes a time in this form.
+    /// Writes a time in this format.
     ///
     /// # Errors
     /// If the calendar lacks the date.
@@ -227,23 +232,23 @@ impl Format {
         for item in &self.0 {
             // Writing to a String can't fail.
             let _ = match item {
-                Item::Text(text) => write!(out, "{text}"),
-                Item::Number(field, width) => {
+                FormatItem::Text(text) => write!(out, "{text}"),
+                FormatItem::Number(field, width) => {
                     let value = field.of(time, calendar)?;
                     let sign = if value < 0 { "-" } else { "" };
                     write!(out, "{sign}{:0width$}", value.unsigned_abs())
                 }
-                Item::Name { field, short, case, padded } => {
+                FormatItem::Name { field, short, case, padded } => {
                     let name = field.of(time, calendar)?;
                     let name = if *short { &name[..3] } else { name };
                     let width = if *padded { 9 } else { 0 };
                     write!(out, "{:width$}", case.apply(name))
                 }
-                Item::Noon(case) => {
+                FormatItem::Noon(case) => {
                     let noon = if time.nanos < 43_200_000_000_000 { "AM" } else { "PM" };
                     write!(out, "{}", case.apply(noon))
                 }
-                Item::Offset { minutes } => {
+                FormatItem::Offset { minutes } => {
                     let sign = if time.offset < 0 { '-' } else { '+' };
                     let total = time.offset.unsigned_abs() / 60;
                     let (hours, rest) = (total / 60, total % 60);
@@ -259,7 +264,7 @@ impl Format {
     }
 }
 
-impl Field {
+impl TimeField {
     fn of(self, time: &CivilTime, calendar: Calendar) -> Result<i64> {
         let in_second = time.nanos % 1_000_000_000;
         let weeks = |first: i64| {
@@ -279,13 +284,13 @@ impl Field {
             Self::WeekFromMonday => weeks(0).ok_or_else(none)?,
             Self::WeekOfYear => (time.day_of_year(calendar).ok_or_else(none)? - 1) / 7 + 1,
             Self::WeekOfMonth => (i64::from(time.date.day) - 1) / 7 + 1,
-            Self::Weekday1 => Part::DayOfWeek.of(time, calendar)? + 1,
+            Self::Weekday1 => TimePart::DayOfWeek.of(time, calendar)? + 1,
         })
     }
 }
 
 impl Name {
-    /// The name in full.
+    /// Full name.
     ///
     /// # Errors
     /// If the calendar lacks the date.
@@ -302,44 +307,44 @@ impl Name {
     }
 }
 
-fn push_char(items: &mut Vec<Item>, c: char) {
-    if let Some(Item::Text(text)) = items.last_mut() {
+fn push_char(items: &mut Vec<FormatItem>, c: char) {
+    if let Some(FormatItem::Text(text)) = items.last_mut() {
         text.push(c);
     } else {
-        items.push(Item::Text(c.to_string()));
+        items.push(FormatItem::Text(c.to_string()));
     }
 }
 
-/// The item that a Postgres pattern begins with, and the pattern's length.
-fn postgres_item(pattern: &str, fill: bool) -> Option<(usize, Item)> {
-    use Field::{
+/// First item of a Postgres pattern, and the length of its text.
+fn postgres_item(pattern: &str, fill: bool) -> Option<(usize, FormatItem)> {
+    use TimeField::{
         Hour12, Micros, Millis, Part as P, WeekOfMonth, WeekOfYear, Weekday1, YearOfCentury,
     };
 
-    // The longest first.
+    // Longest first.
     let numbers = [
-        ("HH24", P(Part::Hour), 2),
+        ("HH24", P(TimePart::Hour), 2),
         ("HH12", Hour12, 2),
         ("HH", Hour12, 2),
-        ("IYYY", P(Part::IsoYear), 4),
-        ("YYYY", P(Part::Year), 4),
+        ("IYYY", P(TimePart::IsoYear), 4),
+        ("YYYY", P(TimePart::Year), 4),
         ("YY", YearOfCentury, 2),
-        ("MI", P(Part::Minute), 2),
-        ("MM", P(Part::Month), 2),
+        ("MI", P(TimePart::Minute), 2),
+        ("MM", P(TimePart::Month), 2),
         ("MS", Millis, 3),
         ("US", Micros, 6),
         ("FF3", Millis, 3),
         ("FF6", Micros, 6),
-        ("SS", P(Part::Second), 2),
-        ("DDD", P(Part::DayOfYear), 3),
-        ("DD", P(Part::Day), 2),
-        ("ID", P(Part::IsoDayOfWeek), 1),
-        ("IW", P(Part::Week), 2),
+        ("SS", P(TimePart::Second), 2),
+        ("DDD", P(TimePart::DayOfYear), 3),
+        ("DD", P(TimePart::Day), 2),
+        ("ID", P(TimePart::IsoDayOfWeek), 1),
+        ("IW", P(TimePart::Week), 2),
         ("WW", WeekOfYear, 2),
-        ("CC", P(Part::Century), 2),
-        ("Q", P(Part::Quarter), 1),
+        ("CC", P(TimePart::Century), 2),
+        ("Q", P(TimePart::Quarter), 1),
     ];
-    // What other items begin with as well.
+    // Prefixes of other items.
     let letters = [("D", Weekday1, 1), ("W", WeekOfMonth, 1)];
     let names = [
         ("MONTH", Name::Month, false),
@@ -352,26 +357,29 @@ fn postgres_item(pattern: &str, fill: bool) -> Option<(usize, Item)> {
     };
     for (name, field, short) in names {
         if starts(name) {
-            let case = Case::of(pattern);
-            return Some((name.len(), Item::Name { field, short, case, padded: fill && !short }));
+            let case = LetterCase::of(pattern);
+            return Some((
+                name.len(),
+                FormatItem::Name { field, short, case, padded: fill && !short },
+            ));
         }
     }
     for (name, field, width) in numbers.into_iter().chain(letters) {
         if starts(name) {
-            return Some((name.len(), Item::Number(field, if fill { width } else { 1 })));
+            return Some((name.len(), FormatItem::Number(field, if fill { width } else { 1 })));
         }
     }
     if starts("AM") || starts("PM") {
-        return Some((2, Item::Noon(Case::of(pattern))));
+        return Some((2, FormatItem::Noon(LetterCase::of(pattern))));
     }
-    (starts("OF")).then_some((2, Item::Offset { minutes: false }))
+    (starts("OF")).then_some((2, FormatItem::Offset { minutes: false }))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn write(format: &Format, time: &str, calendar: Calendar) -> String {
+    fn write(format: &TimeFormat, time: &str, calendar: Calendar) -> String {
         let mut out = String::new();
         format.write(&CivilTime::parse(time).unwrap(), calendar, &mut out).unwrap();
         out
@@ -389,7 +397,7 @@ mod tests {
             ("%f %g %n %z|%j %-j %U %W", "123456 123 123456000 +00|034 34 05 05"),
             ("%c|%x|%X|%G %V %%", "2020-02-03 05:06:07|2020-02-03|05:06:07|2020 06 %"),
         ] {
-            let format = Format::strftime(form).unwrap();
+            let format = TimeFormat::strftime(form).unwrap();
             assert_eq!(write(&format, time, gregorian), expected, "{form}");
         }
         for (pattern, expected) in [
@@ -400,17 +408,17 @@ mod tests {
             ("MONTH|day|Dy", "FEBRUARY |monday   |Mon"),
             ("HH12 PM, Q, DDD, ID, IW, US", "05 AM, 1, 034, 1, 06, 123456"),
         ] {
-            let format = Format::postgres(pattern).unwrap();
+            let format = TimeFormat::postgres(pattern).unwrap();
             assert_eq!(write(&format, time, gregorian), expected, "{pattern}");
         }
-        let format = Format::strftime("%Y-%m-%d %j").unwrap();
+        let format = TimeFormat::strftime("%Y-%m-%d %j").unwrap();
         assert_eq!(write(&format, "2000-02-30", Calendar::Days360), "2000-02-30 060");
         assert_eq!(write(&format, "2000-03-01", Calendar::NoLeap), "2000-03-01 060");
         for form in ["%", "%k", "%-"] {
-            assert!(Format::strftime(form).is_err(), "{form}");
+            assert!(TimeFormat::strftime(form).is_err(), "{form}");
         }
         for pattern in ["YYYYx", "the year", "\"open", "é"] {
-            assert!(Format::postgres(pattern).is_err(), "{pattern}");
+            assert!(TimeFormat::postgres(pattern).is_err(), "{pattern}");
         }
     }
 }

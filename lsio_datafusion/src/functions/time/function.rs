@@ -20,24 +20,24 @@ use lsio_core::dataset::calendar::Calendar;
 use super::{
     civil::CivilTime,
     columns::{self, GREGORIAN, is_text, is_time, unit_nanos},
-    format::Format,
+    format::TimeFormat,
     make::made,
-    part::Part,
+    part::TimePart,
     rows::{count_durations, map, negated, pairs, parts, shifted, texts, unaware},
-    steps::{Bins, Unit, last_day, shift},
+    steps::{CalendarBins, Unit, last_day, shift},
     words::Word,
 };
 use crate::schema::{CALENDAR, text_calendar};
 
 const MICROS: DataType = DataType::Timestamp(TimeUnit::Microsecond, None);
 
-/// A function on times.
+/// Function on times.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct CivilFunction {
     name: &'static str,
     aliases: Vec<String>,
     word: Word,
-    /// The calendar of texts, where their fields don't tell.
+    /// Calendar of text times, where their fields have none.
     calendar: Option<Calendar>,
     signature: Signature,
 }
@@ -49,7 +49,7 @@ impl CivilFunction {
         Self { name, aliases, word, calendar: None, signature }
     }
 
-    /// A call of the function on times whose texts are of a calendar.
+    /// Calls the function with text in a calendar.
     pub(crate) fn call(
         name: &'static str,
         word: Word,
@@ -60,7 +60,7 @@ impl CivilFunction {
         Expr::ScalarFunction(ScalarFunction::new_udf(Arc::new(function), args))
     }
 
-    /// The same function on texts of a calendar.
+    /// Binds the function to a calendar of text times.
     pub(crate) fn bound(&self, calendar: Calendar) -> ScalarUDF {
         ScalarUDF::new_from_impl(Self {
             calendar: Some(calendar),
@@ -70,22 +70,22 @@ impl CivilFunction {
         })
     }
 
-    /// What the function does.
+    /// Operation of the function.
     pub(crate) fn word(&self) -> Word {
         self.word
     }
 
-    /// Whether the calendar of its texts is known.
+    /// Whether it is bound to a calendar.
     pub(crate) fn is_bound(&self) -> bool {
         self.calendar.is_some()
     }
 
-    /// Where the times stand among its arguments.
+    /// Positions of the times among `count` arguments.
     pub(crate) fn times(&self, count: usize) -> &'static [usize] {
         self.word.times(count)
     }
 
-    /// The calendar to compute in: that of the texts, else SQL's.
+    /// Calendar to compute in: that of the text times, else SQL's.
     fn calendar_of(&self, fields: &[FieldRef]) -> Calendar {
         let mut texts = self
             .word
@@ -104,7 +104,7 @@ impl CivilFunction {
     /// # Errors
     /// If the arguments aren't what the function takes.
     fn check(&self, fields: &[FieldRef]) -> Result<()> {
-        let (least, most) = self.word.arity();
+        let (least, most) = self.word.arity().into_inner();
         let count = fields.len();
         let is_whole = self.word != Word::MakeTimestamp || count == 1 || count == 6;
         if count < least || count > most || !is_whole {
@@ -133,12 +133,12 @@ impl CivilFunction {
 
     fn counts_durations(&self) -> bool {
         match self.word {
-            Word::Part(part) => part == Part::Epoch || part.duration_nanos().is_some(),
+            Word::Part(part) => part == TimePart::Epoch || part.duration_nanos().is_some(),
             _ => false,
         }
     }
 
-    /// The type of its values. `constants` are the arguments that are constant.
+    /// Type of the result. `constants` are the arguments that are constant.
     fn result(&self, fields: &[FieldRef], constants: &[Option<&ScalarValue>]) -> Result<DataType> {
         let times = self.word.times(fields.len());
         let time = times.first().and_then(|at| fields.get(*at)).map(|field| field.data_type());
@@ -148,18 +148,18 @@ impl CivilFunction {
             columns::read_intervals(&interval).ok()?.first().copied().flatten()
         };
         Ok(match self.word {
-            Word::Part(Part::Epoch) => DataType::Float64,
+            Word::Part(TimePart::Epoch) => DataType::Float64,
             Word::Part(_) | Word::Boundaries => DataType::Int64,
             Word::Complete if fields.len() == 3 => DataType::Int64,
-            Word::DatePart => match Part::from_name(&self.text_of(constants.first())?)? {
-                Part::Epoch => DataType::Float64,
-                Part::Nanosecond => DataType::Int64,
+            Word::DatePart => match TimePart::from_name(&self.text_of(constants.first())?)? {
+                TimePart::Epoch => DataType::Float64,
+                TimePart::Nanosecond => DataType::Int64,
                 _ => DataType::Int32,
             },
             Word::Truncate | Word::Bin => written(&time),
             Word::Bucket if is_date(&time) => {
                 match interval(0) {
-                    // Bins of whole days begin at dates.
+                    // Bins of whole days start at dates.
                     Some(width) if width.nanoseconds == 0 => DataType::Date32,
                     _ => MICROS,
                 }
@@ -200,7 +200,7 @@ impl CivilFunction {
         }
     }
 
-    /// Computes the function on rows. `args` are the arguments, `columns` the same as arrays.
+    /// Computes the function. `args` are the arguments, `columns` the same as arrays.
     fn apply(
         &self,
         args: &[ColumnarValue],
@@ -224,7 +224,7 @@ impl CivilFunction {
                 parts(part, &read(0)?, calendar, to)
             }
             Word::DatePart => {
-                let part = Part::from_name(&constant_text(args, 0, self.name)?)?;
+                let part = TimePart::from_name(&constant_text(args, 0, self.name)?)?;
                 parts(part, &read(0)?, calendar, to)
             }
             Word::Truncate => {
@@ -268,14 +268,14 @@ impl CivilFunction {
             Word::Strftime | Word::ToChar => {
                 let form = constant_text(args, 1, self.name)?;
                 let form = match self.word {
-                    Word::Strftime => Format::strftime(&form)?,
-                    _ => Format::postgres(&form)?,
+                    Word::Strftime => TimeFormat::strftime(&form)?,
+                    _ => TimeFormat::postgres(&form)?,
                 };
                 texts(&read(0)?, |time, out| form.write(time, calendar, out))
             }
             Word::Strptime => {
                 let form = constant_text(args, 1, self.name)?;
-                let format = Format::strftime(&form)?;
+                let format = TimeFormat::strftime(&form)?;
                 let texts = cast(column(0)?, &DataType::Utf8View)?;
                 let parse = |text: &str| {
                     let time = format.parse(text);
@@ -329,7 +329,7 @@ impl CivilFunction {
             },
             None => {}
         }
-        let bins = Bins::new(width, origin, calendar)?;
+        let bins = CalendarBins::new(width, origin, calendar)?;
         let hours = width.months == 0 && width.days == 0;
         map(times, to, calendar, |time| {
             let start = match offset {
@@ -387,7 +387,7 @@ impl ScalarUDFImpl for CivilFunction {
             .enumerate()
             .map(|(at, arg)| match arg {
                 ColumnarValue::Array(array) => Ok(Arc::clone(array)),
-                // What is the same in all rows is read once, but where it is paired with rows.
+                // A scalar is read once, unless it is paired with rows.
                 ColumnarValue::Scalar(value) => {
                     let paired = self.word.times(args.args.len()).contains(&at)
                         || matches!(
@@ -407,7 +407,7 @@ impl ScalarUDFImpl for CivilFunction {
     }
 }
 
-/// The type of times that were made of times of a type.
+/// Type of times computed from times of a type.
 fn written(time: &DataType) -> DataType {
     match time {
         DataType::Null => MICROS,

@@ -12,7 +12,7 @@ use super::{
     columns::{self, GREGORIAN},
 };
 
-/// Timestamps of their parts, or of microseconds since 1970.
+/// Timestamps from parts, or from microseconds since 1970.
 pub(super) fn made(columns: &[ArrayRef], to: &DataType) -> Result<ArrayRef> {
     let [year, month, day, hour, minute, second] = columns else {
         let micros = columns.first().map(|micros| cast(micros, &DataType::Int64)).transpose()?;

@@ -1,17 +1,17 @@
-//! Texts of a given form as times: `strptime`.
+//! Parser of times in a given format: `strptime`.
 
 use lsio_core::dataset::calendar::{Calendar, Date};
 
 use super::{
     civil::{CivilTime, DAY},
     columns::GREGORIAN,
-    format::{Case, Field, Format, Item, MONTHS, Name, WEEKDAYS},
-    part::Part,
+    format::{FormatItem, LetterCase, MONTHS, Name, TimeField, TimeFormat, WEEKDAYS},
+    part::TimePart,
 };
 
-/// What was read of a time.
+/// Fields read so far.
 #[derive(Default)]
-struct Parts {
+struct ParsedTime {
     year: Option<i64>,
     month: Option<i64>,
     day: Option<i64>,
@@ -25,11 +25,11 @@ struct Parts {
     offset: i64,
 }
 
-impl Format {
-    /// Reads a time in this form, in UTC where the text gives an offset. What the form lacks is that
-    /// of 1900-01-01, as in C. `None` if the text isn't of the form.
+impl TimeFormat {
+    /// Parses a time in this format, to UTC where the text has an offset. Missing fields are those of
+    /// 1900-01-01, as in C. `None` if the text has another format.
     pub(super) fn parse(&self, text: &str) -> Option<CivilTime> {
-        let mut parts = Parts::default();
+        let mut parts = ParsedTime::default();
         let mut rest = text;
         for item in &self.0 {
             rest = parts.read(item, rest)?;
@@ -38,27 +38,27 @@ impl Format {
     }
 }
 
-impl Parts {
-    /// Reads an item; gives the rest of the text.
-    fn read<'a>(&mut self, item: &Item, text: &'a str) -> Option<&'a str> {
+impl ParsedTime {
+    /// Parses an item. Returns the rest of the text.
+    fn read<'a>(&mut self, item: &FormatItem, text: &'a str) -> Option<&'a str> {
         match item {
-            Item::Text(expected) => text.strip_prefix(expected.as_str()),
-            Item::Number(field, width) => {
+            FormatItem::Text(expected) => text.strip_prefix(expected.as_str()),
+            FormatItem::Number(field, width) => {
                 let (negative, digits) = match text.strip_prefix('-') {
                     Some(digits) => (true, digits),
                     None => (false, text),
                 };
-                // A year may have more digits than its form, fractions fewer.
+                // A year may have more digits than its width, fractions fewer.
                 let most = match field {
-                    Field::Part(Part::Year) => 6.max(*width),
-                    Field::Part(Part::Epoch) => 18,
-                    Field::Part(Part::DayOfYear) | Field::Millis => 3,
-                    Field::Micros => 6,
-                    Field::Nanos => 9,
+                    TimeField::Part(TimePart::Year) => 6.max(*width),
+                    TimeField::Part(TimePart::Epoch) => 18,
+                    TimeField::Part(TimePart::DayOfYear) | TimeField::Millis => 3,
+                    TimeField::Micros => 6,
+                    TimeField::Nanos => 9,
                     _ => 2,
                 };
-                let most = if *field == Field::Part(Part::Year) && digits.len() >= 8 {
-                    // Digits follow without a sign between: `20200203`.
+                let most = if *field == TimeField::Part(TimePart::Year) && digits.len() >= 8 {
+                    // Fields may follow without a separator: `20200203`.
                     let run = digits.bytes().take_while(u8::is_ascii_digit).count();
                     if run > 6 { 4 } else { most }
                 } else {
@@ -68,14 +68,14 @@ impl Parts {
                 let (number, rest) = digits.split_at_checked(length)?;
                 let value: i64 = number.parse().ok()?;
                 let value = if negative { -value } else { value };
-                let is_signed = matches!(field, Field::Part(Part::Year | Part::Epoch));
+                let is_signed = matches!(field, TimeField::Part(TimePart::Year | TimePart::Epoch));
                 if negative && !is_signed {
                     return None;
                 }
                 self.set(*field, value, length)?;
                 Some(rest)
             }
-            Item::Name { field, short, .. } => {
+            FormatItem::Name { field, short, .. } => {
                 let names: &[&str] = match field {
                     Name::Month => &MONTHS,
                     Name::Weekday => &WEEKDAYS,
@@ -90,7 +90,7 @@ impl Parts {
                 }
                 text.get(length(names[at])..)
             }
-            Item::Noon(Case::Title | Case::Upper | Case::Lower) => {
+            FormatItem::Noon(LetterCase::Title | LetterCase::Upper | LetterCase::Lower) => {
                 let (noon, rest) = text.split_at_checked(2)?;
                 self.afternoon = Some(match noon.to_ascii_uppercase().as_str() {
                     "AM" => false,
@@ -99,7 +99,7 @@ impl Parts {
                 });
                 Some(rest)
             }
-            Item::Offset { .. } => {
+            FormatItem::Offset { .. } => {
                 if let Some(rest) = text.strip_prefix('Z') {
                     return Some(rest);
                 }
@@ -122,31 +122,33 @@ impl Parts {
         }
     }
 
-    fn set(&mut self, field: Field, value: i64, digits: usize) -> Option<()> {
+    fn set(&mut self, field: TimeField, value: i64, digits: usize) -> Option<()> {
         let fraction = |value: i64| {
             let zeros = u32::try_from(9_usize.checked_sub(digits)?).ok()?;
             value.checked_mul(10_i64.pow(zeros))
         };
         match field {
-            Field::Part(Part::Year) => self.year = Some(value),
-            // As in POSIX: 69 to 99 are of the 20th century.
-            Field::YearOfCentury => {
+            TimeField::Part(TimePart::Year) => self.year = Some(value),
+            // POSIX: 69 to 99 are in the 20th century.
+            TimeField::YearOfCentury => {
                 self.year = Some(value + if value < 69 { 2000 } else { 1900 });
             }
-            Field::Part(Part::Month) => self.month = Some(value),
-            Field::Part(Part::Day) => self.day = Some(value),
-            Field::Part(Part::DayOfYear) => self.day_of_year = Some(value),
-            Field::Part(Part::Hour) if value < 24 => self.hour = value,
-            Field::Hour12 if (1..=12).contains(&value) => {
+            TimeField::Part(TimePart::Month) => self.month = Some(value),
+            TimeField::Part(TimePart::Day) => self.day = Some(value),
+            TimeField::Part(TimePart::DayOfYear) => self.day_of_year = Some(value),
+            TimeField::Part(TimePart::Hour) if value < 24 => self.hour = value,
+            TimeField::Hour12 if (1..=12).contains(&value) => {
                 self.hour = value % 12;
                 self.afternoon.get_or_insert(false);
             }
-            Field::Part(Part::Minute) if value < 60 => self.minute = value,
-            Field::Part(Part::Second) if value < 60 => self.second = value,
-            Field::Millis | Field::Micros | Field::Nanos => self.nanos = fraction(value)?,
-            Field::Part(Part::Epoch) => self.epoch = Some(value),
-            // Weeks and weekdays follow from the date.
-            Field::Part(Part::DayOfWeek | Part::IsoDayOfWeek) => {}
+            TimeField::Part(TimePart::Minute) if value < 60 => self.minute = value,
+            TimeField::Part(TimePart::Second) if value < 60 => self.second = value,
+            TimeField::Millis | TimeField::Micros | TimeField::Nanos => {
+                self.nanos = fraction(value)?
+            }
+            TimeField::Part(TimePart::Epoch) => self.epoch = Some(value),
+            // Weeks and weekdays are implied by the date.
+            TimeField::Part(TimePart::DayOfWeek | TimePart::IsoDayOfWeek) => {}
             _ => return None,
         }
         Some(())
@@ -194,7 +196,7 @@ mod tests {
             ("%s", "86400", "1970-01-02T00:00:00"),
             ("%a, %d %b %Y", "Mon, 03 Feb 2020", "2020-02-03T00:00:00"),
         ] {
-            let time = Format::strftime(form).unwrap().parse(text);
+            let time = TimeFormat::strftime(form).unwrap().parse(text);
             assert_eq!(time.map(|time| time.text()).as_deref(), Some(expected), "{form}");
         }
         for (form, text) in [
@@ -207,7 +209,7 @@ mod tests {
             ("%B", "Feb"),
             ("%é", "x"),
         ] {
-            let parsed = Format::strftime(form).ok().and_then(|format| format.parse(text));
+            let parsed = TimeFormat::strftime(form).ok().and_then(|format| format.parse(text));
             assert_eq!(parsed, None, "{form} {text}");
         }
     }

@@ -1,13 +1,13 @@
-//! Parts of a time: what `date_part`, `year(t)` and their like give.
+//! Parts of a time, as of `date_part` and `year(t)`.
 
 use datafusion::common::{Result, exec_datafusion_err, plan_datafusion_err};
 use lsio_core::dataset::calendar::{Calendar, Date};
 
 use super::civil::CivilTime;
 
-/// A part of a time.
+/// Part of a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Part {
+pub(crate) enum TimePart {
     Millennium,
     Century,
     Decade,
@@ -20,14 +20,14 @@ pub(crate) enum Part {
     Week,
     Day,
     DayOfYear,
-    /// From 0, which is Sunday.
+    /// Day of the week, from 0 for Sunday.
     DayOfWeek,
-    /// From 1, which is Monday.
+    /// Day of the week, from 1 for Monday.
     IsoDayOfWeek,
     Hour,
     Minute,
     Second,
-    /// Of the minute, as the next two.
+    /// Milliseconds of the minute, as are the next two.
     Millisecond,
     Microsecond,
     Nanosecond,
@@ -38,8 +38,8 @@ pub(crate) enum Part {
     EpochNanos,
 }
 
-impl Part {
-    /// The part of this name, in any case and number.
+impl TimePart {
+    /// Finds a part by its name, in any case, singular or plural.
     ///
     /// # Errors
     /// If there is none.
@@ -76,7 +76,7 @@ impl Part {
         })
     }
 
-    /// The part of a time in a calendar. [`Part::Epoch`] gives whole seconds.
+    /// Computes the part of a time in a calendar. [`TimePart::Epoch`] gives whole seconds.
     ///
     /// # Errors
     /// If the calendar lacks the date.
@@ -96,12 +96,12 @@ impl Part {
             Self::Year => year,
             Self::Quarter => (i64::from(month) - 1) / 3 + 1,
             Self::Month => month.into(),
-            Self::IsoYear => iso_week(time, calendar).ok_or_else(none)?.0,
+            Self::IsoYear => iso_week(time, calendar).ok_or_else(none)?.year,
             Self::YearWeek => {
-                let (year, week) = iso_week(time, calendar).ok_or_else(none)?;
+                let IsoWeek { year, week } = iso_week(time, calendar).ok_or_else(none)?;
                 year * 100 + if year < 0 { -week } else { week }
             }
-            Self::Week => iso_week(time, calendar).ok_or_else(none)?.1,
+            Self::Week => iso_week(time, calendar).ok_or_else(none)?.week,
             Self::Day => day.into(),
             Self::DayOfYear => time.day_of_year(calendar).ok_or_else(none)?,
             Self::DayOfWeek => (time.weekday(calendar).ok_or_else(none)? + 1) % 7,
@@ -130,7 +130,7 @@ impl Part {
         Ok(whole as f64 + (time.nanos % 1_000_000_000) as f64 / 1e9)
     }
 
-    /// How many nanoseconds a duration's part counts; `None` for parts that durations lack.
+    /// Nanoseconds in a duration's part; `None` for parts that durations lack.
     pub(crate) fn duration_nanos(self) -> Option<i64> {
         Some(match self {
             Self::Week => 7 * 86_400_000_000_000,
@@ -146,24 +146,30 @@ impl Part {
     }
 }
 
-/// The error of a date that a calendar lacks.
+/// Error of a date that a calendar lacks.
 pub(crate) fn no_date(time: &CivilTime, calendar: Calendar) -> datafusion::error::DataFusionError {
     exec_datafusion_err!("{} is no date of the calendar {}", time.text(), calendar.name())
 }
 
-/// The century or millennium of a year: the first begins with the year 1. As DuckDB counts.
+/// Century or millennium of a year, the first starting with the year 1, as in DuckDB.
 fn centuries(year: i64, length: i64) -> i64 {
     if year > 0 { (year - 1) / length + 1 } else { year / length - 1 }
 }
 
-/// The ISO year and week: that of the week's Thursday.
-fn iso_week(time: &CivilTime, calendar: Calendar) -> Option<(i64, i64)> {
-    let thursday = calendar.day_number(time.date)? - time.weekday(calendar)? + 3;
-    let thursday = CivilTime { date: calendar.date(thursday), ..*time };
-    Some((thursday.date.year, (thursday.day_of_year(calendar)? - 1) / 7 + 1))
+/// Week of an ISO year, which is the year of the week's Thursday.
+struct IsoWeek {
+    year: i64,
+    week: i64,
 }
 
-/// The singular, in lower case, of the names and abbreviations of parts.
+fn iso_week(time: &CivilTime, calendar: Calendar) -> Option<IsoWeek> {
+    let thursday = calendar.day_number(time.date)? - time.weekday(calendar)? + 3;
+    let thursday = CivilTime { date: calendar.date(thursday), ..*time };
+    let week = (thursday.day_of_year(calendar)? - 1) / 7 + 1;
+    Some(IsoWeek { year: thursday.date.year, week })
+}
+
+/// Normalises names and abbreviations of parts: singular, in lower case.
 pub(crate) fn normal(part: &str) -> String {
     let part = part.trim_matches(['\'', '"']).to_ascii_lowercase();
     match part.as_str() {
@@ -202,13 +208,13 @@ mod tests {
             ("century", 20),
             ("decade", 200),
         ] {
-            let part = Part::from_name(part).unwrap();
+            let part = TimePart::from_name(part).unwrap();
             assert_eq!(part.of(&time, calendar).unwrap(), value, "{part:?}");
         }
         let seconds = ((30.0 * 360.0 + 59.0) * 24.0 + 13.0) * 3600.0 + 14.0 * 60.0 + 15.25;
-        assert_eq!(Part::epoch(&time, calendar).unwrap(), seconds);
-        assert!(Part::DayOfYear.of(&time, Calendar::NoLeap).is_err());
-        assert!(Part::from_name("fortnight").is_err());
+        assert_eq!(TimePart::epoch(&time, calendar).unwrap(), seconds);
+        assert!(TimePart::DayOfYear.of(&time, Calendar::NoLeap).is_err());
+        assert!(TimePart::from_name("fortnight").is_err());
     }
 
     /// As DuckDB has them.
@@ -221,9 +227,14 @@ mod tests {
             ("2000-01-05", 1, 2000, 20, 3),
         ] {
             let time = CivilTime::parse(time).unwrap();
-            let of = |part: Part| part.of(&time, Calendar::ProlepticGregorian).unwrap();
+            let of = |part: TimePart| part.of(&time, Calendar::ProlepticGregorian).unwrap();
             assert_eq!(
-                (of(Part::Week), of(Part::IsoYear), of(Part::Century), of(Part::DayOfWeek)),
+                (
+                    of(TimePart::Week),
+                    of(TimePart::IsoYear),
+                    of(TimePart::Century),
+                    of(TimePart::DayOfWeek)
+                ),
                 (week, year, century, weekday),
                 "{time:?}"
             );

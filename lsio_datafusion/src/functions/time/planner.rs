@@ -1,4 +1,4 @@
-//! Operators on times that DataFusion's types don't allow.
+//! Operators on text times.
 
 use arrow::datatypes::DataType;
 use datafusion::{
@@ -16,8 +16,8 @@ use super::{
     words::Word,
 };
 
-/// Plans the difference of two texts, and a text ± an interval, as those of times: times in calendars
-/// that SQL doesn't know are texts, which DataFusion 55.2 doesn't compute with.
+/// Plans text - text and text ± interval as those of times: times in calendars that SQL doesn't know are
+/// text, on which DataFusion 55.2 has no arithmetic.
 #[derive(Debug)]
 pub(crate) struct TimePlanner;
 

@@ -1,4 +1,4 @@
-//! What functions compute of times, row by row. What has no result is an error that names the time.
+//! Computation of functions on times, row by row. A time without a result is an error that names it.
 
 use std::sync::Arc;
 
@@ -16,11 +16,11 @@ use lsio_core::dataset::calendar::Calendar;
 use super::{
     civil::CivilTime,
     columns::{self, unit_nanos},
-    part::{Part, no_date},
+    part::{TimePart, no_date},
     steps::shift,
 };
 
-/// Times made of times, as a column of this type.
+/// Maps times to times, as a column of this type.
 pub(super) fn map(
     times: &[Option<CivilTime>],
     to: &DataType,
@@ -32,7 +32,7 @@ pub(super) fn map(
     columns::write(&times.collect::<Result<Vec<_>>>()?, to, calendar)
 }
 
-/// Numbers made of pairs of times.
+/// Maps pairs of times to numbers.
 pub(super) fn pairs(
     left: &[Option<CivilTime>],
     right: &[Option<CivilTime>],
@@ -42,7 +42,7 @@ pub(super) fn pairs(
     let pairs = left.iter().zip(right).map(|pair| match pair {
         (Some(left), Some(right)) => match apply(left, right) {
             Some(value) => Ok(Some(value)),
-            // Which of the two it is.
+            // Finds the time to blame.
             None if left.day(calendar).is_none() => Err(no_date(left, calendar)),
             None => Err(no_result(right, calendar)),
         },
@@ -51,7 +51,7 @@ pub(super) fn pairs(
     pairs.collect()
 }
 
-/// Times with intervals added to them, or subtracted.
+/// Adds intervals to times, or subtracts them.
 pub(super) fn shifted(
     times: &[Option<CivilTime>],
     intervals: &ArrayRef,
@@ -71,7 +71,7 @@ pub(super) fn shifted(
     columns::write(&shifted.collect::<Result<Vec<_>>>()?, to, calendar)
 }
 
-/// The interval backwards, if it is in range.
+/// Negates an interval; `None` out of range.
 pub(super) fn negated(interval: IntervalMonthDayNano) -> Option<IntervalMonthDayNano> {
     Some(IntervalMonthDayNano::new(
         interval.months.checked_neg()?,
@@ -80,15 +80,15 @@ pub(super) fn negated(interval: IntervalMonthDayNano) -> Option<IntervalMonthDay
     ))
 }
 
-/// A part of each time, as a column of this type.
+/// Computes a part of each time, as a column of this type.
 pub(super) fn parts(
-    part: Part,
+    part: TimePart,
     times: &[Option<CivilTime>],
     calendar: Calendar,
     to: &DataType,
 ) -> Result<ArrayRef> {
-    if part == Part::Epoch {
-        let epoch = |time: &CivilTime| Part::epoch(time, calendar);
+    if part == TimePart::Epoch {
+        let epoch = |time: &CivilTime| TimePart::epoch(time, calendar);
         let values = times.iter().map(|time| time.as_ref().map(epoch).transpose());
         return Ok(Arc::new(values.collect::<Result<Float64Array>>()?));
     }
@@ -97,7 +97,7 @@ pub(super) fn parts(
     Ok(cast(&(Arc::new(values.collect::<Result<Int64Array>>()?) as ArrayRef), to)?)
 }
 
-/// Texts made of times.
+/// Maps times to text.
 pub(super) fn texts(
     times: &[Option<CivilTime>],
     write: impl Fn(&CivilTime, &mut String) -> Result<()>,
@@ -117,11 +117,11 @@ pub(super) fn texts(
     Ok(Arc::new(out.finish()))
 }
 
-/// How many of a part a duration has in all, cut towards zero.
+/// Number of whole parts in a duration, cut towards zero.
 pub(super) fn count_durations(
     durations: &ArrayRef,
     unit: TimeUnit,
-    part: Part,
+    part: TimePart,
 ) -> Result<ArrayRef> {
     let values = cast(durations, &DataType::Int64)?;
     let values = values.as_primitive::<Int64Type>();
@@ -138,9 +138,9 @@ pub(super) fn count_durations(
     Ok(Arc::new(counts))
 }
 
-/// A time whose offset doesn't matter any more, and is the zone's first of that time.
+/// Clears a time's offset, so that an ambiguous local time becomes the first.
 pub(super) fn unaware(time: CivilTime) -> CivilTime {
-    // No zone is that far ahead.
+    // No time zone has that offset.
     CivilTime { offset: 864_000, ..time }
 }
 

@@ -1,4 +1,4 @@
-//! Steps in a calendar: truncation, intervals, bins and differences.
+//! Calendar arithmetic: truncation, intervals, bins and differences.
 
 use arrow::datatypes::IntervalMonthDayNano;
 use datafusion::common::{Result, exec_err, plan_datafusion_err};
@@ -9,19 +9,19 @@ use super::{
     part::normal,
 };
 
-/// A unit of time that times are cut to, and differences are counted in.
+/// Unit to which times are truncated, and in which differences are counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Unit {
-    /// So many nanoseconds, a part of a day.
+    /// Nanoseconds, less than a day.
     Nanos(i64),
     Day,
-    /// From Monday on.
+    /// Weeks from Monday.
     Week,
     Months(i64),
 }
 
 impl Unit {
-    /// The unit of this name, in any case and number.
+    /// Finds a unit by its name, in any case, singular or plural.
     ///
     /// # Errors
     /// If there is none.
@@ -51,7 +51,7 @@ impl Unit {
         })
     }
 
-    /// The start of the unit that a time is in.
+    /// Start of the unit that contains a time.
     pub(crate) fn truncate(self, time: &CivilTime, calendar: Calendar) -> Option<CivilTime> {
         let Date { year, month, .. } = time.date;
         let midnight = |date: Date| CivilTime { date, nanos: 0, ..*time };
@@ -68,13 +68,13 @@ impl Unit {
             }
             Self::Months(months) => {
                 let years = months / 12;
-                // A century begins with its year 0, as in DuckDB.
+                // A century starts with its year 0, as in DuckDB.
                 midnight(Date { year: year - year.rem_euclid(years), month: 1, day: 1 })
             }
         })
     }
 
-    /// How many boundaries of the unit lie between two times, as DuckDB's `date_diff` counts.
+    /// Number of unit boundaries between two times, as of DuckDB's `date_diff`.
     pub(crate) fn boundaries(
         self,
         from: &CivilTime,
@@ -91,7 +91,7 @@ impl Unit {
                     let monday = calendar.day_number(time.date)? - time.weekday(calendar)?;
                     monday.div_euclid(7)
                 }
-                // DuckDB cuts towards the year 0.
+                // DuckDB rounds towards the year 0.
                 Self::Months(months) if months > 12 => year0(time.date, calendar) / (months / 12),
                 Self::Months(months) => month_count(time.date, calendar).div_euclid(months),
             })
@@ -99,7 +99,7 @@ impl Unit {
         count(to)?.checked_sub(count(from)?)
     }
 
-    /// How many whole units lie between two times, as DuckDB's `date_sub` counts.
+    /// Number of whole units between two times, as of DuckDB's `date_sub`.
     pub(crate) fn complete(
         self,
         from: &CivilTime,
@@ -129,15 +129,14 @@ impl Unit {
     }
 }
 
-/// A time an interval later: months first, which end on the month's last day where it lacks the day,
-/// then days, then the rest.
+/// Adds an interval to a time: months first, at most to the month's last day, then days, then the rest.
 pub(crate) fn shift(
     time: &CivilTime,
     interval: IntervalMonthDayNano,
     calendar: Calendar,
 ) -> Option<CivilTime> {
     let IntervalMonthDayNano { months, days, nanoseconds } = interval;
-    // A date that the calendar lacks has no later ones.
+    // A date that the calendar lacks is an error.
     calendar.day_number(time.date)?;
     let date = add_months(time.date, months.into(), calendar);
     let nanos = CivilTime { date, ..*time }.nanos(calendar)?
@@ -146,22 +145,22 @@ pub(crate) fn shift(
     Some(CivilTime { offset: time.offset, ..CivilTime::from_nanos(nanos, calendar)? })
 }
 
-/// The bins of `date_bin` and `time_bucket`.
+/// Bins of `date_bin` and `time_bucket`.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Bins {
-    stride: Stride,
+pub(crate) struct CalendarBins {
+    stride: CalendarBinWidth,
     origin: CivilTime,
     calendar: Calendar,
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Stride {
+enum CalendarBinWidth {
     Nanos(i128),
     Months(i64),
 }
 
-impl Bins {
-    /// Bins as wide as an interval, one of which starts at `origin`.
+impl CalendarBins {
+    /// Bins of an interval's width, one of which starts at `origin`.
     ///
     /// # Errors
     /// If the interval isn't positive, or mixes months with days.
@@ -173,8 +172,8 @@ impl Bins {
         let IntervalMonthDayNano { months, days, nanoseconds } = stride;
         let nanos = i128::from(days) * i128::from(DAY) + i128::from(nanoseconds);
         let stride = match (months, nanos) {
-            (0, nanos) if nanos > 0 => Stride::Nanos(nanos),
-            (months, 0) if months > 0 => Stride::Months(months.into()),
+            (0, nanos) if nanos > 0 => CalendarBinWidth::Nanos(nanos),
+            (months, 0) if months > 0 => CalendarBinWidth::Months(months.into()),
             (0, _) | (_, 0) => return exec_err!("the width of bins of time must be positive"),
             _ => {
                 return exec_err!(
@@ -185,16 +184,16 @@ impl Bins {
         Ok(Self { stride, origin, calendar })
     }
 
-    /// The start of the bin that a time is in.
+    /// Start of the bin that contains a time.
     pub(crate) fn start(&self, time: &CivilTime) -> Option<CivilTime> {
         let calendar = self.calendar;
         let nanos = time.nanos(calendar)?;
         let start = match self.stride {
-            Stride::Nanos(stride) => {
+            CalendarBinWidth::Nanos(stride) => {
                 let origin = self.origin.nanos(calendar)?;
                 nanos - (nanos - origin).rem_euclid(stride)
             }
-            Stride::Months(stride) => {
+            CalendarBinWidth::Months(stride) => {
                 let origin = self.origin;
                 let months = month_count(time.date, calendar) - month_count(origin.date, calendar);
                 let shifted = |months: i64| {
@@ -211,12 +210,12 @@ impl Bins {
     }
 }
 
-/// The last day of a date's month.
+/// Last day of a date's month.
 pub(crate) fn last_day(date: Date, calendar: Calendar) -> Date {
     Date { day: calendar.days_in_month(date.year, date.month), ..date }
 }
 
-/// Months after a date, on the last day of the month where it has no such day.
+/// Adds months to a date; the day is at most the month's last.
 pub(crate) fn add_months(date: Date, months: i64, calendar: Calendar) -> Date {
     if months == 0 {
         return date;
@@ -233,7 +232,7 @@ fn month_count(date: Date, calendar: Calendar) -> i64 {
     year0(date, calendar) * 12 + i64::from(date.month) - 1
 }
 
-/// The year, counted through where the calendar has no year 0.
+/// Year of a count with a year 0, also where the calendar has none.
 fn year0(date: Date, calendar: Calendar) -> i64 {
     date.year + i64::from(date.year < 0 && !calendar.has_year_zero())
 }
@@ -271,7 +270,7 @@ mod tests {
     fn bins_and_units() {
         let calendar = Calendar::NoLeap;
         let start = |stride, origin, at: &str| {
-            let bins = Bins::new(stride, time(origin), calendar).unwrap();
+            let bins = CalendarBins::new(stride, time(origin), calendar).unwrap();
             bins.start(&time(at)).unwrap().text()
         };
         // 73 bins of five days are a year.
@@ -282,8 +281,8 @@ mod tests {
             start(interval(1, 0, 0), "2000-01-31T06", "0850-02-28T05"),
             "0850-01-31T06:00:00"
         );
-        assert!(Bins::new(interval(1, 1, 0), time("1970-01-01"), calendar).is_err());
-        assert!(Bins::new(interval(0, -1, 0), time("1970-01-01"), calendar).is_err());
+        assert!(CalendarBins::new(interval(1, 1, 0), time("1970-01-01"), calendar).is_err());
+        assert!(CalendarBins::new(interval(0, -1, 0), time("1970-01-01"), calendar).is_err());
         for (unit, expected) in [
             // cftime: the 26th is a Monday there.
             ("week", "2000-02-26T00:00:00"),

@@ -1,15 +1,17 @@
-//! The words for times that DuckDB has and DataFusion lacks, and what stands for DataFusion's own where
-//! a calendar or a zone matters.
+//! Names of the functions on times: those that DuckDB has and DataFusion lacks, and those that replace
+//! DataFusion's where a calendar or a zone matters.
+
+use std::ops::RangeInclusive;
 
 use datafusion::logical_expr::ScalarUDF;
 
-use super::{format::Name, function::CivilFunction, part::Part};
+use super::{format::Name, function::CivilFunction, part::TimePart};
 
-/// What a [`CivilFunction`] does.
+/// Operation of a [`CivilFunction`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Word {
     /// `year(time)` and its like.
-    Part(Part),
+    Part(TimePart),
     /// `date_part(part, time)`, with DataFusion's types.
     DatePart,
     /// `date_trunc(unit, time)`.
@@ -25,9 +27,9 @@ pub(crate) enum Word {
     Subtract,
     /// `time - time`, a duration.
     Difference,
-    /// `date_diff(unit, from, to)`: how many boundaries of the unit lie between.
+    /// `date_diff(unit, from, to)`: number of unit boundaries between.
     Boundaries,
-    /// `date_sub(unit, from, to)`: how many whole units lie between; `date_sub(time, interval)`.
+    /// `date_sub(unit, from, to)`: number of whole units between; `date_sub(time, interval)`.
     Complete,
     /// `monthname(time)` and `dayname(time)`.
     Name(NameOf),
@@ -37,17 +39,17 @@ pub(crate) enum Word {
     MakeTimestamp,
     /// `strftime(time, form)`.
     Strftime,
-    /// `to_char(time, pattern)`, the pattern as in Postgres.
+    /// `to_char(time, pattern)`, with Postgres' pattern.
     ToChar,
     /// `strptime(text, form)`.
     Strptime,
-    /// A time as ISO text, as times are that SQL has no calendar for.
+    /// Time as ISO text, the form of times in calendars that SQL doesn't know.
     Text,
-    /// A text of a calendar as a date.
+    /// Text of a calendar as a date.
     Date,
 }
 
-/// What has a name.
+/// Part of a time that has a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum NameOf {
     Month,
@@ -64,18 +66,18 @@ impl NameOf {
 }
 
 impl Word {
-    /// The fewest and the most arguments.
-    pub(super) fn arity(self) -> (usize, usize) {
+    /// The allowed numbers of arguments.
+    pub(super) fn arity(self) -> RangeInclusive<usize> {
         match self {
-            Self::Part(_) | Self::Name(_) | Self::LastDay | Self::Text | Self::Date => (1, 1),
-            Self::Bin | Self::Bucket | Self::Complete => (2, 3),
-            Self::Boundaries => (3, 3),
-            Self::MakeTimestamp => (1, 6),
-            _ => (2, 2),
+            Self::Part(_) | Self::Name(_) | Self::LastDay | Self::Text | Self::Date => 1..=1,
+            Self::Bin | Self::Bucket | Self::Complete => 2..=3,
+            Self::Boundaries => 3..=3,
+            Self::MakeTimestamp => 1..=6,
+            _ => 2..=2,
         }
     }
 
-    /// Where the times stand among so many arguments.
+    /// Positions of the times among `count` arguments.
     pub(super) fn times(self, count: usize) -> &'static [usize] {
         match self {
             Self::DatePart | Self::Truncate | Self::Bin | Self::Bucket => &[1],
@@ -88,32 +90,32 @@ impl Word {
     }
 }
 
-/// The functions that a session is taught.
+/// Functions added to a session.
 pub(crate) fn functions() -> Vec<ScalarUDF> {
-    let parts: [(&'static str, &[&str], Part); 23] = [
-        ("year", &[], Part::Year),
-        ("month", &[], Part::Month),
-        ("day", &["dayofmonth"], Part::Day),
-        ("hour", &[], Part::Hour),
-        ("minute", &[], Part::Minute),
-        ("second", &[], Part::Second),
-        ("millisecond", &[], Part::Millisecond),
-        ("microsecond", &[], Part::Microsecond),
-        ("nanosecond", &[], Part::Nanosecond),
-        ("quarter", &[], Part::Quarter),
-        ("week", &["weekofyear"], Part::Week),
-        ("dayofyear", &["doy"], Part::DayOfYear),
-        ("dayofweek", &["weekday", "dow"], Part::DayOfWeek),
-        ("isodow", &[], Part::IsoDayOfWeek),
-        ("isoyear", &[], Part::IsoYear),
-        ("yearweek", &[], Part::YearWeek),
-        ("decade", &[], Part::Decade),
-        ("century", &[], Part::Century),
-        ("millennium", &[], Part::Millennium),
-        ("era", &[], Part::Era),
-        ("epoch", &[], Part::Epoch),
-        ("epoch_ms", &[], Part::EpochMillis),
-        ("epoch_us", &["epoch_micros"], Part::EpochMicros),
+    let parts: [(&'static str, &[&str], TimePart); 23] = [
+        ("year", &[], TimePart::Year),
+        ("month", &[], TimePart::Month),
+        ("day", &["dayofmonth"], TimePart::Day),
+        ("hour", &[], TimePart::Hour),
+        ("minute", &[], TimePart::Minute),
+        ("second", &[], TimePart::Second),
+        ("millisecond", &[], TimePart::Millisecond),
+        ("microsecond", &[], TimePart::Microsecond),
+        ("nanosecond", &[], TimePart::Nanosecond),
+        ("quarter", &[], TimePart::Quarter),
+        ("week", &["weekofyear"], TimePart::Week),
+        ("dayofyear", &["doy"], TimePart::DayOfYear),
+        ("dayofweek", &["weekday", "dow"], TimePart::DayOfWeek),
+        ("isodow", &[], TimePart::IsoDayOfWeek),
+        ("isoyear", &[], TimePart::IsoYear),
+        ("yearweek", &[], TimePart::YearWeek),
+        ("decade", &[], TimePart::Decade),
+        ("century", &[], TimePart::Century),
+        ("millennium", &[], TimePart::Millennium),
+        ("era", &[], TimePart::Era),
+        ("epoch", &[], TimePart::Epoch),
+        ("epoch_ms", &[], TimePart::EpochMillis),
+        ("epoch_us", &["epoch_micros"], TimePart::EpochMicros),
     ];
     let others: [(&'static str, &[&str], Word); 11] = [
         ("monthname", &[], Word::Name(NameOf::Month)),
@@ -126,7 +128,7 @@ pub(crate) fn functions() -> Vec<ScalarUDF> {
         ("time_bucket", &[], Word::Bucket),
         ("strftime", &[], Word::Strftime),
         ("strptime", &[], Word::Strptime),
-        ("epoch_ns", &[], Word::Part(Part::EpochNanos)),
+        ("epoch_ns", &[], Word::Part(TimePart::EpochNanos)),
     ];
     let parts = parts.into_iter().map(|(name, aliases, part)| (name, aliases, Word::Part(part)));
     let functions = parts.chain(others).map(|(name, aliases, word)| {

@@ -1,4 +1,4 @@
-//! Local times of a zone, and back.
+//! Conversion between UTC and local times.
 
 use arrow::{
     array::timezone::Tz,
@@ -9,12 +9,12 @@ use datafusion::common::{Result, exec_datafusion_err};
 
 const HOUR: i64 = 3_600;
 
-/// A time zone, fixed or with daylight saving time.
+/// Time zone, fixed or with daylight saving time.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Zone(Tz);
 
 impl Zone {
-    /// The zone of a timestamp's type, if it has one.
+    /// Time zone of a timestamp's type, if it has one.
     ///
     /// # Errors
     /// If there is no zone of that name.
@@ -24,16 +24,16 @@ impl Zone {
         Ok(Some(Self(zone?)))
     }
 
-    /// Seconds by which the zone is ahead of UTC, at a number of seconds since 1970 in UTC.
+    /// Offset from UTC in seconds, at a number of seconds since 1970 in UTC.
     pub(crate) fn offset(self, utc: i64) -> Option<i64> {
         let local = as_datetime_with_timezone::<TimestampSecondType>(utc, self.0)?.naive_local();
         local.and_utc().timestamp().checked_sub(utc)
     }
 
-    /// Seconds since 1970 in UTC of a local time. A time that comes twice is the one with the offset
-    /// `like`, else the first; a time that is skipped comes as much later.
+    /// Converts a local time to seconds since 1970 in UTC. An ambiguous time has the offset `like`, else the
+    /// earlier one; a skipped time is moved forward by the gap.
     pub(crate) fn utc(self, local: i64, like: Option<i64>) -> Option<i64> {
-        // Zones change by less than a day, and rarely.
+        // A zone's offset changes by less than a day, and rarely.
         let before = self.offset(local.checked_sub(26 * HOUR)?)?;
         let after = self.offset(local.checked_add(26 * HOUR)?)?;
         let is_valid = |offset: i64| self.offset(local - offset) == Some(offset);

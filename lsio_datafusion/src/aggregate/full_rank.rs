@@ -1,0 +1,302 @@
+//! The arguments of a tile that are reduced cell by cell, a few rows at a time.
+
+use std::sync::Arc;
+
+use arrow::{
+    array::{Array as _, ArrayData, ArrayRef, AsArray as _, BooleanArray, UInt32Array, make_array},
+    buffer::{BooleanBuffer, Buffer},
+    compute::{cast, filter as filter_rows, kernels::numeric::mul_wrapping, take},
+    datatypes::{DataType, Float64Type},
+};
+use datafusion::{
+    common::exec_err,
+    error::{DataFusionError, Result},
+};
+use lsio_core::reduce::{Layout, Misfit};
+
+use super::{
+    reduce::TileReduction,
+    state::{ArgumentState, SlabState},
+    weighted::WeightedSum,
+};
+use crate::{
+    expression::{Evaluation, StoredColumn},
+    nan_as_null,
+    predicate::{ColumnPredicate, as_mask, holds},
+};
+
+/// Way in which an argument's values reach its state.
+pub(super) enum ArgumentSource<'a> {
+    /// Rows without values.
+    Rows,
+    /// The streamed column at this position.
+    Piece(usize),
+    /// Sums of a streamed column for each value of a factor of lower rank.
+    Weighted(Box<WeightedSum>),
+    Evaluated(Evaluation<'a>),
+    /// Values and weights.
+    Pairs(Box<[Evaluation<'a>; 2]>),
+}
+
+/// The type of a column that is decoded in pieces.
+pub(super) struct StreamedColumn {
+    pub(super) data_type: DataType,
+    pub(super) nan_is_null: bool,
+}
+
+/// Consecutive rows of a tile.
+pub(super) struct TileRows<'a> {
+    pub(super) first: usize,
+    pub(super) len: usize,
+    /// The streamed columns.
+    pub(super) columns: &'a [StoredColumn],
+    /// The wanted rows, if not all.
+    pub(super) rows: Option<BooleanBuffer>,
+}
+
+/// Reduction of the arguments that have all dimensions.
+pub(super) struct FullRank<'a> {
+    pub(super) work: &'a TileReduction<'a>,
+    pub(super) layout: Arc<Layout>,
+    /// Positions of the arguments.
+    pub(super) arguments: &'a [usize],
+    pub(super) sources: Vec<ArgumentSource<'a>>,
+    /// Conditions of the FILTER clauses that are used.
+    pub(super) filters: Vec<Option<Evaluation<'a>>>,
+    pub(super) is_masked: bool,
+}
+
+impl FullRank<'_> {
+    /// Adds rows; `columns` are the streamed ones.
+    pub(super) fn add(
+        &mut self,
+        first: usize,
+        len: usize,
+        columns: &[StoredColumn],
+        state: &mut SlabState,
+    ) -> Result<()> {
+        let plan = self.work.plan;
+        let rows = self.rows(first, len, columns)?;
+        let count = rows.as_ref().map_or(len, BooleanBuffer::count_set_bits);
+        if count == 0 {
+            return Ok(());
+        }
+        let rows = rows.filter(|_| count < len);
+        if self.is_masked {
+            state.count_rows(&self.layout, first..first + len, rows.as_ref());
+        }
+        let mut piece = TileRows { first, len, columns, rows: rows.clone() };
+        for (&number, source) in self.arguments.iter().zip(&mut self.sources) {
+            let filter = plan.arguments[number].filter;
+            piece.rows.clone_from(&rows);
+            if let Some(filter) = filter.and_then(|filter| self.filters[filter].as_ref()) {
+                piece.rows = Some(filter_mask(filter, &piece)?);
+            }
+            update(&self.layout, source, &piece, plan.weight, &mut state.arguments[number])?;
+        }
+        Ok(())
+    }
+
+    /// Adds all values as they are stored.
+    pub(super) fn add_bytes(
+        &mut self,
+        first: usize,
+        slices: &[&[u8]],
+        streamed: &[StreamedColumn],
+        state: &mut SlabState,
+    ) -> Result<()> {
+        let width = streamed.first().and_then(|own| own.data_type.primitive_width()).unwrap_or(1);
+        let len = slices.first().map_or(0, |bytes| bytes.len() / width);
+        for (&number, source) in self.arguments.iter().zip(&mut self.sources) {
+            match (source, &mut state.arguments[number]) {
+                (ArgumentSource::Piece(piece), ArgumentState::Numbers(reduction)) => {
+                    let (bytes, nan_is_null) = (slices[*piece], streamed[*piece].nan_is_null);
+                    reduction
+                        .update_bytes(&self.layout, first, bytes, nan_is_null)
+                        .map_err(misfit)?;
+                }
+                (ArgumentSource::Weighted(sum), _) => {
+                    let (bytes, nan_is_null) =
+                        (slices[sum.column], streamed[sum.column].nan_is_null);
+                    sum.sums
+                        .update_bytes(&sum.layout, first, bytes, nan_is_null)
+                        .map_err(misfit)?;
+                }
+                (_, ArgumentState::Counts(counts)) => {
+                    counts.update(&self.layout, first..first + len, None, self.work.plan.weight);
+                }
+                _ => return Err(misfit(Misfit)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds weighted sums to their groups.
+    pub(super) fn finish(self, state: &mut SlabState) {
+        for (&number, source) in self.arguments.iter().zip(self.sources) {
+            if let (ArgumentSource::Weighted(sum), ArgumentState::Numbers(reduction)) =
+                (source, &mut state.arguments[number])
+            {
+                sum.finish(reduction);
+            }
+        }
+    }
+
+    /// Wanted rows of a piece, if not all.
+    fn rows(
+        &self,
+        first: usize,
+        len: usize,
+        columns: &[StoredColumn],
+    ) -> Result<Option<BooleanBuffer>> {
+        let plan = self.work.plan;
+        let mut rows = self.work.input.rows.map(|rows| rows.slice(first, len));
+        for ColumnPredicate { predicate, column } in &plan.compared {
+            let piece = plan.streamed.iter().position(|streamed| streamed == column);
+            let values = piece.and_then(|piece| columns.get(piece));
+            let holds = values.and_then(|(values, nan)| predicate.compare(values, *nan));
+            let Some(holds) = holds else {
+                return exec_err!("the predicate {} can't be evaluated", predicate.expr());
+            };
+            rows = Some(match rows {
+                Some(rows) => &rows & &holds,
+                None => holds,
+            });
+        }
+        Ok(rows)
+    }
+}
+
+/// Adds the wanted rows of a piece to the state of an argument.
+pub(super) fn update(
+    layout: &Layout,
+    source: &mut ArgumentSource<'_>,
+    piece: &TileRows<'_>,
+    weight: u64,
+    state: &mut ArgumentState,
+) -> Result<()> {
+    let cells = piece.first..piece.first + piece.len;
+    let rows = piece.rows.as_ref();
+    match (source, state) {
+        (ArgumentSource::Rows, ArgumentState::Counts(counts)) => {
+            counts.update(layout, cells, rows, weight);
+        }
+        (ArgumentSource::Piece(position), ArgumentState::Numbers(reduction)) => {
+            if let Some((values, nan_is_null)) = piece.columns.get(*position) {
+                reduction
+                    .update(layout, piece.first, values, *nan_is_null, rows, weight)
+                    .map_err(misfit)?;
+            }
+        }
+        (ArgumentSource::Weighted(sum), _) => {
+            if let Some((values, nan_is_null)) = piece.columns.get(sum.column) {
+                sum.sums
+                    .update(&sum.layout, piece.first, values, *nan_is_null, rows, 1)
+                    .map_err(misfit)?;
+            }
+        }
+        (ArgumentSource::Pairs(pair), ArgumentState::Numbers(reduction)) => {
+            let [value, weight_of] = pair.as_ref();
+            let values = cast(&present(value, piece)?, &DataType::Float64)?;
+            let weights = cast(&present(weight_of, piece)?, &DataType::Float64)?;
+            let products = mul_wrapping(&values, &weights)?;
+            reduction
+                .update(layout, piece.first, &products, false, rows, weight)
+                .map_err(misfit)?;
+            let valid = products.nulls().map(|nulls| nulls.inner().clone());
+            let mask = match (valid, rows) {
+                (Some(valid), Some(rows)) => Some(&valid & rows),
+                (valid, rows) => valid.or(rows.cloned()),
+            };
+            let weights = weights.as_primitive::<Float64Type>().values();
+            reduction.add_weights(layout, piece.first, weights, mask.as_ref(), weight);
+        }
+        (ArgumentSource::Evaluated(evaluation), ArgumentState::Counts(counts)) => {
+            let values = present(evaluation, piece)?;
+            let valid = values.logical_nulls().map(|nulls| nulls.inner().clone());
+            let mask = match (valid, rows) {
+                (Some(valid), Some(rows)) => Some(&valid & rows),
+                (valid, rows) => valid.or(rows.cloned()),
+            };
+            counts.update(layout, cells, mask.as_ref(), weight);
+        }
+        (ArgumentSource::Evaluated(evaluation), ArgumentState::Numbers(reduction)) => {
+            let nan_is_null = evaluation.nan_is_null();
+            if let Some(arithmetic) = evaluation.arithmetic() {
+                let columns = evaluation.stored(piece.first, piece.len, piece.columns)?;
+                let with = (piece.first, arithmetic, columns.as_slice());
+                if reduction.update_with(layout, with, nan_is_null, rows, weight) {
+                    return Ok(());
+                }
+            }
+            let values = values(evaluation, piece)?;
+            reduction
+                .update(layout, piece.first, &values, nan_is_null, rows, weight)
+                .map_err(misfit)?;
+        }
+        _ => return Err(misfit(Misfit)),
+    }
+    Ok(())
+}
+
+/// Wanted rows that a FILTER keeps.
+fn filter_mask(filter: &Evaluation<'_>, piece: &TileRows<'_>) -> Result<BooleanBuffer> {
+    let mask = holds(&as_mask(&values(filter, piece)?)?);
+    Ok(match &piece.rows {
+        Some(rows) => &mask & rows,
+        None => mask,
+    })
+}
+
+/// Values of an expression on a piece.
+fn values(evaluation: &Evaluation<'_>, piece: &TileRows<'_>) -> Result<ArrayRef> {
+    let columns = evaluation.columns(piece.first, piece.len, piece.columns)?;
+    match (evaluation.evaluate(columns.clone(), piece.len), &piece.rows) {
+        // The error may come from a row that isn't wanted.
+        (Err(_), Some(wanted)) => evaluate_wanted(evaluation, &columns, wanted),
+        (values, _) => values,
+    }
+}
+
+/// Values of an expression, with NULL in place of NaN where NaN is missing.
+fn present(evaluation: &Evaluation<'_>, piece: &TileRows<'_>) -> Result<ArrayRef> {
+    let values = values(evaluation, piece)?;
+    Ok(if evaluation.nan_is_null() { nan_as_null::without_nan(&values) } else { values })
+}
+
+/// Evaluates an expression on the wanted rows; NULL on the others.
+fn evaluate_wanted(
+    evaluation: &Evaluation<'_>,
+    columns: &[ArrayRef],
+    wanted: &BooleanBuffer,
+) -> Result<ArrayRef> {
+    let kept = BooleanArray::new(wanted.clone(), None);
+    let columns =
+        columns.iter().map(|column| filter_rows(column, &kept)).collect::<Result<Vec<_>, _>>()?;
+    let values = evaluation.evaluate(columns, wanted.count_set_bits())?;
+    let mut next = 0_u32;
+    let indices: UInt32Array = wanted
+        .iter()
+        .map(|wanted| {
+            wanted.then(|| {
+                next += 1;
+                next - 1
+            })
+        })
+        .collect();
+    Ok(take(&values, &indices, None)?)
+}
+
+/// The error of values that don't fit the state of their argument.
+pub(super) fn misfit(error: Misfit) -> DataFusionError {
+    DataFusionError::Execution(format!(
+        "an aggregate can't be computed: {error}; this is a fault of lsio"
+    ))
+}
+
+/// Numbers of a type in native byte order.
+pub(super) fn array(bytes: &[u8], data_type: &DataType) -> Result<ArrayRef> {
+    let len = bytes.len() / data_type.primitive_width().unwrap_or(1);
+    let data = ArrayData::builder(data_type.clone()).len(len).add_buffer(Buffer::from(bytes));
+    Ok(make_array(data.build()?))
+}
