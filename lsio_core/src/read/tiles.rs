@@ -17,12 +17,12 @@ pub struct Tiles {
     selection: Vec<Selection>,
     /// Of each dimension, the tiles with selected indices.
     touched: Vec<Selection>,
-    /// All dimensions, the slowest first.
+    /// All dimensions, slowest first.
     order: Vec<DimOrder>,
     len: u64,
 }
 
-/// The direction in which the tiles along one dimension are visited.
+/// Direction of visits to the tiles along one dimension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DimOrder {
     /// Position of the dimension in the grid.
@@ -32,13 +32,13 @@ pub struct DimOrder {
 }
 
 impl DimOrder {
-    /// The order from the first tile along a dimension to the last.
+    /// From the first tile along a dimension to the last.
     #[must_use]
     pub fn forward(dim: usize) -> Self {
         Self { dim, reversed: false }
     }
 
-    /// The order from the last tile along a dimension to the first.
+    /// From the last tile along a dimension to the first.
     #[must_use]
     pub fn backward(dim: usize) -> Self {
         Self { dim, reversed: true }
