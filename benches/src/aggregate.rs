@@ -1,5 +1,5 @@
-//! `aggregate`: times aggregate queries in turns with what bounds them. Hot, that is a bare loop
-//! over the same chunks on as many threads; cold, the drive.
+//! `aggregate`: times aggregate queries in alternation with their lower bound: hot, a bare loop over the same chunks on
+//! as many threads; cold, the drive.
 
 use std::path::PathBuf;
 
@@ -14,7 +14,7 @@ use crate::{
     table::Table,
 };
 
-/// Has DataFusion aggregate rows, instead of the scan its chunks.
+/// Makes DataFusion aggregate rows, in place of the scan its chunks.
 const OFF: &str = "SET lsio.aggregate_pushdown = false";
 
 #[derive(Debug, clap::Args)]
@@ -67,7 +67,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     Ok(())
 }
 
-/// One query, and what it is compared with.
+/// One query, with its lower bound.
 struct Bench<'a> {
     args: &'a Args,
     threads: usize,
@@ -76,7 +76,7 @@ struct Bench<'a> {
     chunks: &'a Chunks,
 }
 
-/// What was timed one after the other.
+/// Times of consecutive runs.
 struct Turn {
     bound: Bound,
     on: Figures,
@@ -84,19 +84,19 @@ struct Turn {
     off: Option<Figures>,
 }
 
-/// Seconds of what bounds the query.
+/// Lower bound of the query, in seconds.
 #[derive(Clone, Copy)]
 enum Bound {
     /// Reading and decoding chunks.
     Decode(f64),
-    /// Chunks that needn't be decoded: reading whole ones, and reading them by small pieces.
+    /// Raw chunks, which need no decoding: reading whole chunks, and reading small pieces.
     Read { chunks: f64, pieces: f64 },
     /// Reading past the page cache.
     Drive(f64),
 }
 
 impl Bound {
-    /// The seconds that the query is compared with.
+    /// Seconds to compare the query with.
     fn seconds(self) -> f64 {
         match self {
             Self::Decode(seconds) | Self::Drive(seconds) => seconds,
@@ -111,7 +111,7 @@ impl Bench<'_> {
             // Reads past the page cache don't fill it.
             self.runner.fill_cache(self.query)?;
         }
-        // One more turn before those that count.
+        // One round before those that count.
         self.turn()?;
         (0..self.args.runs.max(1)).map(|_| self.turn()).collect()
     }
@@ -183,7 +183,7 @@ fn cold_cells(turns: &[Turn], logical: u64, stored: u64) -> Cells {
     ]
 }
 
-/// The figures that hot and cold runs have alike.
+/// Figures that hot and cold runs share.
 fn other_cells(turns: &[Turn]) -> Cells {
     let mut cells = Vec::new();
     let off: Vec<(f64, f64)> = turns

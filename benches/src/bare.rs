@@ -1,5 +1,5 @@
-//! `bare`: the floor for a full scan. Reads every chunk of one variable into a buffer that is used
-//! again, has the C library decode it into another, and does nothing else.
+//! `bare`: lower bound for a full scan. Reads every chunk of one variable into a reused buffer, has the C library
+//! decode it into another, and does nothing else.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! The chunks of variables, and the bare loops over them.
+//! Chunks of variables, and bare loops over them.
 
 use std::{
     ffi::c_void,
@@ -12,30 +12,30 @@ use lsio_core::{Dataset, Location, OpenOptions, dataset::Layout, grid::ChunkGrid
 
 use crate::{Error, shard::Shard, workers};
 
-/// The bytes of a plain read. They stay in a core's second cache.
+/// Bytes per read of a plain loop. They stay in a core's second-level cache.
 const PIECE: usize = 256 << 10;
 
-/// The chunks of one or several variables that are encoded alike.
+/// Chunks of one or several variables with the same encoding.
 pub(crate) struct Chunks {
-    /// The objects of the store with their sizes. They are shards where the store is sharded.
+    /// Objects of the store with their sizes in bytes; shards where the store is sharded.
     files: Vec<(PathBuf, u64)>,
-    /// What is decoded at a time.
+    /// Units of decoding.
     parts: Vec<Part>,
     encoding: Encoding,
-    /// The bytes of the largest encoded chunk.
+    /// Bytes of the largest encoded chunk.
     encoded: usize,
 }
 
 #[derive(Clone, Copy, PartialEq)]
 struct Encoding {
     codec: Codec,
-    /// The bytes of a decoded chunk.
+    /// Bytes of a decoded chunk.
     decoded: usize,
-    /// The chunks of a shard; `None` where chunks are files.
+    /// Number of chunks per shard; `None` where chunks are files.
     shard: Option<usize>,
 }
 
-/// How chunks are compressed.
+/// Compression of chunks.
 #[derive(Clone, Copy, PartialEq)]
 enum Codec {
     Raw,
@@ -43,11 +43,11 @@ enum Codec {
     Blosc,
 }
 
-/// A file, or one of the chunks in it.
+/// A file, or a chunk in it.
 #[derive(Clone, Copy)]
 struct Part {
     file: usize,
-    /// The number of the chunk in its shard; 0 where chunks are files.
+    /// Number of the chunk in its shard; 0 where chunks are files.
     number: usize,
 }
 
@@ -69,35 +69,35 @@ impl Chunks {
         Ok(chunks)
     }
 
-    /// The number of chunks.
+    /// Number of chunks.
     pub(crate) fn len(&self) -> usize {
         self.parts.len()
     }
 
-    /// The bytes of all chunks when they are decoded.
+    /// Decoded bytes of all chunks.
     pub(crate) fn decoded_bytes(&self) -> usize {
         self.encoding.decoded * self.parts.len()
     }
 
-    /// The bytes of all files.
+    /// Bytes of all files.
     pub(crate) fn stored_bytes(&self) -> u64 {
         self.files.iter().map(|(_, size)| size).sum()
     }
 
-    /// The files with their sizes.
+    /// Files with their sizes in bytes.
     pub(crate) fn files(&self) -> &[(PathBuf, u64)] {
         &self.files
     }
 
-    /// Whether the files hold the values as they are, so that there is nothing to decode.
+    /// Whether the files hold the values themselves, so that nothing is decoded.
     pub(crate) fn are_raw(&self) -> bool {
         self.encoding.codec == Codec::Raw && self.encoding.shard.is_none()
     }
 
-    /// Reads and decodes all chunks on so many threads, and gives the seconds that it took.
+    /// Reads and decodes all chunks on `threads` threads. Returns the time in seconds.
     pub(crate) fn decode(&self, threads: usize) -> Result<f64, Error> {
         let prepare = || -> Result<Buffers, Error> {
-            // Not zeros: the system would give their pages only when they are first written to.
+            // Not zeros: the system would allocate their pages only at the first write.
             Ok(Buffers {
                 encoded: vec![1; self.encoded],
                 decoded: vec![1; self.encoding.decoded],
@@ -110,8 +110,8 @@ impl Chunks {
         workers::time(threads, self.parts.len(), prepare, decode)
     }
 
-    /// Reads all files on so many threads, each piece by piece into one small buffer, and gives the
-    /// seconds that it took. No reader of cached files is faster that copies them.
+    /// Reads all files on `threads` threads, piece by piece into one small buffer each. Returns the time in seconds. No
+    /// reader that copies cached files is faster.
     pub(crate) fn read_plainly(&self, threads: usize) -> Result<f64, Error> {
         let prepare = || Ok(vec![1_u8; PIECE]);
         let read = |buffer: &mut Vec<u8>, item: usize| -> Result<(), Error> {
@@ -189,13 +189,13 @@ impl Chunks {
         Ok(())
     }
 
-    /// Reads an encoded chunk, and says how many bytes it has.
+    /// Reads an encoded chunk. Returns its size in bytes.
     fn read_one(&self, part: Part, buffers: &mut Buffers) -> Result<usize, Error> {
         let (path, _) = &self.files[part.file];
         let Some(chunks) = self.encoding.shard else {
             return Ok(read_file(path, &mut buffers.encoded)?);
         };
-        // A shard's chunks come one after another: each thread reads the index once.
+        // The chunks of a shard are consecutive: each thread reads the index once.
         if buffers.shard.as_ref().is_none_or(|(file, _)| *file != part.file) {
             buffers.shard = Some((part.file, Shard::open(path, chunks)?));
         }
@@ -204,17 +204,17 @@ impl Chunks {
     }
 }
 
-/// What a thread uses again for every chunk.
+/// Memory that a thread reuses for every chunk.
 struct Buffers {
     encoded: Vec<u8>,
     decoded: Vec<u8>,
     zstd: zstd::bulk::Decompressor<'static>,
-    /// The shard that was read last, and the number of its file.
+    /// Last shard, and the number of its file.
     shard: Option<(usize, Shard)>,
 }
 
-/// The stored chunks of shards, and the bytes of the largest. Those beyond the array's edges aren't
-/// among them: no query decodes them.
+/// Stored chunks of shards, and the size of the largest in bytes. Chunks beyond the array's edges are left out: no
+/// query decodes them.
 fn parts_of_shards(
     root: &Path,
     files: &[(PathBuf, u64)],
@@ -242,7 +242,7 @@ fn parts_of_shards(
     Ok((parts, largest))
 }
 
-/// The indices of an object, from its path below `c`.
+/// Indices of an object, from its path below `c`.
 pub(crate) fn indices(path: &Path) -> Result<Vec<u64>, Error> {
     path.iter()
         .map(|part| part.to_str().and_then(|part| part.parse::<u64>().ok()))
@@ -250,7 +250,7 @@ pub(crate) fn indices(path: &Path) -> Result<Vec<u64>, Error> {
         .ok_or_else(|| format!("{} is not a chunk's path", path.display()).into())
 }
 
-/// Reads a file to the front of a buffer that is large enough.
+/// Reads a file to the start of a buffer that is large enough.
 fn read_file(path: &Path, buffer: &mut [u8]) -> io::Result<usize> {
     let mut file = File::open(path)?;
     let mut len = 0;

@@ -1,4 +1,4 @@
-//! What the drive gives: reads past the page cache.
+//! Throughput of the drive: reads past the page cache.
 
 use std::{
     fs::File,
@@ -9,16 +9,16 @@ use std::{
 
 use crate::{Error, workers};
 
-/// Reads in flight at the same time.
+/// Number of reads in flight.
 const THREADS: usize = 8;
 
-/// The bytes of a read, and what its buffer is aligned to.
+/// Bytes per read, and alignment of its buffer.
 const READ: usize = 1 << 20;
 
-/// The bytes that a thread reads one after another, so that large files are shared out too.
+/// Bytes that a thread reads in sequence, so that large files are shared among threads.
 const SPAN: u64 = 8 << 20;
 
-/// Reads files, given with their sizes, past the page cache, and gives the seconds that it took.
+/// Reads files, given with their sizes in bytes, past the page cache. Returns the time in seconds.
 pub(crate) fn read(files: &[(PathBuf, u64)]) -> Result<f64, Error> {
     let spans: Vec<(&Path, u64)> = files
         .iter()
@@ -42,7 +42,7 @@ fn read_span(path: &Path, start: u64, buffer: &mut [u8]) -> io::Result<()> {
         let read = file.read(buffer)?;
         black_box(&*buffer);
         if read < buffer.len() {
-            // The end of the file. No aligned read could follow.
+            // The end of the file. No aligned read can follow.
             break;
         }
     }

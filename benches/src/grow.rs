@@ -1,5 +1,5 @@
-//! `grow`: one aggregate query on stores of several sizes, to see whether time grows with the data
-//! and memory doesn't.
+//! `grow`: one aggregate query on stores of several sizes, to see that the time grows with the data and the memory
+//! doesn't.
 
 use std::path::PathBuf;
 
@@ -12,7 +12,7 @@ use crate::{
     table::Table,
 };
 
-/// The length of the longest bar.
+/// Length of the longest bar, in characters.
 const LONGEST: f64 = 60.0;
 
 #[derive(Debug, clap::Args)]
@@ -42,7 +42,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     let mut points = Vec::new();
     for store in &args.stores {
         let runner = Runner::new(store, threads)?;
-        // One more run before those that count.
+        // One run before those that count.
         runner.fill_cache(query)?;
         runner.run(&[], query)?;
         let (mut seconds, mut peak) = (Vec::new(), 0);

@@ -56,7 +56,7 @@ enum Command {
     Ask(link::ask::Args),
 }
 
-/// What the commands fail with.
+/// Error of the commands.
 type Error = Box<dyn std::error::Error + Send + Sync>;
 
 fn main() -> Result<(), Error> {

@@ -1,4 +1,4 @@
-//! One timed run of a query, and what becomes of several.
+//! Times one run of a query, and summarises several.
 
 use std::time::Instant;
 
@@ -15,17 +15,17 @@ use crate::{
     queries::Query,
 };
 
-/// What a run of a query took.
+/// Cost of a run of a query.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Figures {
     pub seconds: f64,
-    /// Seconds of processor time.
+    /// Processor time in seconds.
     pub cpu: f64,
-    /// The peak of the memory, in bytes.
+    /// Peak of the memory in bytes.
     pub peak: u64,
 }
 
-/// Runs a query once in a new session, after statements that set it up.
+/// Runs a query once in a new session, after setup statements.
 pub(crate) async fn run_once(
     store: &str,
     config: &SessionConfig,
@@ -35,7 +35,7 @@ pub(crate) async fn run_once(
     Ok(ask(store, config, setup, query.sql).await?.0)
 }
 
-/// As [`run_once`], with the answer.
+/// Like [`run_once`], and returns the answer.
 pub(crate) async fn ask(
     store: &str,
     config: &SessionConfig,
@@ -45,7 +45,7 @@ pub(crate) async fn ask(
     reset_peak_memory();
     let cpu = cpu_seconds().unwrap_or(f64::NAN);
     let start = Instant::now();
-    // What a user waits for: opening, planning and running.
+    // Everything that a user waits for: opening, planning and running.
     let ctx = SessionContext::new_with_config(config.clone()).with_zarr();
     for statement in setup {
         ctx.query(statement).await?;
@@ -57,14 +57,14 @@ pub(crate) async fn ask(
     Ok((Figures { seconds, cpu, peak: peak_memory().unwrap_or(0) }, answer))
 }
 
-/// The value in the middle; the upper one of two.
+/// Median; the upper one of two middle values.
 pub(crate) fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.into_iter().collect();
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
-/// The bytes of the query's variables as stored, uncompressed.
+/// Uncompressed bytes of the query's variables, in their stored type.
 pub(crate) fn logical_bytes(dataset: &Dataset, query: &Query) -> u64 {
     dataset
         .variables()

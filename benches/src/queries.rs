@@ -2,14 +2,14 @@
 
 use crate::Error;
 
-/// A query, and the variables whose bytes it goes through.
+/// A query, with the variables whose bytes it scans.
 pub(crate) struct Query {
     pub name: &'static str,
     pub variables: &'static [&'static str],
     pub sql: &'static str,
 }
 
-/// The query of this name.
+/// Query of this name.
 pub(crate) fn find(queries: &'static [Query], name: &str) -> Result<&'static Query, Error> {
     queries.iter().find(|query| query.name == name).ok_or_else(|| {
         let known: Vec<_> = queries.iter().map(|query| query.name).collect();
@@ -17,7 +17,7 @@ pub(crate) fn find(queries: &'static [Query], name: &str) -> Result<&'static Que
     })
 }
 
-/// The queries of these names, or all of them where no names are given.
+/// Queries of these names; all queries if there are no names.
 pub(crate) fn choose(
     queries: &'static [Query],
     names: &[String],
@@ -30,7 +30,7 @@ pub(crate) fn choose(
     Ok(queries.iter().filter(is_chosen).collect())
 }
 
-/// What `run` asks.
+/// Queries of `run`.
 pub(crate) static QUERIES: [Query; 13] = [
     Query { name: "count", variables: &[], sql: "SELECT count(*) FROM era5" },
     Query { name: "time_range", variables: &[], sql: "SELECT min(time), max(time) FROM era5" },
@@ -85,7 +85,7 @@ pub(crate) static QUERIES: [Query; 13] = [
     },
 ];
 
-/// What `aggregate` asks: aggregates over every cell, with few rows as the result.
+/// Queries of `aggregate`: aggregates over every cell, with few rows as the result.
 pub(crate) static AGGREGATES: [Query; 11] = [
     Query {
         name: "global",

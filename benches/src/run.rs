@@ -64,7 +64,7 @@ async fn run_queries(args: &Args, queries: &[&Query]) -> Result<(), Error> {
             let figures = measure(&store, &config, query, runs, true).await?;
             print(query, "cold", bytes, &figures);
         }
-        // Reads past the page cache don't fill it. And one more run before those that count.
+        // Reads past the page cache don't fill it. Then one run before those that count.
         fill_cache(&args.store)?;
         measure(&store, &config, query, 1, false).await?;
         let figures = measure(&store, &config, query, args.runs.max(1), false).await?;

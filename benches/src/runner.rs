@@ -1,4 +1,4 @@
-//! Runs queries of a store on a given number of threads, from code that isn't asynchronous itself.
+//! Runs queries of a store on a given number of threads, from synchronous code.
 
 use std::{
     path::{Path, PathBuf},
@@ -16,13 +16,13 @@ use crate::{
     queries::Query,
 };
 
-/// The number of threads where none is asked for: one a core.
+/// Number of threads; by default one per core.
 pub(crate) fn threads(asked: Option<usize>) -> usize {
     let cores = || thread::available_parallelism().map_or(1, usize::from);
     asked.unwrap_or_else(cores).max(1)
 }
 
-/// A store, and the threads that its queries run on.
+/// A store, with the threads for its queries.
 pub(crate) struct Runner {
     store: PathBuf,
     dataset: Dataset,
@@ -31,7 +31,7 @@ pub(crate) struct Runner {
 }
 
 impl Runner {
-    /// Queries have as many partitions as there are threads.
+    /// Queries have one partition per thread.
     pub(crate) fn new(store: &Path, threads: usize) -> Result<Self, Error> {
         let runtime = Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
         let location = Location::parse(&store.to_string_lossy())?;
@@ -40,18 +40,18 @@ impl Runner {
         Ok(Self { store: store.to_owned(), dataset, runtime, config })
     }
 
-    /// Runs a query once, after statements that set the session up.
+    /// Runs a query once, after setup statements.
     pub(crate) fn run(&self, setup: &[&str], query: &Query) -> Result<Figures, Error> {
         let store = self.store.to_string_lossy();
         self.runtime.block_on(run_once(&store, &self.config, setup, query))
     }
 
-    /// The bytes of the query's variables as stored, uncompressed.
+    /// Uncompressed bytes of the query's variables, in their stored type.
     pub(crate) fn logical_bytes(&self, query: &Query) -> u64 {
         logical_bytes(&self.dataset, query)
     }
 
-    /// Has the page cache hold the query's variables, if it has room for them.
+    /// Reads the query's variables into the page cache, as far as it has room.
     pub(crate) fn fill_cache(&self, query: &Query) -> Result<(), Error> {
         for variable in query.variables {
             fill_cache(&self.store.join(variable))?;

@@ -1,4 +1,4 @@
-//! A shard as make-data writes it: chunks, and behind them an index of where each is.
+//! A shard of make-data: chunks, followed by an index of their ranges.
 
 use std::{
     fs::File,
@@ -7,21 +7,21 @@ use std::{
     path::Path,
 };
 
-/// The bytes of an entry of the index: the offset of a chunk, and its length.
+/// Bytes per index entry: the offset of a chunk, and its length.
 const ENTRY: usize = 16;
 
-/// The bytes of the checksum behind the index.
+/// Bytes of the checksum after the index.
 const CHECKSUM: usize = 4;
 
 /// An open shard.
 pub(crate) struct Shard {
     file: File,
-    /// The offset and the length of each chunk; `None` for those that aren't stored.
+    /// Offset and length of each chunk in bytes; `None` for a chunk that isn't stored.
     chunks: Vec<Option<(u64, usize)>>,
 }
 
 impl Shard {
-    /// Opens a shard of so many chunks, and reads its index.
+    /// Opens a shard of `chunks` chunks, and reads its index.
     pub(crate) fn open(path: &Path, chunks: usize) -> io::Result<Self> {
         let mut file = File::open(path)?;
         let size = file.metadata()?.len();
@@ -34,18 +34,18 @@ impl Shard {
         Ok(Self { file, chunks })
     }
 
-    /// The stored bytes of a chunk; `None` if it isn't stored.
+    /// Stored bytes of a chunk; `None` if the chunk isn't stored.
     pub(crate) fn stored(&self, chunk: usize) -> Option<usize> {
         self.chunks.get(chunk).copied().flatten().map(|(_, len)| len)
     }
 
-    /// Where the stored bytes of a chunk are; `None` if it isn't stored.
+    /// Range of a chunk's stored bytes; `None` if the chunk isn't stored.
     pub(crate) fn range(&self, chunk: usize) -> Option<Range<u64>> {
         let (offset, len) = self.chunks.get(chunk).copied().flatten()?;
         Some(offset..offset + len as u64)
     }
 
-    /// Reads the stored bytes of a chunk to the front of a buffer, and says how many they are.
+    /// Reads the stored bytes of a chunk to the start of a buffer. Returns their number.
     pub(crate) fn read(&self, chunk: usize, buffer: &mut [u8]) -> io::Result<usize> {
         let stored = self.chunks.get(chunk).copied().flatten();
         let (offset, len) = stored.ok_or_else(|| invalid("a chunk isn't there any more"))?;
@@ -57,7 +57,7 @@ impl Shard {
     }
 }
 
-/// Where a chunk is, from its entry in the index. It ends before the index begins.
+/// Offset and length of a chunk, from its index entry. The chunk must end before the index starts.
 fn place(entry: &[u8], index_start: u64) -> io::Result<Option<(u64, usize)>> {
     let (offset, len) = entry.split_at(ENTRY / 2);
     let (offset, len) = (number(offset)?, number(len)?);

@@ -1,13 +1,13 @@
-//! Tables of figures on the terminal.
+//! Prints tables of figures on the terminal.
 
-/// Prints rows with their headings. All rows of a table have the same.
+/// Prints rows with headings. All rows of a table have the same headings.
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     has_headings: bool,
 }
 
 impl Table {
-    /// Prints a row: a name, and the cells with their headings.
+    /// Prints a row: a name, and its cells with their headings.
     pub(crate) fn row(&mut self, kind: &str, name: &str, cells: &[(&str, String)]) {
         if !self.has_headings {
             self.has_headings = true;

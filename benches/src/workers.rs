@@ -1,4 +1,4 @@
-//! Threads that share out a list of work, and the time that they take for it.
+//! Threads that share a list of work, and the time that they take.
 
 use std::{
     sync::{
@@ -11,9 +11,9 @@ use std::{
 
 use crate::Error;
 
-/// Does so many items of work on so many threads, and gives the seconds from the start of the
-/// first thread to the end of the last. Each thread works with what `prepare` makes it, which isn't
-/// timed, and takes the next item when it is done with one.
+/// Does `items` units of work on `threads` threads. Returns the seconds from the start of the first thread to the end
+/// of the last. Each thread works with the result of its own `prepare`, which isn't timed, and takes the next item when
+/// one is done.
 pub(crate) fn time<S>(
     threads: usize,
     items: usize,
@@ -23,7 +23,7 @@ pub(crate) fn time<S>(
     let gate = Barrier::new(threads);
     let next = AtomicUsize::new(0);
     let share = || -> Result<(Instant, Instant), Error> {
-        // A thread that fails comes to the gate too: the others wait for it there.
+        // A failing thread reaches the gate too: the others wait for it there.
         let prepared = prepare();
         gate.wait();
         let start = Instant::now();

@@ -1,7 +1,7 @@
-//! What fuzzers call: everything that reads what strangers wrote, from one piece of bytes.
+//! Entry points for fuzzers: every parser of untrusted bytes, each called with one piece of bytes.
 //!
-//! The targets in `testing/fuzz/` are one call each. The test here goes over their corpora, which hold the
-//! seeds and what was found in the past.
+//! Each target in `testing/fuzz/` is one call. The test here runs all inputs of their corpora: seeds, and inputs that
+//! once failed.
 
 use std::sync::{Arc, OnceLock};
 
@@ -21,10 +21,10 @@ use crate::{
     zip::ZipStore,
 };
 
-/// The metadata of the arrays whose chunks are fuzzed: a list of consolidated stores of one array.
+/// Metadata of the arrays whose chunks are fuzzed: a list of consolidated stores of one array each.
 const CHUNKS: &str = include_str!("../../testing/fuzz/chunks.json");
 
-/// The cells up to which a variable is read as a whole.
+/// Upper bound in cells for reading a variable as a whole.
 const MOST_CELLS: u64 = 4_096;
 
 /// Consolidated metadata of Zarr v2.
@@ -37,7 +37,7 @@ pub fn metadata_v3(data: &[u8]) {
     run(open_and_read("zarr.json", data));
 }
 
-/// The attributes of variables of several types, which the CF conventions give a meaning.
+/// Attributes of variables of several types, decoded by the CF conventions.
 pub fn attributes(data: &[u8]) {
     let Ok(attributes @ Value::Object(_)) = serde_json::from_slice(data) else { return };
     let types = ["<i1", ">i2", "<i4", "<i8", "|u1", "<u8", "<f4", "<f8", "|b1", "|S3", "<M8[s]"];
@@ -56,7 +56,7 @@ pub fn attributes(data: &[u8]) {
     run(open_and_read(".zmetadata", document.to_string().as_bytes()));
 }
 
-/// A chunk: the first two bytes choose the array.
+/// A chunk. The first two bytes choose the array.
 pub fn chunk(data: &[u8]) {
     static VARIABLES: OnceLock<Vec<Arc<Variable>>> = OnceLock::new();
     let variables = VARIABLES.get_or_init(|| {
@@ -72,7 +72,7 @@ pub fn chunk(data: &[u8]) {
     let Some((choice, encoded)) = data.split_first_chunk::<2>() else { return };
     let choice = usize::from(u16::from_le_bytes(*choice));
     let Some(variable) = variables.get(choice % variables.len().max(1)) else { return };
-    // Through the store, so that an index says which parts of a shard are chunks.
+    // Through the store, so that a shard's index is parsed too.
     let key = variable.chunk_name(&vec![0; variable.shape().len()]);
     let Ok(path) = join(variable.location().path(), &key) else { return };
     let encoded = Bytes::copy_from_slice(encoded);
@@ -86,7 +86,7 @@ pub fn chunk(data: &[u8]) {
     });
 }
 
-/// The index of a shard: what the shard's size is, and then the index.
+/// A shard index. The first eight bytes are the shard's size.
 pub fn shard_index(data: &[u8]) {
     let Some((size, index)) = data.split_first_chunk::<8>() else { return };
     let size = u64::from_le_bytes(*size);
@@ -107,7 +107,7 @@ pub fn shard_index(data: &[u8]) {
     }
 }
 
-/// A zip archive with a store.
+/// A zip archive that holds a store.
 pub fn archive(data: &[u8]) {
     let data = Bytes::copy_from_slice(data);
     run(async move {
@@ -140,7 +140,7 @@ async fn open(file: &str, document: &[u8]) -> Result<Dataset> {
     Dataset::open(&location(Arc::new(store)), &options()).await
 }
 
-/// Reads what is small; no chunk of it may be there.
+/// Reads small variables, whose chunks may be missing.
 async fn read(dataset: &Dataset) {
     for (variable, _) in dataset.variables() {
         let cells = variable.shape().iter().fold(1, |cells: u64, size| cells.saturating_mul(*size));
@@ -163,7 +163,7 @@ fn options() -> OpenOptions {
     OpenOptions { limits, ..OpenOptions::default() }
 }
 
-/// Runs to an end, whether good or bad.
+/// Runs to the end, and ignores errors.
 fn run<T>(future: impl Future<Output = Result<T>>) {
     if let Err(error) = block_on(future) {
         assert!(!error.to_string().is_empty());
@@ -185,7 +185,7 @@ fn block_on<T>(future: impl Future<Output = T>) -> T {
 mod tests {
     use super::*;
 
-    /// Seeds, and every input that made trouble once.
+    /// Seeds, and all inputs that once failed.
     #[test]
     fn corpora_do_no_harm() {
         type Target = fn(&[u8]);
@@ -209,7 +209,7 @@ mod tests {
         }
     }
 
-    /// Seeds of chunks, each changed in a few places: the fuzzers' first steps, always the same.
+    /// Seeds of chunks, each changed in a few places: a fuzzer's first steps, always the same.
     #[test]
     fn changed_chunks_do_no_harm() {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../testing/fuzz/corpus/chunk");

@@ -1,5 +1,5 @@
-//! JSON from strangers: what two readers might understand differently is an error, and so is what would
-//! take much memory.
+//! JSON from untrusted stores. A document that two readers might understand differently is an error, and so is a
+//! document that would take too much memory.
 
 use std::{cell::Cell, fmt};
 
@@ -8,38 +8,38 @@ use serde_json::{Map, Number, Value};
 
 use crate::error::short;
 
-/// A value's place in a list. What it holds elsewhere is counted there.
+/// Bytes of a value's slot in a list. The value's own contents are counted separately.
 const VALUE_BYTES: usize = size_of::<Value>();
 
-/// What a text takes beside its bytes, of the allocator and for rounding.
+/// Bytes of a text beside its characters: the allocator's overhead, and rounding.
 const TEXT_BYTES: usize = 24;
 
-/// A member's place in an object: the key, the value, its hash, and a share of the table.
+/// Bytes of a member's slot in an object: the key, the value, its hash, and a share of the table.
 const MEMBER_BYTES: usize = size_of::<String>() + VALUE_BYTES + 32;
 
-/// Documents beyond these bytes leave so many small holes behind that the allocator is asked to give them back.
+/// Size in bytes above which a document leaves so many small holes behind that the allocator is asked to return them.
 const LARGE: usize = 1 << 20;
 
-/// Parses a document, whose values may take `memory` bytes. The depth is limited to serde_json's 128.
+/// Parses a document whose values may take `memory` bytes. The depth is limited to serde_json's 128.
 ///
 /// # Errors
-/// A text that says what is wrong, and where.
+/// A text with the fault and its position.
 pub(crate) fn parse(bytes: &[u8], memory: u64) -> Result<Value, String> {
-    // The mark of UTF-8 that editors on Windows write, and Python skips.
+    // The byte order mark of UTF-8, which editors on Windows write and Python skips.
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     let value = parse_values(bytes, memory);
-    // The values of a refused document are freed by now.
+    // The values of a refused document are freed before here.
     if value.is_err() && bytes.len() > LARGE {
         give_back();
     }
     value
 }
 
-/// Gives memory that is free back to the system. glibc keeps it for the threads that have asked for it: a broken
-/// document that several threads meet would take its memory several times.
+/// Returns free memory to the system. glibc keeps it for the threads that allocated it: a broken document that several
+/// threads parse would take its memory several times.
 fn give_back() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: it takes a number, and locks what it touches.
+    // SAFETY: `malloc_trim` takes a number, and locks the memory that it touches.
     let _ = unsafe { libc::malloc_trim(0) };
 }
 
@@ -48,7 +48,7 @@ fn parse_values(bytes: &[u8], memory: u64) -> Result<Value, String> {
         Ok(value) => return Ok(value),
         Err(error) => error,
     };
-    // Python writes NaN and Infinity into JSON, which knows neither.
+    // Python writes NaN and Infinity into JSON, which has neither.
     if first.is_data() || !has_constants(bytes) {
         return Err(text(&first));
     }
@@ -69,7 +69,7 @@ fn strict(bytes: &[u8], memory: u64) -> serde_json::Result<Value> {
     Ok(value)
 }
 
-/// The memory that a document may still take.
+/// Bytes of memory that a document may still take.
 struct Budget {
     left: Cell<u64>,
     all: u64,
@@ -137,7 +137,7 @@ impl<'de> Visitor<'de> for Strict<'_> {
         let mut list = Vec::new();
         while let Some(item) = items.next_element_seed(self)? {
             if list.len() == list.capacity() {
-                // As lists grow by themselves: one that is to grow is paid for before it does.
+                // Lists grow by doubling: the next growth is paid for before it happens.
                 let more = list.capacity().max(4);
                 self.0.spend(more.saturating_mul(VALUE_BYTES))?;
                 list.reserve_exact(more);
@@ -176,10 +176,10 @@ fn has_constants(bytes: &[u8]) -> bool {
     has(b"NaN") || has(b"Infinity")
 }
 
-/// Puts quotes around the bare words `NaN`, `Infinity` and `-Infinity`.
+/// Quotes the bare words `NaN`, `Infinity` and `-Infinity`.
 fn quote_constants(bytes: &[u8]) -> Vec<u8> {
     let count = |word: &[u8]| bytes.windows(word.len()).filter(|window| *window == word).count();
-    // Enough at once: growing would take twice the memory.
+    // The full capacity at once: growing would take twice the memory.
     let constants = count(b"NaN") + count(b"Infinity");
     let mut out = Vec::with_capacity(bytes.len() + 2 * constants);
     let mut rest = bytes;
@@ -227,7 +227,7 @@ mod tests {
         let expected: Value = serde_json::from_str(text).unwrap();
         let value = parsed(text).unwrap();
         assert_eq!(value, expected);
-        // The order too.
+        // The order of members too.
         assert_eq!(value.to_string(), expected.to_string());
         assert_eq!(parsed("[NaN]").unwrap(), json!(["NaN"]));
         assert_eq!(parsed("\u{feff}[1]").unwrap(), json!([1]));
@@ -258,7 +258,7 @@ mod tests {
             assert!(parse(deep(100_000).as_bytes(), 100_000).is_err());
             assert!(parse(open.repeat(100_000).as_bytes(), 100_000).is_err());
         }
-        // Half the memory may be empty places.
+        // Half the memory may be empty slots.
         for (text, least) in [("[]", 72), ("[0]", 5 * 72), ("{\"a\":0}", 72 + 3 * 128)] {
             assert!(parse(text.as_bytes(), least - 1).is_err(), "{text}");
             assert!(parse(text.as_bytes(), least + 25).is_ok(), "{text}");

@@ -1,8 +1,8 @@
-//! URLs in texts: their scheme, and what messages may show of them.
+//! URLs in texts: finds the scheme, and removes secrets for messages.
 
 use std::borrow::Cow;
 
-/// The scheme of a URL, or `None` for a plain path. One letter is a Windows drive, not a scheme.
+/// Scheme of a URL; `None` for a plain path. A single letter is a Windows drive, not a scheme.
 pub fn scheme(location: &str) -> Option<&str> {
     let (scheme, _) = location.split_once("://")?;
     let mut chars = scheme.chars();
@@ -11,7 +11,7 @@ pub fn scheme(location: &str) -> Option<&str> {
     (valid && scheme.len() > 1).then_some(scheme)
 }
 
-/// A text without the queries, users and passwords of the URLs in it, which may be secret.
+/// Removes queries, users and passwords from the URLs in a text: they may be secret.
 pub(crate) fn redact(text: &str) -> Cow<'_, str> {
     let mut out = String::new();
     let mut rest = text;
@@ -19,13 +19,13 @@ pub(crate) fn redact(text: &str) -> Cow<'_, str> {
         let end = |c: char| c.is_whitespace() || "\"'`<>".contains(c);
         let (url, behind) = after.split_at(after.find(end).unwrap_or(after.len()));
         let (place, query) = match url.find(['?', '#']) {
-            // What closes a sentence or a bracket is no part of the query, but nobody can tell.
+            // A period or bracket that closes the sentence isn't part of the query, but can't be told apart.
             Some(at) => (url.get(..at).unwrap_or_default(), "?…"),
             None => (url, ""),
         };
         let (host, path) = place.split_at(place.find('/').unwrap_or(place.len()));
         let host = match host.rsplit_once('@') {
-            // In Azure's URLs the container stands there.
+            // Azure's URLs have the container there.
             Some((user, _)) if before.ends_with("abfs") || before.ends_with("abfss") => {
                 if user.contains(':') { bare(host) } else { host }
             }

@@ -1,12 +1,12 @@
-//! Memory for reads: a bounded pool of arenas on huge pages, used again and again.
+//! Memory for reads: a bounded pool of arenas on huge pages, reused for every read.
 //!
-//! A drive writes into memory that the kernel has to pin, page by page. In 2 MiB pages that is one
-//! entry where 4 KiB pages need 512, and memory that was used before costs no page faults. So reads
-//! go to arenas that are aligned to huge pages, faulted in once and never given back, and what was
-//! read leaves the pool as [`Bytes`] without a copy; dropping them returns the memory.
+//! A drive writes into memory that the kernel has to pin, page by page: a page of 2 MiB is one entry where pages of 4
+//! KiB are 512. Memory that was used before causes no page faults. So reads go to arenas that are aligned to huge
+//! pages, faulted in once and never freed. A read's buffer leaves the pool as [`Bytes`] without a copy; dropping the
+//! bytes returns the memory.
 //!
-//! Nobody ever waits for memory that a consumer holds. Only a part of the pool is lent to consumers
-//! ([`Pool::lend`]); beyond it they get copies. The rest always comes back by itself.
+//! No read ever waits for memory that a consumer holds. Consumers may hold only a part of the pool ([`Pool::lend`]);
+//! beyond that they get copies. The rest always returns by itself.
 
 use std::{
     collections::BTreeMap,
@@ -22,20 +22,20 @@ use std::{
 use bytes::Bytes;
 use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous, munmap};
 
-/// What a buffer's start and size are a multiple of: enough for direct reads on common drives.
+/// Alignment of a buffer's start and size in bytes: enough for direct reads on common drives.
 pub(crate) const BLOCK: usize = 4096;
 
-/// The memory that the pool grows by. Its size is one of huge pages.
+/// Bytes by which the pool grows. A multiple of the size of a huge page.
 pub(crate) const ARENA: usize = 32 << 20;
 
-/// The size of a huge page.
+/// Size of a huge page in bytes.
 const HUGE_PAGE: usize = 2 << 20;
 
-/// The memory that is never lent, so that reads always find some.
+/// Bytes that are never lent, so that reads always find memory.
 const RESERVE: usize = 48 << 20;
 
-/// Buffers below this size lie at the end of an arena and larger ones at its start, so that small
-/// ones that are held for long leave large gaps.
+/// Size in bytes below which buffers are at the end of an arena, and above which at its start. Small buffers that are
+/// held for long thus leave large gaps.
 const SMALL: usize = 256 << 10;
 
 /// A bounded pool of memory.
@@ -45,19 +45,19 @@ pub(crate) struct Pool(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     arenas: Mutex<Vec<Arena>>,
-    /// The most arenas.
+    /// Upper bound on the number of arenas.
     limit: usize,
-    /// The most bytes that consumers hold.
+    /// Upper bound in bytes on the memory that consumers hold.
     lent_limit: usize,
     lent: AtomicUsize,
-    /// Bytes of buffers that exist, those outside the arenas too.
+    /// Bytes of all existing buffers, including those outside the arenas.
     used: AtomicUsize,
 }
 
 #[derive(Debug)]
 struct Arena {
     memory: Memory,
-    /// Free extents: the offset of each, and its length. No two touch.
+    /// Free extents: offset and length in bytes. No two are adjacent.
     free: BTreeMap<usize, usize>,
 }
 
@@ -74,8 +74,8 @@ impl Pool {
         }))
     }
 
-    /// A buffer of at least `len` bytes from the pool; `None` if it has no such gap now. The bytes
-    /// are initialised, and arbitrary.
+    /// Buffer of at least `len` bytes from the pool; `None` if the pool has no such gap now. The bytes are initialised,
+    /// with arbitrary contents.
     pub(crate) fn take(&self, len: usize) -> Option<Buffer> {
         let size = len.max(1).checked_next_multiple_of(BLOCK).filter(|&size| size <= ARENA)?;
         let mut arenas = self.0.arenas();
@@ -96,7 +96,7 @@ impl Pool {
         Some(Buffer { start, size, home })
     }
 
-    /// A buffer with a mapping of its own, for when the pool has none.
+    /// Buffer with a mapping of its own, for when the pool has no memory.
     ///
     /// # Errors
     /// [`std::io::ErrorKind::OutOfMemory`].
@@ -109,8 +109,8 @@ impl Pool {
         Ok(Buffer { start, size, home: Home::Own { pool: Arc::clone(&self.0), _memory: memory } })
     }
 
-    /// A part of a buffer, handed to a consumer. The buffer itself, if it isn't much larger than the
-    /// part and consumers don't hold too much already; else a copy.
+    /// Hands a part of a buffer to a consumer: the buffer itself, unless it is much larger than the part or consumers
+    /// hold too much memory already; else a copy.
     pub(crate) fn lend(&self, buffer: Buffer, part: Range<usize>) -> Bytes {
         let wasteful = buffer.size > 2 * part.len().next_multiple_of(BLOCK) + BLOCK;
         if wasteful {
@@ -127,22 +127,22 @@ impl Pool {
         Bytes::from_owner(loan).slice(part)
     }
 
-    /// Whether a buffer of this size could be lent now.
+    /// Whether a buffer of `len` bytes could be lent now.
     pub(crate) fn may_lend(&self, len: usize) -> bool {
         self.0.lent.load(Ordering::Relaxed).saturating_add(len) <= self.0.lent_limit
     }
 
-    /// The memory of arena `index`, if there is one.
+    /// Memory of the arena `index`, if it exists.
     pub(crate) fn arena(&self, index: usize) -> Option<NonNull<u8>> {
         self.0.arenas().get(index).map(|arena| arena.memory.start)
     }
 
-    /// The bytes of all arenas.
+    /// Bytes of all arenas.
     pub(crate) fn size(&self) -> usize {
         self.0.arenas().len() * ARENA
     }
 
-    /// The bytes of buffers that exist, lent ones and those outside the arenas included.
+    /// Bytes of all existing buffers, including lent ones and those outside the arenas.
     pub(crate) fn used(&self) -> usize {
         self.0.used.load(Ordering::Relaxed)
     }
@@ -150,7 +150,7 @@ impl Pool {
 
 impl Shared {
     fn arenas(&self) -> MutexGuard<'_, Vec<Arena>> {
-        // Nothing in the critical sections can leave an arena half changed.
+        // No critical section can leave an arena in an inconsistent state.
         self.arenas.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -161,7 +161,7 @@ impl Arena {
         Some(Self { memory, free: BTreeMap::from([(0, ARENA)]) })
     }
 
-    /// Takes `size` bytes out of a free extent.
+    /// Takes `size` bytes from a free extent.
     fn take(&mut self, size: usize) -> Option<usize> {
         let fits = |(_, length): &(&usize, &usize)| **length >= size;
         if size < SMALL {
@@ -186,7 +186,7 @@ impl Arena {
         }
     }
 
-    /// Gives an extent back, and joins it with its neighbours.
+    /// Returns an extent, and joins it with its neighbours.
     fn put(&mut self, offset: usize, size: usize) {
         let (mut start, mut end) = (offset, offset + size);
         if let Some((&before, &length)) = self.free.range(..offset).next_back()
@@ -225,12 +225,12 @@ impl Buffer {
         self.size
     }
 
-    /// The first byte, for the kernel to write to.
+    /// First byte, for the kernel to write to.
     pub(crate) fn start(&self) -> NonNull<u8> {
         self.start
     }
 
-    /// The arena that the buffer is in, and where; `None` for one of its own.
+    /// Arena of the buffer and offset in it; `None` for a buffer with its own mapping.
     pub(crate) fn place(&self) -> Option<(usize, usize)> {
         match &self.home {
             Home::Pool { arena, offset, .. } => Some((*arena, *offset)),
@@ -269,7 +269,7 @@ impl Drop for Buffer {
     }
 }
 
-/// A buffer of the pool in the hands of a consumer.
+/// A buffer of the pool that a consumer holds.
 struct Loan(Buffer);
 
 impl AsRef<[u8]> for Loan {
@@ -286,12 +286,12 @@ impl Drop for Loan {
     }
 }
 
-/// Zeroed memory of its own mapping.
+/// Zeroed memory with its own mapping.
 #[derive(Debug)]
 struct Memory {
     start: NonNull<u8>,
     size: usize,
-    /// The whole mapping, which may begin before `start` for the sake of alignment.
+    /// The whole mapping. It may begin before `start`, for alignment.
     mapping: NonNull<c_void>,
     mapped: usize,
 }
@@ -302,7 +302,7 @@ unsafe impl Send for Memory {}
 unsafe impl Sync for Memory {}
 
 impl Memory {
-    /// Maps memory at a multiple of `align`, itself a multiple of the size of a page.
+    /// Maps memory aligned to `align` bytes, a multiple of the page size.
     fn map(size: usize, align: usize) -> Option<Self> {
         let mapped = if align > BLOCK { size.checked_add(align)? } else { size };
         // SAFETY: the kernel chooses the address, so nothing is overwritten.
@@ -321,14 +321,14 @@ impl Memory {
         Some(Self { start, size, mapping, mapped })
     }
 
-    /// Memory on huge pages where the system has them, faulted in.
+    /// Maps memory on huge pages, where the system has them, and faults it in.
     fn huge(size: usize) -> Option<Self> {
         let memory = Self::map(size, HUGE_PAGE)?;
         #[cfg(target_os = "linux")]
         {
             use rustix::mm::{Advice, madvise};
             let start = memory.start.as_ptr().cast();
-            // Both are hints: without them the memory is as good, and slower.
+            // Both are hints: without them, memory is only slower.
             // SAFETY: the range is ours alone, and neither advice changes what it holds.
             unsafe {
                 let _ = madvise(start, size, Advice::LinuxHugepage);

@@ -1,4 +1,4 @@
-//! What an engine has done.
+//! Counters of an engine.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -13,27 +13,27 @@ pub(crate) struct Counters {
     registered: AtomicUsize,
 }
 
-/// What an engine has done since it was started, and what it holds now.
+/// Counts of an engine's reads since its start, and the memory it holds now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Counts {
-    /// Reads past the page cache (`O_DIRECT`).
+    /// Number of reads past the page cache (`O_DIRECT`).
     pub direct_reads: u64,
-    /// Bytes of them, with what was read for the sake of alignment.
+    /// Bytes read past the page cache, including those read for alignment.
     pub direct_bytes: u64,
-    /// Reads through the page cache of what wasn't there, or not known to be.
+    /// Number of reads through the page cache of bytes that weren't known to be there.
     pub buffered_reads: u64,
-    /// Bytes of them.
+    /// Bytes of these reads through the page cache.
     pub buffered_bytes: u64,
-    /// Reads that copied from the page cache what was there.
+    /// Number of copies of bytes that were in the page cache.
     pub cached_reads: u64,
-    /// Bytes of them.
+    /// Bytes copied from the page cache.
     pub cached_bytes: u64,
     /// Bytes of memory in the pool.
     pub pool_bytes: usize,
-    /// Bytes of that memory which are registered with the kernel.
+    /// Bytes of the pool that are registered with the kernel.
     pub registered_bytes: usize,
-    /// Bytes of memory under way or in the hands of consumers, in the pool and outside.
+    /// Bytes of memory in flight or held by consumers, in the pool and outside.
     pub used_bytes: usize,
 }
 
@@ -54,7 +54,7 @@ impl Counters {
         self.registered.store(bytes, Ordering::Relaxed);
     }
 
-    /// The counts, but for what the pool knows.
+    /// The counts, without those that the pool has.
     pub(crate) fn counts(&self) -> Counts {
         let get = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Counts {

@@ -1,7 +1,7 @@
-//! The thread of a ring: takes reads from callers, has them under way, and brings what they read.
+//! The thread of a ring: takes reads from callers, keeps them in flight, and delivers their bytes.
 //!
-//! Whatever the kernel writes to or reads from belongs to the tables here until its completion has
-//! come. A caller that goes away only makes its reads worthless; nothing is freed for it.
+//! All memory and files that the kernel uses belong to the tables here until the completion. A caller that goes away
+//! makes its reads useless, but frees nothing.
 
 use std::{
     collections::VecDeque,
@@ -29,7 +29,7 @@ use super::{
     workers::{self, Job},
 };
 
-/// How callers reach the thread of a ring.
+/// Messages from callers to a ring's thread.
 pub(super) struct Inbox {
     messages: Mutex<Messages>,
     /// Whether the thread sleeps, or is about to.
@@ -42,11 +42,11 @@ struct Messages {
     reads: Vec<Read>,
     openings: Vec<Job>,
     stop: bool,
-    /// Whether the thread is gone.
+    /// Whether the thread has ended.
     ended: bool,
 }
 
-/// What the thread may have under way.
+/// Limits on operations in flight.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     /// Bytes of all operations together.
@@ -64,27 +64,27 @@ pub(super) struct Driver<R> {
     limits: Limits,
     queue: FairQueue<Read>,
     openings: VecDeque<Job>,
-    /// The read whose turn it is, while there is no memory for it.
+    /// Next read in turn, while there is no memory for it.
     next: Option<Read>,
     transfers: Slab<Transfer>,
     operations: Slab<Part>,
-    /// Parts that have to be started again.
+    /// Parts to start again.
     again: VecDeque<Part>,
-    /// The transfer of which not all parts were started.
+    /// Transfer with parts that haven't been started.
     partial: Option<usize>,
     bytes_in_flight: usize,
 }
 
-/// A read that has memory.
+/// A read with memory.
 struct Transfer {
     read: Read,
     buffer: Buffer,
-    /// The bytes of the file that the buffer is for: those asked for, and for direct reads what is
-    /// around them up to the alignment.
+    /// Bytes of the file that the buffer holds: the requested ones and, for direct reads, those around them up to the
+    /// alignment.
     window: Range<u64>,
-    /// The bytes of the window for which parts were started.
+    /// Number of bytes in the window whose parts were started.
     started: usize,
-    /// Parts that are not complete.
+    /// Number of incomplete parts.
     open: usize,
     failure: Option<ReadError>,
 }
@@ -93,20 +93,19 @@ struct Transfer {
 #[derive(Clone, Copy, Debug)]
 struct Part {
     transfer: usize,
-    /// Where in the window the rest of the part starts, and its length.
+    /// Offset in the window of the rest of the part, and length of that rest, in bytes.
     at: usize,
     len: usize,
     direct: bool,
-    /// How often it was refused for the time being.
+    /// Number of times that the kernel has refused the part for now.
     refusals: u32,
 }
 
-/// The files that are opened between two looks at what has completed, unless their bytes are enough
-/// to start with.
+/// Upper bounds between two looks at completions: on files to open, and on the bytes of their reads.
 const OPENINGS: usize = 16;
 const OPENED_BYTES: u64 = 1 << 20;
 
-/// How often in a row the kernel may refuse an operation for the time being.
+/// Upper bound on consecutive temporary refusals of an operation.
 const MOST_REFUSALS: u32 = 1000;
 
 impl Inbox {
@@ -119,22 +118,22 @@ impl Inbox {
         })
     }
 
-    /// The event that wakes the ring.
+    /// Event that wakes the ring.
     pub(super) fn event(&self) -> &Arc<OwnedFd> {
         &self.event
     }
 
-    /// Hands reads to the thread.
+    /// Passes reads to the thread.
     pub(super) fn send(&self, reads: Vec<Read>) {
         self.change(|messages| messages.reads.extend(reads));
     }
 
-    /// Has the thread open a file.
+    /// Asks the thread to open a file.
     pub(super) fn open(&self, opening: Job) {
         self.change(|messages| messages.openings.push(opening));
     }
 
-    /// Has the thread end, as soon as what is under way has come.
+    /// Asks the thread to end once everything in flight has completed.
     pub(super) fn stop(&self) {
         self.change(|messages| messages.stop = true);
     }
@@ -146,7 +145,7 @@ impl Inbox {
             if messages.ended { std::mem::take(&mut *messages) } else { Messages::default() };
         messages.ended |= lost.ended;
         drop(messages);
-        // Openings that are dropped tell those who wait for them.
+        // Dropping an opening notifies its waiter.
         lost.reads.into_iter().for_each(Read::stop);
         if self.sleeping.swap(false, Ordering::SeqCst) {
             // Fails only if the event is signalled already.
@@ -154,7 +153,7 @@ impl Inbox {
         }
     }
 
-    /// Takes what has come; false once the thread is to stop.
+    /// Takes all messages; `false` once the thread must stop.
     fn receive(&self, reads: &mut Vec<Read>, openings: &mut VecDeque<Job>) -> bool {
         let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
         reads.append(&mut messages.reads);
@@ -167,7 +166,7 @@ impl Inbox {
         messages.reads.iter().map(|read| read.span.end - read.span.start).sum()
     }
 
-    /// Announces that the thread will sleep; false if something has come meanwhile.
+    /// Announces that the thread will sleep; `false` if a message has arrived meanwhile.
     fn may_sleep(&self) -> bool {
         self.sleeping.store(true, Ordering::SeqCst);
         let messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
@@ -178,7 +177,7 @@ impl Inbox {
         self.sleeping.store(false, Ordering::SeqCst);
     }
 
-    /// Has what comes from now on fail: nobody takes it any more.
+    /// Fails all further messages: no thread takes them any more.
     fn end(&self) {
         self.change(|messages| messages.ended = true);
     }
@@ -209,7 +208,7 @@ impl<R: Ring> Driver<R> {
         }
     }
 
-    /// Serves callers until the inbox says stop and everything under way has come.
+    /// Serves callers until the inbox says stop and everything in flight has completed.
     pub(super) fn run(self) {
         let inbox = Arc::clone(&self.inbox);
         let mut driver = ManuallyDrop::new(self);
@@ -217,7 +216,7 @@ impl<R: Ring> Driver<R> {
         inbox.end();
         match ended {
             Ok(()) => drop(ManuallyDrop::into_inner(driver)),
-            // The kernel may still write to what is under way: it is never freed.
+            // The kernel may still write to memory in flight: it is never freed.
             Err(_) => {
                 log::error!("the thread of a ring ended in a panic: further reads will fail");
                 driver.abandon();
@@ -248,7 +247,7 @@ impl<R: Ring> Driver<R> {
             } else if running {
                 self.inbox.may_sleep()
             } else {
-                // Only a completion could end this sleep: callers are answered without the thread.
+                // Only a completion can end this sleep: `Inbox` fails messages without the thread.
                 !self.operations.is_empty()
             };
             let wait = if sleeps { Wait::ForCompletion } else { Wait::Not };
@@ -257,8 +256,8 @@ impl<R: Ring> Driver<R> {
             if let Err(error) = submitted
                 && error.kind() != io::ErrorKind::Interrupted
             {
-                // Out of memory, or completions have to be taken first. What was queued stays with
-                // the ring, so nothing is lost, and trying again at once may be too soon.
+                // The kernel is out of memory, or completions must be taken first. Queued operations stay in the ring,
+                // so nothing is lost; an immediate retry may be too soon.
                 log::debug!("io_uring takes no submissions for now: {error}");
                 std::thread::sleep(std::time::Duration::from_micros(100));
             }
@@ -270,11 +269,11 @@ impl<R: Ring> Driver<R> {
         }
     }
 
-    /// Opens some of the files that are to be opened, while the drive is busy with others.
+    /// Opens some of the waiting files, while the drive is busy with others.
     fn open_files(&mut self) {
         for _ in 0..OPENINGS {
             let Some(opening) = self.openings.pop_front() else { return };
-            // What it starts to read comes by the inbox.
+            // The reads of this opening arrive through the inbox.
             workers::run(opening);
             if self.inbox.waiting_bytes() >= OPENED_BYTES {
                 return;
@@ -282,7 +281,7 @@ impl<R: Ring> Driver<R> {
         }
     }
 
-    /// Starts as many operations as may be under way.
+    /// Starts operations up to the limits.
     fn start(&mut self) {
         while self.operations.len() < self.ring.capacity() {
             if let Some(part) = self.again.pop_front() {
@@ -300,7 +299,7 @@ impl<R: Ring> Driver<R> {
         }
     }
 
-    /// Gives memory to the next read; false if there is no read, or no memory for now.
+    /// Gives memory to the next read; `false` if there is no read, or no memory for now.
     fn start_transfer(&mut self) -> bool {
         let read = loop {
             match self.next.take().or_else(|| self.queue.pop()) {
@@ -313,7 +312,7 @@ impl<R: Ring> Driver<R> {
         let len = usize::try_from(window.end - window.start).unwrap_or(usize::MAX);
         let buffer = match self.pool.take(len) {
             Some(buffer) => buffer,
-            // What is under way gives its memory back soon, whatever consumers do.
+            // Reads in flight return their memory soon, whatever consumers do.
             None if len <= ARENA && !self.transfers.is_empty() => {
                 self.next = Some(read);
                 return false;
@@ -381,7 +380,7 @@ impl<R: Ring> Driver<R> {
             // SAFETY: parts lie inside their transfer's window, and the buffer is as long.
             memory: unsafe { start.add(part.at) },
             place: transfer.buffer.place().map(|(arena, offset)| (arena, offset + part.at)),
-            // Operations are at most a few megabytes.
+            // An operation is a few megabytes at most.
             len: part.len as u32,
             offset: transfer.window.start + part.at as u64,
         };
@@ -393,10 +392,10 @@ impl<R: Ring> Driver<R> {
         unsafe { self.ring.queue(token, operation) };
     }
 
-    /// Takes the result of an operation.
+    /// Handles the result of an operation.
     fn complete(&mut self, token: u64, result: i32) {
         let Some(mut part) = self.operations.try_remove(token as usize) else {
-            // Not ours: there is nothing to free or to tell.
+            // Not an operation of this driver: nothing to free or to report.
             log::error!("io_uring completed an operation that was not started");
             return;
         };
@@ -414,7 +413,7 @@ impl<R: Ring> Driver<R> {
             if part.len == 0 || enough || abandoned {
                 self.close_part(part);
             } else {
-                // A short read. Where it ends on no boundary, a direct one can't go on.
+                // A short read. After an unaligned end, a direct read can't go on.
                 let aligned =
                     (part.at as u64).is_multiple_of(transfer.read.file.system().alignment());
                 part.direct &= aligned;
@@ -446,7 +445,7 @@ impl<R: Ring> Driver<R> {
         self.close_part(part);
     }
 
-    /// Counts a part as complete, and its transfer if it was the last.
+    /// Marks a part as complete, and its transfer if this was the last part.
     fn close_part(&mut self, part: Part) {
         let transfer = &mut self.transfers[part.transfer];
         transfer.open -= 1;
@@ -455,7 +454,7 @@ impl<R: Ring> Driver<R> {
         }
     }
 
-    /// Brings a transfer to its caller. The kernel has nothing of it any more.
+    /// Delivers a transfer to its caller. The kernel no longer uses its memory or file.
     fn finish(&mut self, index: usize) {
         let Transfer { read, buffer, window, failure, .. } = self.transfers.remove(index);
         if read.mailbox.is_closed() {
@@ -471,7 +470,7 @@ impl<R: Ring> Driver<R> {
         }
     }
 
-    /// Gives up what was not started.
+    /// Fails everything that was not started.
     fn abandon(&mut self) {
         self.openings.clear();
         while let Some(read) = self.next.take().or_else(|| self.queue.pop()) {

@@ -1,4 +1,4 @@
-//! What runs reads: rings, or threads that read, and the memory that both read into.
+//! Engines: rings, or threads that read, and the memory that both read into.
 
 use std::{
     fmt, io,
@@ -24,7 +24,7 @@ use super::{
     workers::Workers,
 };
 
-/// A running engine. Dropping the last handle ends it, after what is under way.
+/// A running engine. Dropping the last handle ends the engine, after the reads in flight.
 pub(crate) struct Running {
     kind: Kind,
     workers: Workers,
@@ -32,7 +32,7 @@ pub(crate) struct Running {
     counters: Arc<Counters>,
     options: Options,
     callers: AtomicU64,
-    /// The time that opening a file takes, in nanoseconds: a moving average.
+    /// Moving average of the time to open a file, in nanoseconds.
     opening_time: AtomicU64,
 }
 
@@ -42,18 +42,18 @@ enum Kind {
     Pread(Arc<Mutex<FairQueue<Read>>>),
 }
 
-/// A span of a file to be read, and who wants it.
+/// A span of a file to read, and its caller.
 #[derive(Debug)]
 pub(crate) struct Read {
     pub(crate) file: Arc<OpenFile>,
-    /// The bytes wanted, all within the file when it was opened.
+    /// Requested bytes, all within the file when it was opened.
     pub(crate) span: Range<u64>,
     /// Whether to read past the page cache.
     pub(crate) direct: bool,
-    /// Whose turn it is counted as.
+    /// Caller, for fair queueing.
     pub(crate) caller: u64,
     pub(crate) mailbox: Arc<Mailbox>,
-    /// The caller's number of the span.
+    /// Number of the span at the caller.
     pub(crate) number: usize,
 }
 
@@ -61,7 +61,7 @@ impl Running {
     /// Starts an engine.
     ///
     /// # Errors
-    /// If io_uring is demanded and doesn't work, or another engine than ours.
+    /// If io_uring is required and doesn't work, or if the engine is [`Engine::ObjectStore`].
     pub(crate) fn start(options: Options) -> io::Result<Self> {
         let pool = Pool::new(options.pool_bytes);
         let counters = Arc::new(Counters::default());
@@ -89,7 +89,7 @@ impl Running {
         Ok(running)
     }
 
-    /// Which engine runs: never [`Engine::Auto`].
+    /// The running engine: never [`Engine::Auto`].
     pub(crate) fn engine(&self) -> Engine {
         match &self.kind {
             #[cfg(target_os = "linux")]
@@ -114,9 +114,9 @@ impl Running {
         &self.workers
     }
 
-    /// Has another thread open a file. A ring's own does it as long as that is fast: then handing over
-    /// to a worker, and from there to the ring, would take longer. Where opening means to wait for a
-    /// disk or a server, workers wait for several at once.
+    /// Opens a file on another thread. While opening is fast, that is a ring's own thread: passing the file to a worker
+    /// and then to the ring would take longer. Where opening waits for a disk or a server, several workers wait
+    /// concurrently.
     pub(crate) fn open(self: &Arc<Self>, opening: impl FnOnce(Here) + Send + 'static) {
         /// In nanoseconds.
         const FAST: u64 = 100_000;
@@ -127,7 +127,7 @@ impl Running {
             opening(here);
             let nanoseconds = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
             if let Some(engine) = engine.upgrade() {
-                // One that waited for something else shouldn't count for more than some do.
+                // A single outlier shouldn't outweigh several openings.
                 let now = nanoseconds.min(10 * FAST);
                 let before = engine.opening_time.load(Ordering::Relaxed);
                 engine.opening_time.store(before - before / 8 + now / 8, Ordering::Relaxed);
@@ -143,12 +143,12 @@ impl Running {
         }
     }
 
-    /// A number for a new caller.
+    /// Number for a new caller.
     pub(crate) fn caller(&self) -> u64 {
         self.callers.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Starts reads of one caller. Their mailboxes get the bytes.
+    /// Starts reads of one caller. Their mailboxes receive the bytes.
     pub(crate) fn read(self: &Arc<Self>, reads: Vec<Read>) {
         let Some(first) = reads.first() else { return };
         match &self.kind {
@@ -169,7 +169,7 @@ impl Running {
                     let (queue, pool) = (Arc::clone(queue), self.pool.clone());
                     let counters = Arc::clone(&self.counters);
                     self.workers.spawn(move || {
-                        // Not the read that this job came with, but the one whose turn it is.
+                        // The read that is next in turn, not the one that this job was spawned for.
                         let read = queue.lock().unwrap_or_else(PoisonError::into_inner).pop();
                         if let Some(read) = read.filter(|read| !read.mailbox.is_closed()) {
                             pread(read, &pool, &counters);
@@ -180,7 +180,7 @@ impl Running {
         }
     }
 
-    /// Copies bytes that are in the page cache; those that are not there after all are waited for.
+    /// Copies bytes from the page cache. Bytes that are missing after all are read from the drive, and waited for.
     ///
     /// # Errors
     /// If the file ends early or can't be read.
@@ -202,7 +202,7 @@ impl Running {
         self.fill(file, span, read)
     }
 
-    /// Copies bytes out of the page cache if all are there; `None` if not.
+    /// Copies bytes from the page cache; `None` unless all of them are there.
     #[cfg(target_os = "linux")]
     pub(crate) fn copy_now(&self, file: &OpenFile, span: &Range<u64>) -> Option<Bytes> {
         use rustix::io::{ReadWriteFlags, preadv2};
@@ -225,15 +225,15 @@ impl Running {
         None
     }
 
-    /// Finds memory for a span, in the pool if it is worth it, and has it filled.
+    /// Fills memory for a span: from the pool, or from the heap for small spans.
     fn fill(
         &self,
         file: &OpenFile,
         span: &Range<u64>,
         read: impl FnOnce(&mut [u8]) -> Result<(), ReadError>,
     ) -> Result<Bytes, ReadError> {
-        /// Up to this size the heap has memory that was used before too, and tasks fill it, which
-        /// have no time for the pool to grow.
+        /// Size in bytes up to which the heap is used: it has reused memory too, and tasks that fill small spans have
+        /// no time for the pool to grow.
         const FROM_HEAP: usize = 64 << 10;
 
         let len = length(span).map_err(|error| ReadError::read(file.path(), error))?;
@@ -285,9 +285,9 @@ fn start_rings(options: &Options, pool: &Pool, counters: &Arc<Counters>) -> io::
     };
     use std::{sync::mpsc, thread};
 
-    /// The most operations that a ring has under way.
+    /// Upper bound on operations in flight per ring.
     const OPERATIONS: usize = 127;
-    /// The bytes of an operation.
+    /// Upper bound on the bytes of an operation.
     const OPERATION_BYTES: usize = 1 << 20;
 
     let start_ring = || -> io::Result<Arc<Inbox>> {
@@ -297,7 +297,7 @@ fn start_rings(options: &Options, pool: &Pool, counters: &Arc<Counters>) -> io::
         let (pool, counters) = (pool.clone(), Arc::clone(counters));
         let (report, started) = mpsc::channel();
         let theirs = Arc::clone(&inbox);
-        // A ring belongs to the thread that made it.
+        // A ring belongs to the thread that created it.
         thread::Builder::new().name("lsio-ring".to_owned()).spawn(
             move || match KernelRing::new(OPERATIONS, Arc::clone(theirs.event()), pool.clone()) {
                 Ok(ring) => {
@@ -331,7 +331,7 @@ fn start_rings(_: &Options, _: &Pool, _: &Arc<Counters>) -> io::Result<Kind> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "it is a part of Linux"))
 }
 
-/// Reads a span in this thread.
+/// Reads a span on this thread.
 fn pread(read: Read, pool: &Pool, counters: &Counters) {
     match pread_bytes(&read, pool, counters) {
         Ok(bytes) => read.succeed(bytes),
@@ -356,7 +356,7 @@ fn pread_bytes(read: &Read, pool: &Pool, counters: &Counters) -> Result<Bytes, R
             Ok(count) => {
                 counters.read(count, direct.is_some());
                 at += count;
-                // Where a short read ends on no boundary, a direct one can't go on.
+                // After a short read with an unaligned end, a direct read can't go on.
                 direct =
                     direct.filter(|_| (at as u64).is_multiple_of(read.file.system().alignment()));
             }
@@ -373,7 +373,7 @@ fn pread_bytes(read: &Read, pool: &Pool, counters: &Counters) -> Result<Bytes, R
     Ok(pool.lend(buffer, start..end))
 }
 
-/// Whether an error says that direct reads don't work on the file.
+/// Whether an error means that direct reads don't work on the file.
 fn is_refusal(error: &io::Error) -> bool {
     use rustix::io::Errno;
     let code = error.raw_os_error();
@@ -385,7 +385,7 @@ fn length(range: &Range<u64>) -> io::Result<usize> {
         .map_err(|_| io::Error::new(io::ErrorKind::OutOfMemory, "more bytes than an address space"))
 }
 
-/// The error for a file that ends before the end of a span that it had.
+/// Error for a file that has become shorter than a span.
 fn ended(file: &OpenFile, span: &Range<u64>) -> ReadError {
     let path = file.path().to_owned();
     let length = file.any().metadata().map_or(0, |now| now.len());
@@ -393,7 +393,7 @@ fn ended(file: &OpenFile, span: &Range<u64>) -> ReadError {
 }
 
 impl Read {
-    /// The bytes of the file to be read: for a direct read whole blocks.
+    /// Bytes of the file to read: whole blocks for a direct read.
     pub(crate) fn window(&self) -> Range<u64> {
         if !self.direct {
             return self.span.clone();
@@ -412,7 +412,7 @@ impl Read {
         ReadError::Stopped { path: self.file.path().to_owned() }
     }
 
-    /// Fails because nobody is there to read.
+    /// Fails the read, because no thread will do it.
     pub(crate) fn stop(self) {
         let stopped = self.stopped();
         self.fail(stopped);

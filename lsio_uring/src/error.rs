@@ -1,14 +1,14 @@
-//! Why a read failed.
+//! Errors of reads.
 
 use std::{
     io,
     path::{Path, PathBuf},
 };
 
-/// What [`object_store::Error::Generic`] calls the store.
+/// Store name in [`object_store::Error::Generic`].
 pub(crate) const STORE: &str = "UringFileSystem";
 
-/// Why a file, or a part of it, could not be read.
+/// Reason why a file, or a range of it, could not be read.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ReadError {
     #[error("unable to open '{}': {source}", path.display())]

@@ -1,24 +1,23 @@
-//! A queue that is fair to its callers by bytes.
+//! A queue that divides bytes fairly among its callers.
 
 use std::collections::{HashMap, VecDeque};
 
-/// The bytes that a caller may take in its turn.
+/// Bytes that a caller may take per turn.
 const QUANTUM: u64 = 1 << 20;
 
-/// A queue of items with sizes, in which each caller gets the same share of bytes, in whatever order
-/// and number it asks: deficit round robin (Shreedhar and Varghese, SIGCOMM 1995). A caller's own
-/// items stay in their order.
+/// A queue of items with sizes. Each caller gets the same share of bytes, in whatever order and number it enqueues:
+/// deficit round robin (Shreedhar and Varghese, SIGCOMM 1995). Items of one caller stay in order.
 #[derive(Debug)]
 pub(crate) struct FairQueue<T> {
     lanes: HashMap<u64, Lane<T>>,
-    /// The callers that wait, in the order of their turns.
+    /// Waiting callers, in the order of their turns.
     turns: VecDeque<u64>,
 }
 
 #[derive(Debug)]
 struct Lane<T> {
     items: VecDeque<(u64, T)>,
-    /// The bytes that the caller may still take.
+    /// Bytes that the caller may still take.
     credit: u64,
 }
 
@@ -37,7 +36,7 @@ impl<T> FairQueue<T> {
         lane.items.push_back((bytes, item));
     }
 
-    /// Takes the item whose turn it is.
+    /// Takes the next item in turn.
     pub(crate) fn pop(&mut self) -> Option<T> {
         loop {
             let caller = *self.turns.front()?;
@@ -79,7 +78,7 @@ mod tests {
         }
         let order: Vec<(u64, i32)> = std::iter::from_fn(|| queue.pop()).collect();
         assert_eq!(order.len(), 200);
-        // The small ones are through after about as many bytes of the large ones.
+        // The small items are through after about as many bytes of large ones.
         let last_small = order.iter().rposition(|(caller, _)| *caller == 2).unwrap();
         let large = order[..last_small].iter().filter(|(caller, _)| *caller == 1).count();
         assert!((10..=15).contains(&large), "{large}");

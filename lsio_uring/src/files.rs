@@ -1,4 +1,4 @@
-//! Open files: those used last stay open, and are never trusted without a look at their path.
+//! Open files: the most recently used stay open, and are reused only after a check of their path.
 
 use std::{
     collections::HashMap,
@@ -22,23 +22,23 @@ use std::os::{fd::OwnedFd, unix::fs::MetadataExt as _};
 
 use super::buffers::BLOCK;
 
-/// Opens files, and remembers them and what their file systems can do.
+/// Opens files, and keeps them and the capabilities of their file systems.
 #[derive(Debug)]
 pub(crate) struct Files {
     open: Mutex<LruCache<PathBuf, Arc<OpenFile>>>,
     systems: Mutex<HashMap<u64, Arc<FileSystem>>>,
-    /// Whether one of the file systems so far was remote.
+    /// Whether any file system so far was remote.
     remote: AtomicBool,
 }
 
-/// Whether a call may wait for a drive.
+/// Thread that a call runs on, which decides whether it may wait for a drive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Here {
-    /// An asynchronous task: what would have to wait fails with [`io::ErrorKind::WouldBlock`].
+    /// An asynchronous task: a call that would wait fails with [`io::ErrorKind::WouldBlock`].
     Task,
-    /// The thread of a ring, which may wait for a file to open but has no time for copies.
+    /// A ring's thread, which may wait for a file to open but has no time for copies.
     Ring,
-    /// A thread for what may wait.
+    /// A worker, which may wait.
     Worker,
 }
 
@@ -50,10 +50,10 @@ pub(crate) enum Opened {
 }
 
 impl Opened {
-    /// The file, ready to be read; past the page cache if `direct` is set.
+    /// Prepares the file for reads; past the page cache if `direct` is set.
     ///
     /// # Errors
-    /// The system's own.
+    /// The operating system's own.
     pub(crate) fn ready(self, direct: bool) -> io::Result<Arc<OpenFile>> {
         match self {
             Self::New(mut file) => {
@@ -80,23 +80,23 @@ impl Deref for Opened {
 #[derive(Debug)]
 pub(crate) struct OpenFile {
     path: PathBuf,
-    /// Device and inode: what a path is compared with before the file is used again.
+    /// Device and inode. The path must still lead to them before the file is reused.
     identity: (u64, u64),
     system: Arc<FileSystem>,
     file: File,
     /// Whether `file` reads past the page cache.
     is_direct: bool,
-    /// The same file, opened the other way.
+    /// The same file, opened for the other kind of reads.
     other: OnceLock<File>,
 }
 
-/// What is known of a file system.
+/// Known capabilities of a file system.
 #[derive(Debug)]
 pub(crate) struct FileSystem {
-    /// What positions and sizes of direct reads have to be a multiple of.
+    /// Alignment in bytes of positions and sizes of direct reads.
     alignment: usize,
     refuses_direct: AtomicBool,
-    /// Whether a server or another program stands behind it, which may keep any call waiting.
+    /// Whether a server or another program is behind the file system, which may delay any call.
     is_remote: bool,
 }
 
@@ -110,18 +110,18 @@ impl Files {
         Self { open: Mutex::new(open), systems: Mutex::default(), remote: AtomicBool::new(false) }
     }
 
-    /// Opens a file, or finds it open. Its metadata are of now.
+    /// Opens a file, or finds it open. Its metadata are current.
     ///
     /// # Errors
-    /// [`io::ErrorKind::IsADirectory`] for directories, [`io::ErrorKind::InvalidInput`] for anything
-    /// else that is no regular file, and the system's own.
+    /// [`io::ErrorKind::IsADirectory`] for directories, [`io::ErrorKind::InvalidInput`] for anything else that isn't a
+    /// regular file, and the operating system's own.
     pub(crate) fn open(&self, path: &Path, here: Here) -> io::Result<(Opened, Metadata)> {
         let known = self.cache().get(path).cloned();
         if let Some(file) = known {
             if here == Here::Task && file.system.is_remote {
                 return Err(io::ErrorKind::WouldBlock.into());
             }
-            // While a file is open its directory entry stays in memory: this doesn't wait for a drive.
+            // The directory entry of an open file stays in memory: this doesn't wait for a drive.
             let now = std::fs::metadata(path);
             if let Ok(now) = now
                 && (now.dev(), now.ino()) == file.identity
@@ -146,18 +146,18 @@ impl Files {
         Ok((Opened::New(file), metadata))
     }
 
-    /// Whether opening a file may take as long as a server likes.
+    /// Whether opening a file may wait for a server.
     pub(crate) fn may_be_remote(&self) -> bool {
         self.remote.load(Ordering::Relaxed)
     }
 
     /// Keeps a file open for later.
     pub(crate) fn keep(&self, file: &Arc<OpenFile>) {
-        // What it displaces is closed here, after the lock is free.
+        // The evicted file is closed here, after the lock is released.
         let _displaced = self.cache().push(file.path.clone(), Arc::clone(file));
     }
 
-    /// Closes a file, as soon as nobody reads it.
+    /// Closes a file once no reader uses it.
     pub(crate) fn forget(&self, path: &Path) {
         let _closed = self.cache().pop(path);
     }
@@ -170,7 +170,7 @@ impl Files {
         let systems = || self.systems.lock().unwrap_or_else(PoisonError::into_inner);
         let known = systems().get(&device).cloned();
         known.unwrap_or_else(|| {
-            // Asking may take its time: not under the lock.
+            // This call may take long: not under the lock.
             let system = Arc::new(FileSystem::of(file));
             self.remote.fetch_or(system.is_remote, Ordering::Relaxed);
             Arc::clone(systems().entry(device).or_insert(system))
@@ -187,15 +187,15 @@ impl OpenFile {
         &self.system
     }
 
-    /// The file for reads through the page cache.
+    /// File for reads through the page cache.
     ///
     /// # Errors
-    /// If it was opened for direct reads and can't be opened again.
+    /// If the file was opened for direct reads and can't be opened again.
     pub(crate) fn buffered(&self) -> io::Result<&File> {
         if self.is_direct { self.other() } else { Ok(&self.file) }
     }
 
-    /// The file for reads past the page cache; `None` if its file system has none.
+    /// File for reads past the page cache; `None` if the file system refuses them.
     pub(crate) fn direct(&self) -> Option<&File> {
         if self.system.refuses_direct() {
             return None;
@@ -206,7 +206,7 @@ impl OpenFile {
         match self.other() {
             Ok(file) => Some(file),
             Err(error) => {
-                // Other failures, such as too many open files, say nothing about the file system.
+                // Other failures, such as too many open files, don't concern the file system.
                 if error.raw_os_error() == Some(INVALID) {
                     self.system.refuse_direct();
                 }
@@ -215,13 +215,13 @@ impl OpenFile {
         }
     }
 
-    /// Either file: for questions about the file, not for reads.
+    /// Either file, for queries about the file rather than reads.
     pub(crate) fn any(&self) -> &File {
         &self.file
     }
 
-    /// Readies a file that nobody else has yet for reads, which are to wait for the drive. If it will
-    /// be read past the cache, making this descriptor a direct one saves a second one.
+    /// Prepares a file that no other thread has yet for reads that will wait for the drive. Making this descriptor a
+    /// direct one, where reads will bypass the page cache, saves a second one.
     fn settle(&mut self, direct: bool) -> io::Result<()> {
         if direct && !self.system.refuses_direct() {
             match set_direct(&self.file) {
@@ -239,7 +239,7 @@ impl OpenFile {
         if let Some(file) = self.other.get() {
             return Ok(file);
         }
-        // Failures, such as too many open files, may be over next time.
+        // Not stored: a failure, such as too many open files, may be temporary.
         let file = reopen(self, !self.is_direct)?;
         Ok(self.other.get_or_init(|| file))
     }
@@ -254,7 +254,7 @@ impl FileSystem {
         self.refuses_direct.load(Ordering::Relaxed)
     }
 
-    /// Remembers that direct reads don't work here.
+    /// Remembers that direct reads don't work on this file system.
     pub(crate) fn refuse_direct(&self) {
         if !self.refuses_direct.swap(true, Ordering::Relaxed) {
             log::info!("a file system refuses direct reads; its files are read through the cache");
@@ -268,7 +268,7 @@ impl FileSystem {
             .ok()
             .filter(|s| s.stx_mask & StatxFlags::DIOALIGN.bits() != 0)
             .map(|s| s.stx_dio_offset_align.max(s.stx_dio_mem_align) as usize);
-        // Zero says that there are no direct reads. More than a page has no buffer here.
+        // Zero means no direct reads. A larger alignment than a page isn't supported by the buffers.
         let refuses = alignment.is_some_and(|a| a == 0 || !BLOCK.is_multiple_of(a));
         Self {
             alignment: BLOCK,
@@ -283,10 +283,10 @@ impl FileSystem {
     }
 }
 
-/// Whether a file is on one of the common file systems behind which there is no drive of this machine.
+/// Whether a file is on one of the common file systems without a local drive.
 #[cfg(target_os = "linux")]
 fn is_remote(file: &File) -> bool {
-    /// The magic numbers of `statfs(2)`: NFS, SMB, CIFS, SMB2, FUSE, 9P, Ceph, AFS, Lustre, GPFS, BeeGFS.
+    /// Magic numbers of `statfs(2)`: NFS, SMB, CIFS, SMB2, FUSE, 9P, Ceph, AFS, Lustre, GPFS, BeeGFS.
     const REMOTE: [u32; 11] = [
         0x6969,
         0x517b,
@@ -303,11 +303,11 @@ fn is_remote(file: &File) -> bool {
     rustix::fs::fstatfs(file).is_ok_and(|system| REMOTE.contains(&(system.f_type as u32)))
 }
 
-/// `EINVAL`, which is how file systems refuse direct reads.
+/// `EINVAL`, with which file systems refuse direct reads.
 const INVALID: i32 = Errno::INVAL.raw_os_error();
 
-/// Without `NONBLOCK`, opening a named pipe would wait for its writer; without `NOCTTY`, a terminal
-/// might become this process's own.
+/// Without `NONBLOCK`, opening a named pipe would wait for its writer. Without `NOCTTY`, a terminal might become this
+/// process's controlling terminal.
 const FLAGS: OFlags =
     OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
@@ -320,7 +320,7 @@ fn open(path: &Path, here: Here) -> io::Result<File> {
     };
     opened.map(File::from).map_err(|error| match Errno::from_io_error(&error) {
         Some(Errno::LOOP) => no_file("symbolic links that lead to each other"),
-        // A socket has no drive behind it: the system says that there is no such device.
+        // Opening a socket fails with "no such device".
         Some(Errno::NXIO) if is_socket(path) => no_file("a socket"),
         _ => error,
     })
@@ -331,7 +331,7 @@ fn is_socket(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
 }
 
-/// Fails for what is no regular file.
+/// Fails unless this is a regular file.
 fn check_kind(kind: std::fs::FileType) -> io::Result<()> {
     use std::os::unix::fs::FileTypeExt as _;
     match kind {
@@ -355,7 +355,7 @@ fn no_file(what: &str) -> io::Error {
 #[cfg(target_os = "linux")]
 fn open_cached(path: &Path) -> io::Result<OwnedFd> {
     use rustix::fs::{CWD, ResolveFlags, openat2};
-    /// How many of the next files to leave to a worker without trying.
+    /// Number of files to leave to a worker before the next try.
     static DOUBTS: AtomicU32 = AtomicU32::new(0);
     /// After a file that isn't in memory, the next ones mostly aren't either.
     const AFTER_A_MISS: u32 = 15;
@@ -372,7 +372,7 @@ fn open_cached(path: &Path) -> io::Result<OwnedFd> {
     opened.map_err(|error| {
         match error {
             Errno::AGAIN => DOUBTS.store(AFTER_A_MISS, Ordering::Relaxed),
-            // The call is younger than Linux 5.12, or a sandbox doesn't know it.
+            // The kernel is older than Linux 5.12, or a sandbox doesn't know the call.
             Errno::NOSYS | Errno::INVAL | Errno::PERM | Errno::TOOBIG => {
                 DOUBTS.store(FOR_EVER, Ordering::Relaxed);
                 return io::ErrorKind::WouldBlock.into();
@@ -398,7 +398,7 @@ fn set_direct(_: &File) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Opens the very file that is open already, whatever its path names by now.
+/// Opens the same file again, even if its path names another file by now.
 #[cfg(target_os = "linux")]
 fn reopen(file: &OpenFile, direct: bool) -> io::Result<File> {
     use std::os::fd::AsRawFd as _;
@@ -408,7 +408,7 @@ fn reopen(file: &OpenFile, direct: bool) -> io::Result<File> {
     match retry_on_intr(|| rustix::fs::open(&link, flags, Mode::empty())) {
         Ok(file) => Ok(file.into()),
         Err(error @ (Errno::INVAL | Errno::MFILE | Errno::NFILE)) => Err(error.into()),
-        // No /proc, or not for this process: by its name, if that is still the same file.
+        // Without access to /proc, the file is opened by its path, if that is still the same file.
         Err(_) => {
             let again = retry_on_intr(|| rustix::fs::open(&file.path, flags, Mode::empty()))?;
             let again = File::from(again);
@@ -502,7 +502,7 @@ mod tests {
         std::fs::write(&path, vec![7; 3 * BLOCK]).unwrap();
         let files = Files::new(4);
         let file = files.open(&path, Here::Worker).unwrap().0.ready(true).unwrap();
-        // Beyond the buffered file nothing is certain: the file system may refuse direct reads.
+        // Only the buffered file is certain: the file system may refuse direct reads.
         let mut bytes = [0; 5];
         file.buffered().unwrap().read_exact_at(&mut bytes, 1).unwrap();
         assert_eq!(bytes, [7; 5]);

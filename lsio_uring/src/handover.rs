@@ -1,15 +1,15 @@
-//! A value that another thread makes for a task.
+//! A channel for a single value from another thread to a task.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
 };
 
-/// The end that brings the value.
+/// Sending end.
 #[derive(Debug)]
 pub(crate) struct Giver<T>(Arc<Mutex<State<T>>>);
 
-/// The end that waits for it.
+/// Receiving end.
 #[derive(Debug)]
 pub(crate) struct Taker<T>(Arc<Mutex<State<T>>>);
 
@@ -21,23 +21,23 @@ struct State<T> {
     alone: bool,
 }
 
-/// Two ends of a handover.
+/// Both ends of a new channel.
 pub(crate) fn handover<T>() -> (Giver<T>, Taker<T>) {
     let state = Arc::new(Mutex::new(State { value: None, waker: None, alone: false }));
     (Giver(Arc::clone(&state)), Taker(state))
 }
 
 impl<T> Giver<T> {
-    /// Whether nobody waits any more.
+    /// Whether the receiver is gone.
     pub(crate) fn is_alone(&self) -> bool {
         lock(&self.0).alone
     }
 
-    /// Brings the value. `wake` gets the task that waits for it, and decides when to wake it.
+    /// Sends the value. `wake` gets the waiting task, and decides when to wake it.
     pub(crate) fn give(self, value: T, wake: impl FnOnce(Waker)) {
         let mut state = lock(&self.0);
         if state.alone {
-            // What nobody wants is freed after the lock is free.
+            // An unwanted value is dropped after the lock is released.
             drop(state);
             drop(value);
             return;
@@ -64,7 +64,7 @@ impl<T> Drop for Giver<T> {
 }
 
 impl<T> Taker<T> {
-    /// The value, or `None` if it was given up.
+    /// The value; `None` if the sender is gone.
     pub(crate) fn poll(&self, context: &mut Context<'_>) -> Poll<Option<T>> {
         let mut state = lock(&self.0);
         if let Some(value) = state.value.take() {

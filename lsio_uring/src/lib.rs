@@ -1,8 +1,7 @@
 //! Local files at the speed of the drive: an [`ObjectStore`] on io_uring.
 //!
-//! [`UringFileSystem`] takes the place of object_store's
-//! [`LocalFileSystem`](object_store::local::LocalFileSystem) in whatever reads local files:
-//! names, listings, writes and errors are the same. It needs no asynchronous runtime.
+//! [`UringFileSystem`] replaces object_store's [`LocalFileSystem`] for reading local files: names, listings, writes and
+//! errors are the same. It needs no asynchronous runtime.
 //!
 //! ```
 //! use lsio_uring::UringFileSystem;
@@ -27,10 +26,9 @@
 //! # }
 //! ```
 //!
-//! [`UringFileSystem::with_options`] sets the engine ([`Engine`]), the memory, the threads and when reads go
-//! past the page cache ([`Access`]); [`Engines`] has one store for each engine. On systems other than Linux, and
-//! where io_uring is forbidden, a few threads with `pread(2)` do the same; on systems other than Unix [`store`]
-//! gives `LocalFileSystem`.
+//! [`UringFileSystem::with_options`] sets the engine ([`Engine`]), the memory, the threads, and when reads bypass the
+//! page cache ([`Access`]); [`Engines`] has one store for each engine. On systems other than Linux, and where io_uring is forbidden, a few threads with `pread(2)`
+//! do the same; on systems other than Unix [`store`] returns `LocalFileSystem`.
 //!
 //! # How a read goes
 //!
@@ -54,9 +52,9 @@
 //! the caller's mailbox                          mailbox.rs
 //! ```
 //!
-//! Three things make it fast where the drive is the limit: reading past the page cache saves a copy and
-//! the cache's own work, huge pages that are used again save page faults and pinning, and many reads
-//! under way keep a drive busy. io_uring alone gains little; it keeps the processor free.
+//! Three things make reads fast where the drive is the limit: bypassing the page cache saves a copy and the cache's own
+//! work, reused huge pages save page faults and pinning, and many reads in flight keep a drive busy. io_uring alone
+//! gains little; it keeps the processor free.
 
 use std::sync::Arc;
 
@@ -105,20 +103,20 @@ pub use options::{Access, Engine, Options, UnknownEngine};
 #[cfg(unix)]
 pub use {counters::Counts, page_cache::CachedFile, store::UringFileSystem};
 
-/// Local files, as far as they are in the page cache. On other systems than Unix none is.
+/// Page cache of all local files. Always empty on systems other than Unix.
 #[derive(Clone, Debug)]
 pub struct PageCache {
     #[cfg(unix)]
     files: UringFileSystem,
 }
 
-/// A file that is never there.
+/// A file in the page cache: never exists here.
 #[cfg(not(unix))]
 #[derive(Clone, Debug)]
 pub enum CachedFile {}
 
 impl PageCache {
-    /// That of all local files, with the engines that the process shares; `None` where `engine` is
+    /// Page cache of all local files, with the engines that the process shares; `None` if `engine` is
     /// object_store's own.
     ///
     /// # Errors
@@ -132,14 +130,14 @@ impl PageCache {
         Self { files }
     }
 
-    /// Opens an object, if that goes without waiting.
+    /// Opens an object, if that needs no waiting.
     #[must_use]
     #[cfg(unix)]
     pub fn open(&self, location: &object_store::path::Path) -> Option<CachedFile> {
         self.files.open_cached(location)
     }
 
-    /// Opens an object: never.
+    /// Opens an object: always `None`.
     #[must_use]
     #[cfg(not(unix))]
     pub fn open(&self, _: &object_store::path::Path) -> Option<CachedFile> {
@@ -149,19 +147,19 @@ impl PageCache {
 
 #[cfg(not(unix))]
 impl CachedFile {
-    /// The number of bytes.
+    /// Length in bytes.
     #[must_use]
     pub fn len(&self) -> u64 {
         match *self {}
     }
 
-    /// Whether there are none.
+    /// Whether the file is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         match *self {}
     }
 
-    /// Whether all bytes of a range are there.
+    /// Whether all bytes of a range are in the page cache.
     #[must_use]
     pub fn is_cached(&self, _: &std::ops::Range<u64>) -> bool {
         match *self {}

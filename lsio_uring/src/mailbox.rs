@@ -1,4 +1,4 @@
-//! Where a caller finds what it asked for, whichever thread brings it.
+//! Deliveries of a caller's reads, from any thread.
 
 use std::{
     collections::VecDeque,
@@ -13,10 +13,10 @@ use bytes::Bytes;
 
 use super::error::ReadError;
 
-/// What came for a span, and its number.
+/// Number of a span, and its bytes or error.
 pub(crate) type Delivery = (usize, Result<Bytes, ReadError>);
 
-/// Deliveries for one caller. It needs no asynchronous runtime.
+/// Deliveries for one caller. Needs no asynchronous runtime.
 #[derive(Debug, Default)]
 pub(crate) struct Mailbox {
     state: Mutex<State>,
@@ -26,17 +26,17 @@ pub(crate) struct Mailbox {
 #[derive(Debug, Default)]
 struct State {
     deliveries: VecDeque<Delivery>,
-    /// The caller that waits, and the number of deliveries for which it does.
+    /// The waiting caller, with the number of deliveries that wakes it.
     waiting: Option<(usize, Waker)>,
 }
 
 impl Mailbox {
-    /// Brings something, and wakes the caller if it is enough. Failures are always enough.
+    /// Delivers a result, and wakes the caller if it has enough. A failure is always enough.
     pub(crate) fn deliver(&self, span: usize, result: Result<Bytes, ReadError>) {
         let mut state = self.state();
         if self.is_closed() {
             drop(state);
-            // What came too late is freed here, after the lock is free.
+            // A late result is dropped here, after the lock is released.
             return;
         }
         let failed = result.is_err();
@@ -49,7 +49,7 @@ impl Mailbox {
         }
     }
 
-    /// The next delivery. If there is none, the task is woken when `wanted` are there.
+    /// Next delivery. If there is none, the task is woken at `wanted` deliveries.
     pub(crate) fn poll(&self, context: &mut Context<'_>, wanted: usize) -> Poll<Delivery> {
         let mut state = self.state();
         match state.deliveries.pop_front() {
@@ -61,19 +61,19 @@ impl Mailbox {
         }
     }
 
-    /// Has a task woken by the next delivery, as if it had polled. Wakes it now if there is one.
+    /// Wakes a task at the next delivery, as if it had polled; at once if there is one.
     pub(crate) fn wake_later(&self, waker: Waker) {
         let mut state = self.state();
         if state.deliveries.is_empty() && state.waiting.is_none() {
             state.waiting = Some((1, waker));
         } else {
-            // Something is there, or somebody waits here already, who may be another task.
+            // A delivery is there, or a task waits here already, which may be another one.
             drop(state);
             waker.wake();
         }
     }
 
-    /// Says that nobody will look any more.
+    /// Announces that no task will poll any more.
     pub(crate) fn close(&self) {
         let mut state = self.state();
         self.closed.store(true, Ordering::Release);
@@ -82,7 +82,7 @@ impl Mailbox {
         drop(left);
     }
 
-    /// Whether nobody looks any more.
+    /// Whether no task polls any more.
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Acquire)
     }

@@ -1,8 +1,8 @@
-//! How local files are read.
+//! Options for reading local files.
 
 use std::{fmt, str::FromStr, thread};
 
-/// Which engine reads local files.
+/// Engine that reads local files.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Engine {
     /// io_uring where it works, else [`Engine::Pread`].
@@ -46,27 +46,27 @@ impl fmt::Display for Engine {
     }
 }
 
-/// A name that no engine has.
+/// A name without an engine.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "there is no I/O engine '{name}': LSIO_IO_ENGINE and the setting lsio.io_engine take one of {}",
     Engine::NAMES.join(", ")
 )]
 pub struct UnknownEngine {
-    /// The name.
+    /// The unknown name.
     pub name: String,
 }
 
 /// When reads go past the page cache (`O_DIRECT`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Access {
-    /// Each read as is best for it: from the page cache if the kernel says that it is there, through
-    /// it if it is small, and else past it.
+    /// Per read: from the page cache if the kernel reports the bytes there, through the page cache if the read is
+    /// small, and else past it.
     #[default]
     Auto,
-    /// Always past it, where the file system allows that.
+    /// Always past the page cache, where the file system allows that.
     Direct,
-    /// Always through it.
+    /// Always through the page cache.
     Buffered,
 }
 
@@ -74,21 +74,21 @@ pub enum Access {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Options {
-    /// The engine. [`Engine::ObjectStore`] is none of ours, and an error here.
+    /// The engine. [`Engine::ObjectStore`] is an error here.
     pub engine: Engine,
     /// When reads go past the page cache.
     pub access: Access,
-    /// The threads with a ring each. One is enough for 5 GB/s and more.
+    /// Number of threads with a ring each. One is enough for 5 GB/s and more.
     pub rings: usize,
-    /// The most threads for what may wait: opening files, copies out of the page cache, and with
-    /// [`Engine::Pread`] all reads. They are started when they are needed.
+    /// Upper bound on threads for calls that may wait: opening files, copies from the page cache, and with
+    /// [`Engine::Pread`] all reads. Threads are started on demand.
     pub threads: usize,
-    /// The bytes of the reads that a ring has under way.
+    /// Upper bound in bytes on a ring's reads in flight.
     pub in_flight_bytes: usize,
-    /// The bytes that the pool of memory may grow to, rounded up to arenas of 32 MiB. It starts
-    /// empty, and doesn't shrink.
+    /// Upper bound in bytes on the pool of memory, rounded up to arenas of 32 MiB. The pool starts empty, and doesn't
+    /// shrink.
     pub pool_bytes: usize,
-    /// The files that stay open for further reads, at least one.
+    /// Number of files that stay open for further reads, at least one.
     pub open_files: usize,
 }
 

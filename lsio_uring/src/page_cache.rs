@@ -1,4 +1,4 @@
-//! Files that are in the page cache: read where they are needed, without a thread in between.
+//! Files in the page cache, read by the caller's own thread.
 
 use std::{
     io,
@@ -19,18 +19,17 @@ use super::{
     residency::{Residency, residency},
 };
 
-/// The files that are open at the same time to be read there, at most: the system allows a process
-/// only so many.
+/// Upper bound on files open for such reads: the system limits a process's open files.
 const MOST_OPEN: usize = 256;
 
-/// Those that are open.
+/// Number of these open files.
 static OPEN: AtomicUsize = AtomicUsize::new(0);
 
-/// A file to be read where it is in the page cache.
+/// A file to read from the page cache.
 ///
-/// Reading it there is copying it: so fast that handing it to another thread would take longer, and best
-/// done in pieces that stay in the processor's own cache. A page that is dropped meanwhile is read
-/// from the drive again, and the reader waits.
+/// Such a read is a copy: so fast that passing it to another thread would take longer, and best done in pieces that
+/// stay in the processor's own cache. A page that is evicted meanwhile is read from the drive again, and the caller
+/// waits.
 #[derive(Clone, Debug)]
 pub struct CachedFile {
     file: Arc<OpenFile>,
@@ -38,12 +37,12 @@ pub struct CachedFile {
     _counted: Arc<Counted>,
 }
 
-/// One of the files that are open.
+/// One of the counted open files.
 #[derive(Debug)]
 struct Counted;
 
 impl Counted {
-    /// `None` if there are too many.
+    /// `None` at the upper bound.
     fn new() -> Option<Arc<Self>> {
         let open = OPEN.fetch_add(1, Ordering::Relaxed);
         let counted = Arc::new(Self);
@@ -58,8 +57,8 @@ impl Drop for Counted {
 }
 
 impl UringFileSystem {
-    /// Opens an object to be read where it is in the page cache, if that goes without waiting, and not
-    /// too many are open already.
+    /// Opens an object to read it from the page cache, if that needs no waiting and not too many files are open
+    /// already.
     #[must_use]
     pub fn open_cached(&self, location: &Path) -> Option<CachedFile> {
         if self.access() != Access::Auto {
@@ -75,13 +74,13 @@ impl UringFileSystem {
 }
 
 impl CachedFile {
-    /// The number of bytes.
+    /// Length in bytes.
     #[must_use]
     pub fn len(&self) -> u64 {
         self.len
     }
 
-    /// Whether there are none.
+    /// Whether the file is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
@@ -94,10 +93,10 @@ impl CachedFile {
         range.end <= self.len && residency(self.file.any(), buffered, range) == Residency::All
     }
 
-    /// Reads bytes from an offset on, as many as the buffer has.
+    /// Fills `buffer` with bytes from an offset on.
     ///
     /// # Errors
-    /// [`io::ErrorKind::UnexpectedEof`] if the file has become shorter, and the system's own.
+    /// [`io::ErrorKind::UnexpectedEof`] if the file has become shorter, and the operating system's own.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         let read = self.file.buffered()?.read_exact_at(buffer, offset);
         read.map_err(|error| match error.kind() {

@@ -1,5 +1,5 @@
-//! From the ranges that a caller wants to the spans that are read, and back: merged where they are
-//! near, split where they are large.
+//! Maps a caller's ranges to the spans that are read, and spans back to ranges. Near ranges are merged, and large ones
+//! split.
 
 use std::{collections::BTreeMap, ops::Range};
 
@@ -12,46 +12,46 @@ use super::{
     reads::{Span, Spans, Way},
 };
 
-/// The most bytes that come in one piece of memory.
+/// Upper bound in bytes of a range that is returned in one piece of memory.
 const CONTIGUOUS: u64 = 32 << 20;
 
-/// The spans of what is longer.
+/// Size in bytes of the spans of a longer range.
 const PIECE: u64 = 4 << 20;
 
-/// The gap between ranges that is rather read than skipped: a further read of a drive takes about as
-/// long as reading this many bytes, and more of the processor's time.
+/// Largest gap in bytes between ranges to read rather than skip: another read of a drive takes about as long as reading
+/// this many bytes, and more of the processor's time.
 const DRIVE_GAP: u64 = 64 << 10;
 
-/// The same for copies out of the page cache.
+/// Largest gap in bytes for copies from the page cache.
 const CACHE_GAP: u64 = 4 << 10;
 
-/// The bytes up to which ranges are merged.
+/// Upper bound in bytes on merged ranges.
 const MERGED: u64 = 4 << 20;
 
-/// The spans to read for some ranges, and which bytes of them each range is.
+/// Spans to read for some ranges, with the bytes of each range in them.
 #[derive(Debug)]
 pub(crate) struct Plan {
     ranges: Vec<Range<u64>>,
-    /// The numbers of the ranges that aren't empty, by their start.
+    /// Numbers of the nonempty ranges, by their start.
     order: Vec<usize>,
     spans: Vec<PlannedSpan>,
-    /// The parts of ranges in several spans that have landed, by span.
+    /// Landed parts of ranges that have several spans, by span.
     landed: BTreeMap<usize, Bytes>,
 }
 
 #[derive(Debug)]
 struct PlannedSpan {
     span: Span,
-    /// Whom it serves: a part of the order.
+    /// Ranges that the span serves, as indices into `order`.
     users: Range<usize>,
-    /// The bytes that they want of it; where ranges overlap, more than there are.
+    /// Sum of the bytes that the ranges use; overlapping bytes count several times.
     wanted: u64,
-    /// Where a range needs several spans: all of them.
+    /// All spans of the range, where a range has several.
     siblings: Option<Range<usize>>,
 }
 
-/// The spans of one range: one if it is small enough, else several in order. How to read those is
-/// decided when their turn comes.
+/// Spans of one range: one if it is small enough, else several in order. Each of several chooses its way when it is
+/// started.
 pub(crate) fn split(file: &OpenFile, range: Range<u64>, access: Access) -> Spans {
     if range.end - range.start <= CONTIGUOUS {
         let way = Some(Way::choose(file, &range, access));
@@ -74,8 +74,8 @@ impl Plan {
     /// Plans the reads of ranges of a file of `length` bytes.
     ///
     /// # Errors
-    /// As [`LocalFileSystem`](object_store::local::LocalFileSystem) has it: if a range that isn't
-    /// empty reaches beyond the file. And if one ends before it starts.
+    /// That of [`LocalFileSystem`](object_store::local::LocalFileSystem) for a nonempty range beyond the file's end,
+    /// and an error for a range that ends before it starts.
     pub(crate) fn new(
         file: &OpenFile,
         ranges: &[Range<u64>],
@@ -131,7 +131,7 @@ impl Plan {
             }
         }
         for planned in spans.iter_mut().filter(|planned| planned.users.len() > 1) {
-            // Small ones together aren't small.
+            // The ranges are small alone, but not together.
             planned.span.way = Some(way(&planned.span.range));
         }
         Self { ranges: ranges.to_vec(), order, spans, landed: BTreeMap::new() }
@@ -141,22 +141,22 @@ impl Plan {
         Spans::Listed(self.spans.iter().map(|planned| planned.span.clone()).collect())
     }
 
-    /// The number of ranges.
+    /// Number of ranges.
     pub(crate) fn len(&self) -> usize {
         self.ranges.len()
     }
 
-    /// The ranges without bytes, which need no spans.
+    /// Numbers of the empty ranges, which need no spans.
     pub(crate) fn empty(&self) -> impl Iterator<Item = usize> {
         (0..self.ranges.len()).filter(|&number| self.ranges[number].is_empty())
     }
 
-    /// Takes a span that has landed, and gives out the ranges that are complete by that.
+    /// Takes a landed span, and gives out the ranges that it completes.
     pub(crate) fn land(&mut self, number: usize, bytes: Bytes, mut give: impl FnMut(usize, Bytes)) {
         let planned = &self.spans[number];
         let Some(siblings) = planned.siblings.clone() else {
             let span = &planned.span.range;
-            // A slice keeps the whole span in memory, which is worth it if most of it is wanted.
+            // A slice keeps the whole span in memory, which pays off if most of the span is wanted.
             let copies = planned.wanted < (span.end - span.start) / 2;
             for &user in &self.order[planned.users.clone()] {
                 let range = &self.ranges[user];
@@ -181,7 +181,7 @@ impl Plan {
 }
 
 impl PlannedSpan {
-    /// Whether a range that doesn't start before this span is read with it.
+    /// Whether this span is extended to a range that doesn't start before it.
     fn takes(&self, range: &Range<u64>, way: Way) -> bool {
         let span = &self.span.range;
         if range.end <= span.end {
@@ -243,7 +243,7 @@ mod tests {
             let mut plan = Plan::with(&ranges, way);
             let mut given: Vec<Option<Bytes>> = vec![None; ranges.len()];
             plan.empty().for_each(|number| given[number] = Some(Bytes::new()));
-            // Spans land in any order; backwards is one.
+            // Spans land in any order, here backwards.
             let spans = plan.spans();
             for number in (0..spans.len()).rev() {
                 let landed = Bytes::copy_from_slice(bytes(spans.get(number).range));

@@ -1,4 +1,4 @@
-//! Reads of one caller from one file: started as far as a window allows, taken as they land.
+//! Reads of one caller from one file: started as far as a window allows, taken in the order they land.
 
 use std::{
     ops::Range,
@@ -17,23 +17,23 @@ use super::{
     residency::{Residency, residency},
 };
 
-/// Below this size a read goes through the page cache, whose next user will find it there.
+/// Size in bytes below which a read goes through the page cache, so that the next reader finds the bytes there.
 const SMALL: u64 = 16 << 10;
 
-/// Up to this size a task copies out of the page cache itself: handing it over would take longer.
+/// Upper bound in bytes on a copy that a task makes itself: passing it to a worker would take longer.
 const COPIED_AT_ONCE: u64 = 64 << 10;
 
-/// The copies that a task makes before it leaves them to others.
+/// Upper bound on the copies that a task makes before it leaves them to workers.
 const AT_ONCE: usize = 64;
 
-/// The bytes that one caller has under way, and the number of spans.
+/// Upper bounds on one caller's reads in flight, in bytes and in spans.
 const WINDOW_BYTES: u64 = 32 << 20;
 const WINDOW_SPANS: usize = 512;
 
-/// The bytes that a worker copies before another one may take over.
+/// Bytes that a worker copies before another worker may take over.
 const COPY_BATCH: u64 = 1 << 20;
 
-/// Spans of a file being read. Dropping it gives up what has not landed.
+/// Spans of a file being read. Dropping it gives up all spans that have not landed.
 #[derive(Debug)]
 pub(crate) struct Reads {
     engine: Arc<Running>,
@@ -41,20 +41,19 @@ pub(crate) struct Reads {
     spans: Spans,
     caller: u64,
     mailbox: Arc<Mailbox>,
-    /// The spans that were started are those before this number.
+    /// Number of started spans: all before this index.
     started: usize,
-    /// The spans that were started and have not landed.
+    /// Number of spans in flight.
     open: usize,
-    /// The bytes of spans that were started and are not consumed.
+    /// Bytes of the spans that were started and are not consumed.
     open_bytes: u64,
 }
 
-/// Spans in the order in which they are started.
+/// Spans in the order of their start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Spans {
     Listed(Vec<Span>),
-    /// The parts of a range between multiples of a size. A file may have more of them than could be
-    /// listed.
+    /// Parts of a range, cut at multiples of a size. A file may have too many parts for a list.
     Pieces {
         range: Range<u64>,
         size: u64,
@@ -83,7 +82,7 @@ impl Spans {
         }
     }
 
-    /// Whether a file that is opened for these is best opened for direct reads at once.
+    /// Whether to open the file for direct reads at once.
     pub(crate) fn are_direct(&self) -> bool {
         match self {
             Self::Listed(spans) => spans.iter().all(|span| span.way == Some(Way::Direct)),
@@ -92,31 +91,31 @@ impl Spans {
     }
 }
 
-/// A span of a file, and how to read it.
+/// A span of a file, with the way to read it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Span {
     pub(crate) range: Range<u64>,
-    /// `None` if that is to be decided when it is started.
+    /// `None` to choose at the start.
     pub(crate) way: Option<Way>,
 }
 
-/// How a span is read.
+/// Way to read a span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
     /// So small that it is tried at once.
     Small,
     /// Copied from the page cache.
     Cached,
-    /// As `Cached`, but some of it isn't there.
+    /// Like `Cached`, with some bytes missing.
     MostlyCached,
     /// Past the page cache.
     Direct,
-    /// Through the page cache, into which it has to come first.
+    /// Through the page cache, which reads the bytes from the drive first.
     Buffered,
 }
 
 impl Way {
-    /// The best way for a range of a file: what the kernel says that is in its cache comes from there.
+    /// Best way for a range of a file: from the page cache if the kernel reports the bytes there.
     pub(crate) fn choose(file: &OpenFile, range: &Range<u64>, access: Access) -> Self {
         let past = if file.system().refuses_direct() { Self::Buffered } else { Self::Direct };
         match access {
@@ -154,13 +153,13 @@ impl Reads {
         reads
     }
 
-    /// Where the spans land.
+    /// Mailbox that the spans land in.
     pub(crate) fn mailbox(&self) -> &Arc<Mailbox> {
         &self.mailbox
     }
 
-    /// The next span that has landed, in whatever order, with its number, of which the caller says when
-    /// it is consumed. The task is woken when about `wanted` have. An error is the last.
+    /// Next span that has landed, in any order, with its number. The caller reports the span as consumed later. The
+    /// task is woken when about `wanted` spans have landed. An error is the last item.
     pub(crate) fn poll(
         &mut self,
         context: &mut Context<'_>,
@@ -169,14 +168,14 @@ impl Reads {
         if self.open == 0 {
             return Poll::Ready(None);
         }
-        // Half a window: the other half keeps the drive busy until this task has come.
+        // At most half of the spans in flight: the other half keeps the drive busy until this task runs.
         let wanted = wanted.min(self.open.div_ceil(2)).max(1);
         let (number, result) = ready!(self.mailbox.poll(context, wanted));
         self.open -= 1;
         match result {
             Ok(bytes) => Poll::Ready(Some(Ok((number, bytes)))),
             Err(error) => {
-                // Nobody can use the rest.
+                // The remaining spans are useless.
                 self.mailbox.close();
                 self.started = self.spans.len();
                 self.open = 0;
@@ -185,14 +184,14 @@ impl Reads {
         }
     }
 
-    /// Says that the caller has passed a span on, so that the next one may be started.
+    /// Reports that the caller has passed a span on, so that the next one may be started.
     pub(crate) fn consumed(&mut self, number: usize) {
         let range = self.spans.get(number).range;
         self.open_bytes -= range.end - range.start;
         self.advance(Here::Task);
     }
 
-    /// Starts what the window allows.
+    /// Starts spans as far as the window allows.
     fn advance(&mut self, here: Here) {
         let waits = self.open_bytes > WINDOW_BYTES / 2 || self.open > WINDOW_SPANS / 2;
         if self.started == self.spans.len() || (waits && self.started > 0) {
@@ -252,7 +251,7 @@ impl Reads {
         self.engine.read(reads);
     }
 
-    /// Has a worker copy spans out of the page cache.
+    /// Copies spans from the page cache on a worker.
     fn copy(&self, spans: Vec<(usize, Range<u64>)>) {
         let engine = Arc::clone(&self.engine);
         let (file, mailbox) = (Arc::clone(&self.file), Arc::clone(&self.mailbox));

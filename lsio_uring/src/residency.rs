@@ -1,25 +1,24 @@
-//! How much of a file is in the page cache: asked of the kernel, never guessed.
+//! Residency of a file in the page cache, as the kernel reports it.
 
 use std::{fs::File, ops::Range};
 
-/// How much of a range of a file is in the page cache.
+/// Share of a file's range in the page cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Residency {
-    /// All of it: reading it is copying it.
+    /// All of it: a read is a copy.
     All,
-    /// So much that reading it through the cache takes less time than reading it from the drive.
+    /// Enough for a read through the page cache to be faster than a read from the drive.
     Most,
-    /// Nothing, or too little, or it can't be told.
+    /// None or too little, or unknown.
     Little,
 }
 
-/// Asks how much of `range` is in the page cache. Never waits for a drive.
+/// Asks the kernel how much of `range` is in the page cache. Never waits for a drive.
 ///
-/// By [`cachestat(2)`](https://man7.org/linux/man-pages/man2/cachestat.2.html) where the kernel has it
-/// and allows it, which for files of others that can't be written it doesn't; else by reads of single
-/// bytes that are told not to wait.
+/// Calls [`cachestat(2)`](https://man7.org/linux/man-pages/man2/cachestat.2.html) where the kernel has it and allows
+/// it; it doesn't for other users' files that can't be written. Else reads single bytes with the flag not to wait.
 ///
-/// `buffered` gives the file for reads through the cache.
+/// `buffered` returns the file for reads through the page cache.
 #[cfg(target_os = "linux")]
 pub(crate) fn residency<'f>(
     file: &'f File,
@@ -51,7 +50,7 @@ pub(crate) fn residency<'f>(
     Residency::Little
 }
 
-/// The number of pages of `range` in the page cache; `None` if the kernel doesn't say.
+/// Number of pages of `range` in the page cache; `None` if the kernel doesn't tell.
 #[cfg(target_os = "linux")]
 fn cachestat(file: &File, range: &Range<u64>) -> Option<u64> {
     use std::{
@@ -59,7 +58,7 @@ fn cachestat(file: &File, range: &Range<u64>) -> Option<u64> {
         sync::atomic::{AtomicBool, Ordering},
     };
 
-    /// The number of the system call, but on MIPS, where this one doesn't exist.
+    /// Number of the system call on all architectures but MIPS, where 451 doesn't exist.
     const CACHESTAT: libc::c_long = 451;
     static MISSING: AtomicBool = AtomicBool::new(false);
 
@@ -97,7 +96,7 @@ fn cachestat(file: &File, range: &Range<u64>) -> Option<u64> {
     Some(told.cached)
 }
 
-/// Reads some bytes of `range`, unless they would have to come from the drive.
+/// Reads some bytes of `range`, unless they would come from the drive.
 #[cfg(target_os = "linux")]
 fn probe(file: &File, range: &Range<u64>) -> Residency {
     use rustix::{
@@ -107,7 +106,7 @@ fn probe(file: &File, range: &Range<u64>) -> Residency {
     use std::io::IoSliceMut;
 
     const PROBES: u64 = 5;
-    // A read that finds nothing has the kernel read ahead, of which there should be little.
+    // A read that misses makes the kernel read ahead; this advice keeps that small.
     let _ = fadvise(file, 0, None, Advice::Random);
     let last = (range.end - range.start).saturating_sub(1);
     for number in 0..PROBES {
@@ -118,7 +117,7 @@ fn probe(file: &File, range: &Range<u64>) -> Residency {
             return Residency::Little;
         }
     }
-    // What lies between the bytes is not known.
+    // The pages between the bytes are unknown.
     Residency::Most
 }
 
@@ -133,7 +132,7 @@ mod tests {
         std::fs::write(&path, vec![1; 1 << 20]).unwrap();
         let file = File::open(&path).unwrap();
         let whole = 0..1 << 20;
-        // Just written: all of it is there.
+        // Just written: all of it is in the page cache.
         if let Some(cached) = cachestat(&file, &whole) {
             assert_eq!(cached, 256);
             assert_eq!(cachestat(&file, &(4095..4097)), Some(2));

@@ -1,4 +1,4 @@
-//! The kernel's queue pair, and the interface by which a test can stand in for it.
+//! The kernel's queue pair, behind a trait that tests can implement.
 
 use std::{
     io,
@@ -11,9 +11,9 @@ use io_uring::{IoUring, opcode, types::Fd};
 
 use super::buffers::{ARENA, Pool};
 
-/// What reads into memory, in any order.
+/// A queue of reads into memory, which complete in any order.
 pub(super) trait Ring {
-    /// The most operations that may be under way.
+    /// Upper bound on operations in flight.
     fn capacity(&self) -> usize;
 
     /// Queues an operation; [`Ring::submit`] starts it.
@@ -23,25 +23,25 @@ pub(super) trait Ring {
     /// and nothing else may use the memory meanwhile.
     unsafe fn queue(&mut self, token: u64, operation: Operation);
 
-    /// Starts what is queued, and waits if it is to.
+    /// Starts the queued operations, and waits if `wait` says so.
     ///
     /// # Errors
-    /// What is queued stays queued, and its memory stays the kernel's.
+    /// Queued operations stay queued, and their memory stays the kernel's.
     fn submit(&mut self, wait: Wait) -> io::Result<()>;
 
-    /// The next completion: its token, and the number of bytes or a negative error code.
+    /// Next completion: its token, and the number of bytes or a negative error code.
     fn completion(&mut self) -> Option<(u64, i32)>;
 
-    /// The bytes of memory that the kernel has registered.
+    /// Bytes of memory registered with the kernel.
     fn registered(&self) -> usize;
 }
 
-/// Whether to wait.
+/// Whether a submission waits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wait {
-    /// Only for a look at what has completed.
+    /// No waiting: only a look at completions.
     Not,
-    /// Until something completes, or the event that wakes the ring is signalled.
+    /// Waits for a completion, or for the event that wakes the ring.
     ForCompletion,
 }
 
@@ -50,45 +50,45 @@ pub(super) enum Wait {
 pub(super) struct Operation {
     pub(super) file: RawFd,
     pub(super) memory: NonNull<u8>,
-    /// The arena that the memory is in, and the offset there.
+    /// Arena of the memory, and offset in it.
     pub(super) place: Option<(usize, usize)>,
     pub(super) len: u32,
     pub(super) offset: u64,
 }
 
-/// The kernel's ring. Made and used by one thread.
+/// The kernel's ring. Created and used by one thread.
 pub(super) struct KernelRing {
     ring: IoUring,
     capacity: usize,
-    /// The event that wakes the ring.
+    /// Event that wakes the ring.
     wake: Arc<OwnedFd>,
-    /// Whether the ring watches for the event.
+    /// Whether the ring polls the event.
     watches: bool,
     pool: Pool,
-    /// For each arena the bytes from its start that are registered.
+    /// For each arena, the number of registered bytes from its start.
     registered: Vec<usize>,
     /// Whether more memory may be registered.
     may_register: bool,
 }
 
-/// The token of the event that wakes the ring.
+/// Token of the event that wakes the ring.
 const WAKE: u64 = u64::MAX;
 
-/// The most arenas that are registered.
+/// Upper bound on registered arenas.
 const REGISTERED_ARENAS: u32 = 1024;
 
 impl KernelRing {
-    /// Makes a ring for `capacity` reads and shows that it works.
+    /// Creates a ring for `capacity` reads, and proves with a read that it works.
     ///
     /// # Errors
-    /// Where io_uring is missing, forbidden or out of locked memory.
+    /// If io_uring is missing, forbidden or out of locked memory.
     pub(super) fn new(capacity: usize, wake: Arc<OwnedFd>, pool: Pool) -> io::Result<Self> {
         let entries = u32::try_from(capacity + 1).map_err(io::Error::other)?.next_power_of_two();
         let ring = IoUring::builder()
             .setup_single_issuer()
             .setup_defer_taskrun()
             .build(entries)
-            // Older kernels know neither; nothing depends on them.
+            // Older kernels know neither flag; nothing depends on them.
             .or_else(|_| IoUring::new(entries))?;
         let may_register = ring.submitter().register_buffers_sparse(REGISTERED_ARENAS).is_ok();
         let mut ring = Self {
@@ -104,10 +104,10 @@ impl KernelRing {
         Ok(ring)
     }
 
-    /// Reads something: that a ring can be made doesn't say that it may be used.
+    /// Reads a few bytes: a ring that can be created may still be forbidden to read.
     fn probe(&mut self) -> io::Result<()> {
         let file = std::fs::File::open("/dev/zero")?;
-        // Not freed unless its read has completed.
+        // Leaked, unless its read completes.
         let buffer = NonNull::from(Box::leak(Box::new([1_u8; 8])));
         let operation = Operation {
             file: file.as_raw_fd(),
@@ -135,7 +135,7 @@ impl KernelRing {
         }
     }
 
-    /// The index of a registered buffer that contains the memory, if there is one.
+    /// Index of a registered buffer that contains the operation's memory, if there is one.
     fn registered_buffer(&mut self, operation: &Operation) -> Option<u16> {
         let (arena, offset) = operation.place?;
         while self.may_register && self.registered.len() <= arena {
@@ -146,7 +146,7 @@ impl KernelRing {
         u16::try_from(arena).ok()
     }
 
-    /// Registers as much of an arena as the limit of locked memory allows.
+    /// Registers as much of an arena as the limit on locked memory allows.
     fn register(&mut self, arena: usize) {
         let start = match (self.pool.arena(arena), u32::try_from(arena)) {
             (Some(start), Ok(index)) if index < REGISTERED_ARENAS => Some((start, index)),
@@ -178,8 +178,7 @@ impl KernelRing {
             if unsafe { self.ring.submission().push(entry) }.is_ok() {
                 return;
             }
-            // The queue is larger than what may be under way: it is full only of what a submission
-            // that failed has left.
+            // The queue is larger than the limit on operations: it is full only after failed submissions.
             if self.ring.submit().is_err() {
                 std::thread::yield_now();
             }
@@ -205,7 +204,7 @@ impl Ring for KernelRing {
 
     fn submit(&mut self, wait: Wait) -> io::Result<()> {
         if wait == Wait::Not {
-            /// `IORING_ENTER_GETEVENTS`: has the kernel bring completions, even without waiting.
+            /// `IORING_ENTER_GETEVENTS`: makes the kernel post completions, even without waiting.
             const GET_EVENTS: u32 = 1;
             let queued = u32::try_from(self.ring.submission().len()).map_err(io::Error::other)?;
             // SAFETY: as many entries as are queued, whose memory their owner keeps, and no argument.
@@ -230,7 +229,7 @@ impl Ring for KernelRing {
                 return Some((entry.user_data(), entry.result()));
             }
             self.watches = false;
-            // Resets the event; if it was reset already, there is nothing to do.
+            // Resets the event; if it was reset already, this does nothing.
             let _ = rustix::io::read(self.wake.as_fd(), &mut [0; 8]);
         }
     }

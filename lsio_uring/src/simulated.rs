@@ -1,4 +1,4 @@
-//! A ring that fails as rings may: what the driver does with it, and what it leaves behind.
+//! A simulated ring with faults: tests how the driver reacts, and that it leaves nothing behind.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests are tests")]
 
 use std::{
@@ -29,28 +29,28 @@ use super::{
     ring::{Operation, Ring, Wait},
 };
 
-/// What becomes of an operation.
+/// Outcome of an operation.
 #[derive(Clone, Copy, Debug)]
 enum Fate {
     Whole,
-    /// So many bytes, if they are fewer.
+    /// At most this many bytes.
     Short(u32),
     Error(i32),
 }
 
-/// What becomes of a submission.
+/// Outcome of a submission.
 #[derive(Clone, Copy, Debug)]
 enum Submission {
     Taken,
     Refused(i32),
 }
 
-/// Reads by itself, as its script says; beyond the script it does what it should.
+/// Reads files itself, by its script. After the script, every operation succeeds.
 struct SimulatedRing {
     capacity: usize,
     fates: VecDeque<Fate>,
     submissions: VecDeque<Submission>,
-    /// Which of the operations under way completes next.
+    /// Index of the operation in flight that completes next.
     order: VecDeque<usize>,
     queued: Vec<(u64, Operation)>,
     under_way: Vec<(u64, Operation)>,
@@ -87,7 +87,7 @@ impl Ring for SimulatedRing {
             let _ = rustix::io::read(event, &mut [0; 8]);
             return Ok(());
         }
-        // Not all at once: some stay under way while the driver goes on.
+        // Not all at once: some stay in flight while the driver goes on.
         for _ in 0..self.under_way.len().div_ceil(2) {
             let chosen = self.order.pop_front().unwrap_or(0) % self.under_way.len();
             let (token, operation) = self.under_way.swap_remove(chosen);
@@ -119,14 +119,14 @@ fn execute(operation: Operation, fate: Fate) -> i32 {
     let memory = unsafe {
         std::slice::from_raw_parts_mut(operation.memory.as_ptr(), operation.len as usize)
     };
-    // Of a file for direct reads this fails unless the driver has aligned everything.
+    // A file for direct reads fails here unless the driver has aligned everything.
     match file.read_at(memory, operation.offset) {
         Ok(read) => i32::try_from(read.min(most)).unwrap(),
         Err(error) => -error.raw_os_error().unwrap(),
     }
 }
 
-/// What a test does.
+/// Steps of a test.
 #[derive(Clone, Debug)]
 struct Scenario {
     size: usize,
@@ -136,7 +136,7 @@ struct Scenario {
     fates: Vec<Fate>,
     submissions: Vec<Submission>,
     order: Vec<usize>,
-    /// After how many deliveries the engine is stopped.
+    /// Number of deliveries before the engine is stopped.
     stop: Option<usize>,
 }
 
@@ -144,7 +144,7 @@ struct Scenario {
 struct Wanted {
     span: std::ops::Range<u64>,
     direct: bool,
-    /// After how many deliveries of others the caller goes away.
+    /// Number of other callers' deliveries before this caller goes away.
     cancel: Option<usize>,
 }
 
@@ -153,13 +153,13 @@ struct Outcome {
     most: usize,
 }
 
-/// A directory beside the test itself: on a drive, and not among the sources.
+/// A directory beside the test binary: on a drive, and outside the sources.
 pub(super) fn directory() -> tempfile::TempDir {
     let test = std::env::current_exe().unwrap();
     tempfile::tempdir_in(test.parent().unwrap()).unwrap()
 }
 
-/// Plays a scenario through, and checks that nothing is left behind.
+/// Runs a scenario, and checks that nothing is left behind.
 fn play(scenario: &Scenario, contents: &[u8]) -> Outcome {
     let directory = directory();
     let path = directory.path().join("file");
@@ -232,7 +232,7 @@ fn play(scenario: &Scenario, contents: &[u8]) -> Outcome {
         std::thread::yield_now();
     }
     thread.join().unwrap();
-    // What comes when nobody is there any more fails, and is not kept.
+    // A read after the end fails, and is not kept.
     let late = Arc::new(Mailbox::default());
     let read = Read {
         file: Arc::clone(&file),
@@ -312,7 +312,7 @@ fn scenario() -> impl Strategy<Value = Scenario> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
-    /// Whatever the ring does, callers get the right bytes or an error, and nothing is left.
+    /// Whatever the ring does, callers get the right bytes or an error, and nothing is left behind.
     #[test]
     fn bytes_or_errors_and_nothing_left(scenario in scenario()) {
         let contents = contents(scenario.size);
@@ -433,7 +433,7 @@ fn a_panic_of_the_ring_fails_its_reads_and_frees_nothing_that_is_under_way() {
     std::thread::spawn(move || driver.run()).join().unwrap();
     let answer = mailbox.poll(&mut Context::from_waker(Waker::noop()), 1);
     assert!(matches!(answer, Poll::Ready((7, Err(ReadError::Stopped { .. })))));
-    // Its memory stays taken, and its file open: the kernel might still write.
+    // The read's memory stays taken and its file open: the kernel might still write.
     assert_eq!(operations.lock().unwrap().len(), 3);
     assert!(pool.used() >= 9000);
     assert!(Arc::strong_count(&file) > 1);

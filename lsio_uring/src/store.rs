@@ -1,4 +1,4 @@
-//! The object store: `LocalFileSystem`'s names, writes and errors, and reads of our own.
+//! The object store: names, writes and errors of `LocalFileSystem`, with reads of its own.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -39,14 +39,14 @@ use super::{
 
 /// Local files as an object store, read at the speed of the drive.
 ///
-/// Names, listings, writes, ETags and kinds of errors are those of [`LocalFileSystem`]; each can read
-/// what the other wrote, and preconditions hold across both. Reads differ:
+/// Names, listings, writes, ETags and kinds of errors are those of [`LocalFileSystem`]. Each store can read the other's
+/// objects, and preconditions hold across both. Reads differ:
 ///
-/// - What isn't in the page cache is read past it (`O_DIRECT`) through io_uring, into memory on huge
-///   pages that is used again and again; what is there is copied. The kernel is asked each time.
-/// - The bytes of an object of up to 32 MiB come in one piece, without a copy in between. Dropping them
-///   gives the memory back; who holds much of it gets copies.
-/// - [`get_ranges`](ObjectStore::get_ranges) has many ranges under way at once and merges near ones.
+/// - Bytes outside the page cache are read past it (`O_DIRECT`) through io_uring, into reused memory on huge pages.
+///   Bytes in the page cache are copied. The kernel is asked each time.
+/// - An object of up to 32 MiB is returned in one piece, without a copy in between. Dropping the bytes returns the
+///   memory; a consumer that holds much of it gets copies.
+/// - [`get_ranges`](ObjectStore::get_ranges) reads many ranges concurrently and merges near ones.
 /// - Where io_uring doesn't work, a few threads with `pread(2)` do the same.
 /// - Pipes, sockets and devices are refused.
 ///
@@ -54,14 +54,14 @@ use super::{
 #[derive(Clone, Debug)]
 pub struct UringFileSystem {
     local: LocalFileSystem,
-    /// The directory that names are below.
+    /// Directory that all names are below.
     root: Option<PathBuf>,
     files: Arc<Files>,
     engine: Arc<Running>,
 }
 
 impl UringFileSystem {
-    /// All files, with the engine that [`UringFileSystem::shared`] has.
+    /// All local files, with the engine of [`UringFileSystem::shared`].
     ///
     /// # Errors
     /// Those of [`UringFileSystem::shared`].
@@ -72,13 +72,12 @@ impl UringFileSystem {
     /// All files, with an engine of [`Engines::shared`].
     ///
     /// # Errors
-    /// [`Error::Generic`] if [`Engine::Uring`] is asked for and doesn't work here, or
-    /// [`Engine::ObjectStore`].
+    /// [`Error::Generic`] if [`Engine::Uring`] is requested and doesn't work here, and for [`Engine::ObjectStore`].
     pub fn shared(engine: Engine) -> Result<Self> {
         Engines::shared().files(engine)
     }
 
-    /// The files that `local` sees, with an engine of its own.
+    /// The files of `local`, with a new engine.
     ///
     /// ```
     /// use lsio_uring::{Options, UringFileSystem};
@@ -101,13 +100,13 @@ impl UringFileSystem {
         Ok(Self { root: root(&local), local, files, engine: Arc::new(engine) })
     }
 
-    /// The files that `local` sees, with the engine of this store.
+    /// The files of `local`, with this store's engine.
     #[must_use]
     pub fn with_root(&self, local: LocalFileSystem) -> Self {
         Self { root: root(&local), local, ..self.clone() }
     }
 
-    /// The engine that runs: [`Engine::Uring`] or [`Engine::Pread`].
+    /// The running engine: [`Engine::Uring`] or [`Engine::Pread`].
     #[must_use]
     pub fn engine(&self) -> Engine {
         self.engine.engine()
@@ -121,15 +120,14 @@ impl UringFileSystem {
         &self.files
     }
 
-    /// What the engine has done.
+    /// Counts of the engine's reads and memory.
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.engine.counts()
     }
 
-    /// Reads ranges of an object, and gives each out as soon as it has landed: with its number, in
-    /// whatever order. Up to 32 MiB are read ahead of the consumer; dropping the stream gives up the
-    /// rest. An error ends it.
+    /// Reads ranges of an object, and yields each as soon as it has landed: with its number, in any order. Up to 32 MiB
+    /// are read ahead of the consumer; dropping the stream gives up the rest. An error ends the stream.
     ///
     /// # Errors
     /// Those of [`ObjectStore::get_ranges`].
@@ -142,7 +140,7 @@ impl UringFileSystem {
     }
 
     async fn read_ranges(&self, location: &Path, ranges: &[Range<u64>]) -> Result<Ranges> {
-        /// Looking at more than this many ranges takes longer than handing them over.
+        /// Number of ranges above which planning takes longer than a handover to another thread.
         const FEW: usize = 64;
 
         let path = self.file_path(location)?;
@@ -181,19 +179,19 @@ impl UringFileSystem {
             }
             let spans = split(&file, range.clone(), store.engine.options().access);
             let file = file.ready(spans.are_direct())?;
-            // Who reads a part will read another.
+            // A reader of one range will read another.
             if range != (0..meta.size) {
                 store.files.keep(&file);
             }
             let reads = Reads::start(Arc::clone(&store.engine), file, spans, here);
             Ok(Begun { meta, range, reads: Some(reads) })
         };
-        // The task has no use for what is begun before there are bytes.
+        // The task can't use a begun read before its bytes arrive.
         self.at(path, Here::Task, start, |begun| begun.reads.as_ref().map(Reads::mailbox)).await
     }
 
-    /// The file of an object: [`LocalFileSystem::path_to_filesystem`], which goes by way of a URL, but
-    /// not for the names that need none of its care.
+    /// Path of an object's file: [`LocalFileSystem::path_to_filesystem`], or a shortcut for plain names that need no
+    /// encoding as a URL.
     pub(super) fn file_path(&self, location: &Path) -> Result<PathBuf> {
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
         let name = location.as_ref();
@@ -203,15 +201,15 @@ impl UringFileSystem {
         }
     }
 
-    /// Closes a file that is no longer what its name means: open, it would keep its place on the drive.
+    /// Closes a file that its name no longer refers to: open, it would keep its space on the drive.
     fn forget(&self, location: &Path) {
         if let Ok(path) = self.file_path(location) {
             self.files.forget(&path);
         }
     }
 
-    /// Does something with a file: in this task, if `first` says so and it needs no waiting, else in
-    /// another thread. If `awaits` names a mailbox, this task is woken by what comes there.
+    /// Works with a file: in this task, if `first` says so and no waiting is needed, else on another thread. If
+    /// `awaits` names a mailbox, deliveries there wake this task.
     async fn at<T: Send + 'static>(
         &self,
         path: PathBuf,
@@ -248,7 +246,7 @@ impl UringFileSystem {
     }
 }
 
-/// Why something with a file failed.
+/// Reason why work with a file failed.
 enum Failure {
     /// The file was not opened.
     Open(io::Error),
@@ -282,14 +280,14 @@ impl From<ReadError> for Failure {
     }
 }
 
-/// An object that was opened.
+/// An opened object.
 struct Begun {
     meta: ObjectMeta,
     range: Range<u64>,
     reads: Option<Reads>,
 }
 
-/// The bytes of one range, in order.
+/// Bytes of one range, in order.
 struct InOrder {
     reads: Reads,
     next: usize,
@@ -318,7 +316,7 @@ impl Stream for InOrder {
     }
 }
 
-/// Ranges as they land.
+/// Ranges in the order they land.
 struct Ranges {
     reads: Reads,
     plan: Plan,
@@ -326,7 +324,7 @@ struct Ranges {
 }
 
 impl Ranges {
-    /// The next range; the task is woken when about `wanted` spans have landed.
+    /// Next range. The task is woken when about `wanted` spans have landed.
     fn poll(
         &mut self,
         context: &mut Context<'_>,
@@ -444,13 +442,13 @@ impl fmt::Display for UringFileSystem {
     }
 }
 
-/// The directory that a store's names are below.
+/// Directory that a store's names are below.
 fn root(local: &LocalFileSystem) -> Option<PathBuf> {
     let file = local.path_to_filesystem(&Path::from("file")).ok()?;
     file.parent().map(FilePath::to_owned)
 }
 
-/// The metadata of an object as [`LocalFileSystem`] has them, with the same ETag.
+/// Metadata of an object as [`LocalFileSystem`] has them, with the same ETag.
 fn object_meta(metadata: &Metadata, location: Path) -> ObjectMeta {
     let modified = metadata.modified().unwrap_or(UNIX_EPOCH);
     let microseconds = modified.duration_since(UNIX_EPOCH).unwrap_or_default().as_micros();

@@ -1,5 +1,4 @@
-//! A few threads for what may wait: opening files, copies out of the page cache, and where there is
-//! no io_uring, all reads.
+//! A few threads for calls that may wait: opening files, copies from the page cache, and without io_uring all reads.
 
 use std::{
     collections::VecDeque,
@@ -9,10 +8,10 @@ use std::{
     thread,
 };
 
-/// Something to do.
+/// A call for a worker.
 pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
-/// Threads that are started when there is more to do than the others can take.
+/// Threads that are started while there are more jobs than idle threads.
 #[derive(Debug)]
 pub(crate) struct Workers(Arc<Shared>);
 
@@ -31,7 +30,7 @@ struct State {
 }
 
 impl Workers {
-    /// At most `limit` threads, none of them started yet.
+    /// Up to `limit` threads, none of them started yet.
     pub(crate) fn new(limit: usize) -> Self {
         Self(Arc::new(Shared {
             state: Mutex::default(),
@@ -40,11 +39,11 @@ impl Workers {
         }))
     }
 
-    /// Has a thread do something, after what was given before.
+    /// Runs a job on a thread, after the jobs before it.
     pub(crate) fn spawn(&self, job: impl FnOnce() + Send + 'static) {
         let mut state = self.0.state();
         state.jobs.push_back(Box::new(job));
-        // A thread that was woken counts as idle until it runs: it is for a job before this one.
+        // A woken thread counts as idle until it runs: it is for an earlier job.
         if state.jobs.len() <= state.idle {
             drop(state);
             self.0.work.notify_one();
@@ -56,9 +55,9 @@ impl Workers {
                 thread::Builder::new().name("lsio-worker".to_owned()).spawn(move || shared.serve());
             match started {
                 Ok(_) => state.threads += 1,
-                // The others will come to it.
+                // The other threads will take the job.
                 Err(_) if state.threads > 0 => {}
-                // There are no others. Waiting here is worse than a thread, and better than never.
+                // There is no other thread. Blocking here is worse than a thread, and better than never.
                 Err(error) => {
                     log::warn!("no thread can be started for reads: {error}");
                     let jobs = std::mem::take(&mut state.jobs);
@@ -70,7 +69,7 @@ impl Workers {
     }
 }
 
-/// Does a job. If it panics, whoever waits for it sees that it is gone, and the thread goes on.
+/// Runs a job. A panic drops the job, which its waiters notice; the thread goes on.
 pub(crate) fn run(job: Job) {
     if catch_unwind(AssertUnwindSafe(job)).is_err() {
         log::error!("a read ended in a panic");
@@ -78,7 +77,7 @@ pub(crate) fn run(job: Job) {
 }
 
 impl Drop for Workers {
-    /// The threads end after what they have been given.
+    /// The threads end after the jobs that they have.
     fn drop(&mut self) {
         self.0.state().stop = true;
         self.0.work.notify_all();
@@ -125,7 +124,7 @@ mod tests {
         let workers = Workers::new(2);
         workers.spawn(|| panic!("a job that fails"));
         let (left, right) = (mpsc::channel::<()>(), mpsc::channel::<()>());
-        // Each waits for the other: one thread alone would never end.
+        // Each job waits for the other: a single thread would never end.
         workers.spawn(move || {
             left.0.send(()).unwrap();
             right.1.recv().unwrap();

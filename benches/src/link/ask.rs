@@ -1,5 +1,5 @@
-//! One query in a process of its own, in which nothing is connected or known yet: it says on a line what
-//! the query took, after it has compared the answer with that of the local directory.
+//! One query in a process of its own, without connections or caches. Compares the answer with that of the local
+//! directory, and prints the query's figures on a line.
 
 use std::{
     env,
@@ -16,8 +16,8 @@ use crate::{
     measure::{self, Figures},
 };
 
-/// By how much floats may differ from those of the local directory, of their size: partial sums are
-/// added up as they come.
+/// Relative tolerance for floats against those of the local directory: partial sums are added in the order of their
+/// arrival.
 const TOLERANCE: f64 = 1e-9;
 
 #[derive(Debug, clap::Args)]
@@ -57,7 +57,7 @@ pub(crate) fn run_alone(store: &str, local: &Path, sql: &str) -> Result<Figures,
     Ok(Figures { seconds: next()?.parse()?, cpu: next()?.parse()?, peak: next()?.parse()? })
 }
 
-/// The address of a store on the server, with all that is needed to read it.
+/// Address of a store on the server, with all options to read it.
 pub(crate) fn address(protocol: Protocol, server: &str, store: &str) -> String {
     match protocol {
         Protocol::S3 => format!(
@@ -68,8 +68,7 @@ pub(crate) fn address(protocol: Protocol, server: &str, store: &str) -> String {
     }
 }
 
-/// A row, in which exact values come before floats: so sorted, rows whose floats differ a little keep
-/// their places.
+/// A row with exact values before floats: sorted so, rows whose floats differ a little keep their positions.
 type Row = Vec<ScalarValue>;
 
 fn rows(batches: &[RecordBatch]) -> Result<Vec<Row>, Error> {

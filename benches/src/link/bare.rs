@@ -1,5 +1,4 @@
-//! The link's own time: a loop that gets objects with object_store's own client, as it is by default, and
-//! drops them.
+//! The link's own time: a loop that gets objects with object_store's client at its defaults, and drops them.
 
 use std::{
     sync::{
@@ -18,7 +17,7 @@ use tokio::{runtime::Runtime, task::JoinSet};
 use super::{Protocol, needed::Piece};
 use crate::{Error, measure::Figures, process::cpu_seconds};
 
-/// The objects to get, and from where.
+/// Objects to get, and their server.
 pub(crate) struct Loop {
     protocol: Protocol,
     server: String,
@@ -32,7 +31,7 @@ impl Loop {
         Ok(Self { protocol, server: server.to_owned(), pieces: pieces.into(), runtime })
     }
 
-    /// Gets all objects, so many at a time, over new connections. The peak of the memory isn't measured.
+    /// Gets all objects, `concurrency` at a time, over new connections. Doesn't measure the peak of the memory.
     pub(crate) fn run(&self, concurrency: usize) -> Result<Figures, Error> {
         let cpu = cpu_seconds().unwrap_or(f64::NAN);
         let start = Instant::now();

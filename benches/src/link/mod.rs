@@ -1,13 +1,13 @@
-//! `link`: times queries of stores behind a slow link, in turns with the link itself: a bare loop that
-//! gets the same objects and does nothing else.
+//! `link`: times queries of stores behind a slow link, in alternation with the link itself: a bare loop that gets the
+//! same objects and does nothing else.
 //!
 //! ```text
 //! link ──▶ serve   a process: the server, and the link to it
-//!      ──▶ ask     a process a run: one query, from nothing to the answer, and is it right?
+//!      ──▶ ask     one process per run: a query from a cold start to its answer, which is checked
 //!      ──▶ bare    the loop, with object_store's own client
 //! ```
 //!
-//! Server and queries are processes of their own, so that what a query costs is measured alone.
+//! Server and queries have processes of their own, so that a query's cost is measured alone.
 
 pub(crate) mod ask;
 mod bare;
@@ -71,7 +71,7 @@ pub(crate) enum Protocol {
 }
 
 impl Protocol {
-    /// The word for it on the command line.
+    /// Name on the command line.
     fn name(self) -> &'static str {
         match self {
             Self::S3 => "s3",
@@ -80,14 +80,14 @@ impl Protocol {
     }
 }
 
-/// A query, and what it selects.
+/// A query, with its selection.
 struct Question<'a> {
     name: &'a str,
     sql: &'a str,
     selected: Selected,
 }
 
-/// What was timed one after the other: the fastest bare loop, and the query.
+/// Consecutive runs: the fastest bare loop, and the query.
 struct Turn {
     bare: Figures,
     query: Figures,
@@ -132,13 +132,13 @@ fn measure(args: &Args, store: &Path, questions: &[Question<'_>]) -> Result<(), 
     let (Some(root), Some(name)) = (local.parent(), local.file_name()) else {
         return Err(format!("{} is no store in a directory", store.display()).into());
     };
-    // It becomes a part of URLs.
+    // The name becomes a part of URLs.
     let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     let name = name.to_str().filter(|name| name.chars().all(is_plain)).ok_or_else(|| {
         format!("{}: the store's name may have letters, digits, '-', '_' and '.'", store.display())
     })?;
     println!("\n{}", store.display());
-    // The server isn't to wait for the drive.
+    // The server must not wait for the drive.
     fill_cache(&local)?;
     let mut served = Served::start(&args.link, root)?;
     let address = ask::address(args.link.protocol, &served.url, name);
@@ -184,7 +184,7 @@ fn cells(turns: &[Turn], concurrency: usize, needed: &Needed) -> Vec<(&'static s
     ]
 }
 
-/// A time with its unit, `50ms` or `0.1s`.
+/// Parses a time with its unit, `50ms` or `0.1s`.
 fn latency(text: &str) -> Result<Duration, String> {
     let (number, unit) = match text.strip_suffix("ms") {
         Some(number) => (number, 1e-3),

@@ -1,4 +1,4 @@
-//! What of a store a query needs: the chunks that hold what it selects.
+//! The part of a store that a query needs: the chunks with selected cells.
 
 use std::{collections::BTreeSet, ops::Range, path::Path};
 
@@ -15,30 +15,30 @@ use crate::{
     shard::Shard,
 };
 
-/// An object, or a part of one.
+/// An object, or a range of one.
 #[derive(Clone)]
 pub(crate) struct Piece {
     pub key: Key,
-    /// The bytes of it; all if `None`.
+    /// Range in bytes; `None` for the whole object.
     pub range: Option<Range<u64>>,
     pub len: u64,
 }
 
-/// The cells that a query selects.
+/// Cells that a query selects.
 #[derive(Clone, Copy)]
 pub(crate) enum Selected {
     All,
-    /// The indices along time, latitude and longitude.
+    /// Index ranges along time, latitude and longitude.
     Box([(u64, u64); 3]),
 }
 
 impl Selected {
-    /// What `box` selects of the grid that make-data writes.
+    /// Selection of the query `box` on the grid of make-data.
     pub(crate) const BOX: Self = Self::Box([(0, u64::MAX), (80, 221), (0, 160)]);
     /// 45° N, 90° E, at the first time.
     pub(crate) const POINT: Self = Self::Box([(0, 1), (180, 181), (360, 361)]);
 
-    /// Whether some are in the box that starts there and has this shape.
+    /// Whether cells are selected in the box at `start` of this shape.
     fn meets(self, start: &[u64], shape: &[u64]) -> bool {
         match self {
             Self::All => true,
@@ -50,13 +50,13 @@ impl Selected {
     }
 }
 
-/// The pieces of a store that a query needs.
+/// Pieces of a store that a query needs.
 pub(crate) struct Needed {
     pub pieces: Vec<Piece>,
 }
 
 impl Needed {
-    /// What a query needs of the store in this local directory, which has that name on the server.
+    /// Pieces that a query needs of the store in this local directory; `name` is the store's name on the server.
     pub(crate) fn find(
         store: &Path,
         name: &str,
@@ -88,13 +88,13 @@ impl Needed {
         Ok(Self { pieces })
     }
 
-    /// Their bytes.
+    /// Bytes of all pieces.
     pub(crate) fn bytes(&self) -> u64 {
         self.pieces.iter().map(|piece| piece.len).sum()
     }
 }
 
-/// The columns that a query reads.
+/// Columns that a query reads.
 async fn columns(store: &str, sql: &str) -> Result<BTreeSet<String>, Error> {
     let ctx = SessionContext::new().with_zarr();
     ctx.register_zarr("era5", store, OpenOptions::default()).await?;
@@ -111,7 +111,7 @@ async fn columns(store: &str, sql: &str) -> Result<BTreeSet<String>, Error> {
     Ok(columns)
 }
 
-/// The pieces of one array: objects, or the chunks of shards that aren't wanted whole.
+/// Pieces of one array: objects, or the chunks of shards that aren't wanted whole.
 fn find_pieces(
     root: &Path,
     prefix: &str,

@@ -1,5 +1,5 @@
-//! The server, in a process of its own: it says its URL on a line, and for each line that it reads what
-//! it was asked since the last one. It ends when there is nothing more to read.
+//! The server, in a process of its own. Prints its URL on a line, and for each line of input the requests since the
+//! last one. Ends with its input.
 
 use std::{
     env,
@@ -41,16 +41,16 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
     Ok(())
 }
 
-/// What a server was asked.
+/// Requests to a server.
 pub(crate) struct Traffic {
     pub requests: u64,
-    /// The bytes of all answers' bodies.
+    /// Bytes of all answers' bodies.
     pub bytes: u64,
-    /// The least number of round trips in which these requests can be made.
+    /// Least number of round trips that these requests need.
     pub round_trips: u64,
 }
 
-/// A server in another process, which ends with this.
+/// A server in another process, which ends when this is dropped.
 pub(crate) struct Served {
     pub url: String,
     process: Child,
@@ -77,7 +77,7 @@ impl Served {
         Ok(served)
     }
 
-    /// What the server was asked since the last call.
+    /// Requests to the server since the last call.
     pub(crate) fn traffic(&mut self) -> Result<Traffic, Error> {
         self.input.write_all(b"\n")?;
         let line = self.line()?;

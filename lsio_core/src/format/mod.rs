@@ -1,5 +1,5 @@
-//! Formats: how the hierarchy of a dataset is found and read. The model makes a [`Dataset`](crate::Dataset) of
-//! what a [`Format`] gives.
+//! Formats: how a dataset's hierarchy is found and read. The model makes a [`Dataset`](crate::Dataset) of a
+//! [`Format`]'s contents.
 
 mod open;
 pub(crate) mod zarr;

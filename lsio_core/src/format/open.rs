@@ -1,4 +1,4 @@
-//! Opening datasets: the model asks no store itself.
+//! Opens datasets. The model itself reads no store.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use super::{Format, Zarr};
 use crate::{Dataset, Error, Location, OpenOptions, Result};
 
 impl Dataset {
-    /// Opens the group or array at `location`. Reads metadata and nothing else.
+    /// Opens the group or array at `location`. Reads metadata only.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::NotZarr`], [`Error::Metadata`], [`Error::NoSuch`] and
@@ -15,10 +15,10 @@ impl Dataset {
         Self::open_as(Arc::new(Zarr), location, options).await
     }
 
-    /// The same for a dataset that is stored in this format.
+    /// Opens a dataset that is stored in this format.
     ///
     /// # Errors
-    /// Those of [`Format::open`], and [`Error::Location`] if nothing there is of the format.
+    /// Those of [`Format::open`], and [`Error::Location`] if the location has no dataset of the format.
     pub async fn open_as(
         format: Arc<dyn Format>,
         location: &Location,
@@ -36,7 +36,7 @@ impl Dataset {
         Self::new(location.clone(), format, content, options)
     }
 
-    /// The same dataset as it is now, with the same options: others may have written to it.
+    /// Opens the dataset again, with the same options: other programs may have written to it.
     ///
     /// # Errors
     /// Those of [`Dataset::open`].

@@ -1,4 +1,4 @@
-//! From values at their own rank to one value a row.
+//! Broadcasts a column's values at their own rank to one value per row.
 
 use std::sync::Arc;
 
@@ -18,23 +18,23 @@ use crate::grid::{positions, strides};
 /// How the values of a column lie under the rows of a tile.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Pattern {
-    /// Row `r` has the value `r / repeat % period`: the column's dimensions lie side by side.
+    /// Row `r` has the value `r / repeat % period`: the column's dimensions are adjacent.
     Regular {
-        /// The rows in which a value stands again.
+        /// Number of consecutive rows that hold one value.
         repeat: usize,
-        /// The number of values.
+        /// Number of values before the pattern starts again.
         period: usize,
     },
-    /// Other dimensions lie between the column's. For each dimension of the tile its size and the
-    /// distance between neighbours in the values.
+    /// Other dimensions of the tile separate the column's. Each dimension of the tile as (size, stride in `values`),
+    /// both in elements.
     Scattered(Vec<(usize, usize)>),
 }
 
 impl Pattern {
-    /// The pattern of a column that varies along `dims` of a tile of this shape.
+    /// Pattern of a column that varies along the dimensions `dims` of a tile of this shape.
     pub(super) fn new(shape: &[u64], dims: &[usize]) -> Self {
         let size = |d: usize| usize::try_from(shape[d]).unwrap_or(usize::MAX);
-        // Dimensions of one index don't count: where they lie makes no difference.
+        // A dimension of size 1 doesn't change the pattern, wherever it is.
         let varying: Vec<usize> = dims.iter().copied().filter(|&d| shape[d] != 1).collect();
         let Some((&first, &last)) = varying.first().zip(varying.last()) else {
             // One value for all rows.
@@ -60,7 +60,7 @@ impl Pattern {
     }
 }
 
-/// The values of rows `start..start + len`.
+/// Values of the rows `start..start + len`.
 pub(super) fn broadcast(
     values: &ArrayRef,
     pattern: &Pattern,
@@ -82,7 +82,7 @@ pub(super) fn broadcast(
     }
 }
 
-/// The values from `first` on, starting again at the end.
+/// `len` values from the index `first` on, starting again at index 0 after the last.
 fn cycle(values: &ArrayRef, first: usize, len: usize) -> Result<ArrayRef, ArrowError> {
     let data = values.to_data();
     let mut out = MutableArrayData::new(vec![&data], false, len);
@@ -161,7 +161,7 @@ fn repeat_bits(
     out.finish()
 }
 
-/// Calls `f(value, length)` for each run of rows with one value.
+/// Calls `f(value, length)` for each run of rows with the same value.
 fn for_each_run(
     repeat: usize,
     period: usize,

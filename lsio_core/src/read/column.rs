@@ -1,4 +1,4 @@
-//! Columns that are read as a whole.
+//! Columns read as a whole.
 
 use std::sync::Arc;
 
@@ -8,8 +8,8 @@ use super::part::Part;
 use crate::{Column, Error, Result, Selection};
 
 impl Column {
-    /// All values at the column's own rank, in the grid's order of dimensions. Read once, however
-    /// often and from wherever it is called. `None` for an index.
+    /// All values at the column's own rank, in the grid's order of dimensions; `None` for an index column. They are
+    /// read once and kept, however many callers ask.
     ///
     /// # Errors
     /// [`Error::Unreadable`], and those of [`Variable::read_all`].
@@ -20,7 +20,8 @@ impl Column {
         self.held.get_or_try_init(|| self.read_now()).await.cloned().map(Some)
     }
 
-    /// The same, but not kept, unless [`Column::load`] has read them already.
+    /// Like [`Column::load`], but doesn't keep the values. Values that [`Column::load`] has read already are not read
+    /// again.
     ///
     /// # Errors
     /// Those of [`Column::load`].

@@ -1,4 +1,4 @@
-//! From chunks to their stored bytes: located by their source, and fetched object by object.
+//! Fetches the stored bytes of chunks: the chunk source locates them, one fetch per object.
 
 use std::{collections::BTreeMap, ops::Range, sync::Arc};
 
@@ -13,7 +13,7 @@ use crate::{
     uring::{CachedFile, PageCache},
 };
 
-/// The decoded bytes of chunks that are fetched as one group where no object keeps them together.
+/// Upper bound in decoded bytes of a group of chunks where each chunk is an object of its own.
 const GROUP_BYTES: u64 = 64 << 20;
 
 /// Fetches chunks of one variable.
@@ -24,17 +24,17 @@ pub(crate) struct Fetcher {
     size: ChunkSize,
 }
 
-/// Chunks with their stored bytes, `None` for those that aren't stored.
+/// Chunks with their stored bytes; `None` for a chunk that isn't stored.
 pub(crate) type FetchedChunks = Vec<(Vec<u64>, Option<Stored>)>;
 
-/// The stored bytes of a chunk, or where they are in the page cache.
+/// Stored bytes of a chunk, or their range in the page cache.
 #[derive(Clone, Debug)]
 pub(crate) enum Stored {
     Bytes(Bytes),
     Cached(CachedChunk),
 }
 
-/// A part of a file that is in the page cache.
+/// A range of a file that is in the page cache.
 #[derive(Clone, Debug)]
 pub(crate) struct CachedChunk {
     file: CachedFile,
@@ -42,10 +42,10 @@ pub(crate) struct CachedChunk {
 }
 
 impl Stored {
-    /// The bytes.
+    /// Reads the bytes.
     ///
     /// # Errors
-    /// A text, if they can't be read any more.
+    /// A text, if the bytes can't be read any more.
     pub(crate) fn bytes(&self, recycler: &Arc<Recycler>) -> Result<Bytes, String> {
         match self {
             Self::Bytes(bytes) => Ok(bytes.clone()),
@@ -59,25 +59,25 @@ impl Stored {
 }
 
 impl CachedChunk {
-    /// The number of bytes.
+    /// Length in bytes.
     pub(super) fn len(&self) -> usize {
         as_usize(self.range.end - self.range.start)
     }
 
-    /// Reads bytes from an offset in the chunk on, as many as the buffer has.
+    /// Fills `buffer` with bytes from `offset` in the chunk on.
     ///
     /// # Errors
-    /// A text that says what the system said.
+    /// A text with the operating system's reason.
     pub(super) fn read_at(&self, offset: usize, buffer: &mut [u8]) -> Result<(), String> {
         let read = self.file.read_at(self.range.start + offset as u64, buffer);
         read.map_err(|error| format!("it can't be read: {error}"))
     }
 }
 
-/// The stored bytes of some chunks, in their order; `None` if not all would be of one version of their object.
+/// Stored bytes of some chunks, in their order; `None` if they are not all of one version of their object.
 type OneVersion = Option<Vec<Option<Stored>>>;
 
-/// What is wanted of an object: a chunk's position in its group, and its range.
+/// Range wanted of an object, with the chunk's position in its group. Without a range, the whole object.
 type Wanted = (usize, Option<Range<u64>>);
 
 impl Fetcher {
@@ -91,18 +91,18 @@ impl Fetcher {
         Ok(Self { chunks: Arc::clone(&reader.chunks), objects, size })
     }
 
-    /// Reads from another object store that holds the same objects.
+    /// Reads from another object store with the same objects.
     pub(super) fn with_store(self, store: Arc<dyn ObjectStore>) -> Self {
         Self { objects: self.objects.with_store(store), ..self }
     }
 
-    /// Leaves objects that are in the page cache there: whoever decodes them reads them.
+    /// Leaves objects that are in the page cache there: the decoder reads them.
     pub(super) fn with_page_cache(self, page_cache: Option<PageCache>) -> Self {
         Self { objects: self.objects.with_page_cache(page_cache), ..self }
     }
 
-    /// The same chunks in groups that are best fetched one by one: those of an object, or as many as are near
-    /// each other and not too large.
+    /// Divides the chunks into groups that are best fetched one by one: the chunks of one object, or neighbours of at
+    /// most [`GROUP_BYTES`] in total.
     pub(super) fn groups(&self, chunks: Vec<ChunkIndex>) -> Vec<Vec<ChunkIndex>> {
         let most = as_usize((GROUP_BYTES / self.size.decoded.max(1)).max(1));
         let mut groups = Vec::new();
@@ -123,11 +123,10 @@ impl Fetcher {
         objects
     }
 
-    /// Fetches chunks; those of one object with as few requests as possible, and some objects at the
-    /// same time.
+    /// Fetches chunks: those of one object with as few requests as possible, several objects concurrently.
     ///
     /// # Errors
-    /// [`Error::Store`], and [`Error::Chunk`] for an index that is corrupt.
+    /// [`Error::Store`], and [`Error::Chunk`] for a corrupt index.
     pub(crate) async fn fetch(&self, chunks: Vec<ChunkIndex>) -> Result<(FetchedChunks, Counts)> {
         let groups: Vec<(FetchedChunks, Counts)> =
             stream::iter(self.by_object(chunks).into_values())
@@ -147,7 +146,7 @@ impl Fetcher {
         let reads = Reads::new(&self.objects);
         let mut fetched = self.fetch_version(&chunks, &reads).await?;
         if fetched.is_none() {
-            // What was known of it is of another version; the new one is complete, or it changes again.
+            // The index was of another version. The new version is complete, or the object changes again.
             self.chunks.forget(&chunks, &reads);
             fetched = self.fetch_version(&chunks, &reads).await?;
         }
@@ -191,7 +190,7 @@ impl Fetcher {
         Ok(Some(fetched))
     }
 
-    /// What is wanted of one object.
+    /// Fetches the wanted ranges of one object.
     async fn fetch_object(
         &self,
         chunks: &[ChunkIndex],
@@ -228,7 +227,7 @@ impl Fetcher {
             None
         };
         ranges.sort_unstable_by_key(|range| (range.start, range.end));
-        // What lies side by side is one range; chunks may share bytes.
+        // Adjacent ranges are one range; chunks may share bytes.
         ranges.dedup_by(|next, last| {
             let touches = next.start <= last.end;
             if touches {
@@ -262,7 +261,7 @@ impl Fetcher {
     }
 }
 
-/// What is wanted of one object, if all of it is in the page cache.
+/// Wanted ranges of one object, if all of them are in the page cache.
 fn cached(
     chunk: &[u64],
     chunks: &Chunks,

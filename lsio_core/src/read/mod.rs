@@ -6,12 +6,12 @@
 //!   │ fetch     the chunks that hold them: whole objects, or ranges of shards, in a task of its own
 //!   │ decode    a chunk at a time, inline: codecs → one pass that picks the selected cells → CF
 //!   ▼
-//! Tile          values at each column's own rank; or Pieces, for who needs no more at a time
+//! Tile          values at each column's own rank; or Pieces, for callers that need a piece at a time
 //!   │ rows      broadcast, a batch at a time
 //! ```
 //!
-//! Who drives it decides what is fetched when: some columns first, to see which rows are wanted, and
-//! the chunks of other columns only where one is.
+//! The caller decides the order of fetches: some columns first, to find the wanted rows, and then only those chunks of
+//! other columns that hold a wanted row.
 
 mod broadcast;
 mod column;

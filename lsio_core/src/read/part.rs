@@ -1,4 +1,4 @@
-//! A part of a variable: which of its chunks hold it, and how it is put together from them.
+//! A part of a variable: the chunks that hold it, and how they are put together.
 
 use std::{
     borrow::Cow,
@@ -25,23 +25,23 @@ use crate::{
     grid::{Region, unravel},
 };
 
-/// The cells of a variable at which selections of its dimensions meet.
+/// Cells of a variable where selections of its dimensions meet.
 #[derive(Debug)]
 pub(crate) struct Part<'a> {
     variable: &'a Variable,
     /// The variable's dimensions in the order of the result.
     axes: Cow<'a, [usize]>,
-    /// The indices that are wanted of each of them.
+    /// Wanted indices along each axis.
     wanted: Vec<Selection>,
 }
 
 impl<'a> Part<'a> {
-    /// The part at these indices of the dimensions `axes`, in their order.
+    /// Part at the indices `wanted` along the dimensions `axes`, in their order.
     pub(crate) fn new(variable: &'a Variable, axes: &'a [usize], wanted: Vec<Selection>) -> Self {
         Self { variable, axes: Cow::Borrowed(axes), wanted }
     }
 
-    /// The part in a region, in the variable's own order.
+    /// Part within a region, in the variable's own order of dimensions.
     pub(crate) fn of(variable: &'a Variable, region: &Region) -> Self {
         let ranges = region.start.iter().zip(&region.shape);
         let wanted: Vec<Selection> =
@@ -49,7 +49,7 @@ impl<'a> Part<'a> {
         Self { variable, axes: Cow::Owned((0..wanted.len()).collect()), wanted }
     }
 
-    /// The number of cells.
+    /// Number of cells.
     pub(crate) fn cells(&self) -> usize {
         let cells = self.wanted.iter().map(Selection::len).fold(1, u64::saturating_mul);
         usize::try_from(cells).unwrap_or(usize::MAX)
@@ -60,13 +60,13 @@ impl<'a> Part<'a> {
         self.wanted.iter().any(Selection::is_empty)
     }
 
-    /// The number of chunks that hold some of the cells.
+    /// Number of chunks that hold wanted cells.
     pub(crate) fn count_chunks(&self) -> usize {
         let count = self.chunks_along().iter().map(Selection::len).fold(1, u64::saturating_mul);
         usize::try_from(count).unwrap_or(usize::MAX)
     }
 
-    /// The bytes of the box of whole chunks around the cells, decoded.
+    /// Decoded bytes of all chunks in the box around the cells.
     pub(crate) fn chunk_bytes(&self) -> usize {
         let grid = self.variable.chunk_grid();
         let along = self.axes.iter().zip(self.chunks_along()).map(|(&axis, chunks)| {
@@ -78,13 +78,13 @@ impl<'a> Part<'a> {
         usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 
-    /// Of each dimension, the chunks that hold some of the indices.
+    /// Of each dimension, the chunks that hold wanted indices.
     fn chunks_along(&self) -> Vec<Selection> {
         let grid = self.variable.chunk_grid();
         self.axes.iter().zip(&self.wanted).map(|(&axis, w)| grid.chunks_of(axis, w)).collect()
     }
 
-    /// The chunks that hold some of the cells.
+    /// Indices of the chunks that hold wanted cells.
     pub(crate) fn chunks(&self) -> Vec<Vec<u64>> {
         let along = self.chunks_along();
         let counts: Vec<u64> = along.iter().map(Selection::len).collect();
@@ -102,7 +102,7 @@ impl<'a> Part<'a> {
             .collect()
     }
 
-    /// Decodes a chunk to all of its cells, as they are stored.
+    /// Decodes all cells of a chunk to values as stored, before the CF conventions.
     ///
     /// # Errors
     /// [`Error::Chunk`] if the bytes are corrupt.
@@ -119,10 +119,10 @@ impl<'a> Part<'a> {
             .map_err(|reason| self.variable.broken_chunk(chunk, reason))
     }
 
-    /// The same, from where the bytes are.
+    /// Like [`Part::decode`], from bytes in memory or in the page cache.
     ///
     /// # Errors
-    /// Those of [`Part::decode`], and [`Error::Chunk`] if they can't be read any more.
+    /// Those of [`Part::decode`], and [`Error::Chunk`] if the bytes can't be read any more.
     pub(crate) fn decode_stored(
         &self,
         chunk: &[u64],
@@ -153,10 +153,10 @@ impl<'a> Part<'a> {
     }
 }
 
-/// A part that is being put together, a chunk at a time.
+/// A part under construction, filled a chunk at a time.
 pub(crate) struct Assembly<'a> {
     part: &'a Part<'a>,
-    /// How the elements of chunks lie in their bytes; of elements of any length, their order.
+    /// Layout of a chunk's decoded bytes; for elements of variable length, their order.
     storage: Storage,
     fill: &'a [u8],
     recycler: &'a Arc<Recycler>,
@@ -165,14 +165,14 @@ pub(crate) struct Assembly<'a> {
 
 enum Target {
     Nothing,
-    /// A chunk that is the whole part as it is.
+    /// A chunk that is exactly the part.
     Chunk(Buffer),
     Bytes(Recycled),
-    /// Elements of any length.
+    /// Elements of variable length.
     Items {
         /// The first is the fill value.
         sources: Vec<ArrayRef>,
-        /// The source of each cell, and the place in it.
+        /// For each cell, the index of its source and the index in the source.
         places: Vec<(usize, usize)>,
     },
 }
@@ -189,7 +189,7 @@ impl<'a> Assembly<'a> {
         Ok(Self { part, storage: codec.storage(), fill: codec.fill(), recycler, target })
     }
 
-    /// Gives all cells the fill value, because not all chunks will be added.
+    /// Gives all cells the fill value, before only some of the chunks are added.
     pub(super) fn fill(&mut self) {
         if matches!(self.target, Target::Items { .. }) {
             return;
@@ -200,8 +200,7 @@ impl<'a> Assembly<'a> {
         self.target = Target::Bytes(target);
     }
 
-    /// Puts the cells of a chunk in their places; `None` is a chunk that isn't stored, whose cells
-    /// have the fill value.
+    /// Copies a chunk's cells to their places. `None` is a chunk that isn't stored: its cells have the fill value.
     pub(crate) fn add(&mut self, chunk: &[u64], stored: Option<StoredValues>) {
         let storage = &self.storage;
         let gather = self.part.gather_from(chunk, storage);
@@ -229,7 +228,7 @@ impl<'a> Assembly<'a> {
         }
     }
 
-    /// Decodes the values after the CF conventions.
+    /// Decodes the values by the CF conventions.
     ///
     /// # Errors
     /// [`Error::Decode`] if a value has no meaning.
@@ -238,7 +237,7 @@ impl<'a> Assembly<'a> {
         Ok(nan_to_null(self.finish_but_nan()?, only_finds_nan))
     }
 
-    /// The same, but where decoding only finds NaN, that is left to do.
+    /// Like [`Assembly::finish`], but leaves NaN in place where the CF conventions only make NaN NULL.
     ///
     /// # Errors
     /// Those of [`Assembly::finish`].
@@ -272,8 +271,8 @@ impl<'a> Assembly<'a> {
     }
 }
 
-/// Whether a chunk holds a cell that belongs to a row that is wanted. The rows are those of `block`,
-/// whose dimensions `dims` the variable has as its dimensions `axes`.
+/// Whether a chunk holds a cell of a wanted row. The rows are those of `block`; its dimensions `dims` are the
+/// variable's dimensions `axes`.
 pub(super) fn holds_wanted_row(
     variable: &Variable,
     chunk: &[u64],

@@ -1,7 +1,7 @@
-//! The values of columns of a tile, decoded a piece at a time into memory that stays in the cache.
+//! Decodes columns of a tile a piece at a time, into memory that stays in the CPU's cache.
 //!
-//! Who reduces values needn't have all of them at once. What comes in pieces by itself, bytes in the
-//! page cache and the blocks of Blosc, is never written out to memory as a whole.
+//! A reduction doesn't need all values at once. Bytes in the page cache and the blocks of Blosc come in pieces anyway:
+//! these are never written to memory as a whole.
 
 use std::{
     ops::ControlFlow,
@@ -25,18 +25,18 @@ use crate::{
     },
 };
 
-/// Memory for pieces, which is used again.
+/// Reusable memory for pieces.
 #[derive(Debug, Default)]
 pub struct Scratch(Vec<Room>);
 
-/// That of one column: words, so that every type is aligned.
+/// Memory of one column, in 64-bit words so that every element type is aligned.
 #[derive(Debug, Default)]
 struct Room {
     piece: Vec<u64>,
     block: Vec<u64>,
 }
 
-/// Columns of a tile, still encoded. Their chunks lie alike.
+/// Columns of a tile, still encoded. Their chunks have the same shape.
 #[derive(Debug)]
 pub struct Pieces {
     columns: Vec<Encoded>,
@@ -57,20 +57,21 @@ impl Encoded {
     }
 }
 
-/// A chunk, and which of its cells go where.
+/// An encoded chunk, with the places of its cells in the tile.
 #[derive(Debug)]
 pub(super) struct Chunk {
     indices: Vec<u64>,
     stored: Stored,
-    /// Cells side by side: the first in the chunk and in the tile, and how many; in the chunk's order.
+    /// Runs of consecutive cells in the chunk's order: first cell in the chunk, first cell in the tile, number of
+    /// cells.
     runs: Vec<(usize, usize, usize)>,
 }
 
-/// The cells of runs, on average, below which pieces would be too small to be worth their while.
+/// Mean run length in cells below which pieces are too small to pay off.
 const SHORT_RUNS: usize = 512;
 
 impl Chunk {
-    /// `None` if its cells don't come in the order in which the tile has them, or scattered.
+    /// `None` if the cells are scattered, or in another order than in the tile.
     pub(super) fn new(indices: Vec<u64>, stored: Stored, gather: &Gather) -> Option<Self> {
         let runs = gather.runs()?;
         let in_order = runs.windows(2).all(|pair| pair[0].0 + pair[0].2 <= pair[1].0);
@@ -81,7 +82,7 @@ impl Chunk {
 }
 
 impl Pieces {
-    /// `None` if the chunks of the columns differ in shape.
+    /// `None` if the columns' chunks differ in shape.
     pub(super) fn new(columns: Vec<Encoded>) -> Option<Self> {
         let (first, others) = columns.split_first()?;
         let alike = others.iter().all(|other| {
@@ -91,13 +92,13 @@ impl Pieces {
         alike.then_some(Self { columns })
     }
 
-    /// Of each column, whether NaN is NULL.
+    /// For each column, whether NaN is NULL.
     pub fn nan_is_null(&self) -> impl Iterator<Item = bool> {
         self.columns.iter().map(|column| column.nan_is_null)
     }
 
-    /// Decodes, and calls `f` with up to `most` cells that lie side by side in the tile: the first, and
-    /// their bytes of each column, aligned and in the machine's order. It ends when `f` says so.
+    /// Decodes the chunks. Calls `f` with up to `most` cells that are consecutive in the tile: the index of the first,
+    /// and for each column their bytes, aligned and in native byte order. Ends when `f` returns `Break`.
     ///
     /// # Errors
     /// [`crate::Error::Chunk`] if the bytes are corrupt.
@@ -154,18 +155,18 @@ impl Pieces {
     }
 }
 
-/// Gives any cells of a chunk, best those that follow each other.
+/// Reads any cells of a chunk; consecutive cells are fastest.
 struct Reader<'a> {
     width: usize,
     source: Source<'a>,
 }
 
 enum Source<'a> {
-    /// Cells as they are, in a file that is in the page cache.
+    /// Cells in their stored form, in a file that is in the page cache.
     File(&'a CachedChunk),
     /// Decoded cells.
     Memory(Buffer),
-    /// Blocks of Blosc, one of which is decoded: its number.
+    /// Blocks of Blosc, with the number of the one that is decoded.
     Blosc { encoded: Bytes, len: usize, current: Option<usize> },
 }
 
@@ -199,7 +200,7 @@ impl<'a> Reader<'a> {
         Ok(Self { width, source })
     }
 
-    /// Makes ready to give cells from `at` on; gives how many there are.
+    /// Prepares cells from `at` on; returns the number of prepared cells.
     fn open(&mut self, at: usize, room: &mut Room) -> Result<usize, String> {
         Ok(match &mut self.source {
             Source::File(file) => file.len() / self.width - at,
@@ -219,7 +220,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// The bytes of so many cells, of those that [`Reader::open`] has made ready.
+    /// Bytes of `cells` cells that [`Reader::open`] has prepared.
     fn get<'b>(&'b self, at: usize, cells: usize, room: &'b mut Room) -> Result<&'b [u8], String> {
         let (first, len) = (at * self.width, cells * self.width);
         match &self.source {
@@ -255,13 +256,13 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Whether blocks hold whole elements of this width.
+/// Whether each block holds whole elements of this width in bytes.
 fn in_blocks(blocks: &BloscBlocks<'_>, width: usize) -> bool {
     let whole = blocks.block_len(0).is_multiple_of(width);
     whole && blocks.shuffled_width().is_none_or(|own| own == width)
 }
 
-/// So many bytes, at least, of some words.
+/// The first `len` bytes of `words`, which grow as needed.
 fn bytes_of(words: &mut Vec<u64>, len: usize) -> &mut [u8] {
     if words.len() * 8 < len {
         words.resize(len.div_ceil(8), 0);
@@ -303,8 +304,8 @@ mod tests {
         reanalysis::write(directory, &spec).unwrap();
     }
 
-    /// Every way in which pieces are made gives the values that whole tiles have: in memory and in the
-    /// page cache, chunks cut off at the edges, several blocks of Blosc in a chunk.
+    /// All ways of making pieces give the values of whole tiles: in memory and in the page cache, chunks cut off at the
+    /// edges, several blocks of Blosc per chunk.
     #[tokio::test]
     async fn pieces_are_the_values_of_tiles() {
         let codecs = [Compression::None, Compression::Zstd(1), Compression::BloscLz4(5)];

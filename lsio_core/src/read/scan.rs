@@ -29,23 +29,22 @@ use crate::{
     uring::PageCache,
 };
 
-/// The bytes of a column up to which tiles are made larger than its chunks, so that other columns'
-/// chunks fit.
+/// Upper bound in bytes per column for a tile that is enlarged to whole chunks of several columns.
 const TILE_BYTES: u64 = 32 << 20;
 
-/// The rows of a tile where no chunk decides its shape.
+/// Rows of a tile where no chunk determines its shape.
 const ROWS_WITHOUT_CHUNKS: u64 = 1 << 20;
 
-/// How a scan is to be read.
+/// Limits and sources of a scan.
 #[derive(Clone, Debug)]
 pub struct ScanOptions {
-    /// The bytes up to which coordinates, and variables that lack a dimension, are read as a whole.
+    /// Upper bound in bytes for reading a column as a whole: a coordinate, or a variable that lacks a dimension.
     pub held_bytes: u64,
-    /// The decoded bytes of a column up to which small chunks are taken together.
+    /// Upper bound in decoded bytes per column for a tile made of several small chunks.
     pub tile_bytes: u64,
-    /// Where chunks are read from, if not from where the table was opened.
+    /// Object store to read chunks from, in place of the table's own.
     pub store: Option<Arc<dyn ObjectStore>>,
-    /// Where chunks are looked for first; it must be that of `store`.
+    /// Page cache to look for chunks first. It must belong to `store`.
     pub page_cache: Option<PageCache>,
 }
 
@@ -57,9 +56,9 @@ impl Default for ScanOptions {
 
 /// Reads columns of a table, tile after tile.
 ///
-/// A tile is a box of cells. It covers whole chunks of the variables that have all dimensions of the
-/// grid: several, where they are small, and those of all variables, where their chunks differ, if
-/// that isn't too much. Of a tile, only selected cells are ever made.
+/// A tile is a box of cells. It covers whole chunks of the variables that have all dimensions of the grid: several
+/// chunks where they are small, and whole chunks of all variables where their chunks differ in shape, up to an upper
+/// bound. Only selected cells are materialised.
 #[derive(Debug)]
 pub struct Scan {
     columns: Vec<ScanColumn>,
@@ -76,11 +75,11 @@ struct ScanColumn {
 
 #[derive(Debug)]
 enum Source {
-    /// The dimension's own indices.
+    /// Indices of the dimension itself.
     Index,
-    /// Values that are read as a whole before the first tile, and stay in memory.
+    /// Values read as a whole before the first tile, and kept in memory.
     Held { column: Column, shape: Vec<u64> },
-    /// Values that are read chunk by chunk.
+    /// Values read chunk by chunk.
     Chunked(Box<Chunked>),
 }
 
@@ -89,13 +88,13 @@ struct Chunked {
     variable: Arc<Variable>,
     axes: Vec<usize>,
     fetcher: Fetcher,
-    /// Whether no two tiles need the same chunk of it.
+    /// Whether no chunk of the variable belongs to two tiles.
     exclusive: bool,
-    /// Cells of chunks that aren't stored, as many as were needed so far.
+    /// Fill values for the largest part so far without stored chunks.
     fill: OnceLock<ArrayRef>,
 }
 
-/// The stored bytes of some columns under a tile.
+/// Stored bytes of some columns of a tile.
 #[derive(Debug)]
 pub struct Fetched {
     columns: Vec<(usize, FetchedColumn)>,
@@ -108,12 +107,12 @@ enum FetchedColumn {
     Shared(Vec<(Vec<u64>, Arc<SharedChunk>)>),
 }
 
-/// What was decoded.
+/// Cost of decoding.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Decoded {
-    /// The bytes of the chunks after their codecs.
+    /// Bytes of the chunks after their codecs.
     pub bytes: usize,
-    /// How long it took, without the turns of other tasks.
+    /// Time spent decoding, without the time of other tasks in between.
     pub time: Duration,
 }
 
@@ -123,14 +122,14 @@ enum Encoded {
 }
 
 impl Fetched {
-    /// What was read for it.
+    /// Chunks, requests and bytes of this fetch.
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.counts
     }
 }
 
-/// A fetch under way, which is given up when this is dropped.
+/// A running fetch. Dropping the handle cancels it.
 #[derive(Debug)]
 pub struct FetchTask {
     task: JoinHandle<Result<Fetched>>,
@@ -139,7 +138,7 @@ pub struct FetchTask {
 }
 
 impl FetchTask {
-    /// Waits for it.
+    /// Waits for the fetch.
     ///
     /// # Errors
     /// [`Error::Store`] and [`Error::Chunk`], which name the object.
@@ -159,7 +158,7 @@ impl Drop for FetchTask {
 }
 
 impl Scan {
-    /// The tiles of a scan of the columns at these positions, where the selections of all dimensions meet.
+    /// Tiles of a scan of the columns at these positions, over the cells where the selections of all dimensions meet.
     ///
     /// # Errors
     /// [`Error::Unreadable`] if one of the columns can't be read.
@@ -182,7 +181,7 @@ impl Scan {
         })
     }
 
-    /// A scan of the columns at these positions, with the tiles of [`Scan::plan`]; reads nothing.
+    /// Scan of the columns at these positions, over the tiles of [`Scan::plan`]. Reads nothing.
     ///
     /// # Errors
     /// [`Error::Unreadable`] if one of the columns can't be read.
@@ -226,7 +225,7 @@ impl Scan {
         Ok(Self { columns, tiles, recycler: Arc::default(), shared: SharedChunks::default() })
     }
 
-    /// The same scan, with its tiles in another order: see [`Tiles::with_order`].
+    /// Visits the tiles in another order: see [`Tiles::with_order`].
     #[must_use]
     pub fn with_order(mut self, first: &[DimOrder]) -> Self {
         self.tiles = self.tiles.with_order(first);
@@ -239,7 +238,7 @@ impl Scan {
         &self.tiles
     }
 
-    /// Reads the columns that are held in memory. [`Scan::local`] and [`Scan::decode`] need them.
+    /// Reads the columns that are held in memory. Required before [`Scan::local`] and [`Scan::decode`].
     ///
     /// # Errors
     /// Those of [`Column::load`].
@@ -254,32 +253,32 @@ impl Scan {
         .map(|_| ())
     }
 
-    /// Whether the values of a column are in memory, so that it needs no fetch.
+    /// Whether a column's values are in memory, so that it needs no fetch.
     #[must_use]
     pub fn is_local(&self, column: usize) -> bool {
         !matches!(self.columns[column].source, Source::Chunked(_))
     }
 
-    /// Whether chunks come over a network, so that more should be asked for at once.
+    /// Whether chunks come over a network, so that more requests should be concurrent.
     #[must_use]
     pub fn is_remote(&self) -> bool {
         self.chunked().any(|(_, chunked)| chunked.variable.location().link().is_remote())
     }
 
-    /// The number of chunks with selected cells, of the columns that are read chunk by chunk.
+    /// Number of chunks with selected cells, over the columns that are read chunk by chunk.
     #[must_use]
     pub fn chunks(&self) -> u64 {
         self.selected_chunks().map(|(_, chunks)| chunks).fold(0, u64::saturating_add)
     }
 
-    /// The number of all chunks of these columns, with selected cells or without.
+    /// Number of all chunks of the columns that are read chunk by chunk, with selected cells or without.
     #[must_use]
     pub fn all_chunks(&self) -> u64 {
         let all = self.chunked().map(|(_, chunked)| chunked.variable.chunk_grid().len());
         all.fold(0, u64::saturating_add)
     }
 
-    /// The bytes of the chunks with selected cells, decoded.
+    /// Decoded bytes of the chunks with selected cells.
     #[must_use]
     pub fn decoded_bytes(&self) -> u64 {
         let bytes = self.selected_chunks().map(|(chunked, chunks)| {
@@ -289,7 +288,7 @@ impl Scan {
         bytes.fold(0, u64::saturating_add)
     }
 
-    /// The columns that are read chunk by chunk.
+    /// Columns that are read chunk by chunk.
     fn chunked(&self) -> impl Iterator<Item = (&ScanColumn, &Chunked)> {
         self.columns.iter().filter_map(|column| match &column.source {
             Source::Chunked(chunked) => Some((column, chunked.as_ref())),
@@ -297,10 +296,10 @@ impl Scan {
         })
     }
 
-    /// The same, each with the number of its chunks that hold selected cells.
+    /// Columns that are read chunk by chunk, each with the number of its chunks that hold selected cells.
     fn selected_chunks(&self) -> impl Iterator<Item = (&Chunked, u64)> {
         self.chunked().map(|(column, chunked)| {
-            // Without a cell in any other dimension there is none in its own.
+            // A selection without cells in any other dimension touches no chunk.
             let chunks = if self.tiles.is_empty() {
                 0
             } else {
@@ -310,8 +309,8 @@ impl Scan {
         })
     }
 
-    /// The memory that reading these columns of a tile takes, roughly: the stored bytes, a chunk at a
-    /// time decoded, and the values.
+    /// Estimated memory in bytes for reading these columns of a tile: the stored bytes, one decoded chunk, and the
+    /// values.
     #[must_use]
     pub fn cost(&self, columns: &[usize], block: &Block) -> usize {
         let cost = |&position: &usize| {
@@ -325,11 +324,11 @@ impl Scan {
             let values = part.cells().saturating_mul(width);
             let mut stored = chunk.saturating_mul(chunks);
             if !chunked.variable.chunk_grid().is_regular() {
-                // The largest chunk isn't every chunk.
+                // Not every chunk is as large as the largest.
                 stored = stored.min(part.chunk_bytes());
             }
             if reader.codec.is_raw() {
-                // Decoding takes no memory of its own, unless it picks or converts.
+                // Decoding writes directly into the values, unless cells are picked or converted.
                 stored.max(values)
             } else {
                 (stored / 2).saturating_add(chunk).saturating_add(values)
@@ -338,15 +337,14 @@ impl Scan {
         columns.iter().map(cost).fold(0, usize::saturating_add)
     }
 
-    /// Whether chunks of some column are kept for other tiles, which takes
-    /// [`Scan::share_memory`].
+    /// Whether chunks of some column are kept for other tiles. They are kept in the memory of [`Scan::share_memory`].
     #[must_use]
     pub fn shares_chunks(&self) -> bool {
         self.chunked().any(|(_, chunked)| !chunked.exclusive)
     }
 
-    /// Gives memory for decoded chunks that are kept for other tiles. Without any, a chunk that several
-    /// tiles need is read for each.
+    /// Adds `bytes` of memory for decoded chunks that several tiles need. Without memory, such a chunk is read once per
+    /// tile.
     pub fn share_memory(&self, bytes: usize) {
         self.shared.grow(bytes);
     }
@@ -356,15 +354,14 @@ impl Scan {
         self.shared.shrink(bytes);
     }
 
-    /// The most bytes of decoded values that there were at the same time.
+    /// Peak size of all decoded values, in bytes.
     #[must_use]
     pub fn peak_memory(&self) -> usize {
         self.recycler.peak()
     }
 
-    /// Starts fetching what the columns at these positions need of a tile, those that are local left
-    /// out; as far as only some rows are wanted, for the chunks that hold one of them. Must be called
-    /// inside a tokio runtime.
+    /// Starts fetching the chunks that the columns at these positions need for a tile. Skips local columns, and chunks
+    /// without a wanted row. Must be called inside a tokio runtime.
     #[must_use]
     pub fn fetch(
         self: &Arc<Self>,
@@ -393,7 +390,7 @@ impl Scan {
             _ => None,
         };
         let scan = Arc::clone(self);
-        // A task of its own: it goes on while tiles are decoded and used.
+        // A task of its own: fetching goes on while other tiles are decoded and used.
         FetchTask { task: tokio::spawn(async move { scan.fetch_chunks(wanted).await }), variable }
     }
 
@@ -440,8 +437,7 @@ impl Scan {
         Ok(fetched)
     }
 
-    /// Decodes what was fetched for a tile into it, a chunk at a time; between two of them other
-    /// tasks get their turn.
+    /// Decodes fetched chunks into a tile, one chunk at a time. Yields to other tasks between two chunks.
     ///
     /// # Errors
     /// [`Error::Chunk`] if the bytes are corrupt, [`Error::Decode`] if a value has no meaning.
@@ -497,7 +493,7 @@ impl Scan {
                 }
             }
             let start = Instant::now();
-            // Values that stand on several rows are looked at once.
+            // A value that is repeated over several rows is checked for NaN once, here.
             let later = column.dims.len() == tile.block().selections().len()
                 && chunked.variable.reader()?.decoding.only_finds_nan();
             let values = if later { assembly.finish_but_nan()? } else { assembly.finish()? };
@@ -508,9 +504,9 @@ impl Scan {
         Ok(decoded)
     }
 
-    /// Takes columns out of what was fetched for the cells of a block, to be decoded in pieces. `None`,
-    /// and nothing is taken, if they can't be: some of their chunks aren't stored, values need more than
-    /// decoding, or come in another order than the grid's, or chunks of the columns differ.
+    /// Takes columns out of `fetched`, to be decoded in pieces. `None`, with nothing taken, if pieces can't be made: a
+    /// chunk isn't stored, values need conversion, values come in another order than the grid's, or the columns' chunks
+    /// differ in shape.
     pub fn take_pieces(
         &self,
         fetched: &mut Fetched,
@@ -551,10 +547,10 @@ impl Scan {
         Some(pieces::Encoded { variable, chunks, nan_is_null, recycler })
     }
 
-    /// A tile with the values of these columns, all of them local.
+    /// Tile with the values of these columns, all of them local.
     ///
     /// # Errors
-    /// [`Error::Decode`] if they were not loaded.
+    /// [`Error::Decode`] if the columns were not loaded.
     pub fn local(&self, columns: &[usize], block: Block) -> Result<Tile> {
         let dims = self.columns.iter().map(|column| column.dims.clone()).collect();
         let mut tile = Tile::new(block, dims);
@@ -562,7 +558,7 @@ impl Scan {
         Ok(tile)
     }
 
-    /// Adds the values of those of the columns that are local.
+    /// Adds the values of the local ones among these columns.
     ///
     /// # Errors
     /// Those of [`Scan::local`].
@@ -603,7 +599,7 @@ impl Chunked {
         Part::new(&self.variable, &self.axes, wanted)
     }
 
-    /// The cells of a part of which no chunk is stored: all the same, so they are made once.
+    /// Cells of a part without stored chunks. All are equal, so they are made once.
     fn fill(&self, part: &Part<'_>, recycler: &Arc<Recycler>) -> Result<ArrayRef> {
         let cells = part.cells();
         if let Some(fill) = self.fill.get().filter(|fill| fill.len() >= cells) {
@@ -620,12 +616,12 @@ impl Chunked {
 }
 
 impl ScanColumn {
-    /// The values in a tile, at the column's own rank and in the grid's order.
+    /// Values of the cells of a tile, at the column's own rank and in the grid's order of dimensions.
     fn local_values(&self, block: &Block) -> Result<ArrayRef> {
         match &self.source {
             Source::Index => {
                 let dim = self.dims.first().copied().unwrap_or(0);
-                // The table's rows are counted with signed numbers, so its indices fit too.
+                // The table's rows are counted with signed 64-bit numbers, so its indices fit.
                 let indices = block.selections()[dim].iter().map(u64::cast_signed);
                 Ok(Arc::new(Int64Array::from_iter_values(indices)))
             }
@@ -646,7 +642,7 @@ impl ScanColumn {
     }
 }
 
-/// Whether each chunk of a column lies in one tile only.
+/// Whether each chunk of a column belongs to one tile only.
 fn is_exclusive(column: &Column, variable: &Variable, tiles: &Tiles) -> bool {
     let grid = variable.chunk_grid();
     (0..tiles.shape().len()).all(|dim| match column.dims.iter().position(|&d| d == dim) {
@@ -657,12 +653,12 @@ fn is_exclusive(column: &Column, variable: &Variable, tiles: &Tiles) -> bool {
     })
 }
 
-/// Whether a column of a grid of so many dimensions is read chunk by chunk.
+/// Whether a column of a grid of `rank` dimensions is read chunk by chunk.
 fn is_chunked(column: &Column, rank: usize, options: &ScanOptions) -> bool {
     column.variable.is_some() && !column.is_held(rank, options.held_bytes)
 }
 
-/// The shape of the tiles: whole chunks of the columns that have all dimensions.
+/// Shape of the tiles: whole chunks of the columns that have all dimensions.
 fn tile_shape(columns: &[&Column], shape: &[u64], tile_bytes: u64) -> Vec<u64> {
     let rank = shape.len();
     let full: Vec<(&Column, &Variable)> = columns
@@ -677,7 +673,7 @@ fn tile_shape(columns: &[&Column], shape: &[u64], tile_bytes: u64) -> Vec<u64> {
     let Some(mut tile) = chunks.reduce(tile_over_chunks) else {
         return tile_without_chunks(shape);
     };
-    // Small chunks are taken together, as long as they are in one object.
+    // Small chunks are combined, as long as they are in one object.
     let width = full.iter().map(|(_, v)| v.value_bytes());
     let width = width.max().unwrap_or(1);
     let objects = full.iter().map(|(column, variable)| {
@@ -699,8 +695,8 @@ fn tile_shape(columns: &[&Column], shape: &[u64], tile_bytes: u64) -> Vec<u64> {
     tile
 }
 
-/// A tile that covers whole chunks of either shape, so that each is read once; as long as it is not
-/// too large: then the larger chunk, and the other's chunks are kept for the tiles that they lie in.
+/// Tile that covers whole chunks of both shapes, so that each chunk is read once. If that is too large, the larger
+/// chunk: chunks of the other shape are kept for the tiles that they overlap.
 fn tile_over_chunks(one: Vec<u64>, other: Vec<u64>) -> Vec<u64> {
     let both: Vec<u64> = one.iter().zip(&other).map(|(a, b)| *a.max(b)).collect();
     let cells = |shape: &[u64]| checked_product(shape).unwrap_or(u64::MAX);
@@ -713,7 +709,7 @@ fn tile_over_chunks(one: Vec<u64>, other: Vec<u64>) -> Vec<u64> {
     }
 }
 
-/// Whole inner dimensions, as long as they are not too many rows.
+/// Whole inner dimensions, up to [`ROWS_WITHOUT_CHUNKS`] rows.
 fn tile_without_chunks(shape: &[u64]) -> Vec<u64> {
     let mut rows = ROWS_WITHOUT_CHUNKS;
     let mut tile: Vec<u64> = shape

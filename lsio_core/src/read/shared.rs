@@ -13,27 +13,27 @@ use tokio::sync::OnceCell;
 
 use crate::{Result, dataset::StoredValues};
 
-/// A chunk, by the column that it is of and its indices.
+/// Position of a chunk's column, and the chunk's indices.
 pub(super) type Key = (usize, Vec<u64>);
 
-/// The chunks that some tiles have asked for, and others will.
+/// Chunks that some tiles have used and other tiles will use.
 #[derive(Debug, Default)]
 pub(super) struct SharedChunks {
     kept: Mutex<Kept>,
-    /// The uses of any chunk so far.
+    /// Number of uses of all chunks so far.
     clock: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
 struct Kept {
     chunks: HashMap<Key, Arc<SharedChunk>>,
-    /// The decoded bytes of these, and the most that they may be.
+    /// Decoded bytes of the kept chunks, and their upper bound.
     bytes: usize,
     budget: usize,
 }
 
 impl Kept {
-    /// What was used longest ago makes room. Tiles that have it already keep it.
+    /// Evicts the least recently used chunks. Tiles that hold one already keep it.
     fn make_room(&mut self, bytes: usize) {
         while self.bytes + bytes > self.budget {
             let used = |chunk: &Arc<SharedChunk>| chunk.used.load(Ordering::Relaxed);
@@ -53,13 +53,13 @@ impl Kept {
 /// A chunk on its way from the store to the tiles.
 #[derive(Debug)]
 pub(super) struct SharedChunk {
-    /// Set once it was fetched.
+    /// Set once the chunk is fetched.
     fetched: OnceCell<()>,
     content: Mutex<Content>,
     bytes: usize,
-    /// The tiles that haven't had it yet.
+    /// Number of tiles that haven't used the chunk yet.
     uses: AtomicUsize,
-    /// When it was last used: the number of uses of any chunk before.
+    /// Value of the clock at the last use.
     used: AtomicUsize,
 }
 
@@ -72,7 +72,7 @@ enum Content {
 }
 
 impl SharedChunk {
-    /// Has the chunk fetched, unless somebody else has done it or is doing it.
+    /// Fetches the chunk, unless another task has fetched it or is doing so.
     pub(super) async fn fetch(
         &self,
         fetch: impl Future<Output = Result<Option<Bytes>>>,
@@ -92,19 +92,19 @@ impl SharedChunk {
 }
 
 impl SharedChunks {
-    /// Allows so many more decoded bytes.
+    /// Raises the upper bound by `bytes` decoded bytes.
     pub(super) fn grow(&self, bytes: usize) {
         self.lock().budget += bytes;
     }
 
-    /// Allows so many fewer.
+    /// Lowers the upper bound by `bytes` decoded bytes.
     pub(super) fn shrink(&self, bytes: usize) {
         let mut kept = self.lock();
         kept.budget = kept.budget.saturating_sub(bytes);
         kept.make_room(0);
     }
 
-    /// The chunk of this key, which `uses` tiles need and which takes `bytes` when it is decoded.
+    /// Chunk of this key, which `uses` tiles need and which has `bytes` decoded bytes.
     pub(super) fn get(&self, key: &Key, uses: usize, bytes: usize) -> Arc<SharedChunk> {
         let mut kept = self.lock();
         if let Some(chunk) = kept.chunks.get(key) {
@@ -125,8 +125,7 @@ impl SharedChunks {
         chunk
     }
 
-    /// The decoded values, which `decode` makes of the stored bytes for the first tile that asks.
-    /// `None` if the chunk isn't stored.
+    /// Decoded values; `None` if the chunk isn't stored. The first tile to ask calls `decode` on the stored bytes.
     pub(super) fn decoded(
         &self,
         key: &Key,

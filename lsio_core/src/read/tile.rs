@@ -1,4 +1,4 @@
-//! A tile: values at their columns' own ranks, and rows made of them a batch at a time.
+//! A tile: values at their columns' own ranks, broadcast to rows a batch at a time.
 
 use arrow::{array::ArrayRef, error::ArrowError};
 
@@ -8,11 +8,11 @@ use super::{
 };
 use crate::{Error, Result, dataset::nan_to_null};
 
-/// Selected cells of a tile, with the values of some columns, each at its own rank.
+/// Selected cells of a tile, with the values of some columns at their own ranks.
 #[derive(Debug)]
 pub struct Tile {
     block: Block,
-    /// The dimensions of each column.
+    /// Dimensions of each column.
     dims: Vec<Vec<usize>>,
     values: Vec<Option<Values>>,
 }
@@ -21,8 +21,8 @@ pub struct Tile {
 #[derive(Clone, Debug)]
 struct Values {
     array: ArrayRef,
-    /// Whether NaN is NULL, which is found when rows are made: then the values are in the cache once
-    /// for it and for what comes next.
+    /// Whether NaN is NULL. The check is left until rows are made: the next operation then finds the values in the
+    /// CPU's cache.
     nan_is_null: bool,
 }
 
@@ -32,13 +32,13 @@ impl Tile {
         Self { block, dims, values }
     }
 
-    /// The cells.
+    /// Selected cells.
     #[must_use]
     pub fn block(&self) -> &Block {
         &self.block
     }
 
-    /// Whether the values of a column are there.
+    /// Whether the tile has the values of a column.
     #[must_use]
     pub fn has(&self, column: usize) -> bool {
         self.values[column].is_some()
@@ -48,16 +48,16 @@ impl Tile {
         self.values[column] = Some(Values { array, nan_is_null });
     }
 
-    /// The values of a column at its own rank, if they are there, and whether NaN among them is NULL.
+    /// Values of a column at its own rank, with whether NaN is NULL; `None` if the tile doesn't have them.
     #[must_use]
     pub fn values(&self, column: usize) -> Option<(&ArrayRef, bool)> {
         self.values[column].as_ref().map(|values| (&values.array, values.nan_is_null))
     }
 
-    /// These columns as rows of a grid of these dimensions, which are all that they have.
+    /// Rows of these columns over the dimensions `dims`. The columns have no other dimensions.
     ///
     /// # Errors
-    /// [`Error::Decode`] if the values of a column aren't there.
+    /// [`Error::Decode`] if the tile lacks the values of a column.
     pub fn rows(&self, dims: &[usize], columns: &[usize]) -> Result<Rows> {
         let all = self.block.shape();
         let shape: Vec<u64> = dims.iter().map(|&dim| all[dim]).collect();
@@ -78,7 +78,7 @@ impl Tile {
         Ok(Rows { rows: usize::try_from(rows).unwrap_or(usize::MAX), dims, shape, columns })
     }
 
-    /// Values along `dims` as one value for each cell of the tile.
+    /// Values along `dims`, broadcast to one value per cell of the tile.
     ///
     /// # Errors
     /// [`Error::Decode`] if arrow can't gather them.
@@ -88,7 +88,7 @@ impl Tile {
     }
 }
 
-/// Rows that are made of values at lower ranks when they are asked for.
+/// Rows, broadcast from values of lower rank a batch at a time.
 #[derive(Debug)]
 pub struct Rows {
     rows: usize,
@@ -98,13 +98,13 @@ pub struct Rows {
 }
 
 impl Rows {
-    /// The number of rows.
+    /// Number of rows.
     #[must_use]
     pub fn len(&self) -> usize {
         self.rows
     }
 
-    /// Whether there is no row.
+    /// Whether there are no rows.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.rows == 0
@@ -118,8 +118,7 @@ impl Rows {
         self.columns.push((Values { array, nan_is_null: false }, pattern));
     }
 
-    /// The columns of `len` rows from `start` on as they are stored, each with whether NaN in it is
-    /// NULL.
+    /// Columns of the `len` rows from `start` on, each with whether NaN in it is still to become NULL.
     ///
     /// # Errors
     /// Those of [`Rows::slice`].
@@ -133,8 +132,7 @@ impl Rows {
             .collect()
     }
 
-    /// The columns of `len` rows from `start` on, in C order. Columns that have all dimensions are
-    /// slices: nothing is copied.
+    /// Columns of the `len` rows from `start` on, in C order. A column that has all dimensions is a slice, not a copy.
     ///
     /// # Errors
     /// [`Error::Decode`] if arrow can't gather the values.

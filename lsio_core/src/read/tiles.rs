@@ -8,22 +8,21 @@ use crate::{
     grid::{checked_product, unravel},
 };
 
-/// The boxes into which a scan cuts its grid, as far as they hold selected cells.
+/// Boxes of one shape that cover the selected cells of a grid.
 ///
-/// They are numbered in the order in which they are visited, and never enumerated: what is kept is
-/// the selection of each dimension.
+/// Tiles are numbered in the order of visits and never enumerated: only the selection of each dimension is stored.
 #[derive(Clone, Debug)]
 pub struct Tiles {
     shape: Vec<u64>,
     selection: Vec<Selection>,
     /// Of each dimension, the tiles with selected indices.
     touched: Vec<Selection>,
-    /// All dimensions, the slowest first.
+    /// All dimensions, slowest first.
     order: Vec<DimOrder>,
     len: u64,
 }
 
-/// The direction in which the tiles along one dimension are visited.
+/// Direction of visits to the tiles along one dimension.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DimOrder {
     /// Position of the dimension in the grid.
@@ -33,13 +32,13 @@ pub struct DimOrder {
 }
 
 impl DimOrder {
-    /// The order from the first tile along a dimension to the last.
+    /// From the first tile along a dimension to the last.
     #[must_use]
     pub fn forward(dim: usize) -> Self {
         Self { dim, reversed: false }
     }
 
-    /// The order from the last tile along a dimension to the first.
+    /// From the last tile along a dimension to the first.
     #[must_use]
     pub fn backward(dim: usize) -> Self {
         Self { dim, reversed: true }
@@ -47,7 +46,7 @@ impl DimOrder {
 }
 
 impl Tiles {
-    /// Tiles of this shape over the selected cells. `None` if there are more than 64 bits count.
+    /// Tiles of this shape over the selected cells; `None` if their number exceeds 64 bits.
     #[must_use]
     pub fn new(shape: Vec<u64>, selection: Vec<Selection>) -> Option<Self> {
         let touched: Vec<Selection> =
@@ -58,8 +57,7 @@ impl Tiles {
         Some(Self { shape, selection, touched, order, len })
     }
 
-    /// The same tiles, visited in this order: the slowest dimension first. Dimensions that it lacks follow,
-    /// forward.
+    /// The same tiles, visited in the order `first`, slowest dimension first. The other dimensions follow, forward.
     #[must_use]
     pub fn with_order(&self, first: &[DimOrder]) -> Self {
         let is_first = |dim: &usize| first.iter().any(|other| other.dim == *dim);
@@ -67,7 +65,7 @@ impl Tiles {
         Self { order: first.iter().copied().chain(rest).collect(), ..self.clone() }
     }
 
-    /// The number of tiles.
+    /// Number of tiles.
     #[must_use]
     pub fn len(&self) -> u64 {
         self.len
@@ -79,13 +77,13 @@ impl Tiles {
         self.len == 0
     }
 
-    /// The shape of a tile that isn't cut off.
+    /// Shape of a tile that no edge cuts off, in cells.
     #[must_use]
     pub fn shape(&self) -> &[u64] {
         &self.shape
     }
 
-    /// The selected indices of each dimension.
+    /// Selected indices of each dimension.
     #[must_use]
     pub fn selection(&self) -> &[Selection] {
         &self.selection
@@ -97,7 +95,7 @@ impl Tiles {
         &self.touched
     }
 
-    /// The selected cells of a tile.
+    /// Selected cells of a tile.
     #[must_use]
     pub fn block(&self, number: u64) -> Block {
         let counts: Vec<u64> =
@@ -121,8 +119,7 @@ impl Tiles {
         Block { selections: self.selection.clone() }
     }
 
-    /// The first tile, in the order of visits, that may have other indices along a dimension than
-    /// this one.
+    /// Number of the first later tile, in the order of visits, whose indices along `dim` may differ from this tile's.
     #[must_use]
     pub fn after(&self, number: u64, dim: usize) -> u64 {
         let faster = self.order.iter().skip_while(|order| order.dim != dim).skip(1);
@@ -131,33 +128,33 @@ impl Tiles {
     }
 }
 
-/// Selected cells of a tile: those at which the selections of all dimensions meet, in C order.
+/// Selected cells of a tile, in C order: the cells where the selections of all dimensions meet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Block {
     selections: Vec<Selection>,
 }
 
 impl Block {
-    /// The selected indices of each dimension.
+    /// Selected indices of each dimension.
     #[must_use]
     pub fn selections(&self) -> &[Selection] {
         &self.selections
     }
 
-    /// The number of indices along each dimension.
+    /// Number of indices along each dimension.
     #[must_use]
     pub fn shape(&self) -> Vec<u64> {
         self.selections.iter().map(Selection::len).collect()
     }
 
-    /// The number of cells. They fit into memory, so their number fits.
+    /// Number of cells. A tile fits into memory, so the number fits `usize`.
     #[must_use]
     pub fn rows(&self) -> usize {
         let rows = self.selections.iter().map(Selection::len).fold(1, u64::saturating_mul);
         usize::try_from(rows).unwrap_or(usize::MAX)
     }
 
-    /// Keeps those indices of a dimension at which the mask is true.
+    /// Keeps the indices of a dimension where the mask is true.
     pub fn restrict(&mut self, dim: usize, mask: &BooleanArray) {
         self.selections[dim] = self.selections[dim].masked(mask);
     }

@@ -1,4 +1,4 @@
-//! Reads of one variable, without a table.
+//! Reads one variable, without a table.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{Error, Recycler, Result, Selection, Variable, grid::Region};
 
-/// The objects of one variable that are read at the same time by [`Variable::read`].
+/// Number of objects of one variable that [`Variable::read`] reads concurrently.
 const CONCURRENT_READS: usize = 16;
 
 impl Variable {
@@ -27,9 +27,8 @@ impl Variable {
         stored.bytes(&Arc::default()).map(Some).map_err(|reason| self.broken_chunk(chunk, reason))
     }
 
-    /// Decodes a chunk to its values in C order, cells beyond the array's edges left out. `None`
-    /// stands for a chunk that isn't stored: all its cells have the fill value. The values may lie in
-    /// memory of the recycler.
+    /// Decodes a chunk to its values in C order, without cells beyond the array's edges. `None` is a chunk that isn't
+    /// stored: all its cells have the fill value. The values may use memory of the recycler.
     ///
     /// # Errors
     /// [`Error::Chunk`] if the bytes are corrupt, [`Error::Decode`] if a value has no meaning,
@@ -49,11 +48,11 @@ impl Variable {
         assembly.finish()
     }
 
-    /// Reads a region, in C order. Chunks that lie in it are fetched at the same time, each once.
+    /// Reads a region, in C order. Chunks are fetched concurrently, each once.
     ///
     /// # Errors
-    /// [`Error::OutOfBounds`] if the region has other dimensions than the array, or reaches beyond it;
-    /// else those of [`Variable::fetch_chunk`] and [`Variable::decode_chunk`].
+    /// [`Error::OutOfBounds`] if the region has another rank than the array, or exceeds the array's bounds; else those
+    /// of [`Variable::fetch_chunk`] and [`Variable::decode_chunk`].
     pub async fn read(&self, region: &Region) -> Result<ArrayRef> {
         let fits = region.start.len() == region.shape.len()
             && region.shape.len() == self.dims().len()
@@ -67,8 +66,8 @@ impl Variable {
         self.read_part(&Part::of(self, region)).await
     }
 
-    /// Reads the cells at which selections of all dimensions meet, in C order: the shape of the result is
-    /// the lengths of the selections. Chunks without such a cell aren't fetched.
+    /// Reads the cells where selections of all dimensions meet, in C order. The result's shape is the lengths of the
+    /// selections. Chunks without such a cell aren't fetched.
     ///
     /// # Errors
     /// Those of [`Variable::read`].
@@ -83,7 +82,7 @@ impl Variable {
         self.read_part(&Part::new(self, &axes, wanted.to_vec())).await
     }
 
-    /// Reads some of the values, all of them within the array.
+    /// Reads some of the values. All of them must be within the array.
     ///
     /// # Errors
     /// Those of [`Variable::read`].
@@ -92,14 +91,14 @@ impl Variable {
         if part.is_empty() {
             return Ok(new_empty_array(self.data_type()));
         }
-        // The chunks of an object in one go, and some objects at a time.
+        // The chunks of one object together, several objects concurrently.
         let mut fetched = stream::iter(fetcher.groups(part.chunks()))
             .map(|chunks| fetcher.fetch(chunks))
             .buffered(CONCURRENT_READS);
         let recycler = Arc::default();
         let mut assembly = Assembly::new(part, &recycler)?;
         while let Some((chunks, _)) = fetched.try_next().await? {
-            // One at a time, so that there is no more than one in memory.
+            // One decoded chunk at a time, to bound the memory.
             for (chunk, encoded) in chunks {
                 let stored =
                     encoded.map(|e| part.decode_stored(&chunk, &e, &recycler)).transpose()?;

@@ -10,10 +10,10 @@ use super::{
 };
 use crate::simd::Simd;
 
-/// The values that are computed at a time.
+/// Number of values computed at a time.
 pub(super) const BLOCK: usize = 1024;
 
-/// An arithmetic expression. Where an operand is NaN, so is the result.
+/// An arithmetic expression. NaN in an operand makes the result NaN.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Arithmetic {
     /// The column at this position.
@@ -26,7 +26,7 @@ pub enum Arithmetic {
     Widen(Box<Self>),
     /// A function of one operand.
     Apply(Function, Box<Self>),
-    /// An operation on two of the same type.
+    /// An operation on two operands of the same type.
     Combine(Operation, Box<Self>, Box<Self>),
 }
 
@@ -50,7 +50,7 @@ pub enum Operation {
     Divide,
 }
 
-/// The columns of an expression.
+/// Columns of an expression.
 pub(super) struct Columns {
     columns: Vec<Column>,
     nan_is_null: Vec<bool>,
@@ -61,7 +61,7 @@ enum Column {
     Doubles(ScalarBuffer<f64>),
 }
 
-/// The values of a block.
+/// Values of a block.
 pub(super) enum Block<'a> {
     Singles(Values<'a, f32>),
     Doubles(Values<'a, f64>),
@@ -74,7 +74,7 @@ pub(super) enum Values<'a, T> {
 }
 
 impl Columns {
-    /// `None` if one isn't of floats.
+    /// `None` if a column isn't of floats.
     pub(super) fn new(columns: &[(ArrayRef, bool)]) -> Option<Self> {
         let nan_is_null = columns.iter().map(|(_, nan_is_null)| *nan_is_null).collect();
         let columns = columns.iter().map(|(array, _)| match array.data_type() {
@@ -85,7 +85,7 @@ impl Columns {
         Some(Self { columns: columns.collect::<Option<_>>()?, nan_is_null })
     }
 
-    /// Whether no column is NULL because of NaN in a row.
+    /// Whether no column is NULL in a row because of NaN.
     pub(super) fn is_valid(&self, row: usize) -> bool {
         self.columns.iter().zip(&self.nan_is_null).all(|(column, nan_is_null)| {
             !*nan_is_null
@@ -98,7 +98,7 @@ impl Columns {
 }
 
 impl Arithmetic {
-    /// The values of some rows. `None` if types don't fit.
+    /// Values of the expression in some rows; `None` if the types don't fit.
     pub(super) fn block<'a>(
         &self,
         columns: &'a Columns,
@@ -117,7 +117,7 @@ impl Arithmetic {
                 Block::Singles(Values::One(value)) => Block::Doubles(Values::One(f64::from(value))),
                 Block::Singles(values) => {
                     let mut wide = spare.doubles.pop().unwrap_or_default();
-                    // What a spare block holds doesn't matter.
+                    // The contents of a spare block are overwritten.
                     wide.resize(values.as_slice().len(), 0.0);
                     simd.widen(&mut wide, values.as_slice());
                     spare.keep(Block::Singles(values));
@@ -149,7 +149,7 @@ impl Arithmetic {
     }
 }
 
-/// Memory of blocks that aren't needed any more.
+/// Memory of blocks for reuse.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Spare {
     singles: Vec<Vec<f32>>,
@@ -157,7 +157,7 @@ pub(super) struct Spare {
 }
 
 impl Spare {
-    /// Keeps the memory of a block, if it has any.
+    /// Keeps the memory of a block for reuse, if the block owns any.
     pub(super) fn keep(&mut self, block: Block<'_>) {
         match block {
             Block::Singles(Values::Made(values)) => self.singles.push(values),
@@ -168,7 +168,7 @@ impl Spare {
 }
 
 impl<T: Native> Values<'_, T> {
-    /// The values; one that stands for all of them.
+    /// Values as a slice; of a constant, a slice of one value.
     pub(super) fn as_slice(&self) -> &[T] {
         match self {
             Self::Given(values) => values,
@@ -179,7 +179,7 @@ impl<T: Native> Values<'_, T> {
 }
 
 impl<T: Native> Values<'_, T> {
-    /// The values where they can be changed.
+    /// Values in memory that may be changed.
     fn made(self, spare: &mut Vec<Vec<T>>) -> Vec<T> {
         match self {
             Self::Made(values) => values,

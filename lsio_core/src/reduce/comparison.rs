@@ -1,11 +1,11 @@
-//! Comparisons of values with one other, as masks.
+//! Compares values with a constant, into masks.
 
 use arrow::{array::Array, buffer::BooleanBuffer, datatypes::DataType};
 
 use super::{native::Native, reduction::native_values};
 use crate::simd::Simd;
 
-/// How a value is to compare with another.
+/// An operator of comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the names say all")]
 pub enum Comparison {
@@ -17,7 +17,7 @@ pub enum Comparison {
     GreaterOrEqual,
 }
 
-/// A number to compare with.
+/// A constant to compare with.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[allow(missing_docs, reason = "the names say all")]
 pub enum Number {
@@ -25,9 +25,8 @@ pub enum Number {
     Float64(f64),
 }
 
-/// Of each value, whether it compares so with a number of the same type. NULL doesn't, nor does NaN if
-/// `nan_is_null`; it is above all others otherwise. `None` for values of another type, and for NaN to
-/// compare with.
+/// Compares each value with a number of the same type. NULL never compares true. NaN doesn't either if `nan_is_null`,
+/// and otherwise is above all other values. `None` for values of another type, and if `with` is NaN.
 #[must_use]
 pub fn compare(
     values: &dyn Array,
@@ -104,7 +103,7 @@ mod tests {
                         let Some(value) = value.filter(|v| !(nan_is_null && v.is_nan())) else {
                             return false;
                         };
-                        // NaN is above all.
+                        // NaN is above all other values.
                         let order = value.partial_cmp(&with).unwrap_or(Ordering::Greater);
                         match comparison {
                             Comparison::Less => order.is_lt(),

@@ -5,16 +5,16 @@ use std::ops::Range;
 use super::native::Native;
 use crate::simd::Simd;
 
-/// How many values of 32 bits 62 bits hold the sum of.
+/// Number of 32-bit values whose sum fits 62 bits.
 const ADDED: u32 = 1 << 30;
 
-/// Exact sums of the integers of groups. What is added value by value is collected in 64 bits, a vector at
-/// a time, and put to the rest before these are full.
+/// Exact sums of integers per group. Single values are added up in 64 bits, a vector at a time, and moved to the
+/// 128-bit sums before these overflow.
 #[derive(Clone, Debug)]
 pub(super) struct IntegerSums {
     collected: Vec<i64>,
     sums: Vec<i128>,
-    /// How many values a group has collected at most.
+    /// Upper bound on the values that any group has collected.
     added: u32,
 }
 
@@ -23,13 +23,13 @@ impl IntegerSums {
         Self { collected: vec![0; groups], sums: vec![0; groups], added: 0 }
     }
 
-    /// Adds a sum so many times.
+    /// Adds a sum `times` times.
     pub(super) fn add(&mut self, group: usize, sum: i128, times: u64) {
-        // A table has at most 2⁶³ cells, so that 128 bits hold all sums of integers of 64.
+        // A table has at most 2⁶³ cells, so 128 bits hold any sum of 64-bit integers.
         self.sums[group] = self.sums[group].wrapping_add(sum.wrapping_mul(times.into()));
     }
 
-    /// Adds each value to the group at its place.
+    /// Adds each value to the group at the same position.
     pub(super) fn add_each<T: Native>(&mut self, groups: Range<usize>, values: &[T], simd: Simd) {
         if !T::SMALL {
             for (sum, value) in self.sums[groups].iter_mut().zip(values) {
@@ -50,7 +50,7 @@ impl IntegerSums {
         }
     }
 
-    /// The sums of some groups.
+    /// Sums of some groups.
     pub(super) fn of(&self, groups: Range<usize>) -> impl Iterator<Item = i128> {
         let both = self.sums[groups.clone()].iter().zip(&self.collected[groups]);
         both.map(|(sum, collected)| sum.wrapping_add(i128::from(*collected)))

@@ -7,11 +7,11 @@ use super::{
 };
 use crate::simd::kernel;
 
-/// The sums that are taken side by side: as many as hide the time of an addition.
+/// Number of independent partial sums: enough to hide the latency of an addition.
 const LANES: usize = 32;
 
 kernel! {
-    /// The sum, as doubles.
+    /// Sum in float64.
     fn sum<T: Native>(values: &[T]) -> f64 {
         let (chunks, rest) = values.as_chunks::<LANES>();
         let mut lanes = [0.0; LANES];
@@ -28,7 +28,7 @@ kernel! {
 }
 
 kernel! {
-    /// The sum of a block of integers of at most 32 bits.
+    /// Sum of a block of integers of at most 32 bits.
     fn sum_small<T: Native>(values: &[T]) -> i64 {
         let (chunks, rest) = values.as_chunks::<LANES>();
         let mut lanes = [0_i64; LANES];
@@ -43,7 +43,7 @@ kernel! {
 }
 
 kernel! {
-    /// The sum of a block of integers. Their halves are summed on their own, which 64 bits hold.
+    /// Sum of a block of integers. Their 32-bit halves are summed separately, and each sum fits 64 bits.
     fn sum_integers<T: Native>(values: &[T]) -> i128 {
         let (chunks, rest) = values.as_chunks::<LANES>();
         let mut low = [0_i64; LANES];
@@ -61,7 +61,7 @@ kernel! {
 }
 
 kernel! {
-    /// The sum of the distances from a value, and the sum of their squares.
+    /// Sum of the distances from a value, and the sum of their squares.
     fn distances<T: Native>(values: &[T], from: f64) -> (f64, f64) {
         let (chunks, rest) = values.as_chunks::<LANES>();
         let mut lanes = [0.0; LANES];
@@ -83,7 +83,7 @@ kernel! {
 }
 
 kernel! {
-    /// The number of NaN.
+    /// Number of NaN.
     fn count_nan<T: Native>(values: &[T]) -> usize {
         let (chunks, rest) = values.as_chunks::<LANES>();
         let mut lanes = [0_u32; LANES];
@@ -98,7 +98,7 @@ kernel! {
 }
 
 kernel! {
-    /// The least value; without NaN among them.
+    /// Minimum; no value may be NaN.
     fn min<T: Native>(values: &[T], start: T) -> T {
         let (chunks, rest) = values.as_chunks::<LANES>();
         let mut lanes = [start; LANES];
@@ -112,7 +112,7 @@ kernel! {
 }
 
 kernel! {
-    /// The greatest value; without NaN among them.
+    /// Maximum; no value may be NaN.
     fn max<T: Native>(values: &[T], start: T) -> T {
         let (chunks, rest) = values.as_chunks::<LANES>();
         let mut lanes = [start; LANES];
@@ -126,7 +126,7 @@ kernel! {
 }
 
 kernel! {
-    /// Adds each value to the sum at its place.
+    /// Adds each value to the sum at the same position.
     fn add_each<T: Native>(sums: &mut [f64], values: &[T]) {
         for (sum, value) in sums.iter_mut().zip(values) {
             *sum += value.to_double();
@@ -135,7 +135,7 @@ kernel! {
 }
 
 kernel! {
-    /// Adds each value but NaN to the sum at its place.
+    /// Adds each value except NaN to the sum at the same position.
     fn add_each_but_nan<T: Native>(sums: &mut [f64], values: &[T]) {
         for (sum, value) in sums.iter_mut().zip(values) {
             *sum += if value.is_nan() { 0.0 } else { value.to_double() };
@@ -144,7 +144,7 @@ kernel! {
 }
 
 kernel! {
-    /// Adds each value, of at most 32 bits, to the sum at its place.
+    /// Adds each value, of at most 32 bits, to the sum at the same position.
     fn add_each_small<T: Native>(sums: &mut [i64], values: &[T]) {
         for (sum, value) in sums.iter_mut().zip(values) {
             *sum = sum.wrapping_add(value.to_wrapped());
@@ -153,10 +153,10 @@ kernel! {
 }
 
 kernel! {
-    /// Keeps the lesser at each place; NaN takes no place.
+    /// Minimum at each position; NaN replaces no value.
     fn min_each<T: Native>(least: &mut [T], values: &[T]) {
         for (least, value) in least.iter_mut().zip(values) {
-            // The other way round, so that NO_MINIMUM gives way.
+            // In this order of operands, so that any value replaces NO_MINIMUM.
             let keeps = *least <= *value || value.is_nan();
             *least = if keeps { *least } else { *value };
         }
@@ -164,7 +164,7 @@ kernel! {
 }
 
 kernel! {
-    /// Keeps the greater at each place; NaN takes no place.
+    /// Maximum at each position; NaN replaces no value.
     fn max_each<T: Native>(most: &mut [T], values: &[T]) {
         for (most, value) in most.iter_mut().zip(values) {
             *most = if *value > *most { *value } else { *most };
@@ -172,7 +172,7 @@ kernel! {
     }
 }
 
-/// The same loop for each operation.
+/// Expands a loop once per operation.
 macro_rules! with_each_operation {
     ($operation:expr, $of:ident => $loop:expr) => {
         match $operation {
@@ -224,7 +224,7 @@ kernel! {
 }
 
 kernel! {
-    /// A function of each value, in place.
+    /// Applies a function to each value, in place.
     fn apply<T: Real>(function: Function, values: &mut [T]) {
         match function {
             Function::Negate => values.iter_mut().for_each(|v| *v = -*v),
@@ -236,15 +236,15 @@ kernel! {
 }
 
 kernel! {
-    /// Each value as a double.
+    /// Converts each value to float64.
     fn widen<T: Native>(to: &mut [f64], values: &[T]) {
         to.iter_mut().zip(values).for_each(|(to, value)| *to = value.to_double());
     }
 }
 
 kernel! {
-    /// Whether each of 64 values compares so with another; NaN does only if it is said to be above
-    /// all.
+    /// Compares each of 64 values with another, into one bit each. NaN compares as the greatest value if `nan_is_most`,
+    /// and never compares true otherwise.
     fn compare<T: Native>(comparison: Comparison, values: &[T; 64], with: T, nan_is_most: bool) -> u64 {
         let mut holds = [0_u8; 64];
         macro_rules! each {
@@ -275,7 +275,7 @@ kernel! {
         let (eights, _) = holds.as_chunks::<8>();
         let mut word = 0;
         for (position, eight) in eights.iter().enumerate() {
-            // The lowest bits of eight bytes, side by side in the highest byte.
+            // Moves the lowest bits of eight bytes into the highest byte.
             let bits = u64::from_le_bytes(*eight).wrapping_mul(0x0102_0408_1020_4080) >> 56;
             word |= bits << (8 * position);
         }
@@ -283,7 +283,7 @@ kernel! {
     }
 }
 
-/// The sum of some lanes, in a tree.
+/// Sum of the lanes, pairwise.
 #[inline(always)]
 fn folded(mut lanes: [f64; LANES]) -> f64 {
     let mut width = LANES / 2;
@@ -314,7 +314,7 @@ mod tests {
                 floats.iter().zip(&holes).map(|(v, hole)| if *hole { f32::NAN } else { *v }).collect();
             let sum: i64 = values.iter().map(|v| i64::from(*v)).sum();
             for simd in Simd::all() {
-                // Quarters of small integers have exact sums, whatever their order.
+                // Quarters of small integers have exact sums in any order.
                 prop_assert_eq!(simd.sum(&floats), sum as f64 / 4.0);
                 prop_assert_eq!(simd.sum(&values), sum as f64);
                 prop_assert_eq!(simd.sum_small(&values), sum);

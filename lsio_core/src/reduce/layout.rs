@@ -1,24 +1,24 @@
-//! Which group each cell of a tile belongs to.
+//! Maps each cell of a tile to its group.
 
 use std::ops::Range;
 
 use crate::grid::{strides, unravel};
 
-/// The cells of one group side by side from which on a kernel pays off.
+/// Number of consecutive cells of one group from which on a kernel pays off.
 const SHORT: usize = 16;
 
-/// The mean length of runs from which on each run is reduced by itself.
+/// Mean run length in cells from which on each run is reduced by itself.
 const SHORT_RUN: usize = 8;
 
-/// The cells over which scattered groups are written down, at least.
+/// Least number of cells of a row with scattered groups.
 const PATTERN: usize = 256;
 
-/// The groups along some dimensions of a tile.
+/// Groups along some dimensions of a tile.
 #[derive(Clone, Debug)]
 pub struct Keys {
     /// The dimensions, ascending.
     pub dims: Vec<usize>,
-    /// What each index adds to the number of a cell's group, in C order of these dimensions.
+    /// Addend of each index to a cell's group number, in C order of these dimensions.
     pub offsets: Vec<u32>,
 }
 
@@ -28,52 +28,52 @@ impl Keys {
     }
 }
 
-/// The groups of a tile's cells, in C order: rows of cells, each with a first group, and what all
-/// rows have in common.
+/// Groups of a tile's cells, in C order. The cells are divided into rows: each row has a first group, and all rows
+/// share one inner pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Layout {
-    /// Of each row, what is added to the groups of its cells.
+    /// Addend of each row to the groups of its cells.
     bases: Vec<usize>,
-    /// The cells of a row.
+    /// Number of cells per row.
     len: usize,
     inner: Inner,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Inner {
-    /// A row is one group.
+    /// All cells of a row are in one group.
     Same,
-    /// Each cell of a row belongs to the group after that of the cell before.
+    /// Each cell of a row is in the next group after the previous cell's.
     Ascending,
-    /// A row falls into runs of one group: where each ends, and what it adds.
+    /// A row is a sequence of runs, each of one group: (end of the run, addend).
     Runs(Vec<(usize, usize)>),
-    /// What each cell of a row adds.
+    /// Addend of each cell of a row.
     Scattered(Vec<u32>),
 }
 
-/// Cells side by side.
+/// Consecutive cells.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Segment<'a> {
-    /// All in this group.
+    /// All cells are in this group.
     Same(usize),
-    /// In this group and those that follow.
+    /// The first cell is in this group, each other cell in the next.
     Ascending(usize),
-    /// In groups that are so far from this one.
+    /// Each cell is in this group plus its own addend.
     Scattered(usize, &'a [u32]),
 }
 
-/// Cells side by side, one or several rows of them.
+/// Consecutive cells, of one or several rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Stretch {
     /// Whole rows with the same groups.
     Rows { base: usize, len: usize },
-    /// Anything.
+    /// Any cells.
     Cells,
 }
 
 impl Layout {
-    /// The groups of the cells of a tile of this shape: the sum of what the keys add. No two keys
-    /// have a dimension in common.
+    /// Computes the group of each cell of a tile of this shape: the sum of the keys' addends. No two keys may share a
+    /// dimension.
     #[must_use]
     pub fn new(shape: &[usize], keys: &[Keys]) -> Self {
         let constant: usize = keys
@@ -83,7 +83,7 @@ impl Layout {
             .sum();
         let keys: Vec<&Keys> = keys.iter().filter(|keys| !keys.is_constant()).collect();
         let cells = |split: usize| shape[split..].iter().product::<usize>();
-        // Where the row begins: no key may lie on both sides.
+        // Moves the start of a row so that no key has dimensions on both sides.
         let whole = |mut split: usize| {
             while let Some(keys) =
                 keys.iter().find(|k| k.dims[0] < split && k.dims.iter().any(|d| *d >= split))
@@ -123,17 +123,17 @@ impl Layout {
                 return Self { bases: bases(split), len, inner: Inner::Runs(runs) };
             }
             if enough == PATTERN || split == 0 {
-                // What is added is the number of a group, and those fit.
+                // An addend is a group number, and these fit 32 bits.
                 let offsets = pattern.iter().map(|id| u32::try_from(*id).unwrap_or(u32::MAX));
                 let inner = Inner::Scattered(offsets.collect());
                 return Self { bases: bases(split), len, inner };
             }
         }
-        // The second turn always returns.
+        // The second pass of the loop always returns.
         Self { bases: bases(0), len: cells(0), inner: Inner::Same }
     }
 
-    /// How the groups lie, in a word.
+    /// Name of the inner pattern.
     #[must_use]
     pub fn pattern(&self) -> &'static str {
         match self.inner {
@@ -143,13 +143,13 @@ impl Layout {
         }
     }
 
-    /// The number of cells.
+    /// Number of cells.
     #[must_use]
     pub fn cells(&self) -> usize {
         self.bases.len() * self.len
     }
 
-    /// The group of each cell in a range.
+    /// Calls `f` with the group of each cell in a range.
     pub fn groups(&self, cells: Range<usize>, mut f: impl FnMut(usize)) {
         self.segments(cells, |segment, range| match segment {
             Segment::Same(group) => range.for_each(|_| f(group)),
@@ -160,8 +160,8 @@ impl Layout {
         });
     }
 
-    /// The stretches of a range of cells, counted from its start. Where kernels do well with one row
-    /// there is one.
+    /// Calls `f` for each stretch of a range of cells, with cell numbers relative to the range's start. Where a kernel
+    /// is efficient on one row, the range is one stretch.
     pub(super) fn stretches(&self, cells: Range<usize>, mut f: impl FnMut(Stretch, Range<usize>)) {
         if matches!(self.inner, Inner::Same | Inner::Ascending) {
             return f(Stretch::Cells, 0..cells.len());
@@ -183,7 +183,7 @@ impl Layout {
         }
     }
 
-    /// The segments of a row that begins at this group.
+    /// Segments of a row whose first group is `base`.
     pub(super) fn row_segments<'a>(
         &'a self,
         base: usize,
@@ -203,8 +203,7 @@ impl Layout {
         }
     }
 
-    /// The segments of a range of cells, each with the range that it covers, counted from the start
-    /// of the whole range.
+    /// Calls `f` for each segment of a range of cells, with its cell numbers relative to the range's start.
     pub(super) fn segments<'a>(
         &'a self,
         cells: Range<usize>,
@@ -240,7 +239,7 @@ impl Layout {
     }
 }
 
-/// For each index of some dimensions, in C order, the sum of what the keys on them add.
+/// Sum of the keys' addends for each index of some dimensions, in C order.
 fn sums(shape: &[usize], keys: &[&Keys], dims: Range<usize>, start: usize) -> Vec<usize> {
     let sizes: Vec<u64> = shape[dims.clone()].iter().map(|&size| size as u64).collect();
     let cells: usize = shape[dims.clone()].iter().product();
@@ -249,7 +248,7 @@ fn sums(shape: &[usize], keys: &[&Keys], dims: Range<usize>, start: usize) -> Ve
         let own: Vec<u64> = keys.dims.iter().map(|&d| shape[d] as u64).collect();
         let own = strides(&own);
         if let &[dim] = keys.dims.as_slice() {
-            // By far the most frequent: one dimension.
+            // The most frequent case by far: one dimension.
             let inner: usize = shape[dim + 1..dims.end].iter().product();
             for (row, sums) in sums.chunks_mut(inner.max(1)).enumerate() {
                 let add = keys.offsets[row % shape[dim]] as usize;

@@ -1,17 +1,17 @@
 //! Dense reductions: the values of a tile into the states of groups, without rows and without hashing.
 //!
 //! ```text
-//! Layout      which group each cell of a tile belongs to: one for long runs, ascending along the
+//! Layout      the group of each cell of a tile: the same over long runs, ascending along the
 //!    │        innermost dimension, or scattered
 //!    │ segments
 //! Reduction   count, sum, minimum, maximum and moments of each group, for one type of values
 //!    │ blocks that fit the first-level cache
-//! Arithmetic  what is computed of several columns before, in blocks of the same size
-//! kernels     the inner loops, compiled for several widths of vectors and chosen at run time
+//! Arithmetic  expressions on several columns, computed first, in blocks of the same size
+//! kernels     the inner loops, compiled for several vector widths and chosen at run time
 //! ```
 //!
-//! Groups are numbered from 0 on, and every state is an array with one element for each. Sums of
-//! floating values are sums of doubles.
+//! Groups are numbered from 0 on. A state is an array with one element per group. Sums of floating-point values are
+//! float64.
 
 mod arithmetic;
 mod comparison;

@@ -1,16 +1,16 @@
-//! The mean and the spread of values.
+//! Mean and variance of values.
 
-/// The number of values, their mean, and the sum of the squared distances from it. The mean is told
-/// from a start among the values: 10⁹ and a thousandth have no double of their own.
+/// Number of values, their mean, and the sum of the squared distances from the mean. The mean is stored as a distance
+/// from `start`, one of the values: float64 has no number for 10⁹ and a thousandth.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Moments {
-    /// The number of values.
+    /// Number of values.
     pub count: f64,
     /// A value near the mean.
     pub start: f64,
-    /// The distance of the mean from the start.
+    /// Distance of the mean from `start`.
     pub mean: f64,
-    /// The sum of the squared distances from the mean.
+    /// Sum of the squared distances from the mean.
     pub squares: f64,
 }
 
@@ -30,7 +30,7 @@ impl Moments {
         self.squares += distance * (from_start - self.mean);
     }
 
-    /// Adds the values of another.
+    /// Adds the values of another state.
     ///
     /// Chan, Golub and LeVeque: Updating Formulae and a Pairwise Algorithm for Computing Sample
     /// Variances (1979).
@@ -49,7 +49,7 @@ impl Moments {
         self.count = count;
     }
 
-    /// The variance, divided by what is less than the number of values by `less`.
+    /// Variance, with the divisor `count - less`; `None` unless there are more than `less` values.
     #[must_use]
     pub fn variance(&self, less: f64) -> Option<f64> {
         (self.count > less).then(|| self.squares / (self.count - less))

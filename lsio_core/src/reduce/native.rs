@@ -1,4 +1,4 @@
-//! The types of values that have kernels.
+//! Types of values that have kernels.
 
 use std::{
     cmp::Ordering,
@@ -7,15 +7,15 @@ use std::{
 
 use arrow::datatypes::ArrowNativeType;
 
-/// A number as it lies in memory.
+/// A number in its in-memory form.
 pub(crate) trait Native: ArrowNativeType + PartialOrd {
     /// Whether values can be NaN.
     const FLOATS: bool;
 
-    /// Whether many sums of values fit 64 bits.
+    /// Whether the sum of many values fits 64 bits.
     const SMALL: bool;
 
-    /// What is above no value, in the order of [`Native::order`], if any value is.
+    /// Least value in the order of [`Native::order`].
     const LEAST: Self;
 
     /// Identity of `min`: any value replaces it.
@@ -23,18 +23,18 @@ pub(crate) trait Native: ArrowNativeType + PartialOrd {
 
     fn to_double(self) -> f64;
 
-    /// Modulo 2⁶⁴; of integers only.
+    /// Integer modulo 2⁶⁴. Integers only.
     fn to_wrapped(self) -> i64;
 
-    /// Of integers only.
+    /// Exact integer. Integers only.
     fn to_integer(self) -> i128;
 
-    /// What is left of an integer without its lowest 32 bits.
+    /// Integer shifted right by 32 bits. Integers only.
     fn high_half(self) -> i64;
 
     fn is_nan(self) -> bool;
 
-    /// NaN above all else.
+    /// Total order, with NaN above all other values.
     fn order(self, other: Self) -> Ordering;
 }
 
@@ -128,7 +128,7 @@ macro_rules! float {
 
 float!(f32, f64);
 
-/// A floating number.
+/// A floating-point number.
 pub(crate) trait Real:
     Native
     + Add<Output = Self>

@@ -1,4 +1,4 @@
-//! The states of groups.
+//! States of groups.
 
 use std::ops::Range;
 
@@ -17,32 +17,32 @@ use super::{
 };
 use crate::simd::Simd;
 
-/// The values that are reduced at a time: they fit the first-level cache, so that each kernel after
-/// the first reads them from there.
+/// Number of values reduced at a time. They fit the first-level cache, so that each kernel after the first reads them
+/// from there.
 const BLOCK: usize = 2048;
 
-/// The rows with the same groups from which on they are added up first.
+/// Number of rows with the same groups from which on they are added up before they are grouped.
 const MANY_ROWS: usize = 4;
 
-/// What is wanted of the values of each group, beside their number.
+/// Aggregates to compute per group, beside the number of values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Wanted {
-    /// The sum, as a double.
+    /// The sum, in float64.
     pub sum: bool,
-    /// The sum of integers, exactly.
+    /// The exact sum of integers.
     pub integer_sum: bool,
-    /// The least value. NaN is above all others.
+    /// The minimum. NaN is above all other values.
     pub min: bool,
-    /// The greatest value. NaN is above all others.
+    /// The maximum. NaN is above all other values.
     pub max: bool,
     /// The mean, and the sum of the squared distances from it.
     pub moments: bool,
-    /// Beside the sum, what the values weigh.
+    /// The sum of weights, beside the sum of values.
     pub weights: bool,
 }
 
 impl Wanted {
-    /// What is wanted by either.
+    /// All aggregates of both.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         Self {
@@ -55,10 +55,10 @@ impl Wanted {
         }
     }
 
-    /// The bytes of the states of one group, of values of so many bytes.
+    /// Bytes of the states of one group, for values of `width` bytes.
     #[must_use]
     pub fn bytes(self, width: usize) -> usize {
-        // Two ways of counting.
+        // Two arrays of counts.
         16 + 8 * usize::from(self.sum)
             + 24 * usize::from(self.integer_sum)
             + width * (usize::from(self.min) + usize::from(self.max))
@@ -67,24 +67,24 @@ impl Wanted {
     }
 }
 
-/// How many cells each group has.
+/// Number of cells of each group.
 #[derive(Clone, Debug)]
 pub struct Counts {
     groups: usize,
     each: Vec<i64>,
-    /// The first group of cells whose groups ascend, and the one behind the last: a row of cells is
-    /// two additions.
+    /// Differences between the counts of neighbouring groups, for cells with ascending groups: added at the first group
+    /// of a row and subtracted after its last, so a row of cells costs two additions.
     steps: Vec<i64>,
 }
 
 impl Counts {
-    /// Of no cells.
+    /// Counts of no cells.
     #[must_use]
     pub fn new(groups: usize) -> Self {
         Self { groups, each: Vec::new(), steps: Vec::new() }
     }
 
-    /// Adds some cells of a tile, each so often; of these, those that the mask holds.
+    /// Adds cells of a tile, each `weight` times, where the mask `rows` is true.
     pub fn update(
         &mut self,
         layout: &Layout,
@@ -118,7 +118,7 @@ impl Counts {
         });
     }
 
-    /// The number of each group's cells.
+    /// Number of cells of each group.
     #[must_use]
     pub fn finish(&self) -> Vec<i64> {
         let mut counts =
@@ -131,7 +131,7 @@ impl Counts {
         counts
     }
 
-    /// Adds the cells of other states of the same groups.
+    /// Adds the counts of another state over the same groups.
     pub fn merge(&mut self, other: &Self) {
         for (own, other) in [(&mut self.each, &other.each), (&mut self.steps, &other.steps)] {
             if own.is_empty() {
@@ -158,39 +158,39 @@ impl Counts {
     }
 }
 
-/// The states of groups of values of one type.
+/// States of groups, for values of one type.
 #[derive(Clone, Debug)]
 pub struct Reduction(Kind, Spare);
 
-/// What was found of each group.
+/// Results per group.
 #[derive(Clone, Debug, Default)]
 pub struct States {
-    /// The number of values.
+    /// Numbers of values.
     pub counts: Vec<i64>,
-    /// The sums, if they were wanted.
+    /// Sums, if wanted.
     pub sums: Vec<f64>,
-    /// The sums of integers.
+    /// Sums of integers.
     pub integer_sums: Vec<i128>,
-    /// What the values weigh.
+    /// Sums of weights.
     pub weights: Vec<f64>,
-    /// The least values, as they lie in memory. Those of groups without values mean nothing.
+    /// Minima in native byte order. Undefined for groups without values.
     pub min: Option<Buffer>,
-    /// The greatest values.
+    /// Maxima in native byte order. Undefined for groups without values.
     pub max: Option<Buffer>,
-    /// Values near the means, which the means are told from.
+    /// Values near the means, which `means` are relative to.
     pub starts: Vec<f64>,
-    /// The distances of the means from the starts.
+    /// Distances of the means from the starts.
     pub means: Vec<f64>,
-    /// The sums of squared distances from the means.
+    /// Sums of the squared distances from the means.
     pub squares: Vec<f64>,
 }
 
-/// Values, or states, of another type than the states that they were to be added to.
+/// Values or states of another type than the states that they are added to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("values of one type can't be added to the states of another")]
 pub struct Misfit;
 
-/// Defines the kinds of values, and a macro that does the same with each.
+/// Defines the kinds of values, and a macro that expands the same code for each.
 macro_rules! kinds {
     ($($kind:ident $t:ty),*) => {
         #[derive(Clone, Debug)]
@@ -226,7 +226,7 @@ kinds!(
 );
 
 impl Reduction {
-    /// States of so many groups. `None` for types that have no kernels; times are integers.
+    /// States of `groups` groups. `None` for a type without kernels; times are integers.
     #[must_use]
     pub fn new(data_type: &DataType, wanted: Wanted, groups: usize) -> Option<Self> {
         let kind = match data_type {
@@ -247,18 +247,18 @@ impl Reduction {
         Some(Self(kind, Spare::default()))
     }
 
-    /// The same, with these instructions.
+    /// Uses this instruction set.
     #[must_use]
     pub fn with_simd(mut self, simd: Simd) -> Self {
         each_kind!(&mut self.0, groups => groups.simd = simd);
         self
     }
 
-    /// Adds the values of the cells of a tile from `first` on, each so often. A value that is NULL
-    /// isn't one, nor is NaN if `nan_is_null`, nor what the mask `rows` doesn't hold.
+    /// Adds the values of a tile's cells from `first` on, each `weight` times. NULL isn't counted, nor NaN if
+    /// `nan_is_null`, nor a row where the mask `rows` is false.
     ///
     /// # Errors
-    /// [`Misfit`] for values of another width than those that the states are made for.
+    /// [`Misfit`] for values of another width than the states' type.
     pub fn update(
         &mut self,
         layout: &Layout,
@@ -286,8 +286,8 @@ impl Reduction {
         Ok(())
     }
 
-    /// Adds values that lie side by side in memory, in the machine's order of bytes and aligned.
-    /// Otherwise like [`Reduction::update`].
+    /// Adds values that are consecutive in memory, in native byte order and aligned. Otherwise like
+    /// [`Reduction::update`].
     ///
     /// # Errors
     /// [`Misfit`] for bytes that aren't whole values, or aren't aligned.
@@ -301,10 +301,9 @@ impl Reduction {
         each_kind!(&mut self.0, groups => groups.update_bytes(layout, first, bytes, nan_is_null))
     }
 
-    /// Adds the values of an expression on the cells of a tile from `first` on, of which these are the
-    /// columns, each with whether NaN in it is NULL. `nan_is_null` is for NaN that the expression makes.
-    /// Otherwise like [`Reduction::update`]. Says whether the expression has a value of the type that the
-    /// states are made for; without, nothing is added.
+    /// Adds the values of an expression on a tile's cells from `first` on. `columns` are the expression's columns, each
+    /// with whether NaN in it is NULL; `nan_is_null` is for NaN that the expression makes. Otherwise like
+    /// [`Reduction::update`]. Returns `false`, with nothing added, if the expression doesn't have the states' type.
     pub fn update_with(
         &mut self,
         layout: &Layout,
@@ -349,7 +348,7 @@ impl Reduction {
         true
     }
 
-    /// Adds a sum of so many values, where nothing but sums is wanted.
+    /// Adds a sum of `count` values, where only sums are wanted.
     pub fn add_sum(&mut self, group: usize, sum: f64, count: i64) {
         each_kind!(&mut self.0, groups => {
             groups.counts.add(group, count);
@@ -359,7 +358,7 @@ impl Reduction {
         });
     }
 
-    /// Adds to what a group's values weigh, where that is wanted.
+    /// Adds to the sum of a group's weights, where weights are wanted.
     pub fn add_weight(&mut self, group: usize, weight: f64) {
         each_kind!(&mut self.0, groups => {
             if let Some(own) = groups.weights.get_mut(group) {
@@ -368,8 +367,8 @@ impl Reduction {
         });
     }
 
-    /// Adds what the values of the cells of a tile from `first` on weigh, each so often; of these, those
-    /// that the mask holds.
+    /// Adds the weights of the values of a tile's cells from `first` on, each `times` times, where the mask `rows` is
+    /// true.
     pub fn add_weights(
         &mut self,
         layout: &Layout,
@@ -400,15 +399,15 @@ impl Reduction {
         });
     }
 
-    /// Adds what other states of the same groups hold.
+    /// Adds the states of another reduction over the same groups.
     ///
     /// # Errors
-    /// [`Misfit`] for states of values of another type.
+    /// [`Misfit`] for states of another type.
     pub fn merge(&mut self, other: &Self) -> Result<(), Misfit> {
         both_kinds!(&mut self.0, &other.0, own, other => own.merge(other))
     }
 
-    /// What was found.
+    /// Results per group.
     #[must_use]
     pub fn finish(self) -> States {
         each_kind!(self.0, groups => groups.finish())
@@ -434,7 +433,7 @@ struct Groups<T> {
     min: Vec<T>,
     max: Vec<T>,
     moments: Vec<Moments>,
-    /// Room for the values of a block that are left when others are taken out.
+    /// Buffer for the rest of a block's values after some are taken out.
     scratch: Vec<T>,
 }
 
@@ -521,8 +520,8 @@ impl<T: Native> Groups<T> {
         });
     }
 
-    /// Adds the values of an expression, made of these rows of columns. One that is NaN because of a
-    /// NULL is left out, and all that are NaN if `nan_is_null`.
+    /// Adds the values of an expression on these rows of the columns. Skips a value that is NaN because of a NULL, and
+    /// every NaN if `nan_is_null`.
     fn update_block(
         &mut self,
         (layout, first, rows, weight, nan_is_null): (
@@ -593,7 +592,7 @@ impl<T: Native> Groups<T> {
         }
     }
 
-    /// Rows of cells whose groups lie in the same way: added up cell by cell first.
+    /// Adds rows of cells with the same groups: first added up cell by cell.
     fn rows(&mut self, layout: &Layout, base: usize, len: usize, values: &[T], nan_is_null: bool) {
         let mut sum = Self::new(self.wanted, len);
         sum.simd = self.simd;
@@ -623,7 +622,7 @@ impl<T: Native> Groups<T> {
         });
     }
 
-    /// Adds what was found of some cells in so many rows to a group.
+    /// Adds the states of some cells, each the sum of `rows` rows, to a group.
     fn add_row_sums(&mut self, group: usize, sum: &Self, cells: Range<usize>, rows: usize) {
         if rows == 0 {
             return;
@@ -644,7 +643,7 @@ impl<T: Native> Groups<T> {
         }
     }
 
-    /// Adds each value, none of which is NaN, to the group at its place, but for counts and moments.
+    /// Adds each value to the group at the same position, without counts and moments. No value may be NaN.
     fn add_each(&mut self, groups: Range<usize>, values: &[T]) {
         if self.wanted.sum {
             self.simd.add_each(&mut self.sums[groups.clone()], values);
@@ -660,7 +659,7 @@ impl<T: Native> Groups<T> {
         }
     }
 
-    /// Values of one group.
+    /// Adds values of one group.
     fn block(&mut self, group: usize, values: &[T], nan_is_null: bool, weight: u64) {
         if values.is_empty() {
             return;
@@ -668,7 +667,7 @@ impl<T: Native> Groups<T> {
         let mut sum = 0.0;
         if T::FLOATS || (self.wanted.sum && !T::SMALL) {
             sum = self.simd.sum(values);
-            // It is NaN if a value is, and is taken anyway. Infinities can make it NaN as well.
+            // The sum is NaN if a value is, and is computed anyway. Infinities can make it NaN too.
             if T::FLOATS && sum.is_nan() && self.simd.count_nan(values) > 0 {
                 if !nan_is_null {
                     values.iter().for_each(|v| self.one(group, *v, false, weight));
@@ -704,12 +703,12 @@ impl<T: Native> Groups<T> {
         }
         if self.wanted.moments {
             let count = values.len() as f64;
-            // From a value among them: the squares of equal values are exactly 0.
+            // Relative to one of the values: the squares of equal values are then exactly 0.
             let start = values[0].to_double();
             let (distance, squares) = self.simd.distances(values, start);
             let mean = distance / count;
             let squares = squares - distance * mean;
-            // What rounding leaves may be less than 0; NaN stays.
+            // Rounding may leave less than 0; NaN stays.
             let squares = if squares < 0.0 { 0.0 } else { squares };
             let weight = weight as f64;
             let (count, squares) = (count * weight, squares * weight);
@@ -717,7 +716,7 @@ impl<T: Native> Groups<T> {
         }
     }
 
-    /// Values of groups that follow each other.
+    /// Adds values of consecutive groups.
     fn row(&mut self, first: usize, values: &[T], nan_is_null: bool) {
         let groups = first..first + values.len();
         let has_nan = T::FLOATS
@@ -755,7 +754,7 @@ impl<T: Native> Groups<T> {
         }
     }
 
-    /// Values of groups in any order.
+    /// Adds values of groups in any order.
     fn scattered(
         &mut self,
         base: usize,
@@ -783,7 +782,7 @@ impl<T: Native> Groups<T> {
         }
     }
 
-    /// One value.
+    /// Adds one value.
     fn one(&mut self, group: usize, value: T, nan_is_null: bool, weight: u64) {
         if T::FLOATS && nan_is_null && value.is_nan() {
             return;
@@ -803,7 +802,7 @@ impl<T: Native> Groups<T> {
         }
         if self.wanted.moments {
             let start = value.to_double();
-            // Infinities have no distance, not even from themselves.
+            // An infinity has no distance, not even from itself.
             let squares = (start * 0.0).abs();
             let one = Moments { count: weight as f64, start, squares, ..Moments::default() };
             self.moments[group].merge(&one);
@@ -837,14 +836,14 @@ impl<T: Native> Groups<T> {
     }
 }
 
-/// Keeps the lesser; NaN is above all others.
+/// Keeps the minimum; NaN is above all other values.
 fn keep_least<T: Native>(own: &mut T, value: T) {
     if value.order(*own).is_lt() {
         *own = value;
     }
 }
 
-/// Keeps the greater; NaN is above all others.
+/// Keeps the maximum; NaN is above all other values.
 fn keep_most<T: Native>(own: &mut T, value: T) {
     if value.order(*own).is_gt() {
         *own = value;
@@ -876,7 +875,7 @@ mod tests {
         weights: false,
     };
 
-    /// What one group has, the slow way.
+    /// Results of one group, computed the slow way.
     fn expected(values: &[f64]) -> (i64, f64, Option<f64>, Option<f64>, f64, f64) {
         let count = values.len() as f64;
         let sum: f64 = values.iter().sum();
@@ -1033,7 +1032,7 @@ mod tests {
             let other: Float64Array = values.iter().map(|(_, v, _)| Some(f64::from(*v))).collect();
             let mask: BooleanBuffer = values.iter().map(|(_, _, hole)| *hole != 2).collect();
             let mask = masked.then_some(&mask);
-            // The root of a negative number is NaN, and NULL if that is said.
+            // The root of a negative number is NaN, and NULL if `nan_is_null`.
             let wide = Box::new(Arithmetic::Widen(Box::new(Arithmetic::Column(0))));
             let product = Arithmetic::Combine(
                 Operation::Multiply,
@@ -1074,7 +1073,7 @@ mod tests {
             for (a, p) in pairs.chain(mean(&actual).iter().zip(&mean(&plain))) {
                 prop_assert!((a.is_nan() && p.is_nan()) || (a - p).abs() <= 1e-9 * p.abs());
             }
-            // There is no such column of integers.
+            // No column of integers fits.
             let integers: ArrayRef = Arc::new(Int64Array::from(vec![1; values.len()]));
             let columns = [(integers, true)];
             let with = (0, &expr, columns.as_slice());
@@ -1122,7 +1121,7 @@ mod tests {
         let values: ArrayRef = Arc::new(Int64Array::from(vec![i64::MAX; 60]));
         let wanted = Wanted { integer_sum: true, ..Wanted::default() };
         for (keys, groups) in [
-            // One group, scattered ones, and such as ascend along rows.
+            // One group, scattered groups, and groups that ascend along rows.
             (vec![], 1),
             (vec![Keys { dims: vec![1], offsets: vec![1, 0, 1, 0, 1, 0] }], 2),
             (vec![Keys { dims: vec![1], offsets: (0..6).collect() }], 6),

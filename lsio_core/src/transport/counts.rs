@@ -1,17 +1,17 @@
-//! What reads have cost.
+//! Cost of reads.
 
 use std::ops::AddAssign;
 
-/// What was read from the store.
+/// Chunks, requests and bytes read from a store.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Stored chunks.
+    /// Number of stored chunks.
     pub chunks: usize,
-    /// Chunks that aren't stored, and so hold the fill value.
+    /// Number of chunks that aren't stored, which hold the fill value.
     pub absent: usize,
-    /// What the store was asked for: objects, and ranges of objects.
+    /// Number of requests to the store, for objects and ranges of objects.
     pub requests: usize,
-    /// The stored bytes.
+    /// Number of stored bytes.
     pub bytes: usize,
 }
 

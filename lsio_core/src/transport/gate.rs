@@ -7,43 +7,42 @@ use std::{
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// The bytes in flight are counted in units of so many, as a semaphore counts 32 bits.
+/// Bytes per permit of the semaphore for bytes in flight, which counts 32 bits.
 const UNIT: u64 = 64 << 10;
 
-/// What is measured in one go: shorter is noise.
+/// Shortest window for a measurement; a shorter one is noise.
 const WINDOW: Duration = Duration::from_millis(100);
 
-/// A rate must be so much higher for more requests to have been worth it.
+/// Least ratio of the rate to the last one for more requests to have paid off.
 const FASTER: f64 = 1.05;
 
-/// Below this part of the rate before, it had been better with fewer.
+/// Ratio of the rate to the last one below which fewer requests were better.
 const SLOWER: f64 = 0.9;
 
-/// The requests that are always allowed, however often the server says that there are too many.
+/// Number of requests that a server's throttling never goes below.
 const FEWEST: usize = 4;
 
-/// Of the requests that were allowed first, the part that is allowed however little they bring.
+/// Divisor of the initial limit: a quarter of it is allowed whatever the throughput.
 const FLOOR: usize = 4;
 
-/// How long a server that said so isn't asked for more at a time, and isn't asked for yet fewer.
+/// After throttling by the server: time without a higher limit (`CALM`), and time without a further cut (`AGAIN`).
 const CALM: Duration = Duration::from_secs(5);
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Lets so many requests through at a time, and so many bytes. The number of requests climbs: it grows as
-/// long as more bytes come in the same time, turns around where fewer do, and is halved when the server
-/// asks for it.
+/// Limits concurrent requests and bytes in flight. The limit on requests climbs a hill: it grows while the throughput
+/// grows, turns around where the throughput falls, and is halved when the server asks for it.
 #[derive(Debug)]
 pub(super) struct Gate {
     requests: Semaphore,
     bytes: Semaphore,
-    /// All units of `bytes`.
+    /// Permits of `bytes`, in units of [`UNIT`].
     units: u32,
     first: usize,
     most: usize,
     state: Mutex<State>,
 }
 
-/// What lets a request through, until it is dropped.
+/// A permit for one request, returned on drop.
 #[derive(Debug)]
 pub(super) struct Turn<'a> {
     gate: &'a Gate,
@@ -53,24 +52,24 @@ pub(super) struct Turn<'a> {
 
 #[derive(Debug)]
 struct State {
-    /// The requests that are allowed, and those of them that are to be taken away when they end.
+    /// Limit on requests, and the permits still to be withdrawn when requests end.
     limit: usize,
     surplus: usize,
-    /// The window that is measured.
+    /// Start of the window being measured.
     since: Option<Instant>,
     requests: usize,
     bytes: u64,
-    /// Whether a request had to wait in it.
+    /// Whether a request had to wait during the window.
     full: bool,
-    /// The bytes per second with the limit as it was before.
+    /// Bytes per second at the previous limit.
     rate: f64,
-    /// Whether the limit grew or shrank last.
+    /// Whether the limit grew, rather than shrank, at the last change.
     grows: bool,
     throttled: Option<Instant>,
 }
 
 impl Gate {
-    /// Allows `first` requests for now, `most` at most, and so many bytes.
+    /// Starts at `first` requests, and allows up to `most` requests and `bytes` bytes in flight.
     pub(super) fn new(first: usize, most: usize, bytes: u64) -> Self {
         let units = u32::try_from(bytes / UNIT).unwrap_or(u32::MAX).max(1);
         let units = units.min(u32::try_from(Semaphore::MAX_PERMITS).unwrap_or(u32::MAX));
@@ -94,14 +93,14 @@ impl Gate {
         }
     }
 
-    /// Waits until a request of about so many bytes may start.
+    /// Waits until a request of about `bytes` bytes may start.
     pub(super) async fn turn(&self, bytes: u64) -> Turn<'_> {
-        // More than there are at all is a request that is alone.
+        // A request larger than the bound on bytes runs alone.
         let units = u32::try_from(bytes / UNIT).unwrap_or(u32::MAX).min(self.units);
         if self.learns() && self.requests.available_permits() == 0 {
             self.state().full = true;
         }
-        // The semaphores are never closed; without a permit there would just be no limit.
+        // The semaphores are never closed; without a permit there would only be no limit.
         let request = self.requests.acquire().await.ok();
         let bytes = match units {
             0 => None,
@@ -128,17 +127,17 @@ impl Gate {
         log::info!("the server asks for fewer requests: {limit} at a time");
     }
 
-    /// The requests that are allowed at a time.
+    /// Current limit on concurrent requests.
     pub(super) fn limit(&self) -> usize {
         self.state().limit
     }
 
-    /// Whether the number of requests is to be learned at all.
+    /// Whether the limit adapts at all.
     fn learns(&self) -> bool {
         self.first < self.most
     }
 
-    /// A request brought so many bytes.
+    /// Records a finished request of `bytes` bytes.
     fn finished(&self, bytes: u64, now: Instant) {
         if !self.learns() {
             return;
@@ -148,7 +147,7 @@ impl Gate {
         state.requests += 1;
         state.bytes += bytes;
         let elapsed = now.saturating_duration_since(since);
-        // Every one that was under way when the limit changed has ended.
+        // Every request that ran when the limit changed has ended.
         if elapsed < WINDOW || state.requests < state.limit {
             return;
         }
@@ -156,7 +155,7 @@ impl Gate {
         let is_calm = state.throttled.is_none_or(|at| now.duration_since(at) >= CALM);
         let is_slower = rate < state.rate * SLOWER;
         if state.full && is_calm && (is_slower || rate > state.rate * FASTER) {
-            // It may be the line that became slower: then the other way doesn't help for long either.
+            // The link itself may have become slower: then the other direction doesn't help for long either.
             state.grows ^= is_slower;
             let limit = match state.grows {
                 true => (state.limit + state.limit.div_ceil(2)).min(self.most),
@@ -196,7 +195,7 @@ impl State {
 }
 
 impl Turn<'_> {
-    /// The request brought so many bytes: what the gate learns from.
+    /// Records that the request has returned `bytes` bytes; the gate adapts to them.
     pub(super) fn brought(&self, bytes: u64) {
         self.gate.finished(bytes, Instant::now());
     }
@@ -218,13 +217,13 @@ impl Drop for Turn<'_> {
 mod tests {
     use super::*;
 
-    /// A link with so many bytes per second, over which a request of one MB takes this time at least: one
-    /// window of as many requests as are allowed.
+    /// One measured window at the current limit, over a link of `rate` bytes per second where a request of 1 MB takes
+    /// at least `latency` seconds.
     fn window(gate: &Gate, now: &mut Instant, rate: f64, latency: f64) {
         let limit = gate.limit();
         gate.state().since = Some(*now);
         gate.state().full = true;
-        // As many rounds as a window needs.
+        // Enough rounds to fill a window.
         for _ in 0..4 {
             *now += Duration::from_secs_f64((limit as f64 * 1e6 / rate).max(latency));
             (0..limit).for_each(|_| gate.finished(1_000_000, *now));
@@ -241,7 +240,7 @@ mod tests {
         let mut now = Instant::now();
         let gate = Gate::new(64, 256, 1 << 30);
         assert_eq!(settled(&gate, &mut now, 10e9), 256);
-        // Answers that take four times as long, and a line of a tenth: fewer requests don't help.
+        // Four times the latency, and a tenth of the rate: fewer requests don't help.
         for (rate, latency) in [(10e9, 0.2), (1e9, 0.05), (1e9, 0.2), (10e9, 0.05)] {
             for _ in 0..60 {
                 window(&gate, &mut now, rate, latency);
@@ -259,10 +258,10 @@ mod tests {
         let gate = Gate::new(4, 256, 1 << 30);
         let limit = settled(&gate, &mut now, 250e6);
         assert!((13..=40).contains(&limit), "{limit}");
-        // 10 GB/s: as many as are allowed.
+        // 10 GB/s: the limit reaches its maximum.
         let gate = Gate::new(16, 256, 1 << 30);
         assert_eq!(settled(&gate, &mut now, 10e9), 256);
-        // Nobody waits: there is nothing to be learned.
+        // No request waits: nothing can be learned.
         let gate = Gate::new(16, 256, 1 << 30);
         gate.state().since = Some(now);
         for _ in 0..1_000 {
@@ -285,7 +284,7 @@ mod tests {
         }
         assert_eq!(gate.limit(), FEWEST);
         assert_eq!(gate.requests.available_permits(), FEWEST);
-        // Calm again, they grow again.
+        // After the calm period, the limit grows again.
         now += CALM;
         assert!(settled(&gate, &mut now, 10e9) > 32);
     }
@@ -317,7 +316,7 @@ mod tests {
         assert!(futures::poll!(waiting.as_mut()).is_pending());
         drop(first);
         drop(waiting.await);
-        // What is larger than all of it goes alone.
+        // A request larger than the whole bound runs alone.
         drop(gate.turn(100 * UNIT).await);
         assert_eq!(gate.bytes.available_permits(), 10);
     }

@@ -1,4 +1,4 @@
-//! The way to a storage: what suits it, and what has been learned of it.
+//! The link to a storage: its profile, and the limits learned from it.
 
 use std::{
     sync::Arc,
@@ -8,24 +8,24 @@ use std::{
 use super::gate::{Gate, Turn};
 use crate::Network;
 
-/// A request that has begun brings at least so many bytes per second, or it fails at its deadline: as
-/// many as 32 requests get of a line of 2 MB/s.
+/// Least throughput of a request in bytes per second before its deadline passes: the share of each of 32 requests on a
+/// link of 2 MB/s.
 const SLOWEST: u64 = 64 << 10;
 
-/// The kinds of storage, which want to be read in different ways.
+/// Kinds of storage, each with its own profile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Storage {
-    /// A drive, or memory: an answer takes microseconds, and the engine that reads it splits and merges.
+    /// A drive, or memory: latency is microseconds, and the engine that reads splits and merges requests.
     Local,
-    /// S3, Google Cloud Storage, Azure and their kin: an answer takes 10 to 100 ms, one request brings
-    /// 50 to 90 MB/s, and hundreds at a time are welcome.
+    /// S3, Google Cloud Storage, Azure and compatible services: latency is 10 to 100 ms, one request brings 50 to 90
+    /// MB/s, and hundreds of concurrent requests are welcome.
     ObjectStore,
-    /// Any HTTP server: as far away, but often with fewer connections to give.
+    /// Any HTTP server: the latency of an object store, but often fewer connections.
     Http,
 }
 
 impl Storage {
-    /// The kind behind URLs of this scheme. One that isn't known is taken for an object store on the network.
+    /// Kind of storage behind URLs of this scheme. An unknown scheme is an object store on the network.
     #[must_use]
     pub fn of_scheme(scheme: &str) -> Self {
         match scheme {
@@ -68,33 +68,32 @@ impl Storage {
     }
 }
 
-/// What suits a kind of storage.
+/// Limits and sizes that suit a kind of storage.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Profile {
-    /// The requests that are under way at first. They hide an answer's latency: chunks of 1 MB in 50 ms
-    /// each are 1.2 GB/s with 64.
+    /// Initial limit on concurrent requests. They hide the latency: 64 requests for chunks of 1 MB in 50 ms each are
+    /// 1.2 GB/s.
     first_requests: usize,
-    /// As many as there may ever be: of small chunks, of which even 256 don't fill a link. More cost
+    /// Upper bound on concurrent requests, for small chunks, of which even 256 don't fill a link. More would cost
     /// memory and connections, which a server may refuse.
     most_requests: usize,
-    /// The metadata documents that are asked for at the same time: they are small, and those of 300
-    /// variables of version 2 are 900, which are to be two waves.
+    /// Limit on concurrent requests for metadata documents. Documents are small: the 900 documents of 300 variables of
+    /// version 2 should take two waves.
     documents: usize,
-    /// The bytes that were asked for and haven't come yet: what a link of 10 Gbit/s brings in half a
-    /// second.
+    /// Upper bound on bytes in flight: half a second of a link of 10 Gbit/s.
     most_bytes: u64,
-    /// What is larger is read in parts of this size at the same time: one request brings a part in a
-    /// quarter of a second, and its latency is a fifth of that.
+    /// Size in bytes of the concurrent parts of a larger read. One request brings a part in a quarter of a second, and
+    /// the latency is a fifth of that.
     pub(crate) part_bytes: u64,
-    /// Ranges of an object with no more between them become one, as long as little is read for
-    /// nothing: bytes that one request brings in 3 ms, a tenth of what another one takes to answer.
+    /// Largest gap in bytes across which two ranges of an object are merged, as long as little is read in vain: one
+    /// request brings the gap in 3 ms, a tenth of another request's latency.
     pub(crate) gap_bytes: u64,
-    /// The objects of one variable that are read at the same time for one tile.
+    /// Number of objects of one variable to read concurrently for one tile.
     objects: usize,
 }
 
-/// The way to a storage: how it is read, and how many requests it takes at a time, which is learned.
-/// Whoever reads from the same place should share one.
+/// The link to a storage: how to read from it, and the learned limit on concurrent requests. All readers of the same
+/// storage should share one link.
 #[derive(Debug)]
 pub struct Link {
     storage: Storage,
@@ -104,7 +103,7 @@ pub struct Link {
     documents: Gate,
 }
 
-/// What is read.
+/// Kind of object to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum What {
     Chunks,
@@ -112,7 +111,7 @@ pub(crate) enum What {
 }
 
 impl Link {
-    /// A way to a storage of this kind, of which nothing is known yet.
+    /// A new link to a storage of this kind, without learned limits.
     #[must_use]
     pub fn new(storage: Storage, network: Network) -> Arc<Self> {
         let profile = storage.profile();
@@ -122,26 +121,25 @@ impl Link {
         Arc::new(Self { storage, profile, network, gate, documents })
     }
 
-    /// The kind of storage.
+    /// Kind of storage.
     #[must_use]
     pub fn storage(&self) -> Storage {
         self.storage
     }
 
-    /// Whether every request takes so long that more should be made at once, to make fewer one after
-    /// the other.
+    /// Whether latency is so high that more concurrent requests are better than fewer in sequence.
     #[must_use]
     pub fn is_remote(&self) -> bool {
         self.storage != Storage::Local
     }
 
-    /// The requests that may be under way at the same time, as far as has been learned.
+    /// Limit on concurrent requests, as learned so far.
     #[must_use]
     pub fn requests(&self) -> usize {
         self.gate.limit()
     }
 
-    /// The objects of one variable that are to be read at the same time for one tile.
+    /// Number of objects of one variable to read concurrently for one tile.
     pub(crate) fn objects(&self) -> usize {
         self.profile.objects
     }
@@ -155,7 +153,7 @@ impl Link {
         &self.profile
     }
 
-    /// Waits until a request of about so many bytes may start.
+    /// Waits until a request of about `bytes` bytes may start.
     pub(super) async fn turn(&self, what: What, bytes: u64) -> Turn<'_> {
         match what {
             What::Chunks => self.gate.turn(bytes).await,
@@ -163,12 +161,12 @@ impl Link {
         }
     }
 
-    /// The time without a byte after which a request is given up.
+    /// Time without a byte after which a request is given up.
     pub(super) fn request_timeout(&self) -> Duration {
         self.network.request_timeout
     }
 
-    /// How long a request of so many bytes may take, tries included, if there is a limit.
+    /// Deadline for a request of `bytes` bytes, retries included; `None` for local storage.
     pub(crate) fn deadline(&self, bytes: u64) -> Option<Duration> {
         self.is_remote().then(|| self.network.deadline + Duration::from_secs(bytes / SLOWEST))
     }

@@ -1,8 +1,8 @@
-//! Reads of objects as their storage likes them. Knows nothing of Zarr.
+//! Reads objects in the way that suits their storage. Knows nothing of Zarr.
 //!
-//! [`Link`] is the way to a storage: what suits its kind, and how many requests it takes at a time, which is learned.
-//! `Transfer` reads objects and ranges over it: merged or in parts, tried again, of one version each. `TimedStore` gives
-//! up requests without an answer where a store's own client doesn't.
+//! [`Link`] is the link to a storage: the profile of its kind, and the learned limit on concurrent requests. `Transfer`
+//! reads objects and ranges over a link: merged or split, retried, each object of one version. `TimedStore`
+//! gives up requests without an answer where a store's own client doesn't.
 
 mod counts;
 mod gate;

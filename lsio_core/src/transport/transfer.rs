@@ -1,6 +1,6 @@
-//! Reads of objects as their storage likes them: merged or in parts, so many at a time, tried again.
+//! Reads objects in the way that suits their storage: merged or split, limited in concurrency, retried.
 //!
-//! What comes is what was asked for, of one version of the object, or it is an error.
+//! Returned bytes are exactly the requested ones, of one version of the object; anything else is an error.
 
 use std::{mem, ops::Range, sync::Arc, time::Duration};
 
@@ -17,17 +17,16 @@ use super::{
     link::{Link, What},
 };
 
-/// How often a body that breaks off is asked for. The store's client has its own tries for what fails
-/// before there is one.
+/// Number of tries for a body that breaks off. The store's client retries failures before the body itself.
 const TRIES: u32 = 4;
 
-/// The time before the second try, which doubles for each further one.
+/// Time before the second try. It doubles for each further one.
 const BACKOFF: Duration = Duration::from_millis(100);
 
-/// Of what is read, at most one part in so many is what nobody asked for.
+/// Upper bound on unwanted bytes in a merged range: one part in `WASTE`.
 const WASTE: u64 = 16;
 
-/// The name in errors of what isn't the store's own fault.
+/// Store name in errors that are not the store's own.
 const STORE: &str = "transfer";
 
 /// Reads objects of one store.
@@ -51,41 +50,41 @@ pub(crate) struct Version {
     /// The bytes of the whole object.
     pub(crate) size: u64,
     tag: Option<String>,
-    /// In microseconds since 1970.
+    /// Microseconds since 1970.
     modified: i64,
 }
 
-/// What is known of an object's size beforehand.
+/// Bounds on an object's size, known before the read.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Expected {
-    /// Its bytes, roughly.
+    /// Rough size in bytes.
     pub(crate) likely: u64,
-    /// More is an error.
+    /// Upper bound in bytes; a larger object is an error.
     pub(crate) most: u64,
 }
 
-/// One request, or the tries of it.
+/// One request, with its retries.
 struct Ask<'a> {
-    /// All of the object, if none.
+    /// `None` for the whole object.
     range: Option<GetRange>,
-    /// The version that it must be of.
+    /// Version that the answer must have.
     version: Option<&'a Version>,
     expected: Expected,
     room: Room,
 }
 
-/// Where the bytes of an answer go.
+/// Destination of an answer's bytes.
 enum Room {
-    /// Nowhere: a body that comes in one piece stays where it is.
+    /// None: a body of one piece stays where it is.
     None,
-    /// Into a buffer that has the capacity.
+    /// A buffer with the capacity.
     Part(BytesMut),
-    /// Into the beginning of a new buffer for the whole object, if that has more bytes than were asked
-    /// for and at most so many.
+    /// The beginning of a new buffer for the whole object, if the object has more than the wanted bytes and at most
+    /// `most` bytes.
     Whole { most: u64, buffer: BytesMut },
 }
 
-/// What came.
+/// Body of an answer, with the object's version.
 struct Answer {
     body: Body,
     version: Version,
@@ -94,23 +93,23 @@ struct Answer {
 /// The bytes of an answer.
 enum Body {
     Own(Bytes),
-    /// In the room that they were given.
+    /// Placed into the given buffer.
     Placed(BytesMut),
 }
 
 /// Why an object wasn't read.
 #[derive(Debug)]
 pub(crate) enum Failure {
-    /// It has so many bytes, which are too many.
+    /// The object has too many bytes: this many.
     TooLarge(u64),
-    /// It isn't the version that was read before.
+    /// The object isn't the version that was read before.
     Changed,
     Store(object_store::Error),
 }
 
-/// One try.
+/// Outcome of one failed try.
 enum Try {
-    /// It may go better the next time.
+    /// A retry may succeed.
     Broken(object_store::Error),
     Failed(Failure),
 }
@@ -124,7 +123,7 @@ impl Transfer {
         &self.link
     }
 
-    /// A whole object; a large one in parts at the same time.
+    /// Reads a whole object; a large one in concurrent parts.
     pub(crate) async fn object(
         &self,
         path: &Path,
@@ -143,7 +142,7 @@ impl Transfer {
         };
         let first = match self.get_into(path, head, counts).await {
             Ok(first) => first,
-            // The object has no bytes, or the server knows no ranges.
+            // The object is empty, or the server doesn't support ranges.
             Err(Failure::Store(object_store::Error::Generic { .. })) => {
                 return self.get(path, Ask::whole(expected), counts).await;
             }
@@ -165,7 +164,7 @@ impl Transfer {
         Ok(Object { bytes: head.freeze(), version })
     }
 
-    /// One range, with the version of the object that it is of.
+    /// Reads one range, with the version of its object.
     pub(crate) async fn range(
         &self,
         path: &Path,
@@ -175,7 +174,7 @@ impl Transfer {
     ) -> Result<Object, Failure> {
         let ask = Ask { range: Some(range), version: None, expected, room: Room::None };
         match self.get(path, ask, counts).await {
-            // An object without bytes has no range: that is no reason to say nothing of what is missing.
+            // An empty object satisfies no range, but a missing object must still be reported.
             Err(Failure::Store(error)) if is_unsatisfiable(&error) => {
                 counts.requests += 1;
                 match self.store.head(path).await {
@@ -189,8 +188,8 @@ impl Transfer {
         }
     }
 
-    /// Ranges of an object, sorted and apart from each other, which must be of this version. Near ones
-    /// are one request, and large ones several.
+    /// Reads sorted, disjoint ranges of an object, all of this version. Near ranges are merged into one request, and
+    /// large ones split into several.
     pub(crate) async fn ranges(
         &self,
         path: &Path,
@@ -199,7 +198,7 @@ impl Transfer {
         counts: &mut Counts,
     ) -> Result<Vec<Bytes>, Failure> {
         if !self.link.is_remote() {
-            // Splitting and merging are up to the engine.
+            // The local engine splits and merges by itself.
             let _turn = self.link.turn(self.what, 0).await;
             let parts = self.store.get_ranges(path, ranges).await?;
             counts.requests += ranges.len();
@@ -233,8 +232,8 @@ impl Transfer {
         Ok(ranges.iter().map(|range| cut(range, &requests, &read)).collect())
     }
 
-    /// Ranges that lie side by side, at the same time. `room` has the capacity for all of them, or none:
-    /// then there is one range.
+    /// Reads adjacent ranges concurrently. `room` has the capacity for all of them, or is empty if there is only one
+    /// range.
     async fn parts(
         &self,
         path: &Path,
@@ -268,13 +267,13 @@ impl Transfer {
         Ok(answers.collect())
     }
 
-    /// One request, and more if its body breaks off.
+    /// One request, retried if its body breaks off.
     async fn get(&self, path: &Path, ask: Ask<'_>, counts: &mut Counts) -> Result<Object, Failure> {
         let Answer { body, version } = self.get_into(path, ask, counts).await?;
         Ok(Object { bytes: body.into_bytes(), version })
     }
 
-    /// The same, into the room that there is.
+    /// Like [`Transfer::get`], into the buffer of `ask`.
     async fn get_into(
         &self,
         path: &Path,
@@ -282,7 +281,7 @@ impl Transfer {
         counts: &mut Counts,
     ) -> Result<Answer, Failure> {
         let likely = ask.expected.likely;
-        // Its time begins with its turn: those under way before have deadlines of their own.
+        // The deadline starts with the permit: requests ahead in the queue have deadlines of their own.
         let turn = self.link.turn(self.what, likely).await;
         let tries = self.tries(&turn, path, ask, counts);
         let Some(deadline) = self.link.deadline(likely) else { return tries.await };
@@ -357,7 +356,8 @@ impl Transfer {
         Ok(Answer { body, version })
     }
 
-    /// The whole object in place of a range of it, which so many bytes are in front of.
+    /// Requests the whole object where a range fails; the second value is the number of bytes to skip in front of the
+    /// range.
     async fn whole(
         &self,
         path: &Path,
@@ -383,7 +383,7 @@ impl Ask<'_> {
 }
 
 impl Room {
-    /// An empty buffer for this many bytes of an object, if there is to be one.
+    /// An empty buffer for `wanted` bytes of an object of `size` bytes; `None` if the answer needs none.
     fn of(&mut self, wanted: u64, size: u64) -> Option<&mut BytesMut> {
         match self {
             Self::None => None,
@@ -392,7 +392,7 @@ impl Room {
                 Some(part)
             }
             Self::Whole { most, buffer } => {
-                // An object may have another size when it is asked for again.
+                // A retry may find an object of another size.
                 *buffer = BytesMut::new();
                 (wanted < size && size <= *most).then(|| {
                     *buffer = BytesMut::with_capacity(as_usize(size));
@@ -402,7 +402,7 @@ impl Room {
         }
     }
 
-    /// The buffer, if bytes went into one.
+    /// The buffer, if bytes were placed in one.
     fn taken(self) -> Option<BytesMut> {
         match self {
             Self::None => None,
@@ -445,7 +445,7 @@ impl Version {
         }
     }
 
-    /// Whether both are the same, as far as the server tells.
+    /// Whether both versions are the same, as far as the server tells.
     fn is(&self, other: &Self) -> bool {
         let same_tag = match (&self.tag, &other.tag) {
             (Some(tag), Some(other)) => tag == other,
@@ -454,7 +454,7 @@ impl Version {
         same_tag && self.size == other.size
     }
 
-    /// A tag that a request may name as its condition: weak ones never match (RFC 9110, 13.1.1).
+    /// ETag to use as a request's condition: weak ones never match (RFC 9110, 13.1.1).
     fn strong_tag(&self) -> Option<&str> {
         self.tag.as_deref().filter(|tag| !tag.starts_with("W/"))
     }
@@ -475,7 +475,7 @@ impl From<object_store::Error> for Try {
     }
 }
 
-/// Whether a server answers with the whole object where a range was asked for, as simple ones do.
+/// Whether a server answers a range request with the whole object, as simple servers do.
 fn knows_no_ranges(error: &object_store::Error) -> bool {
     use object_store::Error::{Generic, NotSupported};
     let says = |text| error.to_string().contains(text);
@@ -486,16 +486,16 @@ fn knows_no_ranges(error: &object_store::Error) -> bool {
     }
 }
 
-/// Whether a server says that an object has no byte of a range.
+/// Whether a server says that an object has no byte of the range.
 fn is_unsatisfiable(error: &object_store::Error) -> bool {
-    // object_store has no kind of error for it.
+    // object_store has no error kind for it.
     matches!(error, object_store::Error::Generic { .. })
         && error.to_string().contains("416 Range Not Satisfiable")
 }
 
-/// The body of an answer, or nothing if it was put into `room`; and the number of bytes that came, which
-/// is more than was wanted as soon as more come. Of a whole object in place of a range, the range: what
-/// is behind so many bytes that are skipped.
+/// Reads a body: the bytes, empty if they went into `room`, and the number of bytes received. Stops as soon as more
+/// than `wanted` bytes were received. With `skipped`, the body is the whole object in place of a range: the first
+/// `skipped` bytes are dropped, and the rest is cut off after `wanted` bytes.
 async fn body(
     result: GetResult,
     skipped: Option<u64>,
@@ -507,7 +507,7 @@ async fn body(
         GetResultPayload::File(..) => stream::once(result.bytes()).boxed(),
     };
     let mut skipped_bytes = as_usize(skipped.unwrap_or(0));
-    // A single piece stays where it is, unless it has its place.
+    // A single piece is not copied, unless it has a destination.
     let mut first = Bytes::new();
     let mut own = BytesMut::new();
     let stays = room.is_none();
@@ -541,7 +541,7 @@ async fn body(
     Ok((bytes, came))
 }
 
-/// Near ranges made one, as long as little lies between them.
+/// Merges near ranges, as long as little is read in vain.
 fn merged(ranges: &[Range<u64>], gap: u64) -> Vec<Range<u64>> {
     let mut merged: Vec<Range<u64>> = Vec::with_capacity(ranges.len());
     let mut wasted = 0;
@@ -561,7 +561,7 @@ fn merged(ranges: &[Range<u64>], gap: u64) -> Vec<Range<u64>> {
     merged
 }
 
-/// A large range in parts of about the same size.
+/// Splits a large range into parts of about the same size.
 fn split(range: Range<u64>, part: u64) -> Vec<Range<u64>> {
     let bytes = range.end - range.start;
     let count = bytes.div_ceil(part).max(1);
@@ -573,7 +573,7 @@ fn split(range: Range<u64>, part: u64) -> Vec<Range<u64>> {
     parts.collect()
 }
 
-/// The bytes of a range, which lies in one of the requests.
+/// Bytes of a range that lies within one of the requests.
 fn cut(range: &Range<u64>, requests: &[Range<u64>], read: &[Bytes]) -> Bytes {
     let number = requests.partition_point(|request| request.end <= range.start);
     match requests.get(number).zip(read.get(number)) {
@@ -584,7 +584,7 @@ fn cut(range: &Range<u64>, requests: &[Range<u64>], read: &[Bytes]) -> Bytes {
     }
 }
 
-/// The bytes of ranges that lie side by side: they stay where they are.
+/// Joins the bytes of adjacent ranges. Placed parts of one buffer aren't copied.
 fn joined(parts: Vec<Answer>) -> Bytes {
     let mut parts = parts.into_iter();
     let Some(first) = parts.next() else { return Bytes::new() };
@@ -598,7 +598,7 @@ fn joined(parts: Vec<Answer>) -> Bytes {
     all.freeze()
 }
 
-/// A number of bytes of something that is in memory.
+/// A size in bytes of something in memory.
 pub(crate) fn as_usize(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }
@@ -625,7 +625,7 @@ mod tests {
         (Arc::clone(&store), Transfer::new(store, link, What::Chunks))
     }
 
-    /// Sorted ranges apart from each other, from gaps and lengths.
+    /// Sorted, disjoint ranges, made of gaps and lengths.
     fn ranges(steps: &[(u64, u64)]) -> Vec<Range<u64>> {
         let mut end = 0;
         let next = |&(gap, len): &(u64, u64)| {

@@ -1,4 +1,4 @@
-//! The archive in its object store: what is read of it, and that it is still the same.
+//! Reads a zip archive from its object store, and checks that the archive hasn't changed.
 
 use std::{fmt, ops::Range, sync::Arc};
 
@@ -15,13 +15,13 @@ use super::{
     inflate::{check_crc, check_sizes, inflate},
 };
 
-/// The name of this store in errors.
+/// Store name in errors.
 const STORE: &str = "zip";
 
-/// The largest inflated entry that is kept for further ranges of it.
+/// Upper bound in bytes of an inflated entry that is kept for further ranges.
 const MAX_KEPT: u64 = 64 << 20;
 
-/// An archive, of which the directory is read once, when it is first needed.
+/// An archive. Its directory is read once, on first use.
 #[derive(Debug)]
 pub(super) struct Archive {
     store: Arc<dyn ObjectStore>,
@@ -29,14 +29,14 @@ pub(super) struct Archive {
     opened: OnceCell<Arc<Opened>>,
 }
 
-/// An archive whose directory was read.
+/// An archive with its directory.
 #[derive(Debug)]
 pub(super) struct Opened {
     store: Arc<dyn ObjectStore>,
-    /// What the archive was when the directory was read.
+    /// Metadata of the archive's object when the directory was read.
     pub meta: ObjectMeta,
     pub directory: Directory,
-    /// The entry that was inflated last for a range of it, by its place in the archive.
+    /// The last entry that was inflated for a range, with its offset in the archive.
     inflated: Mutex<Option<(u64, Bytes)>>,
 }
 
@@ -45,15 +45,15 @@ impl Archive {
         Self { store, path, opened: OnceCell::new() }
     }
 
-    /// The same, of which nothing has been read.
+    /// The same archive, with nothing read yet.
     pub(super) fn renewed(&self) -> Self {
         Self::new(Arc::clone(&self.store), self.path.clone())
     }
 
-    /// The archive with its directory.
+    /// Reads the directory on first use.
     ///
     /// # Errors
-    /// Those of the store, and if the directory is corrupt.
+    /// Those of the store, and a corrupt directory.
     pub(super) async fn open(&self) -> Result<&Arc<Opened>> {
         self.opened.get_or_try_init(|| self.read()).await
     }
@@ -65,11 +65,11 @@ impl Archive {
         let tail_start = meta.size.saturating_sub(TAIL);
         let tail = if meta.size == 0 { Bytes::new() } else { read(tail_start..meta.size).await? };
         let end = End::parse(&tail, meta.size).map_err(corrupt)?;
-        // `End` has seen to it that the directory lies in front of the end records.
+        // `End` has checked that the directory is in front of the end records.
         let range = end.start..end.start + end.size;
         let in_tail = range.start.checked_sub(tail_start).and_then(|s| usize::try_from(s).ok());
         let bytes = match in_tail.map(|start| start..start + as_usize(end.size)) {
-            // In memory of its own: it is kept, the rest is not.
+            // A copy, because the directory is kept and the rest of the tail is not.
             Some(inside) if inside.end <= tail.len() => {
                 Bytes::copy_from_slice(tail.get(inside).unwrap_or_default())
             }
@@ -88,20 +88,20 @@ impl fmt::Display for Archive {
 }
 
 impl Opened {
-    /// How an entry is stored.
+    /// Compression of an entry.
     ///
     /// # Errors
-    /// [`Error::NotSupported`] that names the entry, if it can't be read.
+    /// [`Error::NotSupported`] with the entry's name, if the entry can't be read.
     pub(super) fn method(&self, entry: &Entry) -> Result<Method> {
         entry
             .method()
             .map_err(|reason| Error::NotSupported { source: self.text(entry, &reason).into() })
     }
 
-    /// A range of an entry's bytes, as they come out.
+    /// Reads a range of an entry's uncompressed bytes.
     ///
     /// # Errors
-    /// Those of the store, if the archive has changed, and if the entry is corrupt.
+    /// Those of the store, a changed archive, and a corrupt entry.
     pub(super) async fn range(&self, entry: &Entry, range: Range<u64>) -> Result<Bytes> {
         if range == (0..entry.size) {
             return self.whole(entry).await;
@@ -118,7 +118,7 @@ impl Opened {
         }
     }
 
-    /// Ranges of an entry's bytes, as they come out. None may be empty.
+    /// Reads ranges of an entry's uncompressed bytes. No range may be empty.
     ///
     /// # Errors
     /// Those of [`Opened::range`].
@@ -131,7 +131,7 @@ impl Opened {
                 let path = &self.meta.location;
                 let read = self.store.get_ranges(path, &shifted).await;
                 let read = read.map_err(|error| vanished(&self.meta, error))?;
-                // These tell nothing of the file that they are from.
+                // `get_ranges` returns no metadata of the file.
                 let now = self.store.head(path).await;
                 check_same(&self.meta, &now.map_err(|error| vanished(&self.meta, error))?)?;
                 let fits = |(bytes, range): (&Bytes, &Range<u64>)| {
@@ -151,14 +151,14 @@ impl Opened {
         }
     }
 
-    /// All of an entry, in one request, with its header.
+    /// Reads a whole entry with its header, in one request.
     async fn whole(&self, entry: &Entry) -> Result<Bytes> {
         let method = self.method(entry)?;
         let corrupt = |reason: String| failed(&self.meta, self.text(entry, &reason));
         if method == Method::Deflated {
             check_sizes(entry.stored, entry.size).map_err(corrupt)?;
         }
-        // Nothing lies between most entries; what else does isn't read.
+        // Most entries are adjacent; any gap behind this one isn't read.
         let most = entry.least_end().and_then(|least| least.checked_add(u16::MAX.into()));
         let bytes = self.read(entry.offset..most.unwrap_or(entry.end).min(entry.end)).await?;
         let name = self.directory.name(entry).as_bytes();
@@ -177,9 +177,9 @@ impl Opened {
         }
     }
 
-    /// All of a deflated entry, of which more ranges may be asked for.
+    /// Inflates a whole entry, and keeps it for further ranges.
     async fn inflated(&self, entry: &Entry) -> Result<Bytes> {
-        // One at a time: who waits may want the same entry, and each takes memory.
+        // One at a time: waiting callers may want the same entry, and each inflation takes memory.
         let mut kept = self.inflated.lock().await;
         if let Some((offset, bytes)) = kept.as_ref()
             && *offset == entry.offset
@@ -193,7 +193,7 @@ impl Opened {
         Ok(bytes)
     }
 
-    /// Where an entry's bytes start. Its header is read once.
+    /// Offset of an entry's bytes in the archive. The header is read once.
     async fn data(&self, entry: &Entry) -> Result<u64> {
         if let Some(data) = entry.known_data() {
             return Ok(data);
@@ -214,7 +214,7 @@ impl Opened {
     }
 }
 
-/// Reads a range that isn't empty of the archive, if it is still the one that it was.
+/// Reads a range of the archive, if the archive hasn't changed. The range may not be empty.
 async fn read_same(store: &dyn ObjectStore, meta: &ObjectMeta, range: Range<u64>) -> Result<Bytes> {
     let options =
         GetOptions { range: Some(GetRange::Bounded(range.clone())), ..GetOptions::default() };
@@ -228,14 +228,14 @@ async fn read_same(store: &dyn ObjectStore, meta: &ObjectMeta, range: Range<u64>
     }
 }
 
-/// Whether the archive is the one whose directory was read.
+/// Fails if the archive isn't the one whose directory was read.
 fn check_same(then: &ObjectMeta, now: &ObjectMeta) -> Result<()> {
     let same =
         then.size == now.size && then.last_modified == now.last_modified && then.e_tag == now.e_tag;
     if same { Ok(()) } else { Err(changed(then)) }
 }
 
-/// An archive that is gone must not look like an entry that isn't there.
+/// A missing archive must not look like a missing entry.
 fn vanished(meta: &ObjectMeta, error: Error) -> Error {
     match crate::store_error::is_missing(&error) {
         true => failed(meta, "it is no longer there".to_owned()),
@@ -253,7 +253,7 @@ fn failed(meta: &ObjectMeta, reason: String) -> Error {
     Error::Generic { store: STORE, source }
 }
 
-/// The sizes of what was read or is bounded.
+/// A size in bytes that was read or bounded before.
 fn as_usize(size: u64) -> usize {
     usize::try_from(size).unwrap_or(usize::MAX)
 }

@@ -1,4 +1,4 @@
-//! The directory of an archive: the entries by their names.
+//! The directory of a zip archive: entries by name.
 
 use std::ops::Range;
 
@@ -6,31 +6,31 @@ use bytes::Bytes;
 
 use super::{end::End, entry::Entry};
 
-/// The files of which a Zarr store has at least one at its root.
+/// Metadata files: the root of a Zarr store has at least one of them.
 const METADATA: [&str; 4] = ["zarr.json", ".zgroup", ".zarray", ".zmetadata"];
 
-/// What macOS puts beside the folder that somebody zipped.
+/// Folder that macOS adds beside a zipped one.
 const MACOS: &str = "__MACOSX";
 
-/// The smallest line of a directory, in bytes.
+/// Size in bytes of the shortest directory record.
 const LEAST_LINE: u64 = 46;
 
-/// The entries of an archive.
+/// Entries of an archive.
 #[derive(Debug)]
 pub(super) struct Directory {
-    /// The directory as it is stored, for the names.
+    /// The directory as stored, which holds the names.
     bytes: Bytes,
-    /// By name; each name once.
+    /// Entries in the order of their names, each name once.
     entries: Vec<Entry>,
-    /// The folder, with its slash, that holds the store, where the archive's root doesn't.
+    /// Folder with a trailing slash that holds the store; empty if the store is at the archive's root.
     root: String,
 }
 
 impl Directory {
-    /// Reads the directory.
+    /// Parses the directory.
     ///
     /// # Errors
-    /// A text, if it is corrupt, or has entries that overlap or have names that none may have.
+    /// A text, for a corrupt directory, overlapping entries, or forbidden names.
     pub(super) fn parse(bytes: Bytes, end: &End) -> Result<Self, String> {
         let most = bytes.len() as u64 / LEAST_LINE;
         let mut entries = Vec::new();
@@ -44,15 +44,15 @@ impl Directory {
             at = next;
         }
         let count = entries.len() as u64;
-        // Some writers go beyond 65535 entries without zip64.
+        // Some writers exceed 65535 entries without zip64.
         let counted = if end.is_zip64 { count } else { count & 0xffff };
         if counted != end.entries {
             return Err(format!("its end record says {} entries, it has {count}", end.entries));
         }
         check_places(&bytes, &mut entries, end.start)?;
 
-        // Directories have a slash at their ends. Of several entries of one name the last one counts:
-        // who writes a file anew appends it.
+        // Names of folders end with a slash. Of several entries with one name the last one counts: an update
+        // appends the new entry.
         entries.retain(|entry| !name_in(&bytes, entry).ends_with(b"/"));
         entries.sort_by(|a, b| name_in(&bytes, a).cmp(name_in(&bytes, b)));
         entries.reverse();
@@ -64,13 +64,13 @@ impl Directory {
         Ok(directory)
     }
 
-    /// The entry of an object.
+    /// Entry of an object.
     pub(super) fn get(&self, key: &str) -> Option<&Entry> {
         let inside = if self.root.is_empty() { None } else { self.find(&self.full(key)) };
         self.entries.get(inside.or_else(|| self.find(key))?)
     }
 
-    /// The entries below a folder, and the bytes of their names in front of their keys.
+    /// Numbers of the entries below a folder, and the length in bytes of the prefix that their keys lack.
     pub(super) fn below(&self, folder: &str) -> (Range<usize>, usize) {
         let prefix = |path: &str| match path.is_empty() || path.ends_with('/') {
             true => path.to_owned(),
@@ -85,18 +85,18 @@ impl Directory {
         (self.starting_with(&prefix(folder)), 0)
     }
 
-    /// The first entry behind `from` that isn't in the folder `folder`, which ends with a slash.
+    /// Number of the first entry from `from` on outside the folder `folder`, which ends with a slash.
     pub(super) fn behind(&self, folder: &str, from: usize) -> usize {
         let rest = self.entries.get(from..).unwrap_or_default();
         from + rest.partition_point(|entry| self.name(entry).starts_with(folder))
     }
 
-    /// The entry of a number.
+    /// Entry of a number.
     pub(super) fn entry(&self, number: usize) -> Option<&Entry> {
         self.entries.get(number)
     }
 
-    /// The name of an entry.
+    /// Name of an entry.
     pub(super) fn name(&self, entry: &Entry) -> &str {
         std::str::from_utf8(name_in(&self.bytes, entry)).unwrap_or_default()
     }
@@ -114,7 +114,7 @@ impl Directory {
         start..self.behind(prefix, start)
     }
 
-    /// The only folder, if the store lies there.
+    /// The only folder at the root, if it holds the store.
     fn find_root(&self) -> String {
         let holds_store = |folder: &str| {
             METADATA.iter().any(|file| self.find(&format!("{folder}{file}")).is_some())
@@ -143,14 +143,14 @@ impl Directory {
     }
 }
 
-/// The name of an entry. Whether it lies inside the directory was checked where it was read.
+/// Name of an entry. `Entry::parse` has checked that the name is inside the directory.
 fn name_in<'a>(directory: &'a [u8], entry: &Entry) -> &'a [u8] {
     let start = entry.name.0 as usize;
     directory.get(start..start + usize::from(entry.name.1)).unwrap_or_default()
 }
 
-/// Nothing is unpacked, so a bad name can't overwrite anything. But an object that has one would
-/// look as if it weren't there, and a chunk that isn't there holds the fill value.
+/// Nothing is unpacked, so a bad name can't overwrite a file. But an object with a bad name would look missing, and a
+/// missing chunk holds the fill value.
 fn check_name(name: &[u8]) -> Result<(), String> {
     let shown = || String::from_utf8_lossy(name).escape_debug().to_string();
     let bad = |what: &str| Err(format!("the name of its entry '{}' {what}", shown()));
@@ -172,8 +172,8 @@ fn check_name(name: &[u8]) -> Result<(), String> {
     }
 }
 
-/// Finds out where each entry ends, and whether all are in front of the directory and none overlap:
-/// archives in which they do claim to hold far more than they have.
+/// Finds the end of each entry. Fails if entries overlap or reach into the directory: such archives claim far more
+/// bytes than they have.
 fn check_places(directory: &[u8], entries: &mut [Entry], end: u64) -> Result<(), String> {
     let shown = |entry: &Entry| String::from_utf8_lossy(name_in(directory, entry)).into_owned();
     let mut order: Vec<u32> = Vec::new();

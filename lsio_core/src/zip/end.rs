@@ -1,40 +1,39 @@
-//! The end of an archive: where its directory lies.
+//! The end records of a zip archive, which locate its directory.
 
 use super::fields::{u16_at, u32_at, u64_at};
 
-/// The bytes at the end of an archive that hold all this needs: the longest comment, and the records
-/// around it.
+/// Bytes to read at the end of an archive: the longest comment, and the end records.
 pub(super) const TAIL: u64 = 68 << 10;
 
-/// The largest directory that is read, in bytes.
+/// Upper bound on the size of a directory, in bytes.
 const MAX_DIRECTORY: u64 = 128 << 20;
 
-/// The end record, without its comment.
+/// Size in bytes of the end record, without its comment.
 const END: usize = 22;
-/// The record that says where the end record of zip64 is.
+/// Size in bytes of the record that locates the zip64 end record.
 const LOCATOR: usize = 20;
-/// The end record of zip64.
+/// Size in bytes of the zip64 end record.
 const END64: usize = 56;
 
-/// What the end records say.
+/// Contents of the end records.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct End {
-    /// Where the directory starts in the file.
+    /// Offset of the directory in the file.
     pub start: u64,
-    /// The directory's bytes.
+    /// Size of the directory in bytes.
     pub size: u64,
-    /// What is to be added to the offsets in the directory: the bytes in front of the archive.
+    /// Bytes in front of the archive, to add to the offsets in the directory.
     pub shift: u64,
-    /// The directory's entries. Without zip64 it is their number modulo 2¹⁶.
+    /// Number of entries; modulo 2¹⁶ without zip64.
     pub entries: u64,
     pub is_zip64: bool,
 }
 
 impl End {
-    /// Finds the end records in the last bytes of a file of `size` bytes.
+    /// Finds the end records in `tail`, the last bytes of a file of `size` bytes.
     ///
     /// # Errors
-    /// A text, if there are none or they can't be true.
+    /// A text, if end records are missing or contradict the size.
     pub(super) fn parse(tail: &[u8], size: u64) -> Result<Self, String> {
         if size == 0 {
             return Err("it has 0 bytes: its writer hasn't closed it, or never began".to_owned());
@@ -55,8 +54,8 @@ impl End {
         let locator = at.checked_sub(LOCATOR).filter(|&at| starts_with(tail, at, b"PK\x06\x07"));
         if let Some(locator) = locator {
             let claimed = u64_at(tail, locator + 8).ok_or_else(cut)?;
-            // As Python does: directly in front, whatever the locator says, which doesn't know of
-            // bytes in front of the archive; and else where it says.
+            // As in Python: first directly in front of the locator, because the locator's offset ignores bytes in front
+            // of the archive; then at that offset.
             let claimed = claimed.checked_sub(tail_start).and_then(|at| usize::try_from(at).ok());
             records = [locator.checked_sub(END64), claimed]
                 .into_iter()
@@ -88,7 +87,7 @@ impl End {
     }
 }
 
-/// The last end record whose comment ends where the file ends.
+/// Offset in `tail` of the last end record whose comment ends with the file.
 fn find(tail: &[u8]) -> Option<usize> {
     (0..=tail.len().checked_sub(END)?).rev().find(|&at| {
         let comment = u16_at(tail, at + 20).map(usize::from);
@@ -96,7 +95,7 @@ fn find(tail: &[u8]) -> Option<usize> {
     })
 }
 
-/// Whether a zip64 end record lies at `at` and reaches to the locator.
+/// Whether a zip64 end record starts at `at` and reaches to the locator.
 fn is_end64(tail: &[u8], at: usize, locator: usize) -> bool {
     let room = locator.checked_sub(at).filter(|room| *room >= END64);
     let size = u64_at(tail, at.saturating_add(4)).and_then(|size| size.checked_add(12));

@@ -1,35 +1,35 @@
-//! One entry of an archive: its line in the directory, and the header in front of its bytes.
+//! One entry of a zip archive: its directory record, and the local header in front of its bytes.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::fields::{u16_at, u32_at, u64_at};
 
-/// A line of the directory without its name.
+/// Size in bytes of a directory record without its name.
 const LINE: usize = 46;
-/// A local header without its name.
+/// Size in bytes of a local header without its name.
 pub(super) const HEADER: u64 = 30;
 
-/// What the directory says of an entry.
+/// A directory record.
 #[derive(Debug)]
 pub(super) struct Entry {
-    /// Where its name lies in the directory, and how long it is.
+    /// Offset in the directory and length of the name, in bytes.
     pub name: (u32, u16),
     pub flags: u16,
     pub method: u16,
     pub crc: u32,
-    /// The header's place in the file.
+    /// Offset of the local header in the file.
     pub offset: u64,
-    /// Where the next entry, or the directory, starts.
+    /// Offset of the next entry, or of the directory.
     pub end: u64,
-    /// The bytes in the archive.
+    /// Compressed size in bytes.
     pub stored: u64,
-    /// The bytes as they come out.
+    /// Uncompressed size in bytes.
     pub size: u64,
-    /// The bytes of the local header, once they are known; 0 before.
+    /// Size in bytes of the local header; 0 until it is read.
     header: AtomicU32,
 }
 
-/// How an entry is stored.
+/// Compression of an entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Method {
     Stored,
@@ -37,10 +37,10 @@ pub(super) enum Method {
 }
 
 impl Entry {
-    /// Reads the line at `at`, and gives where the next one starts.
+    /// Parses the record at `at`. Returns the offset of the next record too.
     ///
     /// # Errors
-    /// A text, if it is corrupt.
+    /// A text, for a corrupt record.
     pub(super) fn parse(directory: &[u8], at: usize, shift: u64) -> Result<(Self, usize), String> {
         let line = directory.get(at..).unwrap_or_default();
         let cut = || format!("its directory is corrupt at byte {at}");
@@ -57,7 +57,7 @@ impl Entry {
             return Err(cut());
         }
         let mut wide = Wide::find(line.get(extra_at..extra_end).unwrap_or_default());
-        // In this order.
+        // The order of the fields of zip64.
         let size = wide.or(long(24)?).ok_or_else(cut)?;
         let stored = wide.or(long(20)?).ok_or_else(cut)?;
         let offset = wide.or(long(42)?).ok_or_else(cut)?;
@@ -75,16 +75,16 @@ impl Entry {
         Ok((entry, at + len))
     }
 
-    /// Where the entry ends at the earliest; `None` if that is beyond all files.
+    /// Least offset of the entry's end; `None` if that exceeds 64 bits.
     pub(super) fn least_end(&self) -> Option<u64> {
         let header = HEADER + u64::from(self.name.1);
         self.offset.checked_add(header)?.checked_add(self.stored)
     }
 
-    /// How it is stored.
+    /// Compression of the entry.
     ///
     /// # Errors
-    /// A text, if it can't be read.
+    /// A text, if the entry can't be read.
     pub(super) fn method(&self) -> Result<Method, String> {
         const ENCRYPTED: u16 = 1 | 1 << 6 | 1 << 13;
         if self.flags & ENCRYPTED != 0 {
@@ -104,7 +104,7 @@ impl Entry {
         }
     }
 
-    /// Where its bytes start, if its header was read before.
+    /// Offset of the entry's bytes, if the local header was read before.
     pub(super) fn known_data(&self) -> Option<u64> {
         match self.header.load(Ordering::Relaxed) {
             0 => None,
@@ -112,10 +112,10 @@ impl Entry {
         }
     }
 
-    /// Reads its header from bytes that start there, and gives the header's length.
+    /// Parses the local header at the start of `bytes`. Returns the header's length in bytes.
     ///
     /// # Errors
-    /// A text, if it is corrupt, or not that of this entry.
+    /// A text, for a corrupt header, or the header of another entry.
     pub(super) fn read_header(&self, bytes: &[u8], name: &[u8]) -> Result<u64, String> {
         let other = || "what lies at its place in the archive is not this entry".to_owned();
         let [flags, method] = [u16_at(bytes, 6), u16_at(bytes, 8)];
@@ -134,13 +134,13 @@ impl Entry {
         if end.is_none_or(|end| end > self.end) {
             return Err("its bytes reach into what follows in the archive".to_owned());
         }
-        // At most 30 + 2 · 65535.
+        // At most 30 + 2 · 65535 bytes.
         self.header.store(u32::try_from(header).unwrap_or(0), Ordering::Relaxed);
         Ok(header)
     }
 }
 
-/// The numbers of eight bytes for which the line's own fields are too small.
+/// 64-bit numbers of the zip64 field, for record fields that are too small.
 struct Wide<'a>(&'a [u8]);
 
 impl<'a> Wide<'a> {
@@ -155,7 +155,7 @@ impl<'a> Wide<'a> {
         Self(&[])
     }
 
-    /// The number, or the next wide one where it says so.
+    /// The record's number, or the next 64-bit number if the record refers to it.
     fn or(&mut self, number: u32) -> Option<u64> {
         if number != u32::MAX {
             return Some(number.into());

@@ -1,37 +1,37 @@
-//! Deflated entries: inflated to the size that the directory says, no further.
+//! Inflates deflated entries, up to the size in the directory.
 
 use std::io::Read as _;
 
 use bytes::Bytes;
 
-/// The largest entry that is inflated, in bytes.
+/// Upper bound in bytes of an inflated entry.
 const MAX_INFLATED: u64 = 2 << 30;
 
-/// What deflate makes of one byte, at most, rounded up.
+/// Upper bound on inflated bytes per deflated byte, rounded up.
 const MOST_FROM_ONE: u64 = 1_040;
 
-/// The sizes from which on inflating is left to a thread that may take its time.
+/// Size in bytes from which on inflating runs on a blocking thread.
 const LONG: u64 = 1 << 20;
 
-/// Whether an entry may be inflated, before anything of it is read.
+/// Checks the sizes of an entry, before any of it is read.
 ///
 /// # Errors
-/// A text, if its sizes are too large or can't both be true.
+/// A text, if the sizes are too large or contradict each other.
 pub(super) fn check_sizes(deflated: u64, size: u64) -> Result<(), String> {
     if size > MAX_INFLATED {
         return Err(format!("it has {size} bytes, more than the {MAX_INFLATED} that are inflated"));
     }
-    // What can't be compressed grows by far less.
+    // Incompressible bytes grow by far less.
     if deflated > 2 * size + LONG {
         return Err(format!("it has {deflated} bytes in the archive, but only {size} outside"));
     }
     Ok(())
 }
 
-/// Inflates what comes to exactly `size` bytes, of which the checksum is known.
+/// Inflates an entry to exactly `size` bytes with the checksum `crc`.
 ///
 /// # Errors
-/// A text, if it doesn't.
+/// A text, if the size or the checksum is wrong.
 pub(super) async fn inflate(deflated: Bytes, size: u64, crc: u32) -> Result<Bytes, String> {
     let work = move || inflate_now(&deflated, size, crc);
     match tokio::runtime::Handle::try_current() {
@@ -42,10 +42,10 @@ pub(super) async fn inflate(deflated: Bytes, size: u64, crc: u32) -> Result<Byte
     }
 }
 
-/// Whether the bytes have the checksum that the directory says.
+/// Compares the CRC-32 of the bytes with the directory's.
 ///
 /// # Errors
-/// A text, if not.
+/// A text, if they differ.
 pub(super) fn check_crc(bytes: &[u8], expected: u32) -> Result<(), String> {
     let mut crc = flate2::Crc::new();
     crc.update(bytes);
@@ -59,7 +59,7 @@ pub(super) fn check_crc(bytes: &[u8], expected: u32) -> Result<(), String> {
 }
 
 fn inflate_now(deflated: &[u8], size: u64, crc: u32) -> Result<Bytes, String> {
-    // The directory's size is not believed further than the compressed bytes can reach.
+    // The capacity is bounded by the compressed bytes, whatever size the directory claims.
     let most = (deflated.len() as u64 + 1).saturating_mul(MOST_FROM_ONE);
     let capacity = usize::try_from(size.min(most)).map_err(|e| e.to_string())?;
     let mut out = Vec::new();

@@ -1,16 +1,15 @@
-//! Zip archives as object stores: a Zarr store in one is read in place.
+//! Zip archives as object stores: a Zarr store in an archive is read in place.
 //!
 //! ```text
 //! ZipStore      the object store: keys, ranges, listings
-//!   │ archive   what is read of the file, and that it is still the same one
-//!   │ end       the records at the end, which say where the directory is
+//!   │ archive   reads the file, and checks that it hasn't changed
+//!   │ end       the records at the end of the file, which locate the directory
 //!   │ directory the entries by name
-//!   │ entry     one entry, and the header in front of its bytes
+//!   │ entry     one entry, and the local header in front of its bytes
 //!   ▼ inflate   deflated entries
 //! ```
 //!
-//! Nothing that the archive says is believed before it was compared with the archive's size, and
-//! nothing is unpacked to anywhere.
+//! Every number in the archive is compared with the archive's size before use. Nothing is unpacked to disk.
 
 mod archive;
 mod directory;
@@ -34,7 +33,7 @@ use object_store::{
 
 use self::archive::{Archive, Opened};
 
-/// Whether a part of a path has the name of a zip archive.
+/// Whether a segment of a path has the name of a zip archive.
 pub(crate) fn is_zip_name(part: &str) -> bool {
     part.len()
         .checked_sub(4)
@@ -42,10 +41,10 @@ pub(crate) fn is_zip_name(part: &str) -> bool {
         .is_some_and(|extension| extension.eq_ignore_ascii_case(".zip"))
 }
 
-/// The entries of a zip archive in another object store, to be read where they are.
+/// The entries of a zip archive in another object store, read in place.
 ///
-/// Stored entries are ranges of the archive; deflated ones are inflated as a whole. If the archive
-/// holds a Zarr store in its only folder, that folder's name may be left out of keys.
+/// A stored entry is a range of the archive; a deflated entry is inflated as a whole. If the archive holds a Zarr store
+/// in its only folder, keys may omit that folder's name.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -70,13 +69,13 @@ pub struct ZipStore {
 }
 
 impl ZipStore {
-    /// The archive at a path of an object store. It is first read when something is asked of it.
+    /// Archive at a path of an object store. Nothing is read before the first request.
     #[must_use]
     pub fn new(store: Arc<dyn ObjectStore>, archive: Path) -> Self {
         Self { archive: Arc::new(Archive::new(store, archive)) }
     }
 
-    /// The same archive, whose directory is to be read again.
+    /// The same archive, whose directory will be read again.
     pub(crate) fn renewed(&self) -> Self {
         Self { archive: Arc::new(self.archive.renewed()) }
     }
@@ -116,12 +115,12 @@ impl ObjectStore for ZipStore {
             Some(range) => resolve(range, entry.size)?,
             None => 0..entry.size,
         };
-        // An entry without bytes is looked at too: it could be one whose size is wrong.
+        // An empty entry is read too: its size could be wrong.
         let payload = if options.head || (range.is_empty() && entry.size > 0) {
             stream::empty().boxed()
         } else {
             opened.method(entry)?;
-            // Not before somebody wants the bytes: whether they are too many is up to the reader.
+            // The entry is read when the caller polls the body: the caller decides whether it is too large.
             let (key, range, opened) = (location.clone(), range.clone(), Arc::clone(&opened));
             let read = async move {
                 let entry = opened.directory.get(key.as_ref()).ok_or_else(|| missing(&key))?;
@@ -217,14 +216,14 @@ impl ObjectStore for ZipStore {
     }
 }
 
-/// An entry in a listing, by the part of its name behind `cut` bytes.
+/// A listed entry, with the first `cut` bytes of its name removed.
 fn listed(opened: &Opened, number: usize, cut: usize) -> Option<Result<ObjectMeta>> {
     let entry = opened.directory.entry(number)?;
     let path = Path::parse(opened.directory.name(entry).get(cut..)?);
     Some(path.map(|path| object_meta(opened, path, entry.size)).map_err(Error::from))
 }
 
-/// The archive's own, but for the size.
+/// The archive's own metadata, with the entry's path and size.
 fn object_meta(opened: &Opened, location: Path, size: u64) -> ObjectMeta {
     ObjectMeta { location, size, version: None, ..opened.meta.clone() }
 }

@@ -1,5 +1,5 @@
-//! Archives made here: good ones in all shapes, and all kinds of bad ones. Those that other tools
-//! made are among the fixtures of lsio_datafusion.
+//! Good archives of all shapes and bad archives of all kinds, written here. Archives by other tools are among the
+//! fixtures of lsio_datafusion.
 
 use std::io::Write as _;
 
@@ -7,7 +7,7 @@ use object_store::{ObjectStoreExt as _, memory::InMemory};
 
 use super::*;
 
-/// One entry, as it is to be written.
+/// An entry to write.
 #[derive(Clone)]
 struct Entry {
     name: Vec<u8>,
@@ -26,7 +26,7 @@ fn deflated(name: &str, data: &[u8]) -> Entry {
     Entry { method: 8, ..stored(name, data) }
 }
 
-/// How the archive is to be written around its entries.
+/// Layout of the archive around its entries.
 #[derive(Clone, Default)]
 struct Shape {
     front: Vec<u8>,
@@ -57,7 +57,7 @@ fn write_as(entries: &[Entry], shape: &Shape) -> Vec<u8> {
         let mut extra = Vec::new();
         let (sizes, place) = match shape.zip64 {
             true => {
-                // Another extra field first, as it may be.
+                // Another extra field first, which is allowed.
                 extra.extend([0xfe, 0xca, 2, 0, 9, 9, 1, 0, 24, 0]);
                 for wide in [entry.data.len() as u64, bytes.len() as u64, offset] {
                     extra.extend(wide.to_le_bytes());
@@ -124,7 +124,7 @@ async fn read(store: &ZipStore, key: &str) -> Result<Bytes> {
     store.get(&Path::parse(key).unwrap()).await?.bytes().await
 }
 
-/// The keys of a listing.
+/// Keys and sizes in a listing.
 async fn keys(store: &dyn ObjectStore, prefix: Option<&str>) -> Vec<(String, u64)> {
     let prefix = prefix.map(|prefix| Path::parse(prefix).unwrap());
     let listed: Vec<ObjectMeta> = store.list(prefix.as_ref()).try_collect().await.unwrap();
@@ -133,7 +133,7 @@ async fn keys(store: &dyn ObjectStore, prefix: Option<&str>) -> Vec<(String, u64
     keys
 }
 
-/// What opening the archive, or reading its entry `a`, says.
+/// Error of opening the archive, or of reading its entry `a`.
 async fn error(archive: Vec<u8>) -> String {
     let (_, store) = open(archive).await;
     match read(&store, "a").await {
@@ -146,7 +146,7 @@ fn position(archive: &[u8], signature: &[u8]) -> usize {
     archive.windows(signature.len()).position(|window| window == signature).unwrap()
 }
 
-/// Puts bytes at an offset behind the first place of a signature.
+/// Overwrites bytes at an offset from the first occurrence of a signature.
 fn patch(archive: &[u8], signature: &[u8], offset: usize, bytes: &[u8]) -> Vec<u8> {
     let mut archive = archive.to_vec();
     let at = position(&archive, signature) + offset;
@@ -186,7 +186,7 @@ async fn reads_what_an_object_store_reads() {
     ] {
         let mut entries = vec![stored("a/", b"")];
         for (i, (key, data)) in contents.iter().enumerate() {
-            // Half of them each, and local headers that are longer than the directory says.
+            // Half of the entries stored, half deflated; local headers longer than the directory says.
             let entry = if i % 2 == 0 { stored(key, data) } else { deflated(key, data) };
             let local_extra = vec![0xca, 0xfe, 5, 0, 1, 2, 3, 4, 5];
             entries.push(Entry { local_extra, ..entry });
@@ -273,7 +273,7 @@ async fn a_store_in_the_only_folder() {
         assert_eq!(keys(&zip, Some("t")).await, [("t/c".to_owned(), 3)]);
         assert_eq!(keys(&zip, Some("s.zarr/t")).await, [("s.zarr/t/c".to_owned(), 3)]);
     }
-    // Two folders, metadata at the root, and a folder without metadata: nothing may be left out.
+    // Two folders, metadata at the root, and a folder without metadata: no name may be omitted.
     for other in ["second.zarr/zarr.json", ".zgroup"] {
         let (_, zip) = open(write(&[&folder[..], &[stored(other, b"{}")]].concat())).await;
         assert!(read(&zip, "t/c").await.is_err(), "{other}");
@@ -327,7 +327,7 @@ async fn an_archive_that_changes_is_noticed() {
         let (memory, zip) = open(archive.clone()).await;
         let key = Path::from(key);
         assert!(zip.get_range(&key, 1..3).await.is_ok());
-        // The same bytes: only the store can tell. What is asked isn't what was kept.
+        // The same bytes: only the store can tell. These ranges were not kept.
         memory.put(&path, archive.clone().into()).await.unwrap();
         let changed = [
             zip.get_range(&key, 0..100).await.err().map(|e| e.to_string()),
@@ -343,7 +343,7 @@ async fn an_archive_that_changes_is_noticed() {
         ] {
             let error = result.unwrap_err();
             assert!(error.to_string().contains("no longer there"), "{error}");
-            // It would be taken for a chunk that isn't stored.
+            // A missing object would be a chunk that isn't stored.
             assert!(!crate::store_error::is_missing(&error));
         }
     }
@@ -400,7 +400,7 @@ async fn sizes_and_places_that_cannot_be_true() {
         (patch(&good, LINE, 42, &long(1)), "overlap"),
         (patch(&good, LINE, 42, &long(0xffff_0000)), "reaches beyond"),
         (patch(&good, LINE, 20, &[long(0xffff_0000); 2].concat()), "overlap"),
-        // Wide numbers that aren't there, and some that overflow.
+        // Missing 64-bit numbers, and overflowing ones.
         (patch(&good, LINE, 42, &long(u32::MAX)), "corrupt at byte 0"),
         (patch(&wide, &[0xfe, 0xca], 10, &[0xff; 24]), "reaches beyond"),
         (patch(&good, LINE, 28, &[0xff, 0xff]), "corrupt at byte 0"),
@@ -437,7 +437,7 @@ async fn sizes_and_places_that_cannot_be_true() {
 
 #[tokio::test]
 async fn a_small_entry_does_not_cost_a_large_archive() {
-    // Sizes that can't both be true are refused before the 3 MiB are read or inflated.
+    // Contradictory sizes are refused before the 3 MiB are read or inflated.
     let good = write(&[stored("a", &noise(3 << 20))]);
     let mut bad = patch(&good, LINE, 10, &[8, 0]);
     bad = patch(&bad, LINE, 24, &10_u32.to_le_bytes());
@@ -454,13 +454,13 @@ async fn archives_that_are_cut_off() {
             let error = read(&zip, "a").await.unwrap_err();
             assert!(!matches!(error, Error::NotFound { .. }), "{len}: {error}");
         }
-        // Nor does one that lacks its start look like a whole one.
+        // An archive without its start doesn't look complete either.
         let (_, zip) = open(archive[1..].to_vec()).await;
         assert!(read(&zip, "a").await.is_err());
     }
 }
 
-/// Whatever byte is wrong, and however: what is read is right, or there is an error.
+/// Whichever byte is wrong, and in whatever way, a read returns the right bytes or an error.
 #[tokio::test]
 async fn bytes_that_are_wrong() {
     let entries = [
@@ -482,7 +482,7 @@ async fn bytes_that_are_wrong() {
                         Ok(bytes) => assert_eq!(bytes, entry.data, "{at}: {value}"),
                         Err(_) => wrong += 1,
                     }
-                    // These have no checksum of their own: only their size can be right.
+                    // These entries have no checksum of their own: only the size is certain.
                     if let Ok(bytes) = zip.get_ranges(&Path::from(key), &[3..8, 20..30]).await {
                         assert_eq!(bytes.iter().map(Bytes::len).collect::<Vec<_>>(), [5, 10]);
                     }

@@ -1,4 +1,4 @@
-//! The body of an answer on its way: paced by the link, counted in the log, cut short by a fault.
+//! Bodies of answers: paced by the link, counted in the log, cut short by a fault.
 
 use std::{
     io,
@@ -18,42 +18,42 @@ use tokio::time::{Sleep, sleep_until};
 
 use crate::{link::Pace, log::Record};
 
-/// The time that what was sent gets to leave before its connection is closed.
+/// Time for sent bytes to leave before their connection is closed.
 const BEFORE_CLOSE: Duration = Duration::from_millis(20);
 
-/// What comes after the last byte that is sent.
+/// End of a body, after its last byte.
 #[derive(Debug, Clone)]
 pub(crate) enum Then {
-    /// The end, as announced.
+    /// The announced end.
     End,
-    /// The end, where no length was announced.
+    /// The end of a body without an announced length.
     EndOfChunks,
-    /// Nothing.
+    /// Nothing: the connection hangs.
     Hang,
     /// The connection is closed.
     Close,
-    /// The connection is reset, by who finds this set.
+    /// The connection is reset by the task that finds this set.
     Reset(Arc<AtomicBool>),
 }
 
 /// A body that is being sent.
 pub(crate) struct Sent {
     inner: s3s::Body,
-    /// Bytes still to be announced as coming, if their number is announced.
+    /// Bytes still to be announced, if the length is announced.
     announced: Option<u64>,
     /// Bytes still to be sent.
     left: u64,
     then: Then,
     pace: Arc<Pace>,
     record: Record,
-    /// The next piece, which waits for the link.
+    /// Next piece, which waits for the link.
     piece: Option<Bytes>,
     wait: Option<Pin<Box<Sleep>>>,
     closing: bool,
 }
 
 impl Sent {
-    /// The whole of a body.
+    /// A whole body.
     pub(crate) fn whole(inner: s3s::Body, pace: Arc<Pace>, mut record: Record) -> Self {
         let announced = inner.size_hint().exact();
         let left = announced.unwrap_or(u64::MAX);
@@ -64,18 +64,18 @@ impl Sent {
         Self { inner, announced, left, then, pace, record, piece: None, wait: None, closing: false }
     }
 
-    /// The first so many bytes of it.
+    /// The first `bytes` bytes of the body.
     pub(crate) fn cut(self, bytes: u64, then: Then) -> Self {
         let announced = self.announced.filter(|_| !matches!(then, Then::EndOfChunks));
         Self { announced, left: bytes, then, ..self }
     }
 
-    /// How long the body is, if that is known.
+    /// Length of the body in bytes, if known.
     pub(crate) fn length(&self) -> Option<u64> {
         self.announced
     }
 
-    /// After the last byte.
+    /// Acts after the last byte.
     fn poll_then(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         match &self.then {
             Then::End | Then::EndOfChunks => {

@@ -1,54 +1,53 @@
-//! Answers that a server gives wrongly, because a test says so.
+//! Wrong answers that a test asks a server for.
 
 use std::sync::{Mutex, PoisonError};
 
 use http::Method;
 
-/// A request, as who decides about faults sees it.
+/// A request, as a test that decides on faults sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Incoming {
-    /// What is asked for.
+    /// HTTP method.
     pub method: Method,
-    /// The object's path, decoded: for S3 its key, and nothing for requests about the bucket.
+    /// Decoded path of the object: for S3 its key, empty for requests about the bucket.
     pub key: String,
-    /// The URL's query, decoded.
+    /// Decoded query of the URL.
     pub query: String,
-    /// The header `Range`.
+    /// Header `Range`.
     pub range: Option<String>,
-    /// How many requests came before, since the faults were set.
+    /// Number of earlier requests since the faults were set.
     pub number: usize,
 }
 
-/// What a server does instead of answering well. Those about a body do so to answers that have one:
-/// not to those to HEAD.
+/// A wrong answer. Faults of a body need an answer with a body, so they don't apply to HEAD.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Fault {
-    /// Answers with this status, of three digits, and for S3 with an error that goes with it.
+    /// Answers with this status of three digits, for S3 with the error of that status.
     Status(u16),
-    /// Answers 503; for S3 that is `SlowDown`.
+    /// Answers 503, for S3 with `SlowDown`.
     Throttle,
     /// Never answers.
     Hang,
-    /// Sends this fraction of the body, all but a byte at most, and then no more.
+    /// Sends this fraction of the body, at most all but one byte, and then nothing.
     HangInBody(f64),
-    /// Announces all of the body, sends a half of it, and resets the connection.
+    /// Announces the whole body, sends half of it, and resets the connection.
     ResetInBody,
-    /// Announces all of the body, sends a half of it, and closes the connection.
+    /// Announces the whole body, sends half of it, and closes the connection.
     ShortBody,
-    /// Announces no length and sends a half of the body, in chunks that end as they should.
+    /// Announces no length, and sends half of the body in chunks with a correct end.
     ShortChunked,
-    /// Says of an object's bytes that they are of another range than the one asked for.
+    /// Labels an object's bytes as another range than the requested one.
     WrongRange,
-    /// Gives the object another ETag than its own, whatever the request's conditions.
+    /// Gives the object a wrong ETag, whatever the request's conditions.
     ChangedEtag,
     /// Closes the connection without an answer.
     Drop,
 }
 
-/// Who decides about faults.
+/// Decides on the fault of a request.
 pub(crate) type Decide = Box<dyn FnMut(&Incoming) -> Option<Fault> + Send>;
 
-/// The faults of a server.
+/// Faults of a server.
 #[derive(Default)]
 pub(crate) struct Faults {
     state: Mutex<State>,
@@ -61,12 +60,12 @@ struct State {
 }
 
 impl Faults {
-    /// Changes who decides, and counts from 0.
+    /// Replaces the decision, and counts requests from 0 again.
     pub(crate) fn set(&self, decide: Option<Decide>) {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = State { decide, number: 0 };
     }
 
-    /// The fault for the next request, whose number is set.
+    /// Sets the number of the next request, and decides on its fault.
     pub(crate) fn decide(&self, mut incoming: Incoming) -> Option<Fault> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         incoming.number = state.number;

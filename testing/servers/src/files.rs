@@ -1,4 +1,4 @@
-//! The files below a server's root, as objects.
+//! Files below a server's root, as objects.
 
 use std::{
     fs::{File, Metadata},
@@ -18,10 +18,10 @@ use s3s::{
     stream::{ByteStream, RemainingLength},
 };
 
-/// Bytes of a file that are read at a time.
+/// Bytes of a file per read.
 const PIECE_BYTES: u64 = 256 << 10;
 
-/// The files below a directory.
+/// Files below a directory.
 #[derive(Debug, Clone)]
 pub(crate) struct Files {
     root: Arc<Path>,
@@ -32,7 +32,7 @@ impl Files {
         Self { root: root.into() }
     }
 
-    /// The file or directory of that name: `None` if it isn't the name of one below the root.
+    /// File or directory of this name; `None` unless it is a valid name below the root.
     pub(crate) fn path(&self, key: &str) -> Option<PathBuf> {
         let is_name = |part: &str| {
             let mut parts = Path::new(part).components();
@@ -41,12 +41,12 @@ impl Files {
         key.split('/').all(is_name).then(|| self.root.join(key))
     }
 
-    /// The root.
+    /// Root directory.
     pub(crate) fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Opens an object: `None` if there is none of that name.
+    /// Opens an object; `None` if it doesn't exist.
     pub(crate) fn open(&self, key: &str) -> io::Result<Option<Object>> {
         let Some(path) = self.path(key) else { return Ok(None) };
         let file = match File::open(path) {
@@ -62,19 +62,18 @@ impl Files {
     }
 }
 
-/// Whether an error says that there is no such file.
+/// Whether an error means that a file doesn't exist.
 pub(crate) fn is_none(error: &io::Error) -> bool {
     use io::ErrorKind::{InvalidFilename, InvalidInput, IsADirectory, NotADirectory, NotFound};
     matches!(error.kind(), NotFound | NotADirectory | IsADirectory | InvalidFilename | InvalidInput)
 }
 
-/// What is known of an object without reading it.
+/// Metadata of an object.
 #[derive(Debug, Clone)]
 pub(crate) struct About {
     pub(crate) size: u64,
     pub(crate) modified: SystemTime,
-    /// Without quotes. A file that was replaced, or changed after a tick of the file system's clock,
-    /// has another.
+    /// Without quotes. Changes if the file is replaced, or changes after a tick of the file system's clock.
     pub(crate) etag: String,
 }
 
@@ -98,7 +97,7 @@ fn inode(_: &Metadata) -> u64 {
     0
 }
 
-/// An object that is open.
+/// An open object.
 #[derive(Debug)]
 pub(crate) struct Object {
     file: File,
@@ -106,15 +105,15 @@ pub(crate) struct Object {
 }
 
 impl Object {
-    /// The bytes of a range, which must lie in the object.
+    /// Bytes of a range, which must be within the object.
     pub(crate) fn read(mut self, range: Range<u64>) -> io::Result<Pieces> {
         self.file.seek(SeekFrom::Start(range.start))?;
         Ok(Pieces { file: self.file, left: range.end - range.start })
     }
 }
 
-/// The bytes of a file, in pieces. They are read where the stream is polled: files of tests lie in
-/// memory, where a read takes less than handing it to another thread.
+/// Bytes of a file, in pieces. Polling the stream reads them: files of tests are in memory, where a read is faster than
+/// a handover to another thread.
 #[derive(Debug)]
 pub(crate) struct Pieces {
     file: File,

@@ -1,4 +1,4 @@
-//! What headers ask for, the same with both protocols: a range, under conditions.
+//! Headers that both protocols share: ranges and conditions.
 
 use std::ops::Range;
 
@@ -10,26 +10,25 @@ use s3s::dto::{Range as Asked, Timestamp, TimestampFormat};
 
 use crate::files::About;
 
-/// What there is to say of an object to a request with such headers.
+/// Answer to a request for an object, by its headers.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Verdict {
-    /// All of it.
+    /// The whole object.
     Whole,
-    /// These bytes of it, of which there are some.
+    /// These bytes of the object, at least one.
     Part(Range<u64>),
-    /// It is the one that the client has.
+    /// The client has the object already.
     NotModified,
-    /// It isn't the one that the client wants.
+    /// The object isn't the version that the client wants.
     PreconditionFailed,
-    /// It has no byte in the range.
+    /// The object has no byte in the range.
     NotSatisfiable,
 }
 
 impl Verdict {
-    /// Judges a request for an object. What isn't understood is passed over, as are more ranges than
-    /// one.
+    /// Judges a request for an object. Ignores headers that it doesn't understand, and several ranges.
     pub(crate) fn new(headers: &HeaderMap, about: &About) -> Self {
-        // Dates are of whole seconds, and count only where there is no ETag.
+        // Dates are whole seconds, and count only without an ETag.
         let since = |name| {
             let date = Timestamp::parse(TimestampFormat::HttpDate, text(headers, name)?).ok()?;
             let modified = text_of_date(about);
@@ -60,24 +59,24 @@ impl Verdict {
     }
 }
 
-/// A header's text.
+/// Text of a header.
 pub(crate) fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// When an object was last modified, as headers say it.
+/// Modification time of an object, in the form of headers.
 pub(crate) fn text_of_date(about: &About) -> Option<String> {
     let mut text = Vec::new();
     Timestamp::from(about.modified).format(TimestampFormat::HttpDate, &mut text).ok()?;
     String::from_utf8(text).ok()
 }
 
-/// The range of an answer with a part of an object.
+/// Header `Content-Range` of an answer with a part of an object.
 pub(crate) fn content_range(range: &Range<u64>, size: u64) -> String {
     format!("bytes {}-{}/{size}", range.start, range.end - 1)
 }
 
-/// Decodes `%XX`: `None` if what comes out isn't UTF-8.
+/// Decodes `%XX`; `None` if the result isn't UTF-8.
 pub(crate) fn percent_decode(text: &str) -> Option<String> {
     let digit = |byte: u8| char::from(byte).to_digit(16);
     let mut bytes = Vec::with_capacity(text.len());
@@ -94,7 +93,7 @@ pub(crate) fn percent_decode(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// Whether a list of ETags names the object's.
+/// Whether a list of ETags contains the object's.
 fn names(tags: &str, about: &About) -> bool {
     tags.split(',').map(str::trim).any(|tag| {
         let strong = tag.strip_prefix('"').and_then(|tag| tag.strip_suffix('"')).unwrap_or(tag);
@@ -163,7 +162,7 @@ mod tests {
         ] {
             assert_eq!(&verdict(10, &[(header.clone(), text)]), expected, "{header}: {text}");
         }
-        // A condition goes before a range, and an ETag before a date.
+        // A condition takes precedence over a range, and an ETag over a date.
         let range = (RANGE, "bytes=20-");
         assert_eq!(verdict(10, &[range, (IF_MATCH, r#""x""#)]), other);
         assert_eq!(verdict(10, &[(IF_UNMODIFIED_SINCE, before), (IF_MATCH, r#""tag""#)]), whole);

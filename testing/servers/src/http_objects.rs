@@ -1,4 +1,4 @@
-//! Objects by plain HTTP.
+//! Objects over plain HTTP.
 
 use std::io;
 
@@ -79,7 +79,7 @@ impl HttpObjects {
     }
 }
 
-/// An answer that says no more than its status.
+/// An answer with a status and nothing else.
 pub(crate) fn says(status: StatusCode) -> Response<Body> {
     let mut response = Response::new(Body::from(Bytes::from(format!("{status}\n"))));
     *response.status_mut() = status;

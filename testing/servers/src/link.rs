@@ -1,22 +1,21 @@
-//! The link to a server that isn't near: its latency and its bandwidth.
+//! The link to a remote server: its latency and its bandwidth.
 
 use std::{
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-/// By how much a link's clock may lag behind: what is sent late, as sleeps end late, is caught up on.
+/// Upper bound on the lag of a link's clock: bytes that are sent late, because sleeps end late, are caught up on.
 const MOST_LAG: Duration = Duration::from_millis(5);
-/// Waits shorter than this are left out; the next one is longer by them.
+/// Waits shorter than this are skipped, and added to the next wait.
 const LEAST_WAIT: Duration = Duration::from_millis(1);
 
-/// The link between a server and its clients.
+/// Link between a server and its clients.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Link {
-    /// From the arrival of a request to the first byte of its answer. Requests that are in flight
-    /// together wait together.
+    /// Time from the arrival of a request to the first byte of its answer. Concurrent requests wait concurrently.
     pub latency: Duration,
-    /// What all bodies together get; without a limit if `None`.
+    /// Bandwidth that all bodies share; `None` for no limit.
     pub bytes_per_second: Option<u64>,
 }
 
@@ -29,7 +28,7 @@ pub(crate) struct Pace {
 #[derive(Debug, Default)]
 struct State {
     link: Link,
-    /// When all that was sent will have passed the link.
+    /// Time when all sent bytes will have passed the link.
     free: Option<Instant>,
 }
 
@@ -39,13 +38,12 @@ impl Pace {
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = State { link, free: None };
     }
 
-    /// The latency.
+    /// Latency of the link.
     pub(crate) fn latency(&self) -> Duration {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).link.latency
     }
 
-    /// Sends a piece of a body: returns when it will have passed the link, if that is worth waiting
-    /// for.
+    /// Sends a piece of a body. Returns the time when the piece will have passed the link, if that is worth a wait.
     pub(crate) fn send(&self, bytes: usize, now: Instant) -> Option<Instant> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let rate = state.link.bytes_per_second?;
@@ -75,7 +73,7 @@ mod tests {
         assert_eq!(pace.send(500, start), None, "half a millisecond isn't worth a wait");
         assert_eq!(pace.send(9_500, start), Some(after(10)));
         assert_eq!(pace.send(10_000, start), Some(after(20)), "another body waits for both");
-        // The sender wakes 2 ms late, which the next piece makes up for; a long pause isn't made up for.
+        // The sender wakes 2 ms late, which the next piece makes up for; a long pause is not made up for.
         assert_eq!(pace.send(10_000, after(22)), Some(after(30)));
         assert_eq!(pace.send(10_000, after(1000)), Some(after(1005)));
     }

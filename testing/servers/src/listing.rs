@@ -1,19 +1,19 @@
-//! Lists of the objects below a prefix, in the order of their keys and page by page.
+//! Lists objects below a prefix, in the order of their keys and page by page.
 
 use std::{fs, io};
 
 use crate::files::{About, Files, is_none};
 
-/// What is to be listed.
+/// A request for a list.
 #[derive(Debug, Clone)]
 pub(crate) struct Wanted {
-    /// Keys that start with this, at any place in a name.
+    /// Prefix of the keys; it may end within a name.
     pub(crate) prefix: String,
-    /// Keys after this.
+    /// Keys must be greater than this.
     pub(crate) after: String,
-    /// Whether keys with a slash after the prefix are listed as what they share up to there.
+    /// Whether keys with a slash after the prefix are listed as their shared prefix up to the slash.
     pub(crate) shallow: bool,
-    /// The most keys and shared prefixes.
+    /// Upper bound on keys and shared prefixes per page.
     pub(crate) most: usize,
 }
 
@@ -21,15 +21,14 @@ pub(crate) struct Wanted {
 #[derive(Debug, Default)]
 pub(crate) struct Page {
     pub(crate) objects: Vec<(String, About)>,
-    /// Each ends with a slash. Directories are taken to have objects in them.
+    /// Each ends with a slash. Every directory is assumed to contain objects.
     pub(crate) prefixes: Vec<String>,
-    /// The last key or prefix of the page, if there are more.
+    /// Last key or prefix of the page, if there are more pages.
     pub(crate) next: Option<String>,
     last: String,
 }
 
-/// Lists a page. Only directories that it shows something of are read, but all of each, for every
-/// page.
+/// Lists a page. Reads only the directories on the page, but each of them whole, for every page.
 pub(crate) fn list(files: &Files, wanted: &Wanted) -> io::Result<Page> {
     let mut page = Page::default();
     let directory = wanted.prefix.rfind('/').map_or("", |slash| &wanted.prefix[..=slash]);
@@ -39,7 +38,7 @@ pub(crate) fn list(files: &Files, wanted: &Wanted) -> io::Result<Page> {
     Ok(page)
 }
 
-/// Adds what is in a directory, whose key is empty or ends with a slash; false if the page is full.
+/// Adds the contents of a directory, whose key is empty or ends with a slash; `false` if the page is full.
 fn visit(files: &Files, wanted: &Wanted, directory: &str, page: &mut Page) -> io::Result<bool> {
     let path = match directory.strip_suffix('/') {
         None => Some(files.root().to_owned()),
@@ -60,7 +59,7 @@ fn visit(files: &Files, wanted: &Wanted, directory: &str, page: &mut Page) -> io
         }
         let name = entry.file_name();
         let Some(name) = name.to_str() else { continue };
-        // With the slash, the order of directories is that of the keys in them.
+        // The slash sorts a directory like the keys inside it.
         let slash = if kind.is_dir() { "/" } else { "" };
         let key = format!("{directory}{name}{slash}");
         let inside = kind.is_dir()
@@ -97,7 +96,7 @@ fn visit(files: &Files, wanted: &Wanted, directory: &str, page: &mut Page) -> io
 mod tests {
     use super::*;
 
-    /// All pages of a list, each of at most `most`.
+    /// All pages of a list, each of up to `most` entries.
     fn pages(files: &Files, prefix: &str, shallow: bool, most: usize) -> Vec<Vec<String>> {
         let mut wanted = Wanted { prefix: prefix.to_owned(), after: String::new(), shallow, most };
         let mut pages = Vec::new();
@@ -117,7 +116,7 @@ mod tests {
     #[test]
     fn keys_are_listed_in_order_and_by_page() {
         let directory = tempfile::tempdir().unwrap();
-        // `a.x` comes before what is in `a`, `a0` after.
+        // `a.x` sorts before the contents of `a`, `a0` after them.
         let keys = ["a.x", "a/b/1", "a/b/2", "a/c", "a0", "é/x", "é/y z"];
         for key in keys {
             let path = directory.path().join(key);

@@ -1,4 +1,4 @@
-//! What a server was asked, and how that went.
+//! The log of a server: its requests and their answers.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -7,54 +7,53 @@ use std::{
 
 use http::Method;
 
-/// A request that a server got.
+/// A request to a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
-    /// What was asked for.
+    /// HTTP method.
     pub method: Method,
-    /// The object's path, decoded: for S3 its key, and nothing for requests about the bucket.
+    /// Decoded path of the object: for S3 its key, empty for requests about the bucket.
     pub key: String,
-    /// The URL's query, decoded.
+    /// Decoded query of the URL.
     pub query: String,
-    /// The header `Range`.
+    /// Header `Range`.
     pub range: Option<String>,
-    /// Whether there was a header `If-Match`.
+    /// Whether the request had a header `If-Match`.
     pub if_match: bool,
-    /// Whether there was a header `If-None-Match`.
+    /// Whether the request had a header `If-None-Match`.
     pub if_none_match: bool,
-    /// The answer's status, once there is an answer.
+    /// Status of the answer, once there is an answer.
     pub status: Option<u16>,
-    /// The bytes of the answer's body that were sent so far.
+    /// Bytes of the answer's body sent so far.
     pub bytes: u64,
-    /// When the request had come.
+    /// Time of arrival.
     pub start: Instant,
-    /// When the last byte of the answer was handed to the connection, or the connection was closed;
-    /// `None` if neither had happened when the log was read.
+    /// Time when the connection took the last byte of the answer, or was closed; `None` if neither had happened when
+    /// the log was read.
     pub end: Option<Instant>,
-    /// Whether the connection was closed, by the client, by the server's end or by a
-    /// [`Fault`](crate::Fault), before all of the answer was handed to it.
+    /// Whether the connection was closed before it took the whole answer: by the client, the server's end or a
+    /// [`Fault`](crate::Fault).
     pub aborted: bool,
 }
 
 impl Request {
-    /// Whether this asks for a list of objects.
+    /// Whether this is a request for a list of objects.
     #[must_use]
     pub fn is_list(&self) -> bool {
         self.query.split('&').any(|part| part == "list-type=2")
     }
 }
 
-/// The least number of round trips in which `requests` can be made: the length of the longest chain
-/// in which each starts after the one before ended. Requests that overlap count once, as if made
-/// together; those without an end can only be the last of a chain.
+/// Least number of round trips that `requests` need: the length of the longest chain in which each request starts after
+/// the previous one has ended. Overlapping requests count once, as if they were concurrent; a request without an end
+/// can only be the last of a chain.
 ///
-/// An answer's end is when its last byte was handed to the connection, which may be some time before
-/// a client that is slow to read has it.
+/// An answer ends when the connection takes its last byte. A slow client may receive that byte some time later.
 #[must_use]
 pub fn round_trips(requests: &[Request]) -> usize {
     let mut spans: Vec<(Instant, Option<Instant>)> =
         requests.iter().map(|request| (request.start, request.end)).collect();
-    // The chain that takes the earliest end each time is a longest one.
+    // The chain that always takes the earliest end is a longest one.
     spans.sort_by_key(|&(_, end)| (end.is_none(), end));
     let mut count = 0;
     let mut last = None;
@@ -71,7 +70,7 @@ pub fn round_trips(requests: &[Request]) -> usize {
     count
 }
 
-/// The log of a server.
+/// Log of a server.
 #[derive(Debug, Default)]
 pub(crate) struct Log {
     state: Mutex<State>,
@@ -80,14 +79,14 @@ pub(crate) struct Log {
 #[derive(Debug, Default)]
 struct State {
     requests: Vec<Request>,
-    /// How many were taken.
+    /// Number of requests taken.
     taken: usize,
     in_flight: usize,
     most_in_flight: usize,
 }
 
 impl Log {
-    /// Begins the record of a request.
+    /// Starts the record of a request.
     pub(crate) fn begin(self: &Arc<Self>, request: Request) -> Record {
         let mut state = self.lock();
         state.in_flight += 1;
@@ -97,7 +96,7 @@ impl Log {
         Record { log: Arc::clone(self), number, ended: false }
     }
 
-    /// The requests so far, which the log forgets.
+    /// Returns the requests so far, and forgets them.
     pub(crate) fn take(&self) -> Vec<Request> {
         let mut state = self.lock();
         state.taken += state.requests.len();
@@ -118,7 +117,7 @@ impl Log {
     }
 }
 
-/// The record of a request in flight. Dropped before its end, it is of one that was aborted.
+/// Record of a request in flight. Dropping it before its end marks the request as aborted.
 #[derive(Debug)]
 pub(crate) struct Record {
     log: Arc<Log>,
@@ -127,17 +126,17 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// There is an answer, with a body still to come.
+    /// Records the status; the body is still to come.
     pub(crate) fn answered(&mut self, status: u16) {
         self.update(|request| request.status = Some(status));
     }
 
-    /// Some bytes of the body were sent.
+    /// Records sent bytes of the body.
     pub(crate) fn sent(&mut self, bytes: usize) {
         self.update(|request| request.bytes += bytes as u64);
     }
 
-    /// All was sent.
+    /// Records the end of the answer.
     pub(crate) fn end(&mut self) {
         self.finish(false);
     }
@@ -200,13 +199,13 @@ mod tests {
             (&[(0, Some(10))], 1),
             (&[(0, Some(10)), (1, Some(9)), (5, Some(15))], 1),
             (&[(0, Some(10)), (10, Some(20))], 2),
-            // In any order, and with one that lasts as long as all the others.
+            // In any order, with one that lasts as long as all others together.
             (&[(20, Some(30)), (0, Some(30)), (0, Some(10)), (10, Some(20))], 3),
-            // Two at a time.
+            // Two concurrent requests at a time.
             (&[(0, Some(10)), (0, Some(12)), (11, Some(21)), (12, Some(22))], 2),
             // The first to start isn't part of the longest chain.
             (&[(0, Some(100)), (1, Some(10)), (12, Some(20)), (21, Some(30))], 3),
-            // Without an end, only the last.
+            // A request without an end can only be the last.
             (&[(0, None), (5, None)], 1),
             (&[(0, Some(10)), (5, None), (20, None), (30, None)], 2),
             (&[(0, None), (10, Some(20)), (20, Some(30))], 2),

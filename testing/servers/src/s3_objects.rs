@@ -1,4 +1,4 @@
-//! Objects by S3.
+//! Objects over S3.
 
 use async_trait::async_trait;
 use http::HeaderMap;
@@ -22,10 +22,10 @@ use crate::{
     listing::{self, Wanted},
 };
 
-/// The most keys of a page, as S3 has it.
+/// Upper bound on the keys of a page, as in S3.
 const MOST_KEYS: usize = 1000;
 
-/// The service of a bucket with those files.
+/// Service of a bucket with these files.
 pub(crate) fn service(files: Files, anonymous: bool) -> S3Service {
     let mut builder = S3ServiceBuilder::new(S3Objects { files });
     builder.set_auth(SimpleAuth::from_single(ACCESS_KEY, SECRET_KEY));
@@ -35,7 +35,7 @@ pub(crate) fn service(files: Files, anonymous: bool) -> S3Service {
     builder.build()
 }
 
-/// Lets in who has signed nothing; signatures were checked before.
+/// Allows unsigned requests; signatures were checked before.
 struct Anybody;
 
 #[async_trait]
@@ -50,7 +50,7 @@ struct S3Objects {
 }
 
 impl S3Objects {
-    /// Opens an object, and says which part of it is wanted.
+    /// Opens an object, with the wanted part of it.
     fn open(&self, bucket: &str, key: &str, headers: &HeaderMap) -> S3Result<(Object, Verdict)> {
         check_bucket(bucket)?;
         let object = match self.files.open(key) {
@@ -197,7 +197,7 @@ fn etag(about: &About) -> ETag {
     ETag::Strong(about.etag.clone())
 }
 
-/// A size as S3's types have it.
+/// A size in the type of S3.
 fn signed(size: u64) -> i64 {
     i64::try_from(size).unwrap_or(i64::MAX)
 }

@@ -1,4 +1,4 @@
-//! Connections, and the way of a request through a server.
+//! Connections of a server, and the path of a request through it.
 
 use std::{
     future::{pending, poll_fn},
@@ -31,20 +31,20 @@ use crate::{
     server::Shared,
 };
 
-/// What a server serves.
+/// Objects of a server.
 pub(crate) enum Objects {
     S3(S3Service),
     Http(HttpObjects),
 }
 
-/// Serves all connections that come.
+/// Serves all incoming connections.
 pub(crate) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
                 tokio::spawn(connection(stream, Arc::clone(&shared)));
             }
-            // There may be too many files open just now.
+            // Too many files may be open just now.
             Err(_) => sleep(Duration::from_millis(10)).await,
         }
     }
@@ -52,20 +52,20 @@ pub(crate) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 
 /// Serves a connection until it is closed.
 async fn connection(stream: TcpStream, shared: Arc<Shared>) {
-    // Answers to small requests don't wait for more to send.
+    // Answers to small requests aren't delayed to fill a packet.
     let _ = stream.set_nodelay(true);
     let reset = Arc::new(AtomicBool::new(false));
     let service =
         service_fn(|request| Box::pin(answer(Arc::clone(&shared), request, Arc::clone(&reset))));
     let mut connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-    // An error is the client's going away, or a fault that was asked for.
+    // An error means that the client is gone, or is a requested fault.
     let _ = poll_fn(|cx| connection.poll_without_shutdown(cx)).await;
     if reset.load(Ordering::Relaxed) {
         let _ = connection.into_parts().io.into_inner().set_zero_linger();
     }
 }
 
-/// Answers a request; an error closes the connection.
+/// Answers a request. An error closes the connection.
 async fn answer(
     shared: Arc<Shared>,
     request: Request<hyper::body::Incoming>,
@@ -107,7 +107,7 @@ async fn answer(
         }
         (_, Objects::Http(objects)) => objects.answer(&method, &key, request.headers())?,
     };
-    // What the answer took to make is a part of the latency.
+    // The latency includes the time to make the answer.
     if !latency.is_zero() {
         sleep_until((start + latency).into()).await;
     }
@@ -149,7 +149,7 @@ async fn answer(
     Ok(Response::from_parts(head, body))
 }
 
-/// The key that a URL's path names, or the path where it names none.
+/// Key in a URL's path; the path itself if it has no key.
 fn key(path: &str, is_s3: bool) -> String {
     let path = percent_decode(path).unwrap_or_else(|| path.to_owned());
     let key = path.strip_prefix('/').unwrap_or(&path);
@@ -161,13 +161,13 @@ fn key(path: &str, is_s3: bool) -> String {
     }
 }
 
-/// A URL's query, decoded.
+/// Decodes a URL's query.
 fn query(text: &str) -> String {
     let text = text.replace('+', " ");
     percent_decode(&text).unwrap_or(text)
 }
 
-/// The header `Content-Range` of a body so long, which begins a byte after where it does.
+/// Header `Content-Range` for a body of `length` bytes, shifted by one byte.
 fn wrong_range(right: Option<&str>, length: u64) -> String {
     let right =
         right.and_then(|range| range.strip_prefix("bytes ")?.split_once('-')?.0.parse().ok());
@@ -175,7 +175,7 @@ fn wrong_range(right: Option<&str>, length: u64) -> String {
     format!("bytes {start}-{}/{}", start + length - 1, start + length)
 }
 
-/// The answer of a server that fails.
+/// Answer of a failing server.
 fn failure(status: u16, is_s3: bool, key: &str) -> io::Result<Response<Body>> {
     let status = StatusCode::from_u16(status).map_err(io::Error::other)?;
     if !is_s3 {

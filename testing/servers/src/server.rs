@@ -15,10 +15,10 @@ use crate::{
     http_objects::HttpObjects, link::Pace, log::Log, s3_objects, serve, serve::Objects,
 };
 
-/// Threads that serve; what they do besides copying is little.
+/// Number of threads that serve; they do little besides copying.
 const THREADS: usize = 2;
 
-/// What a server is to be.
+/// Options of a new server.
 #[derive(Debug, Clone)]
 pub struct Builder {
     root: PathBuf,
@@ -27,23 +27,23 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// How the server is spoken to: [`Protocol::S3`] if not said.
+    /// Protocol; [`Protocol::S3`] by default.
     #[must_use]
     pub fn protocol(self, protocol: Protocol) -> Self {
         Self { protocol, ..self }
     }
 
-    /// Whether an S3 server answers requests that aren't signed, which is not so if not said. Those
-    /// that are signed have to be signed well in any case. An HTTP server asks for no signatures.
+    /// Whether an S3 server answers unsigned requests; `false` by default. Signed requests need a correct signature in
+    /// any case. An HTTP server needs no signatures.
     #[must_use]
     pub fn anonymous(self, anonymous: bool) -> Self {
         Self { anonymous, ..self }
     }
 
-    /// Starts the server, on threads of its own.
+    /// Starts the server on its own threads.
     ///
     /// # Errors
-    /// If the root is no directory, and if no port or thread is to be had.
+    /// If the root isn't a directory, or no port or thread is available.
     pub fn start(self) -> io::Result<Server> {
         if !std::fs::metadata(&self.root)?.is_dir() {
             return Err(io::Error::new(
@@ -79,7 +79,7 @@ impl Builder {
     }
 }
 
-/// A server on loopback, which ends when it is dropped: all its connections are closed by then.
+/// A server on loopback. Dropping it closes all connections and ends it.
 pub struct Server {
     shared: Arc<Shared>,
     address: SocketAddr,
@@ -92,43 +92,41 @@ impl Server {
         Builder { root: root.into(), protocol: Protocol::S3, anonymous: false }
     }
 
-    /// `http://127.0.0.1:PORT`. An object's URL is that, for S3 the bucket, and the object's path.
+    /// `http://127.0.0.1:PORT`. An object's URL appends the bucket (S3 only) and the object's path.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// Makes the server as slow as one at the other end of `link`, from the next request on.
+    /// Makes the server as slow as one behind `link`, from the next request on.
     pub fn set_link(&self, link: Link) {
         self.shared.pace.set(link);
     }
 
-    /// Lets `fault` decide about each request from now on, which it sees in the order of their
-    /// arrival; [`Incoming::number`] starts at 0.
+    /// Lets `fault` decide on each request from now on, in the order of arrival; [`Incoming::number`] starts at 0.
     pub fn set_faults(&self, fault: impl FnMut(&Incoming) -> Option<Fault> + Send + 'static) {
         self.shared.faults.set(Some(Box::new(fault)));
     }
 
-    /// Answers all requests well from now on.
+    /// Answers all requests correctly from now on.
     pub fn clear_faults(&self) {
         self.shared.faults.set(None);
     }
 
-    /// The requests since the start or the last call, in the order of their arrival. Those still in
-    /// flight are among them, without an end.
+    /// Requests since the start or the last call, in the order of arrival. Requests in flight are included, without an
+    /// end.
     #[must_use]
     pub fn take_requests(&self) -> Vec<Request> {
         self.shared.log.take()
     }
 
-    /// How many requests are in flight.
+    /// Number of requests in flight.
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.shared.log.in_flight()
     }
 
-    /// The most requests in flight at a time since the start or the last
-    /// [`take_requests`](Self::take_requests).
+    /// Peak number of requests in flight since the start or the last [`take_requests`](Self::take_requests).
     #[must_use]
     pub fn most_in_flight(&self) -> usize {
         self.shared.log.most_in_flight()
@@ -137,8 +135,8 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // A runtime waits for its threads when it is dropped, which tokio forbids to threads that run
-        // futures, such as the test's own.
+        // Dropping a runtime waits for its threads. tokio forbids that on threads that run futures, such as the test's
+        // own.
         let runtime = self.runtime.take();
         let _ = thread::spawn(move || drop(runtime)).join();
     }
@@ -150,7 +148,7 @@ impl fmt::Debug for Server {
     }
 }
 
-/// What all connections of a server share.
+/// State that all connections of a server share.
 pub(crate) struct Shared {
     pub(crate) objects: Objects,
     pub(crate) pace: Arc<Pace>,

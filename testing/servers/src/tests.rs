@@ -22,7 +22,7 @@ use tokio::{
 
 use crate::*;
 
-/// Bytes of the file `large`.
+/// Size in bytes of the file `large`.
 const LARGE: usize = 3_000_000;
 const ODD: [&str; 5] = ["a b.txt", "100%.txt", "a%20b", "a+b=c&d", "x=1/température?#.txt"];
 
@@ -88,8 +88,7 @@ fn path(key: &str) -> Path {
     Path::parse(key).unwrap()
 }
 
-/// What a server sends until it closes the connection, or until nothing comes for a while, and the
-/// error at the end if there is one.
+/// Bytes that a server sends until it closes the connection or pauses for a while, with the error at the end, if any.
 async fn raw(server: &Server, request: &str) -> (String, Option<std::io::ErrorKind>) {
     let address = server.url().strip_prefix("http://").unwrap().to_owned();
     let mut stream = TcpStream::connect(address).await.unwrap();
@@ -99,7 +98,7 @@ async fn raw(server: &Server, request: &str) -> (String, Option<std::io::ErrorKi
     (String::from_utf8_lossy(&bytes).into_owned(), error)
 }
 
-/// The head and the body of the answer to a request with such headers.
+/// Head and body of the answer to a request with these headers.
 async fn ask(server: &Server, line: &str, headers: &str) -> (String, String) {
     let request = format!("{line} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n{headers}\r\n");
     let (answer, error) = raw(server, &request).await;
@@ -262,7 +261,7 @@ async fn conditions_are_kept() {
         let error = store.get_opts(&path("file"), other.clone()).await.unwrap_err();
         assert!(matches!(error, Error::NotModified { .. }), "{error}");
 
-        // The same size, but another file.
+        // The same size, in another file.
         fs::write(directory.path().join("new"), "THIS IS file").unwrap();
         fs::rename(directory.path().join("new"), directory.path().join("file")).unwrap();
         let error = store.get_opts(&path("file"), matching).await.unwrap_err();
@@ -343,14 +342,14 @@ async fn faults_of_an_answer() {
         assert_eq!(etag, "\"changed\"");
         let text = store.get_range(&file, 1..4).await.unwrap_err().to_string();
         assert!(text.contains("2-4") || text.contains("2..5"), "{text}");
-        // There are no more.
+        // No requests are left.
         assert_ne!(store.get(&file).await.unwrap().meta.e_tag.unwrap(), etag);
         let requests = server.take_requests();
         let statuses: Vec<_> = requests.iter().map(|r| r.status.unwrap_or(0)).collect();
         assert_eq!(statuses, [500, 503, 403, 404, 0, 200, 206, 200]);
         assert!(requests[4].aborted && requests.iter().filter(|r| r.aborted).count() == 1);
 
-        // Numbers begin anew, and no faults are left when cleared.
+        // Numbers start again, and no faults are left when cleared.
         server.set_faults(|incoming| (incoming.number == 0).then_some(Fault::Throttle));
         error().await;
         store.get(&file).await.unwrap();
@@ -423,7 +422,7 @@ async fn hanging() {
         assert_eq!((requests[0].status, requests[0].end), (status, None));
         assert_eq!(requests[0].bytes, bytes as u64);
 
-        // The server notices that the client goes, and ends while another waits.
+        // The server notices that the client is gone, and ends while another client waits.
         let second = TcpStream::connect(&address).await.unwrap();
         drop(stream);
         while server.in_flight() > 0 {
@@ -471,7 +470,7 @@ async fn requests_wait_for_the_link_together() {
             result.unwrap();
         }
         assert!(start.elapsed() >= latency);
-        // On a machine that does something else meanwhile, not all need overlap.
+        // On a busy machine, not all requests need to overlap.
         assert!(server.most_in_flight() > 1);
         let requests = server.take_requests();
         assert_eq!(requests.len(), 8);
@@ -505,7 +504,7 @@ async fn bodies_share_the_link() {
     assert!(requests.iter().all(|r| r.bytes == LARGE as u64 && !r.aborted));
 }
 
-/// Servers are for tests without a runtime as well.
+/// Servers work in tests without a runtime, too.
 #[test]
 fn no_runtime_is_needed() {
     use std::io::{Read as _, Write as _};

@@ -3,7 +3,7 @@
 //! - [`write`](mod@write) writes arrays chunk by chunk into a local directory, encoded by zarrs.
 //! - [`reanalysis`] writes a dataset that looks like ERA5.
 //!
-//! The crate knows nothing of the readers that it is made for.
+//! The crate depends on none of the readers that it serves.
 
 pub mod reanalysis;
 pub mod write;

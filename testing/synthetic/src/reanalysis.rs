@@ -1,8 +1,8 @@
 //! A synthetic dataset that looks like a weather reanalysis (ERA5): for the demo and for benchmarks.
 //!
-//! Three variables on time, latitude and longitude, with CF metadata. The values are made up, but
-//! have what matters to a reader: smooth fields with noise, rounded so that they compress like real
-//! ones (about 2.5:1 with zstd). The same specification always gives the same bytes.
+//! Three variables on time, latitude and longitude, with CF metadata. The values are made up, but have the properties
+//! that matter to a reader: smooth fields with noise, rounded so that they compress like real ones (about 2.5:1 with
+//! zstd). The same specification always gives the same bytes.
 
 use std::{
     array,
@@ -25,33 +25,33 @@ pub const VARIABLES: [(&str, &str, &str); 3] = [
     ("v10", "10 metre V wind component", "m s**-1"),
 ];
 
-/// What packed variables are packed with: steps of 0.01 around an offset.
+/// Scale factor of packed variables: steps of 0.01 around an offset.
 const SCALE: f64 = 0.01;
 
-/// The shape and the encoding of a synthetic dataset.
+/// Shape and encoding of a synthetic dataset.
 #[derive(Clone, Debug)]
 pub struct Specification {
-    /// Hours from 2019-01-01 on.
+    /// Number of hours from 2019-01-01 on.
     pub times: u64,
-    /// Latitudes from 90° N to 90° S.
+    /// Number of latitudes from 90° N to 90° S.
     pub latitudes: u64,
-    /// Longitudes from 0° on.
+    /// Number of longitudes from 0° on.
     pub longitudes: u64,
-    /// The shape of the chunks.
+    /// Shape of the chunks.
     pub chunks: [u64; 3],
-    /// The shape of the shards, if there are to be any.
+    /// Shape of the shards; `None` for no shards.
     pub shards: Option<[u64; 3]>,
-    /// How chunks are compressed.
+    /// Compression of the chunks.
     pub compression: Compression,
-    /// Whether to store 16-bit integers with scale and offset instead of 32-bit floats.
+    /// Whether to store 16-bit integers with scale and offset, in place of 32-bit floats.
     pub packed: bool,
-    /// Whether each variable has one chunk only, linked under the keys of all: a large store that takes
-    /// little space.
+    /// Whether each variable has a single chunk, linked under the keys of all chunks: a large store that takes little
+    /// space.
     pub one_chunk: bool,
 }
 
 impl Specification {
-    /// The bytes of the three variables as stored, uncompressed.
+    /// Uncompressed bytes of the three variables, in their stored type.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         let width = if self.packed { 2 } else { 4 };
@@ -62,7 +62,7 @@ impl Specification {
 /// Writes the dataset to a new or empty directory.
 ///
 /// # Errors
-/// If the directory isn't empty or can't be written, or a chunk has no cells.
+/// If the directory isn't empty or can't be written, or if a chunk has no cells.
 pub fn write(directory: &Path, spec: &Specification) -> io::Result<()> {
     let group = GroupWriter::create(
         directory,
@@ -137,7 +137,7 @@ fn write_coordinate<T: Element>(
     group.whole_array(&spec, values)
 }
 
-/// Writes the chunks on all cores.
+/// Writes the chunks, on all cores.
 fn write_chunks(
     spec: &Specification,
     variable: usize,
@@ -176,16 +176,16 @@ fn write_chunks(
     (end..chunks.len).try_for_each(|number| array.link(&chunks.indices(0), &chunks.indices(number)))
 }
 
-/// The chunks of a variable.
+/// Chunks of a variable.
 struct Chunks {
     shape: [u64; 3],
-    /// Their number along each dimension, and in all.
+    /// Number of chunks along each dimension, and in all.
     counts: [u64; 3],
     len: u64,
 }
 
 impl Chunks {
-    /// `None` if a chunk has no cells, or there are too many chunks.
+    /// `None` if a chunk has no cells, or if there are too many chunks.
     fn new(sizes: [u64; 3], shape: [u64; 3]) -> Option<Self> {
         let product = |factors: [u64; 3]| factors.iter().try_fold(1_u64, |n, &f| n.checked_mul(f));
         let whole = sizes.iter().zip(shape).all(|(size, chunk)| size.checked_add(chunk).is_some());
@@ -197,13 +197,13 @@ impl Chunks {
         Some(Self { shape, counts, len })
     }
 
-    /// The indices of a chunk, by its number in C order.
+    /// Indices of a chunk, from its number in C order.
     fn indices(&self, number: u64) -> [u64; 3] {
         let [_, y, x] = self.counts;
         [number / x / y, number / x % y, number % x]
     }
 
-    /// The cells of a chunk, those beyond the array's edges too: chunks there are stored whole.
+    /// Cells of a chunk, including those beyond the array's edges: chunks at the edges are stored whole.
     fn cells(&self, indices: [u64; 3]) -> [Range<u64>; 3] {
         array::from_fn(|d| {
             let start = indices[d] * self.shape[d];
@@ -220,8 +220,7 @@ fn offset(variable: usize) -> f64 {
     if variable == 0 { 273.15 } else { 0.0 }
 }
 
-/// The values of these cells: a mean that depends on the latitude, a wave that travels westwards once a
-/// day, and noise.
+/// Values of these cells: a mean that depends on the latitude, a wave that travels westwards once a day, and noise.
 #[expect(clippy::cast_possible_truncation, reason = "f32 is what is stored")]
 fn field(spec: &Specification, variable: usize, cells: &[Range<u64>; 3]) -> Vec<f32> {
     let count: u64 = cells.iter().map(|range| range.end - range.start).product();
@@ -236,7 +235,7 @@ fn field(spec: &Specification, variable: usize, cells: &[Range<u64>; 3]) -> Vec<
                 1 => (8.0 * (2.0 * phi).sin().abs(), 5.0 * phi.cos(), 2.0),
                 _ => (0.5 * (3.0 * phi).sin(), 4.0 * phi.cos(), 2.0),
             };
-            // sin(a + x) by the angle sum along the row: one multiplication instead of a sine.
+            // sin(a + x) by the angle sum along the row: a multiplication in place of a sine.
             let step = TAU / spec.longitudes as f64;
             let (mut sin, mut cos) = (hour + step * longitudes.start as f64).sin_cos();
             let (step_sin, step_cos) = step.sin_cos();
@@ -261,7 +260,7 @@ fn seed(variable: u64, t: u64, y: u64, x: u64) -> u64 {
     mixed | 1
 }
 
-/// Rounds to steps of 2⁻⁷, as data are rounded to their real precision before they are compressed.
+/// Rounds to steps of 2⁻⁷: real data are rounded to their precision before compression.
 fn round(value: f32) -> f32 {
     const STEPS: f32 = 128.0;
     (value * STEPS).round() / STEPS

@@ -1,4 +1,4 @@
-//! Writes small Zarr v3 stores to local directories.
+//! Writes small Zarr v3 stores into local directories.
 
 use std::{
     borrow::Cow,
@@ -11,10 +11,10 @@ use std::{
 use serde_json::{Map, Value, json};
 use zarrs::array::{Array, ArrayBytes, ArrayMetadata, ArrayToBytesCodecTraits as _, CodecOptions};
 
-/// How the chunks of a new array are encoded.
+/// Compression of a new array's chunks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Compression {
-    /// Not at all.
+    /// No compression.
     None,
     /// zstd at this level.
     Zstd(i32),
@@ -25,21 +25,21 @@ pub enum Compression {
 /// A new array.
 #[derive(Clone, Debug)]
 pub struct SyntheticArray<'a> {
-    /// Its name in the group.
+    /// Name in the group.
     pub name: &'a str,
-    /// Its Zarr v3 data type, of a fixed size: `float32`, `int16`, ….
+    /// Zarr v3 data type of a fixed size: `float32`, `int16`, ….
     pub data_type: &'a str,
-    /// Its dimensions: name and size.
+    /// Dimensions: name and size.
     pub dims: &'a [(&'a str, u64)],
-    /// The shape of its chunks.
+    /// Shape of the chunks.
     pub chunks: &'a [u64],
-    /// The shape of its shards, if it has any.
+    /// Shape of the shards; `None` for no shards.
     pub shards: Option<&'a [u64]>,
-    /// How chunks are encoded.
+    /// Compression of the chunks.
     pub compression: Compression,
     /// Zarr's fill value.
     pub fill_value: Value,
-    /// Its attributes, an object.
+    /// Attributes, as a JSON object.
     pub attributes: Value,
 }
 
@@ -50,10 +50,10 @@ pub struct GroupWriter {
 }
 
 impl GroupWriter {
-    /// Makes a group in a new directory, or in an empty one.
+    /// Creates a group in a new or empty directory.
     ///
     /// # Errors
-    /// If the directory has something in it or can't be written.
+    /// If the directory isn't empty or can't be written.
     pub fn create(directory: &Path, attributes: Value) -> io::Result<Self> {
         fs::create_dir_all(directory)?;
         if fs::read_dir(directory)?.next().is_some() {
@@ -67,15 +67,15 @@ impl GroupWriter {
         Ok(Self { directory: directory.to_owned() })
     }
 
-    /// Makes an array without any chunk.
+    /// Creates an array without chunks.
     ///
     /// # Errors
-    /// If the spec contradicts itself or the files can't be written.
+    /// If the spec contradicts itself or a file can't be written.
     pub fn array(&self, spec: &SyntheticArray<'_>) -> io::Result<ArrayWriter> {
         ArrayWriter::create(&self.directory.join(spec.name), spec)
     }
 
-    /// Makes an array of one chunk that holds these values.
+    /// Creates an array of a single chunk with these values.
     ///
     /// # Errors
     /// Those of [`GroupWriter::array`] and [`ArrayWriter::write`].
@@ -89,10 +89,10 @@ impl GroupWriter {
         self.array(&spec)?.write(&vec![0; chunks.len()], values)
     }
 
-    /// Puts the metadata of all arrays into the group's own, so that opening reads one file.
+    /// Copies the metadata of all arrays into the group's own, so that opening reads one file.
     ///
     /// # Errors
-    /// If the files can't be read or written.
+    /// If a file can't be read or written.
     pub fn consolidate(&self) -> io::Result<()> {
         let mut nodes = Map::new();
         for entry in fs::read_dir(&self.directory)? {
@@ -112,7 +112,7 @@ impl GroupWriter {
     }
 }
 
-/// Writes the chunks of one array (its shards, where it has shards).
+/// Writes the chunks of one array, or its shards if it has any.
 #[derive(Debug)]
 pub struct ArrayWriter {
     directory: PathBuf,
@@ -121,10 +121,10 @@ pub struct ArrayWriter {
 }
 
 impl ArrayWriter {
-    /// Makes an array without any chunk, in a directory of its own.
+    /// Creates an array without chunks, in its own directory.
     ///
     /// # Errors
-    /// If the spec contradicts itself or the files can't be written.
+    /// If the spec contradicts itself or a file can't be written.
     pub fn create(directory: &Path, spec: &SyntheticArray<'_>) -> io::Result<Self> {
         let invalid = |e: String| io::Error::new(io::ErrorKind::InvalidInput, e);
         let mut codecs = vec![json!({"name": "bytes", "configuration": {"endian": "little"}})];
@@ -180,10 +180,10 @@ impl ArrayWriter {
         Ok(Self { directory: directory.to_owned(), array, chunk })
     }
 
-    /// Writes one chunk: all of its cells in C order, those beyond the array's edges too.
+    /// Writes one chunk: all of its cells in C order, including those beyond the array's edges.
     ///
     /// # Errors
-    /// If the number of values isn't that of a chunk's cells, or the file can't be written.
+    /// If there isn't one value per cell of a chunk, or the file can't be written.
     pub fn write<T: Element>(&self, chunk: &[u64], values: &[T]) -> io::Result<()> {
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.ne_bytes()).collect();
         let mut options = CodecOptions::default();
@@ -207,10 +207,10 @@ impl ArrayWriter {
         fs::write(file, encoded)
     }
 
-    /// Stores what one chunk holds as another too, without storing it again: the second is a hard link.
+    /// Stores a chunk under the key of another one too, as a hard link that takes no space.
     ///
     /// # Errors
-    /// If the first isn't there, or the file system has no more links for it.
+    /// If the first chunk isn't stored, or the file system allows no more links to it.
     pub fn link(&self, chunk: &[u64], other: &[u64]) -> io::Result<()> {
         let [from, to] =
             [chunk, other].map(|chunk| self.directory.join(self.array.chunk_key(chunk).as_str()));
@@ -223,7 +223,7 @@ impl ArrayWriter {
 
 /// A type whose values can be written.
 pub trait Element: Copy {
-    /// The value's bytes in the machine's order.
+    /// Bytes of the value, in native byte order.
     fn ne_bytes(self) -> impl Iterator<Item = u8>;
 }
 

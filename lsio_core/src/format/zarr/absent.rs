@@ -1,4 +1,4 @@
-//! What is said of a path that has no group or array: what is there, and what was probably meant.
+//! Errors for a path without a group or array: what is there, and the path that was probably meant.
 
 use std::{iter, path::Path};
 
@@ -10,13 +10,13 @@ use super::{
 };
 use crate::{Error, Location, Result, dataset::plates::with_fields};
 
-/// The error for a path without a Zarr node.
+/// Error for a path without a Zarr node.
 pub(super) async fn nothing_at(
     location: &Location,
     ancestors: &[(Location, GroupDocument)],
     consolidated: bool,
 ) -> Result<Error> {
-    // What is there may be broken in the consolidated metadata.
+    // The node may be broken in the consolidated metadata.
     for (holder, document) in ancestors {
         if let Some(reason) = document.left_out.get(path_below(location, holder)) {
             let (key, reason) = (location.name().to_owned(), reason.clone());
@@ -26,7 +26,7 @@ pub(super) async fn nothing_at(
     if let Some(error) = inside_a_node(location, consolidated).await? {
         return Ok(error);
     }
-    // A wrong name inside a store: tell the right ones.
+    // A wrong name inside a store: list the right ones.
     if let (Some(parent), Some(name)) = (location.parent(), location.path().filename()) {
         let document = match read_node(&parent, consolidated).await? {
             Some(Node::Group(document)) => Some(document),
@@ -58,9 +58,9 @@ pub(super) async fn nothing_at(
     })
 }
 
-/// The error for a path of what makes up a node: its metadata, or chunks of an array.
+/// Error for the path of a part of a node: its metadata, or a chunk of an array.
 async fn inside_a_node(location: &Location, consolidated: bool) -> Result<Option<Error>> {
-    /// How far above a chunk its array is looked for.
+    /// Number of levels above a chunk to look for its array.
     const LEVELS: usize = 6;
 
     let error = |what: String| {
@@ -80,7 +80,7 @@ async fn inside_a_node(location: &Location, consolidated: bool) -> Result<Option
             Ok(Some(Node::Group(_))) if is_document => {
                 return Ok(error(format!("the metadata of the group '{name}'")));
             }
-            // Over a network nobody waits for a better message.
+            // Over a network, a better message isn't worth the latency.
             Ok(None) if !is_document && !location.link().is_remote() => {}
             _ => break,
         }
@@ -88,10 +88,9 @@ async fn inside_a_node(location: &Location, consolidated: bool) -> Result<Option
     Ok(None)
 }
 
-/// The names of Zarr groups, arrays and zipped stores in a directory, a few of them. Only the local file
-/// system is looked at.
+/// Names of some Zarr groups, arrays and zipped stores in a directory. Only the local file system is searched.
 fn stores_inside(location: &Location) -> Vec<String> {
-    /// The entries that are looked at, and those that are named.
+    /// Upper bounds on the entries that are examined, and on the names that are listed.
     const ENTRIES: usize = 1_000;
     const NAMED: usize = 5;
 

@@ -1,4 +1,4 @@
-//! An array's metadata document, parsed.
+//! Parses an array's metadata document.
 
 use std::sync::Arc;
 
@@ -31,11 +31,11 @@ use crate::{
 };
 
 impl ArraySpec {
-    /// The array that a Zarr v3 metadata document (`zarr.json`) describes. Its chunks are where Zarr has them,
-    /// below the location of the array, until [`ArraySpec::with_chunks`] says otherwise.
+    /// Array that a Zarr v3 metadata document (`zarr.json`) describes. Chunks have Zarr's keys, below the array's
+    /// location, until [`ArraySpec::with_chunks`] replaces their source.
     ///
     /// # Errors
-    /// [`Error::Metadata`] if the document isn't that of an array that can be listed.
+    /// [`Error::Metadata`] if the document doesn't describe an array that can be listed.
     pub fn from_zarr_json(document: &[u8]) -> Result<Self> {
         let key = "zarr.json";
         let metadata =
@@ -47,10 +47,10 @@ impl ArraySpec {
     }
 }
 
-/// Parses an array's document. What can't be read is still an array, which says why.
+/// Parses an array's document. An array that can't be read is still listed, with the reason.
 ///
 /// # Errors
-/// A text that says which field is missing or wrong, if it can't even be listed.
+/// A text with the missing or wrong field, if the array can't even be listed.
 pub(crate) fn array_spec(document: &ArrayDocument) -> Result<ArraySpec, String> {
     let Listing { layout, problem } = Listing::new(&document.metadata, document.format)?;
     let of = |key: &str| document.metadata.get(key).unwrap_or(&Value::Null);
@@ -76,7 +76,7 @@ pub(crate) fn array_spec(document: &ArrayDocument) -> Result<ArraySpec, String> 
     })
 }
 
-/// `byte_order` is that of a Zarr v2 dtype.
+/// `byte_order` is the byte order of a Zarr v2 dtype.
 fn encoding(
     document: &ArrayDocument,
     layout: &Layout,
@@ -121,7 +121,7 @@ fn encoding(
     Ok(encoding)
 }
 
-/// Whether NCZarr says that the array is a scalar, which it stores with a dimension of one index.
+/// Whether NCZarr marks the array as a scalar, which it stores with one dimension of size 1.
 fn is_nczarr_scalar(document: &ArrayDocument) -> bool {
     let of_metadata = || document.metadata.get("_NCZARR_ARRAY").cloned().map(attribute);
     let array = document.attributes.get("_nczarr_array").cloned().or_else(of_metadata);
@@ -130,7 +130,7 @@ fn is_nczarr_scalar(document: &ArrayDocument) -> bool {
     of("scalar").is_some_and(is_one) || of("storage").and_then(Attribute::as_text) == Some("scalar")
 }
 
-/// Fails where the metadata says that it can't be read without understanding more of it.
+/// Fails if the metadata has an extension that a reader must understand.
 fn check_extensions(metadata: &Map<String, Value>) -> Result<(), String> {
     const KNOWN: [&str; 11] = [
         "zarr_format",

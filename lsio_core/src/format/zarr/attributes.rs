@@ -1,4 +1,4 @@
-//! Attributes from JSON and as JSON.
+//! Converts attributes from and to JSON.
 
 use std::fmt;
 
@@ -6,13 +6,13 @@ use serde_json::{Map, Value};
 
 use crate::dataset::{Attribute, Attributes};
 
-/// The attributes in an object.
+/// Attributes of a JSON object.
 pub(crate) fn attributes(members: Map<String, Value>) -> Attributes {
     let members = members.into_iter().map(|(name, value)| (name, attribute(value)));
     Attributes::from_distinct(members.collect())
 }
 
-/// A value as one of an attribute.
+/// A JSON value as an attribute's value.
 pub(crate) fn attribute(value: Value) -> Attribute {
     match value {
         Value::Null => Attribute::Null,

@@ -1,4 +1,4 @@
-//! The nodes directly inside a group whose metadata aren't consolidated: listed, or read by their names.
+//! Nodes directly inside a group without consolidated metadata: listed, or read by their names.
 
 use std::collections::BTreeMap;
 
@@ -17,28 +17,28 @@ use crate::{
     transport::Storage,
 };
 
-/// The directories inside a group that are looked into while it is listed. That takes a second.
+/// Upper bound on the directories of a group to read while listing it. That many take a second.
 const MOST_LISTED: usize = if cfg!(test) { 64 } else { 16_384 };
 
-/// The directories without metadata inside a group that may be groups all the same: a plate has 32 rows.
+/// Upper bound on the directories without metadata in a group to check for implicit groups: a plate has 32 rows.
 const MOST_IMPLICIT: usize = 64;
 
-/// Of each of these the directories that are looked into.
+/// Upper bound on the subdirectories to read in each of these.
 const MOST_LOOKED_INTO: usize = 4;
 
-/// The levels of such directories above what has metadata: rows, wells, and images.
+/// Upper bound on the levels of implicit groups above metadata: rows, wells, and images.
 const MOST_LEVELS: usize = 3;
 
-/// The objects that are listed to find them: those of one answer of S3.
+/// Upper bound on the objects to list in the search: those of one answer of S3.
 const MOST_SEEN: usize = 1_000;
 
-/// Arrays and groups read at the same time while a group without consolidated metadata is listed.
+/// Number of nodes to read concurrently while listing a group without consolidated metadata.
 const CONCURRENT_READS: usize = 32;
 
-/// The same where every answer takes its time.
+/// Like [`CONCURRENT_READS`], where latency is high.
 const REMOTE_READS: usize = 1_024;
 
-/// Which of a group's nodes are asked for: of the others nobody wants to hear.
+/// Nodes of a group that the caller asks for. Broken other nodes cause no warnings.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Asked<'a> {
     All,
@@ -56,8 +56,8 @@ impl Asked<'_> {
     }
 }
 
-/// Reads the metadata of the nodes directly inside a group of this format by listing it. Nodes with
-/// broken metadata are left out, with a warning if they were `asked` for.
+/// Lists a group of this format, and reads the metadata of the nodes directly inside it. Nodes with broken metadata are
+/// left out, with a warning if they were `asked` for.
 pub(crate) async fn list_nodes(
     location: &Location,
     format: ZarrFormat,
@@ -65,7 +65,7 @@ pub(crate) async fn list_nodes(
 ) -> Result<BTreeMap<String, Node>> {
     let children = list_children(location).await?;
     let mut nodes = read_children(location, children.clone(), format, asked).await?;
-    // Where a few are asked for by their names, groups are of no interest.
+    // If only some nodes are asked for by name, implicit groups don't matter.
     if let Asked::All = asked {
         let rest = children.into_iter().filter(|name| !nodes.contains_key(name));
         let rest: Vec<String> = rest.take(MOST_IMPLICIT).collect();
@@ -83,8 +83,8 @@ pub(crate) async fn list_nodes(
     Ok(nodes)
 }
 
-/// Reads the metadata of these arrays inside a group of this format, and of those that they name: their
-/// coordinates. What isn't there is left out.
+/// Reads the metadata of these arrays inside a group of this format, and of their coordinates, which they name. Missing
+/// arrays are left out.
 pub(crate) async fn named_nodes(
     location: &Location,
     names: &[String],
@@ -102,20 +102,20 @@ pub(crate) async fn named_nodes(
     Ok(nodes)
 }
 
-/// Whether something without metadata is a group all the same, since it holds arrays or groups: the rows of
-/// a plate (OME-Zarr) are such groups, and so may be the wells in them.
+/// Whether a location without metadata is an implicit group: it holds arrays or groups. The rows of a plate (OME-Zarr)
+/// are implicit groups, and its wells may be too.
 pub(crate) async fn holds_nodes(location: &Location, format: ZarrFormat) -> Result<bool> {
     let mut place = location.clone();
     for _ in 0..MOST_LEVELS {
         if !lists(&place) {
             return Ok(false);
         }
-        // What can't be listed is no group that could be read.
+        // A location that can't be listed is not a readable group.
         let Ok(names) = first_children(&place).await else { return Ok(false) };
         let Some(first) = names.first().cloned() else { return Ok(false) };
         let reads = names.into_iter().take(MOST_LOOKED_INTO);
         let reads = reads.map(|name| read_child(&place, name, format, Asked::None));
-        // Where an answer takes its time all are asked for at once.
+        // Where latency is high, all of them are read concurrently.
         let at_once = if place.link().is_remote() { MOST_LOOKED_INTO } else { 1 };
         let mut reads = stream::iter(reads).buffered(at_once).boxed();
         while let Some((_, node)) = reads.try_next().await? {
@@ -129,19 +129,18 @@ pub(crate) async fn holds_nodes(location: &Location, format: ZarrFormat) -> Resu
     Ok(false)
 }
 
-/// Whether the storage is of a kind that tells what it holds. Of HTTP servers, only those do that know
-/// WebDAV.
+/// Whether this kind of storage can list objects. HTTP servers can't, except those with WebDAV.
 pub(crate) fn lists(location: &Location) -> bool {
     location.link().storage() != Storage::Http
 }
 
-/// Says once that a node is left out, and why.
+/// Warns once that a node is left out, with the reason.
 pub(crate) fn warn_left_out(name: &str, reason: &str) {
     warn_once(&format!("'{}' is left out: {reason}", short(name)));
 }
 
-/// The names of what may be nodes inside a location, as far as one request lists them: a prefix of a bucket may
-/// hold a million objects.
+/// Names of possible nodes inside a location, as far as one request lists them: a prefix of a bucket may hold a million
+/// objects.
 async fn first_children(location: &Location) -> Result<Vec<String>> {
     if location.local_path().is_some() {
         return list_children(location).await;
@@ -151,7 +150,7 @@ async fn first_children(location: &Location) -> Result<Vec<String>> {
     while let Some(object) = objects.next().await {
         let object =
             object.map_err(|source| Error::Store { key: location.name().to_owned(), source })?;
-        // What lies there itself is no child.
+        // An object directly at the location is not a child.
         let mut parts = object.location.prefix_match(location.path()).into_iter().flatten();
         if let (Some(name), Some(_)) = (parts.next(), parts.next()) {
             names.push(name.as_ref().to_owned());
@@ -163,7 +162,7 @@ async fn first_children(location: &Location) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// The names of an array's dimensions and auxiliary coordinates.
+/// Names of an array's dimensions and auxiliary coordinates.
 fn coordinate_names(node: &Node) -> Vec<String> {
     let Node::Array(document) = node else { return Vec::new() };
     let mut names: Vec<String> = match document.metadata.get("dimension_names") {
@@ -200,11 +199,11 @@ async fn read_children(
     Ok(nodes)
 }
 
-/// The names of what may be nodes inside a group.
+/// Names of possible nodes inside a group.
 async fn list_children(location: &Location) -> Result<Vec<String>> {
     let failed = |source| Error::Store { key: location.name().to_owned(), source };
     let names = match location.local_path() {
-        // A directory may hold a million of other things, and names that are no UTF-8.
+        // A directory may also hold a million other files, and names that aren't UTF-8.
         Some(directory) => {
             let list = move || list_directories(&directory);
             let listed = match tokio::runtime::Handle::try_current() {
@@ -227,7 +226,7 @@ async fn list_children(location: &Location) -> Result<Vec<String>> {
             prefixes.iter().filter_map(|prefix| prefix.filename().map(str::to_owned)).collect()
         }
     };
-    // v2's dot files are no nodes.
+    // The dot files of v2 are not nodes.
     let mut names: Vec<String> = names.into_iter().filter(|name| !name.starts_with('.')).collect();
     if names.len() > MOST_LISTED {
         return Err(Error::Metadata {
@@ -252,8 +251,7 @@ fn no_listing(location: &Location) -> Error {
     }
 }
 
-/// The names of the directories in a directory, and of links to some. A few more than
-/// [`MOST_LISTED`] at most.
+/// Names of the directories in a directory, including links to directories. Stops after twice [`MOST_LISTED`].
 fn list_directories(directory: &std::path::Path) -> std::io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(directory)? {
@@ -273,7 +271,7 @@ fn list_directories(directory: &std::path::Path) -> std::io::Result<Vec<String>>
                 ));
             }
         }
-        // Of those that count, and of others.
+        // Counts both kinds of names, with and without a leading dot.
         if names.len() > 2 * MOST_LISTED {
             break;
         }
@@ -288,7 +286,7 @@ async fn read_child(
     asked: Asked<'_>,
 ) -> Result<(String, Option<Node>)> {
     let child = location.child(&name)?;
-    // Those of the other version are rare.
+    // Nodes of the other version are rare.
     let node = match format {
         ZarrFormat::V3 => match read_v3(&child, false).await {
             Ok(None) => read_v2(&child, true, false).await,
@@ -359,7 +357,7 @@ mod tests {
         let nodes = run(list_nodes(&location, ZarrFormat::V3, Asked::All)).unwrap();
         assert_eq!(nodes.into_keys().collect::<Vec<_>>(), ["a", "link"]);
 
-        // Who names what is broken is told.
+        // A query that names a broken node gets the error.
         for (name, text) in [("device", "a device"), ("broken", "JSON"), ("twice", "two members")] {
             let error = run(read_node(&location.child(name).unwrap(), true)).unwrap_err();
             assert!(matches!(error, Error::Metadata { .. }), "{error}");

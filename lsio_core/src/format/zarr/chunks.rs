@@ -1,4 +1,4 @@
-//! Where Zarr stores the chunks of an array: each in an object of its own, or in shards.
+//! Locations of the chunks of a Zarr array: each chunk in an object of its own, or in shards.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::{
     transport::{Expected, Failure, Object, Version, as_usize},
 };
 
-/// Chunks that are objects, named by their indices.
+/// Chunks that are objects, with keys made of their indices.
 #[derive(Debug)]
 pub(super) struct KeyedChunks(pub(super) Keys);
 
@@ -39,14 +39,14 @@ impl ChunkSource for KeyedChunks {
     }
 }
 
-/// Chunks in shards, which begin or end with an index (`sharding_indexed`, version 1.0).
+/// Chunks in shards, each with an index at its beginning or end (`sharding_indexed`, version 1.0).
 #[derive(Debug)]
 pub(super) struct ShardedChunks {
     pub(super) keys: Keys,
     pub(super) shards: ShardLayout,
 }
 
-/// One shard that is read, and the chunk that is named in messages about it.
+/// A shard to read, and the chunk to name in messages about the shard.
 struct Shard<'a> {
     indices: Vec<u64>,
     path: Path,
@@ -57,11 +57,11 @@ struct Shard<'a> {
 
 impl ShardedChunks {
     fn indices(&self, chunk: &[u64]) -> Vec<u64> {
-        // A count is at least one: there are chunks in each shard.
+        // A count is at least one: every shard has chunks.
         chunk.iter().zip(self.shards.counts()).map(|(index, count)| index / count).collect()
     }
 
-    /// The bytes of a shard's index.
+    /// Size of a shard's index in bytes.
     fn index_bytes(&self) -> u64 {
         self.shards.index_bytes().unwrap_or(0)
     }
@@ -70,7 +70,7 @@ impl ShardedChunks {
         self.shards.counts().iter().product()
     }
 
-    /// The chunks of a shard of which all are wanted: one read brings them with the index.
+    /// Locates all chunks of a shard, where all are wanted: one request reads the chunks with the index.
     async fn whole(&self, shard: &Shard<'_>, chunks: &[ChunkIndex]) -> Result<Vec<ChunkRef>> {
         let read = shard.reads.object(&shard.path, self.count(), self.index_bytes()).await;
         let read = read.map_err(|failure| self.failed(shard, failure))?;
@@ -78,7 +78,7 @@ impl ShardedChunks {
         let index = self.shards.index_in(&bytes);
         let index = index.and_then(|index| self.shards.parse(index, bytes.len() as u64));
         let index = index.map_err(|reason| shard.broken(reason))?;
-        // The index was checked against the object's size, so they fit.
+        // The index was checked against the object's size, so the ranges are within the object.
         let chunk = |chunk: &ChunkIndex| match index.range(self.shards.number(chunk)) {
             Some(range) => {
                 ChunkRef::Inline(bytes.slice(as_usize(range.start)..as_usize(range.end)))
@@ -88,7 +88,7 @@ impl ShardedChunks {
         Ok(chunks.iter().map(chunk).collect())
     }
 
-    /// The index of a shard, which is read once, whoever asks for it.
+    /// Index of a shard. It is read once, however many callers ask.
     async fn index(&self, shard: &Shard<'_>) -> Result<Arc<KnownIndex>> {
         let cell = shard.reads.index(&shard.indices, self.index_bytes());
         cell.get_or_try_init(|| async {
@@ -106,12 +106,12 @@ impl ShardedChunks {
         Ok(cell)
     }
 
-    /// The index of a shard that may be in the page cache, if it was read already or is there too.
+    /// Index of a shard that may be in the page cache, if the index was read already or is in the page cache too.
     fn cached_index(&self, shard: &Shard<'_>) -> Result<Option<Arc<ObjectIndex>>> {
         let Some(file) = shard.reads.cached(&shard.path) else { return Ok(None) };
         let cell = shard.reads.index(&shard.indices, self.index_bytes());
         if let Some(known) = cell.get() {
-            // That there is no such shard was true when it was asked for.
+            // The shard was missing when its index was read.
             return Ok(known.as_ref().map(|known| Arc::clone(&known.index)));
         }
         self.check_size(shard, file.len())?;
@@ -126,12 +126,12 @@ impl ShardedChunks {
         shard.reads.count_cached(bytes.len());
         let index = self.shards.parse(&bytes, file.len());
         let index = Arc::new(index.map_err(|reason| shard.broken(reason))?);
-        // Somebody else may be about to read it: then theirs is kept.
+        // Another task may have read the index meanwhile: then its index is kept.
         let _ = cell.set(Some(Known { index: Arc::clone(&index), version: None }));
         Ok(Some(index))
     }
 
-    /// Fails if a shard is larger than any that codecs could have made.
+    /// Fails if a shard is larger than the codecs could have made it.
     fn check_size(&self, shard: &Shard<'_>, bytes: u64) -> Result<()> {
         let most = shard.reads.most(self.count()).saturating_add(self.index_bytes());
         if bytes <= most { Ok(()) } else { Err(self.failed(shard, Failure::TooLarge(bytes))) }
@@ -146,7 +146,7 @@ impl ShardedChunks {
         }
     }
 
-    /// The ranges of chunks.
+    /// Ranges of chunks in their shard.
     fn ranges(
         &self,
         shard: &Shard<'_>,

@@ -1,5 +1,5 @@
-//! The codecs of an array from Zarr's metadata. Each is either understood or refused with a reason: an array is listed
-//! whatever its codecs are.
+//! Codecs of an array, from Zarr's metadata. Each codec is either understood or refused with a reason: an array is
+//! listed whatever its codecs are.
 
 use serde_json::{Map, Value};
 
@@ -14,21 +14,21 @@ use crate::dataset::{
     whole_shard::MAX_DEPTH,
 };
 
-/// The most codecs of an array, or of the chunks in its shards.
+/// Upper bound on the codecs of an array, or of the chunks in its shards.
 const MAX_CODECS: usize = 32;
 
-/// What the codecs of Zarr v2 metadata depend on.
+/// Facts about the array that the codecs of Zarr v2 metadata depend on.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct V2Context<'a> {
     pub(crate) element: &'a ElementType,
-    /// The order of bytes that the dtype tells.
+    /// Byte order of the dtype.
     pub(crate) byte_order: ByteOrder,
     pub(crate) rank: usize,
     /// Whether netCDF's library wrote the array.
     pub(crate) is_nczarr: bool,
 }
 
-/// The codecs of Zarr v2 metadata: `order`, `dtype`, `filters` and `compressor`.
+/// Codecs of Zarr v2 metadata: `order`, `dtype`, `filters` and `compressor`.
 pub(crate) fn v2_codecs(metadata: &Map<String, Value>, context: V2Context<'_>) -> Vec<CodecSpec> {
     let refused = |reason: String| vec![CodecSpec::invalid("?", reason)];
     let is_reversed = match metadata.get("order") {
@@ -58,7 +58,7 @@ pub(crate) fn v2_codecs(metadata: &Map<String, Value>, context: V2Context<'_>) -
                 Err(reason) => CodecSpec::invalid(&name, reason),
             }
         }
-        // It takes the elements themselves.
+        // A compressor that takes the elements themselves, not bytes.
         None if filters.is_empty() && context.byte_order == ByteOrder::Little => {
             match codecs.peek().and_then(|codec| name(codec)).filter(|name| is_pcodec(name)) {
                 Some(name) => {
@@ -70,7 +70,7 @@ pub(crate) fn v2_codecs(metadata: &Map<String, Value>, context: V2Context<'_>) -
         }
         None => CodecSpec::new("bytes", CodecKind::Bytes(Some(context.byte_order))),
     };
-    // Lists in lists are in the order of the array's own dimensions.
+    // Nested lists are in the order of the array's own dimensions.
     let is_json = matches!(end.kind, CodecKind::Items(Items::Json { .. }));
     let mut out = Vec::with_capacity(filters.len() + 3);
     if is_reversed && context.rank > 1 && !is_json {
@@ -82,12 +82,12 @@ pub(crate) fn v2_codecs(metadata: &Map<String, Value>, context: V2Context<'_>) -
     out
 }
 
-/// A list of Zarr v3 codecs.
+/// Codecs of a Zarr v3 list.
 pub(crate) fn v3_codecs(codecs: &[Value], element: &ElementType, rank: usize) -> Vec<CodecSpec> {
     v3_nested(codecs, element, rank, 0)
 }
 
-/// The name of a codec of Zarr v3.
+/// Name of a Zarr v3 codec.
 pub(crate) fn v3_name(codec: &Value) -> Option<&str> {
     match codec {
         Value::String(name) => Some(name),
@@ -95,7 +95,7 @@ pub(crate) fn v3_name(codec: &Value) -> Option<&str> {
     }
 }
 
-/// A codec of Zarr v2 from bytes to bytes.
+/// A bytes-to-bytes codec of Zarr v2.
 fn v2_codec(codec: &Value, context: V2Context<'_>) -> CodecSpec {
     let mut configuration = codec.as_object().cloned().unwrap_or_default();
     let Some(id) = codec.get("id").and_then(Value::as_str) else {
@@ -142,7 +142,7 @@ fn v3_nested(codecs: &[Value], element: &ElementType, rank: usize, depth: usize)
     codecs.iter().map(codec).collect()
 }
 
-/// `is_array` says whether no codec before it has made bytes of the elements.
+/// `is_array` tells that no earlier codec has encoded the elements to bytes.
 fn v3_codec(
     codec: &Value,
     element: &ElementType,
@@ -155,14 +155,14 @@ fn v3_codec(
     let setting = |key: &str| configuration.and_then(|c| c.get(key)).filter(|v| !v.is_null());
     let kind = match name {
         "transpose" => transpose(setting("order"), rank).map(CodecKind::Transpose),
-        // `endian` is what drafts of Zarr v3 called `bytes`.
+        // Drafts of Zarr v3 called `bytes` `endian`.
         "bytes" | "endian" => byte_order(setting("endian")).map(CodecKind::Bytes),
         "vlen-utf8" => Ok(CodecKind::Items(Items::Strings)),
         "vlen-bytes" => Ok(CodecKind::Items(Items::Bytes)),
         "sharding_indexed" => shard(configuration, element, rank, depth)
             .map(|shard| CodecKind::Shard(Box::new(shard))),
         name if is_pcodec(name) && is_array => Ok(CodecKind::Pcodec),
-        // Of the two codecs of this name, that of Zarr v3 has another order of bits.
+        // Two codecs have this name; that of Zarr v3 has another order of bits.
         "packbits" if is_array => return CodecSpec::unknown(name),
         name => return of_bytes(name, &native_configuration(configuration, element)),
     };
@@ -172,7 +172,7 @@ fn v3_codec(
     }
 }
 
-/// The elements of any length of Zarr v2, which the first filter tells.
+/// Elements of variable length in Zarr v2, identified by the first filter.
 fn v2_items(element: &ElementType, filter: Option<&Value>) -> Option<Result<Items, String>> {
     let id = filter.and_then(|filter| filter.get("id")).and_then(Value::as_str);
     Some(Ok(match (element, id) {
@@ -192,8 +192,8 @@ fn v2_items(element: &ElementType, filter: Option<&Value>) -> Option<Result<Item
     }))
 }
 
-/// Makes of an `elementsize` of 0 what whoever wrote it meant: netCDF's library an element of the array,
-/// whatever it says, and numcodecs one byte, so that nothing is shuffled.
+/// Replaces an `elementsize` of 0 by its writer's meaning: for netCDF's library the array's element size, whatever the
+/// number is; for numcodecs one byte, so that nothing is shuffled.
 fn complete_shuffle(
     configuration: &mut Map<String, Value>,
     context: V2Context<'_>,
@@ -236,10 +236,10 @@ fn byte_order(endian: Option<&Value>) -> Result<Option<ByteOrder>, String> {
     }
 }
 
-/// The order of a transposition, which may not be one of so many dimensions.
+/// Order of a transposition; an error if it isn't a permutation of `rank` dimensions.
 fn transpose(order: Option<&Value>, rank: usize) -> Result<Vec<usize>, String> {
     let axes = match order {
-        // What a draft of the specification had.
+        // Values from a draft of the specification.
         Some(Value::String(order)) if order == "C" => Some((0..rank).collect()),
         Some(Value::String(order)) if order == "F" => Some((0..rank).rev().collect()),
         Some(Value::Array(axes)) => {
@@ -258,7 +258,7 @@ fn shard(
     rank: usize,
     depth: usize,
 ) -> Result<ShardSpec, String> {
-    // One is divided by the grid.
+    // The grid itself handles one level.
     if depth > MAX_DEPTH {
         return Err(format!("shards are more than {MAX_DEPTH} deep"));
     }
@@ -274,7 +274,7 @@ fn shard(
     Ok(ShardSpec { chunk_shape, index, codecs })
 }
 
-/// `None` if the index is encoded in a way that isn't known here.
+/// `None` if the index has an unknown encoding.
 fn index_encoding(codecs: Option<&Value>, location: Option<&Value>) -> Option<IndexEncoding> {
     let codecs = codecs?.as_array()?;
     let names = codecs.iter().map(v3_name).collect::<Option<Vec<_>>>()?;
@@ -294,8 +294,8 @@ fn index_encoding(codecs: Option<&Value>, location: Option<&Value>) -> Option<In
     Some(IndexEncoding { at_end, byte_order, checksum })
 }
 
-/// The configuration of a codec of Zarr v3: elements are in the machine's order whatever the order was
-/// when they were written, and what isn't said follows from the array's type.
+/// Configuration of a Zarr v3 codec in native byte order: decoded elements are native, whatever byte order they were
+/// written in. The array's type supplies keys that are left out.
 fn native_configuration(
     configuration: Option<&Map<String, Value>>,
     element: &ElementType,

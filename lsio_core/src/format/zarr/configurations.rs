@@ -1,4 +1,4 @@
-//! The configurations of filters, compressors and checksums in Zarr's metadata, which are those of numcodecs.
+//! Configurations of filters, compressors and checksums in Zarr's metadata: those of numcodecs.
 
 use serde_json::{Map, Value};
 
@@ -10,15 +10,14 @@ use crate::dataset::{
 };
 
 impl Filter {
-    /// The filter of this id in Zarr's metadata, if it is one. The keys of its configuration stand
-    /// beside the id in Zarr v2.
+    /// Filter of this id in Zarr's metadata; `None` if the id isn't a filter's. In Zarr v2 the keys of the
+    /// configuration are beside the id.
     ///
-    /// In Zarr v3 a filter without prefix may be another one: `packbits` has the lowest bit first
-    /// there. And zarr-python takes the array's type for keys that are left out: `dtype`,
-    /// `decode_dtype` and `elementsize`.
+    /// In Zarr v3 a filter without prefix may be another one: `packbits` there has the lowest bit first. zarr-python
+    /// takes missing keys from the array's type: `dtype`, `decode_dtype` and `elementsize`.
     ///
     /// # Errors
-    /// A text, if the configuration doesn't fit or isn't supported.
+    /// A text, if the configuration is wrong or isn't supported.
     pub(crate) fn of(id: &str, configuration: &Map<String, Value>) -> Option<Result<Self, String>> {
         let id = id.strip_prefix("numcodecs.").unwrap_or(id);
         let filter = match id {
@@ -91,10 +90,10 @@ impl Filter {
 }
 
 impl Categorize {
-    /// The filter, if the id is that of it.
+    /// Filter of this id; `None` if the id isn't `categorize`.
     ///
     /// # Errors
-    /// A text, if the configuration doesn't fit.
+    /// A text, if the configuration is wrong.
     pub(crate) fn of(id: &str, configuration: &Map<String, Value>) -> Option<Result<Self, String>> {
         if id.strip_prefix("numcodecs.").unwrap_or(id) != "categorize" {
             return None;
@@ -116,10 +115,10 @@ impl Categorize {
 }
 
 impl Compressor {
-    /// Whether what is encoded with this configuration can be decoded at all.
+    /// Checks that bytes encoded with this configuration can be decoded at all.
     ///
     /// # Errors
-    /// A text that says why not.
+    /// A text with the reason.
     pub(crate) fn check(self, configuration: &Map<String, Value>) -> Result<(), String> {
         /// Python's `lzma.FORMAT_RAW`.
         const RAW: u64 = 3;
@@ -131,10 +130,10 @@ impl Compressor {
 }
 
 impl Checked {
-    /// The checksum of this name in Zarr's metadata, if it is one.
+    /// Checksum of this name in Zarr's metadata; `None` if the name isn't a checksum's.
     ///
     /// # Errors
-    /// A text, if the configuration doesn't fit.
+    /// A text, if the configuration is wrong.
     pub(crate) fn of(
         name: &str,
         configuration: Option<&Map<String, Value>>,
@@ -144,7 +143,7 @@ impl Checked {
             "crc32" => (Checksum::Crc32, Place::Start),
             "crc32c" => (Checksum::Crc32c, Place::End),
             "adler32" => (Checksum::Adler32, Place::Start),
-            // These have their place, whatever is said.
+            // These have a fixed place, whatever the configuration says.
             "fletcher32" => {
                 return Some(Ok(Self { checksum: Checksum::Fletcher32, place: Place::End }));
             }
@@ -166,7 +165,7 @@ impl Checked {
     }
 }
 
-/// The type of what is decoded, and that of what is encoded: the same if it isn't given.
+/// Types of the decoded and of the encoded elements. The encoded type defaults to the decoded type.
 fn formats(configuration: &Map<String, Value>) -> Result<(NumberFormat, NumberFormat), String> {
     let dtype = required(configuration, "dtype")?;
     Ok((dtype, format(configuration, "astype")?.unwrap_or(dtype)))
@@ -184,7 +183,7 @@ fn format(configuration: &Map<String, Value>, key: &str) -> Result<Option<Number
     format.map(Some).ok_or_else(|| format!("has the {key} {value}, which isn't one of numbers"))
 }
 
-/// The characters that are left of a label, by the type of the texts.
+/// Upper bound on the characters of a label, by the dtype of the texts.
 fn most_characters(dtype: Option<&Value>) -> Result<usize, String> {
     let wrong = |dtype: &Value| format!("has the dtype {dtype}, which isn't one of texts");
     let Some(dtype) = dtype.filter(|dtype| !dtype.is_null()) else { return Ok(usize::MAX) };

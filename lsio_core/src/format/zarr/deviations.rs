@@ -1,12 +1,12 @@
-//! Where metadata deviate from the specification, but have one meaning all the same: what other readers
-//! refuse, or take in silence, is taken and told.
+//! Deviations of metadata from the specification that still have one meaning. Other readers refuse them or accept them
+//! silently; here they are accepted and reported.
 
 use serde_json::{Map, Value};
 
 use super::{codecs::v3_name, documents::ArrayDocument};
 use crate::dataset::{ZarrFormat, dtype::ElementType};
 
-/// What is taken though it isn't as the specification has it.
+/// Accepted deviations from the specification.
 pub(super) fn deviations(document: &ArrayDocument, element: &ElementType) -> Vec<String> {
     let mut found = Vec::new();
     let fill = document.metadata.get("fill_value").unwrap_or(&Value::Null);
@@ -52,7 +52,7 @@ fn codec_deviations(configuration: &Map<String, Value>, found: &mut Vec<String>)
             Some("transpose") if of("order").is_some_and(Value::is_string) => {
                 found.push("its codec transpose has \"C\" or \"F\" for an order".to_owned());
             }
-            // What is deeper is listed once: shards aren't nested for long.
+            // No deeper after 8 deviations: this bounds the list where shards are nested deep.
             Some("sharding_indexed") if found.len() < 8 => {
                 if let Some(inner) = configuration {
                     codec_deviations(inner, found);

@@ -1,4 +1,4 @@
-//! Zarr's metadata documents, parsed: arrays, groups, and what is consolidated in a group.
+//! Zarr's metadata documents, parsed: arrays, groups, and consolidated metadata.
 
 use std::collections::BTreeMap;
 
@@ -13,19 +13,18 @@ use crate::{
     location::check_node_path,
 };
 
-/// The memory that the values of a document may take, as a multiple of the bytes that it may have. Of
-/// real ones they take seven times the bytes that those have, and thirteen times where they have no blanks,
-/// but few are that large.
+/// Upper bound on the memory of a document's values, as a multiple of the upper bound on its bytes. Values of real
+/// documents take seven times their bytes, and thirteen times without blanks, but few documents are that large.
 const MEMORY: u64 = 6;
 
-/// The names of the files that metadata are in.
+/// Names of the files with metadata.
 pub(crate) const DOCUMENTS: [&str; 5] =
     ["zarr.json", ".zgroup", ".zarray", ".zattrs", ".zmetadata"];
 
-/// Those of them that make a directory a group or an array.
+/// Names of the files that make a directory a group or an array.
 pub(crate) const GROUPS_AND_ARRAYS: [&str; 4] = ["zarr.json", ".zgroup", ".zarray", ".zmetadata"];
 
-/// The metadata of one array or group.
+/// Metadata of one array or group.
 #[derive(Clone, Debug)]
 pub(crate) enum Node {
     Array(ArrayDocument),
@@ -35,20 +34,20 @@ pub(crate) enum Node {
 #[derive(Clone, Debug)]
 pub(crate) struct ArrayDocument {
     pub format: ZarrFormat,
-    /// `zarr.json` or `.zarray`.
+    /// Members of `zarr.json` or `.zarray`.
     pub metadata: Map<String, Value>,
     pub attributes: Attributes,
-    /// The document's key, for messages.
+    /// Key of the document, for messages.
     pub key: String,
 }
 
 impl ArrayDocument {
-    /// The number of dimensions, if the document says a shape.
+    /// Number of dimensions, if the document has a shape.
     pub(crate) fn rank(&self) -> Option<usize> {
         self.metadata.get("shape").and_then(Value::as_array).map(Vec::len)
     }
 
-    /// Whether netCDF's library wrote the array, as members of its own in the metadata say.
+    /// Whether netCDF's library wrote the array, by the library's own members in the metadata.
     pub(crate) fn is_nczarr(&self) -> bool {
         let is_own = |key: &str| {
             let key = key.to_ascii_lowercase();
@@ -61,22 +60,22 @@ impl ArrayDocument {
 #[derive(Clone, Debug)]
 pub(crate) struct GroupDocument {
     pub attributes: Attributes,
-    /// The metadata of all nodes below, by their path relative to this group.
+    /// Metadata of all nodes below, by their paths relative to this group.
     pub consolidated: Option<BTreeMap<String, Node>>,
-    /// Why consolidated metadata of nodes are left out, by their paths.
+    /// Reasons why nodes are left out of the consolidated metadata, by their paths.
     pub left_out: BTreeMap<String, String>,
     pub format: ZarrFormat,
 }
 
 impl GroupDocument {
-    /// A group without metadata of its own: a directory with nodes in it.
+    /// A group without metadata of its own: a directory that holds nodes.
     pub(crate) fn implicit(format: ZarrFormat) -> Self {
         let (attributes, consolidated, left_out) = (Attributes::default(), None, BTreeMap::new());
         Self { attributes, consolidated, left_out, format }
     }
 }
 
-/// The node that a document of version 3 describes.
+/// Node that a document of version 3 describes.
 pub(super) fn parsed_node(document: &[u8], key: &str) -> Result<Node> {
     v3_node(parse_within(&Limits::default(), key, document)?, key, false)
 }
@@ -153,10 +152,10 @@ pub(super) fn v3_node(
     }
 }
 
-/// The nodes of consolidated metadata, and why others are left out, both by their paths.
+/// Nodes of consolidated metadata, and reasons why others are left out, both by path.
 type Consolidated = (BTreeMap<String, Node>, BTreeMap<String, String>);
 
-/// `.zmetadata`: the documents of all nodes by their keys.
+/// Parses `.zmetadata`: the documents of all nodes, by key.
 pub(super) fn v2_consolidated(mut document: Map<String, Value>, key: &str) -> Result<Consolidated> {
     let error = |reason: String| Error::Metadata { key: key.to_owned(), reason };
     let Some(Value::Object(mut documents)) = document.remove("metadata") else {
@@ -171,7 +170,7 @@ pub(super) fn v2_consolidated(mut document: Map<String, Value>, key: &str) -> Re
     for path in documents.keys() {
         let (node, file) = split(path);
         if [".zarray", ".zgroup"].contains(&file.as_str()) {
-            // The group itself has no path.
+            // The group itself has the empty path.
             let is_root = node.is_empty() && !path.starts_with('/');
             paths.push((path.clone(), node, file, is_root));
         }
@@ -206,7 +205,7 @@ fn not_an_object(key: String) -> Error {
     Error::Metadata { key, reason: "it is not a JSON object".to_owned() }
 }
 
-/// Those items whose names are paths of nodes; a warning names the others.
+/// Items whose names are paths of nodes. A warning lists the others.
 pub(super) fn checked<T>(items: Vec<T>, name: impl Fn(&T) -> &String, holder: &str) -> Vec<T> {
     let (good, bad): (Vec<T>, Vec<T>) =
         items.into_iter().partition(|item| check_node_path(name(item)).is_ok());

@@ -1,4 +1,4 @@
-//! Encoding the chunks of an array whose metadata document is there.
+//! Encodes the chunks of an array, by its metadata document.
 
 use arrow::{array::ArrayRef, buffer::Buffer};
 use bytes::Bytes;
@@ -12,10 +12,10 @@ use crate::{
     options::Limits,
 };
 
-/// Encodes the chunks of one array: its shards, where it is sharded.
+/// Encodes the chunks of one array, or its shards if it is sharded.
 ///
-/// It is the inverse of what [`Variable`](crate::Variable) reads, with the same codecs and bounds. Compressors write
-/// at their usual levels. Filters that round numbers, and codecs that only zarrs knows, can't be written.
+/// This is the inverse of [`Variable`](crate::Variable)'s reads, with the same codecs and bounds. Compressors write at
+/// their usual levels. Filters that round numbers, and codecs that only zarrs knows, can't be written.
 ///
 /// ```
 /// # fn main() -> lsio_core::Result<()> {
@@ -34,18 +34,18 @@ use crate::{
 /// ```
 #[derive(Debug)]
 pub struct ChunkEncoder {
-    /// For messages.
+    /// Array's name in messages.
     array: String,
     chain: Chain,
-    /// The shape of a chunk; of a shard, where the array is sharded.
+    /// Shape of a chunk; of a shard if the array is sharded.
     shape: Vec<u64>,
 }
 
 impl ChunkEncoder {
-    /// For the array that has this document, `zarr.json` or `.zarray`, and this name in messages.
+    /// Encoder for the array of this document, `zarr.json` or `.zarray`. `array` is its name in messages.
     ///
     /// # Errors
-    /// If the document is broken, its chunks differ in shape, or one of its codecs can't be written.
+    /// If the document is broken, the chunks differ in shape, or a codec can't be written.
     pub fn new(array: &str, document: &[u8]) -> Result<Self> {
         let failed = |reason| Error::Metadata { key: array.to_owned(), reason };
         let Value::Object(metadata) =
@@ -81,26 +81,26 @@ impl ChunkEncoder {
         Ok(Self { array: array.to_owned(), chain, shape })
     }
 
-    /// The shape of what is encoded at a time: a chunk, or a shard.
+    /// Shape of one encoded unit: a chunk, or a shard.
     #[must_use]
     pub fn shape(&self) -> &[u64] {
         &self.shape
     }
 
-    /// Encodes all elements of a chunk in C order, those beyond the array's edges too: numbers and others of a
-    /// fixed size, in the machine's order of bytes.
+    /// Encodes all elements of a chunk in C order, including those beyond the array's edges. The elements have a fixed
+    /// size and native byte order.
     ///
     /// # Errors
-    /// If there are more or fewer elements than a chunk has.
+    /// If the number of elements isn't that of a chunk.
     pub fn encode(&self, elements: &[u8]) -> Result<Bytes> {
         self.encode_values(&StoredValues::Fixed(Buffer::from_slice_ref(elements)))
     }
 
-    /// Encodes all elements of a chunk of strings or bytes (`Utf8View`, `BinaryView`), which lie in the order in
-    /// which they are stored.
+    /// Encodes all elements of a chunk of strings or bytes (`Utf8View`, `BinaryView`), in the order in which they are
+    /// stored.
     ///
     /// # Errors
-    /// If there are more or fewer elements than a chunk has, or one is NULL.
+    /// If the number of elements isn't that of a chunk, or an element is NULL.
     pub fn encode_items(&self, items: &ArrayRef) -> Result<Bytes> {
         self.encode_values(&StoredValues::Items(items.clone()))
     }
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
     use crate::recycle::Recycler;
 
-    /// The elements in C order, decoded here.
+    /// Elements in C order, decoded by this crate.
     fn decoded(encoder: &ChunkEncoder, encoded: &[u8], width: usize) -> Vec<u8> {
         let recycler = Arc::new(Recycler::default());
         let values = encoder.chain.decode(Buffer::from(encoded), &encoder.shape, &recycler);
@@ -134,7 +134,7 @@ mod tests {
         elements
     }
 
-    /// The same by zarrs, which has no part in encoding.
+    /// Elements decoded by zarrs, which takes no part in encoding.
     fn decoded_by_zarrs(metadata: &Value, encoder: &ChunkEncoder, encoded: &[u8]) -> Vec<u8> {
         let metadata = ArrayMetadata::V3(serde_json::from_value(metadata.clone()).unwrap());
         let array = Array::new_with_metadata(Arc::new(()), "/", metadata).unwrap();
@@ -150,7 +150,7 @@ mod tests {
         decoded.unwrap().into_fixed().unwrap().into_owned()
     }
 
-    /// Codecs from bytes to bytes that zarrs has. Its fletcher32 (0.23.14) leaves out an odd last byte.
+    /// Bytes-to-bytes codecs that zarrs has. Its fletcher32 (0.23.14) leaves out an odd last byte.
     fn outer_codecs() -> impl Strategy<Value = Vec<Value>> {
         let blosc = |shuffle: &str| {
             json!({"name": "blosc", "configuration": {
@@ -215,7 +215,7 @@ mod tests {
             });
             let encoder = ChunkEncoder::new("a", metadata.to_string().as_bytes()).unwrap();
             let cells = shape.iter().product::<u64>() as usize;
-            // Half of the chunks in a shard hold nothing but the fill value.
+            // Half of the chunks in a shard hold only the fill value.
             let half = cells * width / 2;
             let elements: Vec<u8> = (0..cells * width)
                 .map(|at| if sharded && at < half { 0 } else { noise[at % noise.len()] })

@@ -1,4 +1,4 @@
-//! Zarr's `fill_value`: the element that stands for every cell of a chunk that isn't stored.
+//! Zarr's `fill_value`: the element in every cell of a chunk that isn't stored.
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 use half::{bf16, f16};
@@ -10,11 +10,11 @@ use crate::dataset::{
     small_floats::SmallFloat,
 };
 
-/// The bytes of the fill value: those of an element as chunks hold it once decoded, numbers in the
-/// machine's order of bytes; those of the text, or of the bytes, where elements are of any length.
+/// Bytes of the fill value: one decoded element, with numbers in native byte order; of elements of variable length, the
+/// bytes of the text or of the byte string.
 ///
 /// # Errors
-/// A text, if it isn't one of the type.
+/// A text, if the value doesn't fit the type.
 pub(crate) fn fill_bytes(element: &ElementType, value: &Attribute) -> Result<Vec<u8>, String> {
     let unfit = || {
         let (value, data_type) = (brief(value), element.data_type());
@@ -47,7 +47,7 @@ pub(crate) fn fill_bytes(element: &ElementType, value: &Attribute) -> Result<Vec
         }
         ElementType::Utf32 { length } => {
             let text = text(value).ok_or_else(unfit)?;
-            // What is longer is cut off, as numpy does.
+            // Longer text is cut off, as numpy does.
             let letters = text.chars().take(*length);
             let mut bytes: Vec<u8> = letters.flat_map(|c| u32::from(c).to_ne_bytes()).collect();
             bytes.resize(length * 4, 0);
@@ -94,7 +94,7 @@ pub(crate) fn fill_bytes(element: &ElementType, value: &Attribute) -> Result<Vec
 }
 
 fn number_bytes(element: &ElementType, value: &Attribute) -> Option<Vec<u8>> {
-    // What the number is as such, and then in the type's own bytes.
+    // The number in a plain type, then converted to the type's own bytes.
     let plain = match element {
         ElementType::SmallInt { signed: true, .. } => &ElementType::Int8,
         ElementType::SmallInt { signed: false, .. } => &ElementType::UInt8,
@@ -108,7 +108,7 @@ fn number_bytes(element: &ElementType, value: &Attribute) -> Option<Vec<u8>> {
             _ => u16::try_from(bits).ok()?.to_ne_bytes().to_vec(),
         });
     }
-    // The bits of a NaN are kept.
+    // Keeps the bits of a NaN.
     match (element, hexadecimal(value)) {
         (ElementType::Float16, Some(bits)) => {
             return Some(u16::try_from(bits).ok()?.to_ne_bytes().to_vec());
@@ -159,8 +159,8 @@ fn hexadecimal(value: &Attribute) -> Option<u64> {
     u64::from_str_radix(value.as_text()?.strip_prefix("0x")?, 16).ok()
 }
 
-/// A text. What is none becomes one as in Python, as zarr-python has it: older versions of it give arrays
-/// of text the fill value 0, which stands for `'0'`.
+/// Converts a value to text as Python does, and so zarr-python: older versions of zarr-python give arrays of text the
+/// fill value 0, which stands for `'0'`.
 fn text(value: &Attribute) -> Option<String> {
     match value {
         Attribute::Text(text) => Some(text.clone()),
@@ -173,7 +173,7 @@ fn text(value: &Attribute) -> Option<String> {
     }
 }
 
-/// The text of a number as Python writes it: `1.5`, `0.0`, `1e+20`, `1e-05`.
+/// Text of a number as Python writes it: `1.5`, `0.0`, `1e+20`, `1e-05`.
 fn python_float(number: f64) -> String {
     let scientific = format!("{number:e}");
     let Some((digits, exponent)) = scientific.split_once('e') else { return scientific };
@@ -186,10 +186,10 @@ fn python_float(number: f64) -> String {
     }
 }
 
-/// Bytes: base64, or a list of numbers.
+/// Decodes bytes: base64, or a list of numbers.
 fn raw(value: &Attribute) -> Option<Vec<u8>> {
     match value {
-        // Some writers put the text there as it is.
+        // Some writers store the text unencoded.
         Attribute::Text(text) => {
             Some(BASE64_STANDARD.decode(text).unwrap_or_else(|_| text.as_bytes().to_vec()))
         }
@@ -203,7 +203,7 @@ fn raw(value: &Attribute) -> Option<Vec<u8>> {
     }
 }
 
-/// The same, filled up with zeros to an element.
+/// Like [`raw`], padded with zeros to one element.
 fn padded(element: &ElementType, value: &Attribute) -> Option<Vec<u8>> {
     let mut bytes = raw(value)?;
     let size = element.size()?;

@@ -1,4 +1,4 @@
-//! Zarr's metadata as zarrs wants them, for codecs that only it knows.
+//! Zarr's metadata in the form that zarrs expects, for codecs that only zarrs has.
 
 use serde_json::{Map, Value, json};
 use zarrs::{array::ArrayMetadata, metadata::v3::MetadataV3};
@@ -6,7 +6,7 @@ use zarrs::{array::ArrayMetadata, metadata::v3::MetadataV3};
 use super::documents::ArrayDocument;
 use crate::dataset::{Layout, ZarrFormat, dtype::ElementType, zarrs_chain::ForeignCodecs};
 
-/// The codecs of an array for zarrs, of which those inside shards count if it is `sharded`.
+/// Codecs of an array for zarrs; the codecs inside shards if `sharded`.
 pub(super) fn foreign_codecs(
     document: &ArrayDocument,
     layout: &Layout,
@@ -34,19 +34,19 @@ pub(super) fn foreign_codecs(
     ForeignCodecs { array, sharded, inner }
 }
 
-/// The codecs inside shards.
+/// Codecs inside shards.
 fn inner_codecs(metadata: &ArrayMetadata) -> Option<Vec<MetadataV3>> {
     let ArrayMetadata::V3(metadata) = metadata else { return None };
     let codecs = metadata.codecs.first()?.configuration()?.get("codecs")?.clone();
     serde_json::from_value(codecs).ok()
 }
 
-/// A fill value that zarrs takes: the array's own is used elsewhere.
+/// Sets a fill value that zarrs accepts. The array's own fill value is used elsewhere.
 fn plain_fill(metadata: &mut Map<String, Value>, element: &ElementType) {
     let fill = match element {
         ElementType::Bool => json!(false),
         ElementType::Complex(_) => json!([0.0, 0.0]),
-        // A list of bytes: a number would hide what else may be the matter.
+        // A list of bytes: a number would hide other faults.
         ElementType::Raw { length } => json!(vec![0; *length]),
         element if element.is_float() => json!(0.0),
         _ => json!(0),
@@ -54,8 +54,8 @@ fn plain_fill(metadata: &mut Map<String, Value>, element: &ElementType) {
     metadata.insert("fill_value".to_owned(), fill);
 }
 
-/// Adds what zarrs wants in the configurations of codecs, but some writers leave out. Decoding needs
-/// none of it.
+/// Adds keys to the configurations of codecs that zarrs requires and some writers leave out. Decoding uses none of
+/// them.
 fn complete_codecs(codecs: &mut Value) {
     for codec in codecs.as_array_mut().into_iter().flatten() {
         if let Value::String(name) = codec {

@@ -1,4 +1,4 @@
-//! The hierarchy of a Zarr store: a group or array, what is in it, and what it inherits from the groups above.
+//! The hierarchy of a Zarr store: a group or array, the nodes inside it, and what it inherits from the groups above.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -30,20 +30,20 @@ pub struct Zarr;
 
 #[async_trait]
 impl Format for Zarr {
-    /// An error says what is there instead, if nothing there is Zarr.
+    /// Never returns `None`: where nothing is Zarr, the error tells what is there instead.
     async fn open(&self, at: &Location, options: &OpenOptions) -> Result<Option<Content>> {
         open(at, options).await.map(Some)
     }
 }
 
-/// A group with the metadata of the nodes directly inside it.
+/// A group, with the metadata of its direct children.
 pub(super) struct Group {
     pub(super) location: Location,
     pub(super) document: GroupDocument,
     pub(super) nodes: BTreeMap<String, Node>,
 }
 
-/// An array of a group above, with its name and place.
+/// An array of a group above, with its name and location.
 type Inherited = (String, Location, ArrayDocument);
 
 impl Group {
@@ -76,7 +76,7 @@ async fn open(location: &Location, options: &OpenOptions) -> Result<Content> {
     let (node, ancestors) =
         join(read_node(location, use_consolidated), ancestors(location, use_consolidated)).await;
     let (node, ancestors) = (node?, ancestors?);
-    // A store may hold nothing but its root's consolidated metadata.
+    // A store may hold no metadata but the consolidated metadata of its root.
     let node = match node.or_else(|| consolidated_node(location, &ancestors)) {
         Some(node) => node,
         None => match implicit_group(location, &ancestors, use_consolidated).await? {
@@ -131,23 +131,23 @@ async fn open(location: &Location, options: &OpenOptions) -> Result<Content> {
     }
 }
 
-/// The format of a group without metadata of its own, if there is one at a location: it is inside a store,
-/// and holds arrays or groups.
+/// Format of a group without metadata of its own, if there is one at a location: it is inside a store, and holds arrays
+/// or groups.
 pub(super) async fn implicit_group(
     location: &Location,
     ancestors: &[(Location, GroupDocument)],
     consolidated: bool,
 ) -> Result<Option<ZarrFormat>> {
-    /// How far above a group with metadata is looked for.
+    /// Number of levels above to look for a group with metadata.
     const LEVELS: usize = 4;
 
     let mut above: Option<(Location, GroupDocument)> = ancestors.first().cloned();
     if above.is_none() {
-        // Who is below several such groups is further away from one with metadata.
+        // A location below several such groups is further from a group with metadata.
         let parents: Vec<Location> =
             iter::successors(location.parent(), Location::parent).take(LEVELS).collect();
         let reads = parents.iter().map(|parent| read_group(parent, consolidated));
-        // Where an answer takes its time all are asked for at once.
+        // Where latency is high, all levels are read concurrently.
         let at_once = if location.link().is_remote() { LEVELS } else { 1 };
         let mut documents = stream::iter(reads).buffered(at_once).enumerate().boxed();
         while let Some((i, document)) = documents.next().await {
@@ -170,13 +170,13 @@ pub(super) async fn implicit_group(
     Ok(holds_nodes(location, format).await?.then_some(format))
 }
 
-/// The path of a location relative to a group above it.
+/// Path of a location relative to a group above it.
 pub(super) fn path_below<'a>(location: &'a Location, holder: &Location) -> &'a str {
     let path = location.path().as_ref();
     path.strip_prefix(holder.path().as_ref()).unwrap_or("").trim_matches('/')
 }
 
-/// The node that the consolidated metadata of a group above has for a location.
+/// Node of a location in the consolidated metadata of a group above.
 fn consolidated_node(location: &Location, ancestors: &[(Location, GroupDocument)]) -> Option<Node> {
     ancestors.iter().find_map(|(holder, document)| {
         let below = location.path().as_ref().strip_prefix(holder.path().as_ref())?;
@@ -184,16 +184,16 @@ fn consolidated_node(location: &Location, ancestors: &[(Location, GroupDocument)
     })
 }
 
-/// The groups above, the nearest first.
+/// Groups above, nearest first.
 async fn ancestors(
     location: &Location,
     consolidated: bool,
 ) -> Result<Vec<(Location, GroupDocument)>> {
-    // Where an answer takes its time, as many are asked for at once as tell that there is none: two, and
-    // one that may be the root of the store.
+    // Where latency is high, three levels are read concurrently: two levels without a group end the search, and one
+    // more may be the root of the store.
     let at_once = if location.link().is_remote() { 3 } else { 1 };
     let mut ancestors = Vec::new();
-    // A group inside a store may have its metadata in the consolidated ones above alone.
+    // A group inside a store may have its metadata only in the consolidated metadata above.
     let mut skipped: Option<Location> = None;
     let mut above = iter::successors(location.parent(), Location::parent);
     loop {
@@ -215,17 +215,17 @@ async fn ancestors(
                     ancestors.extend(found);
                 }
                 Ok(None) if skipped.is_none() => skipped = Some(parent),
-                // Nobody knows what is there: it may have coordinates.
+                // The contents of this level are unknown: it may have coordinates.
                 Err(error @ Error::Store { .. }) if !is_denied(&error) => return Err(error),
-                // What lies above a store is none of its business, even if it looks broken.
+                // Anything above a store is ignored, even if it looks broken.
                 _ => return Ok(ancestors),
             }
         }
     }
 }
 
-/// Finds the nodes inside a group: in its own consolidated metadata, in that of a group above, or
-/// by listing. Where nothing is listed they are those that are `asked` for, with their coordinates.
+/// Finds the nodes inside a group: in its own consolidated metadata, in that of a group above, or by listing. Without a
+/// listing, the nodes are the `asked` ones and their coordinates.
 pub(super) async fn expand(
     location: &Location,
     document: GroupDocument,
@@ -262,13 +262,13 @@ pub(super) async fn expand(
                 warn_left_out(&name, reason);
             }
         }
-        // Groups that have no metadata of their own.
+        // Groups without metadata of their own.
         for group in implicit {
             let format = holder_document.format;
             let node = || Node::Group(GroupDocument::implicit(format));
             nodes.entry(group).or_insert_with(node);
         }
-        // A group that the metadata above doesn't know was added later.
+        // A group that the metadata above lacks was added later.
         if !nodes.is_empty() || prefix.is_empty() {
             return Ok(Group { location: location.clone(), nodes, document });
         }
@@ -276,13 +276,13 @@ pub(super) async fn expand(
     let names = match asked {
         Asked::All => None,
         Asked::These(names) => Some(names),
-        // What can't be listed can't be inherited.
+        // Without a listing, nothing can be inherited.
         Asked::None => (!lists(location)).then_some(&[][..]),
     };
     let nodes = match names {
         Some(names) if !lists(location) => named_nodes(location, names, document.format).await?,
         Some(names) => match list_nodes(location, document.format, asked).await {
-            // Who may read a bucket may not always list it.
+            // A permission to read a bucket doesn't always include listing.
             Err(Error::Store { .. }) => named_nodes(location, names, document.format).await?,
             nodes => nodes?,
         },
@@ -291,7 +291,7 @@ pub(super) async fn expand(
     Ok(Group { location: location.clone(), nodes, document })
 }
 
-/// The arrays of the groups above that are named like a dimension could be; the nearest wins.
+/// Arrays of the groups above whose name could be that of a dimension; the nearest one takes precedence.
 async fn inherited_coordinates(ancestors: &[(Location, GroupDocument)]) -> Result<Vec<Inherited>> {
     let groups = ancestors.iter().enumerate().map(|(i, (location, document))| {
         expand(location, document.clone(), &ancestors[i + 1..], Asked::None)

@@ -1,4 +1,4 @@
-//! The keys of chunks: from their indices to the names of their objects, by the array's metadata.
+//! Keys of chunks: made of the chunks' indices, as the array's metadata tells.
 
 use std::fmt::Write as _;
 
@@ -6,17 +6,17 @@ use serde_json::{Map, Value};
 
 use crate::dataset::ZarrFormat;
 
-/// How the objects of an array are named.
+/// Encoding of an array's chunk keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Keys {
-    /// Zarr v3's default has `c` in front.
+    /// `c` in Zarr v3's default encoding, else empty.
     prefix: &'static str,
     separator: char,
     suffix: String,
 }
 
 impl Keys {
-    /// The key of an object, relative to its array.
+    /// Key of an object, relative to its array.
     pub(super) fn key(&self, object: &[u64]) -> String {
         let mut key = self.prefix.to_owned();
         for index in object {
@@ -32,10 +32,10 @@ impl Keys {
         key + &self.suffix
     }
 
-    /// Reads the chunk key encoding (v3) or the dimension separator (v2).
+    /// Parses the chunk key encoding (v3) or the dimension separator (v2).
     ///
     /// # Errors
-    /// A text that names the encoding, if it isn't supported.
+    /// A text with the name of an unsupported encoding.
     pub(super) fn from_metadata(
         metadata: &Map<String, Value>,
         format: ZarrFormat,

@@ -1,4 +1,4 @@
-//! What Zarr's metadata say of an array's shape and chunks; read so that arrays can be listed that can't be decoded.
+//! Shape and chunks of an array from Zarr's metadata, parsed so that arrays can be listed that can't be decoded.
 
 use serde_json::{Map, Value};
 
@@ -7,20 +7,20 @@ use crate::{
     grid::{ChunkGrid, Edges},
 };
 
-/// The most dimensions of an array.
+/// Upper bound on the dimensions of an array.
 const MAX_DIMENSIONS: usize = 64;
 
-/// What is enough to list an array.
+/// Facts that suffice to list an array.
 #[derive(Debug)]
 pub(super) struct Listing {
     pub(super) layout: Layout,
-    /// Why its chunks can't be found, if they can't. The grid is one of a single chunk then.
+    /// Reason why chunks can't be found; the grid then has a single chunk.
     pub(super) problem: Option<String>,
 }
 
 impl Listing {
     /// # Errors
-    /// A text that says which field is missing or wrong.
+    /// A text with the missing or wrong field.
     pub(super) fn new(metadata: &Map<String, Value>, format: ZarrFormat) -> Result<Self, String> {
         let shape = sizes(metadata.get("shape")).ok_or("shape is not a list of sizes")?;
         if shape.len() > MAX_DIMENSIONS {
@@ -31,7 +31,7 @@ impl Listing {
             ZarrFormat::V2 => regular(metadata.get("chunks"), &shape),
             ZarrFormat::V3 => v3_edges(metadata, &shape),
         };
-        // Of what can't be read, the shape is enough to list it.
+        // The shape alone suffices to list an array that can't be read.
         let (edges, problem) = match edges {
             Ok(edges) => (edges, None),
             Err(reason) => {
@@ -70,7 +70,7 @@ fn v3_edges(metadata: &Map<String, Value>, shape: &[u64]) -> Result<Vec<Edges>, 
     let setting = |key: &str| grid.get("configuration").and_then(|c| c.get(key));
     match name {
         "regular" => regular(setting("chunk_shape"), shape),
-        // Chunks end at the array's edge.
+        // Chunks are cut off at the array's edge.
         "zarrs.regular_bounded" => {
             let bounded = |(edges, &size): (Edges, &u64)| match edges {
                 Edges::Regular(chunk) if size % chunk != 0 => {
@@ -108,7 +108,7 @@ fn regular(chunks: Option<&Value>, shape: &[u64]) -> Result<Vec<Edges>, String> 
         return Err(format!("the chunk shape {chunks:?} doesn't fit the shape {shape:?}"));
     }
     let edges = chunks.iter().zip(shape).map(|(&chunk, &size)| match (chunk, size) {
-        // An empty dimension may have empty chunks: there are none to read.
+        // An empty dimension may have empty chunks: none is ever read.
         (0, 0) => Some(Edges::Regular(1)),
         (0, _) => None,
         (chunk, _) => Some(Edges::Regular(chunk)),
@@ -117,8 +117,7 @@ fn regular(chunks: Option<&Value>, shape: &[u64]) -> Result<Vec<Edges>, String> 
     edges.ok_or_else(|| format!("the chunk shape {chunks:?} has a size of 0"))
 }
 
-/// The chunks along a dimension: one size for all, or a list of sizes, which may stand in pairs with
-/// the number of chunks that have them.
+/// Chunk sizes along a dimension: one size for all chunks, or a list of sizes and of pairs (size, number of chunks).
 fn edges_of(sizes: &Value, size: u64) -> Result<Edges, String> {
     let wrong = || "the sizes of chunks in the chunk grid are wrong".to_owned();
     if let Some(chunk) = sizes.as_u64().filter(|chunk| *chunk > 0) {
@@ -163,7 +162,7 @@ fn v3_codecs(codecs: Option<&Value>, depth: usize) -> (Vec<String>, Option<Vec<u
     }
 }
 
-/// A codec's name; blosc's with that of the compressor inside.
+/// Name of a codec; for blosc, with the name of the inner compressor.
 fn codec_name(codec: &Value, key: &str) -> String {
     let name = match codec {
         Value::String(name) => name,
@@ -215,7 +214,7 @@ mod tests {
         ] {
             assert!(layout(&[10, 7], wrong.clone()).unwrap().problem.is_some(), "{wrong}");
         }
-        // A run that stands for very many chunks takes no memory.
+        // A run that stands for many chunks takes no memory.
         assert!(layout(&[1 << 40, 1], rectilinear(json!([[[1, 1_u64 << 40], 3], 1]))).is_ok());
         assert!(
             layout(&[1 << 40, 1 << 40], rectilinear(json!([[1_u64 << 40], [1_u64 << 40]])))

@@ -1,4 +1,4 @@
-//! The names of dimensions in Zarr's metadata and attributes.
+//! Names of dimensions in Zarr's metadata and attributes.
 
 use super::{attributes::attribute, documents::ArrayDocument};
 use crate::{
@@ -6,7 +6,7 @@ use crate::{
     error::warn_once,
 };
 
-/// The names that the array stores, one for each dimension; `None` if there are none.
+/// Stored names, one per dimension; `None` if the array stores none.
 pub(super) fn stored_names(document: &ArrayDocument, rank: usize) -> Option<Vec<Option<String>>> {
     let from_list = |list: &Attribute| -> Option<Vec<Option<String>>> {
         let names = list.as_list()?;
@@ -23,8 +23,7 @@ pub(super) fn stored_names(document: &ArrayDocument, rank: usize) -> Option<Vec<
     let member = |key: &str| document.metadata.get(key).cloned().map(attribute);
     let v3 = member("dimension_names").as_ref().and_then(from_list);
     let attribute = || document.attributes.get("_ARRAY_DIMENSIONS").and_then(from_list);
-    // NCZarr names dimensions by their paths; older versions in the array's metadata, newer ones in its
-    // attributes.
+    // NCZarr names dimensions by their paths: older versions in the array's metadata, newer versions in its attributes.
     let from_paths = |object: Option<&Attribute>, key: &str| {
         let names = from_list(object?.get(key)?)?;
         let last = |path: String| path.rsplit('/').next().map(str::to_owned);
@@ -37,7 +36,7 @@ pub(super) fn stored_names(document: &ArrayDocument, rank: usize) -> Option<Vec<
             })
             .or_else(|| from_paths(document.attributes.get("_NCZARR_ARRAY"), "dimrefs"))
     };
-    // A scalar has no names to store: in v3 its metadata may leave them out.
+    // A scalar has no names to store: v3 metadata may leave them out.
     let scalar = || (rank == 0 && document.format == ZarrFormat::V3).then(Vec::new);
     v3.or_else(attribute).or_else(nczarr).or_else(scalar)
 }

@@ -1,4 +1,4 @@
-//! Reads of the metadata of one node: which documents it has in v2 and v3, consolidated or not.
+//! Reads the metadata of one node: its documents in v2 and v3, consolidated or not.
 
 use std::{collections::BTreeMap, io::ErrorKind};
 
@@ -21,17 +21,17 @@ use crate::{
     transport::{Counts, Expected, Failure, Storage, What},
 };
 
-/// The bytes of a document as most have them.
+/// Size in bytes of a usual document.
 const USUAL_BYTES: u64 = 64 << 10;
 
-/// Reads the metadata of the node at `location`; `None` if there is none. `consolidated` says
-/// whether consolidated metadata may be used.
+/// Reads the metadata of the node at `location`; `None` if there is no node. `consolidated` allows consolidated
+/// metadata.
 pub(crate) async fn read_node(location: &Location, consolidated: bool) -> Result<Option<Node>> {
     let v2 = || read_v2(location, true, consolidated);
     read_either(location, read_v3(location, consolidated), v2).await
 }
 
-/// The same for a group that may be at `location`, with no more requests than that takes.
+/// Like [`read_node`] for a possible group, with no more requests than a group needs.
 pub(crate) async fn read_group(
     location: &Location,
     consolidated: bool,
@@ -44,7 +44,7 @@ pub(crate) async fn read_group(
     })
 }
 
-/// Version 3, or else version 2. Where an answer takes its time both are asked for at once.
+/// Reads version 3, else version 2. Where latency is high, both are requested concurrently.
 async fn read_either<V2: Future<Output = Result<Option<Node>>>>(
     location: &Location,
     v3: impl Future<Output = Result<Option<Node>>>,
@@ -58,7 +58,7 @@ async fn read_either<V2: Future<Output = Result<Option<Node>>>>(
     }
     match join(v3, v2()).await {
         (Ok(None), v2) => v2,
-        // Who may not list a bucket is denied what isn't there.
+        // Without the permission to list a bucket, a missing object is reported as denied.
         (Err(error), Ok(Some(node))) if is_denied(&error) => Ok(Some(node)),
         (v3, _) => v3,
     }
@@ -72,7 +72,7 @@ pub(super) async fn read_v3(location: &Location, consolidated: bool) -> Result<O
     node.map(Some).map_err(|error| if has_inline { without_consolidated(error) } else { error })
 }
 
-/// Says how else a store may be read whose consolidated metadata are broken.
+/// Adds to the error of broken consolidated metadata how to read the store without them.
 fn without_consolidated(error: Error) -> Error {
     match error {
         Error::Metadata { key, reason } => {
@@ -84,7 +84,7 @@ fn without_consolidated(error: Error) -> Error {
     }
 }
 
-/// `any` says whether it may be an array, and whether a group's own attributes are of interest.
+/// `any` tells whether the node may be an array, and whether a group's own attributes are needed.
 pub(super) async fn read_v2(
     location: &Location,
     any: bool,
@@ -131,7 +131,7 @@ pub(super) async fn read_v2(
         }
         None => (None, BTreeMap::new()),
     };
-    // A store may hold nothing but its consolidated metadata.
+    // A store may hold only its consolidated metadata.
     let attributes = match consolidated.as_ref().and_then(|nodes| nodes.get("")) {
         Some(Node::Group(root)) if attributes.is_empty() => root.attributes.clone(),
         _ => attributes,
@@ -140,12 +140,12 @@ pub(super) async fn read_v2(
     Ok(Some(Node::Group(GroupDocument { attributes, consolidated, left_out, format })))
 }
 
-/// Whether the store says that this isn't for us to read, or that it doesn't know what is asked.
+/// Whether the store denies access to the object, or doesn't understand the request.
 pub(crate) fn is_denied(error: &Error) -> bool {
     use object_store::Error::{Generic, PermissionDenied, Unauthenticated};
     match error {
         Error::Store { source: PermissionDenied { .. } | Unauthenticated { .. }, .. } => true,
-        // Other client errors are told by their status (RFC 9110, 15.5).
+        // Other client errors are recognised by their status (RFC 9110, 15.5).
         Error::Store { source: Generic { source, .. }, .. } => {
             let text = source.to_string();
             let status = text.split_whitespace().next().unwrap_or_default();
@@ -155,7 +155,7 @@ pub(crate) fn is_denied(error: &Error) -> bool {
     }
 }
 
-/// Whether anything exists at a location: an object, or a directory with something in it.
+/// Whether a location exists: as an object, or a directory that isn't empty.
 pub(crate) async fn exists(location: &Location) -> Result<bool> {
     if let Some(path) = location.local_path() {
         return Ok(path.exists());
@@ -190,12 +190,12 @@ async fn read_object(location: &Location, path: &Path, key: &str) -> Result<Opti
     }
 }
 
-/// Whether a web server answers with a page: some do where nothing is.
+/// Whether a web server answers with a page: some do so for missing objects.
 fn is_web_page(location: &Location, bytes: &[u8]) -> bool {
     location.link().storage() == Storage::Http && bytes.trim_ascii_start().starts_with(b"<")
 }
 
-/// What can't be a document isn't one that can't be read for now.
+/// Metadata error for a path that can't be a document; else an error of the store, which may be temporary.
 fn failed(key: String, source: object_store::Error) -> Error {
     match io_error(&source) {
         Some(io) if io.kind() == ErrorKind::InvalidInput => {

@@ -1,4 +1,4 @@
-//! The types of elements in Zarr's metadata: `dtype` in version 2, `data_type` in version 3.
+//! Element types in Zarr's metadata: `dtype` in version 2, `data_type` in version 3.
 
 use serde_json::Value;
 
@@ -7,17 +7,17 @@ use crate::dataset::{
     small_floats::SmallFloat,
 };
 
-/// The most fields of a structured type.
+/// Upper bound on the fields of a structured type.
 const MAX_FIELDS: usize = 1_024;
 
-/// The most dimensions of a field that is an array.
+/// Upper bound on the dimensions of a field that is an array.
 const MAX_FIELD_DIMENSIONS: usize = 16;
 
 impl ElementType {
-    /// The type of a Zarr v3 `data_type`.
+    /// Type of a Zarr v3 `data_type`.
     ///
     /// # Errors
-    /// A text that names the type, if it isn't supported.
+    /// A text with the name of an unsupported type.
     pub(crate) fn from_v3(data_type: &Value) -> Result<Self, String> {
         Self::v3(data_type, 0)
     }
@@ -75,7 +75,7 @@ impl ElementType {
                 let fields = fields.into_iter().map(|(name, data_type)| {
                     nested(depth)?;
                     let element = Self::v3(&data_type, depth + 1)?;
-                    // The codec `bytes` writes its numbers in the order that it is told.
+                    // The codec `bytes` determines the byte order of its numbers.
                     Ok((name, element, false, Vec::new()))
                 });
                 structure(fields.collect::<Result<_, String>>()?)?
@@ -89,7 +89,7 @@ impl ElementType {
         })
     }
 
-    /// Numbers, by their names in Zarr v3.
+    /// Type of a number, by its name in Zarr v3.
     fn number(name: &str) -> Option<Self> {
         let complex = |part| Self::Complex(Box::new(part));
         Some(match name {
@@ -119,11 +119,10 @@ impl ElementType {
         })
     }
 
-    /// The type of a Zarr v2 `dtype`; `filters` tell what objects are. Also whether the most
-    /// significant byte comes first.
+    /// Type of a Zarr v2 `dtype`, and whether it is big-endian. `filters` determine the type of objects.
     ///
     /// # Errors
-    /// A text that names the type, if it isn't supported.
+    /// A text with the name of an unsupported type.
     pub(crate) fn from_v2(dtype: &Value, filters: &Value) -> Result<(Self, bool), String> {
         Self::v2(dtype, filters, 0)
     }
@@ -186,7 +185,7 @@ impl ElementType {
         Ok((element, big_endian))
     }
 
-    /// A field of a structured dtype: its name, its dtype, and the shape if it is an array.
+    /// A field of a structured dtype: its name, its dtype, and its shape if it is an array.
     fn v2_field(
         field: &Value,
         dtype: &Value,
@@ -209,7 +208,7 @@ impl ElementType {
     }
 }
 
-/// What objects of Zarr v2 are, which the first filter says.
+/// Type of a Zarr v2 object, from the first filter.
 fn object(dtype: &Value, filters: &Value) -> Result<ElementType, String> {
     let first = filters.as_array().and_then(|filters| filters.first());
     let id = first.and_then(|filter| filter.get("id")).and_then(Value::as_str);
@@ -231,7 +230,7 @@ fn object(dtype: &Value, filters: &Value) -> Result<ElementType, String> {
     }
 }
 
-/// Fields one after the other.
+/// A structured type of consecutive fields.
 fn structure(fields: Vec<(String, ElementType, bool, Vec<usize>)>) -> Result<ElementType, String> {
     if fields.len() > MAX_FIELDS {
         return Err(format!("a structured type has more than {MAX_FIELDS} fields"));
@@ -265,7 +264,7 @@ fn structure(fields: Vec<(String, ElementType, bool, Vec<usize>)>) -> Result<Ele
     Ok(ElementType::Struct(known.into()))
 }
 
-/// Fails where structured types are too deep in each other.
+/// Fails if structured types are nested too deep.
 fn nested(depth: usize) -> Result<(), String> {
     if depth < 16 { Ok(()) } else { Err("structured types are more than 16 deep".to_owned()) }
 }
@@ -274,7 +273,7 @@ fn element_bytes(bytes: u64) -> Option<usize> {
     usize::try_from(bytes).ok().filter(|bytes| *bytes <= MAX_ELEMENT_BYTES)
 }
 
-/// A value as text, cut off where it is long.
+/// A value as text, truncated if it is long.
 fn brief(value: &Value) -> String {
     let text = value.to_string();
     match text.char_indices().nth(200) {
