@@ -11,8 +11,9 @@
 //!   unpacked, times are times.
 //! - [`Table`] is a dataset seen as rows, one for each cell of a grid of dimensions.
 //! - [`zip`] holds the object store for zip archives, from which Zarr stores are read in place.
+//! - [`Resources`] is what a process has for reading: engines, a cache, threads, credentials, open stores.
 //! - [`cache`] keeps what was read of remote stores on the local disk.
-//! - [`cloud`] opens the stores of URLs, with credentials as people have them.
+//! - [`cloud`] knows the stores of URLs, with credentials as people have them.
 //! - [`uring`] is the crate `lsio_uring`: the object store for local files, which is of use by itself.
 //! - [`read::Scan`] reads columns of a table, tile by tile.
 //! - [`transport`] is how objects are read from each kind of storage.
