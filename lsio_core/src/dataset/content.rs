@@ -24,7 +24,7 @@ pub trait Format: fmt::Debug + Send + Sync {
 #[derive(Debug)]
 pub enum Content {
     /// A group, or one of its arrays.
-    Group(GroupContent),
+    Group(Box<GroupContent>),
     /// An array outside of any group.
     Array(Box<ArrayContent>),
 }

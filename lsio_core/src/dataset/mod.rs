@@ -194,7 +194,7 @@ impl Dataset {
         options: &OpenOptions,
     ) -> Result<Self> {
         match content {
-            Content::Group(group) => Self::from_group(origin, opened_by, group, options),
+            Content::Group(group) => Self::from_group(origin, opened_by, *group, options),
             Content::Array(array) => Self::from_lone_array(origin, opened_by, *array, options),
         }
     }

@@ -87,7 +87,7 @@ impl Format for OneFile {
         let spec = ArraySpec::from_zarr_json(document.to_string().as_bytes())?;
         let spec = spec.with_chunks(Arc::new(FileChunks { path: at.path().clone() }));
         let array = ArrayContent { name: "depth".into(), location: at.clone(), spec: Ok(spec) };
-        Ok(Some(Content::Group(GroupContent {
+        Ok(Some(Content::Group(Box::new(GroupContent {
             location: at.clone(),
             attributes: Attributes::default(),
             format: ZarrFormat::V3,
@@ -95,7 +95,7 @@ impl Format for OneFile {
             inherited: Vec::new(),
             children: Vec::new(),
             selected: None,
-        })))
+        }))))
     }
 }
 

@@ -107,7 +107,7 @@ async fn open(location: &Location, options: &OpenOptions) -> Result<Content> {
                 inherited_coordinates(&ancestors),
             )
             .await?;
-            Ok(Content::Group(group.content(inherited, None)?))
+            Ok(Content::Group(Box::new(group.content(inherited, None)?)))
         }
         Node::Array(document) => {
             let mut ancestors = ancestors.into_iter();
@@ -123,7 +123,7 @@ async fn open(location: &Location, options: &OpenOptions) -> Result<Content> {
                     .await?;
                     group.nodes.insert(name.clone(), Node::Array(document));
                     group.location = parent.clone();
-                    Ok(Content::Group(group.content(inherited, Some(name))?))
+                    Ok(Content::Group(Box::new(group.content(inherited, Some(name))?)))
                 }
                 _ => Ok(Content::Array(Box::new(array(
                     "value".to_owned(),
