@@ -3,8 +3,7 @@
 use std::path::PathBuf;
 
 use datafusion::prelude::SessionConfig;
-use lsio_core::{Dataset, Location, OpenOptions};
-use lsio_datafusion::IoEngine;
+use lsio_core::{Dataset, Location, OpenOptions, Resources};
 
 use crate::{
     Error,
@@ -44,7 +43,8 @@ async fn run_queries(args: &Args, queries: &[&Query]) -> Result<(), Error> {
     if let Some(partitions) = args.partitions {
         config = config.with_target_partitions(partitions);
     }
-    let files = IoEngine::default().store()?;
+    let resources = Resources::of_process();
+    let files = resources.engines().store(resources.engine()?)?;
     println!("{store}, {} partitions, read through {files}", config.target_partitions());
     let cold = !args.no_cold && drop_caches();
     if !args.no_cold && !cold {

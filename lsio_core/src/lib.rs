@@ -64,6 +64,7 @@ pub mod cache;
 pub mod chunks;
 pub mod cloud;
 pub mod dataset;
+mod environment;
 mod error;
 mod error_kind;
 pub mod format;
@@ -77,6 +78,7 @@ mod options;
 pub mod read;
 mod recycle;
 pub mod reduce;
+mod resources;
 mod selection;
 mod simd;
 pub mod similar;
@@ -91,12 +93,14 @@ pub use object_store;
 
 pub use crate::{
     dataset::{Column, Dataset, Dimension, Role, Table, Variable},
+    environment::Environment,
     error::{Error, Result},
     error_kind::ErrorKind,
     format::zarr::encoder::ChunkEncoder,
     location::Location,
     options::{DecodeTimes, Limits, Network, OpenOptions},
     recycle::{Recycled, Recycler},
+    resources::{Resources, ResourcesBuilder},
     selection::Selection,
     store_options::StoreOptions,
     urls::scheme,

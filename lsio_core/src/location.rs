@@ -11,11 +11,11 @@ use object_store::{ObjectStore, ObjectStoreExt as _, path::Path};
 use url::Url;
 
 use crate::{
-    Error, Limits, Network, OpenOptions, Result,
+    Error, Limits, Network, OpenOptions, Resources, Result,
     cloud::{self, Opened},
     similar::closest,
-    transport::{Link, Storage, Transfer, What},
-    uring::{self, Engine},
+    transport::{Link, Storage, TimedStore, Transfer, What},
+    uring::Engine,
     urls::{redact, scheme},
     zip::{ZipStore, is_zip_name},
 };
@@ -107,16 +107,28 @@ impl Location {
         Self::new(store, path, name)
     }
 
-    /// Resolves what a user writes: a local path, which is read with `engine`, or a URL of a file or of a
-    /// store in the cloud. Options behind a `?` are added to `options`; the place has their limits. A path
-    /// may lead into a zip archive.
+    /// Resolves what a user writes with the resources of the process: see [`Location::open_in`]. Local files are
+    /// read with `engine`.
     ///
     /// # Errors
-    /// Unknown options, and those of [`Location::parse_with`] and [`cloud::open`].
+    /// Those of [`Location::open_in`].
     pub async fn open(
         text: &str,
-        mut options: OpenOptions,
+        options: OpenOptions,
         engine: Engine,
+    ) -> Result<(Self, OpenOptions)> {
+        Self::open_in(text, options, &Resources::of_process().with_engine(engine)).await
+    }
+
+    /// Resolves what a user writes: a local path, or a URL of a file or of a store in the cloud. Options behind
+    /// a `?` are added to `options`; the place has their limits. A path may lead into a zip archive.
+    ///
+    /// # Errors
+    /// Unknown options, and those of [`Location::parse_in`] and [`Resources::open_store`].
+    pub async fn open_in(
+        text: &str,
+        mut options: OpenOptions,
+        resources: &Resources,
     ) -> Result<(Self, OpenOptions)> {
         if matches!(scheme(text), None | Some("file")) {
             let (base, query) = split_options(text);
@@ -129,11 +141,11 @@ impl Location {
                     reason: format!("the options {:?} are for stores in the cloud", options.store),
                 });
             }
-            let location = Self::parse_with(base, engine)?;
+            let location = Self::parse_in(base, resources)?;
             return Ok((location.with_limits(options.limits), options));
         }
         let url = Self::url(text, &mut options)?;
-        let location = Self::open_url(&url, &options).await?;
+        let location = Self::open_url(&url, &options, resources).await?;
         Ok((location, options))
     }
 
@@ -151,7 +163,7 @@ impl Location {
     }
 
     /// The place that a URL names in a store that a program has registered for such URLs. Its scheme tells the
-    /// kind of storage; the time that a read may take is that of the options.
+    /// kind of storage; the times that are waited for it are those of the options.
     ///
     /// # Errors
     /// [`Error::Location`] if the URL's path is none of an object.
@@ -164,6 +176,10 @@ impl Location {
         let path = Path::from_url_path(url.path())
             .map_err(|e| Error::Location { location: name.clone(), reason: e.to_string() })?;
         let link = Link::new(Storage::of_scheme(url.scheme()), options.network);
+        let store = match link.is_remote() {
+            true => Arc::new(TimedStore::new(store, Arc::clone(&link))),
+            false => store,
+        };
         let location = Self::find(store, path, name).await;
         Ok(location.with_link(link).with_limits(options.limits))
     }
@@ -171,33 +187,37 @@ impl Location {
     /// Resolves the URL of a store in the cloud, at whose end are no options of ours.
     ///
     /// # Errors
-    /// Those of [`cloud::open`].
-    pub async fn open_url(url: &Url, options: &OpenOptions) -> Result<Self> {
-        let Opened { store, path, name, link } = cloud::open(url, options).await?;
+    /// Those of [`Resources::open_store`].
+    pub async fn open_url(url: &Url, options: &OpenOptions, resources: &Resources) -> Result<Self> {
+        let Opened { store, path, name, link } = resources.open_store(url, options).await?;
         let location = Self::find(store, path, name).await;
         Ok(location.with_link(link).with_limits(options.limits))
     }
 
-    /// Resolves a local path or a `file://` URL, which is read with the engine that the environment
-    /// names ([`Engine::from_environment`]).
+    /// Resolves a local path or a `file://` URL with the resources of the process
+    /// ([`Resources::of_process`]).
     ///
     /// # Errors
-    /// Those of [`Location::parse_with`], and if the environment names no engine.
+    /// Those of [`Location::parse_in`].
     pub fn parse(location: &str) -> Result<Self> {
-        let engine = Engine::from_environment().map_err(|e| Error::Location {
-            location: location.to_owned(),
-            reason: e.to_string(),
-        })?;
-        Self::parse_with(location, engine)
+        Self::parse_in(location, &Resources::of_process())
     }
 
-    /// Resolves a local path or a `file://` URL, which is read with `engine`. The path may lead into a
-    /// zip archive, a file whose name ends in `.zip`: `store.zarr.zip/group`.
+    /// The same, read with `engine`.
     ///
     /// # Errors
-    /// [`Error::Location`] for any other URL, which is [`Location::open`]'s, and if the engine doesn't work
-    /// here.
+    /// Those of [`Location::parse_in`].
     pub fn parse_with(location: &str, engine: Engine) -> Result<Self> {
+        Self::parse_in(location, &Resources::of_process().with_engine(engine))
+    }
+
+    /// Resolves a local path or a `file://` URL, which is read with the engine of `resources`. The path may
+    /// lead into a zip archive, a file whose name ends in `.zip`: `store.zarr.zip/group`.
+    ///
+    /// # Errors
+    /// [`Error::Location`] for any other URL, which is [`Location::open_in`]'s, and if the engine doesn't exist
+    /// or doesn't work here.
+    pub fn parse_in(location: &str, resources: &Resources) -> Result<Self> {
         let invalid = |reason: String| Error::Location { location: location.to_owned(), reason };
         let file = match scheme(location) {
             None => PathBuf::from(location),
@@ -225,7 +245,8 @@ impl Location {
         }
         let text = normal.to_str().ok_or_else(|| invalid("the path is not UTF-8".to_owned()))?;
         let path = Path::parse(text).map_err(|e| invalid(e.to_string()))?;
-        let store = uring::store(engine).map_err(|e| invalid(e.to_string()))?;
+        let engine = resources.engine().map_err(|e| invalid(e.to_string()))?;
+        let store = resources.engines().store(engine).map_err(|e| invalid(e.to_string()))?;
         let link = Link::new(Storage::Local, Network::default());
         let is_file = |archive: &Path| FilePath::new("/").join(archive.as_ref()).is_file();
         if let Some((archive, inside)) = zip_names(&path).find(|(archive, _)| is_file(archive)) {

@@ -1,6 +1,6 @@
 //! Session settings under `lsio.`.
 
-use std::{any::Any, fmt, sync::Arc};
+use std::{any::Any, fmt};
 
 use datafusion::{
     common::{config::ConfigExtension, config_err, config_namespace},
@@ -8,12 +8,12 @@ use datafusion::{
     error::{DataFusionError, Result},
 };
 use lsio_core::{
+    Resources,
     cache::parse_size,
     read::ScanOptions,
     similar::closest,
-    uring::{self, Engine, PageCache},
+    uring::{Engine, UnknownEngine},
 };
-use object_store::ObjectStore;
 
 config_namespace! {
     /// Settings of Light Speed IO: `SET lsio.coordinate_memory = 1000000`.
@@ -39,6 +39,9 @@ config_namespace! {
         /// Engine that reads the chunks of local stores: auto, uring, pread or object_store. If unset, the
         /// environment variable LSIO_IO_ENGINE.
         pub io_engine: IoEngine, default = IoEngine::default()
+
+        /// Resources that the session reads with. They are no setting: SET and SHOW don't know them.
+        pub resources: SessionResources, default = SessionResources::default()
 
         /// Whether COPY replaces a file that exists. It never writes into a directory that isn't empty.
         pub overwrite: bool, default = false
@@ -94,8 +97,18 @@ impl ExtensionOptions for LsioConfig {
             }
         }
 
+        let mut shown = self.clone();
+        // An unknown engine is shown as it is spelled: reading with it is the error.
+        let engine = self.resources.0.engine();
+        let unknown = engine.as_ref().err().map(|unknown| unknown.name.clone());
+        shown.io_engine.0 = self.io_engine.0.or(engine.ok());
         let mut entries = Entries(Vec::new());
-        self.visit(&mut entries, Self::PREFIX, "");
+        shown.visit(&mut entries, Self::PREFIX, "");
+        for entry in &mut entries.0 {
+            if entry.value.is_none() {
+                entry.value.clone_from(&unknown);
+            }
+        }
         entries.0
     }
 }
@@ -116,38 +129,32 @@ impl LsioConfig {
         options.extensions.get::<Self>().cloned().unwrap_or_default()
     }
 
-    /// Options for scans of a table.
+    /// Resources of the session, with the engine of `lsio.io_engine`.
+    #[must_use]
+    pub fn resources(&self) -> Resources {
+        match self.io_engine.0 {
+            Some(engine) => self.resources.0.with_engine(engine),
+            None => self.resources.0.clone(),
+        }
+    }
+
+    /// How a table is to be read.
     pub(crate) fn scan_options(&self, is_local: bool) -> Result<ScanOptions> {
-        Ok(ScanOptions {
-            held_bytes: self.coordinate_memory as u64,
-            tile_bytes: self.tile_bytes as u64,
-            store: if is_local { Some(self.io_engine.store()?) } else { None },
-            page_cache: if is_local { PageCache::new(self.io_engine.get()?)? } else { None },
-        })
+        let (mut store, mut page_cache) = (None, None);
+        if is_local {
+            let resources = self.resources();
+            let engine = resources.engine().map_err(configuration)?;
+            store = Some(resources.engines().store(engine)?);
+            page_cache = resources.engines().page_cache(engine)?;
+        }
+        let (held_bytes, tile_bytes) = (self.coordinate_memory as u64, self.tile_bytes as u64);
+        Ok(ScanOptions { held_bytes, tile_bytes, store, page_cache })
     }
 }
 
-/// Setting `lsio.io_engine`: an engine, or that of the environment.
+/// The setting `lsio.io_engine`: an engine, or that of the session's resources.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IoEngine(Option<Engine>);
-
-impl IoEngine {
-    /// Returns the engine.
-    ///
-    /// # Errors
-    /// If it isn't set, and the environment names one that doesn't exist.
-    pub fn get(self) -> Result<Engine> {
-        self.0.map_or_else(Engine::from_environment, Ok).map_err(configuration)
-    }
-
-    /// Returns the object store for local files.
-    ///
-    /// # Errors
-    /// Those of [`IoEngine::get`], and if the engine doesn't work here.
-    pub fn store(self) -> Result<Arc<dyn ObjectStore>> {
-        Ok(uring::store(self.get()?)?)
-    }
-}
 
 impl From<Engine> for IoEngine {
     fn from(engine: Engine) -> Self {
@@ -155,18 +162,12 @@ impl From<Engine> for IoEngine {
     }
 }
 
-impl fmt::Display for IoEngine {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0.map_or_else(Engine::from_environment, Ok) {
-            Ok(engine) => engine.fmt(f),
-            Err(unknown) => f.write_str(&unknown.name),
-        }
-    }
-}
-
 impl ConfigField for IoEngine {
     fn visit<V: Visit>(&self, visitor: &mut V, key: &str, description: &'static str) {
-        visitor.some(key, self, description);
+        match self.0 {
+            Some(engine) => visitor.some(key, engine, description),
+            None => visitor.none(key, description),
+        }
     }
 
     fn set(&mut self, _: &str, value: &str) -> Result<()> {
@@ -175,7 +176,32 @@ impl ConfigField for IoEngine {
     }
 }
 
-fn configuration(unknown: uring::UnknownEngine) -> DataFusionError {
+/// Resources of a session, as a field of its configuration without `SET` and `SHOW`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct SessionResources(Resources);
+
+impl Default for SessionResources {
+    /// Resources of the process.
+    fn default() -> Self {
+        Self(Resources::of_process())
+    }
+}
+
+impl From<Resources> for SessionResources {
+    fn from(resources: Resources) -> Self {
+        Self(resources)
+    }
+}
+
+impl ConfigField for SessionResources {
+    fn visit<V: Visit>(&self, _: &mut V, _: &str, _: &'static str) {}
+
+    fn set(&mut self, key: &str, _: &str) -> Result<()> {
+        config_err!("there is no setting {key}")
+    }
+}
+
+pub(crate) fn configuration(unknown: UnknownEngine) -> DataFusionError {
     DataFusionError::Configuration(unknown.to_string())
 }
 

@@ -70,6 +70,7 @@ mod sql;
 mod statistics;
 mod table;
 pub mod text;
+mod walk;
 
 pub use lsio_core;
 
@@ -81,7 +82,7 @@ pub use crate::{
         PartialTimes, WideIntegers,
     },
     comparison::{BothZeros, FloatKeys},
-    config::{IoEngine, LsioConfig},
+    config::{IoEngine, LsioConfig, SessionResources},
     flags::FlagMeaning,
     notes::{RepeatedValueNotes, notes, result_notes},
     register::{ZarrSession, ZarrSessionBuilder, clarify, open_dataset},

@@ -1,15 +1,15 @@
 //! `lsio cache`: the disk cache of remote stores.
 
-use lsio_core::cache::DiskCache;
+use lsio_core::{Resources, cache::DiskCache};
 
 use crate::{Error, info::bytes, output::say};
 
-pub(crate) fn run(clear: bool) -> Result<(), Error> {
-    let enabled = DiskCache::from_environment()?;
+pub(crate) fn run(clear: bool, resources: &Resources) -> Result<(), Error> {
+    let enabled = resources.cache()?;
     let cache = match &enabled {
         Some(cache) => cache.clone(),
-        // An existing cache can be shown and removed while it is off.
-        None => DiskCache::open(DiskCache::directory_from_environment()?, u64::MAX)?,
+        // What is there from before can be looked at and removed.
+        None => DiskCache::open(resources.cache_directory()?, u64::MAX)?,
     };
     let directory = cache.directory().display();
     if clear {

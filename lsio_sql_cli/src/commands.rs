@@ -108,7 +108,7 @@ pub(crate) async fn run(runner: &mut Shell, line: &str) -> Result<Next, Error> {
             runner.run_statement(&format!("DESCRIBE {table}")).await?;
         }
         ("info", "") => return Err(format!("{given} needs the path or URL of a store").into()),
-        ("info", store) => info::print(unquoted(store), false).await?,
+        ("info", store) => info::print(unquoted(store), false, runner.resources()).await?,
         ("h", "") => {
             runner
                 .run_statement(

@@ -6,6 +6,7 @@ use std::{
     time::Instant,
 };
 
+use lsio_core::Resources;
 use lsio_synthetic::{
     reanalysis::{self, Specification},
     write::Compression,
@@ -52,8 +53,8 @@ const QUERIES: [(&str, &str); 4] = [
     ),
 ];
 
-/// Writes the store unless it exists, and runs the queries.
-pub(crate) async fn run(directory: Option<&Path>) -> Result<(), Error> {
+/// Writes the store, if it isn't there from before, and runs the queries.
+pub(crate) async fn run(directory: Option<&Path>, resources: &Resources) -> Result<(), Error> {
     let directory = match directory {
         // Removes a slash at the end, which would put the partial directory inside.
         Some(directory) => directory.components().collect(),
@@ -69,7 +70,7 @@ pub(crate) async fn run(directory: Option<&Path>) -> Result<(), Error> {
         quiet: true,
         progress: false,
     };
-    let runner = Shell::new(session::new(None)?, output);
+    let runner = Shell::new(session::new(None, resources)?, output);
     for (title, sql) in QUERIES {
         let sql = sql.replace("{store}", &store.replace('\'', "''"));
         say!("\n{title}:\n\n{sql};\n");

@@ -14,7 +14,8 @@ use datafusion::{
     prelude::SessionContext,
 };
 use futures::future::BoxFuture;
-use lsio_datafusion::{clarify, notes, plan_sql, result_notes};
+use lsio_core::Resources;
+use lsio_datafusion::{LsioConfig, clarify, notes, plan_sql, result_notes};
 
 use crate::{
     Error, commands,
@@ -42,7 +43,12 @@ impl Shell {
         Self { ctx, output }
     }
 
-    /// Runs a script to its end or the first error.
+    /// What the session reads with.
+    pub(crate) fn resources(&self) -> Resources {
+        LsioConfig::of(self.ctx.state().config_options()).resources()
+    }
+
+    /// Runs a script up to its end or the first error.
     pub(crate) fn run_script<'a>(
         &'a mut self,
         script: &'a str,

@@ -9,12 +9,12 @@ use futures::{
     future::{try_join, try_join_all},
 };
 use lsio_core::{
-    Dataset, OpenOptions, Role, Variable,
+    Dataset, OpenOptions, Resources, Role, Variable,
     cloud::public_text,
     dataset::{Attribute, Attributes, ZarrFormat},
     grid::Region,
 };
-use lsio_datafusion::{open_dataset, text};
+use lsio_datafusion::{LsioConfig, open_dataset, text};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -74,8 +74,9 @@ struct TableInfo {
     columns: Vec<String>,
 }
 
-pub(crate) async fn print(store: &str, json: bool) -> Result<(), Error> {
-    let (options, config) = (OpenOptions::default(), ConfigOptions::default());
+pub(crate) async fn print(store: &str, json: bool, resources: Resources) -> Result<(), Error> {
+    let (options, mut config) = (OpenOptions::default(), ConfigOptions::default());
+    config.extensions.insert(LsioConfig { resources: resources.into(), ..LsioConfig::default() });
     let dataset = open_dataset(store, options, &config, &RuntimeEnv::default()).await?;
     let info = collect(&public_text(store), &dataset).await?;
     if json {

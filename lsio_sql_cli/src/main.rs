@@ -24,7 +24,7 @@ use std::{
 };
 
 use clap::Parser as _;
-use lsio_core::cache::DiskCache;
+use lsio_core::Resources;
 
 use crate::{
     args::{Args, Command},
@@ -61,33 +61,38 @@ fn run(args: Args) -> Result<(), Error> {
             .map_err(|e| format!("--data-path {}: {e}", path.display()))?;
     }
     let mut engine = QueryThreads::new()?;
+    // Whoever reads gets these.
+    let resources = Resources::from_environment();
+    let own = resources.clone();
     let done = match args.subcommand {
         Some(Command::Info { store, json }) => {
-            engine.run(async move { info::print(&store, json).await }).flatten()
+            engine.run(async move { info::print(&store, json, own).await }).flatten()
         }
         Some(Command::Demo { directory }) => {
-            engine.run(async move { demo::run(directory.as_deref()).await }).flatten()
+            engine.run(async move { demo::run(directory.as_deref(), &own).await }).flatten()
         }
-        Some(Command::Cache { clear }) => cache::run(clear),
+        Some(Command::Cache { clear }) => cache::run(clear, &resources),
         None if args.command.is_empty() && args.file.is_empty() && io::stdin().is_terminal() => {
-            let runner = Shell::new(session::new(args.memory_limit)?, args.output());
-            repl::run(runner, &mut engine)
+            let session = session::new(args.memory_limit, &resources)?;
+            let history = repl::history_file(resources.environment());
+            repl::run(Shell::new(session, args.output()), history, &mut engine)
         }
-        None => engine.run(async move { scripts(&args).await }).flatten(),
+        None => engine.run(async move { scripts(&args, &own).await }).flatten(),
     };
     if done.as_ref().is_err_and(|error| error.is::<Cancelled>()) {
         return done;
     }
     // What was read last is still being written.
-    if let Ok(Some(cache)) = DiskCache::from_environment() {
+    if let Ok(Some(cache)) = resources.cache() {
         engine.run(async move { cache.flush().await })?;
     }
     done
 }
 
 /// Runs what `-c` and `-f` name, or standard input.
-async fn scripts(args: &Args) -> Result<(), Error> {
-    let mut runner = Shell::new(session::new(args.memory_limit)?, args.output());
+async fn scripts(args: &Args, resources: &Resources) -> Result<(), Error> {
+    let session = session::new(args.memory_limit, resources)?;
+    let mut runner = Shell::new(session, args.output());
     for command in &args.command {
         runner.run_script(command).await?;
     }

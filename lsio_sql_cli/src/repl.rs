@@ -1,12 +1,13 @@
 //! The prompt: statements over several lines, history, highlighting.
 
-use std::{borrow::Cow, env, mem, path::PathBuf};
+use std::{borrow::Cow, mem, path::PathBuf};
 
 use datafusion::sql::sqlparser::{
     dialect::GenericDialect,
     keywords::Keyword,
     tokenizer::{Token, Tokenizer},
 };
+use lsio_core::Environment;
 use rustyline::{
     Completer, Config, Editor, Helper, Hinter, Validator,
     error::ReadlineError,
@@ -30,12 +31,21 @@ const NUMBER: &str = "\x1b[36m";
 const COMMENT: &str = "\x1b[90m";
 const RESET: &str = "\x1b[0m";
 
+/// The file that keeps what was typed, in the home directory.
+pub(crate) fn history_file(environment: &Environment) -> Option<PathBuf> {
+    Some(PathBuf::from(environment.var_os("HOME")?).join(".lsio_history"))
+}
+
 /// Reads and runs statements until the user quits. Errors are shown, and the session goes on.
-pub(crate) fn run(mut runner: Shell, engine: &mut QueryThreads) -> Result<(), Error> {
+/// `history` is the file that keeps them.
+pub(crate) fn run(
+    mut runner: Shell,
+    history: Option<PathBuf>,
+    engine: &mut QueryThreads,
+) -> Result<(), Error> {
     let config = Config::builder().history_ignore_space(true).max_history_size(10_000)?.build();
     let mut editor: Editor<SqlHelper, FileHistory> = Editor::with_config(config)?;
     editor.set_helper(Some(SqlHelper));
-    let history = history_file();
     if let Some(history) = &history {
         // The first time there is none.
         let _ = editor.load_history(history);
@@ -191,10 +201,6 @@ impl Lines {
             Unfinished::Comment => Some("(a comment is open: */ closes it)".to_owned()),
         }
     }
-}
-
-fn history_file() -> Option<PathBuf> {
-    Some(PathBuf::from(env::var_os("HOME")?).join(".lsio_history"))
 }
 
 #[derive(Completer, Helper, Hinter, Validator)]

@@ -3,15 +3,16 @@
 use std::sync::Arc;
 
 use datafusion::{
-    error::Result,
+    error::{DataFusionError, Result},
     execution::{
         SessionStateBuilder, object_store::ObjectStoreUrl, runtime_env::RuntimeEnvBuilder,
     },
     prelude::{SessionConfig, SessionContext},
 };
-use lsio_datafusion::{IoEngine, prelude::*};
+use lsio_core::Resources;
+use lsio_datafusion::prelude::*;
 
-pub(crate) fn new(memory_limit: Option<usize>) -> Result<SessionContext> {
+pub(crate) fn new(memory_limit: Option<usize>, resources: &Resources) -> Result<SessionContext> {
     let mut config = SessionConfig::new().with_information_schema(true);
     let options = config.options_mut();
     // Names of variables keep their case: SELECT TMP.
@@ -26,12 +27,14 @@ pub(crate) fn new(memory_limit: Option<usize>) -> Result<SessionContext> {
     let runtime = runtime.build()?;
     // Local files of other formats are read by the same engine as Zarr's.
     let files = ObjectStoreUrl::local_filesystem();
-    runtime.register_object_store(files.as_ref(), IoEngine::default().store()?);
+    let engine = resources.engine();
+    let engine = engine.map_err(|e| DataFusionError::Configuration(e.to_string()))?;
+    runtime.register_object_store(files.as_ref(), resources.engines().store(engine)?);
     let state = SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(Arc::new(runtime))
         .with_default_features()
-        .with_zarr()
+        .with_zarr_resources(resources.clone())
         .build();
     Ok(SessionContext::new_with_state(state).enable_url_table())
 }

@@ -1,7 +1,7 @@
 //! Local files at the speed of the drive: an [`ObjectStore`] on io_uring.
 //!
-//! [`UringFileSystem`] replaces object_store's [`LocalFileSystem`] for reading local files: names, listings, writes and
-//! errors are the same. It needs no asynchronous runtime.
+//! [`UringFileSystem`] replaces object_store's [`LocalFileSystem`](object_store::local::LocalFileSystem) for reading
+//! local files: names, listings, writes and errors are the same. It needs no asynchronous runtime.
 //!
 //! ```
 //! use lsio_uring::UringFileSystem;
@@ -27,8 +27,8 @@
 //! ```
 //!
 //! [`UringFileSystem::with_options`] sets the engine ([`Engine`]), the memory, the threads, and when reads bypass the
-//! page cache ([`Access`]). On systems other than Linux, and where io_uring is forbidden, a few threads with `pread(2)`
-//! do the same; on systems other than Unix [`store`] returns `LocalFileSystem`.
+//! page cache ([`Access`]); [`Engines`] has one store per engine. On systems other than Linux, and where io_uring is
+//! forbidden, a few threads with `pread(2)` do the same; on systems other than Unix [`store`] returns `LocalFileSystem`.
 //!
 //! # How a read goes
 //!
@@ -58,8 +58,9 @@
 
 use std::sync::Arc;
 
-use object_store::{ObjectStore, Result, local::LocalFileSystem};
+use object_store::{ObjectStore, Result};
 
+mod engines;
 mod options;
 #[cfg(unix)]
 mod page_cache;
@@ -97,6 +98,7 @@ mod store;
 #[cfg(unix)]
 mod workers;
 
+pub use engines::Engines;
 pub use options::{Access, Engine, Options, UnknownEngine};
 #[cfg(unix)]
 pub use {counters::Counts, page_cache::CachedFile, store::UringFileSystem};
@@ -114,25 +116,17 @@ pub struct PageCache {
 pub enum CachedFile {}
 
 impl PageCache {
-    /// Page cache of all local files; `None` if `engine` is object_store's own.
+    /// Page cache of all local files, with the process's shared engines; `None` if `engine` is object_store's own.
     ///
     /// # Errors
     /// If the engine doesn't work here.
-    #[cfg(unix)]
     pub fn new(engine: Engine) -> Result<Option<Self>> {
-        Ok(match engine {
-            Engine::ObjectStore => None,
-            ours => Some(Self { files: UringFileSystem::shared(ours)? }),
-        })
+        Engines::shared().page_cache(engine)
     }
 
-    /// Page cache of all local files: `None`.
-    ///
-    /// # Errors
-    /// None.
-    #[cfg(not(unix))]
-    pub fn new(_: Engine) -> Result<Option<Self>> {
-        Ok(None)
+    #[cfg(unix)]
+    fn of(files: UringFileSystem) -> Self {
+        Self { files }
     }
 
     /// Opens an object, if that needs no waiting.
@@ -179,28 +173,10 @@ impl CachedFile {
     }
 }
 
-/// Object store that reads all local files with `engine`. The process has one per engine.
+/// Object store that reads all local files with `engine`, one of the process's shared engines.
 ///
 /// # Errors
-/// If the engine doesn't work here. [`Engine::Auto`] always works.
-#[cfg(unix)]
+/// Those of [`Engines::store`].
 pub fn store(engine: Engine) -> Result<Arc<dyn ObjectStore>> {
-    match engine {
-        Engine::ObjectStore => Ok(Arc::new(LocalFileSystem::new())),
-        ours => Ok(Arc::new(UringFileSystem::shared(ours)?)),
-    }
-}
-
-/// Object store that reads all local files: always object_store's own on this system.
-///
-/// # Errors
-/// If the engine is [`Engine::Uring`] or [`Engine::Pread`], which need Unix.
-#[cfg(not(unix))]
-pub fn store(engine: Engine) -> Result<Arc<dyn ObjectStore>> {
-    match engine {
-        Engine::Auto | Engine::ObjectStore => Ok(Arc::new(LocalFileSystem::new())),
-        Engine::Uring | Engine::Pread => Err(object_store::Error::NotSupported {
-            source: format!("the engine '{engine}' needs Linux or another Unix").into(),
-        }),
-    }
+    Engines::shared().store(engine)
 }

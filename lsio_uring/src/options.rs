@@ -17,23 +17,8 @@ pub enum Engine {
 }
 
 impl Engine {
-    /// Environment variable that chooses the engine by default.
-    pub const VARIABLE: &str = "LSIO_IO_ENGINE";
-
     /// Names of the engines, for [`Engine::from_str`].
     pub const NAMES: [&str; 4] = ["auto", "uring", "pread", "object_store"];
-
-    /// Engine that [`Engine::VARIABLE`] names; [`Engine::Auto`] if it isn't set.
-    ///
-    /// # Errors
-    /// [`UnknownEngine`] if it is set to another name.
-    pub fn from_environment() -> Result<Self, UnknownEngine> {
-        match std::env::var_os(Self::VARIABLE) {
-            None => Ok(Self::Auto),
-            Some(name) if name.is_empty() => Ok(Self::Auto),
-            Some(name) => name.to_string_lossy().parse(),
-        }
-    }
 }
 
 impl FromStr for Engine {

@@ -9,7 +9,7 @@ use std::{
     ops::Range,
     path::{Path as FilePath, PathBuf},
     pin::Pin,
-    sync::{Arc, LazyLock},
+    sync::Arc,
     task::{Context, Poll, ready},
     time::UNIX_EPOCH,
 };
@@ -27,6 +27,7 @@ use std::os::unix::fs::MetadataExt as _;
 use super::{
     counters::Counts,
     engine::Running,
+    engines::Engines,
     error::{ReadError, STORE},
     files::{Files, Here},
     handover::handover,
@@ -68,30 +69,12 @@ impl UringFileSystem {
         Self::shared(Engine::Auto)
     }
 
-    /// All local files, with an engine that the whole process shares. The engine is started on first use.
+    /// All local files, with an engine of [`Engines::shared`].
     ///
     /// # Errors
     /// [`Error::Generic`] if [`Engine::Uring`] is requested and doesn't work here, and for [`Engine::ObjectStore`].
     pub fn shared(engine: Engine) -> Result<Self> {
-        type Shared = LazyLock<std::result::Result<UringFileSystem, Arc<Error>>>;
-        fn start(engine: Engine) -> std::result::Result<UringFileSystem, Arc<Error>> {
-            let options = Options { engine, ..Options::default() };
-            UringFileSystem::with_options(LocalFileSystem::new(), options).map_err(Arc::new)
-        }
-        static AUTO: Shared = LazyLock::new(|| start(Engine::Auto));
-        static PREAD: Shared = LazyLock::new(|| start(Engine::Pread));
-        static URING: Shared = LazyLock::new(|| match &*AUTO {
-            // The engine that already runs is io_uring.
-            Ok(store) if store.engine() == Engine::Uring => Ok(store.clone()),
-            _ => start(Engine::Uring),
-        });
-        let shared = match engine {
-            Engine::Auto => &*AUTO,
-            Engine::Pread => &*PREAD,
-            Engine::Uring => &*URING,
-            Engine::ObjectStore => return start(engine).map_err(generic),
-        };
-        shared.clone().map_err(generic)
+        Engines::shared().files(engine)
     }
 
     /// The files of `local`, with a new engine.

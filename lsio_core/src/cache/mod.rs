@@ -4,7 +4,7 @@
 //! CachedStore   the object store: asks the store whether a copy is still right
 //!   │ disk      the copies: found, read, written, removed
 //!   │ evict     how full the directory is, and what goes when it is too full
-//!   ▼ settings  what the environment says
+//!   ▼ settings  which one there is, and what the environment says of it
 //! ```
 //!
 //! A copy is never used before the store has confirmed its ETag, so it is never stale: what is saved
@@ -19,6 +19,7 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::settings::CacheChoice;
 pub use self::{
     disk::{DiskCache, StoreUsage, Usage},
     settings::parse_size,

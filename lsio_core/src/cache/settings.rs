@@ -1,13 +1,12 @@
-//! What the environment says about the cache.
+//! Choice of the cache, and its environment variables.
 
 use std::{
-    collections::BTreeMap,
     ffi::OsString,
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
 };
 
-use crate::{Error, Result, cache::DiskCache};
+use crate::{Error, Result, cache::DiskCache, environment::Environment};
 
 /// How many bytes the cache may take. Without it, or with 0, there is none.
 const BYTES: &str = "LSIO_CACHE_BYTES";
@@ -15,45 +14,62 @@ const BYTES: &str = "LSIO_CACHE_BYTES";
 /// Where the cache is, if not in the default place.
 const DIRECTORY: &str = "LSIO_CACHE_DIR";
 
-impl DiskCache {
-    /// The cache that the environment asks for: `LSIO_CACHE_BYTES` says how large it may get, such as
-    /// `20g`, and `LSIO_CACHE_DIR` where it is, if not in [`DiskCache::default_directory`]. `None` if
-    /// the size is not set or 0. All who ask in a process get the same.
+/// Choice of the cache.
+#[derive(Debug)]
+pub(crate) enum CacheChoice {
+    /// This cache, or none.
+    Given(Option<Arc<DiskCache>>),
+    /// The cache of the environment variables, opened at its first use: invalid variables are errors only
+    /// where a cache is needed.
+    Environment(OnceLock<Option<Arc<DiskCache>>>),
+}
+
+impl CacheChoice {
+    /// Choice by environment variables.
+    pub(crate) fn of_environment() -> Self {
+        Self::Environment(OnceLock::new())
+    }
+
+    /// The cache.
     ///
     /// # Errors
-    /// [`Error::InvalidOption`] if the size is none, and [`Error::Cache`] if there is no place for it.
-    pub fn from_environment() -> Result<Option<Arc<Self>>> {
-        static OPEN: Mutex<BTreeMap<PathBuf, Arc<DiskCache>>> = Mutex::new(BTreeMap::new());
-
-        let Some(max_bytes) = limit(std::env::var_os(BYTES))? else { return Ok(None) };
-        let directory = Self::directory_from_environment()?;
-        let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(cache) = open.get(&directory) {
-            return Ok(Some(Arc::clone(cache)));
+    /// [`Error::InvalidOption`] for an invalid size, and [`Error::Cache`] without a directory.
+    pub(crate) fn get(&self, environment: &Environment) -> Result<Option<Arc<DiskCache>>> {
+        let opened = match self {
+            Self::Given(cache) => return Ok(cache.clone()),
+            Self::Environment(opened) => opened,
+        };
+        if let Some(cache) = opened.get() {
+            return Ok(cache.clone());
         }
-        let cache = Self::open(&directory, max_bytes)?;
-        open.insert(directory, Arc::clone(&cache));
-        Ok(Some(cache))
+        let cache = match limit(environment.var_os(BYTES))? {
+            Some(max_bytes) => Some(DiskCache::open(directory(environment)?, max_bytes)?),
+            None => None,
+        };
+        // Somebody else may have been faster: all share one.
+        Ok(opened.get_or_init(|| cache).clone())
     }
 
-    /// Where the cache is, or would be if it were switched on: `LSIO_CACHE_DIR` or
-    /// [`DiskCache::default_directory`].
+    /// Directory of the cache, whether or not there is one.
     ///
     /// # Errors
-    /// [`Error::Cache`] if there is neither.
-    pub fn directory_from_environment() -> Result<PathBuf> {
-        let named = std::env::var_os(DIRECTORY).filter(|name| !name.is_empty());
-        named.map(PathBuf::from).or_else(Self::default_directory).ok_or_else(|| Error::Cache {
-            directory: "~/.cache/lsio".to_owned(),
-            reason: format!("there is no home directory; set {DIRECTORY}"),
-        })
+    /// [`Error::Cache`] without a home directory and `LSIO_CACHE_DIR`.
+    pub(crate) fn directory(&self, environment: &Environment) -> Result<PathBuf> {
+        match self {
+            Self::Given(Some(cache)) => Ok(cache.directory().to_owned()),
+            _ => directory(environment),
+        }
     }
+}
 
-    /// `$XDG_CACHE_HOME/lsio` or `~/.cache/lsio`; `None` if there is no home directory.
-    #[must_use]
-    pub fn default_directory() -> Option<PathBuf> {
-        default_directory(std::env::var_os("XDG_CACHE_HOME"), std::env::home_dir())
-    }
+fn directory(environment: &Environment) -> Result<PathBuf> {
+    let named = environment.var_os(DIRECTORY).map(PathBuf::from);
+    let default =
+        || default_directory(environment.var_os("XDG_CACHE_HOME"), environment.home.as_deref());
+    named.or_else(default).ok_or_else(|| Error::Cache {
+        directory: "~/.cache/lsio".to_owned(),
+        reason: format!("there is no home directory; set {DIRECTORY}"),
+    })
 }
 
 /// A number of bytes with an optional unit of powers of 1024: `2g`, `500 MiB`, `1048576`. `None` if the
@@ -82,7 +98,8 @@ fn limit(bytes: Option<OsString>) -> Result<Option<u64>> {
     Ok(Some(parse_size(&text).ok_or_else(invalid)?).filter(|&bytes| bytes > 0))
 }
 
-fn default_directory(xdg: Option<OsString>, home: Option<PathBuf>) -> Option<PathBuf> {
+/// `$XDG_CACHE_HOME/lsio` or `~/.cache/lsio`; `None` if there is no home directory.
+fn default_directory(xdg: Option<OsString>, home: Option<&Path>) -> Option<PathBuf> {
     // The XDG specification has relative paths ignored.
     let xdg = xdg.map(PathBuf::from).filter(|path| path.is_absolute());
     let home = || Some(home.filter(|home| home.is_absolute())?.join(".cache"));
@@ -115,7 +132,7 @@ mod tests {
         assert!(error.contains("LSIO_CACHE_BYTES") && error.contains("'much'"), "{error}");
 
         let directory = |xdg: Option<&str>, home: Option<&str>| {
-            default_directory(xdg.map(OsString::from), home.map(PathBuf::from))
+            default_directory(xdg.map(OsString::from), home.map(Path::new))
         };
         assert_eq!(directory(Some("/x"), Some("/h")), Some("/x/lsio".into()));
         assert_eq!(directory(Some("x"), Some("/h")), Some("/h/.cache/lsio".into()));

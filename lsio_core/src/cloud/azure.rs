@@ -10,11 +10,11 @@ use url::Url;
 
 use super::{
     aws::is_true,
-    environment::Environment,
     explain::{Access, Way},
     http::{Connector, client_options},
 };
 use crate::{
+    environment::Environment,
     store_options::{StoreOptions, azure, sorted},
     urls::redact,
 };

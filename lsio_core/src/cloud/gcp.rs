@@ -10,11 +10,11 @@ use object_store::{
 use super::{
     address::server,
     aws::is_true,
-    environment::Environment,
     explain::{Access, Way},
     http::{Connector, client_options},
 };
 use crate::{
+    environment::Environment,
     store_options::{StoreOptions, gcp, sorted},
     urls::redact,
 };

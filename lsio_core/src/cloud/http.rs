@@ -29,8 +29,11 @@ use tokio::{
     time::timeout,
 };
 
-use super::runtime::{self, Task};
-use crate::{Network, transport::Link};
+use super::threads::{NetworkThreads, Task};
+use crate::{
+    Network,
+    transport::{self, Link},
+};
 
 /// The bytes of a list or an error that are waited for: those of a list of some thousand keys.
 const WHOLE_BYTES: usize = 4 << 20;
@@ -49,20 +52,32 @@ pub(super) fn client_options() -> ClientOptions {
 pub(super) struct Connector {
     network: Network,
     link: Arc<Link>,
+    threads: Arc<NetworkThreads>,
 }
 
 impl Connector {
-    pub(super) fn new(network: Network, link: Arc<Link>) -> Self {
-        Self { network, link }
+    pub(super) fn new(network: Network, link: Arc<Link>, threads: Arc<NetworkThreads>) -> Self {
+        Self { network, link, threads }
+    }
+
+    /// The same, with requests that are given up at the latest after so long a silence.
+    pub(super) fn with_silence(self, most: Duration) -> Self {
+        let request_timeout = self.network.request_timeout.min(most);
+        Self { network: Network { request_timeout, ..self.network }, ..self }
+    }
+
+    /// What its clients carry requests with.
+    pub(super) fn threads(&self) -> &Arc<NetworkThreads> {
+        &self.threads
     }
 }
 
 impl HttpConnector for Connector {
     fn connect(&self, options: &ClientOptions) -> object_store::Result<HttpClient> {
         let client = ReqwestConnector::default().connect(options)?;
-        let Self { network, link } = self.clone();
-        let silence = network.request_timeout;
-        Ok(HttpClient::new(Service { client, silence, link, answered: AtomicBool::new(false) }))
+        let Self { network, link, threads } = self.clone();
+        let (silence, answered) = (network.request_timeout, AtomicBool::new(false));
+        Ok(HttpClient::new(Service { client, silence, link, threads, answered }))
     }
 }
 
@@ -72,6 +87,7 @@ struct Service {
     /// The longest time without a byte.
     silence: Duration,
     link: Arc<Link>,
+    threads: Arc<NetworkThreads>,
     /// Whether there ever was an answer.
     answered: AtomicBool,
 }
@@ -84,7 +100,7 @@ impl HttpService for Service {
         // It holds no more than the response, whose size the request has bounded; a bound would make
         // the connection wait for who decodes.
         let (send_frame, frames) = mpsc::unbounded_channel();
-        let task = runtime::spawn(async move {
+        let send = async move {
             let response = match timeout(silence, client.execute(request)).await {
                 Ok(Ok(response)) => response,
                 Ok(Err(error)) => return drop(send_head.send(Err(error))),
@@ -126,8 +142,9 @@ impl HttpService for Service {
                     return;
                 }
             }
-        })
-        .map_err(|e| HttpError::new(HttpErrorKind::Unknown, e))?;
+        };
+        let task = self.threads.spawn(send);
+        let task = task.map_err(|e| HttpError::new(HttpErrorKind::Unknown, e))?;
         let head = match head.await.map_err(|_| stopped())? {
             Ok(head) => head,
             // Where nobody ever answered, the address is wrong sooner than the network shaky: it would
@@ -188,8 +205,7 @@ impl Body for Received {
 }
 
 fn silent(time: Duration) -> HttpError {
-    let text = format!("no byte arrived within {time:?} (option request_timeout)");
-    HttpError::new(HttpErrorKind::Timeout, io::Error::new(io::ErrorKind::TimedOut, text))
+    HttpError::new(HttpErrorKind::Timeout, transport::silent(time))
 }
 
 fn stopped() -> HttpError {

@@ -161,6 +161,11 @@ impl Link {
         }
     }
 
+    /// Time without a byte after which a request is given up.
+    pub(super) fn request_timeout(&self) -> Duration {
+        self.network.request_timeout
+    }
+
     /// Deadline for a request of `bytes` bytes, retries included; `None` for local storage.
     pub(crate) fn deadline(&self, bytes: u64) -> Option<Duration> {
         self.is_remote().then(|| self.network.deadline + Duration::from_secs(bytes / SLOWEST))

@@ -3,8 +3,8 @@
 use std::{fs, sync::Arc, time::Duration};
 
 use lsio_core::{
-    Dataset, Error, Location, OpenOptions,
-    cloud::{self, Environment, Opened},
+    Dataset, Environment, Error, Location, OpenOptions, Resources,
+    cloud::Opened,
     object_store::{self, ObjectStore, ObjectStoreExt as _, path::Path},
     uring::Engine,
 };
@@ -54,9 +54,14 @@ fn options(server: &Server, keys: Option<(&str, &str)>) -> OpenOptions {
     options
 }
 
-async fn open(path: &str, options: &OpenOptions, environment: &Environment) -> Opened {
+/// Resources under an invented environment.
+fn under(environment: Environment) -> Resources {
+    Resources::builder().with_environment(environment).build()
+}
+
+async fn open(path: &str, options: &OpenOptions, resources: &Resources) -> Opened {
     let url = Url::parse(&format!("s3://{BUCKET}/{path}")).unwrap();
-    cloud::open_in(&url, options, environment).await.unwrap()
+    resources.open_store(&url, options).await.unwrap()
 }
 
 fn object() -> Path {
@@ -93,8 +98,9 @@ async fn buckets_are_read_with_keys_from_options_and_profiles() {
     environment.vars.insert("AWS_PROFILE".to_owned(), "lab".to_owned());
 
     let keys = options(&server, Some((ACCESS_KEY, SECRET_KEY)));
-    let by_keys = open("a/b%20c/%C3%A9", &keys, &Environment::default()).await;
-    let by_profile = open("a/b%20c/%C3%A9", &OpenOptions::default(), &environment).await;
+    let at_home = under(environment);
+    let by_keys = open("a/b%20c/%C3%A9", &keys, &at_home).await;
+    let by_profile = open("a/b%20c/%C3%A9", &OpenOptions::default(), &at_home).await;
     for opened in [&by_keys, &by_profile] {
         assert_eq!(opened.name, format!("s3://{BUCKET}/a/b%20c/%C3%A9"));
         assert_eq!(opened.path, object());
@@ -103,7 +109,7 @@ async fn buckets_are_read_with_keys_from_options_and_profiles() {
         assert_eq!(listed.common_prefixes, [Path::from("a/b c")]);
     }
     // Connections, credentials and links are shared, and not with others.
-    let again = open("elsewhere", &keys, &Environment::default()).await;
+    let again = open("elsewhere", &keys, &at_home).await;
     assert!(Arc::ptr_eq(&again.store, &by_keys.store) && Arc::ptr_eq(&again.link, &by_keys.link));
     assert!(!Arc::ptr_eq(&by_profile.store, &by_keys.store));
 }
@@ -135,7 +141,7 @@ async fn refusals_name_the_credentials() {
         start(&directory, |builder| builder),
         start(&directory, |builder| builder.anonymous(true)),
     );
-    let nowhere = Environment::default();
+    let nowhere = under(Environment::default());
 
     let anonymous = open("a/b%20c/%C3%A9", &options(&public, None), &nowhere).await;
     assert_eq!(read(&anonymous).await.unwrap(), "content");
@@ -161,7 +167,7 @@ async fn refusals_name_the_credentials() {
 
     let url = Url::parse("s3://no-such-bucket/x").unwrap();
     let keys = options(&private, Some((ACCESS_KEY, SECRET_KEY)));
-    let opened = cloud::open_in(&url, &keys, &nowhere).await.unwrap();
+    let opened = nowhere.open_store(&url, &keys).await.unwrap();
     let error = read(&opened).await.unwrap_err().to_string();
     assert!(error.contains("'no-such-bucket'") && error.contains("check its name"), "{error}");
     let missing = open("missing", &keys, &nowhere).await;
@@ -201,10 +207,10 @@ async fn silence_and_slowness_end() {
     let url = Url::parse(&format!("{}/a/b%20c/%C3%A9", server.url())).unwrap();
     let mut options = OpenOptions::default();
     options.set("request_timeout", "200ms").unwrap();
-    let patient = cloud::open(&url, &options).await.unwrap();
+    let patient = Resources::of_process().open_store(&url, &options).await.unwrap();
     options.set("request_timeout", "20ms").unwrap();
     options.set("deadline", "200ms").unwrap();
-    let impatient = cloud::open(&url, &options).await.unwrap();
+    let impatient = Resources::of_process().open_store(&url, &options).await.unwrap();
 
     // A try that hears nothing is given up, and the next may succeed.
     for fault in [Fault::Hang, Fault::HangInBody(0.5)] {
@@ -232,7 +238,7 @@ async fn a_read_that_is_dropped_ends_its_request() {
     let directory = files();
     let server = start(&directory, web);
     let url = Url::parse(&format!("{}/a/b%20c/%C3%A9", server.url())).unwrap();
-    let opened = cloud::open(&url, &OpenOptions::default()).await.unwrap();
+    let opened = Resources::of_process().open_store(&url, &OpenOptions::default()).await.unwrap();
     for fault in [Fault::Hang, Fault::HangInBody(0.5)] {
         server.set_faults(move |_| Some(fault));
         let opened = opened.clone();
@@ -252,18 +258,18 @@ async fn servers_that_are_not_there_are_named() {
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let mut options = OpenOptions::default();
     let url = Url::parse(&format!("http://127.0.0.1:{port}/x?token=hidden")).unwrap();
-    let opened = cloud::open(&url, &options).await.unwrap();
+    let opened = Resources::of_process().open_store(&url, &options).await.unwrap();
     let error = read(&opened).await.unwrap_err().to_string();
     assert!(error.contains(&port.to_string()) && !error.contains("hidden"), "{error}");
     assert!(error.contains("can't be reached") && error.contains("refused"), "{error}");
     assert!(!format!("{opened:?}").contains("hidden"), "{opened:?}");
 
     let login = Url::parse(&format!("http://user:hidden@127.0.0.1:{port}/x")).unwrap();
-    let opened = cloud::open(&login, &options).await.unwrap();
+    let opened = Resources::of_process().open_store(&login, &options).await.unwrap();
     assert_eq!(opened.name, format!("http://127.0.0.1:{port}/x"));
     assert!(!format!("{opened:?}").contains("hidden"), "{opened:?}");
 
     options.set("aws.region", "x").unwrap();
-    let error = cloud::open(&url, &options).await.unwrap_err().to_string();
+    let error = Resources::of_process().open_store(&url, &options).await.unwrap_err().to_string();
     assert!(error.contains("aws.region") && !error.contains("hidden"), "{error}");
 }

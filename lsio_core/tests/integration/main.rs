@@ -9,3 +9,4 @@ mod bounds;
 mod cloud;
 mod imports;
 mod matrix;
+mod resources;

@@ -18,7 +18,10 @@ use datafusion::{
 };
 
 use super::{reads_zarr, rewrite_aggregates};
-use crate::functions::aggregate::{TakesBooleans, integer_sum, sliding, sum_type, wide_sum};
+use crate::{
+    functions::aggregate::{TakesBooleans, integer_sum, sliding, sum_type, wide_sum},
+    walk::rewriting,
+};
 
 /// Replaces DataFusion's sums of 64-bit integers, which wrap, and its sums and means over sliding frames,
 /// which subtract. Runs after type coercion, as the argument's type decides.
@@ -30,7 +33,9 @@ pub(crate) struct ExactSums;
 impl AnalyzerRule for ExactSums {
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
         let reads_zarr = reads_zarr(&plan)?;
-        let plan = plan.transform_up_with_subqueries(|plan| with_wide_sums(plan, reads_zarr))?.data;
+        let plan = plan
+            .transform_up_with_subqueries(rewriting(&mut |plan| with_wide_sums(plan, reads_zarr)))?
+            .data;
         rewrite_aggregates(plan, exact)
     }
 
@@ -69,14 +74,14 @@ fn with_wide_sums(plan: LogicalPlan, reads_zarr: bool) -> Result<Transformed<Log
     let mut exprs = Vec::new();
     for expr in &window.window_expr {
         let mut own = None;
-        let wide = expr.clone().transform_up(|expr| {
+        let wide = expr.clone().transform_up(rewriting(&mut |expr| {
             let Expr::WindowFunction(mut call) = expr else { return Ok(Transformed::no(expr)) };
             own = summed(&call, reads_zarr, input)?;
             if own.is_some() {
                 call.fun = WindowFunctionDefinition::AggregateUDF(wide_sum());
             }
             Ok(Transformed::new_transformed(Expr::WindowFunction(call), own.is_some()))
-        })?;
+        }))?;
         exprs.push(wide.data);
         types.push(own);
     }

@@ -18,6 +18,7 @@ use datafusion::{
 };
 
 use super::reads_zarr;
+use crate::walk::{reading, rewriting};
 
 /// Rewrites `LATERAL (SELECT … WHERE … ORDER BY … LIMIT k)` and scalar subqueries with a LIMIT as joins, in
 /// plans that read a Zarr table: for the latest row before a time, or the nearest. DataFusion 55.2 can't run
@@ -43,12 +44,12 @@ impl AnalyzerRule for LimitedLaterals {
         if !reads_zarr(&plan)? {
             return Ok(plan);
         }
-        plan.transform_up_with_subqueries(|plan| {
+        plan.transform_up_with_subqueries(rewriting(&mut |plan| {
             if let Some(joined) = lateral_join(&plan)? {
                 return Ok(Transformed::yes(joined));
             }
             scalar_subqueries(plan)
-        })
+        }))
         .map(|rewritten| rewritten.data)
     }
 
@@ -110,7 +111,7 @@ fn scalar_subqueries(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     let names = NamePreserver::new(&plan);
     let expressions = plan.expressions().into_iter().map(|expr| {
         let name = names.save(&expr);
-        let expr = expr.transform_down(|expr| {
+        let expr = expr.transform_down(rewriting(&mut |expr| {
             let Expr::ScalarSubquery(subquery) = &expr else { return Ok(Transformed::no(expr)) };
             let column = (Some(TableReference::bare(RELATION)), format!("scalar_{found}"));
             let name = vec![column.clone()];
@@ -122,7 +123,7 @@ fn scalar_subqueries(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
                 }
                 None => Transformed::no(expr),
             })
-        })?;
+        }))?;
         Ok(name.restore(expr.data))
     });
     let expressions = expressions.collect::<Result<Vec<Expr>>>()?;
@@ -228,10 +229,10 @@ fn chain(subquery: &LogicalPlan) -> Result<Option<(&LogicalPlan, Vec<&LogicalPla
 
 fn refers_out(plan: &LogicalPlan) -> Result<bool> {
     let mut refers = false;
-    plan.apply_with_subqueries(|plan| {
+    plan.apply_with_subqueries(reading(&mut |plan| {
         refers |= plan.contains_outer_reference();
         Ok(if refers { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
-    })?;
+    }))?;
     Ok(refers)
 }
 
@@ -296,7 +297,7 @@ impl SubqueryParts {
     /// columns.
     fn translate(&self, expr: &Expr, table: &DFSchema) -> Result<Option<Expr>> {
         let mut unknown = false;
-        let translated = expr.clone().transform_down(|expr| {
+        let translated = expr.clone().transform_down(rewriting(&mut |expr| {
             Ok(match expr {
                 Expr::OuterReferenceColumn(_, column) if table.has_column(&column) => {
                     Transformed::new(Expr::Column(column), true, TreeNodeRecursion::Jump)
@@ -321,7 +322,7 @@ impl SubqueryParts {
                 }
                 other => Transformed::no(other),
             })
-        })?;
+        }))?;
         Ok((!unknown).then_some(translated.data))
     }
 }

@@ -51,7 +51,11 @@ pub(crate) use total_functions::{POWER, ROOT};
 
 use lsio_core::dataset::calendar::Calendar;
 
-use crate::{ZarrTable, schema::text_calendar};
+use crate::{
+    ZarrTable,
+    schema::text_calendar,
+    walk::{reading, rewriting},
+};
 
 /// Rewrites every expression of a plan that reads a Zarr table, from the leaves up; `rewrite` gets each with
 /// its scope. Names of output columns stay.
@@ -73,7 +77,7 @@ fn rewrite_expressions_and_plans(
     if tables.zarr == 0 {
         return Ok(plan);
     }
-    let rewritten = plan.transform_up_with_subqueries(|plan| {
+    let rewritten = plan.transform_up_with_subqueries(rewriting(&mut |plan| {
         // A number of rows isn't a value.
         if matches!(plan, LogicalPlan::Limit(_)) {
             return Ok(Transformed::no(plan));
@@ -86,24 +90,25 @@ fn rewrite_expressions_and_plans(
             distant_times: tables.distant_times,
             stored_nan: tables.stored_nan,
         };
-        let rewritten = plan.map_expressions(|expr| {
+        let rewritten = plan.map_expressions(rewriting(&mut |expr| {
             let name = names.save(&expr);
-            let rewritten = expr.transform_up(|expr| rewrite(expr, &scope))?;
+            let rewritten = expr.transform_up(rewriting(&mut |expr| rewrite(expr, &scope)))?;
             Ok(rewritten.update_data(|expr| name.restore(expr)))
-        })?;
+        }))?;
         let Transformed { data, transformed, tnr } = rewritten;
         let plan = rewrite_plan(data, transformed, &scope)?;
         // Always, as a change below may have changed columns' types.
         let plan = plan.recompute_schema()?;
         let plan = if tables.text_times { traced::with_calendars(plan, &schema)? } else { plan };
         Ok(Transformed { data: plan, transformed, tnr })
-    })?;
+    }))?;
     if !tables.text_times {
         return Ok(rewritten.data);
     }
-    let restored = rewritten
-        .data
-        .transform_up_with_subqueries(|plan| plan.recompute_schema().map(Transformed::no));
+    let restored =
+        rewritten.data.transform_up_with_subqueries(rewriting(&mut |plan: LogicalPlan| {
+            plan.recompute_schema().map(Transformed::no)
+        }));
     restored.map(|restored| restored.data)
 }
 
@@ -114,20 +119,21 @@ fn rewrite_aggregates(
     rewrite: impl Fn(Expr, bool, &DFSchema) -> Result<Transformed<Expr>>,
 ) -> Result<LogicalPlan> {
     let reads_zarr = reads_zarr(&plan)?;
-    plan.transform_up_with_subqueries(|plan| {
+    plan.transform_up_with_subqueries(rewriting(&mut |plan: LogicalPlan| {
         let schema = merge_schema(&plan.inputs());
         let names = NamePreserver::new(&plan);
-        let rewritten = plan.map_expressions(|expr| {
+        let rewritten = plan.map_expressions(rewriting(&mut |expr| {
             let name = names.save(&expr);
-            let rewritten = expr.transform_up(|expr| rewrite(expr, reads_zarr, &schema))?;
+            let rewritten =
+                expr.transform_up(rewriting(&mut |expr| rewrite(expr, reads_zarr, &schema)))?;
             Ok(rewritten.update_data(|expr| name.restore(expr)))
-        })?;
+        }))?;
         if !rewritten.transformed && !reads_zarr {
             return Ok(rewritten);
         }
         // A change below may have changed columns' types.
         rewritten.map_data(LogicalPlan::recompute_schema)
-    })
+    }))
     .map(|rewritten| rewritten.data)
 }
 
@@ -178,7 +184,7 @@ struct Tables {
 
 fn tables(plan: &LogicalPlan) -> Result<Tables> {
     let mut tables = Tables::default();
-    plan.apply_with_subqueries(|plan| {
+    plan.apply_with_subqueries(reading(&mut |plan| {
         if let LogicalPlan::TableScan(scan) = plan {
             let provider = source_as_provider(&scan.source);
             let table = provider.as_ref().ok().and_then(|p| p.downcast_ref::<ZarrTable>());
@@ -200,6 +206,6 @@ fn tables(plan: &LogicalPlan) -> Result<Tables> {
             }
         }
         Ok(TreeNodeRecursion::Continue)
-    })?;
+    }))?;
     Ok(tables)
 }

@@ -18,6 +18,7 @@ use super::function::{Form, function, holds_floats};
 use crate::{
     analyze::{input_schema, is_comparison, reads_zarr},
     schema::{dims, is_coordinate},
+    walk::rewriting,
 };
 
 /// Makes both zeros equal in the expressions of a plan that reads a Zarr table, where DataFusion 55.2
@@ -40,20 +41,21 @@ impl OptimizerRule for BothZeros {
         if !reads_zarr(&plan)? {
             return Ok(Transformed::no(plan));
         }
-        plan.transform_up_with_subqueries(|plan| {
+        plan.transform_up_with_subqueries(rewriting(&mut |plan| {
             let schema = input_schema(&plan)?;
             let names = NamePreserver::new(&plan);
             let mixes_tables = mixes_tables(&plan)?;
-            let rewritten = plan.map_expressions(|expr| {
+            let rewritten = plan.map_expressions(rewriting(&mut |expr| {
                 let name = names.save(&expr);
-                let rewritten = expr.transform_up(|expr| rewrite(expr, &schema, mixes_tables))?;
+                let rewritten =
+                    expr.transform_up(rewriting(&mut |expr| rewrite(expr, &schema, mixes_tables)))?;
                 Ok(rewritten.update_data(|expr| name.restore(expr)))
-            })?;
+            }))?;
             rewritten.transform_data(|plan| match plan {
                 LogicalPlan::Sort(sort) => sorted(sort, &schema, mixes_tables),
                 plan => Ok(Transformed::no(plan)),
             })
-        })
+        }))
     }
 }
 

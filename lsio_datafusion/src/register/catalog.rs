@@ -14,20 +14,24 @@ use datafusion::{
     logical_expr::TableType,
 };
 
+use lsio_core::Resources;
+
 use super::home::expand_home;
 
 #[derive(Debug)]
 pub(super) struct UrlCatalogList {
     inner: Arc<dyn CatalogProviderList>,
     factory: Arc<dyn UrlTableFactory>,
+    resources: Resources,
 }
 
 impl UrlCatalogList {
     pub(super) fn new(
         inner: Arc<dyn CatalogProviderList>,
         factory: Arc<dyn UrlTableFactory>,
+        resources: Resources,
     ) -> Self {
-        Self { inner, factory }
+        Self { inner, factory, resources }
     }
 }
 
@@ -46,7 +50,8 @@ impl CatalogProviderList for UrlCatalogList {
 
     fn catalog(&self, name: &str) -> Option<Arc<dyn CatalogProvider>> {
         let inner = self.inner.catalog(name)?;
-        Some(Arc::new(UrlCatalog { inner, factory: Arc::clone(&self.factory) }))
+        let (factory, resources) = (Arc::clone(&self.factory), self.resources.clone());
+        Some(Arc::new(UrlCatalog { inner, factory, resources }))
     }
 }
 
@@ -54,6 +59,7 @@ impl CatalogProviderList for UrlCatalogList {
 struct UrlCatalog {
     inner: Arc<dyn CatalogProvider>,
     factory: Arc<dyn UrlTableFactory>,
+    resources: Resources,
 }
 
 impl CatalogProvider for UrlCatalog {
@@ -63,7 +69,8 @@ impl CatalogProvider for UrlCatalog {
 
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
         let inner = self.inner.schema(name)?;
-        Some(Arc::new(UrlSchema { inner, factory: Arc::clone(&self.factory) }))
+        let (factory, resources) = (Arc::clone(&self.factory), self.resources.clone());
+        Some(Arc::new(UrlSchema { inner, factory, resources }))
     }
 
     fn register_schema(
@@ -87,6 +94,7 @@ impl CatalogProvider for UrlCatalog {
 struct UrlSchema {
     inner: Arc<dyn SchemaProvider>,
     factory: Arc<dyn UrlTableFactory>,
+    resources: Resources,
 }
 
 #[async_trait]
@@ -105,7 +113,7 @@ impl SchemaProvider for UrlSchema {
         }
         match self.factory.try_new(name).await? {
             Some(table) => Ok(Some(table)),
-            None => self.inner.table(&expand_home(name)).await,
+            None => self.inner.table(&expand_home(name, self.resources.environment())).await,
         }
     }
 

@@ -8,7 +8,7 @@ use datafusion::{
     execution::SessionState,
     sql::sqlparser::parser::ParserError,
 };
-use lsio_core::{Location, similar::closest};
+use lsio_core::{Location, similar::closest, uring::Engine};
 
 /// Names that a message lists at most: a store may have hundreds.
 const LISTED: usize = 30;
@@ -224,7 +224,9 @@ fn no_table(full: &str, sql: &str, state: &SessionState) -> String {
     if name.contains('.') && path() {
         return format!("there is no table {name}; a path goes in quotes: '{name}'");
     }
-    if let Some(similar) = Location::parse(name).ok().and_then(|place| place.similar()) {
+    // No engine is started for a look at names.
+    let place = Location::parse_with(name, Engine::ObjectStore).ok();
+    if let Some(similar) = place.and_then(|place| place.similar()) {
         return format!(
             "there is no table '{name}', nor does a file '{name}' exist; did you mean '{similar}'?"
         );

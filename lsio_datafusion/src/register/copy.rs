@@ -64,8 +64,9 @@ impl QueryPlanner for CopyGuard {
 /// If the target exists and may not be replaced.
 async fn checked(copy: &CopyTo, session: &dyn Session) -> Result<CopyTo> {
     let mut copy = copy.clone();
-    copy.output_url = expand_home(&copy.output_url).into_owned();
-    let mut overwrite = LsioConfig::of(session.config_options()).overwrite;
+    let config = LsioConfig::of(session.config_options());
+    copy.output_url = expand_home(&copy.output_url, config.resources().environment()).into_owned();
+    let mut overwrite = config.overwrite;
     for key in OVERWRITE {
         match copy.options.remove(key).as_deref().map(str::trim) {
             None => {}

@@ -1,6 +1,6 @@
 //! `~/` at the start of paths, which in a shell is the home directory.
 
-use std::{borrow::Cow, env, path::Path, sync::Arc};
+use std::{borrow::Cow, path::Path, sync::Arc};
 
 use async_trait::async_trait;
 use datafusion::{
@@ -8,15 +8,18 @@ use datafusion::{
     error::Result,
     logical_expr::CreateExternalTable,
 };
+use lsio_core::Environment;
+
+use crate::LsioConfig;
 
 /// A path with the home directory for `~`. A file of that name comes first.
-pub(super) fn expand_home(path: &str) -> Cow<'_, str> {
+pub(super) fn expand_home<'a>(path: &'a str, environment: &Environment) -> Cow<'a, str> {
     let expanded = || {
         let rest = path.strip_prefix('~')?;
         if !(rest.is_empty() || rest.starts_with('/')) || Path::new("~").exists() {
             return None;
         }
-        let home = env::var("HOME").ok().filter(|home| !home.is_empty())?;
+        let home = environment.var("HOME")?;
         Some(format!("{}{rest}", home.trim_end_matches('/')))
     };
     expanded().map_or(Cow::Borrowed(path), Cow::Owned)
@@ -36,9 +39,10 @@ impl TableProviderFactory for HomeFactory {
         if !command.locations.iter().any(|location| location.starts_with('~')) {
             return self.0.create(state, command).await;
         }
+        let resources = LsioConfig::of(state.config_options()).resources();
         let mut command = command.clone();
         for location in &mut command.locations {
-            *location = expand_home(location).into_owned();
+            *location = expand_home(location, resources.environment()).into_owned();
         }
         self.0.create(state, &command).await
     }
@@ -50,11 +54,14 @@ mod tests {
 
     #[test]
     fn only_the_own_home() {
-        let home = env::var("HOME").unwrap();
-        assert_eq!(expand_home("~/a.zarr?x=~"), format!("{home}/a.zarr?x=~"));
-        assert_eq!(expand_home("~"), home);
+        let environment = Environment::of_process();
+        let home = environment.var("HOME").unwrap();
+        let expand = |path| expand_home(path, &environment);
+        assert_eq!(expand("~/a.zarr?x=~"), format!("{home}/a.zarr?x=~"));
+        assert_eq!(expand("~"), home);
         for path in ["~other/a", "a/~/b", "s3://b/~", ""] {
-            assert_eq!(expand_home(path), path);
+            assert_eq!(expand(path), path);
         }
+        assert_eq!(expand_home("~", &Environment::default()), "~");
     }
 }

@@ -13,7 +13,7 @@ use datafusion::{
     physical_optimizer::PhysicalOptimizerRule,
     prelude::{DataFrame, SessionConfig, SessionContext},
 };
-use lsio_core::OpenOptions;
+use lsio_core::{OpenOptions, Resources};
 
 mod catalog;
 mod clarify;
@@ -93,7 +93,13 @@ pub trait ZarrSession: Sized {
     #[must_use]
     fn with_zarr(self) -> Self;
 
-    /// Plans a SQL statement as DataFusion's [`SessionContext::sql`] does, with extensions of DuckDB:
+    /// The same, where the session reads with these resources instead of the process's: see
+    /// [`ZarrSessionBuilder::with_zarr_resources`].
+    #[must_use]
+    fn with_zarr_resources(self, resources: Resources) -> Self;
+
+    /// Plans a SQL statement, as DataFusion's [`SessionContext::sql`] does, and knows more of it, as DuckDB
+    /// does:
     ///
     /// - names that begin with a digit: `SELECT avg(2m_temperature) FROM 'era5.zarr'`,
     /// - `^` and `**` as power, of higher precedence than `*`,
@@ -124,11 +130,11 @@ pub trait ZarrSession: Sized {
 #[async_trait]
 impl ZarrSession for SessionContext {
     fn with_zarr(self) -> Self {
-        // Changes the state in place: others refer to it.
-        let builder = SessionStateBuilder::new_from_existing(self.state());
-        let state = builder.with_session_id(self.session_id()).with_zarr().build();
-        *self.state_ref().write() = state;
-        self
+        rebuilt(self, SessionStateBuilder::with_zarr)
+    }
+
+    fn with_zarr_resources(self, resources: Resources) -> Self {
+        rebuilt(self, |builder| builder.with_zarr_resources(resources))
     }
 
     async fn query(&self, sql: &str) -> Result<DataFrame> {
@@ -152,7 +158,18 @@ impl ZarrSession for SessionContext {
     }
 }
 
-/// Zarr in a session under construction.
+/// The session with another state, in place: what knows it by its state goes on knowing it.
+fn rebuilt(
+    session: SessionContext,
+    teach: impl FnOnce(SessionStateBuilder) -> SessionStateBuilder,
+) -> SessionContext {
+    let builder = SessionStateBuilder::new_from_existing(session.state());
+    let state = teach(builder.with_session_id(session.session_id())).build();
+    *session.state_ref().write() = state;
+    session
+}
+
+/// Zarr for a session that is being built.
 pub trait ZarrSessionBuilder {
     /// Adds Zarr to the session:
     ///
@@ -164,30 +181,73 @@ pub trait ZarrSessionBuilder {
     ///   to 2262,
     /// - the settings under `lsio.`.
     ///
-    /// Call it after the session's catalogs and runtime are set.
+    /// Call it after the session's catalogs and runtime are set. The session reads with the resources of the
+    /// process, which are as the environment says ([`Resources::of_process`]).
     #[must_use]
     fn with_zarr(self) -> Self;
+
+    /// The same, where the session reads with these resources.
+    ///
+    /// ```
+    /// use datafusion::prelude::SessionContext;
+    /// use lsio_core::{Resources, cache::DiskCache};
+    /// use lsio_datafusion::prelude::*;
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let directory = tempfile::tempdir()?;
+    /// # let scratch = directory.path().join("cache");
+    /// let resources = Resources::builder().with_cache(DiskCache::open(scratch, 20 << 30)?).build();
+    /// let ctx = SessionContext::new().with_zarr_resources(resources);
+    /// # let _ = ctx;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    fn with_zarr_resources(self, resources: Resources) -> Self;
 }
 
 impl ZarrSessionBuilder for SessionStateBuilder {
-    fn with_zarr(mut self) -> Self {
+    fn with_zarr(self) -> Self {
+        self.taught(None)
+    }
+
+    fn with_zarr_resources(self, resources: Resources) -> Self {
+        self.taught(Some(resources))
+    }
+}
+
+/// Teaches a session Zarr.
+trait Taught {
+    /// With these resources, or those that it has.
+    fn taught(self, resources: Option<Resources>) -> Self;
+}
+
+impl Taught for SessionStateBuilder {
+    fn taught(mut self, resources: Option<Resources>) -> Self {
         let mut config = self.config().take().unwrap_or_default();
         // DataFusion's default is 1 GiB for each partition with sorted rows.
         let execution = &mut config.options_mut().execution;
         execution.sort_pushdown_buffer_capacity =
             execution.sort_pushdown_buffer_capacity.min(SORTED_BUFFER_BYTES);
-        let config = if config.options().extensions.get::<LsioConfig>().is_some() {
-            config
-        } else {
-            SessionConfig::with_option_extension(config, LsioConfig::default())
+        if config.options().extensions.get::<LsioConfig>().is_none() {
+            config = SessionConfig::with_option_extension(config, LsioConfig::default());
+        }
+        let own = config.options_mut().extensions.get_mut::<LsioConfig>();
+        let has_others = match (own, resources) {
+            (Some(own), Some(resources)) => {
+                own.resources = resources.into();
+                true
+            }
+            _ => false,
         };
         let runtime = self.runtime_env().take().unwrap_or_else(|| Arc::new(RuntimeEnv::default()));
         let catalogs = self
             .catalog_list()
             .take()
             .unwrap_or_else(|| Arc::new(MemoryCatalogProviderList::new()));
-        let engine = LsioConfig::of(config.options()).io_engine;
-        let url_tables = Arc::new(ZarrUrlTableFactory::new(engine, Arc::clone(&runtime)));
+        let resources = LsioConfig::of(config.options()).resources();
+        let url_tables = ZarrUrlTableFactory::new(resources.clone(), Arc::clone(&runtime));
+        let paths = |catalogs| UrlCatalogList::new(catalogs, Arc::new(url_tables), resources);
 
         // Before DataFusion's own rules: these see types as the user wrote them, and type coercion sees their
         // results.
@@ -209,6 +269,7 @@ impl ZarrSessionBuilder for SessionStateBuilder {
         if analyzer.rules.iter().any(|known| known.name() == rules[0].name()) {
             // The session has Zarr already.
             *self.analyzer() = Some(analyzer);
+            let catalogs = if has_others { Arc::new(paths(catalogs)) } else { catalogs };
             return self.with_config(config).with_runtime_env(runtime).with_catalog_list(catalogs);
         }
         analyzer.rules.splice(0..0, rules);
@@ -263,7 +324,7 @@ impl ZarrSessionBuilder for SessionStateBuilder {
         }
         self.with_config(config)
             .with_runtime_env(runtime)
-            .with_catalog_list(Arc::new(UrlCatalogList::new(catalogs, url_tables)))
+            .with_catalog_list(Arc::new(paths(catalogs)))
             .with_physical_optimizer_rules(physical)
             .with_table_factory("ZARR".to_owned(), Arc::new(ZarrTableFactory))
     }

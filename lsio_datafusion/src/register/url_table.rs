@@ -10,14 +10,14 @@ use datafusion::{
     execution::runtime_env::RuntimeEnv,
 };
 use futures::StreamExt as _;
-use lsio_core::{Dataset, Error, Location, OpenOptions, cloud, scheme};
+use lsio_core::{Dataset, Error, Location, OpenOptions, Resources, scheme};
 
 use super::{
     glob::{is_store, pattern_of_stores},
     home::expand_home,
     location::resolve,
 };
-use crate::{IoEngine, ZarrTable, error::external};
+use crate::{ZarrTable, error::external};
 
 /// Extensions of other formats' files.
 const OTHER_FORMATS: [&str; 8] =
@@ -33,14 +33,14 @@ const OBJECTS_LOOKED_AT: usize = 1_000;
 /// name.
 #[derive(Debug)]
 pub(super) struct ZarrUrlTableFactory {
-    /// Engine for metadata. Queries read chunks with the engine that is set when they run.
-    engine: IoEngine,
+    /// For metadata. Queries read chunks with the engine that is set when they run.
+    resources: Resources,
     runtime: Arc<RuntimeEnv>,
 }
 
 impl ZarrUrlTableFactory {
-    pub(super) fn new(engine: IoEngine, runtime: Arc<RuntimeEnv>) -> Self {
-        Self { engine, runtime }
+    pub(super) fn new(resources: Resources, runtime: Arc<RuntimeEnv>) -> Self {
+        Self { resources, runtime }
     }
 
     /// Registers the store of a cloud URL with the session, for readers of other formats. They report a
@@ -55,7 +55,7 @@ impl ZarrUrlTableFactory {
         if url.query().is_some() || registry.get_store(&url).is_ok() {
             return;
         }
-        match cloud::open(&url, &options).await {
+        match self.resources.open_store(&url, &options).await {
             Ok(opened) => drop(registry.register_store(&url, opened.store)),
             Err(error) => log::warn!("{error}"),
         }
@@ -65,7 +65,7 @@ impl ZarrUrlTableFactory {
 #[async_trait]
 impl UrlTableFactory for ZarrUrlTableFactory {
     async fn try_new(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        let name = &*expand_home(name);
+        let name = &*expand_home(name, self.resources.environment());
         if let Some(reason) = pattern_of_stores(name, is_named_zarr(name)) {
             return plan_err!("{reason}");
         }
@@ -73,7 +73,7 @@ impl UrlTableFactory for ZarrUrlTableFactory {
             self.register_store(name).await;
             return Ok(None);
         }
-        let resolved = resolve(name, OpenOptions::default(), self.engine, &self.runtime).await;
+        let resolved = resolve(name, OpenOptions::default(), &self.resources, &self.runtime).await;
         let (location, options) = match resolved {
             Ok(resolved) => resolved,
             Err(error) if is_named_zarr(name) || is_path(name) => return Err(error),

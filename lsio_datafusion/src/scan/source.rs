@@ -1,27 +1,20 @@
 //! [`ZarrSource`]: a scan as data source of DataFusion's `DataSourceExec`.
 
+mod data_source;
+mod explain;
+
 use std::{
-    any::Any,
-    fmt::{self, Formatter},
     ops::Range,
     sync::{Arc, OnceLock},
 };
 
 use arrow::datatypes::SchemaRef;
 use datafusion::{
-    common::{Statistics, config::ConfigOptions, stats::Precision, tree_node::TreeNodeRecursion},
-    datasource::source::{DataSource, OpenArgs},
+    common::{Statistics, stats::Precision},
     error::Result,
-    execution::{SendableRecordBatchStream, TaskContext},
-    physical_expr::{
-        EquivalenceProperties, LexOrdering, PhysicalExpr, PhysicalSortExpr, expressions::Column,
-        projection::ProjectionExprs, utils::collect_columns,
-    },
-    physical_plan::{
-        DisplayFormatType, Partitioning, SortOrderPushdownResult, apply_expression_roots,
-        filter_pushdown::{FilterPushdownPropagation, PushedDown},
-        metrics::ExecutionPlanMetricsSet,
-    },
+    execution::TaskContext,
+    physical_expr::{LexOrdering, PhysicalExpr, expressions::Column, utils::collect_columns},
+    physical_plan::metrics::ExecutionPlanMetricsSet,
 };
 use lsio_core::{
     Selection, Table,
@@ -30,16 +23,14 @@ use lsio_core::{
 
 use super::{
     metrics::Metrics,
-    order::visits,
-    queue::{Partition, TileNumbers, TileQueues},
+    queue::{Partition, TileNumbers},
     reader::{PartitionScan, TileReader},
     spec::ScanSpec,
-    stream::rows,
 };
 use crate::{
     error::external,
     expression::{union, with_columns},
-    predicate::{ColumnPredicate, Predicate, is_deferred, select_loaded},
+    predicate::{ColumnPredicate, Predicate},
     statistics::column_statistics,
 };
 
@@ -356,284 +347,6 @@ impl ZarrSource {
     /// Rewrites a predicate over the output as one over the table.
     fn over_table(&self, expr: &Arc<dyn PhysicalExpr>) -> Result<Option<Arc<dyn PhysicalExpr>>> {
         with_columns(expr, |column| self.column(column.index()))
-    }
-
-    /// Reason why a filter isn't a selection.
-    fn reason(&self, filter: &Predicate) -> &'static str {
-        let local = |&position: &usize| !self.is_chunked(position);
-        if !filter.columns().iter().all(local) {
-            "on the values of chunks"
-        } else if filter.dims().len() > 1 {
-            "on several dimensions, before chunks are read"
-        } else {
-            "before chunks are read"
-        }
-    }
-
-    /// Details that `EXPLAIN` shows, one for each line.
-    fn details(&self) -> Vec<(&'static str, String)> {
-        let mut details = Vec::new();
-        let names: Vec<&str> = self.schema.fields().iter().map(|f| f.name().as_str()).collect();
-        details.push(("columns", format!("[{}]", names.join(", "))));
-        let dims = self.table.dims.iter();
-        let grid: Vec<String> = dims.clone().map(|d| format!("{}={}", d.name, d.size)).collect();
-        details.push(("grid", format!("[{}]", grid.join(", "))));
-        let selected: Vec<String> = dims
-            .zip(&self.spec.selection)
-            .filter(|(dim, selection)| selection.len() < dim.size)
-            .map(|(dim, selection)| {
-                let ranges = selection.ranges().len();
-                let parts = if ranges > 1 { format!(" in {ranges} ranges") } else { String::new() };
-                format!("{}={}/{}{parts}", dim.name, selection.len(), dim.size)
-            })
-            .collect();
-        let (wanted, all) = (self.chunks(), self.scan().map_or(0, |scan| scan.all_chunks()));
-        if selected.is_empty() {
-            details.push(("chunks", wanted.to_string()));
-        } else {
-            details.push(("selection", format!("[{}]", selected.join(", "))));
-            details.push(("chunks", format!("{wanted}/{all}")));
-        }
-        for filter in &self.filters {
-            details.push(("filter", format!("{} ({})", filter.expr(), self.reason(filter))));
-        }
-        for filter in &self.deferred {
-            details.push(("filter", format!("{filter} (as far as known when the query runs)")));
-        }
-        if let Some(tiles) = &self.spec.tiles {
-            details
-                .push(("tiles", format!("{}..{} of {}", tiles.start, tiles.end, self.tiles.len())));
-        }
-        if !self.spec.order.is_empty() {
-            let order: Vec<String> = self
-                .spec
-                .order
-                .iter()
-                .map(|&DimOrder { dim, reversed }| {
-                    let from_end = if reversed { " from the end" } else { "" };
-                    format!("{}{from_end}", self.table.dims[dim].name)
-                })
-                .collect();
-            let sorted = if self.ordering.is_some() { ", sorted" } else { "" };
-            details.push(("order", format!("[{}{sorted}]", order.join(", "))));
-        }
-        if let Some(limit) = self.spec.limit {
-            details.push(("limit", limit.to_string()));
-        }
-        if let Some(reason) = &self.refusal {
-            details.push(("aggregate not pushed down", reason.to_string()));
-        }
-        details
-    }
-}
-
-impl DataSource for ZarrSource {
-    fn open(
-        &self,
-        partition: usize,
-        context: Arc<TaskContext>,
-    ) -> Result<SendableRecordBatchStream> {
-        self.open_with_args(OpenArgs::new(partition, context))
-    }
-
-    fn open_with_args(&self, args: OpenArgs) -> Result<SendableRecordBatchStream> {
-        let OpenArgs { partition, context, sibling_state } = args;
-        let range = self.tile_range();
-        let queues = sibling_state.as_ref().and_then(|s| s.downcast_ref::<TileQueues>());
-        let partition = Partition { index: partition, count: self.partitions };
-        let tiles = match queues {
-            Some(queues) => queues.open(partition, &context, range),
-            None => TileNumbers::strided(partition, range),
-        };
-        let reader = self.reader(tiles, partition, &context, &self.metrics)?;
-        Ok(rows(reader, Arc::clone(&self.schema), self.spec.limit, &context))
-    }
-
-    fn create_sibling_state(&self, config: &ConfigOptions) -> Option<Arc<dyn Any + Send + Sync>> {
-        // Off where partitions may run in different processes without shared state.
-        let stealing = config.execution.enable_file_stream_work_stealing;
-        stealing.then(|| Arc::new(TileQueues::default()) as _)
-    }
-
-    fn fmt_as(&self, t: DisplayFormatType, f: &mut Formatter) -> fmt::Result {
-        let details = self.details();
-        match t {
-            DisplayFormatType::Default | DisplayFormatType::Verbose => {
-                write!(f, "zarr='{}'", self.store)?;
-                details.iter().try_for_each(|(key, value)| write!(f, ", {key}={value}"))?;
-                self.notes.iter().try_for_each(|note| write!(f, ", note: {note}"))
-            }
-            DisplayFormatType::TreeRender => {
-                writeln!(f, "format=zarr")?;
-                details.iter().try_for_each(|(key, value)| {
-                    writeln!(f, "{key}={}", value.trim_matches(['[', ']']))
-                })?;
-                self.notes.iter().try_for_each(|note| writeln!(f, "note={note}"))
-            }
-        }
-    }
-
-    fn repartitioned(
-        &self,
-        target_partitions: usize,
-        min_size: usize,
-        _output_ordering: Option<LexOrdering>,
-    ) -> Result<Option<Arc<dyn DataSource>>> {
-        let range = self.tile_range();
-        let tiles = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
-        let partitions = target_partitions.min(tiles);
-        // With a limit, one partition reads from the start of the grid, unless rows have to be searched. An
-        // order needs one partition.
-        let in_order = self.spec.limit.is_some() && self.filters.is_empty();
-        let small = self.bytes() < min_size as u64;
-        if in_order || self.ordering.is_some() || partitions <= 1 || small {
-            return Ok(None);
-        }
-        Ok(Some(Arc::new(Self { partitions, ..self.clone() })))
-    }
-
-    fn output_partitioning(&self) -> Partitioning {
-        Partitioning::UnknownPartitioning(self.partitions)
-    }
-
-    fn eq_properties(&self) -> EquivalenceProperties {
-        let mut properties = EquivalenceProperties::new(Arc::clone(&self.schema));
-        properties.add_orderings(self.ordering.clone());
-        // A column under two names, as a projection would report.
-        for (index, position) in self.spec.output.iter().enumerate() {
-            let first = self.spec.output.iter().position(|other| other == position);
-            let Some(first) = first.filter(|first| *first < index) else { continue };
-            let column = |index: usize| -> Arc<dyn PhysicalExpr> {
-                Arc::new(Column::new(self.schema.field(index).name(), index))
-            };
-            // An equality that can't be added is left out: it is only of help.
-            let _ = properties.add_equal_conditions(column(first), column(index));
-        }
-        properties
-    }
-
-    fn partition_statistics(&self, partition: Option<usize>) -> Result<Arc<Statistics>> {
-        if partition.is_some() && self.partitions > 1 {
-            // The tiles of a partition are known only at run time.
-            return Ok(Arc::new(Statistics::new_unknown(&self.schema)));
-        }
-        if let Some(statistics) = self.statistics.get() {
-            return Ok(Arc::clone(statistics));
-        }
-        let statistics = Arc::new(self.statistics()?);
-        Ok(Arc::clone(self.statistics.get_or_init(|| statistics)))
-    }
-
-    fn with_fetch(&self, limit: Option<usize>) -> Option<Arc<dyn DataSource>> {
-        Some(Arc::new(self.clone().with_limit(limit)))
-    }
-
-    fn fetch(&self) -> Option<usize> {
-        self.spec.limit
-    }
-
-    fn metrics(&self) -> ExecutionPlanMetricsSet {
-        self.metrics.clone()
-    }
-
-    fn try_swapping_with_projection(
-        &self,
-        projection: &ProjectionExprs,
-    ) -> Result<Option<Arc<dyn DataSource>>> {
-        // Picks, reorders and renames columns; expressions stay above.
-        let mut picked = Vec::new();
-        for expr in projection.iter() {
-            match expr.expr.downcast_ref::<Column>() {
-                Some(column) => picked.push(column.index()),
-                None => return Ok(None),
-            }
-        }
-        if self.ordering.is_some() {
-            // The order names columns of the current output.
-            return Ok(None);
-        }
-        let schema = Arc::new(projection.project_schema(&self.schema)?);
-        let mut source = Self { schema, ..self.clone() };
-        source.spec.output = picked.iter().map(|&index| self.spec.output[index]).collect();
-        Ok(Some(Arc::new(source.replanned()?)))
-    }
-
-    fn try_pushdown_filters(
-        &self,
-        filters: Vec<Arc<dyn PhysicalExpr>>,
-        _config: &ConfigOptions,
-    ) -> Result<FilterPushdownPropagation<Arc<dyn DataSource>>> {
-        let mut source = self.clone();
-        let mut answers = Vec::with_capacity(filters.len());
-        for filter in filters {
-            answers.push(source.push(&filter)?);
-        }
-        let changed = source.filters.len() != self.filters.len()
-            || source.deferred.len() != self.deferred.len()
-            || source.notes.len() != self.notes.len()
-            || source.spec.selection != self.spec.selection;
-        let answers = FilterPushdownPropagation::with_parent_pushdown_result(answers);
-        if !changed {
-            return Ok(answers);
-        }
-        Ok(answers.with_updated_node(Arc::new(source.replanned()?)))
-    }
-
-    fn try_pushdown_sort(
-        &self,
-        order: &[PhysicalSortExpr],
-    ) -> Result<SortOrderPushdownResult<Arc<dyn DataSource>>> {
-        let visits = visits(order, &self.spec.output, &self.table, &self.tiles)?;
-        // The tile numbers of a part are those of its order.
-        let may_change = self.spec.limit.is_none() && !self.is_part();
-        let Some(visits) = visits.filter(|_| may_change) else {
-            return Ok(SortOrderPushdownResult::Unsupported);
-        };
-        let mut source = self.clone();
-        source.spec.order = visits.order;
-        source.ordering = None;
-        if visits.exact {
-            source.ordering = LexOrdering::new(order.to_vec());
-            source.partitions = 1;
-        }
-        let inner: Arc<dyn DataSource> = Arc::new(source.replanned()?);
-        Ok(if visits.exact {
-            SortOrderPushdownResult::Exact { inner }
-        } else {
-            SortOrderPushdownResult::Inexact { inner }
-        })
-    }
-
-    fn apply_expressions(
-        &self,
-        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
-    ) -> Result<TreeNodeRecursion> {
-        // Joins and sorts update a dynamic filter only if they find it here.
-        apply_expression_roots(self.filters.iter().map(Predicate::expr).chain(&self.deferred), f)
-    }
-}
-
-impl ZarrSource {
-    /// Takes a filter over the output. Returns whether it is applied in full.
-    fn push(&mut self, filter: &Arc<dyn PhysicalExpr>) -> Result<PushedDown> {
-        let Some(expr) = self.over_table(filter)? else { return Ok(PushedDown::No) };
-        if self.spec.limit.is_some() {
-            // The limit counts rows that the filter would drop.
-            self.notes.push(format!("not pushed below the limit: {filter}"));
-            return Ok(PushedDown::No);
-        }
-        if is_deferred(&expr) {
-            self.deferred.push(expr);
-            return Ok(PushedDown::No);
-        }
-        let predicate = Predicate::new(expr, &self.table, &self.table_schema)?;
-        match select_loaded(&predicate, &self.table)? {
-            Some((dim, selection)) => {
-                self.spec.selection[dim] = self.spec.selection[dim].intersect(&selection);
-            }
-            None => self.filters.push(predicate),
-        }
-        Ok(PushedDown::Yes)
     }
 }
 

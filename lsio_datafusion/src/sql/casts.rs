@@ -11,6 +11,8 @@ use datafusion::{
     },
 };
 
+use crate::walk::rewriting;
+
 /// Names casts inside aggregates and windows, so that `avg(v)` and `avg(CAST(v AS BIGINT))` are two columns.
 /// DataFusion 55.2 leaves casts out of column names, and refuses duplicates.
 #[derive(Debug)]
@@ -49,7 +51,7 @@ fn sorted(expressions: Vec<SortExpr>) -> Result<Vec<SortExpr>> {
 }
 
 fn named(expr: Expr) -> Result<Expr> {
-    let named = expr.transform_down(|expr| {
+    let named = expr.transform_down(rewriting(&mut |expr| {
         Ok(match &expr {
             // An alias has a name already.
             Expr::Alias(_) => Transformed::new(expr, false, TreeNodeRecursion::Jump),
@@ -65,6 +67,6 @@ fn named(expr: Expr) -> Result<Expr> {
             }
             _ => Transformed::no(expr),
         })
-    })?;
+    }))?;
     Ok(named.data)
 }

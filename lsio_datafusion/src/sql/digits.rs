@@ -11,6 +11,8 @@ use datafusion::{
     optimizer::AnalyzerRule,
 };
 
+use crate::walk::reading;
+
 /// Refuses `SELECT 2m_temperature` in DataFusion's own `ctx.sql` where there is such a column. sqlparser
 /// 0.62's generic dialect takes it for `2 AS m_temperature`, a column of 2s.
 #[derive(Debug)]
@@ -18,7 +20,7 @@ pub(crate) struct DigitNames;
 
 impl AnalyzerRule for DigitNames {
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
-        plan.apply_with_subqueries(|node| {
+        plan.apply_with_subqueries(reading(&mut |node| {
             let names: Vec<String> = match node {
                 LogicalPlan::Projection(projection) => {
                     let group = match projection.input.as_ref() {
@@ -39,7 +41,7 @@ impl AnalyzerRule for DigitNames {
                 }
             }
             Ok(TreeNodeRecursion::Continue)
-        })?;
+        }))?;
         Ok(plan)
     }
 
@@ -71,10 +73,10 @@ fn numbered(expr: &Expr, group: &[Expr]) -> Option<String> {
 /// Whether a node's input has a column of this name.
 fn reads(node: &LogicalPlan, name: &str) -> Result<bool> {
     let mut found = false;
-    node.apply(|below| {
+    node.apply(reading(&mut |below| {
         let has = |schema: &DFSchema| schema.fields().iter().any(|field| field.name() == name);
         found |= below.inputs().iter().any(|input| has(input.schema()));
         Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
-    })?;
+    }))?;
     Ok(found)
 }

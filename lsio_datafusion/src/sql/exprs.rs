@@ -1,11 +1,11 @@
 //! Parts of parsed expressions: calls of functions, replacement of columns.
 
-use std::ops::ControlFlow;
-
 use datafusion::sql::sqlparser::ast::{
     Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, Ident,
-    ObjectName, Query, VisitMut, VisitorMut,
+    ObjectName, Query, VisitMut,
 };
+
+use crate::walk::{SyntaxRewriter, rewrite_syntax};
 
 /// Calls a function.
 pub(super) fn call(name: &str, arguments: Vec<Expr>) -> Expr {
@@ -33,7 +33,7 @@ pub(super) fn replace_columns<'a>(
     replacement: impl Fn(&Ident) -> Option<&'a Expr>,
 ) -> bool {
     let mut replacer = ColumnReplacer { replacement, depth: 0, changed: false };
-    let _: ControlFlow<()> = expressions.visit(&mut replacer);
+    rewrite_syntax(expressions, &mut replacer);
     replacer.changed
 }
 
@@ -44,20 +44,16 @@ struct ColumnReplacer<F> {
     changed: bool,
 }
 
-impl<'a, F: Fn(&Ident) -> Option<&'a Expr>> VisitorMut for ColumnReplacer<F> {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, _query: &mut Query) -> ControlFlow<()> {
+impl<'a, F: Fn(&Ident) -> Option<&'a Expr>> SyntaxRewriter for ColumnReplacer<F> {
+    fn enter_query(&mut self, _query: &mut Query) {
         self.depth += 1;
-        ControlFlow::Continue(())
     }
 
-    fn post_visit_query(&mut self, _query: &mut Query) -> ControlFlow<()> {
+    fn leave_query(&mut self, _query: &mut Query) {
         self.depth -= 1;
-        ControlFlow::Continue(())
     }
 
-    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+    fn leave_expr(&mut self, expr: &mut Expr) {
         if self.depth == 0
             && let Expr::Identifier(name) = expr
             && let Some(replacement) = (self.replacement)(name)
@@ -65,6 +61,5 @@ impl<'a, F: Fn(&Ident) -> Option<&'a Expr>> VisitorMut for ColumnReplacer<F> {
             *expr = replacement.clone();
             self.changed = true;
         }
-        ControlFlow::Continue(())
     }
 }

@@ -3,9 +3,10 @@
 use std::{collections::HashSet, ops::ControlFlow};
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, GroupByExpr, Ident, OrderByKind, Query, Select, SelectItem, SetExpr, visit_expressions,
-    visit_expressions_mut,
+    Expr, GroupByExpr, Ident, OrderByKind, Query, Select, SelectItem, SetExpr,
 };
+
+use crate::walk::{SyntaxRewriter, rewrite_syntax, visit_expressions};
 
 /// Gives the items of a SELECT list distinct names: casts as written, repeated columns `v_1`, as in DuckDB.
 ///
@@ -106,7 +107,7 @@ fn group_by_all(select: &mut Select) {
     let distinct: HashSet<&String> = keys.iter().collect();
     let has_window = select.projection.iter().any(|item| match item {
         SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => {
-            let window = visit_expressions(expr, |expr| match expr {
+            let window = visit_expressions(expr, &mut |expr| match expr {
                 Expr::Function(function) if function.over.is_some() => ControlFlow::Break(()),
                 _ => ControlFlow::Continue(()),
             });
@@ -140,19 +141,25 @@ fn keys(select: &Select) -> Vec<Option<String>> {
 /// Key of DataFusion's name for an expression: its text without casts and parentheses.
 fn key(expr: &Expr) -> String {
     let mut bare = expr.clone();
-    let _: ControlFlow<()> = visit_expressions_mut(&mut bare, |expr| {
+    rewrite_syntax(&mut bare, &mut Bare);
+    bare.to_string()
+}
+
+/// Takes casts and parentheses away.
+struct Bare;
+
+impl SyntaxRewriter for Bare {
+    fn leave_expr(&mut self, expr: &mut Expr) {
         while let Expr::Cast { expr: inner, .. } | Expr::Nested(inner) = expr {
             *expr = inner.as_ref().clone();
         }
-        ControlFlow::Continue(())
-    });
-    bare.to_string()
+    }
 }
 
 /// Columns that an expression names.
 fn columns(expr: &Expr) -> Vec<String> {
     let mut columns = Vec::new();
-    let _: ControlFlow<()> = visit_expressions(expr, |expr| {
+    let _: ControlFlow<()> = visit_expressions(expr, &mut |expr| {
         if matches!(expr, Expr::Identifier(_) | Expr::CompoundIdentifier(_)) {
             columns.push(expr.to_string());
         }

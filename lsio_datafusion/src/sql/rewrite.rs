@@ -1,7 +1,5 @@
 //! Rewriting of all queries in a parsed statement.
 
-use std::ops::ControlFlow;
-
 use datafusion::{
     execution::SessionState,
     logical_expr::registry::FunctionRegistry as _,
@@ -9,7 +7,7 @@ use datafusion::{
         parser::{CopyToSource, Statement},
         sqlparser::ast::{
             Expr, Ident, ObjectName, OrderBy, OrderByExpr, OrderByKind, Query, SelectItem, SetExpr,
-            Value, VisitMut as _, VisitorMut,
+            Value,
         },
     },
 };
@@ -19,6 +17,7 @@ use super::{
     names::distinguish,
     using::{name_subqueries, qualify},
 };
+use crate::walk::{SyntaxRewriter, rewrite_syntax};
 
 /// DuckDB's names of functions, with DataFusion's.
 const ALIASES: [(&str, &str); 19] = [
@@ -46,28 +45,23 @@ const ALIASES: [(&str, &str); 19] = [
 /// Rewrites all queries of a statement.
 pub(super) fn rewrite(statement: &mut Statement, state: &SessionState) {
     let mut rewriter = Rewriter { state };
-    let _: ControlFlow<()> = match statement {
-        Statement::Statement(statement) => statement.visit(&mut rewriter),
-        Statement::Explain(explain) => {
-            rewrite(&mut explain.statement, state);
-            ControlFlow::Continue(())
-        }
+    match statement {
+        Statement::Statement(statement) => rewrite_syntax(statement, &mut rewriter),
+        Statement::Explain(explain) => rewrite(&mut explain.statement, state),
         Statement::CopyTo(copy) => match &mut copy.source {
-            CopyToSource::Query(query) => query.visit(&mut rewriter),
-            CopyToSource::Relation(_) => ControlFlow::Continue(()),
+            CopyToSource::Query(query) => rewrite_syntax(query, &mut rewriter),
+            CopyToSource::Relation(_) => {}
         },
-        Statement::CreateExternalTable(_) | Statement::Reset(_) => ControlFlow::Continue(()),
-    };
+        Statement::CreateExternalTable(_) | Statement::Reset(_) => {}
+    }
 }
 
 struct Rewriter<'a> {
     state: &'a SessionState,
 }
 
-impl VisitorMut for Rewriter<'_> {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+impl SyntaxRewriter for Rewriter<'_> {
+    fn enter_query(&mut self, query: &mut Query) {
         if let SetExpr::Select(select) = query.body.as_mut() {
             select.from.iter_mut().for_each(respell_joins);
             name_subqueries(select);
@@ -75,10 +69,9 @@ impl VisitorMut for Rewriter<'_> {
         qualify(query);
         distinguish(query);
         order_by_positions(query);
-        ControlFlow::Continue(())
     }
 
-    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+    fn enter_expr(&mut self, expr: &mut Expr) {
         if let Expr::Function(function) = expr
             && let [part] = function.name.0.as_slice()
             && let Some(name) = part.as_ident()
@@ -91,7 +84,6 @@ impl VisitorMut for Rewriter<'_> {
                 function.name = ObjectName::from(vec![Ident::new(*other)]);
             }
         }
-        ControlFlow::Continue(())
     }
 }
 

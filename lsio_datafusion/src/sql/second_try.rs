@@ -1,15 +1,11 @@
 //! Rewording of statements that DataFusion refuses.
 
-use std::ops::ControlFlow;
-
 use datafusion::{
     common::SchemaError,
     error::DataFusionError,
     sql::{
         parser::{CopyToSource, Statement},
-        sqlparser::ast::{
-            Expr, Query, SelectItem, SetExpr, UnaryOperator, VisitMut as _, VisitorMut,
-        },
+        sqlparser::ast::{Expr, Query, SelectItem, SetExpr, UnaryOperator},
     },
 };
 
@@ -17,6 +13,7 @@ use super::{
     exprs::{call, replace_columns},
     using::qualify_natural,
 };
+use crate::walk::{SyntaxRewriter, rewrite_syntax};
 
 /// Error of DataFusion 55.2 for `-x` of unsigned numbers and durations.
 const NO_SIGN: &str = "Unary operator '-' only supports";
@@ -46,16 +43,16 @@ pub(super) fn reworded(statement: &mut Statement, error: &DataFusionError) -> bo
     }
 }
 
-fn visit(statement: &mut Statement, visitor: &mut impl VisitorMut<Break = ()>) {
-    let _: ControlFlow<()> = match statement {
-        Statement::Statement(statement) => statement.visit(visitor),
-        Statement::Explain(explain) => return visit(&mut explain.statement, visitor),
+fn visit(statement: &mut Statement, visitor: &mut dyn SyntaxRewriter) {
+    match statement {
+        Statement::Statement(statement) => rewrite_syntax(statement, visitor),
+        Statement::Explain(explain) => visit(&mut explain.statement, visitor),
         Statement::CopyTo(copy) => match &mut copy.source {
-            CopyToSource::Query(query) => query.visit(visitor),
-            CopyToSource::Relation(_) => ControlFlow::Continue(()),
+            CopyToSource::Query(query) => rewrite_syntax(query, visitor),
+            CopyToSource::Relation(_) => {}
         },
-        Statement::CreateExternalTable(_) | Statement::Reset(_) => ControlFlow::Continue(()),
-    };
+        Statement::CreateExternalTable(_) | Statement::Reset(_) => {}
+    }
 }
 
 /// Replaces `-x` by `negative(x)`.
@@ -63,17 +60,14 @@ struct Signs {
     changed: bool,
 }
 
-impl VisitorMut for Signs {
-    type Break = ();
-
-    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+impl SyntaxRewriter for Signs {
+    fn leave_expr(&mut self, expr: &mut Expr) {
         if let Expr::UnaryOp { op: UnaryOperator::Minus, expr: inner } = expr
             && !matches!(inner.as_ref(), Expr::Value(_))
         {
             *expr = call("negative", vec![inner.as_ref().clone()]);
             self.changed = true;
         }
-        ControlFlow::Continue(())
     }
 }
 
@@ -89,12 +83,9 @@ struct Queries<F> {
     changed: bool,
 }
 
-impl<F: FnMut(&mut Query) -> bool> VisitorMut for Queries<F> {
-    type Break = ();
-
-    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<()> {
+impl<F: FnMut(&mut Query) -> bool> SyntaxRewriter for Queries<F> {
+    fn enter_query(&mut self, query: &mut Query) {
         self.changed |= (self.rewrite)(query);
-        ControlFlow::Continue(())
     }
 }
 

@@ -30,6 +30,7 @@ mod random_queries;
 mod reads;
 #[cfg(unix)]
 mod remote;
+mod resources;
 mod round_trips;
 
 mod semantics;

@@ -274,7 +274,8 @@ async fn stores_that_are_registered_need_no_options() {
     }
     let url = Url::parse("s3://mine").unwrap();
     let bucket = Url::parse(&format!("s3://{BUCKET}")).unwrap();
-    let opened = lsio_core::cloud::open(&bucket, &options).await.unwrap();
+    let resources = lsio_core::Resources::of_process();
+    let opened = resources.open_store(&bucket, &options).await.unwrap();
     let ctx = session(config());
     ctx.register_object_store(&url, opened.store);
     assert_sums(&ctx, &encoded("s3://mine", &[STORE]), "").await;

@@ -28,9 +28,10 @@ use reqsign_core::{
 use tokio::sync::Mutex;
 
 use super::{
-    super::{environment::Environment, explain::cause, runtime},
+    super::{explain::cause, threads::NetworkThreads},
     source::Source,
 };
+use crate::environment::Environment;
 
 /// How long before their end credentials are renewed, if they last much longer: longer than requests are
 /// tried, which are signed once.
@@ -45,6 +46,7 @@ type Provider = Arc<dyn ProvideCredentialDyn<Credential = Credential>>;
 pub(super) struct Renewed {
     provider: Provider,
     context: Context,
+    threads: Arc<NetworkThreads>,
     /// Those fetched last. Who finds them too old fetches new ones while the others wait.
     last: Mutex<Option<Fetched>>,
 }
@@ -63,16 +65,21 @@ struct Fetched {
 }
 
 impl Renewed {
-    /// Those of `source`, fetched with `client`.
-    pub(super) fn new(source: &Source, environment: &Environment, client: &HttpClient) -> Self {
+    /// Those of `source`, fetched with `client` on these threads.
+    pub(super) fn new(
+        source: &Source,
+        environment: &Environment,
+        client: &HttpClient,
+        threads: &Arc<NetworkThreads>,
+    ) -> Self {
         let (provider, context) = provider(source, environment, client);
-        Self { provider, context, last: Mutex::new(None) }
+        Self { provider, context, threads: Arc::clone(threads), last: Mutex::new(None) }
     }
 
     async fn fetch(&self) -> Result<Fetched, String> {
         let (provider, context) = (Arc::clone(&self.provider), self.context.clone());
         let fetch = async move { provider.provide_credential_dyn(&context).await };
-        let fetched = runtime::spawn(fetch).map_err(|e| e.to_string())?.join().await;
+        let fetched = self.threads.spawn(fetch).map_err(|e| e.to_string())?.join().await;
         let credential =
             fetched.map_err(|e| e.to_string())?.map_err(|e| cause(&e))?.ok_or("there are none")?;
         let ends = credential.expires_in.map(|time| {

@@ -21,16 +21,14 @@ use self::{
 };
 use super::{
     address::server,
-    environment::Environment,
     explain::{Access, Way},
     http::{Connector, client_options},
-    runtime,
+    threads::NetworkThreads,
 };
 use crate::{
-    Network,
+    environment::Environment,
     error::short,
     store_options::{PROFILE, StoreOptions, aws, sorted},
-    transport::Link,
     urls::redact,
 };
 
@@ -139,8 +137,7 @@ impl Setup {
     pub(super) async fn build(
         self,
         environment: &Environment,
-        network: Network,
-        link: Arc<Link>,
+        connector: Connector,
         retry: RetryConfig,
     ) -> Result<(Arc<dyn ObjectStore>, Way), String> {
         let mut builder = AmazonS3Builder::new()
@@ -156,23 +153,18 @@ impl Setup {
         };
         if let Some(Found { source, from }) = self.found {
             let is_instance = matches!(source, Source::Instance { .. });
-            let network = match is_instance {
-                true => Network {
-                    request_timeout: network.request_timeout.min(METADATA_TIMEOUT),
-                    ..network
-                },
-                false => network,
-            };
             let options =
                 client_options().with_allow_http(true).with_connect_timeout(if is_instance {
                     METADATA_TIMEOUT
                 } else {
                     Duration::from_secs(5)
                 });
-            let client = Connector::new(network, Arc::clone(&link))
-                .connect(&options)
-                .map_err(|e| e.to_string())?;
-            let renewed = Renewed::new(&source, environment, &client);
+            let own = match is_instance {
+                true => connector.clone().with_silence(METADATA_TIMEOUT),
+                false => connector.clone(),
+            };
+            let client = own.connect(&options).map_err(|e| e.to_string())?;
+            let renewed = Renewed::new(&source, environment, &client, own.threads());
             match renewed.get_credential().await {
                 Ok(_) => {
                     builder = builder.with_credentials(Arc::new(renewed));
@@ -203,27 +195,24 @@ impl Setup {
         let region = match (self.region, self.endpoint) {
             (Some(region), _) => Some(region),
             (None, Some(_)) => None,
-            (None, None) => region_of(&self.bucket).await,
+            (None, None) => region_of(&self.bucket, connector.threads()).await,
         };
         builder = builder.with_region(region.unwrap_or_else(|| "us-east-1".to_owned()));
         for (key, value) in self.config {
             builder = builder.with_config(key, value);
         }
-        let store = builder
-            .with_http_connector(Connector::new(network, link))
-            .build()
-            .map_err(|e| e.to_string())?;
+        let store = builder.with_http_connector(connector).build().map_err(|e| e.to_string())?;
         let what = format!("the bucket '{}' at {at}", self.bucket);
         Ok((Arc::new(store), Way { what, at, access, region_option: Some("aws.region") }))
     }
 }
 
 /// The region of a bucket at AWS, which tells it to anybody.
-async fn region_of(bucket: &str) -> Option<String> {
+async fn region_of(bucket: &str, threads: &Arc<NetworkThreads>) -> Option<String> {
     let options = client_options().with_timeout(Duration::from_secs(10));
     let name = bucket.to_owned();
     let resolve = async move { resolve_bucket_region(&name, &options).await };
-    match runtime::spawn(resolve).ok()?.join().await.ok()? {
+    match threads.spawn(resolve).ok()?.join().await.ok()? {
         Ok(region) => Some(region),
         // What is the matter will be told by the first read.
         Err(error) => {

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fs};
 
-use super::super::environment::Environment;
+use crate::environment::Environment;
 
 /// The settings of one section.
 pub(super) type Section = BTreeMap<String, String>;

@@ -4,10 +4,8 @@ use std::{collections::HashMap, fmt};
 
 use object_store::aws::AmazonS3ConfigKey as Key;
 
-use super::{
-    super::environment::Environment,
-    profile::{Profiles, Section},
-};
+use super::profile::{Profiles, Section};
+use crate::environment::Environment;
 
 /// Where credentials come from.
 #[derive(Clone, PartialEq, Eq, Hash)]

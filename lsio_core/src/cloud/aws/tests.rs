@@ -20,6 +20,7 @@ fn environment(home: &Path, vars: &[(&str, &str)], files: &[(&str, &str)]) -> En
         vars: vars.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
         home: Some(home.to_path_buf()),
         firmware: Some(home.to_path_buf()),
+        ..Environment::default()
     }
 }
 
@@ -185,7 +186,8 @@ async fn fetched(
     let setup = setup("b", &StoreOptions::default(), &environment).unwrap();
     let requests = Arc::default();
     let client = HttpClient::new(Canned { answer, requests: Arc::clone(&requests) });
-    let renewed = Renewed::new(&setup.found.unwrap().source, &environment, &client);
+    let source = setup.found.unwrap().source;
+    let renewed = Renewed::new(&source, &environment, &client, &NetworkThreads::shared());
     let key = renewed.get_credential().await;
     // The second is that of the first, unless it is about to expire.
     let again = renewed.get_credential().await;

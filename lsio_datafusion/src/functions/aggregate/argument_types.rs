@@ -38,8 +38,8 @@ impl CollectKind {
                 );
             }
             (Self::Mode | Self::Entropy, [value]) => vec![value.clone()],
-            (Self::IntegerSum | Self::WideSum, [value]) if let Some(sum) = sum_type(value) => {
-                vec![sum]
+            (Self::IntegerSum | Self::WideSum, [value]) if sum_type(value).is_some() => {
+                sum_type(value).into_iter().collect()
             }
             _ => return plan_err!("{name} takes one argument, not ({})", listed(types)),
         })

@@ -1,0 +1,136 @@
+//! Stores of all local files, one for each engine.
+
+use std::sync::{Arc, LazyLock};
+
+use object_store::{ObjectStore, Result, local::LocalFileSystem};
+
+#[cfg(unix)]
+use {object_store::Error, std::sync::OnceLock};
+
+use crate::{Engine, Options, PageCache};
+#[cfg(unix)]
+use crate::{UringFileSystem, error::STORE};
+
+/// Stores of all local files, one for each [`Engine`], started at its first use.
+///
+/// ```
+/// use lsio_uring::{Engine, Engines, Options};
+///
+/// let mut options = Options::default();
+/// options.pool_bytes = 32 << 20;
+/// let engines = Engines::new(options);
+/// let files = engines.store(Engine::Auto)?;
+/// # let _ = files;
+/// # Ok::<(), object_store::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Engines {
+    #[cfg_attr(not(unix), expect(dead_code, reason = "there are no engines of ours"))]
+    options: Options,
+    #[cfg(unix)]
+    auto: Started,
+    #[cfg(unix)]
+    pread: Started,
+    #[cfg(unix)]
+    uring: Started,
+}
+
+/// A store, once it was asked for.
+#[cfg(unix)]
+type Started = OnceLock<std::result::Result<UringFileSystem, Arc<Error>>>;
+
+impl Engines {
+    /// Engines with these settings. [`Options::engine`] is that of each call.
+    #[must_use]
+    pub fn new(options: Options) -> Self {
+        Self {
+            options,
+            #[cfg(unix)]
+            auto: Started::new(),
+            #[cfg(unix)]
+            pread: Started::new(),
+            #[cfg(unix)]
+            uring: Started::new(),
+        }
+    }
+
+    /// The engines that the process shares, with [`Options::default`].
+    #[must_use]
+    pub fn shared() -> Arc<Self> {
+        static SHARED: LazyLock<Arc<Engines>> =
+            LazyLock::new(|| Arc::new(Engines::new(Options::default())));
+        Arc::clone(&SHARED)
+    }
+
+    /// The object store that reads all local files with `engine`.
+    ///
+    /// # Errors
+    /// If the engine doesn't work here. [`Engine::Auto`] always does.
+    #[cfg(unix)]
+    pub fn store(&self, engine: Engine) -> Result<Arc<dyn ObjectStore>> {
+        match engine {
+            Engine::ObjectStore => Ok(Arc::new(LocalFileSystem::new())),
+            ours => Ok(Arc::new(self.files(ours)?)),
+        }
+    }
+
+    /// The object store that reads all local files. Here it is always object_store's own.
+    ///
+    /// # Errors
+    /// If one of our own engines is asked for, which are made for Unix.
+    #[cfg(not(unix))]
+    pub fn store(&self, engine: Engine) -> Result<Arc<dyn ObjectStore>> {
+        match engine {
+            Engine::Auto | Engine::ObjectStore => Ok(Arc::new(LocalFileSystem::new())),
+            Engine::Uring | Engine::Pread => Err(object_store::Error::NotSupported {
+                source: format!("the engine '{engine}' needs Linux or another Unix").into(),
+            }),
+        }
+    }
+
+    /// The page cache as `engine` sees it; `None` for object_store's own.
+    ///
+    /// # Errors
+    /// If the engine doesn't work here.
+    #[cfg(unix)]
+    pub fn page_cache(&self, engine: Engine) -> Result<Option<PageCache>> {
+        Ok(match engine {
+            Engine::ObjectStore => None,
+            ours => Some(PageCache::of(self.files(ours)?)),
+        })
+    }
+
+    /// The page cache: there is none.
+    ///
+    /// # Errors
+    /// None.
+    #[cfg(not(unix))]
+    pub fn page_cache(&self, _: Engine) -> Result<Option<PageCache>> {
+        Ok(None)
+    }
+
+    /// The store of one of our own engines.
+    ///
+    /// # Errors
+    /// [`Error::Generic`] if [`Engine::Uring`] is asked for and doesn't work here, or
+    /// [`Engine::ObjectStore`].
+    #[cfg(unix)]
+    pub fn files(&self, engine: Engine) -> Result<UringFileSystem> {
+        let start = |engine| {
+            let options = Options { engine, ..self.options.clone() };
+            UringFileSystem::with_options(LocalFileSystem::new(), options).map_err(Arc::new)
+        };
+        let auto = || self.auto.get_or_init(|| start(Engine::Auto));
+        let started = match engine {
+            Engine::Auto => auto(),
+            Engine::Pread => self.pread.get_or_init(|| start(Engine::Pread)),
+            Engine::Uring => self.uring.get_or_init(|| match auto() {
+                // The one that runs is as good.
+                Ok(files) if files.engine() == Engine::Uring => Ok(files.clone()),
+                _ => start(Engine::Uring),
+            }),
+            Engine::ObjectStore => &start(engine),
+        };
+        started.clone().map_err(|source| Error::Generic { store: STORE, source: Box::new(source) })
+    }
+}
