@@ -10,6 +10,8 @@
 //!   are timestamps or ISO text.
 //! - [`Table`]: a dataset as rows, one per cell of a grid of dimensions.
 //! - [`zip`]: an object store for zip archives, which reads Zarr stores in place.
+//! - [`Resources`]: what a process has for reading: engines, a cache, threads, credentials, open stores.
+//! - [`format`](mod@format): formats, Zarr and others, and [`chunks`]: where their chunks are.
 //! - [`cache`]: a cache on the local disk for bytes of remote stores.
 //! - [`cloud`]: object stores by URL, with credentials from options, the environment and files.
 //! - [`uring`]: the crate `lsio_uring`, an object store for local files, usable by itself.

@@ -26,7 +26,7 @@ pub enum Content {
     /// A group, or one of its arrays.
     Group(GroupContent),
     /// An array outside of any group.
-    Array(ArrayContent),
+    Array(Box<ArrayContent>),
 }
 
 /// A group of arrays.

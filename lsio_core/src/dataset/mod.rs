@@ -195,7 +195,7 @@ impl Dataset {
     ) -> Result<Self> {
         match content {
             Content::Group(group) => Self::from_group(origin, opened_by, group, options),
-            Content::Array(array) => Self::from_lone_array(origin, opened_by, array, options),
+            Content::Array(array) => Self::from_lone_array(origin, opened_by, *array, options),
         }
     }
 

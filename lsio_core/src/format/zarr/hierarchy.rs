@@ -125,7 +125,11 @@ async fn open(location: &Location, options: &OpenOptions) -> Result<Content> {
                     group.location = parent.clone();
                     Ok(Content::Group(group.content(inherited, Some(name))?))
                 }
-                _ => Ok(Content::Array(array("value".to_owned(), location.clone(), &document))),
+                _ => Ok(Content::Array(Box::new(array(
+                    "value".to_owned(),
+                    location.clone(),
+                    &document,
+                )))),
             }
         }
     }
