@@ -1,4 +1,4 @@
-//! Stores of all local files, one for each engine.
+//! Stores of all local files, one per engine.
 
 use std::sync::{Arc, LazyLock};
 
@@ -11,7 +11,7 @@ use crate::{Engine, Options, PageCache};
 #[cfg(unix)]
 use crate::{UringFileSystem, error::STORE};
 
-/// Stores of all local files, one for each [`Engine`], started at its first use.
+/// Stores of all local files, one per [`Engine`], each started at its first use.
 ///
 /// ```
 /// use lsio_uring::{Engine, Engines, Options};
@@ -35,12 +35,12 @@ pub struct Engines {
     uring: Started,
 }
 
-/// A store, once it was asked for.
+/// A store, once it was requested.
 #[cfg(unix)]
 type Started = OnceLock<std::result::Result<UringFileSystem, Arc<Error>>>;
 
 impl Engines {
-    /// Engines with these settings. [`Options::engine`] is that of each call.
+    /// Engines with these settings. Each call chooses its engine, whatever [`Options::engine`] is.
     #[must_use]
     pub fn new(options: Options) -> Self {
         Self {
@@ -54,7 +54,7 @@ impl Engines {
         }
     }
 
-    /// The engines that the process shares, with [`Options::default`].
+    /// The process's shared engines, with [`Options::default`].
     #[must_use]
     pub fn shared() -> Arc<Self> {
         static SHARED: LazyLock<Arc<Engines>> =
@@ -62,10 +62,10 @@ impl Engines {
         Arc::clone(&SHARED)
     }
 
-    /// The object store that reads all local files with `engine`.
+    /// Object store that reads all local files with `engine`.
     ///
     /// # Errors
-    /// If the engine doesn't work here. [`Engine::Auto`] always does.
+    /// If the engine doesn't work here. [`Engine::Auto`] always works.
     #[cfg(unix)]
     pub fn store(&self, engine: Engine) -> Result<Arc<dyn ObjectStore>> {
         match engine {
@@ -74,10 +74,10 @@ impl Engines {
         }
     }
 
-    /// The object store that reads all local files. Here it is always object_store's own.
+    /// Object store that reads all local files: always object_store's own on this system.
     ///
     /// # Errors
-    /// If one of our own engines is asked for, which are made for Unix.
+    /// If the engine is [`Engine::Uring`] or [`Engine::Pread`], which need Unix.
     #[cfg(not(unix))]
     pub fn store(&self, engine: Engine) -> Result<Arc<dyn ObjectStore>> {
         match engine {
@@ -88,7 +88,7 @@ impl Engines {
         }
     }
 
-    /// The page cache as `engine` sees it; `None` for object_store's own.
+    /// Page cache of all local files, read with `engine`; `None` for object_store's own.
     ///
     /// # Errors
     /// If the engine doesn't work here.
@@ -100,7 +100,7 @@ impl Engines {
         })
     }
 
-    /// The page cache: there is none.
+    /// Page cache of all local files: `None`.
     ///
     /// # Errors
     /// None.
@@ -109,11 +109,10 @@ impl Engines {
         Ok(None)
     }
 
-    /// The store of one of our own engines.
+    /// Store with one of this crate's own engines.
     ///
     /// # Errors
-    /// [`Error::Generic`] if [`Engine::Uring`] is asked for and doesn't work here, or
-    /// [`Engine::ObjectStore`].
+    /// [`Error::Generic`] if [`Engine::Uring`] is requested and doesn't work here, and for [`Engine::ObjectStore`].
     #[cfg(unix)]
     pub fn files(&self, engine: Engine) -> Result<UringFileSystem> {
         let start = |engine| {
@@ -125,7 +124,7 @@ impl Engines {
             Engine::Auto => auto(),
             Engine::Pread => self.pread.get_or_init(|| start(Engine::Pread)),
             Engine::Uring => self.uring.get_or_init(|| match auto() {
-                // The one that runs is as good.
+                // The engine that already runs is io_uring.
                 Ok(files) if files.engine() == Engine::Uring => Ok(files.clone()),
                 _ => start(Engine::Uring),
             }),

@@ -1,7 +1,7 @@
 //! Local files at the speed of the drive: an [`ObjectStore`] on io_uring.
 //!
-//! [`UringFileSystem`] replaces object_store's [`LocalFileSystem`] for reading local files: names, listings, writes and
-//! errors are the same. It needs no asynchronous runtime.
+//! [`UringFileSystem`] replaces object_store's [`LocalFileSystem`](object_store::local::LocalFileSystem) for reading
+//! local files: names, listings, writes and errors are the same. It needs no asynchronous runtime.
 //!
 //! ```
 //! use lsio_uring::UringFileSystem;
@@ -27,8 +27,8 @@
 //! ```
 //!
 //! [`UringFileSystem::with_options`] sets the engine ([`Engine`]), the memory, the threads, and when reads bypass the
-//! page cache ([`Access`]); [`Engines`] has one store for each engine. On systems other than Linux, and where io_uring is forbidden, a few threads with `pread(2)`
-//! do the same; on systems other than Unix [`store`] returns `LocalFileSystem`.
+//! page cache ([`Access`]); [`Engines`] has one store per engine. On systems other than Linux, and where io_uring is
+//! forbidden, a few threads with `pread(2)` do the same; on systems other than Unix [`store`] returns `LocalFileSystem`.
 //!
 //! # How a read goes
 //!
@@ -116,8 +116,7 @@ pub struct PageCache {
 pub enum CachedFile {}
 
 impl PageCache {
-    /// Page cache of all local files, with the engines that the process shares; `None` if `engine` is
-    /// object_store's own.
+    /// Page cache of all local files, with the process's shared engines; `None` if `engine` is object_store's own.
     ///
     /// # Errors
     /// If the engine doesn't work here.
@@ -174,7 +173,7 @@ impl CachedFile {
     }
 }
 
-/// The object store that reads all local files with `engine`, of those that the process shares.
+/// Object store that reads all local files with `engine`, one of the process's shared engines.
 ///
 /// # Errors
 /// Those of [`Engines::store`].

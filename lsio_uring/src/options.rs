@@ -17,7 +17,7 @@ pub enum Engine {
 }
 
 impl Engine {
-    /// The names of the engines, as [`Engine::from_str`] takes them.
+    /// Names of the engines, for [`Engine::from_str`].
     pub const NAMES: [&str; 4] = ["auto", "uring", "pread", "object_store"];
 }
 

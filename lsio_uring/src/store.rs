@@ -69,7 +69,7 @@ impl UringFileSystem {
         Self::shared(Engine::Auto)
     }
 
-    /// All files, with an engine of [`Engines::shared`].
+    /// All local files, with an engine of [`Engines::shared`].
     ///
     /// # Errors
     /// [`Error::Generic`] if [`Engine::Uring`] is requested and doesn't work here, and for [`Engine::ObjectStore`].

@@ -1,4 +1,4 @@
-//! Timeouts for stores that a program registers: their clients know nothing of our options.
+//! Timeouts for stores that a program registers: their own clients don't know lsio's options.
 
 use std::{fmt, future::Future, io, ops::Range, sync::Arc, time::Duration};
 
@@ -52,7 +52,7 @@ impl TimedStore {
             let mut items = items?;
             match timeout(silence, items.next()).await {
                 Ok(item) => Some((item?, Some(items))),
-                // The rest isn't waited for.
+                // The rest of the stream is dropped.
                 Err(_) => Some((Err(generic(silent(silence))), None)),
             }
         };
@@ -255,7 +255,7 @@ mod tests {
         }
     }
 
-    /// The store, and what reads it with short timeouts.
+    /// The store, with a [`TimedStore`] and a [`Transfer`] on it with short timeouts.
     async fn hanging(before: u32, within: u32) -> (Arc<Hanging>, TimedStore, Transfer) {
         let store = Arc::new(Hanging {
             before: before.into(),
