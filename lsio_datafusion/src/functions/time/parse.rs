@@ -144,7 +144,7 @@ impl ParsedTime {
             TimeField::Part(TimePart::Minute) if value < 60 => self.minute = value,
             TimeField::Part(TimePart::Second) if value < 60 => self.second = value,
             TimeField::Millis | TimeField::Micros | TimeField::Nanos => {
-                self.nanos = fraction(value)?
+                self.nanos = fraction(value)?;
             }
             TimeField::Part(TimePart::Epoch) => self.epoch = Some(value),
             // Weeks and weekdays are implied by the date.
