@@ -34,6 +34,7 @@ pub(crate) mod items;
 pub(crate) mod keys;
 mod layout;
 pub(crate) mod lost;
+mod lz4;
 mod multiscales;
 mod names;
 pub(crate) mod number_format;

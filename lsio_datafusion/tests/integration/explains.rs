@@ -14,10 +14,7 @@ use crate::harness::{config, frame, session};
 const QUERIES: [(&str, &str); 15] = [
     ("all_rows", "SELECT * FROM '{store}'"),
     ("coordinates_alone", "SELECT latitude, longitude FROM '{store}'"),
-    (
-        "selection",
-        "SELECT t2m FROM '{store}' WHERE latitude > 0 AND time < '2019-01-01T06:00:00'",
-    ),
+    ("selection", "SELECT t2m FROM '{store}' WHERE latitude > 0 AND time < '2019-01-01T06:00:00'"),
     ("selection_that_is_empty", "SELECT t2m FROM '{store}' WHERE latitude > 100"),
     ("filter_on_values", "SELECT time, u10 FROM '{store}' WHERE t2m > 290"),
     ("filter_on_two_dimensions", "SELECT u10 FROM '{store}' WHERE latitude > longitude"),
