@@ -25,6 +25,7 @@ pub(crate) mod gather;
 pub(crate) mod items;
 mod layout;
 pub(crate) mod lost;
+mod lz4;
 mod multiscales;
 mod names;
 pub(crate) mod number_format;
