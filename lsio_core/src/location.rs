@@ -203,7 +203,7 @@ impl Location {
         Self::parse_in(location, &Resources::of_process())
     }
 
-    /// The same, read with `engine`.
+    /// Resolves a local path or a `file://` URL, which is read with `engine`, with the resources of the process.
     ///
     /// # Errors
     /// Those of [`Location::parse_in`].

@@ -98,16 +98,14 @@ impl ExtensionOptions for LsioConfig {
         }
 
         let mut shown = self.clone();
-        // An unknown engine is shown as it is spelled: reading with it is the error.
         let engine = self.resources.0.engine();
-        let unknown = engine.as_ref().err().map(|unknown| unknown.name.clone());
-        shown.io_engine.0 = self.io_engine.0.or(engine.ok());
+        shown.io_engine.0 = self.io_engine.0.or(engine.as_ref().ok().copied());
         let mut entries = Entries(Vec::new());
         shown.visit(&mut entries, Self::PREFIX, "");
-        for entry in &mut entries.0 {
-            if entry.value.is_none() {
-                entry.value.clone_from(&unknown);
-            }
+        let is_engine = |entry: &&mut ConfigEntry| entry.key == "lsio.io_engine";
+        if let (Err(unknown), Some(entry)) = (engine, entries.0.iter_mut().find(is_engine)) {
+            // Shown as it is spelled: reading with it is the error.
+            entry.value.get_or_insert(unknown.name);
         }
         entries.0
     }

@@ -45,6 +45,7 @@ const LOCAL_ONLY: &[(&str, &str)] = &[
     ("quantiles::fractions_of_quantiles_are_exact", "of rows in memory"),
     ("quantiles::medians_roll", "of rows in memory"),
     ("reads::", "they watch a store of their own"),
+    ("resources::", "they have servers of their own"),
     ("round_trips::", "they have servers of their own"),
     ("statistics::texts_are_not_summed", "of a planner"),
     ("statistics::weights_of_missing_values_are_noted", "of notes on local stores"),
