@@ -57,12 +57,12 @@ pub(crate) enum Edges {
     /// One size for all chunks.
     Regular(u64),
     /// Runs of chunks of one size.
-    Runs(Vec<Run>),
+    Runs(Vec<ChunkRun>),
 }
 
 /// Consecutive chunks of one size.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Run {
+pub(crate) struct ChunkRun {
     /// The number of the first chunk.
     chunk: u64,
     /// The first index in the first chunk.
@@ -75,7 +75,7 @@ impl Edges {
     /// Makes edges of runs: pairs of a chunk size and a number of chunks. `None` if a size is 0, or if the indices
     /// exceed 64 bits.
     pub(crate) fn runs(sizes: impl IntoIterator<Item = (u64, u64)>) -> Option<Self> {
-        let mut runs: Vec<Run> = Vec::new();
+        let mut runs: Vec<ChunkRun> = Vec::new();
         let (mut chunk, mut start) = (0_u64, 0_u64);
         for (size, count) in sizes {
             if size == 0 {
@@ -84,14 +84,14 @@ impl Edges {
             let end = start.checked_add(size.checked_mul(count)?)?;
             match runs.last_mut().filter(|last| last.size == size) {
                 Some(last) => last.count += count,
-                None if count > 0 => runs.push(Run { chunk, start, size, count }),
+                None if count > 0 => runs.push(ChunkRun { chunk, start, size, count }),
                 None => {}
             }
             chunk = chunk.checked_add(count)?;
             start = end;
         }
         Some(match runs.as_slice() {
-            [Run { size, .. }] => Self::Regular(*size),
+            [ChunkRun { size, .. }] => Self::Regular(*size),
             _ => Self::Runs(runs),
         })
     }

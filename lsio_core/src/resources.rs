@@ -58,12 +58,12 @@ const ENGINE: &str = "LSIO_IO_ENGINE";
 #[derive(Clone, Debug)]
 pub struct Resources {
     engine: Result<Engine, UnknownEngine>,
-    shared: Arc<Shared>,
+    shared: Arc<SharedResources>,
 }
 
 /// What clones share.
 #[derive(Debug)]
-struct Shared {
+struct SharedResources {
     engines: Arc<Engines>,
     stores: Stores,
 }
@@ -209,7 +209,7 @@ impl ResourcesBuilder {
         let cache = self.cache.map_or_else(CacheChoice::of_environment, CacheChoice::Given);
         let threads = self.threads.map_or_else(NetworkThreads::shared, NetworkThreads::new);
         let stores = Stores::new(environment, cache, threads);
-        Resources { engine, shared: Arc::new(Shared { engines, stores }) }
+        Resources { engine, shared: Arc::new(SharedResources { engines, stores }) }
     }
 }
 

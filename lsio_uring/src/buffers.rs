@@ -40,10 +40,10 @@ const SMALL: usize = 256 << 10;
 
 /// A bounded pool of memory.
 #[derive(Clone, Debug)]
-pub(crate) struct Pool(Arc<Shared>);
+pub(crate) struct Pool(Arc<SharedPool>);
 
 #[derive(Debug)]
-struct Shared {
+struct SharedPool {
     arenas: Mutex<Vec<Arena>>,
     /// Upper bound on the number of arenas.
     limit: usize,
@@ -65,7 +65,7 @@ impl Pool {
     /// An empty pool that grows up to `bytes`.
     pub(crate) fn new(bytes: usize) -> Self {
         let limit = bytes.div_ceil(ARENA);
-        Self(Arc::new(Shared {
+        Self(Arc::new(SharedPool {
             arenas: Mutex::default(),
             limit,
             lent_limit: limit.saturating_mul(ARENA).saturating_sub(RESERVE),
@@ -148,7 +148,7 @@ impl Pool {
     }
 }
 
-impl Shared {
+impl SharedPool {
     fn arenas(&self) -> MutexGuard<'_, Vec<Arena>> {
         // No critical section can leave an arena in an inconsistent state.
         self.arenas.lock().unwrap_or_else(PoisonError::into_inner)
@@ -211,8 +211,8 @@ pub(crate) struct Buffer {
 
 #[derive(Debug)]
 enum Home {
-    Pool { pool: Arc<Shared>, arena: usize, offset: usize },
-    Own { pool: Arc<Shared>, _memory: Memory },
+    Pool { pool: Arc<SharedPool>, arena: usize, offset: usize },
+    Own { pool: Arc<SharedPool>, _memory: Memory },
 }
 
 // SAFETY: a buffer is the only owner of its bytes, as a Box would be.

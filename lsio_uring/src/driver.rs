@@ -25,7 +25,7 @@ use super::{
     engine::Read,
     error::ReadError,
     fair::FairQueue,
-    ring::{Operation, Ring, Wait},
+    ring::{Ring, RingRead, Wait},
     workers::{self, Job},
 };
 
@@ -48,7 +48,7 @@ struct Messages {
 
 /// Limits on operations in flight.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Limits {
+pub(super) struct InFlightLimits {
     /// Bytes of all operations together.
     pub(super) in_flight: usize,
     /// Bytes of one operation.
@@ -61,22 +61,22 @@ pub(super) struct Driver<R> {
     inbox: Arc<Inbox>,
     pool: Pool,
     counters: Arc<Counters>,
-    limits: Limits,
+    limits: InFlightLimits,
     queue: FairQueue<Read>,
     openings: VecDeque<Job>,
     /// Next read in turn, while there is no memory for it.
     next: Option<Read>,
-    transfers: Slab<Transfer>,
-    operations: Slab<Part>,
+    transfers: Slab<PendingRead>,
+    operations: Slab<TransferPart>,
     /// Parts to start again.
-    again: VecDeque<Part>,
+    again: VecDeque<TransferPart>,
     /// Transfer with parts that haven't been started.
     partial: Option<usize>,
     bytes_in_flight: usize,
 }
 
 /// A read with memory.
-struct Transfer {
+struct PendingRead {
     read: Read,
     buffer: Buffer,
     /// Bytes of the file that the buffer holds: the requested ones and, for direct reads, those around them up to the
@@ -91,7 +91,7 @@ struct Transfer {
 
 /// A part of a transfer, read by one operation at a time.
 #[derive(Clone, Copy, Debug)]
-struct Part {
+struct TransferPart {
     transfer: usize,
     /// Offset in the window of the rest of the part, and length of that rest, in bytes.
     at: usize,
@@ -189,7 +189,7 @@ impl<R: Ring> Driver<R> {
         inbox: Arc<Inbox>,
         pool: Pool,
         counters: Arc<Counters>,
-        limits: Limits,
+        limits: InFlightLimits,
     ) -> Self {
         Self {
             ring,
@@ -326,7 +326,7 @@ impl<R: Ring> Driver<R> {
                 }
             },
         };
-        let transfer = Transfer { read, buffer, window, started: 0, open: 0, failure: None };
+        let transfer = PendingRead { read, buffer, window, started: 0, open: 0, failure: None };
         self.partial = Some(self.transfers.insert(transfer));
         true
     }
@@ -338,7 +338,7 @@ impl<R: Ring> Driver<R> {
         let given_up = transfer.failure.is_some() || transfer.read.mailbox.is_closed();
         let len = if given_up { 0 } else { (total - transfer.started).min(self.limits.operation) };
         if len > 0 {
-            let part = Part {
+            let part = TransferPart {
                 transfer: index,
                 at: transfer.started,
                 len,
@@ -359,7 +359,7 @@ impl<R: Ring> Driver<R> {
         }
     }
 
-    fn queue_part(&mut self, mut part: Part) {
+    fn queue_part(&mut self, mut part: TransferPart) {
         let transfer = &mut self.transfers[part.transfer];
         let direct = if part.direct { transfer.read.file.direct() } else { None };
         part.direct = direct.is_some();
@@ -375,7 +375,7 @@ impl<R: Ring> Driver<R> {
         };
         let start = transfer.buffer.start();
         debug_assert!(part.at + part.len <= transfer.buffer.size(), "a part beyond its buffer");
-        let operation = Operation {
+        let operation = RingRead {
             file,
             // SAFETY: parts lie inside their transfer's window, and the buffer is as long.
             memory: unsafe { start.add(part.at) },
@@ -446,7 +446,7 @@ impl<R: Ring> Driver<R> {
     }
 
     /// Marks a part as complete, and its transfer if this was the last part.
-    fn close_part(&mut self, part: Part) {
+    fn close_part(&mut self, part: TransferPart) {
         let transfer = &mut self.transfers[part.transfer];
         transfer.open -= 1;
         if transfer.open == 0 && self.partial != Some(part.transfer) {
@@ -456,7 +456,7 @@ impl<R: Ring> Driver<R> {
 
     /// Delivers a transfer to its caller. The kernel no longer uses its memory or file.
     fn finish(&mut self, index: usize) {
-        let Transfer { read, buffer, window, failure, .. } = self.transfers.remove(index);
+        let PendingRead { read, buffer, window, failure, .. } = self.transfers.remove(index);
         if read.mailbox.is_closed() {
             return;
         }

@@ -26,7 +26,7 @@ use super::{
 
 /// A running engine. Dropping the last handle ends the engine, after the reads in flight.
 pub(crate) struct Running {
-    kind: Kind,
+    kind: Backend,
     workers: Workers,
     pool: Pool,
     counters: Arc<Counters>,
@@ -36,7 +36,7 @@ pub(crate) struct Running {
     opening_time: AtomicU64,
 }
 
-enum Kind {
+enum Backend {
     #[cfg(target_os = "linux")]
     Uring(Vec<Arc<super::driver::Inbox>>),
     Pread(Arc<Mutex<FairQueue<Read>>>),
@@ -68,12 +68,12 @@ impl Running {
         let kind = match options.engine {
             Engine::Auto => start_rings(&options, &pool, &counters).unwrap_or_else(|error| {
                 log::info!("io_uring doesn't work here ({error}): local files are read by threads");
-                Kind::pread()
+                Backend::pread()
             }),
             Engine::Uring => start_rings(&options, &pool, &counters).map_err(|error| {
                 io::Error::new(error.kind(), format!("io_uring doesn't work here: {error}"))
             })?,
-            Engine::Pread => Kind::pread(),
+            Engine::Pread => Backend::pread(),
             Engine::ObjectStore => {
                 return Err(io::Error::new(
                     io::ErrorKind::InvalidInput,
@@ -93,8 +93,8 @@ impl Running {
     pub(crate) fn engine(&self) -> Engine {
         match &self.kind {
             #[cfg(target_os = "linux")]
-            Kind::Uring(_) => Engine::Uring,
-            Kind::Pread(_) => Engine::Pread,
+            Backend::Uring(_) => Engine::Uring,
+            Backend::Pread(_) => Engine::Pread,
         }
     }
 
@@ -135,7 +135,7 @@ impl Running {
         };
         match &self.kind {
             #[cfg(target_os = "linux")]
-            Kind::Uring(inboxes) if self.opening_time.load(Ordering::Relaxed) < FAST => {
+            Backend::Uring(inboxes) if self.opening_time.load(Ordering::Relaxed) < FAST => {
                 let number = self.callers.load(Ordering::Relaxed) as usize % inboxes.len();
                 inboxes[number].open(Box::new(move || timed(Here::Ring)));
             }
@@ -153,12 +153,12 @@ impl Running {
         let Some(first) = reads.first() else { return };
         match &self.kind {
             #[cfg(target_os = "linux")]
-            Kind::Uring(inboxes) => {
+            Backend::Uring(inboxes) => {
                 if let Some(inbox) = inboxes.get(first.caller as usize % inboxes.len()) {
                     inbox.send(reads);
                 }
             }
-            Kind::Pread(queue) => {
+            Backend::Pread(queue) => {
                 let count = reads.len();
                 let mut waiting = queue.lock().unwrap_or_else(PoisonError::into_inner);
                 for read in reads {
@@ -261,7 +261,7 @@ impl fmt::Debug for Running {
     }
 }
 
-impl Kind {
+impl Backend {
     fn pread() -> Self {
         Self::Pread(Arc::new(Mutex::new(FairQueue::new())))
     }
@@ -271,16 +271,16 @@ impl Drop for Running {
     fn drop(&mut self) {
         match &self.kind {
             #[cfg(target_os = "linux")]
-            Kind::Uring(inboxes) => inboxes.iter().for_each(|inbox| inbox.stop()),
-            Kind::Pread(_) => {}
+            Backend::Uring(inboxes) => inboxes.iter().for_each(|inbox| inbox.stop()),
+            Backend::Pread(_) => {}
         }
     }
 }
 
 #[cfg(target_os = "linux")]
-fn start_rings(options: &Options, pool: &Pool, counters: &Arc<Counters>) -> io::Result<Kind> {
+fn start_rings(options: &Options, pool: &Pool, counters: &Arc<Counters>) -> io::Result<Backend> {
     use super::{
-        driver::{Driver, Inbox, Limits},
+        driver::{Driver, InFlightLimits, Inbox},
         ring::KernelRing,
     };
     use std::{sync::mpsc, thread};
@@ -292,8 +292,10 @@ fn start_rings(options: &Options, pool: &Pool, counters: &Arc<Counters>) -> io::
 
     let start_ring = || -> io::Result<Arc<Inbox>> {
         let inbox = Arc::new(Inbox::new()?);
-        let limits =
-            Limits { in_flight: options.in_flight_bytes.max(1), operation: OPERATION_BYTES };
+        let limits = InFlightLimits {
+            in_flight: options.in_flight_bytes.max(1),
+            operation: OPERATION_BYTES,
+        };
         let (pool, counters) = (pool.clone(), Arc::clone(counters));
         let (report, started) = mpsc::channel();
         let theirs = Arc::clone(&inbox);
@@ -323,11 +325,11 @@ fn start_rings(options: &Options, pool: &Pool, counters: &Arc<Counters>) -> io::
             }
         }
     }
-    Ok(Kind::Uring(inboxes))
+    Ok(Backend::Uring(inboxes))
 }
 
 #[cfg(not(target_os = "linux"))]
-fn start_rings(_: &Options, _: &Pool, _: &Arc<Counters>) -> io::Result<Kind> {
+fn start_rings(_: &Options, _: &Pool, _: &Arc<Counters>) -> io::Result<Backend> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "it is a part of Linux"))
 }
 

@@ -44,12 +44,12 @@ pub(crate) enum Here {
 
 /// A file that was just opened, or was open already.
 #[derive(Debug)]
-pub(crate) enum Opened {
+pub(crate) enum OpenedFile {
     New(OpenFile),
     Kept(Arc<OpenFile>),
 }
 
-impl Opened {
+impl OpenedFile {
     /// Prepares the file for reads; past the page cache if `direct` is set.
     ///
     /// # Errors
@@ -65,7 +65,7 @@ impl Opened {
     }
 }
 
-impl Deref for Opened {
+impl Deref for OpenedFile {
     type Target = OpenFile;
 
     fn deref(&self) -> &OpenFile {
@@ -115,7 +115,7 @@ impl Files {
     /// # Errors
     /// [`io::ErrorKind::IsADirectory`] for directories, [`io::ErrorKind::InvalidInput`] for anything else that isn't a
     /// regular file, and the operating system's own.
-    pub(crate) fn open(&self, path: &Path, here: Here) -> io::Result<(Opened, Metadata)> {
+    pub(crate) fn open(&self, path: &Path, here: Here) -> io::Result<(OpenedFile, Metadata)> {
         let known = self.cache().get(path).cloned();
         if let Some(file) = known {
             if here == Here::Task && file.system.is_remote {
@@ -126,7 +126,7 @@ impl Files {
             if let Ok(now) = now
                 && (now.dev(), now.ino()) == file.identity
             {
-                return Ok((Opened::Kept(file), now));
+                return Ok((OpenedFile::Kept(file), now));
             }
             self.forget(path);
         }
@@ -143,7 +143,7 @@ impl Files {
             is_direct: false,
             other: OnceLock::new(),
         };
-        Ok((Opened::New(file), metadata))
+        Ok((OpenedFile::New(file), metadata))
     }
 
     /// Whether opening a file may wait for a server.

@@ -7,14 +7,14 @@ use std::{
 
 /// Sending end.
 #[derive(Debug)]
-pub(crate) struct Giver<T>(Arc<Mutex<State<T>>>);
+pub(crate) struct Giver<T>(Arc<Mutex<HandoverState<T>>>);
 
 /// Receiving end.
 #[derive(Debug)]
-pub(crate) struct Taker<T>(Arc<Mutex<State<T>>>);
+pub(crate) struct Taker<T>(Arc<Mutex<HandoverState<T>>>);
 
 #[derive(Debug)]
-struct State<T> {
+struct HandoverState<T> {
     value: Option<T>,
     waker: Option<Waker>,
     /// Whether the other end is gone.
@@ -23,7 +23,7 @@ struct State<T> {
 
 /// Both ends of a new channel.
 pub(crate) fn handover<T>() -> (Giver<T>, Taker<T>) {
-    let state = Arc::new(Mutex::new(State { value: None, waker: None, alone: false }));
+    let state = Arc::new(Mutex::new(HandoverState { value: None, waker: None, alone: false }));
     (Giver(Arc::clone(&state)), Taker(state))
 }
 
@@ -88,7 +88,7 @@ impl<T> Drop for Taker<T> {
     }
 }
 
-fn lock<T>(state: &Mutex<State<T>>) -> MutexGuard<'_, State<T>> {
+fn lock<T>(state: &Mutex<HandoverState<T>>) -> MutexGuard<'_, HandoverState<T>> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

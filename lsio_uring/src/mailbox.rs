@@ -19,12 +19,12 @@ pub(crate) type Delivery = (usize, Result<Bytes, ReadError>);
 /// Deliveries for one caller. Needs no asynchronous runtime.
 #[derive(Debug, Default)]
 pub(crate) struct Mailbox {
-    state: Mutex<State>,
+    state: Mutex<MailboxState>,
     closed: AtomicBool,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct MailboxState {
     deliveries: VecDeque<Delivery>,
     /// The waiting caller, with the number of deliveries that wakes it.
     waiting: Option<(usize, Waker)>,
@@ -87,7 +87,7 @@ impl Mailbox {
         self.closed.load(Ordering::Acquire)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, MailboxState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -9,7 +9,7 @@ use super::{
     error::ReadError,
     files::OpenFile,
     options::Access,
-    reads::{Span, Spans, Way},
+    reads::{ReadWay, Span, Spans},
 };
 
 /// Upper bound in bytes of a range that is returned in one piece of memory.
@@ -54,7 +54,7 @@ struct PlannedSpan {
 /// started.
 pub(crate) fn split(file: &OpenFile, range: Range<u64>, access: Access) -> Spans {
     if range.end - range.start <= CONTIGUOUS {
-        let way = Some(Way::choose(file, &range, access));
+        let way = Some(ReadWay::choose(file, &range, access));
         Spans::Listed(vec![Span { range, way }])
     } else {
         Spans::Pieces { range, size: PIECE }
@@ -95,10 +95,10 @@ impl Plan {
                 return Err(ReadError::read(file.path(), error));
             }
         }
-        Ok(Self::with(ranges, |range| Way::choose(file, range, access)))
+        Ok(Self::with(ranges, |range| ReadWay::choose(file, range, access)))
     }
 
-    fn with(ranges: &[Range<u64>], way: impl Fn(&Range<u64>) -> Way) -> Self {
+    fn with(ranges: &[Range<u64>], way: impl Fn(&Range<u64>) -> ReadWay) -> Self {
         let mut order: Vec<usize> = (0..ranges.len()).filter(|&n| !ranges[n].is_empty()).collect();
         order.sort_unstable_by_key(|&n| ranges[n].start);
         let mut spans: Vec<PlannedSpan> = Vec::new();
@@ -106,7 +106,7 @@ impl Plan {
             let range = &ranges[number];
             let len = range.end - range.start;
             let last = spans.last_mut().filter(|last| last.siblings.is_none());
-            let own = if len <= CONTIGUOUS { way(range) } else { Way::Direct };
+            let own = if len <= CONTIGUOUS { way(range) } else { ReadWay::Direct };
             if let Some(last) = last
                 && last.takes(range, own)
             {
@@ -182,13 +182,13 @@ impl Plan {
 
 impl PlannedSpan {
     /// Whether this span is extended to a range that doesn't start before it.
-    fn takes(&self, range: &Range<u64>, way: Way) -> bool {
+    fn takes(&self, range: &Range<u64>, way: ReadWay) -> bool {
         let span = &self.span.range;
         if range.end <= span.end {
             return true;
         }
         let gap = range.start.saturating_sub(span.end);
-        let most = if way == Way::Cached { CACHE_GAP } else { DRIVE_GAP };
+        let most = if way == ReadWay::Cached { CACHE_GAP } else { DRIVE_GAP };
         Some(way) == self.span.way && gap <= most && range.end - span.start <= MERGED
     }
 }
@@ -198,7 +198,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn spans(ranges: &[Range<u64>], way: Way) -> Vec<Range<u64>> {
+    fn spans(ranges: &[Range<u64>], way: ReadWay) -> Vec<Range<u64>> {
         let spans = Plan::with(ranges, |_| way).spans();
         (0..spans.len()).map(|number| spans.get(number).range).collect()
     }
@@ -206,16 +206,19 @@ mod tests {
     #[test]
     fn near_ranges_are_read_together() {
         let ranges = [70_000..80_000, 0..10_000, 5..10, 200_000..200_001];
-        assert_eq!(spans(&ranges, Way::Direct), [0..80_000, 200_000..200_001]);
-        assert_eq!(spans(&ranges, Way::Cached), [0..10_000, 70_000..80_000, 200_000..200_001]);
+        assert_eq!(spans(&ranges, ReadWay::Direct), [0..80_000, 200_000..200_001]);
+        assert_eq!(spans(&ranges, ReadWay::Cached), [0..10_000, 70_000..80_000, 200_000..200_001]);
     }
 
     #[test]
     fn large_ranges_are_split_and_near_ones_not_without_end() {
         let ranges = std::array::from_fn::<_, 10, _>(|n| (n as u64) << 20..(n as u64 + 1) << 20);
-        assert_eq!(spans(&ranges, Way::Direct), [0..4 << 20, 4 << 20..8 << 20, 8 << 20..10 << 20]);
+        assert_eq!(
+            spans(&ranges, ReadWay::Direct),
+            [0..4 << 20, 4 << 20..8 << 20, 8 << 20..10 << 20]
+        );
         let large = 100..(100 << 20);
-        let spans = spans(std::slice::from_ref(&large), Way::Direct);
+        let spans = spans(std::slice::from_ref(&large), ReadWay::Direct);
         assert_eq!((spans[0].clone(), spans[1].start), (100..4 << 20, 4 << 20));
         assert_eq!(spans.len(), 25);
         assert_eq!(pieces(5..CONTIGUOUS + 5).count(), 1);
@@ -236,9 +239,9 @@ mod tests {
             let file = period.repeat((CONTIGUOUS + PIECE) as usize / period.len() + 1);
             let bytes = |range: Range<u64>| &file[range.start as usize..range.end as usize];
             let way = |range: &Range<u64>| match ways[(range.start % 8) as usize] {
-                0 => Way::Direct,
-                1 => Way::Cached,
-                _ => Way::Small,
+                0 => ReadWay::Direct,
+                1 => ReadWay::Cached,
+                _ => ReadWay::Small,
             };
             let mut plan = Plan::with(&ranges, way);
             let mut given: Vec<Option<Bytes>> = vec![None; ranges.len()];

@@ -35,7 +35,7 @@ const COPY_BATCH: u64 = 1 << 20;
 
 /// Spans of a file being read. Dropping it gives up all spans that have not landed.
 #[derive(Debug)]
-pub(crate) struct Reads {
+pub(crate) struct FileReads {
     engine: Arc<Running>,
     file: Arc<OpenFile>,
     spans: Spans,
@@ -85,7 +85,7 @@ impl Spans {
     /// Whether to open the file for direct reads at once.
     pub(crate) fn are_direct(&self) -> bool {
         match self {
-            Self::Listed(spans) => spans.iter().all(|span| span.way == Some(Way::Direct)),
+            Self::Listed(spans) => spans.iter().all(|span| span.way == Some(ReadWay::Direct)),
             Self::Pieces { .. } => false,
         }
     }
@@ -96,12 +96,12 @@ impl Spans {
 pub(crate) struct Span {
     pub(crate) range: Range<u64>,
     /// `None` to choose at the start.
-    pub(crate) way: Option<Way>,
+    pub(crate) way: Option<ReadWay>,
 }
 
 /// Way to read a span.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Way {
+pub(crate) enum ReadWay {
     /// So small that it is tried at once.
     Small,
     /// Copied from the page cache.
@@ -114,7 +114,7 @@ pub(crate) enum Way {
     Buffered,
 }
 
-impl Way {
+impl ReadWay {
     /// Best way for a range of a file: from the page cache if the kernel reports the bytes there.
     pub(crate) fn choose(file: &OpenFile, range: &Range<u64>, access: Access) -> Self {
         let past = if file.system().refuses_direct() { Self::Buffered } else { Self::Direct };
@@ -131,7 +131,7 @@ impl Way {
     }
 }
 
-impl Reads {
+impl FileReads {
     /// Starts to read spans.
     pub(crate) fn start(
         engine: Arc<Running>,
@@ -208,17 +208,17 @@ impl Reads {
             let number = self.started;
             let Span { range, way } = self.spans.get(number);
             let access = self.engine.options().access;
-            let way = way.unwrap_or_else(|| Way::choose(&self.file, &range, access));
+            let way = way.unwrap_or_else(|| ReadWay::choose(&self.file, &range, access));
             let len = range.end - range.start;
             self.started += 1;
             self.open += 1;
             self.open_bytes += len;
             let at_once = match way {
-                Way::Small => true,
-                Way::Cached => alone && len <= COPIED_AT_ONCE,
-                Way::MostlyCached | Way::Direct | Way::Buffered => false,
+                ReadWay::Small => true,
+                ReadWay::Cached => alone && len <= COPIED_AT_ONCE,
+                ReadWay::MostlyCached | ReadWay::Direct | ReadWay::Buffered => false,
             };
-            let cached = matches!(way, Way::Small | Way::Cached | Way::MostlyCached);
+            let cached = matches!(way, ReadWay::Small | ReadWay::Cached | ReadWay::MostlyCached);
             if cached && alone && here == Here::Worker {
                 self.mailbox.deliver(number, self.engine.copy(&self.file, &range));
             } else if at_once
@@ -227,7 +227,7 @@ impl Reads {
             {
                 quick += 1;
                 self.mailbox.deliver(number, Ok(bytes));
-            } else if cached && (way != Way::Small || quick == AT_ONCE) {
+            } else if cached && (way != ReadWay::Small || quick == AT_ONCE) {
                 copies.push((number, range));
                 copied += len;
                 if copied >= COPY_BATCH {
@@ -238,7 +238,7 @@ impl Reads {
                 reads.push(Read {
                     file: Arc::clone(&self.file),
                     span: range,
-                    direct: way == Way::Direct,
+                    direct: way == ReadWay::Direct,
                     caller: self.caller,
                     mailbox: Arc::clone(&self.mailbox),
                     number,
@@ -266,7 +266,7 @@ impl Reads {
     }
 }
 
-impl Drop for Reads {
+impl Drop for FileReads {
     fn drop(&mut self) {
         self.mailbox.close();
     }

@@ -21,7 +21,7 @@ pub(super) trait Ring {
     /// # Safety
     /// The memory and the file must stay as they are until the completion of `token` was returned,
     /// and nothing else may use the memory meanwhile.
-    unsafe fn queue(&mut self, token: u64, operation: Operation);
+    unsafe fn queue(&mut self, token: u64, operation: RingRead);
 
     /// Starts the queued operations, and waits if `wait` says so.
     ///
@@ -47,7 +47,7 @@ pub(super) enum Wait {
 
 /// One read.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Operation {
+pub(super) struct RingRead {
     pub(super) file: RawFd,
     pub(super) memory: NonNull<u8>,
     /// Arena of the memory, and offset in it.
@@ -109,7 +109,7 @@ impl KernelRing {
         let file = std::fs::File::open("/dev/zero")?;
         // Leaked, unless its read completes.
         let buffer = NonNull::from(Box::leak(Box::new([1_u8; 8])));
-        let operation = Operation {
+        let operation = RingRead {
             file: file.as_raw_fd(),
             memory: buffer.cast(),
             place: None,
@@ -136,7 +136,7 @@ impl KernelRing {
     }
 
     /// Index of a registered buffer that contains the operation's memory, if there is one.
-    fn registered_buffer(&mut self, operation: &Operation) -> Option<u16> {
+    fn registered_buffer(&mut self, operation: &RingRead) -> Option<u16> {
         let (arena, offset) = operation.place?;
         while self.may_register && self.registered.len() <= arena {
             self.register(self.registered.len());
@@ -191,8 +191,8 @@ impl Ring for KernelRing {
         self.capacity
     }
 
-    unsafe fn queue(&mut self, token: u64, operation: Operation) {
-        let Operation { file, memory, len, offset, .. } = operation;
+    unsafe fn queue(&mut self, token: u64, operation: RingRead) {
+        let RingRead { file, memory, len, offset, .. } = operation;
         let entry = match self.registered_buffer(&operation) {
             Some(index) => {
                 opcode::ReadFixed::new(Fd(file), memory.as_ptr(), len, index).offset(offset).build()

@@ -21,12 +21,12 @@ use rustix::event::{PollFd, PollFlags, poll};
 use super::{
     buffers::Pool,
     counters::Counters,
-    driver::{Driver, Inbox, Limits},
+    driver::{Driver, InFlightLimits, Inbox},
     engine::Read,
     error::ReadError,
     files::{Files, Here, OpenFile},
     mailbox::Mailbox,
-    ring::{Operation, Ring, Wait},
+    ring::{Ring, RingRead, Wait},
 };
 
 /// Outcome of an operation.
@@ -52,8 +52,8 @@ struct SimulatedRing {
     submissions: VecDeque<Submission>,
     /// Index of the operation in flight that completes next.
     order: VecDeque<usize>,
-    queued: Vec<(u64, Operation)>,
-    under_way: Vec<(u64, Operation)>,
+    queued: Vec<(u64, RingRead)>,
+    under_way: Vec<(u64, RingRead)>,
     completed: VecDeque<(u64, i32)>,
     inbox: Arc<Inbox>,
     most: Arc<AtomicUsize>,
@@ -67,8 +67,8 @@ impl Ring for SimulatedRing {
         self.capacity
     }
 
-    unsafe fn queue(&mut self, token: u64, operation: Operation) {
-        let same = |(other, _): &(u64, Operation)| *other == token;
+    unsafe fn queue(&mut self, token: u64, operation: RingRead) {
+        let same = |(other, _): &(u64, RingRead)| *other == token;
         assert!(!self.queued.iter().any(same) && !self.under_way.iter().any(same));
         self.queued.push((token, operation));
         let all = self.queued.len() + self.under_way.len() + self.completed.len();
@@ -106,7 +106,7 @@ impl Ring for SimulatedRing {
     }
 }
 
-fn execute(operation: Operation, fate: Fate) -> i32 {
+fn execute(operation: RingRead, fate: Fate) -> i32 {
     let most = match fate {
         Fate::Whole => usize::MAX,
         Fate::Short(most) => most as usize,
@@ -178,7 +178,7 @@ fn play(scenario: &Scenario, contents: &[u8]) -> Outcome {
         inbox: Arc::clone(&inbox),
         most: Arc::clone(&most),
     };
-    let limits = Limits { in_flight: scenario.limits.0, operation: scenario.limits.1 };
+    let limits = InFlightLimits { in_flight: scenario.limits.0, operation: scenario.limits.1 };
     let driver = Driver::new(ring, Arc::clone(&inbox), pool.clone(), Arc::default(), limits);
     let thread = std::thread::spawn(move || driver.run());
 
@@ -386,14 +386,14 @@ fn a_file_that_shrank_is_an_error() {
 
 #[test]
 fn a_panic_of_the_ring_fails_its_reads_and_frees_nothing_that_is_under_way() {
-    struct Panics(Arc<Mutex<Vec<Operation>>>);
+    struct Panics(Arc<Mutex<Vec<RingRead>>>);
     // SAFETY: it only remembers addresses.
     unsafe impl Send for Panics {}
     impl Ring for Panics {
         fn capacity(&self) -> usize {
             4
         }
-        unsafe fn queue(&mut self, _: u64, operation: Operation) {
+        unsafe fn queue(&mut self, _: u64, operation: RingRead) {
             self.0.lock().unwrap().push(operation);
         }
         fn submit(&mut self, _: Wait) -> io::Result<()> {
@@ -416,7 +416,7 @@ fn a_panic_of_the_ring_fails_its_reads_and_frees_nothing_that_is_under_way() {
         Files::new(1).open(&path, Here::Worker).unwrap().0.ready(false).unwrap();
     let (pool, inbox) = (Pool::new(64 << 20), Arc::new(Inbox::new().unwrap()));
     let counters = Arc::new(Counters::default());
-    let limits = Limits { in_flight: 1 << 20, operation: 4096 };
+    let limits = InFlightLimits { in_flight: 1 << 20, operation: 4096 };
     let operations = Arc::default();
     let ring = Panics(Arc::clone(&operations));
     let driver = Driver::new(ring, Arc::clone(&inbox), pool.clone(), counters, limits);

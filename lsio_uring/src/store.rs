@@ -34,7 +34,7 @@ use super::{
     mailbox::Mailbox,
     options::{Access, Engine, Options},
     plan::{Plan, split},
-    reads::Reads,
+    reads::FileReads,
 };
 
 /// Local files as an object store, read at the speed of the drive.
@@ -155,7 +155,7 @@ impl UringFileSystem {
             store.files.keep(&file);
             Ok(Ranges {
                 ready: plan.empty().map(|number| (number, Bytes::new())).collect(),
-                reads: Reads::start(Arc::clone(&store.engine), file, spans, here),
+                reads: FileReads::start(Arc::clone(&store.engine), file, spans, here),
                 plan,
             })
         };
@@ -183,11 +183,11 @@ impl UringFileSystem {
             if range != (0..meta.size) {
                 store.files.keep(&file);
             }
-            let reads = Reads::start(Arc::clone(&store.engine), file, spans, here);
+            let reads = FileReads::start(Arc::clone(&store.engine), file, spans, here);
             Ok(Begun { meta, range, reads: Some(reads) })
         };
         // The task can't use a begun read before its bytes arrive.
-        self.at(path, Here::Task, start, |begun| begun.reads.as_ref().map(Reads::mailbox)).await
+        self.at(path, Here::Task, start, |begun| begun.reads.as_ref().map(FileReads::mailbox)).await
     }
 
     /// Path of an object's file: [`LocalFileSystem::path_to_filesystem`], or a shortcut for plain names that need no
@@ -214,12 +214,12 @@ impl UringFileSystem {
         &self,
         path: PathBuf,
         first: Here,
-        work: impl Fn(&Self, &FilePath, Here) -> std::result::Result<T, Failure> + Send + 'static,
+        work: impl Fn(&Self, &FilePath, Here) -> std::result::Result<T, FileFailure> + Send + 'static,
         awaits: fn(&T) -> Option<&Arc<Mailbox>>,
     ) -> Result<T> {
         if first == Here::Task {
             match work(self, &path, Here::Task) {
-                Err(Failure::Open(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(FileFailure::Open(error)) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => return result.map_err(|failure| failure.into_error(&path)),
             }
         }
@@ -247,13 +247,13 @@ impl UringFileSystem {
 }
 
 /// Reason why work with a file failed.
-enum Failure {
+enum FileFailure {
     /// The file was not opened.
     Open(io::Error),
     Other(Error),
 }
 
-impl Failure {
+impl FileFailure {
     fn into_error(self, path: &FilePath) -> Error {
         match self {
             Self::Open(error) => ReadError::open(path, error).into(),
@@ -262,19 +262,19 @@ impl Failure {
     }
 }
 
-impl From<io::Error> for Failure {
+impl From<io::Error> for FileFailure {
     fn from(error: io::Error) -> Self {
         Self::Open(error)
     }
 }
 
-impl From<Error> for Failure {
+impl From<Error> for FileFailure {
     fn from(error: Error) -> Self {
         Self::Other(error)
     }
 }
 
-impl From<ReadError> for Failure {
+impl From<ReadError> for FileFailure {
     fn from(error: ReadError) -> Self {
         Self::Other(error.into())
     }
@@ -284,12 +284,12 @@ impl From<ReadError> for Failure {
 struct Begun {
     meta: ObjectMeta,
     range: Range<u64>,
-    reads: Option<Reads>,
+    reads: Option<FileReads>,
 }
 
 /// Bytes of one range, in order.
 struct InOrder {
-    reads: Reads,
+    reads: FileReads,
     next: usize,
     early: BTreeMap<usize, Bytes>,
 }
@@ -318,7 +318,7 @@ impl Stream for InOrder {
 
 /// Ranges in the order they land.
 struct Ranges {
-    reads: Reads,
+    reads: FileReads,
     plan: Plan,
     ready: VecDeque<(usize, Bytes)>,
 }

@@ -13,16 +13,16 @@ pub(crate) type Job = Box<dyn FnOnce() + Send>;
 
 /// Threads that are started while there are more jobs than idle threads.
 #[derive(Debug)]
-pub(crate) struct Workers(Arc<Shared>);
+pub(crate) struct Workers(Arc<SharedQueue>);
 
-struct Shared {
-    state: Mutex<State>,
+struct SharedQueue {
+    state: Mutex<QueueState>,
     work: Condvar,
     limit: usize,
 }
 
 #[derive(Default)]
-struct State {
+struct QueueState {
     jobs: VecDeque<Job>,
     threads: usize,
     idle: usize,
@@ -32,7 +32,7 @@ struct State {
 impl Workers {
     /// Up to `limit` threads, none of them started yet.
     pub(crate) fn new(limit: usize) -> Self {
-        Self(Arc::new(Shared {
+        Self(Arc::new(SharedQueue {
             state: Mutex::default(),
             work: Condvar::new(),
             limit: limit.max(1),
@@ -84,7 +84,7 @@ impl Drop for Workers {
     }
 }
 
-impl Shared {
+impl SharedQueue {
     fn serve(&self) {
         let mut state = self.state();
         loop {
@@ -103,12 +103,12 @@ impl Shared {
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, QueueState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl fmt::Debug for Shared {
+impl fmt::Debug for SharedQueue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Workers").field("limit", &self.limit).finish_non_exhaustive()
     }

@@ -85,7 +85,7 @@ pub struct StoreUsage {
 
 /// What a copy is a copy of.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Stored {
+pub(super) struct CopySource {
     pub e_tag: String,
     /// The size of the whole object.
     pub size: u64,
@@ -94,7 +94,7 @@ pub(super) struct Stored {
     pub range: Range<u64>,
 }
 
-impl Stored {
+impl CopySource {
     /// The bytes of the copy.
     pub(super) fn len(&self) -> u64 {
         self.range.end.saturating_sub(self.range.start)
@@ -103,9 +103,9 @@ impl Stored {
 
 /// A copy as the index has it.
 #[derive(Debug)]
-pub(super) struct Entry {
-    pub key: Key,
-    pub stored: Stored,
+pub(super) struct CopyEntry {
+    pub key: CopyKey,
+    pub stored: CopySource,
     /// When it was written, in milliseconds.
     pub time: u128,
     integrity: Integrity,
@@ -113,9 +113,9 @@ pub(super) struct Entry {
 
 /// What a copy is found by: the store, the path in it and the range as it was asked for, as JSON.
 #[derive(Clone, Debug)]
-pub(super) struct Key(String);
+pub(super) struct CopyKey(String);
 
-impl Key {
+impl CopyKey {
     pub(super) fn new(store: &str, path: &str, range: &str) -> Self {
         Self(serde_json::json!([store, path, range]).to_string())
     }
@@ -219,25 +219,25 @@ impl DiskCache {
     }
 
     /// The entries that there are for some keys.
-    pub(super) async fn find(self: &Arc<Self>, keys: Vec<Key>) -> Vec<Option<Entry>> {
+    pub(super) async fn find(self: &Arc<Self>, keys: Vec<CopyKey>) -> Vec<Option<CopyEntry>> {
         let (cache, none) = (Arc::clone(self), keys.iter().map(|_| None).collect());
         let find = move || keys.into_iter().map(|key| cache.find_now(key)).collect();
         blocking(find).await.unwrap_or(none)
     }
 
-    fn find_now(&self, key: Key) -> Option<Entry> {
+    fn find_now(&self, key: CopyKey) -> Option<CopyEntry> {
         let found = cacache::metadata_sync(&self.directory, &key.0).ok()??;
-        let stored: Stored = serde_json::from_value(found.metadata).ok()?;
-        Some(Entry { key, stored, time: found.time, integrity: found.integrity })
+        let stored: CopySource = serde_json::from_value(found.metadata).ok()?;
+        Some(CopyEntry { key, stored, time: found.time, integrity: found.integrity })
     }
 
     /// The bytes of an entry, if they are still there and the same.
-    pub(super) async fn read(self: &Arc<Self>, entry: Entry) -> Option<Bytes> {
+    pub(super) async fn read(self: &Arc<Self>, entry: CopyEntry) -> Option<Bytes> {
         let cache = Arc::clone(self);
         blocking(move || cache.read_now(&entry)).await?
     }
 
-    fn read_now(&self, entry: &Entry) -> Option<Bytes> {
+    fn read_now(&self, entry: &CopyEntry) -> Option<Bytes> {
         let error = match self.try_read(entry) {
             Ok(Some(bytes)) => return Some(bytes),
             Ok(None) => "it isn't what was written".to_owned(),
@@ -257,7 +257,7 @@ impl DiskCache {
     }
 
     /// `None` if the content is damaged.
-    fn try_read(&self, entry: &Entry) -> io::Result<Option<Bytes>> {
+    fn try_read(&self, entry: &CopyEntry) -> io::Result<Option<Bytes>> {
         let prefix = entry.key.prefix();
         let len = entry.stored.len().saturating_add(prefix.len() as u64);
         let open = SyncReader::open_hash(&self.directory, entry.integrity.clone());
@@ -270,13 +270,18 @@ impl DiskCache {
     }
 
     /// Removes what there is for some keys.
-    pub(super) async fn remove(self: &Arc<Self>, keys: Vec<Key>) {
+    pub(super) async fn remove(self: &Arc<Self>, keys: Vec<CopyKey>) {
         let cache = Arc::clone(self);
         blocking(move || keys.iter().for_each(|key| evict::remove(&cache.directory, &key.0))).await;
     }
 
     /// Keeps a copy. Returns when it is among those that are about to be written.
-    pub(super) async fn write(self: &Arc<Self>, key: Key, stored: Stored, parts: Vec<Bytes>) {
+    pub(super) async fn write(
+        self: &Arc<Self>,
+        key: CopyKey,
+        stored: CopySource,
+        parts: Vec<Bytes>,
+    ) {
         let Ok(runtime) = Handle::try_current() else { return };
         let permits = u32::try_from(stored.len()).unwrap_or(PENDING).clamp(1, PENDING);
         let pending = Arc::clone(&self.pending).acquire_many_owned(permits).await;
@@ -287,7 +292,7 @@ impl DiskCache {
         });
     }
 
-    fn write_now(&self, key: &Key, stored: &Stored, parts: &[Bytes]) {
+    fn write_now(&self, key: &CopyKey, stored: &CopySource, parts: &[Bytes]) {
         /// Another process may remove a directory just before a file is made in it.
         const TRIES: usize = 3;
 
@@ -307,7 +312,7 @@ impl DiskCache {
         }
     }
 
-    fn try_write(&self, key: &Key, stored: &Stored, parts: &[Bytes]) -> io::Result<()> {
+    fn try_write(&self, key: &CopyKey, stored: &CopySource, parts: &[Bytes]) -> io::Result<()> {
         tag(&self.directory)?;
         let prefix = key.prefix();
         let len = prefix.len() + parts.iter().map(Bytes::len).sum::<usize>();

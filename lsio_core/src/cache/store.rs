@@ -11,7 +11,7 @@ use object_store::{
     PutResult, RenameOptions, Result, path::Path,
 };
 
-use super::disk::{DiskCache, Entry, Key, Stored};
+use super::disk::{CopyEntry, CopyKey, CopySource, DiskCache};
 
 /// The ranges of one call that are read at once.
 const PARALLEL: usize = 16;
@@ -43,12 +43,12 @@ pub struct CachedStore {
 }
 
 /// The bytes of a range, and the ETag of the version that they are of.
-type Part = (Bytes, Option<String>);
+type TaggedBytes = (Bytes, Option<String>);
 
 impl CachedStore {
-    fn key(&self, location: &Path, range: Option<&GetRange>) -> Key {
+    fn key(&self, location: &Path, range: Option<&GetRange>) -> CopyKey {
         let range = range.map(GetRange::to_string).unwrap_or_default();
-        Key::new(&self.name, location.as_ref(), &range)
+        CopyKey::new(&self.name, location.as_ref(), &range)
     }
 
     /// Reads without a copy, and keeps one.
@@ -61,7 +61,7 @@ impl CachedStore {
     async fn validate(
         &self,
         location: &Path,
-        entry: &Entry,
+        entry: &CopyEntry,
         options: GetOptions,
     ) -> Result<Option<GetResult>> {
         let e_tag = &entry.stored.e_tag;
@@ -80,10 +80,10 @@ impl CachedStore {
 
     /// Writes to the cache what comes from the store, when all of it has come, unless there is a copy of
     /// that version.
-    fn keep(&self, key: Key, result: GetResult, have: Option<&str>) -> GetResult {
+    fn keep(&self, key: CopyKey, result: GetResult, have: Option<&str>) -> GetResult {
         let GetResult { payload, meta, range, attributes } = result;
         let e_tag = meta.e_tag.as_deref().filter(|e_tag| is_strong(e_tag) && have != Some(e_tag));
-        let stored = e_tag.map(|e_tag| Stored {
+        let stored = e_tag.map(|e_tag| CopySource {
             e_tag: e_tag.to_owned(),
             size: meta.size,
             last_modified: meta.last_modified.into(),
@@ -107,7 +107,7 @@ impl CachedStore {
         &self,
         location: &Path,
         ranges: &[Range<u64>],
-    ) -> Result<(Vec<Option<Part>>, Option<String>)> {
+    ) -> Result<(Vec<Option<TaggedBytes>>, Option<String>)> {
         let mut parts = vec![None; ranges.len()];
         let keys = ranges.iter().map(|range| self.key(location, Some(&range.clone().into())));
         let entries = self.cache.find(keys.collect()).await;
@@ -115,7 +115,7 @@ impl CachedStore {
         let Some(e_tag) = newest.map(|entry| entry.stored.e_tag.clone()) else {
             return Ok((parts, None));
         };
-        let of_it = |(_, entry): &(usize, Entry)| entry.stored.e_tag == e_tag;
+        let of_it = |(_, entry): &(usize, CopyEntry)| entry.stored.e_tag == e_tag;
         let entries = entries.into_iter().enumerate();
         let mut entries: Vec<_> =
             entries.filter_map(|(i, entry)| Some((i, entry?))).filter(of_it).collect();
@@ -150,7 +150,7 @@ impl CachedStore {
         &self,
         location: &Path,
         ranges: &[Range<u64>],
-        parts: Vec<Option<Part>>,
+        parts: Vec<Option<TaggedBytes>>,
         version: Option<String>,
     ) -> Result<Option<Vec<Bytes>>> {
         let if_match = version.filter(|e_tag| is_strong(e_tag));
@@ -166,7 +166,8 @@ impl CachedStore {
                 Ok((result.bytes().await?, e_tag))
             }
         });
-        let all: Result<Vec<Part>> = stream::iter(all).buffered(PARALLEL).try_collect().await;
+        let all: Result<Vec<TaggedBytes>> =
+            stream::iter(all).buffered(PARALLEL).try_collect().await;
         match all {
             Ok(parts) if parts.windows(2).any(|two| two[0].1 != two[1].1) => Ok(None),
             Ok(parts) => Ok(Some(parts.into_iter().map(|(bytes, _)| bytes).collect())),
@@ -202,7 +203,7 @@ impl ObjectStore for CachedStore {
         }
         let key = self.key(location, options.range.as_ref());
         let entry = self.cache.find(vec![key]).await.pop().flatten();
-        let wanted = |entry: &Entry| match options.if_match.as_deref() {
+        let wanted = |entry: &CopyEntry| match options.if_match.as_deref() {
             None | Some("*") => true,
             Some(e_tag) => e_tag == entry.stored.e_tag,
         };
@@ -275,8 +276,8 @@ impl fmt::Display for CachedStore {
 
 /// A copy that is being made.
 struct Copy {
-    key: Key,
-    stored: Stored,
+    key: CopyKey,
+    stored: CopySource,
     parts: Vec<Bytes>,
     /// The bytes that haven't come yet.
     missing: u64,
@@ -312,7 +313,7 @@ fn copying(
 }
 
 /// The answer that a copy is.
-fn copied(location: &Path, stored: Stored, bytes: Bytes) -> GetResult {
+fn copied(location: &Path, stored: CopySource, bytes: Bytes) -> GetResult {
     GetResult {
         payload: GetResultPayload::Stream(stream::once(async { Ok(bytes) }).boxed()),
         meta: ObjectMeta {

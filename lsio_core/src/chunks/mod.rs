@@ -89,4 +89,4 @@ impl ObjectRange {
 }
 
 /// The shared chunk source of an array.
-pub(crate) type Chunks = Arc<dyn ChunkSource>;
+pub(crate) type SharedChunkSource = Arc<dyn ChunkSource>;

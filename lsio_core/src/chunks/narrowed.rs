@@ -2,12 +2,12 @@
 
 use async_trait::async_trait;
 
-use super::{ChunkIndex, ChunkRef, ChunkSource, Chunks, Reads};
+use super::{ChunkIndex, ChunkRef, ChunkSource, Reads, SharedChunkSource};
 use crate::Result;
 
 /// Locates chunks in the source of an array that has one more dimension, which holds one chunk.
 #[derive(Debug)]
-pub(crate) struct WithoutLast(pub(crate) Chunks);
+pub(crate) struct WithoutLast(pub(crate) SharedChunkSource);
 
 impl WithoutLast {
     fn whole(chunk: &[u64]) -> ChunkIndex {

@@ -11,14 +11,14 @@ use crate::{
 
 /// The kinds of stores.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum StoreKind {
     S3,
     Gcs,
     Azure,
     Http,
 }
 
-impl Kind {
+impl StoreKind {
     /// The prefix of its options.
     pub(super) fn prefix(self) -> &'static str {
         match self {
@@ -43,7 +43,7 @@ impl Kind {
 /// A place in a store, from a URL without the options that are ours.
 #[derive(Debug)]
 pub(super) struct Address {
-    pub(super) kind: Kind,
+    pub(super) kind: StoreKind,
     /// The URL up to the path, without what may be secret.
     pub(super) root: Url,
     /// The bucket, container or host.
@@ -61,7 +61,7 @@ impl Address {
     pub(super) fn parse(url: &Url) -> Result<Self> {
         let name = public_name(url);
         let invalid = |reason: String| Error::Location { location: name.clone(), reason };
-        let Some(kind) = Kind::of(url.scheme()) else {
+        let Some(kind) = StoreKind::of(url.scheme()) else {
             return Err(invalid(format!(
                 "{}:// is no address of a store that lsio knows: use a local path, s3://, gs://, az://, \
                  abfs://, https:// or http://, or register an object store with the session",
@@ -80,11 +80,11 @@ impl Address {
                 .next()
                 .map_or_else(String::new, |(text, _)| text.into_owned())
         };
-        let login = (kind == Kind::Http && !url.username().is_empty())
+        let login = (kind == StoreKind::Http && !url.username().is_empty())
             .then(|| (decoded(url.username()), decoded(url.password().unwrap_or_default())));
         let bucket = match (kind, url.username()) {
-            (Kind::Azure, container) if !container.is_empty() => container,
-            (Kind::Http, _) => &url[Position::BeforeHost..Position::AfterPort],
+            (StoreKind::Azure, container) if !container.is_empty() => container,
+            (StoreKind::Http, _) => &url[Position::BeforeHost..Position::AfterPort],
             _ => host,
         };
         Ok(Self {
@@ -103,7 +103,7 @@ impl Address {
 /// and Google Cloud Storage nothing does.
 pub(crate) fn take_options(url: &mut Url, options: &mut OpenOptions) -> Result<()> {
     let Some(query) = url.query().map(str::to_owned) else { return Ok(()) };
-    let strict = matches!(Kind::of(url.scheme()), Some(Kind::S3 | Kind::Gcs));
+    let strict = matches!(StoreKind::of(url.scheme()), Some(StoreKind::S3 | StoreKind::Gcs));
     let mut theirs = Vec::new();
     // What isn't ours stays as it is spelled: it may be part of a signature.
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
@@ -152,7 +152,7 @@ fn strip(url: &mut Url) {
     url.set_fragment(None);
     let _ = url.set_password(None);
     // What stands there is a container in Azure's URLs.
-    if Kind::of(url.scheme()) != Some(Kind::Azure) {
+    if StoreKind::of(url.scheme()) != Some(StoreKind::Azure) {
         let _ = url.set_username("");
     }
 }
@@ -209,7 +209,7 @@ mod tests {
 
     #[test]
     fn urls_name_stores_and_paths() {
-        use Kind::{Azure, Gcs, Http, S3};
+        use StoreKind::{Azure, Gcs, Http, S3};
         for (text, kind, bucket, path, name) in [
             ("s3://b/x/s.zarr", S3, "b", "x/s.zarr", "s3://b/x/s.zarr"),
             ("s3a://b", S3, "b", "", "s3a://b"),

@@ -10,7 +10,7 @@ use url::Url;
 
 use super::{
     aws::is_true,
-    explain::{Access, Way},
+    explain::{Signing, StoreDescription},
     http::{Connector, client_options},
 };
 use crate::{
@@ -42,7 +42,7 @@ const CREDENTIALS: [Key; 14] = [
 
 /// A container, and all that decides how it is read.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub(super) struct Setup {
+pub(super) struct AzureSettings {
     root: Url,
     container: String,
     config: Vec<(Key, String)>,
@@ -60,7 +60,7 @@ pub(super) fn setup(
     query: Option<&str>,
     options: &StoreOptions,
     environment: &Environment,
-) -> Result<Setup, String> {
+) -> Result<AzureSettings, String> {
     let mut given = options.given("azure", azure, Key::Client);
     if let Some(signature) = query {
         given.insert(Key::SasKey, signature.to_owned());
@@ -109,10 +109,10 @@ pub(super) fn setup(
     }
     config.remove(&Key::SkipSignature);
     let (root, container) = (root.clone(), container.to_owned());
-    Ok(Setup { root, container, config: sorted(config), found, unsigned })
+    Ok(AzureSettings { root, container, config: sorted(config), found, unsigned })
 }
 
-impl Setup {
+impl AzureSettings {
     /// Makes the store.
     ///
     /// # Errors
@@ -121,7 +121,7 @@ impl Setup {
         self,
         connector: Connector,
         retry: RetryConfig,
-    ) -> Result<(Arc<dyn ObjectStore>, Way), String> {
+    ) -> Result<(Arc<dyn ObjectStore>, StoreDescription), String> {
         let mut builder = MicrosoftAzureBuilder::new()
             .with_client_options(client_options())
             .with_url(self.root)
@@ -137,9 +137,9 @@ impl Setup {
             builder = builder.with_config(key, value);
         }
         let access = match (self.found, self.unsigned) {
-            (Some(from), _) => Access::With(from),
-            (None, true) => Access::Unsigned,
-            (None, false) => Access::Nothing {
+            (Some(from), _) => Signing::With(from),
+            (None, true) => Signing::Unsigned,
+            (None, false) => Signing::Nothing {
                 looked: "the URL (a shared access signature), the options azure.account_key, \
                          azure.sas_token and azure.use_azure_cli, the environment \
                          (AZURE_STORAGE_ACCOUNT_KEY, AZURE_STORAGE_SAS_TOKEN, AZURE_CLIENT_ID), the \
@@ -151,7 +151,7 @@ impl Setup {
         };
         let store = builder.build().map_err(|e| e.to_string())?;
         let what = format!("the container '{}' at {at}", self.container);
-        Ok((Arc::new(store), Way { what, at, access, region_option: None }))
+        Ok((Arc::new(store), StoreDescription { what, at, access, region_option: None }))
     }
 }
 

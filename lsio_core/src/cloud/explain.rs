@@ -14,19 +14,19 @@ const STATUS: &str = "non-2xx status code: ";
 
 /// What messages say of a store.
 #[derive(Debug)]
-pub(super) struct Way {
+pub(super) struct StoreDescription {
     /// "the bucket 'b' at http://localhost:9000"
     pub(super) what: String,
     /// Where it is: an endpoint, or the cloud's name.
     pub(super) at: String,
-    pub(super) access: Access,
+    pub(super) access: Signing,
     /// The option that sets the region.
     pub(super) region_option: Option<&'static str>,
 }
 
 /// How requests are signed.
 #[derive(Debug)]
-pub(super) enum Access {
+pub(super) enum Signing {
     /// With credentials from there.
     With(String),
     /// Not at all, as was asked for.
@@ -42,7 +42,7 @@ pub(super) enum Access {
 #[error("{0}")]
 struct Explained(String);
 
-impl Way {
+impl StoreDescription {
     /// An error of the store in the user's terms. Its kind stays, unless there is no such bucket: what is
     /// missing then isn't an object.
     pub(super) fn explain(&self, error: Error) -> Error {
@@ -81,19 +81,19 @@ impl Way {
     fn refused(&self, code: &str, text: &str) -> String {
         let (what, detail) = (&self.what, detail(text));
         match &self.access {
-            Access::Nothing { looked, give } => format!(
+            Signing::Nothing { looked, give } => format!(
                 "{what} refused a request without credentials, and none were found in {looked}. It may be \
                  private: {give} ({detail})"
             ),
-            Access::Unsigned => format!(
+            Signing::Unsigned => format!(
                 "{what} refused a request without credentials, as the option skip_signature asks for \
                  ({detail})"
             ),
-            Access::Open => format!(
+            Signing::Open => format!(
                 "{what} refused the request: the URL may lack a signature (?…), or user and password \
                  (https://user:password@…) ({detail})"
             ),
-            Access::With(from) => {
+            Signing::With(from) => {
                 let why = match code {
                     "SignatureDoesNotMatch" => "the secret key is wrong",
                     "InvalidAccessKeyId" | "NotSignedUp" => "it doesn't know the access key",
@@ -215,7 +215,7 @@ mod tests {
             .into(),
         }
         };
-        let way = |access| Way {
+        let way = |access| StoreDescription {
             what: "the bucket 'b' at AWS".to_owned(),
             at: "AWS".to_owned(),
             access,
@@ -226,11 +226,11 @@ mod tests {
                 "<Error><Code>{code}</Code><Message>No</Message><StringToSign>hidden</StringToSign></Error>"
             )
         };
-        let nothing = Access::Nothing { looked: "the places".to_owned(), give: "set AWS_PROFILE" };
-        let with = |from: &str| way(Access::With(from.to_owned()));
+        let nothing = Signing::Nothing { looked: "the places".to_owned(), give: "set AWS_PROFILE" };
+        let with = |from: &str| way(Signing::With(from.to_owned()));
         for (way, code, expected) in [
             (way(nothing), "AccessDenied", ["none were found in the places", "set AWS_PROFILE"]),
-            (way(Access::Unsigned), "AccessDenied", ["skip_signature", "403 Forbidden"]),
+            (way(Signing::Unsigned), "AccessDenied", ["skip_signature", "403 Forbidden"]),
             (
                 with("the profile 'x'"),
                 "SignatureDoesNotMatch",

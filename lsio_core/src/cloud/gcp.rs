@@ -10,7 +10,7 @@ use object_store::{
 use super::{
     address::server,
     aws::is_true,
-    explain::{Access, Way},
+    explain::{Signing, StoreDescription},
     http::{Connector, client_options},
 };
 use crate::{
@@ -28,7 +28,7 @@ const LOGIN: &str = if cfg!(windows) {
 
 /// A bucket, and all that decides how it is read.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub(super) struct Setup {
+pub(super) struct GcpSettings {
     bucket: String,
     config: Vec<(Key, String)>,
     /// Where credentials were found.
@@ -37,7 +37,11 @@ pub(super) struct Setup {
 }
 
 /// Reads options, environment and files.
-pub(super) fn setup(bucket: &str, options: &StoreOptions, environment: &Environment) -> Setup {
+pub(super) fn setup(
+    bucket: &str,
+    options: &StoreOptions,
+    environment: &Environment,
+) -> GcpSettings {
     let given = options.given("gcp", gcp, Key::Client);
     let is_own = |name: &&str| name.starts_with("GOOGLE_");
     let mut config = environment
@@ -76,10 +80,10 @@ pub(super) fn setup(bucket: &str, options: &StoreOptions, environment: &Environm
     if found.is_none() {
         config.retain(|key, _| !credentials.contains(key));
     }
-    Setup { bucket: bucket.to_owned(), config: sorted(config), found, unsigned }
+    GcpSettings { bucket: bucket.to_owned(), config: sorted(config), found, unsigned }
 }
 
-impl Setup {
+impl GcpSettings {
     /// Makes the store.
     ///
     /// # Errors
@@ -88,7 +92,7 @@ impl Setup {
         self,
         connector: Connector,
         retry: RetryConfig,
-    ) -> Result<(Arc<dyn ObjectStore>, Way), String> {
+    ) -> Result<(Arc<dyn ObjectStore>, StoreDescription), String> {
         // An emulator may do without TLS; Google itself is never asked without.
         let mut builder = GoogleCloudStorageBuilder::new()
             .with_client_options(client_options().with_allow_http(true))
@@ -108,7 +112,7 @@ impl Setup {
             builder = builder.with_config(key, value);
         }
         let access = match self.found {
-            Some(from) => Access::With(from),
+            Some(from) => Signing::With(from),
             None => {
                 // Without any, the builder would look for some of its own.
                 let none = GcpCredential { bearer: String::new() };
@@ -116,8 +120,8 @@ impl Setup {
                     .with_skip_signature(true)
                     .with_credentials(Arc::new(StaticCredentialProvider::new(none)));
                 match self.unsigned {
-                    true => Access::Unsigned,
-                    false => Access::Nothing {
+                    true => Signing::Unsigned,
+                    false => Signing::Nothing {
                         looked: format!(
                             "the options gcp.service_account_path and gcp.application_credentials_path, the \
                              environment (GOOGLE_APPLICATION_CREDENTIALS, GOOGLE_SERVICE_ACCOUNT), {LOGIN}, \
@@ -131,7 +135,7 @@ impl Setup {
         };
         let store = builder.build().map_err(|e| e.to_string())?;
         let what = format!("the bucket '{}' at {at}", self.bucket);
-        Ok((Arc::new(store), Way { what, at, access, region_option: None }))
+        Ok((Arc::new(store), StoreDescription { what, at, access, region_option: None }))
     }
 
     #[cfg(test)]

@@ -11,16 +11,16 @@ use object_store::{
     path::Path,
 };
 
-use super::explain::Way;
+use super::explain::StoreDescription;
 
 /// A store, and what messages say of it.
 pub(super) struct CloudStore {
     inner: Arc<dyn ObjectStore>,
-    way: Arc<Way>,
+    way: Arc<StoreDescription>,
 }
 
 impl CloudStore {
-    pub(super) fn new(inner: Arc<dyn ObjectStore>, way: Way) -> Self {
+    pub(super) fn new(inner: Arc<dyn ObjectStore>, way: StoreDescription) -> Self {
         Self { inner, way: Arc::new(way) }
     }
 

@@ -12,9 +12,9 @@ use tokio::sync::OnceCell;
 use url::Url;
 
 use super::{
-    address::{Address, Kind},
+    address::{Address, StoreKind},
     aws, azure,
-    explain::Way,
+    explain::StoreDescription,
     gcp,
     http::Connector,
     store::CloudStore,
@@ -56,11 +56,11 @@ pub(crate) struct Stores {
     pub(crate) cache: CacheChoice,
     /// Threads that carry requests.
     pub(crate) threads: Arc<NetworkThreads>,
-    open: Mutex<LruCache<Key, Arc<OnceCell<Shared>>>>,
+    open: Mutex<LruCache<StoreKey, Arc<OnceCell<SharedStore>>>>,
 }
 
-type Key = (Setup, Network);
-type Shared = (Arc<dyn ObjectStore>, Arc<Link>);
+type StoreKey = (StoreSettings, Network);
+type SharedStore = (Arc<dyn ObjectStore>, Arc<Link>);
 
 impl fmt::Debug for Stores {
     /// Without the stores: what opened them holds secrets.
@@ -110,9 +110,9 @@ impl Stores {
         Ok(Opened { store: Arc::clone(store), path, link: Arc::clone(link), name })
     }
 
-    async fn build(&self, setup: &Setup, network: Network) -> Result<Shared, String> {
+    async fn build(&self, setup: &StoreSettings, network: Network) -> Result<SharedStore, String> {
         let storage = match setup {
-            Setup::Http(_) => Storage::Http,
+            StoreSettings::Http(_) => Storage::Http,
             _ => Storage::ObjectStore,
         };
         let link = Link::new(storage, network);
@@ -124,10 +124,10 @@ impl Stores {
             backoff: BackoffConfig { base: 3.0, ..BackoffConfig::default() },
         };
         let (store, way) = match setup.clone() {
-            Setup::S3(setup) => setup.build(&self.environment, connector, retry).await?,
-            Setup::Gcs(setup) => setup.build(connector, retry)?,
-            Setup::Azure(setup) => setup.build(connector, retry)?,
-            Setup::Http(setup) => setup.build(connector, retry)?,
+            StoreSettings::S3(setup) => setup.build(&self.environment, connector, retry).await?,
+            StoreSettings::Gcs(setup) => setup.build(connector, retry)?,
+            StoreSettings::Azure(setup) => setup.build(connector, retry)?,
+            StoreSettings::Http(setup) => setup.build(connector, retry)?,
         };
         Ok((self.finish(store, way)?, link))
     }
@@ -136,7 +136,7 @@ impl Stores {
     fn finish(
         &self,
         store: Arc<dyn ObjectStore>,
-        way: Way,
+        way: StoreDescription,
     ) -> Result<Arc<dyn ObjectStore>, String> {
         let name = way.what.clone();
         let store = Arc::new(CloudStore::new(store, way));
@@ -149,25 +149,29 @@ impl Stores {
 
 /// All that decides how a store is read.
 #[derive(Clone, PartialEq, Eq, Hash)]
-enum Setup {
-    S3(aws::Setup),
-    Gcs(gcp::Setup),
-    Azure(azure::Setup),
-    Http(web::Setup),
+enum StoreSettings {
+    S3(aws::AwsSettings),
+    Gcs(gcp::GcpSettings),
+    Azure(azure::AzureSettings),
+    Http(web::WebSettings),
 }
 
 fn setup(
     address: Address,
     options: &StoreOptions,
     environment: &Environment,
-) -> Result<Setup, String> {
+) -> Result<StoreSettings, String> {
     let Address { kind, root, bucket, login, query, .. } = address;
     Ok(match kind {
-        Kind::S3 => Setup::S3(aws::setup(&bucket, options, environment)?),
-        Kind::Gcs => Setup::Gcs(gcp::setup(&bucket, options, environment)),
-        Kind::Azure => {
-            Setup::Azure(azure::setup(&root, &bucket, query.as_deref(), options, environment)?)
-        }
-        Kind::Http => Setup::Http(web::setup(&root, query, login, options)),
+        StoreKind::S3 => StoreSettings::S3(aws::setup(&bucket, options, environment)?),
+        StoreKind::Gcs => StoreSettings::Gcs(gcp::setup(&bucket, options, environment)),
+        StoreKind::Azure => StoreSettings::Azure(azure::setup(
+            &root,
+            &bucket,
+            query.as_deref(),
+            options,
+            environment,
+        )?),
+        StoreKind::Http => StoreSettings::Http(web::setup(&root, query, login, options)),
     })
 }

@@ -8,14 +8,14 @@ use object_store::{ClientConfigKey, ObjectStore, RetryConfig, http::HttpBuilder}
 use url::Url;
 
 use super::{
-    explain::{Access, Way},
+    explain::{Signing, StoreDescription},
     http::{Connector, client_options},
 };
 use crate::store_options::{StoreOptions, http};
 
 /// A server, and all that decides how it is read.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub(super) struct Setup {
+pub(super) struct WebSettings {
     root: Url,
     query: Option<String>,
     login: Option<(String, String)>,
@@ -28,13 +28,13 @@ pub(super) fn setup(
     query: Option<String>,
     login: Option<(String, String)>,
     options: &StoreOptions,
-) -> Setup {
+) -> WebSettings {
     let config = options.of("http");
     let config = config.filter_map(|(name, value)| Some((http(name)?, value.to_owned())));
-    Setup { root: root.clone(), query, login, config: config.collect() }
+    WebSettings { root: root.clone(), query, login, config: config.collect() }
 }
 
-impl Setup {
+impl WebSettings {
     /// Makes the store.
     ///
     /// # Errors
@@ -43,16 +43,16 @@ impl Setup {
         self,
         connector: Connector,
         retry: RetryConfig,
-    ) -> Result<(Arc<dyn ObjectStore>, Way), String> {
+    ) -> Result<(Arc<dyn ObjectStore>, StoreDescription), String> {
         let mut options = client_options().with_allow_http(self.root.scheme() == "http");
-        let mut access = Access::Open;
+        let mut access = Signing::Open;
         if let Some((user, password)) = self.login {
             let login = BASE64_STANDARD.encode(format!("{user}:{password}"));
             let mut value =
                 HeaderValue::try_from(format!("Basic {login}")).map_err(|e| e.to_string())?;
             value.set_sensitive(true);
             options = options.with_default_headers(HeaderMap::from_iter([(AUTHORIZATION, value)]));
-            access = Access::With("the URL".to_owned());
+            access = Signing::With("the URL".to_owned());
         }
         let at = self.root.origin().ascii_serialization();
         let mut url = self.root;
@@ -66,6 +66,9 @@ impl Setup {
             builder = builder.with_config(key, value);
         }
         let store = builder.build().map_err(|e| e.to_string())?;
-        Ok((Arc::new(store), Way { what: at.clone(), at, access, region_option: None }))
+        Ok((
+            Arc::new(store),
+            StoreDescription { what: at.clone(), at, access, region_option: None },
+        ))
     }
 }

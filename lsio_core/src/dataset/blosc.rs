@@ -159,7 +159,7 @@ fn decompress_by_library(encoded: &[u8], out: &mut [u8]) -> Result<(), String> {
 #[derive(Debug)]
 pub(crate) struct Blocks<'a> {
     encoded: &'a [u8],
-    compressor: Inner,
+    compressor: InnerCodec,
     /// The bytes of an element, by which blocks are split and shuffled.
     width: usize,
     shuffled: bool,
@@ -170,7 +170,7 @@ pub(crate) struct Blocks<'a> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Inner {
+enum InnerCodec {
     Lz4,
     Zstd,
 }
@@ -193,8 +193,8 @@ impl<'a> Blocks<'a> {
         let (bytes, block, stored) = (number(4)?, number(8)?, number(12)?);
         let (flags, width) = (header[2], usize::from(header[3]));
         let compressor = match flags >> 5 {
-            1 => Inner::Lz4,
-            4 => Inner::Zstd,
+            1 => InnerCodec::Lz4,
+            4 => InnerCodec::Zstd,
             _ => return None,
         };
         let known = header[0] == 2 && flags & (MEMCPYED | BITSHUFFLED) == 0;
@@ -274,8 +274,10 @@ impl<'a> Blocks<'a> {
                 continue;
             }
             let written = match self.compressor {
-                Inner::Lz4 => lz4::decompress(encoded, stream),
-                Inner::Zstd => Compressor::Zstd.decompress_into(encoded, stream).ok().map(|()| len),
+                InnerCodec::Lz4 => lz4::decompress(encoded, stream),
+                InnerCodec::Zstd => {
+                    Compressor::Zstd.decompress_into(encoded, stream).ok().map(|()| len)
+                }
             };
             if written != Some(len) {
                 return Err(corrupt());

@@ -6,8 +6,8 @@ use arrow::{array::ArrayRef, buffer::Buffer};
 use bytes::Bytes;
 
 use super::{
-    chain::{Chain, Storage, Stream},
-    codec_spec::Refusal,
+    chain::{Chain, ElementLayout, Stream},
+    codec_spec::CodecRefusal,
     decoding::StoredValues,
     dtype::ElementType,
     items::one_item,
@@ -67,8 +67,8 @@ impl ChunkCodec {
         let chain = Chain::new(encoding.chunk_codecs(), element, rank, &encoding.fill);
         let decoder = match chain {
             Ok(chain) => Decoder::Direct(chain),
-            Err(Refusal::Invalid(reason)) => return Err(reason),
-            Err(Refusal::Unknown(codec)) => {
+            Err(CodecRefusal::Invalid(reason)) => return Err(reason),
+            Err(CodecRefusal::Unknown(codec)) => {
                 let foreign = encoding
                     .foreign
                     .as_ref()
@@ -136,11 +136,11 @@ impl ChunkCodec {
 
     /// The layout of elements in the bytes that [`ChunkCodec::decode`] returns. For elements of variable length only
     /// the order of dimensions applies.
-    pub(crate) fn storage(&self) -> Storage {
+    pub(crate) fn storage(&self) -> ElementLayout {
         match &self.decoder {
             Decoder::Direct(chain) => chain.storage().clone(),
             Decoder::Zarrs(_) => {
-                Storage::native(self.grid.shape().len(), self.element.size().unwrap_or(1))
+                ElementLayout::native(self.grid.shape().len(), self.element.size().unwrap_or(1))
             }
         }
     }

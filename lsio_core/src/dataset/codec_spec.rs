@@ -33,7 +33,7 @@ pub(crate) enum CodecKind {
     /// Adds a checksum to bytes.
     Checksum(Checked),
     /// A codec that can't be decoded here.
-    Refused(Refusal),
+    Refused(CodecRefusal),
 }
 
 /// The order of the bytes of a number.
@@ -57,7 +57,7 @@ pub(crate) struct ShardSpec {
 
 /// The reason why a codec can't be decoded here.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
+pub(crate) enum CodecRefusal {
     /// The name of an unknown codec, which zarrs may know.
     Unknown(String),
     /// A message that says why the codec can't be used.
@@ -71,12 +71,12 @@ impl CodecSpec {
 
     /// A codec that can't be used.
     pub(crate) fn invalid(name: &str, reason: impl Into<String>) -> Self {
-        Self::new(name, CodecKind::Refused(Refusal::Invalid(reason.into())))
+        Self::new(name, CodecKind::Refused(CodecRefusal::Invalid(reason.into())))
     }
 
     /// A codec that isn't known here.
     pub(crate) fn unknown(name: &str) -> Self {
-        Self::new(name, CodecKind::Refused(Refusal::Unknown(name.to_owned())))
+        Self::new(name, CodecKind::Refused(CodecRefusal::Unknown(name.to_owned())))
     }
 }
 

@@ -24,7 +24,7 @@ use super::{
     calendar::Calendar,
     dtype::{ElementType, NumpyTime},
     elements::{plain_array, times64, widened, zero_for_nat},
-    fill::{Number, Range, numbers},
+    fill::{Range, StoredNumber, numbers},
     lost::Lost,
     time::{TimeUnits, duration_unit},
 };
@@ -50,7 +50,7 @@ pub(crate) struct Decoding {
     /// The type after widening and `_Unsigned`, to which masks and scales apply.
     element: ElementType,
     /// The values that mean "missing", in the type `element`.
-    mask: Vec<Number>,
+    mask: Vec<StoredNumber>,
     nan_as_null: bool,
     /// The attributes `scale_factor` and `add_offset`.
     scale: Option<(f64, f64)>,
@@ -170,7 +170,7 @@ impl Decoding {
 
     /// Whether the only decoding step is to turn NaN into NULL.
     pub(crate) fn only_finds_nan(&self) -> bool {
-        let masks = self.mask.iter().any(|n| !matches!(n, Number::Float(v) if v.is_nan()));
+        let masks = self.mask.iter().any(|n| !matches!(n, StoredNumber::Float(v) if v.is_nan()));
         self.nan_as_null
             && !masks
             && self.scale.is_none()
@@ -341,7 +341,7 @@ impl Decoding {
 
     fn booleans(&self, buffer: &Buffer) -> BooleanArray {
         let values = buffer.as_slice();
-        let is_masked = |v: u8| self.mask.contains(&Number::Int(i128::from(v != 0)));
+        let is_masked = |v: u8| self.mask.contains(&StoredNumber::Int(i128::from(v != 0)));
         let nulls = if self.mask.is_empty() {
             None
         } else {
@@ -441,9 +441,9 @@ impl Decoding {
         T: ArrowPrimitiveType,
         T::Native: TryFrom<i128>,
     {
-        let as_integer = |number: &Number| match number {
-            Number::Int(value) => T::Native::try_from(*value).ok(),
-            Number::Float(_) => None,
+        let as_integer = |number: &StoredNumber| match number {
+            StoredNumber::Int(value) => T::Native::try_from(*value).ok(),
+            StoredNumber::Float(_) => None,
         };
         self.mask.iter().filter_map(as_integer).collect()
     }
@@ -452,8 +452,8 @@ impl Decoding {
         &self,
         narrow: impl Fn(f64) -> T::Native,
     ) -> Vec<T::Native> {
-        let as_float = |number: &Number| match number {
-            Number::Float(value) if !value.is_nan() => Some(narrow(*value)),
+        let as_float = |number: &StoredNumber| match number {
+            StoredNumber::Float(value) if !value.is_nan() => Some(narrow(*value)),
             _ => None,
         };
         self.mask.iter().filter_map(as_float).collect()
@@ -651,7 +651,7 @@ fn scalar(value: &Attribute) -> Option<f64> {
         value => value,
     };
     match numbers(value, &ElementType::Float64, Range::Exact).ok()?.as_slice() {
-        [Number::Float(number)] if !matches!(value, Attribute::Bool(_)) => Some(*number),
+        [StoredNumber::Float(number)] if !matches!(value, Attribute::Bool(_)) => Some(*number),
         _ => None,
     }
 }

@@ -6,7 +6,7 @@ use super::{attributes::Attribute, dtype::ElementType};
 
 /// A number of the stored type.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Number {
+pub(crate) enum StoredNumber {
     /// An integer, or a boolean as 0 or 1.
     Int(i128),
     /// A float.
@@ -34,7 +34,7 @@ pub(crate) fn numbers(
     value: &Attribute,
     element: &ElementType,
     range: Range,
-) -> Result<Vec<Number>, String> {
+) -> Result<Vec<StoredNumber>, String> {
     match value {
         Attribute::Null => Ok(Vec::new()),
         Attribute::List(values) => values.iter().map(|v| number(v, element, range)).collect(),
@@ -42,22 +42,22 @@ pub(crate) fn numbers(
     }
 }
 
-fn number(value: &Attribute, element: &ElementType, range: Range) -> Result<Number, String> {
+fn number(value: &Attribute, element: &ElementType, range: Range) -> Result<StoredNumber, String> {
     let unfit = || format!("{value} doesn't fit the stored type");
     let parsed = match value {
-        Attribute::Bool(value) => Number::Int(i128::from(*value)),
-        Attribute::Int(int) => Number::Int(i128::from(*int)),
-        Attribute::UInt(int) => Number::Int(i128::from(*int)),
-        Attribute::Float(float) => Number::Float(*float),
+        Attribute::Bool(value) => StoredNumber::Int(i128::from(*value)),
+        Attribute::Int(int) => StoredNumber::Int(i128::from(*int)),
+        Attribute::UInt(int) => StoredNumber::Int(i128::from(*int)),
+        Attribute::Float(float) => StoredNumber::Float(*float),
         Attribute::Text(text) => parse_text(text, element).ok_or_else(unfit)?,
         _ => return Err(unfit()),
     };
     if element.is_float() {
         let float = match parsed {
-            Number::Int(int) => int as f64,
-            Number::Float(float) => float,
+            StoredNumber::Int(int) => int as f64,
+            StoredNumber::Float(float) => float,
         };
-        return Ok(Number::Float(float));
+        return Ok(StoredNumber::Float(float));
     }
     let (low, high): (i128, i128) = match element {
         ElementType::Bool => (0, 1),
@@ -73,10 +73,10 @@ fn number(value: &Attribute, element: &ElementType, range: Range) -> Result<Numb
         _ => return Err(unfit()),
     };
     let int = match parsed {
-        Number::Int(int) => int,
+        StoredNumber::Int(int) => int,
         #[expect(clippy::cast_possible_truncation, reason = "whole and in range")]
-        Number::Float(float) if float.fract() == 0.0 && float.abs() < 1.8e19 => float as i128,
-        Number::Float(_) => return Err(unfit()),
+        StoredNumber::Float(float) if float.fract() == 0.0 && float.abs() < 1.8e19 => float as i128,
+        StoredNumber::Float(_) => return Err(unfit()),
     };
     let count = high - low + 1;
     let int = match (range, int < 0, low) {
@@ -91,41 +91,41 @@ fn number(value: &Attribute, element: &ElementType, range: Range) -> Result<Numb
         (Range::Reinterpreted, false, ..0) if int > high => int - count,
         _ => int,
     };
-    if (low..=high).contains(&int) { Ok(Number::Int(int)) } else { Err(unfit()) }
+    if (low..=high).contains(&int) { Ok(StoredNumber::Int(int)) } else { Err(unfit()) }
 }
 
 /// Parses a number in text (`"NaN"`, `"-Infinity"`, `"0x7fc00000"`, `"12"`), or in xarray's encoding for Zarr v3:
 /// base64 of 8 little-endian bytes, of a float64 or an int64.
-fn parse_text(text: &str, element: &ElementType) -> Option<Number> {
+fn parse_text(text: &str, element: &ElementType) -> Option<StoredNumber> {
     match text {
-        "NaN" | "nan" => return Some(Number::Float(f64::NAN)),
-        "Infinity" | "inf" => return Some(Number::Float(f64::INFINITY)),
-        "-Infinity" | "-inf" => return Some(Number::Float(f64::NEG_INFINITY)),
+        "NaN" | "nan" => return Some(StoredNumber::Float(f64::NAN)),
+        "Infinity" | "inf" => return Some(StoredNumber::Float(f64::INFINITY)),
+        "-Infinity" | "-inf" => return Some(StoredNumber::Float(f64::NEG_INFINITY)),
         _ => {}
     }
     if let Some(bits) = text.strip_prefix("0x").and_then(|hex| u64::from_str_radix(hex, 16).ok()) {
         return match element {
             ElementType::Float16 => {
-                Some(Number::Float(half::f16::from_bits(u16::try_from(bits).ok()?).to_f64()))
+                Some(StoredNumber::Float(half::f16::from_bits(u16::try_from(bits).ok()?).to_f64()))
             }
             ElementType::Float32 => {
-                Some(Number::Float(f32::from_bits(u32::try_from(bits).ok()?).into()))
+                Some(StoredNumber::Float(f32::from_bits(u32::try_from(bits).ok()?).into()))
             }
-            ElementType::Float64 => Some(Number::Float(f64::from_bits(bits))),
-            _ => Some(Number::Int(bits.into())),
+            ElementType::Float64 => Some(StoredNumber::Float(f64::from_bits(bits))),
+            _ => Some(StoredNumber::Int(bits.into())),
         };
     }
     if let Ok(int) = text.parse::<i128>() {
-        return Some(Number::Int(int));
+        return Some(StoredNumber::Int(int));
     }
     if let Ok(float) = text.parse::<f64>() {
-        return Some(Number::Float(float));
+        return Some(StoredNumber::Float(float));
     }
     let bytes: [u8; 8] = BASE64_STANDARD.decode(text).ok()?.try_into().ok()?;
     if element.is_float() {
-        Some(Number::Float(f64::from_le_bytes(bytes)))
+        Some(StoredNumber::Float(f64::from_le_bytes(bytes)))
     } else {
-        Some(Number::Int(i64::from_le_bytes(bytes).into()))
+        Some(StoredNumber::Int(i64::from_le_bytes(bytes).into()))
     }
 }
 
@@ -136,14 +136,18 @@ mod tests {
     use super::*;
     use crate::format::zarr::attributes::attribute;
 
-    fn numbers(value: &Value, element: &ElementType, range: Range) -> Result<Vec<Number>, String> {
+    fn numbers(
+        value: &Value,
+        element: &ElementType,
+        range: Range,
+    ) -> Result<Vec<StoredNumber>, String> {
         super::numbers(&attribute(value.clone()), element, range)
     }
 
     #[test]
     fn every_spelling_of_a_fill_value() {
-        let float = |v| Ok(vec![Number::Float(v)]);
-        let int = |v| Ok(vec![Number::Int(v)]);
+        let float = |v| Ok(vec![StoredNumber::Float(v)]);
+        let int = |v| Ok(vec![StoredNumber::Int(v)]);
         let f32 = &ElementType::Float32;
         assert_eq!(numbers(&json!("AAAAAAAAWUA="), f32, Range::Exact), float(100.0));
         assert_eq!(numbers(&json!(1e20), f32, Range::Exact), float(1e20));
@@ -176,7 +180,11 @@ mod tests {
             (json!(-128), ElementType::Int8, -128),
             (json!(255), ElementType::Bool, 1),
         ] {
-            assert_eq!(wrapped(value.clone(), &element), Ok(Number::Int(expected)), "{value}");
+            assert_eq!(
+                wrapped(value.clone(), &element),
+                Ok(StoredNumber::Int(expected)),
+                "{value}"
+            );
         }
         for value in [json!(1.5), json!(1e19), json!(1e20), json!("NaN"), json!("x"), json!({})] {
             let fits = value == json!(1e19);

@@ -3,7 +3,7 @@
 
 use arrow::array::{Array as _, ArrayRef};
 
-use super::chain::Storage;
+use super::chain::ElementLayout;
 use crate::Selection;
 
 /// The side, in cells, of the blocks in which dimensions are transposed: two blocks of doubles fit the first-level
@@ -26,12 +26,12 @@ pub(crate) struct Gather {
 struct Dim {
     source: usize,
     target: usize,
-    runs: Vec<Run>,
+    runs: Vec<CellRun>,
 }
 
 /// Consecutive indices: the first in the chunk, the first in the destination, and their number.
 #[derive(Clone, Debug)]
-struct Run {
+struct CellRun {
     source: usize,
     target: usize,
     len: usize,
@@ -50,7 +50,7 @@ pub(crate) struct Axis<'a> {
 impl Gather {
     /// Plans the copy from a chunk of this shape to a C-ordered destination, whose dimensions are `axes`, slowest
     /// first.
-    pub(crate) fn new(chunk: &[u64], storage: &Storage, axes: &[Axis<'_>]) -> Self {
+    pub(crate) fn new(chunk: &[u64], storage: &ElementLayout, axes: &[Axis<'_>]) -> Self {
         let mut strides = vec![0; chunk.len()];
         let mut stride = 1_usize;
         for &axis in storage.order.iter().rev() {
@@ -62,10 +62,10 @@ impl Gather {
             Self { dims: Vec::new(), start: (0, 0), width: storage.width, swap: storage.swap };
         let mut target = 1;
         for Axis { axis, wanted, start } in axes.iter().rev() {
-            let runs: Vec<Run> = wanted
+            let runs: Vec<CellRun> = wanted
                 .within(&(*start..start.saturating_add(chunk[*axis])))
                 .ranges()
-                .map(|range| Run {
+                .map(|range| CellRun {
                     source: index(range.start - start),
                     target: index(wanted.rank(range.start)),
                     len: index(range.end - range.start),
@@ -85,7 +85,7 @@ impl Gather {
             if run.len == 1 {
                 return;
             }
-            let runs = vec![Run { source: 0, target: 0, len: run.len }];
+            let runs = vec![CellRun { source: 0, target: 0, len: run.len }];
             let dim = Dim { runs, ..dim };
             if let Some(Dim { source, target, runs }) = self.dims.first_mut()
                 && let [inner] = runs.as_mut_slice()
@@ -192,7 +192,7 @@ impl Gather {
                 dim.target *= parts;
             }
             start = (start.0 * parts, start.1 * parts);
-            let runs = vec![Run { source: 0, target: 0, len: parts }];
+            let runs = vec![CellRun { source: 0, target: 0, len: parts }];
             dims.push(Dim { source: 1, target: 1, runs });
         }
         let Some((inner, outer)) = dims.split_last() else {
@@ -359,7 +359,7 @@ mod tests {
                 }
                 order
             };
-            let storage = Storage { order: permutation(shuffle), width, swap };
+            let storage = ElementLayout { order: permutation(shuffle), width, swap };
             let axes = permutation(shuffle >> 32);
             // Some indices of each dimension, which holds three chunks.
             let wanted: Vec<Selection> = (0..rank)

@@ -56,7 +56,7 @@ pub use self::{
 };
 pub(crate) use self::{
     blosc::Blocks as BloscBlocks,
-    chain::{Storage, Stream},
+    chain::{ElementLayout, Stream},
     decoding::StoredValues,
     shuffle::unshuffle,
 };
@@ -207,7 +207,7 @@ impl Dataset {
         options: &OpenOptions,
     ) -> Result<Self> {
         let (name, location) = (array.name.clone(), array.location.clone());
-        let mut variables = open_variables(vec![array], options, Wanted::Array(&name), None)?;
+        let mut variables = open_variables(vec![array], options, WantedArrays::Array(&name), None)?;
         let variable = variables.pop();
         let (attributes, format) = match &variable {
             Some(variable) => (variable.attributes().clone(), variable.layout().format),
@@ -237,9 +237,9 @@ impl Dataset {
             group;
         let multiscales = Multiscales::new(&attributes);
         let wanted = match (&selected, &options.variables) {
-            (Some(name), _) => Wanted::Array(name),
-            (None, Some(names)) => Wanted::These(names),
-            (None, None) => Wanted::All,
+            (Some(name), _) => WantedArrays::Array(name),
+            (None, Some(names)) => WantedArrays::These(names),
+            (None, None) => WantedArrays::All,
         };
         let is_dropped = |array: &ArrayContent| {
             options.drop_variables.contains(&array.name) && selected.as_ref() != Some(&array.name)
@@ -249,7 +249,7 @@ impl Dataset {
 
         // Groups inherit the dimension coordinates of the groups above where sizes agree, as in xarray's DataTree.
         for array in inherited.into_iter().filter(|a| !options.drop_variables.contains(&a.name)) {
-            let inherited = open_variables(vec![array], options, Wanted::These(&[]), None)?;
+            let inherited = open_variables(vec![array], options, WantedArrays::These(&[]), None)?;
             for variable in inherited {
                 let name = variable.name();
                 let fits = |v: &Variable| {
@@ -340,7 +340,7 @@ impl Dataset {
 /// The arrays of a group to open: all arrays, arrays of these names, or the array that the path named, which must
 /// exist.
 #[derive(Clone, Copy)]
-enum Wanted<'a> {
+enum WantedArrays<'a> {
     All,
     These(&'a [String]),
     Array(&'a str),
@@ -350,15 +350,15 @@ enum Wanted<'a> {
 fn open_variables(
     arrays: Vec<ArrayContent>,
     options: &OpenOptions,
-    wanted: Wanted<'_>,
+    wanted: WantedArrays<'_>,
     multiscales: Option<&Multiscales>,
 ) -> Result<Vec<Variable>> {
     let leave_out = |name: &str, error: Error| {
         let is_wanted = match wanted {
-            Wanted::Array(wanted) if wanted == name => return Err(error),
-            Wanted::Array(_) => false,
-            Wanted::These(names) => names.iter().any(|wanted| wanted == name),
-            Wanted::All => true,
+            WantedArrays::Array(wanted) if wanted == name => return Err(error),
+            WantedArrays::Array(_) => false,
+            WantedArrays::These(names) => names.iter().any(|wanted| wanted == name),
+            WantedArrays::All => true,
         };
         if is_wanted {
             warn_once(&format!("the array '{name}' is left out: {error}"));
@@ -366,9 +366,9 @@ fn open_variables(
         Ok(())
     };
     let asked: Vec<&str> = match wanted {
-        Wanted::All => Vec::new(),
-        Wanted::These(names) => names.iter().map(String::as_str).collect(),
-        Wanted::Array(name) => vec![name],
+        WantedArrays::All => Vec::new(),
+        WantedArrays::These(names) => names.iter().map(String::as_str).collect(),
+        WantedArrays::Array(name) => vec![name],
     };
     let mut described = Vec::with_capacity(arrays.len());
     for ArrayContent { name, location, spec } in arrays {

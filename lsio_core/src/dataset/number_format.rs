@@ -9,7 +9,7 @@ use half::f16;
 
 /// What the bits of a number mean.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum NumberKind {
     Bool,
     Int,
     UInt,
@@ -19,7 +19,7 @@ pub(crate) enum Kind {
 /// How a number is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct NumberFormat {
-    pub(crate) kind: Kind,
+    pub(crate) kind: NumberKind,
     /// The bytes of a number: 1, 2, 4 or 8.
     pub(crate) width: usize,
     /// Never so for single bytes.
@@ -28,7 +28,7 @@ pub(crate) struct NumberFormat {
 
 /// A number of any format, without loss.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Number {
+pub(crate) enum AnyNumber {
     /// Also bools, and unsigned integers of fewer than 64 bits.
     Int(i64),
     UInt(u64),
@@ -44,18 +44,18 @@ impl NumberFormat {
             _ => (None, numpy_dtype),
         };
         let (kind, width) = match code {
-            "?" | "b1" => (Kind::Bool, 1),
-            "b" | "i1" => (Kind::Int, 1),
-            "h" | "i2" => (Kind::Int, 2),
-            "i" | "i4" => (Kind::Int, 4),
-            "l" | "q" | "n" | "p" | "i8" => (Kind::Int, 8),
-            "B" | "u1" => (Kind::UInt, 1),
-            "H" | "u2" => (Kind::UInt, 2),
-            "I" | "u4" => (Kind::UInt, 4),
-            "L" | "Q" | "N" | "P" | "u8" => (Kind::UInt, 8),
-            "e" | "f2" => (Kind::Float, 2),
-            "f" | "f4" => (Kind::Float, 4),
-            "d" | "f8" => (Kind::Float, 8),
+            "?" | "b1" => (NumberKind::Bool, 1),
+            "b" | "i1" => (NumberKind::Int, 1),
+            "h" | "i2" => (NumberKind::Int, 2),
+            "i" | "i4" => (NumberKind::Int, 4),
+            "l" | "q" | "n" | "p" | "i8" => (NumberKind::Int, 8),
+            "B" | "u1" => (NumberKind::UInt, 1),
+            "H" | "u2" => (NumberKind::UInt, 2),
+            "I" | "u4" => (NumberKind::UInt, 4),
+            "L" | "Q" | "N" | "P" | "u8" => (NumberKind::UInt, 8),
+            "e" | "f2" => (NumberKind::Float, 2),
+            "f" | "f4" => (NumberKind::Float, 4),
+            "d" | "f8" => (NumberKind::Float, 8),
             // Names have no order of bytes.
             name if order.is_none() => named(name)?,
             _ => return None,
@@ -71,79 +71,79 @@ impl NumberFormat {
     /// The wide type that takes numbers of this format without loss.
     pub(crate) fn wide(&self) -> WideType {
         match (self.kind, self.width) {
-            (Kind::Float, _) => WideType::Float,
-            (Kind::UInt, 8) => WideType::UInt,
+            (NumberKind::Float, _) => WideType::Float,
+            (NumberKind::UInt, 8) => WideType::UInt,
             _ => WideType::Int,
         }
     }
 
     /// The number that these bytes are, if they are as many as one has.
-    pub(crate) fn number(&self, bytes: &[u8]) -> Option<Number> {
-        fn one<W: Wide>(format: &NumberFormat, bytes: &[u8]) -> W {
+    pub(crate) fn number(&self, bytes: &[u8]) -> Option<AnyNumber> {
+        fn one<W: WideNumber>(format: &NumberFormat, bytes: &[u8]) -> W {
             let mut number = [W::default()];
             format.read(bytes, &mut number);
             number[0]
         }
         (bytes.len() == self.width).then(|| match self.wide() {
-            WideType::Int => Number::Int(one(self, bytes)),
-            WideType::UInt => Number::UInt(one(self, bytes)),
-            WideType::Float => Number::Float(one(self, bytes)),
+            WideType::Int => AnyNumber::Int(one(self, bytes)),
+            WideType::UInt => AnyNumber::UInt(one(self, bytes)),
+            WideType::Float => AnyNumber::Float(one(self, bytes)),
         })
     }
 
     /// Reads numbers, as many as there are bytes and room for.
-    pub(crate) fn read<W: Wide>(&self, bytes: &[u8], out: &mut [W]) {
+    pub(crate) fn read<W: WideNumber>(&self, bytes: &[u8], out: &mut [W]) {
         let big_endian = self.big_endian;
         match (self.kind, self.width) {
-            (Kind::Bool, _) => Bool::read(bytes, big_endian, out),
-            (Kind::Int, 1) => i8::read(bytes, big_endian, out),
-            (Kind::Int, 2) => i16::read(bytes, big_endian, out),
-            (Kind::Int, 4) => i32::read(bytes, big_endian, out),
-            (Kind::Int, _) => i64::read(bytes, big_endian, out),
-            (Kind::UInt, 1) => u8::read(bytes, big_endian, out),
-            (Kind::UInt, 2) => u16::read(bytes, big_endian, out),
-            (Kind::UInt, 4) => u32::read(bytes, big_endian, out),
-            (Kind::UInt, _) => u64::read(bytes, big_endian, out),
-            (Kind::Float, 2) => f16::read(bytes, big_endian, out),
-            (Kind::Float, 4) => f32::read(bytes, big_endian, out),
-            (Kind::Float, _) => f64::read(bytes, big_endian, out),
+            (NumberKind::Bool, _) => Bool::read(bytes, big_endian, out),
+            (NumberKind::Int, 1) => i8::read(bytes, big_endian, out),
+            (NumberKind::Int, 2) => i16::read(bytes, big_endian, out),
+            (NumberKind::Int, 4) => i32::read(bytes, big_endian, out),
+            (NumberKind::Int, _) => i64::read(bytes, big_endian, out),
+            (NumberKind::UInt, 1) => u8::read(bytes, big_endian, out),
+            (NumberKind::UInt, 2) => u16::read(bytes, big_endian, out),
+            (NumberKind::UInt, 4) => u32::read(bytes, big_endian, out),
+            (NumberKind::UInt, _) => u64::read(bytes, big_endian, out),
+            (NumberKind::Float, 2) => f16::read(bytes, big_endian, out),
+            (NumberKind::Float, 4) => f32::read(bytes, big_endian, out),
+            (NumberKind::Float, _) => f64::read(bytes, big_endian, out),
         }
     }
 
     /// Writes numbers, as many as there are and room for, converted as numpy's `astype` does.
-    pub(crate) fn write<W: Wide>(&self, numbers: &[W], out: &mut [u8]) {
+    pub(crate) fn write<W: WideNumber>(&self, numbers: &[W], out: &mut [u8]) {
         let big_endian = self.big_endian;
         match (self.kind, self.width) {
-            (Kind::Bool, _) => Bool::write(numbers, big_endian, out),
-            (Kind::Int, 1) => i8::write(numbers, big_endian, out),
-            (Kind::Int, 2) => i16::write(numbers, big_endian, out),
-            (Kind::Int, 4) => i32::write(numbers, big_endian, out),
-            (Kind::Int, _) => i64::write(numbers, big_endian, out),
-            (Kind::UInt, 1) => u8::write(numbers, big_endian, out),
-            (Kind::UInt, 2) => u16::write(numbers, big_endian, out),
-            (Kind::UInt, 4) => u32::write(numbers, big_endian, out),
-            (Kind::UInt, _) => u64::write(numbers, big_endian, out),
-            (Kind::Float, 2) => f16::write(numbers, big_endian, out),
-            (Kind::Float, 4) => f32::write(numbers, big_endian, out),
-            (Kind::Float, _) => f64::write(numbers, big_endian, out),
+            (NumberKind::Bool, _) => Bool::write(numbers, big_endian, out),
+            (NumberKind::Int, 1) => i8::write(numbers, big_endian, out),
+            (NumberKind::Int, 2) => i16::write(numbers, big_endian, out),
+            (NumberKind::Int, 4) => i32::write(numbers, big_endian, out),
+            (NumberKind::Int, _) => i64::write(numbers, big_endian, out),
+            (NumberKind::UInt, 1) => u8::write(numbers, big_endian, out),
+            (NumberKind::UInt, 2) => u16::write(numbers, big_endian, out),
+            (NumberKind::UInt, 4) => u32::write(numbers, big_endian, out),
+            (NumberKind::UInt, _) => u64::write(numbers, big_endian, out),
+            (NumberKind::Float, 2) => f16::write(numbers, big_endian, out),
+            (NumberKind::Float, 4) => f32::write(numbers, big_endian, out),
+            (NumberKind::Float, _) => f64::write(numbers, big_endian, out),
         }
     }
 }
 
-fn named(name: &str) -> Option<(Kind, usize)> {
+fn named(name: &str) -> Option<(NumberKind, usize)> {
     Some(match name {
-        "bool" | "bool_" => (Kind::Bool, 1),
-        "int8" | "byte" => (Kind::Int, 1),
-        "int16" | "short" => (Kind::Int, 2),
-        "int32" | "intc" => (Kind::Int, 4),
-        "int64" | "int" | "int_" | "intp" | "long" | "longlong" => (Kind::Int, 8),
-        "uint8" | "ubyte" => (Kind::UInt, 1),
-        "uint16" | "ushort" => (Kind::UInt, 2),
-        "uint32" | "uintc" => (Kind::UInt, 4),
-        "uint64" | "uint" | "uintp" | "ulong" | "ulonglong" => (Kind::UInt, 8),
-        "float16" | "half" => (Kind::Float, 2),
-        "float32" | "single" => (Kind::Float, 4),
-        "float64" | "float" | "double" => (Kind::Float, 8),
+        "bool" | "bool_" => (NumberKind::Bool, 1),
+        "int8" | "byte" => (NumberKind::Int, 1),
+        "int16" | "short" => (NumberKind::Int, 2),
+        "int32" | "intc" => (NumberKind::Int, 4),
+        "int64" | "int" | "int_" | "intp" | "long" | "longlong" => (NumberKind::Int, 8),
+        "uint8" | "ubyte" => (NumberKind::UInt, 1),
+        "uint16" | "ushort" => (NumberKind::UInt, 2),
+        "uint32" | "uintc" => (NumberKind::UInt, 4),
+        "uint64" | "uint" | "uintp" | "ulong" | "ulonglong" => (NumberKind::UInt, 8),
+        "float16" | "half" => (NumberKind::Float, 2),
+        "float32" | "single" => (NumberKind::Float, 4),
+        "float64" | "float" | "double" => (NumberKind::Float, 8),
         _ => return None,
     })
 }
@@ -160,7 +160,7 @@ pub(crate) enum WideType {
 }
 
 /// A type that numbers are read as and written from.
-pub(crate) trait Wide: Copy + Default {
+pub(crate) trait WideNumber: Copy + Default {
     fn from_int(number: i64) -> Self;
     fn from_uint(number: u64) -> Self;
     fn from_float(number: f64) -> Self;
@@ -176,7 +176,7 @@ pub(crate) trait Wide: Copy + Default {
 
 macro_rules! wide_integer {
     ($type:ty) => {
-        impl Wide for $type {
+        impl WideNumber for $type {
             fn from_int(number: i64) -> Self {
                 number as Self
             }
@@ -227,7 +227,7 @@ wide_integer!(u64);
 const TWO_31: f64 = 2_147_483_648.0;
 const TWO_63: f64 = 9_223_372_036_854_775_808.0;
 
-impl Wide for f64 {
+impl WideNumber for f64 {
     fn from_int(number: i64) -> Self {
         number as Self
     }
@@ -280,15 +280,15 @@ impl Wide for f64 {
 }
 
 /// A type of stored numbers.
-trait Element {
-    fn read<W: Wide>(bytes: &[u8], big_endian: bool, out: &mut [W]);
-    fn write<W: Wide>(numbers: &[W], big_endian: bool, out: &mut [u8]);
+trait StoredElement {
+    fn read<W: WideNumber>(bytes: &[u8], big_endian: bool, out: &mut [W]);
+    fn write<W: WideNumber>(numbers: &[W], big_endian: bool, out: &mut [u8]);
 }
 
 macro_rules! element {
     ($type:ty, $from:ident, |$number:ident| $narrow:expr) => {
-        impl Element for $type {
-            fn read<W: Wide>(bytes: &[u8], big_endian: bool, out: &mut [W]) {
+        impl StoredElement for $type {
+            fn read<W: WideNumber>(bytes: &[u8], big_endian: bool, out: &mut [W]) {
                 let elements = bytes.as_chunks::<{ size_of::<$type>() }>().0.iter();
                 if big_endian {
                     for (out, element) in out.iter_mut().zip(elements) {
@@ -301,7 +301,7 @@ macro_rules! element {
                 }
             }
 
-            fn write<W: Wide>(numbers: &[W], big_endian: bool, out: &mut [u8]) {
+            fn write<W: WideNumber>(numbers: &[W], big_endian: bool, out: &mut [u8]) {
                 let elements = out.as_chunks_mut::<{ size_of::<$type>() }>().0.iter_mut();
                 if big_endian {
                     for (element, $number) in elements.zip(numbers) {
@@ -334,14 +334,14 @@ element!(f64, from_float, |number| number.to_f64());
 /// A byte that isn't 0 is true.
 struct Bool;
 
-impl Element for Bool {
-    fn read<W: Wide>(bytes: &[u8], _: bool, out: &mut [W]) {
+impl StoredElement for Bool {
+    fn read<W: WideNumber>(bytes: &[u8], _: bool, out: &mut [W]) {
         for (out, byte) in out.iter_mut().zip(bytes) {
             *out = W::from_int(i64::from(*byte != 0));
         }
     }
 
-    fn write<W: Wide>(numbers: &[W], _: bool, out: &mut [u8]) {
+    fn write<W: WideNumber>(numbers: &[W], _: bool, out: &mut [u8]) {
         for (byte, number) in out.iter_mut().zip(numbers) {
             *byte = u8::from(number.is_true());
         }
@@ -368,10 +368,10 @@ mod tests {
             let (order, code) = canonical.split_at(1);
             let (kind, width) = code.split_at(1);
             let kind = match kind {
-                "b" => Kind::Bool,
-                "i" => Kind::Int,
-                "u" => Kind::UInt,
-                _ => Kind::Float,
+                "b" => NumberKind::Bool,
+                "i" => NumberKind::Int,
+                "u" => NumberKind::UInt,
+                _ => NumberKind::Float,
             };
             let (width, big_endian) = (width.parse().unwrap(), order == ">");
             assert_eq!(format, Some(NumberFormat { kind, width, big_endian }), "{spelling}");
@@ -381,10 +381,10 @@ mod tests {
     #[test]
     fn numbers_one_by_one() {
         let format = |name| NumberFormat::parse(name).unwrap();
-        assert_eq!(format(">i2").number(&[0xff, 0xfe]), Some(Number::Int(-2)));
-        assert_eq!(format("<u8").number(&[255; 8]), Some(Number::UInt(u64::MAX)));
-        assert_eq!(format("<f2").number(&[0, 0x3c]), Some(Number::Float(1.0)));
-        assert_eq!(format("?").number(&[7]), Some(Number::Int(1)));
+        assert_eq!(format(">i2").number(&[0xff, 0xfe]), Some(AnyNumber::Int(-2)));
+        assert_eq!(format("<u8").number(&[255; 8]), Some(AnyNumber::UInt(u64::MAX)));
+        assert_eq!(format("<f2").number(&[0, 0x3c]), Some(AnyNumber::Float(1.0)));
+        assert_eq!(format("?").number(&[7]), Some(AnyNumber::Int(1)));
         assert_eq!(format("<f2").number(&[0]), None);
         assert_eq!(format("<f2").number(&[0; 3]), None);
     }

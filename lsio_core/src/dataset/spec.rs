@@ -10,7 +10,7 @@ use super::{
     zarrs_chain::ForeignCodecs,
 };
 use crate::{
-    chunks::{ChunkSource, Chunks, WithoutLast},
+    chunks::{ChunkSource, SharedChunkSource, WithoutLast},
     grid::ChunkGrid,
 };
 
@@ -43,7 +43,7 @@ pub(crate) struct Encoding {
     /// The grid of the chunks that are decoded one by one: the inner chunks if the array is sharded.
     pub(crate) grid: ChunkGrid,
     /// The source that locates the chunks.
-    pub(crate) chunks: Chunks,
+    pub(crate) chunks: SharedChunkSource,
     /// The codecs of an object, in the order of encoding.
     pub(crate) codecs: Vec<CodecSpec>,
     /// Whether the only codec makes shards, whose inner chunks are read one by one.
@@ -73,7 +73,7 @@ impl Encoding {
     /// The same without the last dimension, which must hold one chunk. `None` if chunks differ in shape.
     pub(crate) fn without_last(&self) -> Option<Self> {
         let grid = self.grid.without_last()?;
-        let chunks: Chunks = Arc::new(WithoutLast(Arc::clone(&self.chunks)));
+        let chunks: SharedChunkSource = Arc::new(WithoutLast(Arc::clone(&self.chunks)));
         Some(Self { grid, chunks, ..self.clone() })
     }
 }

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     Error, Location, OpenOptions, Result,
-    chunks::Chunks,
+    chunks::SharedChunkSource,
     error::{short, warn_once},
     grid::ChunkGrid,
 };
@@ -56,7 +56,7 @@ pub(crate) struct NamedArray<'a> {
 /// Locates and decodes the chunks of a variable.
 #[derive(Debug)]
 pub(crate) struct Reader {
-    pub(crate) chunks: Chunks,
+    pub(crate) chunks: SharedChunkSource,
     pub(crate) codec: ChunkCodec,
     pub(crate) decoding: Decoding,
     /// Whether a warning about values out of range was logged.

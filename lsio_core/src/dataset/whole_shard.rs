@@ -6,8 +6,8 @@ use std::sync::Arc;
 use arrow::{array::ArrayRef, buffer::Buffer, compute::interleave};
 
 use super::{
-    chain::{Chain, Storage},
-    codec_spec::{Refusal, ShardSpec},
+    chain::{Chain, ElementLayout},
+    codec_spec::{CodecRefusal, ShardSpec},
     decoding::StoredValues,
     dtype::ElementType,
     gather::{Axis, Gather, add_items, repeat},
@@ -39,13 +39,13 @@ impl WholeShard {
         rank: usize,
         fill: &[u8],
         depth: usize,
-    ) -> Result<Self, Refusal> {
+    ) -> Result<Self, CodecRefusal> {
         if depth >= MAX_DEPTH {
-            return Err(Refusal::Invalid(format!("shards are more than {MAX_DEPTH} deep")));
+            return Err(CodecRefusal::Invalid(format!("shards are more than {MAX_DEPTH} deep")));
         }
         let inner = shard.chunk_shape.clone();
         if inner.len() != rank || inner.contains(&0) {
-            return Err(Refusal::Invalid("the chunk shape inside shards is wrong".to_owned()));
+            return Err(CodecRefusal::Invalid("the chunk shape inside shards is wrong".to_owned()));
         }
         let layout = ShardLayout::new(shard.index, rank);
         let chain = Chain::nested(&shard.codecs, element, rank, fill, depth + 1)?;
@@ -76,7 +76,7 @@ impl WholeShard {
         let cells = usize::try_from(cells).map_err(|e| e.to_string())?;
         let axes: Vec<usize> = (0..shape.len()).collect();
         let wanted: Vec<Selection> = shape.iter().map(|size| Selection::all(*size)).collect();
-        let gather = |chunk: &[u64], storage: &Storage| {
+        let gather = |chunk: &[u64], storage: &ElementLayout| {
             let axes: Vec<Axis<'_>> = axes
                 .iter()
                 .map(|&axis| Axis {
@@ -135,7 +135,7 @@ impl WholeShard {
         let len = cells.checked_mul(width).ok_or("its chunks are too large")?;
         let mut fill = vec![0; len];
         repeat(&self.fill, &mut fill);
-        let storage = Storage::native(shape.len(), width);
+        let storage = ElementLayout::native(shape.len(), width);
         let index_bytes = if layout.has_index_at_end() { None } else { layout.index_bytes() };
         let mut shard = vec![0; usize::try_from(index_bytes.unwrap_or(0)).unwrap_or(0)];
         let chunks: u64 = layout.counts().iter().product();

@@ -8,7 +8,9 @@ use object_store::{ObjectStore, path::Path};
 
 use crate::{
     Error, Recycler, Result, Variable,
-    chunks::{ArrayObjects, ChunkIndex, ChunkRef, ChunkSize, Chunks, ObjectRange, Reads},
+    chunks::{
+        ArrayObjects, ChunkIndex, ChunkRef, ChunkSize, ObjectRange, Reads, SharedChunkSource,
+    },
     transport::{Counts, Failure, Version, as_usize},
     uring::{CachedFile, PageCache},
 };
@@ -19,7 +21,7 @@ const GROUP_BYTES: u64 = 64 << 20;
 /// Fetches chunks of one variable.
 #[derive(Debug)]
 pub(crate) struct Fetcher {
-    chunks: Chunks,
+    chunks: SharedChunkSource,
     objects: ArrayObjects,
     size: ChunkSize,
 }
@@ -78,7 +80,7 @@ impl CachedChunk {
 type OneVersion = Option<Vec<Option<Stored>>>;
 
 /// Range wanted of an object, with the chunk's position in its group. Without a range, the whole object.
-type Wanted = (usize, Option<Range<u64>>);
+type WantedRange = (usize, Option<Range<u64>>);
 
 impl Fetcher {
     /// # Errors
@@ -163,7 +165,7 @@ impl Fetcher {
     async fn fetch_version(&self, chunks: &[ChunkIndex], reads: &Reads<'_>) -> Result<OneVersion> {
         let places = self.chunks.locate(chunks, reads).await?;
         let mut fetched = vec![None; chunks.len()];
-        let mut objects: BTreeMap<Path, (Option<Version>, Vec<Wanted>)> = BTreeMap::new();
+        let mut objects: BTreeMap<Path, (Option<Version>, Vec<WantedRange>)> = BTreeMap::new();
         for (position, place) in places.into_iter().enumerate().take(chunks.len()) {
             match place {
                 ChunkRef::Missing => {}
@@ -195,7 +197,7 @@ impl Fetcher {
         &self,
         chunks: &[ChunkIndex],
         path: &Path,
-        wanted: &[Wanted],
+        wanted: &[WantedRange],
         version: Option<Version>,
         reads: &Reads<'_>,
     ) -> Result<OneVersion> {
@@ -243,7 +245,7 @@ impl Fetcher {
                 Err(failure) => return failed(failure),
             }
         };
-        let bytes = |(_, range): &Wanted| {
+        let bytes = |(_, range): &WantedRange| {
             let Some(range) = range else { return Ok(whole.clone().map(Stored::Bytes)) };
             let part = ranges.partition_point(|other| other.start <= range.start).saturating_sub(1);
             let start = as_usize(range.start - ranges[part].start);
@@ -264,9 +266,9 @@ impl Fetcher {
 /// Wanted ranges of one object, if all of them are in the page cache.
 fn cached(
     chunk: &[u64],
-    chunks: &Chunks,
+    chunks: &SharedChunkSource,
     path: &Path,
-    wanted: &[Wanted],
+    wanted: &[WantedRange],
     reads: &Reads<'_>,
 ) -> Result<Option<Vec<Option<Stored>>>> {
     let Some(file) = reads.cached(path) else { return Ok(None) };

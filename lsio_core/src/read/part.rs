@@ -17,7 +17,7 @@ use super::fetch::Stored;
 use crate::{
     Error, Recycled, Recycler, Result, Selection, Variable,
     dataset::{
-        Storage, StoredValues,
+        ElementLayout, StoredValues,
         gather::{Axis, Gather, add_items, is_aligned, repeat},
         lost::Lost,
         nan_to_null,
@@ -137,7 +137,7 @@ impl<'a> Part<'a> {
         Error::Decode { array: self.variable.path(), reason }
     }
 
-    pub(super) fn gather_from(&self, chunk: &[u64], storage: &Storage) -> Gather {
+    pub(super) fn gather_from(&self, chunk: &[u64], storage: &ElementLayout) -> Gather {
         let grid = self.variable.chunk_grid();
         let axes: Vec<Axis<'_>> = self
             .axes
@@ -157,13 +157,13 @@ impl<'a> Part<'a> {
 pub(crate) struct Assembly<'a> {
     part: &'a Part<'a>,
     /// Layout of a chunk's decoded bytes; for elements of variable length, their order.
-    storage: Storage,
+    storage: ElementLayout,
     fill: &'a [u8],
     recycler: &'a Arc<Recycler>,
-    target: Target,
+    target: AssemblyTarget,
 }
 
-enum Target {
+enum AssemblyTarget {
     Nothing,
     /// A chunk that is exactly the part.
     Chunk(Buffer),
@@ -182,46 +182,47 @@ impl<'a> Assembly<'a> {
         let codec = &part.variable.reader()?.codec;
         let target = if codec.has_items() {
             let fill = codec.fill_item().map_err(|reason| part.failed(reason))?;
-            Target::Items { sources: vec![fill], places: vec![(0, 0); part.cells()] }
+            AssemblyTarget::Items { sources: vec![fill], places: vec![(0, 0); part.cells()] }
         } else {
-            Target::Nothing
+            AssemblyTarget::Nothing
         };
         Ok(Self { part, storage: codec.storage(), fill: codec.fill(), recycler, target })
     }
 
     /// Gives all cells the fill value, before only some of the chunks are added.
     pub(super) fn fill(&mut self) {
-        if matches!(self.target, Target::Items { .. }) {
+        if matches!(self.target, AssemblyTarget::Items { .. }) {
             return;
         }
         let len = self.part.cells().saturating_mul(self.storage.width);
         let mut target = self.recycler.take(len);
         repeat(self.fill, &mut target);
-        self.target = Target::Bytes(target);
+        self.target = AssemblyTarget::Bytes(target);
     }
 
     /// Copies a chunk's cells to their places. `None` is a chunk that isn't stored: its cells have the fill value.
     pub(crate) fn add(&mut self, chunk: &[u64], stored: Option<StoredValues>) {
         let storage = &self.storage;
         let gather = self.part.gather_from(chunk, storage);
-        if let Target::Items { sources, places } = &mut self.target {
+        if let AssemblyTarget::Items { sources, places } = &mut self.target {
             if let Some(StoredValues::Items(items)) = stored {
                 add_items(sources, places, items, &gather);
             }
             return;
         }
         let len = self.part.cells().saturating_mul(storage.width);
-        if let (Target::Nothing, Some(StoredValues::Fixed(source))) = (&self.target, &stored)
+        if let (AssemblyTarget::Nothing, Some(StoredValues::Fixed(source))) =
+            (&self.target, &stored)
             && gather.is_identity(source.len(), len)
             && is_aligned(source, storage.width)
         {
-            self.target = Target::Chunk(source.clone());
+            self.target = AssemblyTarget::Chunk(source.clone());
             return;
         }
-        if !matches!(self.target, Target::Bytes(_)) {
-            self.target = Target::Bytes(self.recycler.take(len));
+        if !matches!(self.target, AssemblyTarget::Bytes(_)) {
+            self.target = AssemblyTarget::Bytes(self.recycler.take(len));
         }
-        let Target::Bytes(target) = &mut self.target else { return };
+        let AssemblyTarget::Bytes(target) = &mut self.target else { return };
         match stored {
             Some(StoredValues::Fixed(source)) => gather.copy(&source, target),
             _ => gather.fill(self.fill, target),
@@ -244,10 +245,10 @@ impl<'a> Assembly<'a> {
     pub(super) fn finish_but_nan(self) -> Result<ArrayRef> {
         let failed = |reason| self.part.failed(reason);
         let stored = match self.target {
-            Target::Chunk(buffer) => StoredValues::Fixed(buffer),
-            Target::Bytes(bytes) => StoredValues::Fixed(bytes.freeze()),
-            Target::Nothing => StoredValues::Fixed(Buffer::default()),
-            Target::Items { sources, places } => {
+            AssemblyTarget::Chunk(buffer) => StoredValues::Fixed(buffer),
+            AssemblyTarget::Bytes(bytes) => StoredValues::Fixed(bytes.freeze()),
+            AssemblyTarget::Nothing => StoredValues::Fixed(Buffer::default()),
+            AssemblyTarget::Items { sources, places } => {
                 let sources: Vec<_> = sources.iter().map(AsRef::as_ref).collect();
                 let items = interleave(&sources, &places).map_err(|e| failed(e.to_string()))?;
                 StoredValues::Items(items)
@@ -292,7 +293,7 @@ pub(super) fn holds_wanted_row(
         .map(|axis| Axis { axis, wanted: &block[axis], start: start[axis] })
         .collect();
     let mut found = false;
-    Gather::new(&shape, &Storage::native(block.len(), 1), &axes).target_runs(|first, len| {
+    Gather::new(&shape, &ElementLayout::native(block.len(), 1), &axes).target_runs(|first, len| {
         found = found || rows.slice(first, len).count_set_bits() > 0;
     });
     found

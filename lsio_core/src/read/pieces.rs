@@ -27,11 +27,11 @@ use crate::{
 
 /// Reusable memory for pieces.
 #[derive(Debug, Default)]
-pub struct Scratch(Vec<Room>);
+pub struct Scratch(Vec<PieceBuffer>);
 
 /// Memory of one column, in 64-bit words so that every element type is aligned.
 #[derive(Debug, Default)]
-struct Room {
+struct PieceBuffer {
     piece: Vec<u64>,
     block: Vec<u64>,
 }
@@ -39,19 +39,19 @@ struct Room {
 /// Columns of a tile, still encoded. Their chunks have the same shape.
 #[derive(Debug)]
 pub struct Pieces {
-    columns: Vec<Encoded>,
+    columns: Vec<EncodedColumn>,
 }
 
 /// One column.
 #[derive(Debug)]
-pub(super) struct Encoded {
+pub(super) struct EncodedColumn {
     pub(super) variable: Arc<Variable>,
     pub(super) chunks: Vec<Chunk>,
     pub(super) nan_is_null: bool,
     pub(super) recycler: Arc<Recycler>,
 }
 
-impl Encoded {
+impl EncodedColumn {
     fn failed(&self, chunk: usize, reason: String) -> Error {
         self.variable.broken_chunk(&self.chunks[chunk].indices, reason)
     }
@@ -83,7 +83,7 @@ impl Chunk {
 
 impl Pieces {
     /// `None` if the columns' chunks differ in shape.
-    pub(super) fn new(columns: Vec<Encoded>) -> Option<Self> {
+    pub(super) fn new(columns: Vec<EncodedColumn>) -> Option<Self> {
         let (first, others) = columns.split_first()?;
         let alike = others.iter().all(|other| {
             let pairs = first.chunks.iter().zip(&other.chunks);
@@ -108,7 +108,7 @@ impl Pieces {
         most: usize,
         mut f: impl FnMut(usize, &[&[u8]]) -> ControlFlow<()>,
     ) -> Result<Decoded> {
-        scratch.0.resize_with(self.columns.len().max(scratch.0.len()), Room::default);
+        scratch.0.resize_with(self.columns.len().max(scratch.0.len()), PieceBuffer::default);
         let start = Instant::now();
         let mut used = Duration::ZERO;
         let mut bytes = 0;
@@ -116,7 +116,7 @@ impl Pieces {
         'chunks: for number in 0..chunks {
             let mut readers = Vec::with_capacity(self.columns.len());
             for column in &self.columns {
-                let reader = Reader::new(column, &column.chunks[number]);
+                let reader = CellReader::new(column, &column.chunks[number]);
                 readers.push(reader.map_err(|reason| column.failed(number, reason))?);
                 let codec = &column.variable.reader()?.codec;
                 bytes += codec.decoded_bytes_at(&column.chunks[number].indices);
@@ -156,12 +156,12 @@ impl Pieces {
 }
 
 /// Reads any cells of a chunk; consecutive cells are fastest.
-struct Reader<'a> {
+struct CellReader<'a> {
     width: usize,
-    source: Source<'a>,
+    source: PieceSource<'a>,
 }
 
-enum Source<'a> {
+enum PieceSource<'a> {
     /// Cells in their stored form, in a file that is in the page cache.
     File(&'a CachedChunk),
     /// Decoded cells.
@@ -170,8 +170,8 @@ enum Source<'a> {
     Blosc { encoded: Bytes, len: usize, current: Option<usize> },
 }
 
-impl<'a> Reader<'a> {
-    fn new(column: &Encoded, chunk: &'a Chunk) -> Result<Self, String> {
+impl<'a> CellReader<'a> {
+    fn new(column: &EncodedColumn, chunk: &'a Chunk) -> Result<Self, String> {
         let codec = &column.variable.reader().map_err(|e| e.to_string())?.codec;
         let (width, len) = (codec.storage().width, codec.decoded_bytes_at(&chunk.indices));
         let source = match (codec.stream(), &chunk.stored) {
@@ -179,7 +179,7 @@ impl<'a> Reader<'a> {
                 if file.len() != len {
                     return Err(format!("it holds {} bytes instead of {len}", file.len()));
                 }
-                Source::File(file)
+                PieceSource::File(file)
             }
             (stream, stored) => {
                 let encoded = stored.bytes(&column.recycler)?;
@@ -188,10 +188,10 @@ impl<'a> Reader<'a> {
                     .flatten()
                     .filter(|blocks| in_blocks(blocks, width));
                 if blocks.is_some() {
-                    Source::Blosc { encoded, len, current: None }
+                    PieceSource::Blosc { encoded, len, current: None }
                 } else {
                     match codec.decode(&chunk.indices, &encoded, &column.recycler)? {
-                        StoredValues::Fixed(buffer) => Source::Memory(buffer),
+                        StoredValues::Fixed(buffer) => PieceSource::Memory(buffer),
                         StoredValues::Items(_) => return Err("it holds strings".to_owned()),
                     }
                 }
@@ -201,11 +201,11 @@ impl<'a> Reader<'a> {
     }
 
     /// Prepares cells from `at` on; returns the number of prepared cells.
-    fn open(&mut self, at: usize, room: &mut Room) -> Result<usize, String> {
+    fn open(&mut self, at: usize, room: &mut PieceBuffer) -> Result<usize, String> {
         Ok(match &mut self.source {
-            Source::File(file) => file.len() / self.width - at,
-            Source::Memory(buffer) => (buffer.len() / self.width).saturating_sub(at),
-            Source::Blosc { encoded, len, current } => {
+            PieceSource::File(file) => file.len() / self.width - at,
+            PieceSource::Memory(buffer) => (buffer.len() / self.width).saturating_sub(at),
+            PieceSource::Blosc { encoded, len, current } => {
                 let Some(blocks) = BloscBlocks::new(encoded, *len) else { return Ok(0) };
                 let in_block = blocks.block_len(0) / self.width;
                 let number = at / in_block;
@@ -220,16 +220,21 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Bytes of `cells` cells that [`Reader::open`] has prepared.
-    fn get<'b>(&'b self, at: usize, cells: usize, room: &'b mut Room) -> Result<&'b [u8], String> {
+    /// Bytes of `cells` cells that [`CellReader::open`] has prepared.
+    fn get<'b>(
+        &'b self,
+        at: usize,
+        cells: usize,
+        room: &'b mut PieceBuffer,
+    ) -> Result<&'b [u8], String> {
         let (first, len) = (at * self.width, cells * self.width);
         match &self.source {
-            Source::File(file) => {
+            PieceSource::File(file) => {
                 let piece = bytes_of(&mut room.piece, len);
                 file.read_at(first, piece)?;
                 Ok(piece)
             }
-            Source::Memory(buffer) => {
+            PieceSource::Memory(buffer) => {
                 let bytes = buffer.get(first..first + len);
                 let bytes = bytes.ok_or_else(|| "it has too few values".to_owned())?;
                 if is_aligned(bytes, self.width) {
@@ -239,7 +244,7 @@ impl<'a> Reader<'a> {
                 piece.copy_from_slice(bytes);
                 Ok(piece)
             }
-            Source::Blosc { encoded, len: all, .. } => {
+            PieceSource::Blosc { encoded, len: all, .. } => {
                 let blocks = BloscBlocks::new(encoded, *all);
                 let blocks = blocks.ok_or_else(|| "its header is corrupt".to_owned())?;
                 let in_block = blocks.block_len(0) / self.width;

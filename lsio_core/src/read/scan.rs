@@ -18,7 +18,7 @@ use super::{
     fetch::{FetchedChunks, Fetcher, Stored},
     part::{Assembly, Part, holds_wanted_row},
     pieces::{self, Pieces},
-    shared::{Key, SharedChunk, SharedChunks},
+    shared::{ChunkKey, SharedChunk, SharedChunks},
     tile::{Tile, gather_error},
     tiles::{Block, DimOrder, Tiles},
 };
@@ -70,11 +70,11 @@ pub struct Scan {
 #[derive(Debug)]
 struct ScanColumn {
     dims: Vec<usize>,
-    source: Source,
+    source: ColumnSource,
 }
 
 #[derive(Debug)]
-enum Source {
+enum ColumnSource {
     /// Indices of the dimension itself.
     Index,
     /// Values read as a whole before the first tile, and kept in memory.
@@ -116,7 +116,7 @@ pub struct Decoded {
     pub time: Duration,
 }
 
-enum Encoded {
+enum EncodedChunk {
     Own(Option<Stored>),
     Shared(Arc<SharedChunk>),
 }
@@ -198,7 +198,7 @@ impl Scan {
         let columns = columns
             .map(|column| {
                 let source = match &column.variable {
-                    None => Source::Index,
+                    None => ColumnSource::Index,
                     Some(variable) if is_chunked(column) => {
                         let fetcher = Fetcher::new(variable)?;
                         let fetcher = match &options.store {
@@ -206,7 +206,7 @@ impl Scan {
                             None => fetcher,
                         };
                         let fetcher = fetcher.with_page_cache(options.page_cache.clone());
-                        Source::Chunked(Box::new(Chunked {
+                        ColumnSource::Chunked(Box::new(Chunked {
                             variable: Arc::clone(variable),
                             axes: column.axes.clone(),
                             fetcher,
@@ -214,7 +214,7 @@ impl Scan {
                             fill: OnceLock::new(),
                         }))
                     }
-                    Some(_) => Source::Held {
+                    Some(_) => ColumnSource::Held {
                         column: column.clone(),
                         shape: column.dims.iter().map(|&d| shape[d]).collect(),
                     },
@@ -245,8 +245,8 @@ impl Scan {
     pub async fn load(&self) -> Result<()> {
         try_join_all(self.columns.iter().map(|column| async move {
             match &column.source {
-                Source::Held { column, .. } => column.load().await.map(|_| ()),
-                Source::Index | Source::Chunked(_) => Ok(()),
+                ColumnSource::Held { column, .. } => column.load().await.map(|_| ()),
+                ColumnSource::Index | ColumnSource::Chunked(_) => Ok(()),
             }
         }))
         .await
@@ -256,7 +256,7 @@ impl Scan {
     /// Whether a column's values are in memory, so that it needs no fetch.
     #[must_use]
     pub fn is_local(&self, column: usize) -> bool {
-        !matches!(self.columns[column].source, Source::Chunked(_))
+        !matches!(self.columns[column].source, ColumnSource::Chunked(_))
     }
 
     /// Whether chunks come over a network, so that more requests should be concurrent.
@@ -291,8 +291,8 @@ impl Scan {
     /// Columns that are read chunk by chunk.
     fn chunked(&self) -> impl Iterator<Item = (&ScanColumn, &Chunked)> {
         self.columns.iter().filter_map(|column| match &column.source {
-            Source::Chunked(chunked) => Some((column, chunked.as_ref())),
-            Source::Index | Source::Held { .. } => None,
+            ColumnSource::Chunked(chunked) => Some((column, chunked.as_ref())),
+            ColumnSource::Index | ColumnSource::Held { .. } => None,
         })
     }
 
@@ -315,7 +315,7 @@ impl Scan {
     pub fn cost(&self, columns: &[usize], block: &Block) -> usize {
         let cost = |&position: &usize| {
             let column = &self.columns[position];
-            let Source::Chunked(chunked) = &column.source else { return 0 };
+            let ColumnSource::Chunked(chunked) = &column.source else { return 0 };
             let Ok(reader) = chunked.variable.reader() else { return 0 };
             let chunk = reader.codec.decoded_bytes();
             let part = chunked.part(column, block.selections());
@@ -373,7 +373,7 @@ impl Scan {
             .iter()
             .filter_map(|&position| {
                 let column = &self.columns[position];
-                let Source::Chunked(chunked) = &column.source else { return None };
+                let ColumnSource::Chunked(chunked) = &column.source else { return None };
                 let mut chunks = chunked.part(column, block.selections()).chunks();
                 if let Some(rows) = rows.filter(|_| chunks.len() > 1) {
                     let dims = (column.dims.as_slice(), chunked.axes.as_slice());
@@ -386,7 +386,7 @@ impl Scan {
             .collect();
         let first = wanted.first().map(|(position, _)| &self.columns[*position].source);
         let variable = match first {
-            Some(Source::Chunked(chunked)) => Some(Arc::clone(&chunked.variable)),
+            Some(ColumnSource::Chunked(chunked)) => Some(Arc::clone(&chunked.variable)),
             _ => None,
         };
         let scan = Arc::clone(self);
@@ -397,7 +397,7 @@ impl Scan {
     async fn fetch_chunks(&self, wanted: Vec<(usize, Vec<Vec<u64>>)>) -> Result<Fetched> {
         let columns = wanted.into_iter().map(|(position, chunks)| async move {
             let column = &self.columns[position];
-            let Source::Chunked(chunked) = &column.source else {
+            let ColumnSource::Chunked(chunked) = &column.source else {
                 let none = FetchedColumn::Exclusive(Vec::new());
                 return Ok::<_, Error>((position, none, Counts::default()));
             };
@@ -445,7 +445,7 @@ impl Scan {
         let mut decoded = Decoded::default();
         for (position, chunks) in fetched.columns {
             let column = &self.columns[position];
-            let Source::Chunked(chunked) = &column.source else { continue };
+            let ColumnSource::Chunked(chunked) = &column.source else { continue };
             let part = chunked.part(column, tile.block().selections());
             let codec = &chunked.variable.reader()?.codec;
             let mut chunks = match chunks {
@@ -457,11 +457,11 @@ impl Scan {
                 }
                 FetchedColumn::Exclusive(chunks) => chunks
                     .into_iter()
-                    .map(|(chunk, encoded)| (chunk, Encoded::Own(encoded)))
+                    .map(|(chunk, encoded)| (chunk, EncodedChunk::Own(encoded)))
                     .collect::<Vec<_>>(),
                 FetchedColumn::Shared(chunks) => chunks
                     .into_iter()
-                    .map(|(chunk, shared)| (chunk, Encoded::Shared(shared)))
+                    .map(|(chunk, shared)| (chunk, EncodedChunk::Shared(shared)))
                     .collect(),
             }
             .into_iter()
@@ -473,12 +473,12 @@ impl Scan {
             while let Some((chunk, encoded)) = chunks.next() {
                 let start = Instant::now();
                 let stored = match encoded {
-                    Encoded::Own(None) => None,
-                    Encoded::Own(Some(stored)) => {
+                    EncodedChunk::Own(None) => None,
+                    EncodedChunk::Own(Some(stored)) => {
                         decoded.bytes += codec.decoded_bytes_at(&chunk);
                         Some(part.decode_stored(&chunk, &stored, &self.recycler)?)
                     }
-                    Encoded::Shared(shared) => {
+                    EncodedChunk::Shared(shared) => {
                         let key = (position, chunk.clone());
                         self.shared.decoded(&key, &shared, &mut |encoded: &Bytes| {
                             decoded.bytes += codec.decoded_bytes_at(&chunk);
@@ -519,8 +519,13 @@ impl Scan {
         Some(pieces)
     }
 
-    fn encoded(&self, fetched: &Fetched, column: usize, block: &Block) -> Option<pieces::Encoded> {
-        let Source::Chunked(chunked) = &self.columns[column].source else { return None };
+    fn encoded(
+        &self,
+        fetched: &Fetched,
+        column: usize,
+        block: &Block,
+    ) -> Option<pieces::EncodedColumn> {
+        let ColumnSource::Chunked(chunked) = &self.columns[column].source else { return None };
         let reader = chunked.variable.reader().ok()?;
         let (nan_is_null, plain) = (reader.decoding.only_finds_nan(), reader.decoding.is_plain());
         if (!nan_is_null && !plain) || self.columns[column].dims.len() < self.tiles.shape().len() {
@@ -544,7 +549,7 @@ impl Scan {
             })
             .collect::<Option<_>>()?;
         let (variable, recycler) = (Arc::clone(&chunked.variable), Arc::clone(&self.recycler));
-        Some(pieces::Encoded { variable, chunks, nan_is_null, recycler })
+        Some(pieces::EncodedColumn { variable, chunks, nan_is_null, recycler })
     }
 
     /// Tile with the values of these columns, all of them local.
@@ -573,7 +578,12 @@ impl Scan {
         Ok(())
     }
 
-    fn shared_chunk(&self, column: &ScanColumn, chunked: &Chunked, key: &Key) -> Arc<SharedChunk> {
+    fn shared_chunk(
+        &self,
+        column: &ScanColumn,
+        chunked: &Chunked,
+        key: &ChunkKey,
+    ) -> Arc<SharedChunk> {
         let grid = chunked.variable.chunk_grid();
         let uses: u64 = self
             .tiles
@@ -619,13 +629,13 @@ impl ScanColumn {
     /// Values of the cells of a tile, at the column's own rank and in the grid's order of dimensions.
     fn local_values(&self, block: &Block) -> Result<ArrayRef> {
         match &self.source {
-            Source::Index => {
+            ColumnSource::Index => {
                 let dim = self.dims.first().copied().unwrap_or(0);
                 // The table's rows are counted with signed 64-bit numbers, so its indices fit.
                 let indices = block.selections()[dim].iter().map(u64::cast_signed);
                 Ok(Arc::new(Int64Array::from_iter_values(indices)))
             }
-            Source::Held { column, shape } => {
+            ColumnSource::Held { column, shape } => {
                 let values = column.loaded().ok_or_else(|| Error::Decode {
                     array: column.name.clone(),
                     reason: "its values were not loaded before the first tile".to_owned(),
@@ -634,7 +644,7 @@ impl ScanColumn {
                     self.dims.iter().map(|&d| &block.selections()[d]).collect();
                 select(values, shape, &own).map_err(gather_error)
             }
-            Source::Chunked(_) => Err(Error::Decode {
+            ColumnSource::Chunked(_) => Err(Error::Decode {
                 array: "a column".to_owned(),
                 reason: "its chunks were not fetched".to_owned(),
             }),

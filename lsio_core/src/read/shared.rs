@@ -14,7 +14,7 @@ use tokio::sync::OnceCell;
 use crate::{Result, dataset::StoredValues};
 
 /// Position of a chunk's column, and the chunk's indices.
-pub(super) type Key = (usize, Vec<u64>);
+pub(super) type ChunkKey = (usize, Vec<u64>);
 
 /// Chunks that some tiles have used and other tiles will use.
 #[derive(Debug, Default)]
@@ -26,7 +26,7 @@ pub(super) struct SharedChunks {
 
 #[derive(Debug, Default)]
 struct Kept {
-    chunks: HashMap<Key, Arc<SharedChunk>>,
+    chunks: HashMap<ChunkKey, Arc<SharedChunk>>,
     /// Decoded bytes of the kept chunks, and their upper bound.
     bytes: usize,
     budget: usize,
@@ -45,7 +45,7 @@ impl Kept {
         }
     }
 
-    fn remove(&mut self, key: &Key) {
+    fn remove(&mut self, key: &ChunkKey) {
         self.bytes -= self.chunks.remove(key).map_or(0, |chunk| chunk.bytes);
     }
 }
@@ -55,7 +55,7 @@ impl Kept {
 pub(super) struct SharedChunk {
     /// Set once the chunk is fetched.
     fetched: OnceCell<()>,
-    content: Mutex<Content>,
+    content: Mutex<ChunkContent>,
     bytes: usize,
     /// Number of tiles that haven't used the chunk yet.
     uses: AtomicUsize,
@@ -64,7 +64,7 @@ pub(super) struct SharedChunk {
 }
 
 #[derive(Debug)]
-enum Content {
+enum ChunkContent {
     /// The chunk isn't stored, or not fetched yet.
     Nothing,
     Encoded(Bytes),
@@ -79,14 +79,14 @@ impl SharedChunk {
     ) -> Result<()> {
         let fetched = self.fetched.get_or_try_init(|| async {
             if let Some(bytes) = fetch.await? {
-                *self.content() = Content::Encoded(bytes);
+                *self.content() = ChunkContent::Encoded(bytes);
             }
             Ok(())
         });
         fetched.await.copied()
     }
 
-    fn content(&self) -> MutexGuard<'_, Content> {
+    fn content(&self) -> MutexGuard<'_, ChunkContent> {
         self.content.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -105,14 +105,14 @@ impl SharedChunks {
     }
 
     /// Chunk of this key, which `uses` tiles need and which has `bytes` decoded bytes.
-    pub(super) fn get(&self, key: &Key, uses: usize, bytes: usize) -> Arc<SharedChunk> {
+    pub(super) fn get(&self, key: &ChunkKey, uses: usize, bytes: usize) -> Arc<SharedChunk> {
         let mut kept = self.lock();
         if let Some(chunk) = kept.chunks.get(key) {
             return Arc::clone(chunk);
         }
         let chunk = Arc::new(SharedChunk {
             fetched: OnceCell::new(),
-            content: Mutex::new(Content::Nothing),
+            content: Mutex::new(ChunkContent::Nothing),
             bytes,
             uses: AtomicUsize::new(uses),
             used: AtomicUsize::new(self.clock.fetch_add(1, Ordering::Relaxed)),
@@ -128,18 +128,18 @@ impl SharedChunks {
     /// Decoded values; `None` if the chunk isn't stored. The first tile to ask calls `decode` on the stored bytes.
     pub(super) fn decoded(
         &self,
-        key: &Key,
+        key: &ChunkKey,
         chunk: &SharedChunk,
         decode: impl FnOnce(&Bytes) -> Result<StoredValues>,
     ) -> Result<Option<StoredValues>> {
         let values = {
             let mut content = chunk.content();
-            if let Content::Encoded(bytes) = &*content {
-                *content = Content::Decoded(decode(bytes)?);
+            if let ChunkContent::Encoded(bytes) = &*content {
+                *content = ChunkContent::Decoded(decode(bytes)?);
             }
             match &*content {
-                Content::Decoded(values) => Some(values.clone()),
-                Content::Nothing | Content::Encoded(_) => None,
+                ChunkContent::Decoded(values) => Some(values.clone()),
+                ChunkContent::Nothing | ChunkContent::Encoded(_) => None,
             }
         };
         if chunk.uses.fetch_sub(1, Ordering::Relaxed) == 1 {

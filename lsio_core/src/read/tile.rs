@@ -14,12 +14,12 @@ pub struct Tile {
     block: Block,
     /// Dimensions of each column.
     dims: Vec<Vec<usize>>,
-    values: Vec<Option<Values>>,
+    values: Vec<Option<TileValues>>,
 }
 
 /// The values of a column.
 #[derive(Clone, Debug)]
-struct Values {
+struct TileValues {
     array: ArrayRef,
     /// Whether NaN is NULL. The check is left until rows are made: the next operation then finds the values in the
     /// CPU's cache.
@@ -45,7 +45,7 @@ impl Tile {
     }
 
     pub(super) fn set(&mut self, column: usize, array: ArrayRef, nan_is_null: bool) {
-        self.values[column] = Some(Values { array, nan_is_null });
+        self.values[column] = Some(TileValues { array, nan_is_null });
     }
 
     /// Values of a column at its own rank, with whether NaN is NULL; `None` if the tile doesn't have them.
@@ -94,7 +94,7 @@ pub struct Rows {
     rows: usize,
     dims: Vec<usize>,
     shape: Vec<u64>,
-    columns: Vec<(Values, Pattern)>,
+    columns: Vec<(TileValues, Pattern)>,
 }
 
 impl Rows {
@@ -115,7 +115,7 @@ impl Rows {
         let own = dims.iter().map(|dim| self.dims.iter().position(|d| d == dim));
         let own: Vec<usize> = own.flatten().collect();
         let pattern = Pattern::new(&self.shape, &own);
-        self.columns.push((Values { array, nan_is_null: false }, pattern));
+        self.columns.push((TileValues { array, nan_is_null: false }, pattern));
     }
 
     /// Columns of the `len` rows from `start` on, each with whether NaN in it is still to become NULL.

@@ -52,22 +52,22 @@ pub enum Operation {
 
 /// Columns of an expression.
 pub(super) struct Columns {
-    columns: Vec<Column>,
+    columns: Vec<ArgumentColumn>,
     nan_is_null: Vec<bool>,
 }
 
-enum Column {
+enum ArgumentColumn {
     Singles(ScalarBuffer<f32>),
     Doubles(ScalarBuffer<f64>),
 }
 
 /// Values of a block.
 pub(super) enum Block<'a> {
-    Singles(Values<'a, f32>),
-    Doubles(Values<'a, f64>),
+    Singles(BlockValues<'a, f32>),
+    Doubles(BlockValues<'a, f64>),
 }
 
-pub(super) enum Values<'a, T> {
+pub(super) enum BlockValues<'a, T> {
     Given(&'a [T]),
     Made(Vec<T>),
     One(T),
@@ -78,8 +78,8 @@ impl Columns {
     pub(super) fn new(columns: &[(ArrayRef, bool)]) -> Option<Self> {
         let nan_is_null = columns.iter().map(|(_, nan_is_null)| *nan_is_null).collect();
         let columns = columns.iter().map(|(array, _)| match array.data_type() {
-            DataType::Float32 => native_values(&array.to_data()).map(Column::Singles),
-            DataType::Float64 => native_values(&array.to_data()).map(Column::Doubles),
+            DataType::Float32 => native_values(&array.to_data()).map(ArgumentColumn::Singles),
+            DataType::Float64 => native_values(&array.to_data()).map(ArgumentColumn::Doubles),
             _ => None,
         });
         Some(Self { columns: columns.collect::<Option<_>>()?, nan_is_null })
@@ -90,8 +90,8 @@ impl Columns {
         self.columns.iter().zip(&self.nan_is_null).all(|(column, nan_is_null)| {
             !*nan_is_null
                 || !match column {
-                    Column::Singles(values) => values[row].is_nan(),
-                    Column::Doubles(values) => values[row].is_nan(),
+                    ArgumentColumn::Singles(values) => values[row].is_nan(),
+                    ArgumentColumn::Doubles(values) => values[row].is_nan(),
                 }
         })
     }
@@ -108,20 +108,26 @@ impl Arithmetic {
     ) -> Option<Block<'a>> {
         Some(match self {
             Self::Column(position) => match columns.columns.get(*position)? {
-                Column::Singles(values) => Block::Singles(Values::Given(values.get(rows)?)),
-                Column::Doubles(values) => Block::Doubles(Values::Given(values.get(rows)?)),
+                ArgumentColumn::Singles(values) => {
+                    Block::Singles(BlockValues::Given(values.get(rows)?))
+                }
+                ArgumentColumn::Doubles(values) => {
+                    Block::Doubles(BlockValues::Given(values.get(rows)?))
+                }
             },
-            Self::Single(value) => Block::Singles(Values::One(*value)),
-            Self::Double(value) => Block::Doubles(Values::One(*value)),
+            Self::Single(value) => Block::Singles(BlockValues::One(*value)),
+            Self::Double(value) => Block::Doubles(BlockValues::One(*value)),
             Self::Widen(of) => match of.block(columns, rows, simd, spare)? {
-                Block::Singles(Values::One(value)) => Block::Doubles(Values::One(f64::from(value))),
+                Block::Singles(BlockValues::One(value)) => {
+                    Block::Doubles(BlockValues::One(f64::from(value)))
+                }
                 Block::Singles(values) => {
                     let mut wide = spare.doubles.pop().unwrap_or_default();
                     // The contents of a spare block are overwritten.
                     wide.resize(values.as_slice().len(), 0.0);
                     simd.widen(&mut wide, values.as_slice());
                     spare.keep(Block::Singles(values));
-                    Block::Doubles(Values::Made(wide))
+                    Block::Doubles(BlockValues::Made(wide))
                 }
                 Block::Doubles(_) => return None,
             },
@@ -160,14 +166,14 @@ impl Spare {
     /// Keeps the memory of a block for reuse, if the block owns any.
     pub(super) fn keep(&mut self, block: Block<'_>) {
         match block {
-            Block::Singles(Values::Made(values)) => self.singles.push(values),
-            Block::Doubles(Values::Made(values)) => self.doubles.push(values),
+            Block::Singles(BlockValues::Made(values)) => self.singles.push(values),
+            Block::Doubles(BlockValues::Made(values)) => self.doubles.push(values),
             _ => {}
         }
     }
 }
 
-impl<T: Native> Values<'_, T> {
+impl<T: Native> BlockValues<'_, T> {
     /// Values as a slice; of a constant, a slice of one value.
     pub(super) fn as_slice(&self) -> &[T] {
         match self {
@@ -178,7 +184,7 @@ impl<T: Native> Values<'_, T> {
     }
 }
 
-impl<T: Native> Values<'_, T> {
+impl<T: Native> BlockValues<'_, T> {
     /// Values in memory that may be changed.
     fn made(self, spare: &mut Vec<Vec<T>>) -> Vec<T> {
         match self {
@@ -195,47 +201,47 @@ impl<T: Native> Values<'_, T> {
 
 fn apply<'a, T: Real>(
     function: Function,
-    values: Values<'a, T>,
+    values: BlockValues<'a, T>,
     simd: Simd,
     spare: &mut Vec<Vec<T>>,
-) -> Values<'a, T> {
-    if let Values::One(mut value) = values {
+) -> BlockValues<'a, T> {
+    if let BlockValues::One(mut value) = values {
         simd.apply(function, std::slice::from_mut(&mut value));
-        return Values::One(value);
+        return BlockValues::One(value);
     }
     let mut made = values.made(spare);
     simd.apply(function, &mut made);
-    Values::Made(made)
+    BlockValues::Made(made)
 }
 
 fn combine<'a, T: Real>(
     operation: Operation,
-    values: (Values<'a, T>, Values<'a, T>),
+    values: (BlockValues<'a, T>, BlockValues<'a, T>),
     simd: Simd,
     spare: &mut Vec<Vec<T>>,
-) -> Values<'a, T> {
+) -> BlockValues<'a, T> {
     match values {
-        (Values::One(mut one), Values::One(other)) => {
+        (BlockValues::One(mut one), BlockValues::One(other)) => {
             simd.combine_right(operation, std::slice::from_mut(&mut one), other);
-            Values::One(one)
+            BlockValues::One(one)
         }
-        (Values::One(one), other) => {
+        (BlockValues::One(one), other) => {
             let mut to = other.made(spare);
             simd.combine_left(operation, one, &mut to);
-            Values::Made(to)
+            BlockValues::Made(to)
         }
-        (one, Values::One(other)) => {
+        (one, BlockValues::One(other)) => {
             let mut to = one.made(spare);
             simd.combine_right(operation, &mut to, other);
-            Values::Made(to)
+            BlockValues::Made(to)
         }
         (one, other) => {
             let mut to = one.made(spare);
             simd.combine(operation, &mut to, other.as_slice());
-            if let Values::Made(values) = other {
+            if let BlockValues::Made(values) = other {
                 spare.push(values);
             }
-            Values::Made(to)
+            BlockValues::Made(to)
         }
     }
 }

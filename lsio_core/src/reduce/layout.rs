@@ -15,14 +15,14 @@ const PATTERN: usize = 256;
 
 /// Groups along some dimensions of a tile.
 #[derive(Clone, Debug)]
-pub struct Keys {
+pub struct GroupKeys {
     /// The dimensions, ascending.
     pub dims: Vec<usize>,
     /// Addend of each index to a cell's group number, in C order of these dimensions.
     pub offsets: Vec<u32>,
 }
 
-impl Keys {
+impl GroupKeys {
     fn is_constant(&self) -> bool {
         self.offsets.windows(2).all(|pair| pair[0] == pair[1])
     }
@@ -31,16 +31,16 @@ impl Keys {
 /// Groups of a tile's cells, in C order. The cells are divided into rows: each row has a first group, and all rows
 /// share one inner pattern.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Layout {
+pub struct GroupLayout {
     /// Addend of each row to the groups of its cells.
     bases: Vec<usize>,
     /// Number of cells per row.
     len: usize,
-    inner: Inner,
+    inner: RowGroups,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Inner {
+enum RowGroups {
     /// All cells of a row are in one group.
     Same,
     /// Each cell of a row is in the next group after the previous cell's.
@@ -71,17 +71,17 @@ pub(super) enum Stretch {
     Cells,
 }
 
-impl Layout {
+impl GroupLayout {
     /// Computes the group of each cell of a tile of this shape: the sum of the keys' addends. No two keys may share a
     /// dimension.
     #[must_use]
-    pub fn new(shape: &[usize], keys: &[Keys]) -> Self {
+    pub fn new(shape: &[usize], keys: &[GroupKeys]) -> Self {
         let constant: usize = keys
             .iter()
             .filter(|k| k.is_constant())
             .map(|keys| keys.offsets.first().map_or(0, |offset| *offset as usize))
             .sum();
-        let keys: Vec<&Keys> = keys.iter().filter(|keys| !keys.is_constant()).collect();
+        let keys: Vec<&GroupKeys> = keys.iter().filter(|keys| !keys.is_constant()).collect();
         let cells = |split: usize| shape[split..].iter().product::<usize>();
         // Moves the start of a row so that no key has dimensions on both sides.
         let whole = |mut split: usize| {
@@ -98,7 +98,7 @@ impl Layout {
         }
         let bases = |split: usize| sums(shape, &keys, 0..split, constant);
         if split == 0 || cells(split) >= SHORT {
-            let inner = Inner::Same;
+            let inner = RowGroups::Same;
             return Self { bases: bases(split), len: cells(split), inner };
         }
         for enough in [SHORT, PATTERN] {
@@ -110,7 +110,7 @@ impl Layout {
             let (first, len) = (pattern[0], pattern.len());
             if pattern.iter().enumerate().all(|(i, id)| *id == first + i) {
                 let bases = bases(split).into_iter().map(|base| base + first).collect();
-                return Self { bases, len, inner: Inner::Ascending };
+                return Self { bases, len, inner: RowGroups::Ascending };
             }
             let mut runs: Vec<(usize, usize)> = Vec::new();
             for (cell, id) in pattern.iter().enumerate() {
@@ -120,26 +120,26 @@ impl Layout {
                 }
             }
             if runs.len() * SHORT_RUN <= len {
-                return Self { bases: bases(split), len, inner: Inner::Runs(runs) };
+                return Self { bases: bases(split), len, inner: RowGroups::Runs(runs) };
             }
             if enough == PATTERN || split == 0 {
                 // An addend is a group number, and these fit 32 bits.
                 let offsets = pattern.iter().map(|id| u32::try_from(*id).unwrap_or(u32::MAX));
-                let inner = Inner::Scattered(offsets.collect());
+                let inner = RowGroups::Scattered(offsets.collect());
                 return Self { bases: bases(split), len, inner };
             }
         }
         // The second pass of the loop always returns.
-        Self { bases: bases(0), len: cells(0), inner: Inner::Same }
+        Self { bases: bases(0), len: cells(0), inner: RowGroups::Same }
     }
 
     /// Name of the inner pattern.
     #[must_use]
     pub fn pattern(&self) -> &'static str {
         match self.inner {
-            Inner::Same | Inner::Runs(_) => "runs",
-            Inner::Ascending => "ascending",
-            Inner::Scattered(_) => "scattered",
+            RowGroups::Same | RowGroups::Runs(_) => "runs",
+            RowGroups::Ascending => "ascending",
+            RowGroups::Scattered(_) => "scattered",
         }
     }
 
@@ -163,7 +163,7 @@ impl Layout {
     /// Calls `f` for each stretch of a range of cells, with cell numbers relative to the range's start. Where a kernel
     /// is efficient on one row, the range is one stretch.
     pub(super) fn stretches(&self, cells: Range<usize>, mut f: impl FnMut(Stretch, Range<usize>)) {
-        if matches!(self.inner, Inner::Same | Inner::Ascending) {
+        if matches!(self.inner, RowGroups::Same | RowGroups::Ascending) {
             return f(Stretch::Cells, 0..cells.len());
         }
         let mut cell = cells.start;
@@ -190,10 +190,10 @@ impl Layout {
         mut f: impl FnMut(Segment<'a>, Range<usize>),
     ) {
         match &self.inner {
-            Inner::Same => f(Segment::Same(base), 0..self.len),
-            Inner::Ascending => f(Segment::Ascending(base), 0..self.len),
-            Inner::Scattered(ids) => f(Segment::Scattered(base, ids), 0..self.len),
-            Inner::Runs(runs) => {
+            RowGroups::Same => f(Segment::Same(base), 0..self.len),
+            RowGroups::Ascending => f(Segment::Ascending(base), 0..self.len),
+            RowGroups::Scattered(ids) => f(Segment::Scattered(base, ids), 0..self.len),
+            RowGroups::Runs(runs) => {
                 let mut start = 0;
                 for (end, id) in runs {
                     f(Segment::Same(base + id), start..*end);
@@ -217,10 +217,10 @@ impl Layout {
             let first = cell - cells.start;
             let range = first..first + (end - start);
             match &self.inner {
-                Inner::Same => f(Segment::Same(base), range),
-                Inner::Ascending => f(Segment::Ascending(base + start), range),
-                Inner::Scattered(ids) => f(Segment::Scattered(base, &ids[start..end]), range),
-                Inner::Runs(runs) => {
+                RowGroups::Same => f(Segment::Same(base), range),
+                RowGroups::Ascending => f(Segment::Ascending(base + start), range),
+                RowGroups::Scattered(ids) => f(Segment::Scattered(base, &ids[start..end]), range),
+                RowGroups::Runs(runs) => {
                     let mut at = start;
                     let from = runs.partition_point(|(run_end, _)| *run_end <= start);
                     for (run_end, id) in &runs[from..] {
@@ -240,7 +240,7 @@ impl Layout {
 }
 
 /// Sum of the keys' addends for each index of some dimensions, in C order.
-fn sums(shape: &[usize], keys: &[&Keys], dims: Range<usize>, start: usize) -> Vec<usize> {
+fn sums(shape: &[usize], keys: &[&GroupKeys], dims: Range<usize>, start: usize) -> Vec<usize> {
     let sizes: Vec<u64> = shape[dims.clone()].iter().map(|&size| size as u64).collect();
     let cells: usize = shape[dims.clone()].iter().product();
     let mut sums = vec![start; cells];
@@ -272,8 +272,8 @@ mod tests {
 
     use super::*;
 
-    fn key(dims: &[usize], offsets: &[u32]) -> Keys {
-        Keys { dims: dims.to_vec(), offsets: offsets.to_vec() }
+    fn key(dims: &[usize], offsets: &[u32]) -> GroupKeys {
+        GroupKeys { dims: dims.to_vec(), offsets: offsets.to_vec() }
     }
 
     #[test]
@@ -282,8 +282,8 @@ mod tests {
         let ascending: Vec<u32> = (0..100).collect();
         let tens: Vec<u32> = (0..100).map(|i| i / 10).collect();
         let threes: Vec<u32> = (0..100).map(|i| i / 3).collect();
-        let pattern = |keys: &[Keys]| Layout::new(&shape, keys);
-        assert_eq!(pattern(&[]).inner, Inner::Same);
+        let pattern = |keys: &[GroupKeys]| GroupLayout::new(&shape, keys);
+        assert_eq!(pattern(&[]).inner, RowGroups::Same);
         assert_eq!(pattern(&[]).len, 1200);
         assert_eq!(pattern(&[key(&[0], &[0, 0, 1, 1])]).len, 300);
         assert_eq!(pattern(&[key(&[1], &[5, 5, 5])]).bases, [5]);
@@ -291,7 +291,7 @@ mod tests {
         let lines = pattern(&[key(&[1], &[0, 100, 200]), key(&[2], &ascending)]);
         assert_eq!(
             (lines.inner.clone(), lines.len, lines.bases.len()),
-            (Inner::Ascending, 100, 12)
+            (RowGroups::Ascending, 100, 12)
         );
         assert_eq!(pattern(&[key(&[2], &tens)]).pattern(), "runs");
         assert_eq!(pattern(&[key(&[2], &threes)]).pattern(), "scattered");
@@ -309,7 +309,7 @@ mod tests {
             let shape: Vec<usize> = shape.iter().map(|(a, b)| if *b > 20 { *b } else { *a }).collect();
             // Each dimension belongs to one of three keys, or to none.
             let mut numbers = ids.iter().flat_map(|(id, n)| vec![*id; *n]).enumerate();
-            let keys: Vec<Keys> = (0..3)
+            let keys: Vec<GroupKeys> = (0..3)
                 .filter_map(|key| {
                     let dims: Vec<usize> = (0..shape.len()).filter(|&d| which[d] == key).collect();
                     let cells: usize = dims.iter().map(|&d| shape[d]).product();
@@ -321,10 +321,10 @@ mod tests {
                         1 => 7,
                         _ => numbers.next().map_or(1, |(_, id)| id),
                     });
-                    Some(Keys { offsets: offsets.collect(), dims })
+                    Some(GroupKeys { offsets: offsets.collect(), dims })
                 })
                 .collect();
-            let layout = Layout::new(&shape, &keys);
+            let layout = GroupLayout::new(&shape, &keys);
             let cells: usize = shape.iter().product();
             prop_assert_eq!(layout.cells(), cells);
             let start = (range.0 * cells as f64) as usize;

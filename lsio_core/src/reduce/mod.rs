@@ -25,7 +25,7 @@ mod reduction;
 pub use self::{
     arithmetic::{Arithmetic, Function, Operation},
     comparison::{Comparison, Number, compare},
-    layout::{Keys, Layout},
+    layout::{GroupKeys, GroupLayout},
     moments::Moments,
     reduction::{Counts, Misfit, Reduction, States, Wanted},
 };

@@ -11,7 +11,7 @@ use arrow::{
 use super::{
     arithmetic::{self, Arithmetic, Block, Columns, Spare},
     integer_sums::IntegerSums,
-    layout::{Layout, Segment, Stretch},
+    layout::{GroupLayout, Segment, Stretch},
     moments::Moments,
     native::Native,
 };
@@ -87,7 +87,7 @@ impl Counts {
     /// Adds cells of a tile, each `weight` times, where the mask `rows` is true.
     pub fn update(
         &mut self,
-        layout: &Layout,
+        layout: &GroupLayout,
         cells: Range<usize>,
         rows: Option<&BooleanBuffer>,
         weight: u64,
@@ -261,7 +261,7 @@ impl Reduction {
     /// [`Misfit`] for values of another width than the states' type.
     pub fn update(
         &mut self,
-        layout: &Layout,
+        layout: &GroupLayout,
         first: usize,
         values: &dyn Array,
         nan_is_null: bool,
@@ -293,7 +293,7 @@ impl Reduction {
     /// [`Misfit`] for bytes that aren't whole values, or aren't aligned.
     pub fn update_bytes(
         &mut self,
-        layout: &Layout,
+        layout: &GroupLayout,
         first: usize,
         bytes: &[u8],
         nan_is_null: bool,
@@ -306,7 +306,7 @@ impl Reduction {
     /// [`Reduction::update`]. Returns `false`, with nothing added, if the expression doesn't have the states' type.
     pub fn update_with(
         &mut self,
-        layout: &Layout,
+        layout: &GroupLayout,
         (first, expr, columns): (usize, &Arithmetic, &[(ArrayRef, bool)]),
         nan_is_null: bool,
         rows: Option<&BooleanBuffer>,
@@ -371,7 +371,7 @@ impl Reduction {
     /// true.
     pub fn add_weights(
         &mut self,
-        layout: &Layout,
+        layout: &GroupLayout,
         first: usize,
         weights: &[f64],
         rows: Option<&BooleanBuffer>,
@@ -455,7 +455,7 @@ impl<T: Native> Groups<T> {
 
     fn update(
         &mut self,
-        layout: &Layout,
+        layout: &GroupLayout,
         first: usize,
         values: &[T],
         nan_is_null: bool,
@@ -525,7 +525,7 @@ impl<T: Native> Groups<T> {
     fn update_block(
         &mut self,
         (layout, first, rows, weight, nan_is_null): (
-            &Layout,
+            &GroupLayout,
             usize,
             Option<BooleanBuffer>,
             u64,
@@ -557,7 +557,7 @@ impl<T: Native> Groups<T> {
 
     fn update_bytes(
         &mut self,
-        layout: &Layout,
+        layout: &GroupLayout,
         first: usize,
         bytes: &[u8],
         nan_is_null: bool,
@@ -593,7 +593,14 @@ impl<T: Native> Groups<T> {
     }
 
     /// Adds rows of cells with the same groups: first added up cell by cell.
-    fn rows(&mut self, layout: &Layout, base: usize, len: usize, values: &[T], nan_is_null: bool) {
+    fn rows(
+        &mut self,
+        layout: &GroupLayout,
+        base: usize,
+        len: usize,
+        values: &[T],
+        nan_is_null: bool,
+    ) {
         let mut sum = Self::new(self.wanted, len);
         sum.simd = self.simd;
         let mut rows = 0;
@@ -864,7 +871,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::reduce::{Function, Keys, Operation};
+    use crate::reduce::{Function, GroupKeys, Operation};
 
     const ALL: Wanted = Wanted {
         sum: true,
@@ -892,7 +899,7 @@ mod tests {
     }
 
     fn check<T: ArrowPrimitiveType>(
-        layout: &Layout,
+        layout: &GroupLayout,
         values: &PrimitiveArray<T>,
         cuts: &[usize],
         rows: Option<&BooleanBuffer>,
@@ -973,7 +980,7 @@ mod tests {
             weight in 1_u64..4,
         ) {
             let shape = [shape.0, shape.1, shape.2];
-            let keys = |dim: usize, id: &dyn Fn(u32) -> u32| Keys {
+            let keys = |dim: usize, id: &dyn Fn(u32) -> u32| GroupKeys {
                 dims: vec![dim],
                 offsets: (0..shape[dim] as u32).map(id).collect(),
             };
@@ -984,7 +991,7 @@ mod tests {
                 3 => vec![keys(2, &|i| i / 12)],
                 _ => vec![keys(2, &|i| i * 7 % 31), keys(0, &|i| 31 * (i % 2))],
             };
-            let layout = Layout::new(&shape, &keys);
+            let layout = GroupLayout::new(&shape, &keys);
             let cells: usize = shape.iter().product();
             let values: Vec<(i64, u8)> = values.iter().copied().cycle().take(cells).collect();
             let kept = values.iter().map(|v| v.1 != 5);
@@ -1057,8 +1064,8 @@ mod tests {
                 })
                 .collect();
             let offsets: Vec<u32> = (0..values.len() as u32).map(|i| i / 50 % 7).collect();
-            let keys = [Keys { dims: vec![0], offsets }];
-            let layout = Layout::new(&[values.len()], &keys);
+            let keys = [GroupKeys { dims: vec![0], offsets }];
+            let layout = GroupLayout::new(&[values.len()], &keys);
             let new = || Reduction::new(&DataType::Float64, ALL, 7).unwrap();
             let (mut actual, mut plain) = (new(), new());
             let with = (0, &expr, columns.as_slice());
@@ -1083,7 +1090,7 @@ mod tests {
 
     #[test]
     fn the_variance_of_large_values() {
-        let layout = Layout::new(&[1000], &[]);
+        let layout = GroupLayout::new(&[1000], &[]);
         let values: Vec<f64> = (0..1000).map(|i| 1e9 + f64::from(i % 2)).collect();
         let values: ArrayRef = Arc::new(Float64Array::from(values));
         let wanted = Wanted { moments: true, ..Wanted::default() };
@@ -1104,8 +1111,8 @@ mod tests {
         let (.., squares) = expected(&near);
         let values: ArrayRef = Arc::new(Float64Array::from(values));
         let wanted = Wanted { moments: true, ..Wanted::default() };
-        for keys in [vec![], vec![Keys { dims: vec![0], offsets: vec![0; 5000] }]] {
-            let layout = Layout::new(&[5000], &keys);
+        for keys in [vec![], vec![GroupKeys { dims: vec![0], offsets: vec![0; 5000] }]] {
+            let layout = GroupLayout::new(&[5000], &keys);
             let new = || Reduction::new(&DataType::Float64, wanted, 1).unwrap();
             let (mut one, mut other) = (new(), new());
             one.update(&layout, 0, &values.slice(0, 700), true, None, 1).unwrap();
@@ -1123,10 +1130,10 @@ mod tests {
         for (keys, groups) in [
             // One group, scattered groups, and groups that ascend along rows.
             (vec![], 1),
-            (vec![Keys { dims: vec![1], offsets: vec![1, 0, 1, 0, 1, 0] }], 2),
-            (vec![Keys { dims: vec![1], offsets: (0..6).collect() }], 6),
+            (vec![GroupKeys { dims: vec![1], offsets: vec![1, 0, 1, 0, 1, 0] }], 2),
+            (vec![GroupKeys { dims: vec![1], offsets: (0..6).collect() }], 6),
         ] {
-            let layout = Layout::new(&[10, 6], &keys);
+            let layout = GroupLayout::new(&[10, 6], &keys);
             for weight in [1, 3] {
                 let new = || Reduction::new(&DataType::Int64, wanted, groups).unwrap();
                 let (mut one, mut other) = (new(), new());
@@ -1139,13 +1146,13 @@ mod tests {
         }
         let values: ArrayRef = Arc::new(UInt64Array::from(vec![u64::MAX, 1, u64::MAX]));
         let mut reduction = Reduction::new(&DataType::UInt64, wanted, 1).unwrap();
-        reduction.update(&Layout::new(&[3], &[]), 0, &values, true, None, 1).unwrap();
+        reduction.update(&GroupLayout::new(&[3], &[]), 0, &values, true, None, 1).unwrap();
         assert_eq!(reduction.finish().integer_sums, [2 * i128::from(u64::MAX) + 1]);
     }
 
     #[test]
     fn bytes_are_values() {
-        let layout = Layout::new(&[4], &[]);
+        let layout = GroupLayout::new(&[4], &[]);
         let wanted = Wanted { integer_sum: true, ..Wanted::default() };
         let mut reduction = Reduction::new(&DataType::Int32, wanted, 1).unwrap();
         let values = [1_i32, 2, 3, 4];

@@ -39,7 +39,7 @@ pub(super) struct Gate {
     units: u32,
     first: usize,
     most: usize,
-    state: Mutex<State>,
+    state: Mutex<GateState>,
 }
 
 /// A permit for one request, returned on drop.
@@ -51,7 +51,7 @@ pub(super) struct Turn<'a> {
 }
 
 #[derive(Debug)]
-struct State {
+struct GateState {
     /// Limit on requests, and the permits still to be withdrawn when requests end.
     limit: usize,
     surplus: usize,
@@ -79,7 +79,7 @@ impl Gate {
             units,
             first,
             most: most.max(first),
-            state: Mutex::new(State {
+            state: Mutex::new(GateState {
                 limit: first,
                 surplus: 0,
                 since: None,
@@ -167,7 +167,7 @@ impl Gate {
         state.restart(Some(now));
     }
 
-    fn set(&self, state: &mut State, limit: usize) {
+    fn set(&self, state: &mut GateState, limit: usize) {
         if limit > state.limit {
             let more = limit - state.limit;
             let kept = more.min(state.surplus);
@@ -180,12 +180,12 @@ impl Gate {
         state.limit = limit;
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, GateState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
+impl GateState {
     fn restart(&mut self, since: Option<Instant>) {
         self.since = since;
         self.requests = 0;

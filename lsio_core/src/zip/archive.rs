@@ -26,12 +26,12 @@ const MAX_KEPT: u64 = 64 << 20;
 pub(super) struct Archive {
     store: Arc<dyn ObjectStore>,
     path: Path,
-    opened: OnceCell<Arc<Opened>>,
+    opened: OnceCell<Arc<OpenedArchive>>,
 }
 
 /// An archive with its directory.
 #[derive(Debug)]
-pub(super) struct Opened {
+pub(super) struct OpenedArchive {
     store: Arc<dyn ObjectStore>,
     /// Metadata of the archive's object when the directory was read.
     pub meta: ObjectMeta,
@@ -54,11 +54,11 @@ impl Archive {
     ///
     /// # Errors
     /// Those of the store, and a corrupt directory.
-    pub(super) async fn open(&self) -> Result<&Arc<Opened>> {
+    pub(super) async fn open(&self) -> Result<&Arc<OpenedArchive>> {
         self.opened.get_or_try_init(|| self.read()).await
     }
 
-    async fn read(&self) -> Result<Arc<Opened>> {
+    async fn read(&self) -> Result<Arc<OpenedArchive>> {
         let meta = self.store.head(&self.path).await?;
         let corrupt = |reason: String| failed(&meta, reason);
         let read = |range| read_same(&*self.store, &meta, range);
@@ -77,7 +77,7 @@ impl Archive {
         };
         let directory = Directory::parse(bytes, &end).map_err(corrupt)?;
         let (store, inflated) = (Arc::clone(&self.store), Mutex::default());
-        Ok(Arc::new(Opened { store, meta, directory, inflated }))
+        Ok(Arc::new(OpenedArchive { store, meta, directory, inflated }))
     }
 }
 
@@ -87,7 +87,7 @@ impl fmt::Display for Archive {
     }
 }
 
-impl Opened {
+impl OpenedArchive {
     /// Compression of an entry.
     ///
     /// # Errors
@@ -121,7 +121,7 @@ impl Opened {
     /// Reads ranges of an entry's uncompressed bytes. No range may be empty.
     ///
     /// # Errors
-    /// Those of [`Opened::range`].
+    /// Those of [`OpenedArchive::range`].
     pub(super) async fn ranges(&self, entry: &Entry, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
         match self.method(entry)? {
             Method::Stored => {

@@ -56,7 +56,7 @@ impl Entry {
         if line.len() < len {
             return Err(cut());
         }
-        let mut wide = Wide::find(line.get(extra_at..extra_end).unwrap_or_default());
+        let mut wide = Zip64Field::find(line.get(extra_at..extra_end).unwrap_or_default());
         // The order of the fields of zip64.
         let size = wide.or(long(24)?).ok_or_else(cut)?;
         let stored = wide.or(long(20)?).ok_or_else(cut)?;
@@ -141,9 +141,9 @@ impl Entry {
 }
 
 /// 64-bit numbers of the zip64 field, for record fields that are too small.
-struct Wide<'a>(&'a [u8]);
+struct Zip64Field<'a>(&'a [u8]);
 
-impl<'a> Wide<'a> {
+impl<'a> Zip64Field<'a> {
     fn find(mut extra: &'a [u8]) -> Self {
         while let (Some(kind), Some(len)) = (u16_at(extra, 0), u16_at(extra, 2)) {
             let (start, end) = (4, 4 + usize::from(len));

@@ -31,7 +31,7 @@ use object_store::{
     PutResult, RenameOptions, Result, path::Path,
 };
 
-use self::archive::{Archive, Opened};
+use self::archive::{Archive, OpenedArchive};
 
 /// Whether a segment of a path has the name of a zip archive.
 pub(crate) fn is_zip_name(part: &str) -> bool {
@@ -217,14 +217,14 @@ impl ObjectStore for ZipStore {
 }
 
 /// A listed entry, with the first `cut` bytes of its name removed.
-fn listed(opened: &Opened, number: usize, cut: usize) -> Option<Result<ObjectMeta>> {
+fn listed(opened: &OpenedArchive, number: usize, cut: usize) -> Option<Result<ObjectMeta>> {
     let entry = opened.directory.entry(number)?;
     let path = Path::parse(opened.directory.name(entry).get(cut..)?);
     Some(path.map(|path| object_meta(opened, path, entry.size)).map_err(Error::from))
 }
 
 /// The archive's own metadata, with the entry's path and size.
-fn object_meta(opened: &Opened, location: Path, size: u64) -> ObjectMeta {
+fn object_meta(opened: &OpenedArchive, location: Path, size: u64) -> ObjectMeta {
     ObjectMeta { location, size, version: None, ..opened.meta.clone() }
 }
 

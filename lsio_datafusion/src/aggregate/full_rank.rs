@@ -12,7 +12,7 @@ use datafusion::{
     common::exec_err,
     error::{DataFusionError, Result},
 };
-use lsio_core::reduce::{Layout, Misfit};
+use lsio_core::reduce::{GroupLayout, Misfit};
 
 use super::{
     reduce::TileReduction,
@@ -57,7 +57,7 @@ pub(super) struct TileRows<'a> {
 /// Reduction of the arguments that have all dimensions.
 pub(super) struct FullRank<'a> {
     pub(super) work: &'a TileReduction<'a>,
-    pub(super) layout: Arc<Layout>,
+    pub(super) layout: Arc<GroupLayout>,
     /// Positions of the arguments.
     pub(super) arguments: &'a [usize],
     pub(super) sources: Vec<ArgumentSource<'a>>,
@@ -169,7 +169,7 @@ impl FullRank<'_> {
 
 /// Adds the wanted rows of a piece to the state of an argument.
 pub(super) fn update(
-    layout: &Layout,
+    layout: &GroupLayout,
     source: &mut ArgumentSource<'_>,
     piece: &TileRows<'_>,
     weight: u64,

@@ -210,7 +210,7 @@ impl CellGroups {
     }
 
     /// Offsets of a block's cells in the groups of a slab, one list for each set of keys.
-    pub(super) fn of_block(&self, block: &Block, slab: &[SetStride]) -> Vec<reduce::Keys> {
+    pub(super) fn of_block(&self, block: &Block, slab: &[SetStride]) -> Vec<reduce::GroupKeys> {
         self.sets
             .iter()
             .zip(slab)
@@ -242,7 +242,7 @@ impl CellGroups {
                         id.wrapping_sub(*first).wrapping_mul(*stride)
                     })
                     .collect();
-                reduce::Keys { dims: set.dims.clone(), offsets }
+                reduce::GroupKeys { dims: set.dims.clone(), offsets }
             })
             .collect()
     }

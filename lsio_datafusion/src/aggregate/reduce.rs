@@ -14,7 +14,7 @@ use arrow::{
 use datafusion::{common::exec_err, error::Result};
 use lsio_core::{
     read::{Block, Decoded, Pieces, Rows, Scratch, Tile},
-    reduce::{Keys, Layout, Wanted},
+    reduce::{GroupKeys, GroupLayout, Wanted},
 };
 
 use super::{
@@ -94,17 +94,17 @@ pub(super) fn shape_of(block: &Block) -> Vec<usize> {
 }
 
 /// Groups of the cells along some of a tile's dimensions.
-pub(super) fn layout_along(shape: &[usize], keys: &[Keys], dims: &[usize]) -> Layout {
+pub(super) fn layout_along(shape: &[usize], keys: &[GroupKeys], dims: &[usize]) -> GroupLayout {
     let own: Vec<usize> = dims.iter().map(|&dim| shape[dim]).collect();
-    let keys: Vec<Keys> = keys
+    let keys: Vec<GroupKeys> = keys
         .iter()
         .filter(|keys| !keys.dims.is_empty())
         .map(|keys| {
             let along = keys.dims.iter().filter_map(|dim| dims.iter().position(|d| d == dim));
-            Keys { dims: along.collect(), offsets: keys.offsets.clone() }
+            GroupKeys { dims: along.collect(), offsets: keys.offsets.clone() }
         })
         .collect();
-    Layout::new(&own, &keys)
+    GroupLayout::new(&own, &keys)
 }
 
 /// Reduction of one tile.
@@ -114,14 +114,14 @@ pub(super) struct TileReduction<'a> {
     /// All dimensions.
     dims: Vec<usize>,
     shape: Vec<usize>,
-    keys: Vec<Keys>,
+    keys: Vec<GroupKeys>,
     /// Layouts computed so far, each with its dimensions.
-    layouts: Vec<(Vec<usize>, Arc<Layout>)>,
+    layouts: Vec<(Vec<usize>, Arc<GroupLayout>)>,
 }
 
 impl<'a> TileReduction<'a> {
     /// Groups of the cells along some dimensions, which include those of the keys.
-    fn layout(&mut self, dims: &[usize]) -> Arc<Layout> {
+    fn layout(&mut self, dims: &[usize]) -> Arc<GroupLayout> {
         if let Some((_, layout)) = self.layouts.iter().find(|(own, _)| own == dims) {
             return Arc::clone(layout);
         }

@@ -14,7 +14,7 @@ use datafusion::{
     physical_expr::{GroupsAccumulatorAdapter, aggregate::AggregateFunctionExpr},
     scalar::ScalarValue,
 };
-use lsio_core::reduce::{Counts, Layout, Misfit, Reduction, States};
+use lsio_core::reduce::{Counts, GroupLayout, Misfit, Reduction, States};
 
 use super::{
     full_rank::misfit,
@@ -59,7 +59,7 @@ const NEVER: u32 = u32::MAX;
 
 /// Rows for the accumulators.
 pub(super) struct Batch<'a> {
-    pub(super) layout: &'a Layout,
+    pub(super) layout: &'a GroupLayout,
     /// Range of the cells.
     pub(super) cells: Range<usize>,
     /// Wanted cells, if not all.
@@ -114,7 +114,7 @@ impl SlabState {
     /// Counts rows of groups where a group may have none.
     pub(super) fn count_rows(
         &mut self,
-        layout: &Layout,
+        layout: &GroupLayout,
         cells: Range<usize>,
         rows: Option<&BooleanBuffer>,
     ) {

@@ -5,7 +5,7 @@ use arrow::{
     array::{Array as _, ArrayRef, AsArray as _},
     datatypes::{DataType, Float64Type},
 };
-use lsio_core::reduce::{Keys, Layout, Reduction, Wanted};
+use lsio_core::reduce::{GroupKeys, GroupLayout, Reduction, Wanted};
 
 /// Least number of cells for each value of a factor, on average.
 const SHARED: usize = 16;
@@ -15,7 +15,7 @@ const SHARED: usize = 16;
 pub(super) struct WeightedSum {
     /// Position of the streamed column that is summed.
     pub(super) column: usize,
-    pub(super) layout: Layout,
+    pub(super) layout: GroupLayout,
     pub(super) sums: Reduction,
     /// One for each sum.
     targets: Vec<Target>,
@@ -43,14 +43,14 @@ impl WeightedSum {
         column: usize,
         data_type: &DataType,
         shape: &[usize],
-        keys: &[Keys],
+        keys: &[GroupKeys],
         Factor { dims, values }: Factor<'_>,
     ) -> Option<Self> {
         let factor = values.as_primitive_opt::<Float64Type>()?;
         if factor.null_count() > 0 || !factor.values().iter().all(|f| f.is_finite()) {
             return None;
         }
-        let (beside, across): (Vec<&Keys>, Vec<&Keys>) =
+        let (beside, across): (Vec<&GroupKeys>, Vec<&GroupKeys>) =
             keys.iter().partition(|keys| keys.dims.iter().all(|dim| dims.contains(dim)));
         if across.iter().any(|keys| keys.dims.iter().any(|dim| dims.contains(dim))) {
             return None;
@@ -62,7 +62,7 @@ impl WeightedSum {
             return None;
         }
         let offsets = (0..u32::try_from(factor.len()).ok()?).map(|i| i * stride).collect();
-        own.push(Keys { dims: dims.to_vec(), offsets });
+        own.push(GroupKeys { dims: dims.to_vec(), offsets });
         let targets = factor.values().iter().enumerate().flat_map(|(position, factor)| {
             let group: usize =
                 beside.iter().map(|keys| offset_at(keys, dims, position, shape)).sum();
@@ -71,7 +71,7 @@ impl WeightedSum {
         let targets: Vec<_> = targets.collect();
         let wanted = Wanted { sum: true, ..Wanted::default() };
         let sums = Reduction::new(data_type, wanted, targets.len())?;
-        Some(Self { column, layout: Layout::new(shape, &own), sums, targets })
+        Some(Self { column, layout: GroupLayout::new(shape, &own), sums, targets })
     }
 
     /// Multiplies the sums, and adds the products to the groups.
@@ -90,7 +90,7 @@ impl WeightedSum {
 
 /// Renumbers the groups of a tile densely; `None` if there are more than `most`. Returns the keys for the new
 /// numbers, and the group of each new number.
-fn renumber(keys: &[&Keys], most: usize) -> Option<(Vec<Keys>, Vec<usize>)> {
+fn renumber(keys: &[&GroupKeys], most: usize) -> Option<(Vec<GroupKeys>, Vec<usize>)> {
     let mut own = Vec::new();
     let mut groups = vec![0_usize];
     for keys in keys {
@@ -106,7 +106,7 @@ fn renumber(keys: &[&Keys], most: usize) -> Option<(Vec<Keys>, Vec<usize>)> {
             u32::try_from(position).unwrap_or(u32::MAX).saturating_mul(stride)
         };
         let offsets = keys.offsets.iter().map(number).collect();
-        own.push(Keys { dims: keys.dims.clone(), offsets });
+        own.push(GroupKeys { dims: keys.dims.clone(), offsets });
         groups = distinct
             .iter()
             .flat_map(|offset| groups.iter().map(|group| group + *offset as usize))
@@ -116,7 +116,7 @@ fn renumber(keys: &[&Keys], most: usize) -> Option<(Vec<Keys>, Vec<usize>)> {
 }
 
 /// Offset of a key at a position along `dims`, which include the key's dimensions.
-fn offset_at(keys: &Keys, dims: &[usize], position: usize, shape: &[usize]) -> usize {
+fn offset_at(keys: &GroupKeys, dims: &[usize], position: usize, shape: &[usize]) -> usize {
     let mut stride = 1;
     let mut at = 0;
     for dim in keys.dims.iter().rev() {

@@ -50,11 +50,11 @@ pub(crate) type Decide = Box<dyn FnMut(&Incoming) -> Option<Fault> + Send>;
 /// Faults of a server.
 #[derive(Default)]
 pub(crate) struct Faults {
-    state: Mutex<State>,
+    state: Mutex<FaultState>,
 }
 
 #[derive(Default)]
-struct State {
+struct FaultState {
     decide: Option<Decide>,
     number: usize,
 }
@@ -62,7 +62,8 @@ struct State {
 impl Faults {
     /// Replaces the decision, and counts requests from 0 again.
     pub(crate) fn set(&self, decide: Option<Decide>) {
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = State { decide, number: 0 };
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) =
+            FaultState { decide, number: 0 };
     }
 
     /// Sets the number of the next request, and decides on its fault.

@@ -22,11 +22,11 @@ pub struct Link {
 /// A link in use.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
-    state: Mutex<State>,
+    state: Mutex<LinkState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct LinkState {
     link: Link,
     /// Time when all sent bytes will have passed the link.
     free: Option<Instant>,
@@ -35,7 +35,7 @@ struct State {
 impl Pace {
     /// Changes the link.
     pub(crate) fn set(&self, link: Link) {
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = State { link, free: None };
+        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = LinkState { link, free: None };
     }
 
     /// Latency of the link.

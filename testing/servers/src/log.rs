@@ -73,11 +73,11 @@ pub fn round_trips(requests: &[Request]) -> usize {
 /// Log of a server.
 #[derive(Debug, Default)]
 pub(crate) struct Log {
-    state: Mutex<State>,
+    state: Mutex<LogState>,
 }
 
 #[derive(Debug, Default)]
-struct State {
+struct LogState {
     requests: Vec<Request>,
     /// Number of requests taken.
     taken: usize,
@@ -112,7 +112,7 @@ impl Log {
         self.lock().most_in_flight
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
+    fn lock(&self) -> MutexGuard<'_, LogState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

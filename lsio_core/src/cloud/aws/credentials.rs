@@ -29,7 +29,7 @@ use tokio::sync::Mutex;
 
 use super::{
     super::{explain::cause, threads::NetworkThreads},
-    source::Source,
+    source::CredentialSource,
 };
 use crate::environment::Environment;
 
@@ -48,7 +48,7 @@ pub(super) struct Renewed {
     context: Context,
     threads: Arc<NetworkThreads>,
     /// Those fetched last. Who finds them too old fetches new ones while the others wait.
-    last: Mutex<Option<Fetched>>,
+    last: Mutex<Option<FetchedCredential>>,
 }
 
 impl fmt::Debug for Renewed {
@@ -58,7 +58,7 @@ impl fmt::Debug for Renewed {
     }
 }
 
-struct Fetched {
+struct FetchedCredential {
     credential: Arc<AwsCredential>,
     /// When they are to be renewed, and when they end.
     ends: Option<(SystemTime, SystemTime)>,
@@ -67,7 +67,7 @@ struct Fetched {
 impl Renewed {
     /// Those of `source`, fetched with `client` on these threads.
     pub(super) fn new(
-        source: &Source,
+        source: &CredentialSource,
         environment: &Environment,
         client: &HttpClient,
         threads: &Arc<NetworkThreads>,
@@ -76,7 +76,7 @@ impl Renewed {
         Self { provider, context, threads: Arc::clone(threads), last: Mutex::new(None) }
     }
 
-    async fn fetch(&self) -> Result<Fetched, String> {
+    async fn fetch(&self) -> Result<FetchedCredential, String> {
         let (provider, context) = (Arc::clone(&self.provider), self.context.clone());
         let fetch = async move { provider.provide_credential_dyn(&context).await };
         let fetched = self.threads.spawn(fetch).map_err(|e| e.to_string())?.join().await;
@@ -87,7 +87,7 @@ impl Renewed {
             let left = end.duration_since(SystemTime::now()).unwrap_or_default();
             (end - EARLY.min(left / 4), end)
         });
-        Ok(Fetched { credential: Arc::new(checked(credential)?), ends })
+        Ok(FetchedCredential { credential: Arc::new(checked(credential)?), ends })
     }
 }
 
@@ -130,7 +130,7 @@ fn checked(credential: Credential) -> Result<AwsCredential, String> {
 }
 
 fn provider(
-    source: &Source,
+    source: &CredentialSource,
     environment: &Environment,
     client: &HttpClient,
 ) -> (Provider, Context) {
@@ -138,14 +138,16 @@ fn provider(
         home_dir: environment.home.clone(),
         envs: environment.vars.clone().into_iter().collect(),
     };
-    let context =
-        Context::new().with_file_read(Files).with_http_send(Sender(client.clone())).with_env(env);
+    let context = Context::new()
+        .with_file_read(CredentialFiles)
+        .with_http_send(Sender(client.clone()))
+        .with_env(env);
     let provider: Provider = match source.clone() {
-        Source::Keys { id, secret, token } => Arc::new(match token {
+        CredentialSource::Keys { id, secret, token } => Arc::new(match token {
             Some(token) => StaticCredentialProvider::new(&id, &secret).with_session_token(&token),
             None => StaticCredentialProvider::new(&id, &secret),
         }),
-        Source::Sso { account, role, region, login } => Arc::new(
+        CredentialSource::Sso { account, role, region, login } => Arc::new(
             SSOCredentialProvider::new()
                 .with_account_id(account)
                 .with_role_name(role)
@@ -153,11 +155,11 @@ fn provider(
                 // It has no other use than to find the file of the login.
                 .with_start_url(login),
         ),
-        Source::Process { command } => {
+        CredentialSource::Process { command } => {
             let provider = ProcessCredentialProvider::new().with_command(&command);
-            return (Arc::new(provider), context.with_command_execute(Shell { command }));
+            return (Arc::new(provider), context.with_command_execute(ProfileCommand { command }));
         }
-        Source::Role { arn, session, external_id, region, base } => {
+        CredentialSource::Role { arn, session, external_id, region, base } => {
             let (base, base_context) = self::provider(&base, environment, client);
             let signer = Signer::new(base_context, base, StsSigner { region: region.clone() });
             let mut provider = AssumeRoleCredentialProvider::new(arn, signer)
@@ -169,7 +171,7 @@ fn provider(
             }
             Arc::new(provider)
         }
-        Source::WebIdentity { arn, session, token_file, region } => Arc::new(
+        CredentialSource::WebIdentity { arn, session, token_file, region } => Arc::new(
             AssumeRoleWithWebIdentityCredentialProvider::with_config(
                 arn,
                 PathBuf::from(token_file),
@@ -178,7 +180,7 @@ fn provider(
             .with_regional_sts_endpoint()
             .with_role_session_name(session.unwrap_or_else(|| "lsio".to_owned())),
         ),
-        Source::Container { relative, full, token_file } => {
+        CredentialSource::Container { relative, full, token_file } => {
             let mut provider = ECSCredentialProvider::new();
             if let Some(uri) = relative {
                 provider = provider.with_relative_uri(uri);
@@ -190,7 +192,7 @@ fn provider(
             }
             Arc::new(provider)
         }
-        Source::Instance { endpoint } => Arc::new(match endpoint {
+        CredentialSource::Instance { endpoint } => Arc::new(match endpoint {
             Some(endpoint) => {
                 IMDSv2CredentialProvider::new().with_endpoint(endpoint.trim_end_matches('/'))
             }
@@ -235,9 +237,9 @@ impl SignRequest for StsSigner {
 
 /// Reads files on threads that may wait.
 #[derive(Debug)]
-struct Files;
+struct CredentialFiles;
 
-impl FileRead for Files {
+impl FileRead for CredentialFiles {
     async fn file_read(&self, path: &str) -> reqsign_core::Result<Vec<u8>> {
         let path = path.to_owned();
         let read = tokio::task::spawn_blocking(move || std::fs::read(path));
@@ -272,11 +274,11 @@ impl HttpSend for Sender {
 
 /// Runs the command of a profile.
 #[derive(Debug)]
-struct Shell {
+struct ProfileCommand {
     command: String,
 }
 
-impl CommandExecute for Shell {
+impl CommandExecute for ProfileCommand {
     /// What is asked for has been cut at spaces, quoted or not: the command itself is run instead.
     async fn command_execute<'a>(
         &'a self,

@@ -17,11 +17,11 @@ use object_store::{
 use self::{
     credentials::Renewed,
     profile::Profiles,
-    source::{Choice, Found, Source},
+    source::{Choice, CredentialSource, Found},
 };
 use super::{
     address::server,
-    explain::{Access, Way},
+    explain::{Signing, StoreDescription},
     http::{Connector, client_options},
     threads::NetworkThreads,
 };
@@ -40,7 +40,7 @@ const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A bucket, and all that decides how it is read.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub(super) struct Setup {
+pub(super) struct AwsSettings {
     bucket: String,
     /// For object_store's builder; without credentials.
     config: Vec<(Key, String)>,
@@ -61,7 +61,7 @@ pub(super) fn setup(
     bucket: &str,
     options: &StoreOptions,
     environment: &Environment,
-) -> Result<Setup, String> {
+) -> Result<AwsSettings, String> {
     let given = options.given("aws", aws, Key::Client);
     let is_own = |name: &&str| name.starts_with("AWS_");
     let mut config = environment
@@ -126,10 +126,10 @@ pub(super) fn setup(
     let places = [Key::Endpoint, Key::S3Endpoint, Key::Region, Key::DefaultRegion];
     config.retain(|key, _| !separate.contains(key) && !places.contains(key));
     let config = sorted(config);
-    Ok(Setup { bucket: bucket.to_owned(), config, endpoint, region, unsigned, found, looked })
+    Ok(AwsSettings { bucket: bucket.to_owned(), config, endpoint, region, unsigned, found, looked })
 }
 
-impl Setup {
+impl AwsSettings {
     /// Makes the store.
     ///
     /// # Errors
@@ -139,20 +139,20 @@ impl Setup {
         environment: &Environment,
         connector: Connector,
         retry: RetryConfig,
-    ) -> Result<(Arc<dyn ObjectStore>, Way), String> {
+    ) -> Result<(Arc<dyn ObjectStore>, StoreDescription), String> {
         let mut builder = AmazonS3Builder::new()
             .with_client_options(client_options())
             .with_bucket_name(&self.bucket)
             .with_retry(retry);
         let mut access = match self.unsigned {
-            true => Access::Unsigned,
-            false => Access::Nothing {
+            true => Signing::Unsigned,
+            false => Signing::Nothing {
                 looked: self.looked,
                 give: "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or AWS_PROFILE, or run `aws configure`",
             },
         };
         if let Some(Found { source, from }) = self.found {
-            let is_instance = matches!(source, Source::Instance { .. });
+            let is_instance = matches!(source, CredentialSource::Instance { .. });
             let options =
                 client_options().with_allow_http(true).with_connect_timeout(if is_instance {
                     METADATA_TIMEOUT
@@ -168,20 +168,20 @@ impl Setup {
             match renewed.get_credential().await {
                 Ok(_) => {
                     builder = builder.with_credentials(Arc::new(renewed));
-                    access = Access::With(from);
+                    access = Signing::With(from);
                 }
                 // A machine needs no role.
                 Err(error) if is_instance => log::info!("no AWS credentials from {from}: {error}"),
                 Err(error) => {
                     let login = match source {
-                        Source::Sso { .. } => "; log in with `aws sso login`",
+                        CredentialSource::Sso { .. } => "; log in with `aws sso login`",
                         _ => "",
                     };
                     return Err(format!("no AWS credentials from {from}: {error}{login}"));
                 }
             }
         }
-        builder = builder.with_skip_signature(!matches!(access, Access::With(_)));
+        builder = builder.with_skip_signature(!matches!(access, Signing::With(_)));
         let at = match &self.endpoint {
             Some(endpoint) => {
                 builder = builder
@@ -203,7 +203,10 @@ impl Setup {
         }
         let store = builder.with_http_connector(connector).build().map_err(|e| e.to_string())?;
         let what = format!("the bucket '{}' at {at}", self.bucket);
-        Ok((Arc::new(store), Way { what, at, access, region_option: Some("aws.region") }))
+        Ok((
+            Arc::new(store),
+            StoreDescription { what, at, access, region_option: Some("aws.region") },
+        ))
     }
 }
 

@@ -9,7 +9,7 @@ use crate::environment::Environment;
 
 /// Where credentials come from.
 #[derive(Clone, PartialEq, Eq, Hash)]
-pub(super) enum Source {
+pub(super) enum CredentialSource {
     /// They are known.
     Keys { id: String, secret: String, token: Option<String> },
     /// A login at AWS's portal, made with `aws sso login`.
@@ -38,7 +38,7 @@ pub(super) enum Source {
     Instance { endpoint: Option<String> },
 }
 
-impl fmt::Debug for Source {
+impl fmt::Debug for CredentialSource {
     /// The kind alone: the rest may be secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -56,7 +56,7 @@ impl fmt::Debug for Source {
 /// A source, and where it was found.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Found {
-    pub(super) source: Source,
+    pub(super) source: CredentialSource,
     pub(super) from: String,
 }
 
@@ -106,7 +106,7 @@ impl Choice<'_> {
         let get = |key| self.config.get(&key).cloned();
         if let (Some(token_file), Some(arn)) = (get(Key::WebIdentityTokenFile), get(Key::RoleArn)) {
             let (session, region) = (get(Key::RoleSessionName), self.region());
-            let source = Source::WebIdentity { arn, session, token_file, region };
+            let source = CredentialSource::WebIdentity { arn, session, token_file, region };
             return Ok(found(source, "the role AWS_ROLE_ARN, with AWS_WEB_IDENTITY_TOKEN_FILE"));
         }
         if let Some(container) = self.container() {
@@ -126,12 +126,12 @@ impl Choice<'_> {
         format!("there is no profile '{name}' ({by}): {files} hold {there}")
     }
 
-    fn container(&self) -> Option<Source> {
+    fn container(&self) -> Option<CredentialSource> {
         let get = |key| self.config.get(&key).cloned();
         let relative = get(Key::ContainerCredentialsRelativeUri);
         let full = get(Key::ContainerCredentialsFullUri);
         let token_file = get(Key::ContainerAuthorizationTokenFile);
-        (relative.is_some() || full.is_some()).then_some(Source::Container {
+        (relative.is_some() || full.is_some()).then_some(CredentialSource::Container {
             relative,
             full,
             token_file,
@@ -140,7 +140,7 @@ impl Choice<'_> {
 
     /// The virtual machine's service is asked only where there is one: elsewhere nobody answers, and
     /// who waits for that waits for seconds.
-    fn instance(&self) -> Option<Source> {
+    fn instance(&self) -> Option<CredentialSource> {
         let environment = self.environment;
         let disabled = environment.var("AWS_EC2_METADATA_DISABLED");
         if disabled.is_some_and(|value| value.eq_ignore_ascii_case("true")) {
@@ -155,7 +155,7 @@ impl Choice<'_> {
             || environment.machine(&["product_uuid"], |text| {
                 text.get(..3).is_some_and(|start| start.eq_ignore_ascii_case("ec2"))
             });
-        (endpoint.is_some() || is_ec2).then_some(Source::Instance { endpoint })
+        (endpoint.is_some() || is_ec2).then_some(CredentialSource::Instance { endpoint })
     }
 
     /// What a profile says of credentials. `above` are the profiles that take a role with it.
@@ -164,7 +164,7 @@ impl Choice<'_> {
         name: &str,
         profile: &Section,
         above: &mut Vec<String>,
-    ) -> Result<Option<Source>, String> {
+    ) -> Result<Option<CredentialSource>, String> {
         let get = |key: &str| profile.get(key).filter(|value| !value.is_empty()).cloned();
         let need = |key: &str, of: &Section| {
             of.get(key).filter(|value| !value.is_empty()).cloned().ok_or_else(|| {
@@ -183,7 +183,12 @@ impl Choice<'_> {
             }
             let (session, external_id) = (get("role_session_name"), get("external_id"));
             if let Some(token_file) = get("web_identity_token_file") {
-                return Ok(Some(Source::WebIdentity { arn, session, token_file, region }));
+                return Ok(Some(CredentialSource::WebIdentity {
+                    arn,
+                    session,
+                    token_file,
+                    region,
+                }));
             }
             let base = if let Some(source) = get("source_profile") {
                 let other = self
@@ -217,10 +222,20 @@ impl Choice<'_> {
                     "there are no credentials with which to take the role of the profile '{name}'"
                 )
             })?;
-            return Ok(Some(Source::Role { arn, session, external_id, region, base: base.into() }));
+            return Ok(Some(CredentialSource::Role {
+                arn,
+                session,
+                external_id,
+                region,
+                base: base.into(),
+            }));
         }
         if let (Some(id), Some(secret)) = (get("aws_access_key_id"), get("aws_secret_access_key")) {
-            return Ok(Some(Source::Keys { id, secret, token: get("aws_session_token") }));
+            return Ok(Some(CredentialSource::Keys {
+                id,
+                secret,
+                token: get("aws_session_token"),
+            }));
         }
         if get("sso_account_id").is_some() {
             // Logins of sessions are kept under the session's name, others under the portal's URL.
@@ -235,18 +250,18 @@ impl Choice<'_> {
             };
             let account = need("sso_account_id", profile)?;
             let role = need("sso_role_name", profile)?;
-            return Ok(Some(Source::Sso { account, role, region, login }));
+            return Ok(Some(CredentialSource::Sso { account, role, region, login }));
         }
-        Ok(get("credential_process").map(|command| Source::Process { command }))
+        Ok(get("credential_process").map(|command| CredentialSource::Process { command }))
     }
 }
 
 /// Keys, if there are any.
-fn keys(config: &HashMap<Key, String>, names: &str) -> Result<Option<Source>, String> {
+fn keys(config: &HashMap<Key, String>, names: &str) -> Result<Option<CredentialSource>, String> {
     let token = config.get(&Key::Token).cloned();
     match (config.get(&Key::AccessKeyId), config.get(&Key::SecretAccessKey)) {
         (Some(id), Some(secret)) => {
-            Ok(Some(Source::Keys { id: id.clone(), secret: secret.clone(), token }))
+            Ok(Some(CredentialSource::Keys { id: id.clone(), secret: secret.clone(), token }))
         }
         (None, None) => Ok(None),
         _ => Err(format!("{names} belong together: give both or neither")),

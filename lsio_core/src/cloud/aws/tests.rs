@@ -36,10 +36,10 @@ const KEYS: &str = "[default]\naws_access_key_id = FILE\naws_secret_access_key =
                     [other]\naws_access_key_id = OTHER\naws_secret_access_key = s\n";
 
 /// Where credentials were found, with the key's name if it is known.
-fn found(setup: &Setup) -> String {
+fn found(setup: &AwsSettings) -> String {
     match &setup.found {
         None => String::new(),
-        Some(Found { source: Source::Keys { id, token, .. }, from }) => {
+        Some(Found { source: CredentialSource::Keys { id, token, .. }, from }) => {
             format!("{id} {} from {from}", token.as_deref().unwrap_or("-"))
         }
         Some(Found { source, from }) => format!("{source:?} from {from}"),

@@ -2,13 +2,13 @@
 
 use super::{
     super::{
-        codec_spec::{ByteOrder, CodecKind, CodecSpec, Refusal},
+        codec_spec::{ByteOrder, CodecKind, CodecRefusal, CodecSpec},
         dtype::ElementType,
         items::Items,
         pcodec::Pcodec,
         whole_shard::WholeShard,
     },
-    ArrayStep, Chain, End, Step, Storage,
+    ArrayDecoder, ArrayStep, Chain, ElementLayout, Step,
 };
 
 impl Chain {
@@ -18,7 +18,7 @@ impl Chain {
         element: &ElementType,
         rank: usize,
         fill: &[u8],
-    ) -> Result<Self, Refusal> {
+    ) -> Result<Self, CodecRefusal> {
         Self::nested(codecs, element, rank, fill, 0)
     }
 
@@ -28,8 +28,8 @@ impl Chain {
         rank: usize,
         fill: &[u8],
         depth: usize,
-    ) -> Result<Self, Refusal> {
-        let invalid = |reason: &str| Refusal::Invalid(reason.to_owned());
+    ) -> Result<Self, CodecRefusal> {
+        let invalid = |reason: &str| CodecRefusal::Invalid(reason.to_owned());
         let mut codecs = codecs.iter().peekable();
         // Transpositions before all else are left to whoever picks values.
         let mut order: Vec<usize> = (0..rank).collect();
@@ -48,18 +48,20 @@ impl Chain {
             })?;
             match &codec.kind {
                 CodecKind::Refused(refusal) => return Err(refusal.clone()),
-                CodecKind::Bytes(order) => break (End::Elements, swap_of(*order, element, width)?),
+                CodecKind::Bytes(order) => {
+                    break (ArrayDecoder::Elements, swap_of(*order, element, width)?);
+                }
                 CodecKind::Pcodec if filters.is_empty() => {
                     innermost = Some(pcodec(element)?);
-                    break (End::Elements, 1);
+                    break (ArrayDecoder::Elements, 1);
                 }
                 CodecKind::Items(items) if filters.is_empty() => {
                     check_items(items, element, &codec.name)?;
-                    break (End::Items(items.clone()), 1);
+                    break (ArrayDecoder::Items(items.clone()), 1);
                 }
                 CodecKind::Shard(shard) if filters.is_empty() => {
                     let shard = WholeShard::new(shard, element, rank, fill, depth)?;
-                    break (End::Shard(Box::new(shard)), 1);
+                    break (ArrayDecoder::Shard(Box::new(shard)), 1);
                 }
                 CodecKind::Transpose(axes) => {
                     check_axes(axes, rank)?;
@@ -69,7 +71,7 @@ impl Chain {
                     filters.push(ArrayStep::Transpose { order, width });
                 }
                 CodecKind::Compressor(_) | CodecKind::Checksum(_) => {
-                    return Err(Refusal::Invalid(format!(
+                    return Err(CodecRefusal::Invalid(format!(
                         "the codec '{}' stands where there is still an array: before it, a codec \
                          that makes bytes of it, such as 'bytes', is missing",
                         codec.name
@@ -91,14 +93,14 @@ impl Chain {
                     filters.push(ArrayStep::Filter(filter.clone()));
                 }
                 CodecKind::Pcodec | CodecKind::Items(_) | CodecKind::Shard(_) => {
-                    return Err(Refusal::Unknown(codec.name.clone()));
+                    return Err(CodecRefusal::Unknown(codec.name.clone()));
                 }
             }
         };
         let mut steps = codecs.map(Step::of).collect::<Result<Vec<_>, _>>()?;
         steps.reverse();
         steps.extend(innermost);
-        let mut storage = Storage { order, width: element.size().unwrap_or(1), swap: 1 };
+        let mut storage = ElementLayout { order, width: element.size().unwrap_or(1), swap: 1 };
         if filters.is_empty() {
             storage.swap = swap;
         } else if swap > 1 {
@@ -111,19 +113,19 @@ impl Chain {
 
 impl Step {
     /// The step that undoes a codec from bytes to bytes.
-    fn of(codec: &CodecSpec) -> Result<Self, Refusal> {
+    fn of(codec: &CodecSpec) -> Result<Self, CodecRefusal> {
         match &codec.kind {
             CodecKind::Compressor(compressor) => Ok(Self::Decompress(*compressor)),
             CodecKind::Checksum(checked) => Ok(Self::Checksum(checked.clone())),
             CodecKind::Filter(filter) => Ok(Self::Filter(filter.clone())),
             CodecKind::Refused(refusal) => Err(refusal.clone()),
-            _ => Err(Refusal::Unknown(codec.name.clone())),
+            _ => Err(CodecRefusal::Unknown(codec.name.clone())),
         }
     }
 }
 
 /// Fails if elements of this type aren't what the codec of this name makes bytes of.
-fn check_items(items: &Items, element: &ElementType, name: &str) -> Result<(), Refusal> {
+fn check_items(items: &Items, element: &ElementType, name: &str) -> Result<(), CodecRefusal> {
     let fits = match items {
         Items::Strings | Items::Json { .. } | Items::Categories(_) => *element == ElementType::Utf8,
         Items::Bytes => *element == ElementType::Binary,
@@ -134,12 +136,12 @@ fn check_items(items: &Items, element: &ElementType, name: &str) -> Result<(), R
     if fits {
         return Ok(());
     }
-    Err(Refusal::Invalid(format!("the codec '{name}' doesn't make this data type")))
+    Err(CodecRefusal::Invalid(format!("the codec '{name}' doesn't make this data type")))
 }
 
-fn pcodec(element: &ElementType) -> Result<Step, Refusal> {
+fn pcodec(element: &ElementType) -> Result<Step, CodecRefusal> {
     let pcodec = Pcodec::of(element).map(Step::Pcodec);
-    pcodec.ok_or_else(|| Refusal::Invalid("pcodec can't compress this data type".to_owned()))
+    pcodec.ok_or_else(|| CodecRefusal::Invalid("pcodec can't compress this data type".to_owned()))
 }
 
 /// The bytes to reverse at a time after the codec `bytes`.
@@ -147,8 +149,8 @@ fn swap_of(
     order: Option<ByteOrder>,
     element: &ElementType,
     width: Option<usize>,
-) -> Result<usize, Refusal> {
-    let invalid = |reason: &str| Refusal::Invalid(reason.to_owned());
+) -> Result<usize, CodecRefusal> {
+    let invalid = |reason: &str| CodecRefusal::Invalid(reason.to_owned());
     let Some(size) = element.size() else {
         return Err(invalid(
             "the codec 'bytes' can't hold elements of any length, as its data type has them: \
@@ -169,13 +171,13 @@ fn swap_of(
 }
 
 /// Fails if this isn't an order of the dimensions.
-fn check_axes(axes: &[usize], rank: usize) -> Result<(), Refusal> {
+fn check_axes(axes: &[usize], rank: usize) -> Result<(), CodecRefusal> {
     let mut seen = axes.to_vec();
     seen.sort_unstable();
     if seen.into_iter().eq(0..rank) {
         return Ok(());
     }
-    Err(Refusal::Invalid(format!(
+    Err(CodecRefusal::Invalid(format!(
         "the codec 'transpose' has an order that is none of {rank} dimensions"
     )))
 }

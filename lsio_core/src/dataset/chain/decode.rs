@@ -5,13 +5,13 @@ use std::sync::Arc;
 use arrow::buffer::Buffer;
 
 use super::{
-    super::decoding::StoredValues, ArrayStep, Chain, End, OVERHEAD_BYTES, Step, Storage, cells,
-    text_bytes, transposed,
+    super::decoding::StoredValues, ArrayDecoder, ArrayStep, Chain, ElementLayout, OVERHEAD_BYTES,
+    Step, cells, text_bytes, transposed,
 };
 use crate::recycle::Recycler;
 
 impl Chain {
-    /// Undoes everything but what [`Storage`] tells, for a chunk of this shape.
+    /// Undoes everything but what [`ElementLayout`] tells, for a chunk of this shape.
     ///
     /// # Errors
     /// A text, if the bytes are corrupt, or are those of more or fewer elements.
@@ -24,25 +24,27 @@ impl Chain {
         let cells = cells(shape)?;
         // What follows sees the chunk after the transpositions that are left to whoever picks values.
         let shape: Vec<u64> = match &self.end {
-            End::Items(_) => shape.to_vec(),
+            ArrayDecoder::Items(_) => shape.to_vec(),
             _ => transposed(shape, &self.storage.order),
         };
         let lens = self.filter_lens(cells)?;
         let (expected, most) = match &self.end {
-            End::Elements => (Some(lens[0]), lens[0]),
-            End::Shard(shard) => (None, shard.most_bytes(&shape, lens[0])),
-            End::Items(_) => (None, text_bytes(cells)),
+            ArrayDecoder::Elements => (Some(lens[0]), lens[0]),
+            ArrayDecoder::Shard(shard) => (None, shard.most_bytes(&shape, lens[0])),
+            ArrayDecoder::Items(_) => (None, text_bytes(cells)),
         };
         let bytes = self.undo_steps(encoded, expected, most, recycler)?;
         let mut elements = match &self.end {
-            End::Elements => {
+            ArrayDecoder::Elements => {
                 if bytes.len() != lens[0] {
                     return Err(format!("it holds {} bytes instead of {}", bytes.len(), lens[0]));
                 }
                 bytes
             }
-            End::Items(items) => return items.decode(&bytes, &shape).map(StoredValues::Items),
-            End::Shard(shard) => match shard.decode(&bytes, &shape, recycler)? {
+            ArrayDecoder::Items(items) => {
+                return items.decode(&bytes, &shape).map(StoredValues::Items);
+            }
+            ArrayDecoder::Shard(shard) => match shard.decode(&bytes, &shape, recycler)? {
                 StoredValues::Fixed(elements) => elements,
                 items => return Ok(items),
             },
@@ -61,7 +63,7 @@ impl Chain {
                     if elements.len() != out.len() {
                         return Err("a filter made too few elements".to_owned());
                     }
-                    let storage = Storage { order: order.clone(), width: *width, swap: 1 };
+                    let storage = ElementLayout { order: order.clone(), width: *width, swap: 1 };
                     storage.load(&elements, &given, &mut out);
                 }
             }

@@ -1,12 +1,13 @@
 //! Doing what [`Chain::decode`] undoes.
 
 use super::{
-    super::decoding::StoredValues, ArrayStep, Chain, End, Step, Storage, cells, transposed,
+    super::decoding::StoredValues, ArrayDecoder, ArrayStep, Chain, ElementLayout, Step, cells,
+    transposed,
 };
 
 impl Chain {
     /// Encodes the elements of a chunk of this shape: of a fixed size in C order and the machine's order
-    /// of bytes, of any length in the order of [`Storage`].
+    /// of bytes, of any length in the order of [`ElementLayout`].
     ///
     /// # Errors
     /// A text, if there are more or fewer elements, or a codec can't be written.
@@ -14,18 +15,18 @@ impl Chain {
         let cells = cells(shape)?;
         let lens = self.filter_lens(cells)?;
         let mut bytes = match (values, &self.end) {
-            (StoredValues::Items(items), End::Items(codec)) => {
+            (StoredValues::Items(items), ArrayDecoder::Items(codec)) => {
                 codec.encode(items.as_ref(), shape)?
             }
             (StoredValues::Items(_), _) => {
                 return Err("elements of any length aren't written by its codecs".to_owned());
             }
-            (StoredValues::Fixed(_), End::Items(_)) => {
+            (StoredValues::Fixed(_), ArrayDecoder::Items(_)) => {
                 return Err("its codecs write elements of any length".to_owned());
             }
             (StoredValues::Fixed(elements), _) => self.encode_elements(elements, shape, &lens)?,
         };
-        if let End::Shard(shard) = &self.end {
+        if let ArrayDecoder::Shard(shard) = &self.end {
             bytes = shard.encode(&bytes, &transposed(shape, &self.storage.order))?;
         }
         for step in self.steps.iter().rev() {
@@ -39,7 +40,7 @@ impl Chain {
         Ok(bytes)
     }
 
-    /// The elements as [`Storage`] and the filters leave them. `lens` are those of [`Chain::filter_lens`].
+    /// The elements as [`ElementLayout`] and the filters leave them. `lens` are those of [`Chain::filter_lens`].
     fn encode_elements(
         &self,
         elements: &[u8],
@@ -61,7 +62,7 @@ impl Chain {
                     encoded.chunks_exact_mut(*width).for_each(<[u8]>::reverse);
                 }
                 ArrayStep::Transpose { order, width } => {
-                    let storage = Storage { order: order.clone(), width: *width, swap: 1 };
+                    let storage = ElementLayout { order: order.clone(), width: *width, swap: 1 };
                     let given = shapes.next().unwrap_or_default();
                     let mut out = vec![0; encoded.len()];
                     storage.store(&encoded, &given, &mut out);

@@ -2,7 +2,7 @@
 //!
 //! In the order of decoding a chain is: codecs from bytes to bytes; then what makes elements of bytes;
 //! then filters, which change the elements. What is left to do with them, the order of dimensions and
-//! of bytes, is told by [`Storage`] and done where values are picked, in the same pass.
+//! of bytes, is told by [`ElementLayout`] and done where values are picked, in the same pass.
 
 use super::{
     checksum::Checked,
@@ -38,7 +38,7 @@ const OVERHEAD_BYTES: usize = 1 << 20;
 
 /// How the elements of a chunk lie in its decoded bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Storage {
+pub(crate) struct ElementLayout {
     /// The dimensions in the order of the bytes, slowest first. C order is 0, 1, ….
     pub(crate) order: Vec<usize>,
     /// The bytes of an element.
@@ -47,7 +47,7 @@ pub(crate) struct Storage {
     pub(crate) swap: usize,
 }
 
-impl Storage {
+impl ElementLayout {
     /// C order, in the machine's order of bytes.
     pub(crate) fn native(rank: usize, width: usize) -> Self {
         Self { order: (0..rank).collect(), width, swap: 1 }
@@ -62,7 +62,7 @@ impl Storage {
         Gather::new(shape, self, &axes).copy(stored, out);
     }
 
-    /// The inverse of [`Storage::load`].
+    /// The inverse of [`ElementLayout::load`].
     fn store(&self, elements: &[u8], shape: &[u64], out: &mut [u8]) {
         let mut order = vec![0; self.order.len()];
         for (stored, &axis) in self.order.iter().enumerate() {
@@ -86,10 +86,10 @@ pub(crate) enum Stream {
 /// A chain of codecs that is known here.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Chain {
-    storage: Storage,
+    storage: ElementLayout,
     /// From bytes to bytes, in the order of decoding.
     steps: Vec<Step>,
-    end: End,
+    end: ArrayDecoder,
     /// From elements to elements, in the order of decoding.
     filters: Vec<ArrayStep>,
 }
@@ -104,7 +104,7 @@ enum Step {
 
 /// What makes elements of bytes.
 #[derive(Clone, Debug, PartialEq)]
-enum End {
+enum ArrayDecoder {
     /// They are the elements.
     Elements,
     Items(Items),
@@ -140,7 +140,7 @@ impl Chain {
     }
 
     /// How elements lie in the decoded bytes.
-    pub(crate) fn storage(&self) -> &Storage {
+    pub(crate) fn storage(&self) -> &ElementLayout {
         &self.storage
     }
 
@@ -156,9 +156,9 @@ impl Chain {
         let mut len = lens[0];
         let mut most = lens.into_iter().max().unwrap_or(len);
         match &self.end {
-            End::Elements => {}
-            End::Items(_) => return Ok(text_bytes(cells)),
-            End::Shard(shard) => {
+            ArrayDecoder::Elements => {}
+            ArrayDecoder::Items(_) => return Ok(text_bytes(cells)),
+            ArrayDecoder::Shard(shard) => {
                 let shape = transposed(shape, &self.storage.order);
                 most = most.max(shard.most_bytes(&shape, len));
             }
@@ -201,7 +201,7 @@ impl Chain {
     }
 
     fn is_direct(&self) -> bool {
-        self.end == End::Elements && self.filters.is_empty()
+        self.end == ArrayDecoder::Elements && self.filters.is_empty()
     }
 }
 

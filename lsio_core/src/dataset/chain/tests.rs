@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     super::{
-        codec_spec::{ByteOrder, Refusal},
+        codec_spec::{ByteOrder, CodecRefusal},
         decoding::StoredValues,
         dtype::ElementType,
     },
@@ -16,7 +16,7 @@ use crate::{
     recycle::Recycler,
 };
 
-fn v3(codecs: &Value) -> Result<Chain, Refusal> {
+fn v3(codecs: &Value) -> Result<Chain, CodecRefusal> {
     from_v3(codecs, &ElementType::Float32, 3, &[0; 4])
 }
 
@@ -25,11 +25,11 @@ fn from_v3(
     element: &ElementType,
     rank: usize,
     fill: &[u8],
-) -> Result<Chain, Refusal> {
+) -> Result<Chain, CodecRefusal> {
     Chain::new(&v3_codecs(codecs.as_array().unwrap(), element, rank), element, rank, fill)
 }
 
-fn from_v2(metadata: &Value, context: V2Context<'_>) -> Result<Chain, Refusal> {
+fn from_v2(metadata: &Value, context: V2Context<'_>) -> Result<Chain, CodecRefusal> {
     let codecs = v2_codecs(metadata.as_object().unwrap(), context);
     Chain::new(&codecs, context.element, context.rank, &[])
 }
@@ -44,7 +44,7 @@ fn which_chains_are_known() {
     ]))
     .unwrap();
     // The second transposition undoes the first.
-    assert_eq!(*chain.storage(), Storage { order: vec![0, 1, 2], width: 4, swap: 4 });
+    assert_eq!(*chain.storage(), ElementLayout { order: vec![0, 1, 2], width: 4, swap: 4 });
     assert_eq!(chain.steps.len(), 3);
     assert_eq!(chain.stream(), Stream::Whole);
     assert_eq!(v3(&json!([bytes, "blosc"])).unwrap().stream(), Stream::Blosc);
@@ -58,33 +58,36 @@ fn which_chains_are_known() {
         json!([bytes, 3]),
         json!(vec![bytes.clone(); 40]),
     ] {
-        assert!(matches!(v3(&invalid), Err(Refusal::Invalid(_))), "{invalid}");
+        assert!(matches!(v3(&invalid), Err(CodecRefusal::Invalid(_))), "{invalid}");
     }
     let unknown = v3(&json!([bytes, {"name": "imagecodecs_jpeg2k"}]));
-    assert_eq!(unknown, Err(Refusal::Unknown("imagecodecs_jpeg2k".to_owned())));
+    assert_eq!(unknown, Err(CodecRefusal::Unknown("imagecodecs_jpeg2k".to_owned())));
     let v2 = |metadata: Value, big_endian| {
         let byte_order = if big_endian { ByteOrder::Big } else { ByteOrder::Little };
         let element = &ElementType::Int16;
         from_v2(&metadata, V2Context { element, byte_order, rank: 2, is_nczarr: false })
     };
     let chain = v2(json!({"order": "F", "compressor": {"id": "zlib"}}), true).unwrap();
-    assert_eq!(*chain.storage(), Storage { order: vec![1, 0], width: 2, swap: 2 });
+    assert_eq!(*chain.storage(), ElementLayout { order: vec![1, 0], width: 2, swap: 2 });
     assert!(v2(json!({"filters": [{"id": "shuffle"}]}), false).is_ok());
     assert!(v2(json!({"filters": {}}), false).is_err());
     let drafts = v3(&json!([
         {"name": "transpose", "configuration": {"order": "F"}},
         {"name": "endian", "configuration": {"endian": "big"}},
     ]));
-    assert_eq!(*drafts.unwrap().storage(), Storage { order: vec![2, 1, 0], width: 4, swap: 4 });
+    assert_eq!(
+        *drafts.unwrap().storage(),
+        ElementLayout { order: vec![2, 1, 0], width: 4, swap: 4 }
+    );
     for (codecs, text) in [
         (json!(["zstd"]), "such as 'bytes', is missing"),
         (json!(["crc32c", bytes]), "such as 'bytes', is missing"),
     ] {
-        let Err(Refusal::Invalid(reason)) = v3(&codecs) else { panic!("{codecs}") };
+        let Err(CodecRefusal::Invalid(reason)) = v3(&codecs) else { panic!("{codecs}") };
         assert!(reason.contains(text), "{reason}");
     }
     let strings = from_v3(&json!([bytes]), &ElementType::Utf8, 1, &[]);
-    assert!(matches!(strings, Err(Refusal::Invalid(reason)) if reason.contains("vlen-utf8")));
+    assert!(matches!(strings, Err(CodecRefusal::Invalid(reason)) if reason.contains("vlen-utf8")));
     assert!(v2(json!({"order": "K"}), false).is_err());
 }
 
@@ -97,7 +100,7 @@ fn elements_of_no_bytes_are_shuffled_by_netcdf_alone() {
         let [Step::Filter(Filter::Shuffle { elementsize })] = chain.steps.as_slice() else {
             panic!()
         };
-        Ok::<_, Refusal>(*elementsize)
+        Ok::<_, CodecRefusal>(*elementsize)
     };
     let (int, byte) = (ElementType::Int32, ElementType::Int8);
     assert_eq!(shuffle(json!(0), &int, true), Ok(4));
@@ -108,7 +111,7 @@ fn elements_of_no_bytes_are_shuffled_by_netcdf_alone() {
     assert_eq!(shuffle(json!(0), &complex, false), Ok(1));
     let refused = shuffle(json!(0), &int, false);
     assert!(
-        matches!(&refused, Err(Refusal::Invalid(reason)) if reason.contains("write 4 or 1")),
+        matches!(&refused, Err(CodecRefusal::Invalid(reason)) if reason.contains("write 4 or 1")),
         "{refused:?}"
     );
 }

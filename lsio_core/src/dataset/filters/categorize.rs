@@ -1,7 +1,7 @@
 //! Texts as numbers of labels.
 
 use super::{
-    super::number_format::{Number, NumberFormat},
+    super::number_format::{AnyNumber, NumberFormat},
     whole,
 };
 
@@ -28,13 +28,13 @@ impl Categorize {
         Ok(encoded.chunks_exact(width).map(|code| self.label(self.astype.number(code)?)))
     }
 
-    fn label(&self, code: Number) -> Option<usize> {
+    fn label(&self, code: AnyNumber) -> Option<usize> {
         let code = match code {
-            Number::Int(code) => usize::try_from(code).ok()?,
-            Number::UInt(code) => usize::try_from(code).ok()?,
+            AnyNumber::Int(code) => usize::try_from(code).ok()?,
+            AnyNumber::UInt(code) => usize::try_from(code).ok()?,
             // A fraction is no label's number.
-            Number::Float(code) if code >= 1.0 && code.fract() == 0.0 => code as usize,
-            Number::Float(_) => return None,
+            AnyNumber::Float(code) if code >= 1.0 && code.fract() == 0.0 => code as usize,
+            AnyNumber::Float(_) => return None,
         };
         code.checked_sub(1).filter(|index| *index < self.labels.len())
     }

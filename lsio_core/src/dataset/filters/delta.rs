@@ -1,7 +1,7 @@
 //! Sums of differences, computed in the type that numpy computes them in.
 
 use super::{
-    super::number_format::{Kind, NumberFormat, Wide},
+    super::number_format::{NumberFormat, NumberKind, WideNumber},
     in_blocks,
 };
 
@@ -77,16 +77,16 @@ pub(super) fn differences(
 
 /// The bytes of the float that holds numbers of both formats, or `None` if an integer does.
 fn float_width(a: &NumberFormat, b: &NumberFormat) -> Option<usize> {
-    let is_float = |format: &NumberFormat| format.kind == Kind::Float;
-    let is_u64 = |format: &NumberFormat| format.kind == Kind::UInt && format.width == 8;
-    let has_sign = |format: &NumberFormat| format.kind == Kind::Int;
+    let is_float = |format: &NumberFormat| format.kind == NumberKind::Float;
+    let is_u64 = |format: &NumberFormat| format.kind == NumberKind::UInt && format.width == 8;
+    let has_sign = |format: &NumberFormat| format.kind == NumberKind::Int;
     if !is_float(a) && !is_float(b) {
         // No integer holds both.
         let mixed = is_u64(a) && has_sign(b) || is_u64(b) && has_sign(a);
         return mixed.then_some(8);
     }
     let width = |format: &NumberFormat| match (format.kind, format.width) {
-        (Kind::Float, width) => width,
+        (NumberKind::Float, width) => width,
         // What has as many bits of mantissa.
         (_, 1) => 2,
         (_, 2) => 4,

@@ -5,7 +5,7 @@
 
 use self::delta::{accumulate, differences};
 use super::{
-    number_format::{Kind, NumberFormat, Wide, WideType},
+    number_format::{NumberFormat, NumberKind, WideNumber, WideType},
     shuffle::{shuffle, unshuffle},
 };
 
@@ -116,7 +116,7 @@ fn whole(len: usize, width: usize) -> Option<usize> {
 /// Converts numbers as numpy's `astype` does.
 fn convert(from: &NumberFormat, encoded: &[u8], to: &NumberFormat, out: &mut [u8]) {
     match from.wide() {
-        _ if from == to && from.kind != Kind::Bool => out.copy_from_slice(encoded),
+        _ if from == to && from.kind != NumberKind::Bool => out.copy_from_slice(encoded),
         WideType::Int => in_blocks::<i64>(from, encoded, to, out, |_| {}),
         WideType::UInt => in_blocks::<u64>(from, encoded, to, out, |_| {}),
         WideType::Float => in_blocks::<f64>(from, encoded, to, out, |_| {}),
@@ -133,7 +133,7 @@ fn scale_and_offset(
     out: &mut [u8],
 ) {
     match (from.kind, from.width) {
-        (Kind::Float, 2) => {
+        (NumberKind::Float, 2) => {
             let (scale, offset) = (scale.to_f16(), offset.to_f16());
             in_blocks::<f64>(from, encoded, to, out, |numbers| {
                 for number in numbers {
@@ -141,7 +141,7 @@ fn scale_and_offset(
                 }
             });
         }
-        (Kind::Float, 4) => {
+        (NumberKind::Float, 4) => {
             let (scale, offset) = (scale as f32, offset as f32);
             in_blocks::<f64>(from, encoded, to, out, |numbers| {
                 for number in numbers {
@@ -158,7 +158,7 @@ fn scale_and_offset(
 }
 
 /// Reads numbers, changes them, and writes them.
-fn in_blocks<W: Wide>(
+fn in_blocks<W: WideNumber>(
     from: &NumberFormat,
     encoded: &[u8],
     to: &NumberFormat,
@@ -206,7 +206,7 @@ mod tests {
     use serde_json::{Map, Value, json};
 
     use super::{
-        super::{codec_cases, number_format::Number},
+        super::{codec_cases, number_format::AnyNumber},
         *,
     };
 
@@ -227,7 +227,7 @@ mod tests {
             return decoded;
         };
         for bytes in decoded.chunks_exact_mut(dtype.width) {
-            if matches!(dtype.number(bytes), Some(Number::Float(number)) if number.is_nan()) {
+            if matches!(dtype.number(bytes), Some(AnyNumber::Float(number)) if number.is_nan()) {
                 dtype.write(&[f64::NAN], bytes);
             }
         }

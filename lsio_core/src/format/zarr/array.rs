@@ -18,11 +18,11 @@ use super::{
 };
 use crate::{
     Error, Result,
-    chunks::Chunks,
+    chunks::SharedChunkSource,
     dataset::{
         Attribute, Layout, ZarrFormat,
         chain::Chain,
-        codec_spec::{ByteOrder, Refusal},
+        codec_spec::{ByteOrder, CodecRefusal},
         dtype::ElementType,
         shard::ShardLayout,
         spec::{ArraySpec, Encoding},
@@ -104,7 +104,7 @@ fn encoding(
     };
     let shards = ShardLayout::of_array(&codecs, layout);
     let sharded = shards.is_some();
-    let (grid, chunks): (_, Chunks) = match shards {
+    let (grid, chunks): (_, SharedChunkSource) = match shards {
         Some((shards, inside)) => {
             let grid = ChunkGrid::new(layout.shape.clone(), inside.chunk_shape.clone());
             let grid = grid.ok_or("its shards have too many chunks")?;
@@ -114,7 +114,7 @@ fn encoding(
     };
     let mut encoding = Encoding { fill, grid, chunks, codecs, sharded, foreign: None };
     let chain = Chain::new(encoding.chunk_codecs(), element, rank, &encoding.fill);
-    if matches!(chain, Err(Refusal::Unknown(_))) {
+    if matches!(chain, Err(CodecRefusal::Unknown(_))) {
         let foreign = foreign_codecs(document, layout, element, sharded);
         encoding.foreign = Some(Box::new(foreign));
     }

@@ -6,7 +6,7 @@ use crate::dataset::{
     checksum::{Checked, Checksum, Place},
     compression::Compressor,
     filters::{Categorize, Filter},
-    number_format::{Kind, NumberFormat},
+    number_format::{NumberFormat, NumberKind},
 };
 
 impl Filter {
@@ -35,7 +35,7 @@ impl Filter {
 
     fn delta(configuration: &Map<String, Value>) -> Result<Self, String> {
         let (dtype, astype) = formats(configuration)?;
-        if dtype.kind == Kind::Bool {
+        if dtype.kind == NumberKind::Bool {
             return Err("isn't supported for bools: it loses what they were".to_owned());
         }
         Ok(Self::Delta { dtype, astype })
@@ -57,7 +57,7 @@ impl Filter {
 
     fn quantize(configuration: &Map<String, Value>) -> Result<Self, String> {
         let (dtype, astype) = formats(configuration)?;
-        if dtype.kind != Kind::Float || astype.kind != Kind::Float {
+        if dtype.kind != NumberKind::Float || astype.kind != NumberKind::Float {
             return Err("is for floating-point numbers only".to_owned());
         }
         Ok(Self::Quantize { dtype, astype })

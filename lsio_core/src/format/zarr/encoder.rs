@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{array::array_spec, documents::ArrayDocument};
 use crate::{
     Error, Result,
-    dataset::{Attributes, StoredValues, ZarrFormat, chain::Chain, codec_spec::Refusal},
+    dataset::{Attributes, StoredValues, ZarrFormat, chain::Chain, codec_spec::CodecRefusal},
     json,
     options::Limits,
 };
@@ -69,8 +69,8 @@ impl ChunkEncoder {
         }
         let chain = Chain::new(&encoding.codecs, &element, grid.shape().len(), &encoding.fill);
         let chain = chain.map_err(|refusal| match refusal {
-            Refusal::Invalid(reason) => failed(reason),
-            Refusal::Unknown(codec) => failed(format!("the codec '{codec}' can't be written")),
+            CodecRefusal::Invalid(reason) => failed(reason),
+            CodecRefusal::Unknown(codec) => failed(format!("the codec '{codec}' can't be written")),
         })?;
         let shape = grid.chunk_shape().to_vec();
         let most = chain.most_bytes(&shape).map_err(failed)?;

@@ -6,7 +6,7 @@ use half::{bf16, f16};
 use crate::dataset::{
     Attribute,
     dtype::ElementType,
-    fill::{Number, Range, numbers},
+    fill::{Range, StoredNumber, numbers},
     small_floats::SmallFloat,
 };
 
@@ -125,26 +125,35 @@ fn number_bytes(element: &ElementType, value: &Attribute) -> Option<Vec<u8>> {
     let number = *numbers(value, plain, Range::Wrapped).ok()?.first()?;
     #[expect(clippy::cast_possible_truncation, reason = "rounded to the type, as numpy does")]
     Some(match (element, number) {
-        (ElementType::Bool, Number::Int(v)) => vec![u8::from(v != 0)],
-        (ElementType::Int8 | ElementType::SmallInt { signed: true, .. }, Number::Int(v)) => {
+        (ElementType::Bool, StoredNumber::Int(v)) => vec![u8::from(v != 0)],
+        (ElementType::Int8 | ElementType::SmallInt { signed: true, .. }, StoredNumber::Int(v)) => {
             i8::try_from(v).ok()?.to_ne_bytes().to_vec()
         }
-        (ElementType::UInt8 | ElementType::SmallInt { signed: false, .. }, Number::Int(v)) => {
+        (
+            ElementType::UInt8 | ElementType::SmallInt { signed: false, .. },
+            StoredNumber::Int(v),
+        ) => {
             vec![u8::try_from(v).ok()?]
         }
-        (ElementType::Int16, Number::Int(v)) => i16::try_from(v).ok()?.to_ne_bytes().to_vec(),
-        (ElementType::Int32, Number::Int(v)) => i32::try_from(v).ok()?.to_ne_bytes().to_vec(),
-        (ElementType::Int64, Number::Int(v)) => i64::try_from(v).ok()?.to_ne_bytes().to_vec(),
-        (ElementType::UInt16, Number::Int(v)) => u16::try_from(v).ok()?.to_ne_bytes().to_vec(),
-        (ElementType::UInt32, Number::Int(v)) => u32::try_from(v).ok()?.to_ne_bytes().to_vec(),
-        (ElementType::UInt64, Number::Int(v)) => u64::try_from(v).ok()?.to_ne_bytes().to_vec(),
-        (ElementType::Float16, Number::Float(v)) => f16::from_f64(v).to_ne_bytes().to_vec(),
-        (ElementType::Float32, Number::Float(v)) => (v as f32).to_ne_bytes().to_vec(),
-        (ElementType::Float64, Number::Float(v)) => v.to_ne_bytes().to_vec(),
-        (ElementType::SmallFloat(SmallFloat::Bfloat16), Number::Float(v)) => {
+        (ElementType::Int16, StoredNumber::Int(v)) => i16::try_from(v).ok()?.to_ne_bytes().to_vec(),
+        (ElementType::Int32, StoredNumber::Int(v)) => i32::try_from(v).ok()?.to_ne_bytes().to_vec(),
+        (ElementType::Int64, StoredNumber::Int(v)) => i64::try_from(v).ok()?.to_ne_bytes().to_vec(),
+        (ElementType::UInt16, StoredNumber::Int(v)) => {
+            u16::try_from(v).ok()?.to_ne_bytes().to_vec()
+        }
+        (ElementType::UInt32, StoredNumber::Int(v)) => {
+            u32::try_from(v).ok()?.to_ne_bytes().to_vec()
+        }
+        (ElementType::UInt64, StoredNumber::Int(v)) => {
+            u64::try_from(v).ok()?.to_ne_bytes().to_vec()
+        }
+        (ElementType::Float16, StoredNumber::Float(v)) => f16::from_f64(v).to_ne_bytes().to_vec(),
+        (ElementType::Float32, StoredNumber::Float(v)) => (v as f32).to_ne_bytes().to_vec(),
+        (ElementType::Float64, StoredNumber::Float(v)) => v.to_ne_bytes().to_vec(),
+        (ElementType::SmallFloat(SmallFloat::Bfloat16), StoredNumber::Float(v)) => {
             bf16::from_f64(v).to_ne_bytes().to_vec()
         }
-        (ElementType::SmallFloat(float), Number::Float(v)) => {
+        (ElementType::SmallFloat(float), StoredNumber::Float(v)) => {
             let all: Vec<u8> = (0..=u8::MAX).collect();
             let values = float.widen(&all);
             let same = |own: &f32| f64::from(*own) == v || (own.is_nan() && v.is_nan());
