@@ -12,7 +12,7 @@ impl Column {
     /// read once and kept, however many callers ask.
     ///
     /// # Errors
-    /// [`Error::Unreadable`], and those of [`Variable::read_all`].
+    /// [`Error::Unreadable`], and those of [`Variable::read_all`](crate::Variable::read_all).
     pub async fn load(&self) -> Result<Option<ArrayRef>> {
         if self.variable.is_none() {
             return Ok(None);
