@@ -15,7 +15,7 @@ use crate::{
     uring::{CachedFile, PageCache},
 };
 
-/// Upper bound in decoded bytes of a group of chunks where each chunk is an object of its own.
+/// Upper bound in decoded bytes of a group of chunks that are located without reading an object.
 const GROUP_BYTES: u64 = 64 << 20;
 
 /// Fetches chunks of one variable.
@@ -164,9 +164,10 @@ impl Fetcher {
 
     async fn fetch_version(&self, chunks: &[ChunkIndex], reads: &Reads<'_>) -> Result<OneVersion> {
         let places = self.chunks.locate(chunks, reads).await?;
+        self.check(chunks, &places, reads)?;
         let mut fetched = vec![None; chunks.len()];
         let mut objects: BTreeMap<Path, (Option<Version>, Vec<WantedRange>)> = BTreeMap::new();
-        for (position, place) in places.into_iter().enumerate().take(chunks.len()) {
+        for (position, place) in places.into_iter().enumerate() {
             match place {
                 ChunkRef::Missing => {}
                 ChunkRef::Inline(bytes) => fetched[position] = Some(Stored::Bytes(bytes)),
@@ -190,6 +191,28 @@ impl Fetcher {
             }
         }
         Ok(Some(fetched))
+    }
+
+    /// Checks the answer of a chunk source, which may be a program's own.
+    fn check(&self, chunks: &[ChunkIndex], places: &[ChunkRef], reads: &Reads<'_>) -> Result<()> {
+        let broken =
+            |chunk: &[u64], reason| Err(reads.broken(chunk, &self.chunks.name(chunk), reason));
+        if places.len() != chunks.len() {
+            let first = chunks.first().map_or(&[][..], Vec::as_slice);
+            let (located, asked) = (places.len(), chunks.len());
+            return broken(
+                first,
+                format!("its format locates {located} chunks instead of {asked}"),
+            );
+        }
+        for (chunk, place) in chunks.iter().zip(places) {
+            if let ChunkRef::Stored(ObjectRange { range: Some(range), .. }) = place
+                && range.start > range.end
+            {
+                return broken(chunk, format!("its bytes {range:?} end before they begin"));
+            }
+        }
+        Ok(())
     }
 
     /// Fetches the wanted ranges of one object.

@@ -27,8 +27,11 @@ const INLINE: u64 = 5;
 const MISSING: u64 = 7;
 
 /// One file of ten chunks, of which two aren't in it.
-#[derive(Debug)]
-struct OneFile;
+#[derive(Debug, Default)]
+struct OneFile {
+    /// Places that the file's index gives in place of the right ones.
+    wrong: Option<Vec<ChunkRef>>,
+}
 
 #[derive(Debug)]
 struct FileChunks {
@@ -71,6 +74,21 @@ impl ChunkSource for FileChunks {
     }
 }
 
+/// A source that gives these places, whatever is asked.
+#[derive(Debug)]
+struct WrongPlaces(Vec<ChunkRef>);
+
+#[async_trait]
+impl ChunkSource for WrongPlaces {
+    async fn locate(&self, _: &[ChunkIndex], _: &Reads<'_>) -> Result<Vec<ChunkRef>> {
+        Ok(self.0.clone())
+    }
+
+    fn name(&self, chunk: &[u64]) -> String {
+        format!("part {}", chunk[0])
+    }
+}
+
 #[async_trait]
 impl Format for OneFile {
     async fn open(&self, at: &Location, _: &OpenOptions) -> Result<Option<Content>> {
@@ -85,7 +103,10 @@ impl Format for OneFile {
             "dimension_names": ["x"], "attributes": {"units": "m"},
         });
         let spec = ArraySpec::from_zarr_json(document.to_string().as_bytes())?;
-        let spec = spec.with_chunks(Arc::new(FileChunks { path: at.path().clone() }));
+        let spec = match &self.wrong {
+            Some(places) => spec.with_chunks(Arc::new(WrongPlaces(places.clone()))),
+            None => spec.with_chunks(Arc::new(FileChunks { path: at.path().clone() })),
+        };
         let array = ArrayContent { name: "depth".into(), location: at.clone(), spec: Ok(spec) };
         Ok(Some(Content::Group(Box::new(GroupContent {
             location: at.clone(),
@@ -107,7 +128,8 @@ async fn opened(storage: Storage, bytes: Bytes, config: SessionConfig) -> Sessio
     let location = Location::new(store, Path::from("depths.bin"), "memory/depths.bin")
         .with_link(Link::new(storage, lsio_core::Network::default()));
     let options = OpenOptions::default();
-    let dataset = Dataset::open_as(Arc::new(OneFile), &location, &options).await.unwrap();
+    let dataset =
+        Dataset::open_as(Arc::new(OneFile::default()), &location, &options).await.unwrap();
     let ctx = session(config);
     ctx.register_table("t", Arc::new(ZarrTable::new(dataset).unwrap())).unwrap();
     ctx
@@ -154,7 +176,36 @@ async fn errors_name_the_place() {
     assert!(error.contains("memory/depths.bin/part"), "{error}");
 
     let location = Location::new(Arc::new(InMemory::new()), Path::from("none"), "memory/none");
-    let opened = Dataset::open_as(Arc::new(OneFile), &location, &OpenOptions::default()).await;
+    let opened =
+        Dataset::open_as(Arc::new(OneFile::default()), &location, &OpenOptions::default()).await;
     let error = opened.unwrap_err().to_string();
     assert!(error.contains("memory/none") && error.contains("OneFile"), "{error}");
+}
+
+#[tokio::test]
+async fn wrong_places_are_refused() {
+    let path = Path::from("depths.bin");
+    let reversed = ObjectRange::new(path.clone(), Range { start: 80, end: 0 });
+    let cases = [
+        (vec![ChunkRef::Missing; 2], "locates 2 chunks instead of 10"),
+        (vec![ChunkRef::Stored(reversed); 10], "end before they begin"),
+        (vec![ChunkRef::Stored(ObjectRange::new(path.clone(), 0..u64::MAX)); 10], "it takes"),
+        (vec![ChunkRef::Stored(ObjectRange::new(path.clone(), 900..980)); 10], "depths.bin/part 0"),
+        (vec![ChunkRef::Stored(ObjectRange::new(Path::from("x"), 0..80)); 10], "depths.bin/part 0"),
+        (vec![ChunkRef::Inline(Bytes::from_static(b"short")); 10], "part 0"),
+    ];
+    let store: Arc<dyn ObjectStore> = Arc::new(InMemory::new());
+    store.put(&path, file().into()).await.unwrap();
+    for (places, expected) in cases {
+        for storage in [Storage::ObjectStore, Storage::Local] {
+            let location = Location::new(Arc::clone(&store), path.clone(), "memory/depths.bin")
+                .with_link(Link::new(storage, lsio_core::Network::default()));
+            let format = Arc::new(OneFile { wrong: Some(places.clone()) });
+            let options = OpenOptions::default();
+            let dataset = Dataset::open_as(format, &location, &options).await.unwrap();
+            let variable = dataset.variable("depth").unwrap();
+            let error = variable.read_all().await.unwrap_err().to_string();
+            assert!(error.contains("memory/depths.bin") && error.contains(expected), "{error}");
+        }
+    }
 }
