@@ -3,12 +3,8 @@
 use std::path::Path;
 
 use datafusion::physical_plan::displayable;
-use lsio_synthetic::{
-    reanalysis::{self, Specification},
-    write::Compression,
-};
 
-use crate::harness::{config, frame, session};
+use crate::harness::{config, frame, reanalysis_store, session};
 
 /// The name of the snapshot, and the query.
 const QUERIES: [(&str, &str); 15] = [
@@ -34,19 +30,7 @@ const QUERIES: [(&str, &str); 15] = [
 
 /// Seven chunks along time, 2 × 2 on the map, in rows that are long enough for every layout of groups.
 fn store(directory: &Path) -> String {
-    let store = directory.join("store.zarr");
-    let spec = Specification {
-        times: 20,
-        latitudes: 7,
-        longitudes: 144,
-        chunks: [3, 4, 72],
-        shards: None,
-        compression: Compression::Zstd(1),
-        packed: false,
-        one_chunk: false,
-    };
-    reanalysis::write(&store, &spec).unwrap();
-    store.to_string_lossy().into_owned()
+    reanalysis_store(directory, [20, 7, 144], [3, 4, 72])
 }
 
 #[tokio::test]

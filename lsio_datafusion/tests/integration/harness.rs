@@ -18,6 +18,10 @@ use datafusion::{
 };
 use futures::{StreamExt as _, future::BoxFuture, stream};
 use lsio_datafusion::{LsioConfig, prelude::*};
+use lsio_synthetic::{
+    reanalysis::{self, Specification},
+    write::Compression,
+};
 use serde_json::{Value, json};
 use tokio::runtime;
 
@@ -144,4 +148,22 @@ fn same_value(actual: &Value, expected: &Value) -> bool {
         }
         _ => actual == expected,
     }
+}
+
+/// Writes a synthetic reanalysis of this many times, latitudes and longitudes, in chunks of this shape.
+pub(crate) fn reanalysis_store(directory: &Path, shape: [u64; 3], chunks: [u64; 3]) -> String {
+    let store = directory.join("store.zarr");
+    let [times, latitudes, longitudes] = shape;
+    let spec = Specification {
+        times,
+        latitudes,
+        longitudes,
+        chunks,
+        shards: None,
+        compression: Compression::Zstd(1),
+        packed: false,
+        one_chunk: false,
+    };
+    reanalysis::write(&store, &spec).unwrap();
+    store.to_string_lossy().into_owned()
 }

@@ -14,25 +14,13 @@ use lsio_synthetic::{
 use serde_json::{Value, json};
 
 use crate::{
-    harness::{config, frame, json_rows, rows, same, session},
+    harness::{config, frame, json_rows, reanalysis_store, rows, same, session},
     storage::{self, one_in},
 };
 
 /// Seven chunks along time, 2 × 2 on the map, cut off at all edges.
 fn store(directory: &Path) -> String {
-    let store = directory.join("store.zarr");
-    let spec = Specification {
-        times: 20,
-        latitudes: 7,
-        longitudes: 11,
-        chunks: [3, 4, 6],
-        shards: None,
-        compression: Compression::Zstd(1),
-        packed: false,
-        one_chunk: false,
-    };
-    reanalysis::write(&store, &spec).unwrap();
-    store.to_string_lossy().into_owned()
+    reanalysis_store(directory, [20, 7, 11], [3, 4, 6])
 }
 
 fn partitioned(partitions: usize, batch_size: usize) -> SessionConfig {

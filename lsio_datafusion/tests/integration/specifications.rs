@@ -14,31 +14,15 @@ use datafusion::{
 };
 use lsio_core::read::DimOrder;
 use lsio_datafusion::{ScanSpec, ZarrSource};
-use lsio_synthetic::{
-    reanalysis::{self, Specification},
-    write::Compression,
-};
 use serde_json::Value;
 
-use crate::harness::{config, frame, json_rows, session};
+use crate::harness::{config, frame, json_rows, reanalysis_store, session};
 
 /// Says that this process is to open the specification in a directory.
 const DIRECTORY: &str = "LSIO_TEST_SPECIFICATION";
 
 fn store(directory: &Path, times: u64) -> String {
-    let store = directory.join("store.zarr");
-    let spec = Specification {
-        times,
-        latitudes: 7,
-        longitudes: 11,
-        chunks: [3, 4, 6],
-        shards: None,
-        compression: Compression::Zstd(1),
-        packed: false,
-        one_chunk: false,
-    };
-    reanalysis::write(&store, &spec).unwrap();
-    store.to_string_lossy().into_owned()
+    reanalysis_store(directory, [times, 7, 11], [3, 4, 6])
 }
 
 /// The source of the only scan in a plan.

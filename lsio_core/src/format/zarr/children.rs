@@ -311,25 +311,13 @@ async fn read_child(
 
 #[cfg(test)]
 mod tests {
-    use super::{super::nodes::read_node, *};
-
-    /// A local directory with these files.
-    fn directory(files: &[(&str, &str)]) -> (tempfile::TempDir, Location) {
-        let directory = tempfile::tempdir().unwrap();
-        for (path, text) in files {
-            let file = directory.path().join(path);
-            std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-            std::fs::write(file, text).unwrap();
-        }
-        let location = Location::parse(&directory.path().to_string_lossy()).unwrap();
-        (directory, location)
-    }
-
-    fn run<T>(future: impl Future<Output = T>) -> T {
-        futures::executor::block_on(future)
-    }
-
-    const ARRAY: &str = r#"{"zarr_format": 3, "node_type": "array", "shape": [1]}"#;
+    use super::{
+        super::nodes::{
+            read_node,
+            tests::{ARRAY, directory, run},
+        },
+        *,
+    };
 
     #[cfg(unix)]
     #[test]

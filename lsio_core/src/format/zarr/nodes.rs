@@ -206,12 +206,12 @@ fn failed(key: String, source: object_store::Error) -> Error {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::dataset::Attribute;
 
     /// A local directory with these files.
-    fn directory(files: &[(&str, &str)]) -> (tempfile::TempDir, Location) {
+    pub(in super::super) fn directory(files: &[(&str, &str)]) -> (tempfile::TempDir, Location) {
         let directory = tempfile::tempdir().unwrap();
         for (path, text) in files {
             let file = directory.path().join(path);
@@ -222,7 +222,7 @@ mod tests {
         (directory, location)
     }
 
-    fn run<T>(future: impl Future<Output = T>) -> T {
+    pub(in super::super) fn run<T>(future: impl Future<Output = T>) -> T {
         futures::executor::block_on(future)
     }
 
@@ -233,7 +233,8 @@ mod tests {
         }
     }
 
-    const ARRAY: &str = r#"{"zarr_format": 3, "node_type": "array", "shape": [1]}"#;
+    pub(in super::super) const ARRAY: &str =
+        r#"{"zarr_format": 3, "node_type": "array", "shape": [1]}"#;
 
     #[test]
     fn entries_with_names_that_lead_elsewhere_are_left_out() {
