@@ -55,15 +55,20 @@ mod aggregate;
 mod analyze;
 mod comparison;
 mod config;
+mod coordinates;
 mod error;
 mod expression;
+mod field_expr;
 mod flags;
 pub mod functions;
+mod join;
 mod nan_as_null;
 mod notes;
 mod predicate;
+mod refusal;
 mod register;
 mod scan;
+mod scan_rows;
 pub mod schema;
 mod snapshot;
 mod sql;
@@ -84,6 +89,7 @@ pub use crate::{
     comparison::{BothZeros, FloatKeys},
     config::{IoEngine, LsioConfig, SessionResources},
     flags::FlagMeaning,
+    join::JoinPushdown,
     notes::{RepeatedValueNotes, notes, result_notes},
     register::{ZarrSession, ZarrSessionBuilder, clarify, open_dataset},
     scan::{DatasetRef, ScanSpec, ZarrSource},
