@@ -67,6 +67,7 @@ mod notes;
 mod predicate;
 mod refusal;
 mod register;
+mod repeated_names;
 mod scan;
 mod scan_rows;
 pub mod schema;
