@@ -65,6 +65,7 @@ mod join;
 mod nan_as_null;
 mod notes;
 mod predicate;
+mod prepared;
 mod refusal;
 mod register;
 mod repeated_names;
@@ -92,6 +93,7 @@ pub use crate::{
     flags::FlagMeaning,
     join::JoinPushdown,
     notes::{RepeatedValueNotes, notes, result_notes},
+    prepared::ZarrPrepareExec,
     register::{ZarrSession, ZarrSessionBuilder, clarify, open_dataset},
     scan::{DatasetRef, ScanSpec, ZarrSource},
     sql::plan_sql,

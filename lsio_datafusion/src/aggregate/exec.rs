@@ -171,6 +171,12 @@ impl ZarrAggregateExec {
         metrics: ExecutionPlanMetricsSet,
         context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
+        let plan = if plan.source.is_of_execution() {
+            let source = plan.source.for_execution(&context).await?;
+            Arc::new(Aggregation { source, ..(*plan).clone() })
+        } else {
+            plan
+        };
         plan.weights.iter().for_each(Weights::reset);
         let source = &plan.source;
         let groups = match &plan.groups {

@@ -16,6 +16,7 @@ use datafusion::{
         Volatility,
         sort_properties::{ExprProperties, SortProperties},
     },
+    physical_expr::{PhysicalExpr, ScalarFunctionExpr},
     scalar::ScalarValue,
 };
 
@@ -32,6 +33,15 @@ pub(super) enum Form {
 /// Function that converts values to a form.
 pub(super) fn function(form: Form) -> Arc<ScalarUDF> {
     Arc::new(ScalarUDF::new_from_impl(Comparable::new(form)))
+}
+
+/// The float whose bits are a key of a join: different floats have different keys, but for both zeros.
+pub(crate) fn float_key_of(expr: &Arc<dyn PhysicalExpr>) -> Option<&Arc<dyn PhysicalExpr>> {
+    let call = expr.downcast_ref::<ScalarFunctionExpr>()?;
+    match call.args() {
+        [of] if call.fun().inner().is::<Comparable>() => Some(of),
+        _ => None,
+    }
 }
 
 /// Whether a type has signed zeros.

@@ -13,5 +13,5 @@ mod both_zeros;
 mod float_keys;
 mod function;
 
-pub(crate) use self::both_zeros::compares_elements;
 pub use self::{both_zeros::BothZeros, float_keys::FloatKeys};
+pub(crate) use self::{both_zeros::compares_elements, function::float_key_of};

@@ -2,9 +2,9 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
+use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use datafusion::{
-    common::{JoinSide, internal_datafusion_err},
+    common::JoinSide,
     datasource::source::DataSourceExec,
     error::Result,
     logical_expr::Operator,
@@ -19,36 +19,55 @@ use datafusion::{
         projection::{ProjectionExec, ProjectionExpr},
     },
 };
-use lsio_core::{Column as TableColumn, IndexMap, Table, dataset::Lookup};
+use lsio_core::{Column as TableColumn, IndexMap, Table};
 
 use super::{
-    keys::{KeyMaps, KeyPair, with_partner},
-    sides::{Role, Sides},
+    columns::{LookedUp, PartnerColumns},
+    keys::{KeyMaps, KeyPair, prepared_keys, with_partner},
+    sides::{Partner, PartnerPlan, Role, Sides},
 };
 use crate::{
-    ZarrSource, expression::substituted, field_expr::FieldExpr, predicate::Predicate,
+    ZarrSource,
+    expression::substituted,
+    field_expr::FieldExpr,
+    predicate::Predicate,
+    prepared::{Prepared, PreparedLookup, Slot},
     refusal::Refusal,
+    scan_rows::ScanRows,
 };
+
+/// The plan that takes the place of a join, with a plan that runs before it.
+pub(super) struct Folded {
+    pub(super) scan: Arc<dyn ExecutionPlan>,
+    pub(super) prepared: Option<Prepared>,
+}
 
 /// The plan that takes the place of a join.
 ///
 /// # Errors
 /// [`Refusal::Unsupported`] with the reason why none does.
-pub(super) fn folded(
-    join: &HashJoinExec,
-    sides: &Sides,
-) -> Result<Arc<dyn ExecutionPlan>, Refusal> {
-    let (anchor, partner) = (&sides.anchor.source, &sides.partner.source);
+pub(super) fn folded(join: &HashJoinExec, sides: &Sides) -> Result<Folded, Refusal> {
+    match &sides.partner {
+        Partner::Scan(partner) => over_scan(join, sides, partner),
+        Partner::Plan(partner) => over_plan(join, sides, partner),
+    }
+}
+
+/// A join with a scan: index maps.
+fn over_scan(join: &HashJoinExec, sides: &Sides, rows: &ScanRows) -> Result<Folded, Refusal> {
+    let (anchor, partner) = (&sides.anchor.source, &rows.source);
+    if partner.waits() {
+        return Err(Refusal::unsupported("what it would look up is looked up itself"));
+    }
     let found = KeyMaps::new(&sides.pairs, anchor, partner)?;
     let KeyMaps { maps, rest, repeats, partner_nulls, anchor_nulls } = found;
     if sides.null_aware && (partner_nulls || anchor_nulls || !rest.is_empty()) {
         return Err(Refusal::unsupported("NOT IN over NULL keeps no row"));
     }
-    let rest: Vec<&KeyPair> = rest.iter().map(|&position| &sides.pairs[position]).collect();
     let looks_up = matches!(sides.role, Role::Inner | Role::Outer)
         || !rest.is_empty()
         || !sides.conditions.is_empty()
-        || !sides.partner.filters.is_empty()
+        || !rows.filters.is_empty()
         || partner.leaves_out_rows();
     if looks_up {
         fixed(&maps, repeats, &sides.pairs, partner)?;
@@ -61,72 +80,121 @@ pub(super) fn folded(
             map.unwrap_or_else(|| IndexMap::new(vec![], vec![], vec![selected.iter().next()]))
         })
         .collect();
-    let mut folding = Folding::new(anchor, partner, &maps);
-    let mut conditions: Vec<Arc<dyn PhysicalExpr>> = Vec::new();
-    for pair in rest {
-        let op = if pair.null_equals { Operator::IsNotDistinctFrom } else { Operator::Eq };
-        let other = folding.over_joined(&pair.partner)?;
-        conditions.push(Arc::new(BinaryExpr::new(Arc::clone(&pair.anchor), op, other)));
+    let mut columns = PartnerColumns::new(anchor, LookedUp::Scan { partner, maps: &maps });
+    let mut conditions = columns.rest(&rest, sides)?;
+    for filter in partner.filters().iter().map(Predicate::expr).chain(&rows.filters) {
+        conditions.push(columns.over_joined(filter)?);
     }
-    for filter in partner.filters().iter().map(Predicate::expr).chain(&sides.partner.filters) {
-        conditions.push(folding.over_joined(filter)?);
-    }
-    for condition in &sides.conditions {
-        for expr in condition.partner_exprs() {
-            folding.add(expr)?;
-        }
-        conditions.push(condition.with(|expr| folding.known_over_joined(expr))?);
-    }
-    let has_conditions = !conditions.is_empty();
-    let mut filters = sides.anchor.filters.clone();
+    conditions.extend(columns.conditions(sides)?);
     let mut selection = anchor.selection().to_vec();
-    // Whether a cell has a partner; `None` where each has.
-    let mut partnered: Option<Arc<dyn PhysicalExpr>> = None;
-    match sides.role {
-        Role::Inner => {
-            selection = with_partner(&selection, &maps);
-            if maps.iter().any(|map| map.has_absent(&selection)) {
-                filters.push(folding.present());
-            }
+    let selects = sides.role == Role::Inner || (sides.role == Role::Semi && conditions.is_empty());
+    if selects {
+        selection = with_partner(&selection, &maps);
+    }
+    let misses = maps.iter().any(|map| map.has_absent(&selection));
+    let kept = Kept::new(sides, conditions, misses, &mut columns)?;
+    let exprs = outputs(join, sides, &kept, &mut columns)?;
+    let PartnerColumns { columns, fields, .. } = columns;
+    let (table, table_schema) = joined_table(anchor, columns, fields);
+    let source = anchor.clone().joined(table, Arc::clone(&table_schema), partner, selection)?;
+    let source = source.with_lookup(lookup_text(&maps, anchor, partner));
+    let scan = projected(join, &exprs, source, &table_schema, kept.filters)?;
+    Ok(Folded { scan, prepared: None })
+}
+
+/// A join with the rows of another plan, which runs before the scan.
+fn over_plan(join: &HashJoinExec, sides: &Sides, partner: &PartnerPlan) -> Result<Folded, Refusal> {
+    let anchor = &sides.anchor.source;
+    if sides.null_aware {
+        return Err(Refusal::unsupported("it is NOT IN over rows that aren't a scan's"));
+    }
+    let found = prepared_keys(&sides.pairs, anchor, partner)?;
+    let (keys, rest) = (found.keys, found.rest);
+    let mut dims: Vec<usize> = keys.iter().flat_map(|key| key.dims.iter().copied()).collect();
+    dims.sort_unstable();
+    dims.dedup();
+    let mut columns = PartnerColumns::new(anchor, LookedUp::Plan { partner, dims: &dims });
+    let mut conditions = columns.rest(&rest, sides)?;
+    conditions.extend(columns.conditions(sides)?);
+    let kept = Kept::new(sides, conditions, true, &mut columns)?;
+    let exprs = outputs(join, sides, &kept, &mut columns)?;
+    let looked_up = columns.prepared();
+    let PartnerColumns { columns, fields, .. } = columns;
+    let (table, table_schema) = joined_table(anchor, columns, fields);
+    let slot: Arc<Slot> = Arc::default();
+    let names = keys.iter().map(|key| key.of_row.to_string()).collect::<Vec<_>>().join(", ");
+    let lookup = PreparedLookup { slot: Arc::clone(&slot), keys, columns: looked_up };
+    let source = anchor.clone().looking_up(table, Arc::clone(&table_schema), lookup)?;
+    let source = source.with_lookup(format!("rows of a plan by {names}"));
+    let scan = projected(join, &exprs, source, &table_schema, kept.filters)?;
+    Ok(Folded { scan, prepared: Some(Prepared { plan: Arc::clone(&partner.plan), slot }) })
+}
+
+/// Which rows of the anchor stay, and which have a partner.
+struct Kept {
+    /// Predicates over the joined table.
+    filters: Vec<Arc<dyn PhysicalExpr>>,
+    /// Whether a cell has a partner; `None` where each has.
+    partnered: Option<Arc<dyn PhysicalExpr>>,
+    has_conditions: bool,
+}
+
+impl Kept {
+    /// `misses` is whether a cell may have no partner.
+    fn new(
+        sides: &Sides,
+        conditions: Vec<Arc<dyn PhysicalExpr>>,
+        misses: bool,
+        columns: &mut PartnerColumns<'_>,
+    ) -> Result<Self, Refusal> {
+        let has_conditions = !conditions.is_empty();
+        let mut filters = sides.anchor.filters.clone();
+        let present = misses.then(|| columns.present());
+        let mut partnered = None;
+        if sides.role == Role::Inner {
+            filters.extend(present);
             filters.extend(conditions);
-        }
-        Role::Semi if conditions.is_empty() => {
-            selection = with_partner(&selection, &maps);
-            if maps.iter().any(|map| map.has_absent(&selection)) {
-                filters.push(folding.present());
-            }
-        }
-        role => {
-            let misses = maps.iter().any(|map| map.has_absent(&selection));
-            let present = misses.then(|| folding.present());
+        } else {
             partnered = present.into_iter().chain(conditions).reduce(and);
-            match (role, &partnered) {
+            match (sides.role, &partnered) {
                 (Role::Semi, Some(condition)) => filters.push(Arc::clone(condition)),
                 (Role::Anti, Some(condition)) => filters.push(is_true(condition, false)?),
                 (Role::Anti, None) => filters.push(lit(false)),
                 _ => {}
             }
         }
+        Ok(Self { filters, partnered, has_conditions })
     }
-    let schema = join.join_schema();
-    let exprs = outputs(join, sides, partnered.as_ref(), has_conditions, &mut folding)?;
-    let Folding { columns, fields, .. } = folding;
+}
+
+fn joined_table(
+    anchor: &ZarrSource,
+    columns: Vec<TableColumn>,
+    fields: Vec<FieldRef>,
+) -> (Arc<Table>, SchemaRef) {
     let table = Table { columns, ..(**anchor.table()).clone() };
     let metadata = anchor.table_schema().metadata().clone();
-    let table_schema = Arc::new(Schema::new_with_metadata(fields, metadata));
+    (Arc::new(table), Arc::new(Schema::new_with_metadata(fields, metadata)))
+}
+
+/// The scan's columns as those of the join.
+fn projected(
+    join: &HashJoinExec,
+    exprs: &[Arc<dyn PhysicalExpr>],
+    source: ZarrSource,
+    table_schema: &Schema,
+    filters: Vec<Arc<dyn PhysicalExpr>>,
+) -> Result<Arc<dyn ExecutionPlan>, Refusal> {
+    let schema = join.join_schema();
     let mut output: Vec<usize> =
         exprs.iter().flat_map(|expr| collect_columns(expr)).map(|c| c.index()).collect();
     output.sort_unstable();
     output.dedup();
-    let nullable = nullable(&exprs, schema);
-    let scan = output_schema(&table_schema, &output, &nullable);
-    let source = anchor.clone().joined(Arc::new(table), table_schema, partner, selection)?;
-    let source = source.with_lookup(lookup_text(&maps, anchor, partner));
-    let source = source.with_output(output.clone(), scan, filters)?;
+    let scanned = output_schema(table_schema, &output, &nullable(exprs, schema));
+    let source = source.with_output(output.clone(), scanned, filters)?;
     let scan = DataSourceExec::from_data_source(source);
-    let picked = join.projection.as_deref();
     let all: Vec<usize> = (0..exprs.len()).collect();
-    let picked = picked.unwrap_or(&all).iter().filter_map(|&index| {
+    let picked = join.projection.as_deref().unwrap_or(&all).iter().filter_map(|&index| {
         let expr = over_output(exprs.get(index)?, &output);
         Some(expr.map(|expr| ProjectionExpr { expr, alias: schema.field(index).name().clone() }))
     });
@@ -163,15 +231,14 @@ fn fixed(
 fn outputs(
     join: &HashJoinExec,
     sides: &Sides,
-    partnered: Option<&Arc<dyn PhysicalExpr>>,
-    has_conditions: bool,
-    folding: &mut Folding<'_>,
+    kept: &Kept,
+    columns: &mut PartnerColumns<'_>,
 ) -> Result<Vec<Arc<dyn PhysicalExpr>>, Refusal> {
     let anchor = sides.anchor.columns.iter().cloned();
     match sides.role {
         Role::Semi | Role::Anti => return Ok(anchor.collect()),
         Role::Mark => {
-            let mark = match partnered {
+            let mark = match &kept.partnered {
                 Some(condition) => is_true(condition, true)?,
                 None => lit(true),
             };
@@ -179,100 +246,28 @@ fn outputs(
         }
         Role::Inner | Role::Outer => {}
     }
-    let own = sides.anchor.columns.len();
-    let others = sides.partner.columns.len();
-    let first = if sides.anchor_side == JoinSide::Right { 0 } else { own };
-    let mut partner = Vec::with_capacity(others);
-    for (number, expr) in sides.partner.columns.iter().enumerate() {
-        let field = join.join_schema().field(first + number);
+    let first = match sides.anchor_side {
+        JoinSide::Right => 0,
+        _ => sides.anchor.columns.len(),
+    };
+    let mut partner = Vec::with_capacity(sides.partner.columns().len());
+    for (number, expr) in sides.partner.columns().iter().enumerate() {
         let is_column = expr.downcast_ref::<Column>().is_some();
-        let mut over = folding.over_joined(expr)?;
+        let mut over = columns.over_joined(expr)?;
         // A column that is looked up is NULL by itself where there is no partner.
-        let conditional = has_conditions || !is_column;
-        if let (Role::Outer, Some(condition), true) = (sides.role, partnered, conditional) {
-            let case = CaseExpr::try_new(None, vec![(Arc::clone(condition), over)], None)?;
-            over = Arc::new(case);
+        let is_conditional = kept.has_conditions || !is_column;
+        if let (Role::Outer, Some(condition), true) = (sides.role, &kept.partnered, is_conditional)
+        {
+            over = Arc::new(CaseExpr::try_new(None, vec![(Arc::clone(condition), over)], None)?);
+            let field = join.join_schema().field(first + number).clone();
+            over = FieldExpr::of(over, Arc::new(field));
         }
-        let field: FieldRef = Arc::new(field.clone());
-        partner.push(if is_column || sides.role == Role::Outer {
-            FieldExpr::of(over, field)
-        } else {
-            over
-        });
+        partner.push(over);
     }
-    Ok(if sides.anchor_side == JoinSide::Right {
-        partner.into_iter().chain(anchor).collect()
-    } else {
-        anchor.chain(partner).collect()
+    Ok(match sides.anchor_side {
+        JoinSide::Right => partner.into_iter().chain(anchor).collect(),
+        _ => anchor.chain(partner).collect(),
     })
-}
-
-/// Columns of the joined table, as they are needed.
-struct Folding<'a> {
-    partner: &'a ZarrSource,
-    lookup: Lookup<'a>,
-    columns: Vec<TableColumn>,
-    fields: Vec<FieldRef>,
-    /// Positions of the partner's columns.
-    known: HashMap<usize, usize>,
-    present: Option<usize>,
-}
-
-impl<'a> Folding<'a> {
-    fn new(anchor: &ZarrSource, partner: &'a ZarrSource, maps: &'a [IndexMap]) -> Self {
-        Self {
-            partner,
-            lookup: Lookup { dims: &partner.table().dims, maps },
-            columns: anchor.table().columns.clone(),
-            fields: anchor.table_schema().fields().iter().cloned().collect(),
-            known: HashMap::new(),
-            present: None,
-        }
-    }
-
-    /// Adds the partner's columns that an expression names.
-    fn add(&mut self, expr: &Arc<dyn PhysicalExpr>) -> Result<(), Refusal> {
-        for column in collect_columns(expr) {
-            if self.known.contains_key(&column.index()) {
-                continue;
-            }
-            let source = &self.partner.table().columns[column.index()];
-            let looked_up = self.lookup.column(source, source.name.clone());
-            self.columns.push(looked_up.map_err(Refusal::Unsupported)?);
-            let field = self.partner.table_schema().field(column.index()).clone();
-            // Cells without a partner are NULL before they are left out.
-            self.fields.push(Arc::new(field.with_nullable(true)));
-            self.known.insert(column.index(), self.columns.len() - 1);
-        }
-        Ok(())
-    }
-
-    /// An expression over the partner's table as one over the joined table.
-    fn over_joined(
-        &mut self,
-        expr: &Arc<dyn PhysicalExpr>,
-    ) -> Result<Arc<dyn PhysicalExpr>, Refusal> {
-        self.add(expr)?;
-        Ok(self.known_over_joined(expr)?)
-    }
-
-    fn known_over_joined(&self, expr: &Arc<dyn PhysicalExpr>) -> Result<Arc<dyn PhysicalExpr>> {
-        let over = substituted(expr, |column| {
-            let position = *self.known.get(&column.index())?;
-            Some(Arc::new(Column::new(column.name(), position)))
-        })?;
-        over.ok_or_else(|| internal_datafusion_err!("columns of {expr} aren't looked up"))
-    }
-
-    /// Whether a cell has a partner.
-    fn present(&mut self) -> Arc<dyn PhysicalExpr> {
-        let position = *self.present.get_or_insert_with(|| {
-            self.columns.push(self.lookup.present("has_partner".to_owned()));
-            self.fields.push(Arc::new(Field::new("has_partner", DataType::Boolean, false)));
-            self.columns.len() - 1
-        });
-        Arc::new(Column::new("has_partner", position))
-    }
 }
 
 fn and(one: Arc<dyn PhysicalExpr>, other: Arc<dyn PhysicalExpr>) -> Arc<dyn PhysicalExpr> {

@@ -7,13 +7,19 @@ use arrow::{
     compute::kernels::cmp::{eq, lt},
     row::{OwnedRow, RowConverter, Rows, SortField},
 };
-use datafusion::{common::utils::normalize_float_zero, physical_expr::PhysicalExpr};
+use datafusion::{
+    common::utils::normalize_float_zero,
+    physical_expr::{PhysicalExpr, expressions::Column},
+};
 use lsio_core::{IndexMap, Selection};
 
+use super::sides::PartnerPlan;
 use crate::{
     ZarrSource,
+    comparison::float_key_of,
     coordinates::evaluated,
     expression::{Expression, union},
+    prepared::PreparedKey,
     refusal::Refusal,
 };
 
@@ -163,6 +169,80 @@ impl KeyMaps {
             indices.push(key.and_then(|key| known.get(&key).copied()));
         })?;
         Ok(IndexMap::new(dims, sizes, indices))
+    }
+}
+
+/// Keys of rows of a plan.
+#[derive(Debug)]
+pub(super) struct PreparedKeys {
+    pub(super) keys: Vec<PreparedKey>,
+    /// Positions of the pairs that aren't keys.
+    pub(super) rest: Vec<usize>,
+}
+
+/// Finds the keys by which the rows of a plan are looked up: all columns that no two rows have in common.
+///
+/// # Errors
+/// [`Refusal::Unsupported`] with the reason why they can't be.
+pub(super) fn prepared_keys(
+    pairs: &[KeyPair],
+    anchor: &ZarrSource,
+    partner: &PartnerPlan,
+) -> Result<PreparedKeys, Refusal> {
+    let mut keys = Vec::new();
+    let mut used: Vec<usize> = Vec::new();
+    for &unique in &partner.unique {
+        let is_key = |pair: &KeyPair| key_column(&pair.partner) == Some(unique);
+        let mut reason = None;
+        for (position, pair) in pairs.iter().enumerate().filter(|(_, pair)| is_key(pair)) {
+            match prepared_key(pair, anchor) {
+                Ok(key) => {
+                    keys.push(key);
+                    used.push(position);
+                    reason = None;
+                    break;
+                }
+                Err(Refusal::Unsupported(own)) => reason = Some(own),
+                Err(failed) => return Err(failed),
+            }
+        }
+        let found = used.iter().any(|&position| is_key(&pairs[position]));
+        if !found {
+            let schema = partner.plan.schema();
+            let name = schema.field(unique).name();
+            return Err(Refusal::Unsupported(reason.unwrap_or_else(|| {
+                format!("{name} is no key, so rows may have several partners")
+            })));
+        }
+    }
+    let rest = (0..pairs.len()).filter(|position| !used.contains(position)).collect();
+    Ok(PreparedKeys { keys, rest })
+}
+
+fn prepared_key(pair: &KeyPair, anchor: &ZarrSource) -> Result<PreparedKey, Refusal> {
+    let own = Arc::clone(&pair.anchor);
+    let own = Expression::new(own, anchor.table(), anchor.table_schema())?;
+    let dims = own.dims().to_vec();
+    if dims.len() > 2 {
+        let reason = format!("{} varies along more than two dimensions", own.expr());
+        return Err(Refusal::Unsupported(reason));
+    }
+    let sizes = dims.iter().map(|&d| anchor.table().dims[d].size).collect();
+    let Some(values) = evaluated(&[&own], &dims, anchor)?.pop() else {
+        return Err(Refusal::unsupported("it has no keys"));
+    };
+    let (of_row, null_equals) = (Arc::clone(&pair.partner), pair.null_equals);
+    Ok(PreparedKey { dims, sizes, values, of_row, null_equals })
+}
+
+/// The column whose values a key tells apart.
+fn key_column(expr: &Arc<dyn PhysicalExpr>) -> Option<usize> {
+    if let Some(column) = expr.downcast_ref::<Column>() {
+        return Some(column.index());
+    }
+    match float_key_of(expr) {
+        Some(inner) => key_column(inner),
+        None => None,
     }
 }
 

@@ -13,8 +13,13 @@ use datafusion::{
     physical_plan::{ExecutionPlan, joins::HashJoinExec, replace_children_if_necessary},
 };
 
-use super::{fold::folded, sides::Sides};
-use crate::{LsioConfig, ZarrSource, refusal::Refusal, scan_rows::is_transparent};
+use super::{
+    fold::{Folded, folded},
+    sides::Sides,
+};
+use crate::{
+    LsioConfig, ZarrSource, prepared::with_prepared, refusal::Refusal, scan_rows::is_transparent,
+};
 
 /// Puts joins of Zarr scans on their coordinates into one scan.
 ///
@@ -32,12 +37,16 @@ impl PhysicalOptimizerRule for JoinPushdown {
         if !LsioConfig::of(config).join_pushdown {
             return Ok(plan);
         }
-        plan.transform_up(|plan| {
+        let mut prepared = Vec::new();
+        let plan = plan.transform_up(|plan| {
             let Some(join) = plan.downcast_ref::<HashJoinExec>() else {
                 return Ok(Transformed::no(plan));
             };
             match pushed(join) {
-                Ok(scan) => Ok(Transformed::yes(scan)),
+                Ok(folded) => {
+                    prepared.extend(folded.prepared);
+                    Ok(Transformed::yes(folded.scan))
+                }
                 Err(Refusal::Unsupported(reason)) => {
                     let sides = plan.children().into_iter().map(|side| refused(side, &reason));
                     let sides = sides.collect::<Result<Vec<_>>>()?;
@@ -45,8 +54,8 @@ impl PhysicalOptimizerRule for JoinPushdown {
                 }
                 Err(Refusal::Failed(error)) => Err(error),
             }
-        })
-        .map(|transformed| transformed.data)
+        });
+        with_prepared(plan?.data, prepared)
     }
 
     fn name(&self) -> &'static str {
@@ -59,7 +68,7 @@ impl PhysicalOptimizerRule for JoinPushdown {
 }
 
 /// The scan that takes the place of a join.
-fn pushed(join: &HashJoinExec) -> Result<Arc<dyn ExecutionPlan>, Refusal> {
+fn pushed(join: &HashJoinExec) -> Result<Folded, Refusal> {
     let mut first = None;
     for sides in Sides::of(join)? {
         match folded(join, &sides) {

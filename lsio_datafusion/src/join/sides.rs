@@ -17,7 +17,9 @@ use datafusion::{
 };
 
 use super::keys::KeyPair;
-use crate::{expression::substituted, refusal::Refusal, scan_rows::ScanRows};
+use crate::{
+    expression::substituted, prepared::unique_columns, refusal::Refusal, scan_rows::ScanRows,
+};
 
 /// What becomes of the anchor's rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,12 +43,67 @@ pub(super) struct Sides {
     /// Side of the anchor.
     pub(super) anchor_side: JoinSide,
     pub(super) anchor: ScanRows,
-    pub(super) partner: ScanRows,
+    pub(super) partner: Partner,
     pub(super) pairs: Vec<KeyPair>,
     /// Further conditions on pairs of rows.
     pub(super) conditions: Vec<Condition>,
     /// Whether a NULL among the partner's keys keeps all rows out, as in NOT IN.
     pub(super) null_aware: bool,
+}
+
+/// The side that is looked up.
+#[derive(Clone, Debug)]
+pub(super) enum Partner {
+    /// Rows of a scan, which columns see through index maps.
+    Scan(Box<ScanRows>),
+    /// Rows of another plan, which runs before the scan.
+    Plan(PartnerPlan),
+}
+
+/// A plan whose rows are looked up.
+#[derive(Clone, Debug)]
+pub(super) struct PartnerPlan {
+    pub(super) plan: Arc<dyn ExecutionPlan>,
+    /// Its columns.
+    pub(super) columns: Vec<Arc<dyn PhysicalExpr>>,
+    /// Positions of the columns that no two rows have in common.
+    pub(super) unique: Vec<usize>,
+}
+
+impl Partner {
+    /// Its columns, as expressions over the scan's table or the plan's columns.
+    pub(super) fn columns(&self) -> &[Arc<dyn PhysicalExpr>] {
+        match self {
+            Self::Scan(rows) => &rows.columns,
+            Self::Plan(plan) => &plan.columns,
+        }
+    }
+
+    /// The side of a join, for its anchor's partner.
+    fn of(plan: &Arc<dyn ExecutionPlan>) -> Result<Self, Refusal> {
+        let reason = match ScanRows::of(plan) {
+            Ok(rows) => return Ok(Self::Scan(Box::new(rows))),
+            Err(Refusal::Unsupported(reason)) => reason,
+            Err(failed) => return Err(failed),
+        };
+        let Some(unique) = unique_columns(plan) else {
+            return Err(Refusal::Unsupported(format!("one side isn't rows of a scan: {reason}")));
+        };
+        let schema = plan.schema();
+        let columns = schema.fields().iter().enumerate();
+        let columns = columns.map(|(index, field)| {
+            Arc::new(Column::new(field.name(), index)) as Arc<dyn PhysicalExpr>
+        });
+        let columns = columns.collect();
+        Ok(Self::Plan(PartnerPlan { plan: Arc::clone(plan), columns, unique }))
+    }
+
+    fn rank(&self) -> usize {
+        match self {
+            Self::Scan(rows) => rows.source.table().dims.len(),
+            Self::Plan(_) => 0,
+        }
+    }
 }
 
 /// A condition on a pair of rows: an expression over its own columns.
@@ -98,12 +155,11 @@ impl Sides {
         if ExecutionPlan::fetch(join).is_some() {
             return Err(Refusal::unsupported("it has a LIMIT"));
         }
-        let left = ScanRows::of(join.left())?;
-        let right = ScanRows::of(join.right())?;
+        let left = Partner::of(join.left())?;
+        let right = Partner::of(join.right())?;
         let (role, anchors) = match join.join_type() {
             JoinType::Inner => {
-                let rank = |rows: &ScanRows| rows.source.table().dims.len();
-                let both = if rank(&right) > rank(&left) {
+                let both = if right.rank() > left.rank() {
                     [JoinSide::Right, JoinSide::Left]
                 } else {
                     [JoinSide::Left, JoinSide::Right]
@@ -122,14 +178,21 @@ impl Sides {
                 return Err(Refusal::unsupported("it keeps rows without a partner of both sides"));
             }
         };
-        let sides = anchors.into_iter().map(|anchor_side| {
+        let mut sides = Vec::new();
+        for anchor_side in anchors {
             let (anchor, partner) = match anchor_side {
-                JoinSide::Right => (right.clone(), left.clone()),
-                _ => (left.clone(), right.clone()),
+                JoinSide::Right => (&right, &left),
+                _ => (&left, &right),
             };
-            Self::with_anchor(join, role, anchor_side, anchor, partner)
-        });
-        sides.collect()
+            if let Partner::Scan(anchor) = anchor {
+                let (anchor, partner) = (anchor.as_ref().clone(), partner.clone());
+                sides.push(Self::with_anchor(join, role, anchor_side, anchor, partner)?);
+            }
+        }
+        if sides.is_empty() {
+            return Err(Refusal::unsupported("the side that keeps its rows isn't a scan"));
+        }
+        Ok(sides)
     }
 
     fn with_anchor(
@@ -137,7 +200,7 @@ impl Sides {
         role: Role,
         anchor_side: JoinSide,
         anchor: ScanRows,
-        partner: ScanRows,
+        partner: Partner,
     ) -> Result<Self, Refusal> {
         let null_equals = join.null_equality() == NullEquality::NullEqualsNull;
         let unknown = || Refusal::unsupported("its keys name unknown columns");
@@ -148,7 +211,8 @@ impl Sides {
                 _ => (left, right),
             };
             let own = anchor.over_table(own)?.ok_or_else(unknown)?;
-            let other = partner.over_table(other)?.ok_or_else(unknown)?;
+            let other = substituted(other, |c| partner.columns().get(c.index()).cloned())?;
+            let other = other.ok_or_else(unknown)?;
             if is_volatile(&own) || is_volatile(&other) {
                 return Err(Refusal::unsupported("a key is another value each time"));
             }
@@ -161,7 +225,7 @@ impl Sides {
                 let known = if column.side == anchor_side {
                     anchor.columns.get(column.index).cloned().map(SideColumn::Anchor)
                 } else {
-                    partner.columns.get(column.index).cloned().map(SideColumn::Partner)
+                    partner.columns().get(column.index).cloned().map(SideColumn::Partner)
                 };
                 columns.push(known.ok_or_else(unknown)?);
             }

@@ -8,7 +8,10 @@ use std::{
     },
 };
 
-use datafusion::execution::TaskContext;
+use datafusion::{error::Result, execution::TaskContext};
+use tokio::sync::OnceCell;
+
+use super::ZarrSource;
 
 /// One of the partitions that share a scan's tiles.
 #[derive(Clone, Copy, Debug)]
@@ -44,6 +47,8 @@ pub(crate) struct Execution {
     running: AtomicUsize,
     stored: AtomicU64,
     absent: AtomicU64,
+    /// The source, where the execution has its own.
+    source: OnceCell<Arc<ZarrSource>>,
 }
 
 /// Chunks that an execution requested.
@@ -66,7 +71,17 @@ impl Execution {
             running: AtomicUsize::new(partitions),
             stored: AtomicU64::new(0),
             absent: AtomicU64::new(0),
+            source: OnceCell::new(),
         })
+    }
+
+    /// The execution's own source: `make` makes it for the first partition that asks.
+    pub(crate) async fn source(
+        &self,
+        make: impl Future<Output = Result<ZarrSource>>,
+    ) -> Result<Arc<ZarrSource>> {
+        let made = self.source.get_or_try_init(|| async { make.await.map(Arc::new) });
+        made.await.cloned()
     }
 
     /// Adds the chunks of a finished partition. Returns the sum to the last one.

@@ -12,7 +12,7 @@ use arrow::datatypes::SchemaRef;
 use datafusion::{
     common::{Statistics, stats::Precision},
     error::Result,
-    execution::TaskContext,
+    execution::{TaskContext, memory_pool::MemoryReservation},
     physical_expr::{LexOrdering, PhysicalExpr, expressions::Column, utils::collect_columns},
     physical_plan::metrics::ExecutionPlanMetricsSet,
 };
@@ -31,6 +31,7 @@ use crate::{
     error::external,
     expression::{union, with_columns},
     predicate::{ColumnPredicate, Predicate, is_deferred, select_loaded},
+    prepared::PreparedLookup,
     statistics::column_statistics,
 };
 
@@ -58,7 +59,9 @@ pub struct ZarrSource {
     refusal: Option<Arc<str>>,
     /// Reason why the join above isn't part of the scan.
     join_refusal: Option<Arc<str>>,
-    /// What is looked up in other scans, for people.
+    /// What is looked up in the rows of plans that run before.
+    waiting: Vec<PreparedLookup>,
+    /// What is looked up, for people.
     lookups: Vec<String>,
     /// Positions in the table of the columns that are read: the output's, and the filters'.
     columns: Vec<usize>,
@@ -66,6 +69,8 @@ pub struct ZarrSource {
     /// Built on first use.
     scan: OnceLock<Arc<Scan>>,
     statistics: OnceLock<Arc<Statistics>>,
+    /// Memory of what one execution looks up.
+    held: Vec<Arc<MemoryReservation>>,
     metrics: ExecutionPlanMetricsSet,
 }
 
@@ -98,11 +103,13 @@ impl ZarrSource {
             notes: Vec::new(),
             refusal: None,
             join_refusal: None,
+            waiting: Vec::new(),
             lookups: Vec::new(),
             columns,
             tiles,
             scan: OnceLock::new(),
             statistics: OnceLock::new(),
+            held: Vec::new(),
             metrics: ExecutionPlanMetricsSet::new(),
         })
     }
@@ -312,6 +319,41 @@ impl ZarrSource {
         self.refusal = None;
         self = self.with_notes(&other.notes);
         self.replanned()
+    }
+
+    /// Reads a table that has further columns, looked up in the rows of a plan that runs before.
+    pub(crate) fn looking_up(
+        mut self,
+        table: Arc<Table>,
+        table_schema: SchemaRef,
+        lookup: PreparedLookup,
+    ) -> Result<Self> {
+        (self.table, self.table_schema) = (table, table_schema);
+        self.waiting.push(lookup);
+        self.refusal = None;
+        self.replanned()
+    }
+
+    /// Whether columns are looked up in the rows of plans that run before.
+    pub(crate) fn waits(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Whether an execution has a source of its own: see [`ZarrSource::for_execution`].
+    pub(crate) fn is_of_execution(&self) -> bool {
+        self.waits() || self.scan().is_ok_and(|scan| scan.continues())
+    }
+
+    /// Source of one execution: waits for what it looks up, and shares no tiles' states with other executions.
+    pub(crate) async fn for_execution(&self, context: &Arc<TaskContext>) -> Result<Self> {
+        let mut table = (*self.table).clone();
+        let mut held = Vec::with_capacity(self.waiting.len());
+        for lookup in &self.waiting {
+            held.push(Arc::new(lookup.bind(&mut table, context).await?));
+        }
+        let mut source = Self { table: Arc::new(table), waiting: Vec::new(), held, ..self.clone() };
+        source.scan = OnceLock::new();
+        Ok(source)
     }
 
     /// Notes what is looked up.

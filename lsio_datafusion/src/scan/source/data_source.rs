@@ -19,8 +19,10 @@ use datafusion::{
         DisplayFormatType, Partitioning, SortOrderPushdownResult, apply_expression_roots,
         filter_pushdown::{FilterPushdownPropagation, PushedDown},
         metrics::ExecutionPlanMetricsSet,
+        stream::RecordBatchStreamAdapter,
     },
 };
+use futures::{TryStreamExt as _, stream};
 
 use super::ZarrSource;
 use crate::{
@@ -50,8 +52,17 @@ impl DataSource for ZarrSource {
             Some(queues) => queues.open(partition, &context, range),
             None => TileNumbers::strided(partition, range),
         };
-        let reader = self.reader(tiles, partition, &context, &self.metrics)?;
-        Ok(rows(reader, Arc::clone(&self.schema), self.spec.limit, &context))
+        if self.is_of_execution() {
+            let (source, schema) = (self.clone(), Arc::clone(&self.schema));
+            let opened = stream::once(async move {
+                let execution = Arc::clone(tiles.execution());
+                let own = execution.source(source.for_execution(&context)).await?;
+                own.rows_of(tiles, partition, &context)
+            });
+            let opened = opened.try_flatten();
+            return Ok(Box::pin(RecordBatchStreamAdapter::new(schema, opened)));
+        }
+        self.rows_of(tiles, partition, &context)
     }
 
     fn create_sibling_state(&self, config: &ConfigOptions) -> Option<Arc<dyn Any + Send + Sync>> {
@@ -91,6 +102,8 @@ impl DataSource for ZarrSource {
         // order needs one partition.
         let in_order = self.spec.limit.is_some() && self.filters.is_empty();
         let small = self.bytes() < min_size as u64;
+        // Tiles that continue each other come in order.
+        let in_order = in_order || self.scan().is_ok_and(|scan| scan.continues());
         if in_order || self.ordering.is_some() || partitions <= 1 || small {
             return Ok(None);
         }
@@ -219,6 +232,17 @@ impl DataSource for ZarrSource {
 }
 
 impl ZarrSource {
+    /// Rows of these tiles.
+    fn rows_of(
+        &self,
+        tiles: TileNumbers,
+        partition: Partition,
+        context: &TaskContext,
+    ) -> Result<SendableRecordBatchStream> {
+        let reader = self.reader(tiles, partition, context, &self.metrics)?;
+        Ok(rows(reader, Arc::clone(&self.schema), self.spec.limit, context))
+    }
+
     /// Takes a filter over the output. Returns whether it is applied in full.
     fn push(&mut self, filter: &Arc<dyn PhysicalExpr>) -> Result<PushedDown> {
         let Some(expr) = self.over_table(filter)? else { return Ok(PushedDown::No) };

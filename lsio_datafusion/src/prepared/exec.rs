@@ -1,0 +1,175 @@
+//! [`ZarrPrepareExec`]: a plan, and the plans whose rows its scans look up.
+
+use std::{
+    fmt::{self, Formatter},
+    sync::Arc,
+};
+
+use datafusion::{
+    common::{Statistics, internal_err, tree_node::TreeNodeRecursion},
+    error::Result,
+    execution::{SendableRecordBatchStream, TaskContext},
+    physical_expr::PhysicalExpr,
+    physical_optimizer::output_requirements::OutputRequirementExec,
+    physical_plan::{
+        DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties,
+        analyze::AnalyzeExec,
+        execution_plan::{CardinalityEffect, ReplaceChildrenOptions},
+        replace_children_if_necessary,
+        statistics::{ChildStats, StatisticsArgs},
+        stream::RecordBatchStreamAdapter,
+    },
+};
+use futures::StreamExt as _;
+
+use super::slot::Slot;
+
+/// A plan whose rows scans look up.
+#[derive(Clone, Debug)]
+pub(crate) struct Prepared {
+    pub(crate) plan: Arc<dyn ExecutionPlan>,
+    pub(crate) slot: Arc<Slot>,
+}
+
+/// Passes on the rows of its first child. The scans in it look up the rows of the other children, which run when the
+/// first scan asks for them.
+#[derive(Debug)]
+pub struct ZarrPrepareExec {
+    main: Arc<dyn ExecutionPlan>,
+    prepared: Vec<Prepared>,
+}
+
+impl ZarrPrepareExec {
+    fn of_main(&self, main: bool) -> Vec<bool> {
+        std::iter::once(main).chain(self.prepared.iter().map(|_| false)).collect()
+    }
+}
+
+/// Puts prepared plans beside a plan whose scans look up their rows, below the operators that say what is asked of it
+/// as a whole.
+pub(crate) fn with_prepared(
+    plan: Arc<dyn ExecutionPlan>,
+    prepared: Vec<Prepared>,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    if prepared.is_empty() {
+        return Ok(plan);
+    }
+    let is_outside = plan.downcast_ref::<OutputRequirementExec>().is_some()
+        || plan.downcast_ref::<AnalyzeExec>().is_some();
+    match plan.children().as_slice() {
+        [main] if is_outside => {
+            let main = with_prepared(Arc::clone(main), prepared)?;
+            replace_children_if_necessary(plan, vec![main])
+        }
+        _ => Ok(Arc::new(ZarrPrepareExec { main: plan, prepared })),
+    }
+}
+
+impl DisplayAs for ZarrPrepareExec {
+    fn fmt_as(&self, t: DisplayFormatType, f: &mut Formatter) -> fmt::Result {
+        match t {
+            DisplayFormatType::Default | DisplayFormatType::Verbose => {
+                write!(f, "ZarrPrepareExec: looked up={}", self.prepared.len())
+            }
+            DisplayFormatType::TreeRender => writeln!(f, "looked up={}", self.prepared.len()),
+        }
+    }
+}
+
+impl ExecutionPlan for ZarrPrepareExec {
+    fn name(&self) -> &'static str {
+        "ZarrPrepareExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        self.main.properties()
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        std::iter::once(&self.main).chain(self.prepared.iter().map(|own| &own.plan)).collect()
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+        _options: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let mut children = children.into_iter();
+        let Some(main) = children.next() else {
+            return internal_err!("ZarrPrepareExec has a main plan");
+        };
+        let prepared = self
+            .prepared
+            .iter()
+            .zip(children)
+            .map(|(own, plan)| Prepared { plan, slot: Arc::clone(&own.slot) });
+        Ok(Arc::new(Self { main, prepared: prepared.collect() }))
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let options = ReplaceChildrenOptions::new(
+            datafusion::physical_plan::execution_plan::ChildrenPropertiesMode::Recompute,
+        );
+        self.replace_children(children, options)
+    }
+
+    fn apply_expressions(
+        &self,
+        _f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn execute(
+        &self,
+        partition: usize,
+        context: Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream> {
+        // Opened before the scans, and held until all rows were read.
+        let held: Vec<_> =
+            self.prepared.iter().map(|own| own.slot.open(&own.plan, &context)).collect();
+        let rows = self.main.execute(partition, context)?;
+        let schema = rows.schema();
+        let rows = rows.inspect(move |_| {
+            let _ = &held;
+        });
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
+    }
+
+    fn reset_state(self: Arc<Self>) -> Result<Arc<dyn ExecutionPlan>> {
+        // State belongs to an execution.
+        Ok(self)
+    }
+
+    fn maintains_input_order(&self) -> Vec<bool> {
+        self.of_main(true)
+    }
+
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        self.of_main(false)
+    }
+
+    fn child_stats_requests(&self, partition: Option<usize>) -> Vec<ChildStats> {
+        let mut requests = vec![ChildStats::Skip; 1 + self.prepared.len()];
+        requests[0] = ChildStats::At(partition);
+        requests
+    }
+
+    fn statistics_from_inputs(
+        &self,
+        inputs: &[Arc<Statistics>],
+        _args: &StatisticsArgs,
+    ) -> Result<Arc<Statistics>> {
+        match inputs.first() {
+            Some(main) => Ok(Arc::clone(main)),
+            None => Ok(Arc::new(Statistics::new_unknown(&self.schema()))),
+        }
+    }
+
+    fn cardinality_effect(&self) -> CardinalityEffect {
+        CardinalityEffect::Equal
+    }
+}

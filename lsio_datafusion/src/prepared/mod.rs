@@ -1,0 +1,21 @@
+//! Results that scans look up: plans that run before them, placed into dense arrays.
+//!
+//! ```text
+//! exec.rs      ZarrPrepareExec: the main plan, and beside it the plans whose rows its scans look up
+//! slot.rs      where such a plan's rows are, for each execution
+//! lookup.rs    rows as an array over their keys: columns of a scan's table
+//! unique.rs    columns that hold each combination of values once
+//! ```
+
+mod exec;
+mod lookup;
+mod slot;
+mod unique;
+
+pub use self::exec::ZarrPrepareExec;
+pub(crate) use self::{
+    exec::{Prepared, with_prepared},
+    lookup::{PreparedColumn, PreparedKey, PreparedLookup},
+    slot::Slot,
+    unique::unique_columns,
+};

@@ -1,0 +1,103 @@
+//! Rows of a plan that runs before the scans that look them up.
+
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use arrow::{array::RecordBatch, compute::concat_batches};
+use datafusion::{
+    error::{DataFusionError, Result},
+    execution::{
+        TaskContext,
+        memory_pool::{MemoryConsumer, MemoryReservation},
+    },
+    physical_plan::{ExecutionPlan, execute_stream},
+};
+use futures::TryStreamExt as _;
+use tokio::sync::OnceCell;
+
+/// Place of a plan's rows, for each execution of the plan that looks them up. An execution is known by its task context.
+#[derive(Debug, Default)]
+pub(crate) struct Slot {
+    executions: Mutex<Vec<KnownExecution>>,
+}
+
+#[derive(Debug)]
+struct KnownExecution {
+    context: Weak<TaskContext>,
+    rows: Weak<PlanRows>,
+}
+
+/// Rows of one execution. They are read by the first that asks, and freed when the last has gone.
+#[derive(Debug)]
+pub(crate) struct PlanRows {
+    plan: Arc<dyn ExecutionPlan>,
+    context: Arc<TaskContext>,
+    rows: OnceCell<Result<Arc<HeldRows>, Arc<DataFusionError>>>,
+}
+
+/// All rows of a plan.
+#[derive(Debug)]
+pub(crate) struct HeldRows {
+    pub(crate) batch: RecordBatch,
+    _reservation: MemoryReservation,
+}
+
+impl Slot {
+    /// The rows of a plan in an execution.
+    pub(super) fn open(
+        &self,
+        plan: &Arc<dyn ExecutionPlan>,
+        context: &Arc<TaskContext>,
+    ) -> Arc<PlanRows> {
+        let mut executions = self.executions.lock().unwrap_or_else(PoisonError::into_inner);
+        executions.retain(|known| known.rows.strong_count() > 0);
+        if let Some(rows) = find(&executions, context) {
+            return rows;
+        }
+        let rows = Arc::new(PlanRows {
+            plan: Arc::clone(plan),
+            context: Arc::clone(context),
+            rows: OnceCell::new(),
+        });
+        let (context, held) = (Arc::downgrade(context), Arc::downgrade(&rows));
+        executions.push(KnownExecution { context, rows: held });
+        rows
+    }
+
+    /// The rows in an execution that has been opened.
+    pub(crate) fn of(&self, context: &Arc<TaskContext>) -> Option<Arc<PlanRows>> {
+        find(&self.executions.lock().unwrap_or_else(PoisonError::into_inner), context)
+    }
+}
+
+fn find(executions: &[KnownExecution], context: &Arc<TaskContext>) -> Option<Arc<PlanRows>> {
+    let known = executions.iter().filter(|known| known.context.as_ptr() == Arc::as_ptr(context));
+    known.filter_map(|known| known.rows.upgrade()).next()
+}
+
+impl PlanRows {
+    /// Runs the plan, unless it has run.
+    pub(crate) async fn get(&self) -> Result<Arc<HeldRows>> {
+        let rows = self.rows.get_or_init(|| async { self.read().await.map_err(Arc::new) }).await;
+        rows.clone().map_err(DataFusionError::Shared)
+    }
+
+    async fn read(&self) -> Result<Arc<HeldRows>> {
+        let consumer = MemoryConsumer::new("ZarrPrepare");
+        let reservation = consumer.register(self.context.memory_pool());
+        let mut stream = execute_stream(Arc::clone(&self.plan), Arc::clone(&self.context))?;
+        let mut batches = Vec::new();
+        while let Some(batch) = stream.try_next().await? {
+            reservation.try_grow(batch.get_array_memory_size()).map_err(|error| {
+                error.context(
+                    "the rows of a plan that a scan looks up don't fit the memory: raise its limit \
+                     (-m), or SET lsio.join_pushdown = false",
+                )
+            })?;
+            batches.push(batch);
+        }
+        let batch = concat_batches(&self.plan.schema(), &batches)?;
+        drop(batches);
+        reservation.try_resize(batch.get_array_memory_size())?;
+        Ok(Arc::new(HeldRows { batch, _reservation: reservation }))
+    }
+}
