@@ -63,6 +63,7 @@ mod nan_as_null;
 mod notes;
 mod predicate;
 mod register;
+mod repeated_names;
 mod scan;
 pub mod schema;
 mod snapshot;

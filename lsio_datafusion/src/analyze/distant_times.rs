@@ -9,8 +9,8 @@ use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::{
     common::{Result, config::ConfigOptions, plan_err, tree_node::Transformed},
     logical_expr::{
-        Between, BinaryExpr, Case, Cast, Expr, ExprSchemable as _, LogicalPlan, LogicalPlanBuilder,
-        Operator, ScalarUDF, TryCast, WriteOp, cast,
+        Between, BinaryExpr, Case, Cast, Expr, ExprSchemable as _, JoinConstraint, LogicalPlan,
+        LogicalPlanBuilder, Operator, ScalarUDF, TryCast, WriteOp, cast,
         expr::{InList, InSubquery, ScalarFunction},
         lit,
     },
@@ -163,7 +163,10 @@ fn rewrite_plan(plan: LogicalPlan, changed: bool, scope: &Scope<'_>) -> Result<L
     match plan {
         LogicalPlan::Join(mut join) => {
             for (left, right) in &mut join.on {
-                align(&mut [left, right], scope)?;
+                if align(&mut [left, right], scope)? {
+                    // DataFusion wants plain columns after USING. It has found them by now.
+                    join.join_constraint = JoinConstraint::On;
+                }
             }
             Ok(LogicalPlan::Join(join))
         }

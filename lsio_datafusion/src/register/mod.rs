@@ -54,6 +54,7 @@ use crate::{
         time::{self, TimePlanner},
     },
     plan_sql,
+    repeated_names::FiltersBelowNames,
     sql::{DigitNames, NamedCasts, Operators},
 };
 
@@ -290,6 +291,8 @@ impl Taught for SessionStateBuilder {
         let at = physical.iter().position(|rule| rule.name() == "EnsureRequirements");
         let at = at.unwrap_or(physical.len());
         physical.splice(at..at, own);
+        let at = physical.iter().position(|rule| rule.name() == "FilterPushdown");
+        physical.insert(at.unwrap_or(0), Arc::new(FiltersBelowNames));
 
         for factory in self.table_factories().get_or_insert_default().values_mut() {
             *factory = Arc::new(HomeFactory(Arc::clone(factory)));
