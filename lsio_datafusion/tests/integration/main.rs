@@ -26,6 +26,7 @@ mod plans;
 mod pushed_errors;
 mod quantiles;
 mod random_aggregates;
+mod random_joins;
 mod random_queries;
 mod reads;
 #[cfg(unix)]
