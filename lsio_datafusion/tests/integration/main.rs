@@ -29,6 +29,7 @@ mod random_aggregates;
 mod random_joins;
 mod random_queries;
 mod reads;
+mod relations;
 #[cfg(unix)]
 mod remote;
 mod resources;

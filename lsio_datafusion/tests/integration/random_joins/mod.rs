@@ -32,6 +32,7 @@ use crate::{
     harness::{config, frame, in_parallel, session},
     random_aggregates::{Cell, cells, load, shown},
     random_queries::Random,
+    relations::switch_off,
     storage::share,
 };
 
@@ -65,17 +66,9 @@ fn random_config(random: &mut Random, nan: bool, pushdown: bool) -> SessionConfi
     settings.aggregate_pushdown = !random.one_in(6);
     settings.nan_as_null = !nan;
     if !pushdown {
-        switch_off(&mut config);
+        switch_off(&mut config, &["lsio.join_pushdown"]);
     }
     config
-}
-
-/// Joins stay where they are, if the session knows the setting.
-fn switch_off(config: &mut SessionConfig) {
-    let name = "lsio.join_pushdown";
-    if config.options().entries().iter().any(|entry| entry.key == name) {
-        config.options_mut().set(name, "false").unwrap();
-    }
 }
 
 /// The tables of a query, by their placeholders.
