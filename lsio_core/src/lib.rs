@@ -74,6 +74,7 @@ pub mod format;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod grid;
+mod index_map;
 mod json;
 mod location;
 mod options;
@@ -99,6 +100,7 @@ pub use crate::{
     error::{Error, Result},
     error_kind::ErrorKind,
     format::zarr::encoder::ChunkEncoder,
+    index_map::IndexMap,
     location::Location,
     options::{DecodeTimes, Limits, Network, OpenOptions},
     recycle::{Recycled, Recycler},

@@ -55,16 +55,21 @@ mod aggregate;
 mod analyze;
 mod comparison;
 mod config;
+mod coordinates;
 mod error;
 mod expression;
+mod field_expr;
 mod flags;
 pub mod functions;
+mod join;
 mod nan_as_null;
 mod notes;
 mod predicate;
+mod refusal;
 mod register;
 mod repeated_names;
 mod scan;
+mod scan_rows;
 pub mod schema;
 mod snapshot;
 mod sql;
@@ -85,6 +90,7 @@ pub use crate::{
     comparison::{BothZeros, FloatKeys},
     config::{IoEngine, LsioConfig, SessionResources},
     flags::FlagMeaning,
+    join::JoinPushdown,
     notes::{RepeatedValueNotes, notes, result_notes},
     register::{ZarrSession, ZarrSessionBuilder, clarify, open_dataset},
     scan::{DatasetRef, ScanSpec, ZarrSource},

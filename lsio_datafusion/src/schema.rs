@@ -59,7 +59,7 @@ fn field(table: &Table, column: &Column) -> Field {
         (DIMS.to_owned(), json!(dims).to_string()),
         (ROLE.to_owned(), role.to_owned()),
     ]);
-    if let Some(variable) = &column.variable {
+    if let Some(variable) = column.variable() {
         metadata.insert(ATTRIBUTES.to_owned(), variable.attributes().to_string());
         if let Some(units) = variable.text_attribute("units") {
             metadata.insert(UNITS.to_owned(), units.to_owned());
@@ -69,6 +69,6 @@ fn field(table: &Table, column: &Column) -> Field {
         }
     }
     // A stored value may be masked; an index isn't.
-    let nullable = column.variable.is_some();
+    let nullable = !column.is_index();
     Field::new(&column.name, column.data_type(), nullable).with_metadata(metadata)
 }

@@ -37,8 +37,8 @@ pub(crate) fn column_statistics(
     }
     let own: Vec<&Selection> = column.dims.iter().map(|&d| &selection[d]).collect();
     let values = column.loaded().map(|values| column.select(values, table, &own)).transpose();
-    match (&column.variable, values.map_err(external)?) {
-        (None, _) => {
+    match (column.is_index(), values.map_err(external)?) {
+        (true, _) => {
             let &[selected] = own.as_slice() else { return Ok(statistics) };
             let bounds = selected.bounds();
             let index = |index: u64| ScalarValue::Int64(i64::try_from(index).ok());
@@ -49,7 +49,7 @@ pub(crate) fn column_statistics(
                 statistics.distinct_count = Precision::Exact(count);
             }
         }
-        (Some(_), Some(values)) if !values.is_empty() => {
+        (false, Some(values)) if !values.is_empty() => {
             // Each value counts once for every index of the other dimensions.
             let repeats = rows.map(|rows| rows / values.len());
             if let Some(nulls) = repeats.and_then(|r| r.checked_mul(values.null_count())) {

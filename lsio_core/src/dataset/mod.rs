@@ -14,9 +14,11 @@ mod codec;
 #[cfg(test)]
 mod codec_cases;
 pub(crate) mod codec_spec;
+mod column;
 pub(crate) mod compression;
 mod content;
 mod decoding;
+mod derive;
 pub(crate) mod dtype;
 mod elements;
 pub(crate) mod fill;
@@ -26,6 +28,7 @@ pub(crate) mod items;
 mod layout;
 pub(crate) mod lost;
 mod lz4;
+mod mapped;
 mod multiscales;
 mod names;
 pub(crate) mod number_format;
@@ -46,18 +49,23 @@ pub(crate) mod zarrs_chain;
 
 pub use self::{
     attributes::{Attribute, Attributes},
+    column::Column,
     content::{ArrayContent, Content, Format, GroupContent},
     decoding::nan_to_null,
+    derive::{Carried, Derive, Inputs, Values},
     layout::{Layout, ZarrFormat},
+    mapped::Lookup,
     roles::Role,
     spec::ArraySpec,
-    table::{Column, Dimension, Table},
+    table::{Dimension, Table},
     variable::Variable,
 };
 pub(crate) use self::{
     blosc::Blocks as BloscBlocks,
     chain::{ElementLayout, Stream},
+    column::{ColumnValues, StoredColumn},
     decoding::StoredValues,
+    mapped::Mapped,
     shuffle::unshuffle,
 };
 use self::{

@@ -2,14 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::{array::ArrayRef, datatypes::DataType};
-use tokio::sync::OnceCell;
-
-use super::{Dataset, Role, Variable};
-use crate::{
-    Error, Result, Selection,
-    grid::{checked_product, select},
-};
+use super::{Column, ColumnValues, Dataset, Role, StoredColumn, Variable};
+use crate::{Error, Result, grid::checked_product};
 
 /// A dimension of a grid.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,79 +12,6 @@ pub struct Dimension {
     pub name: String,
     /// The number of indices.
     pub size: u64,
-}
-
-/// A column of a table: a variable, or the index of a dimension without a coordinate.
-#[derive(Clone, Debug)]
-pub struct Column {
-    /// The name of the variable, or of the dimension for an index.
-    pub name: String,
-    /// The variable's values; `None` for the index of a dimension.
-    pub variable: Option<Arc<Variable>>,
-    /// The role of the variable. An index counts as a dimension coordinate.
-    pub role: Role,
-    /// The dimensions along which the column varies, as ascending positions in [`Table::dims`].
-    pub dims: Vec<usize>,
-    /// The position of each of `dims` among the variable's own dimensions.
-    pub axes: Vec<usize>,
-    /// The reason why the column can't be read, if its sizes contradict the grid's.
-    conflict: Option<String>,
-    /// All values, once they were read as a whole.
-    pub(crate) held: Arc<OnceCell<ArrayRef>>,
-}
-
-impl Column {
-    /// The type of the values.
-    #[must_use]
-    pub fn data_type(&self) -> DataType {
-        self.variable.as_ref().map_or(DataType::Int64, |v| v.data_type().clone())
-    }
-
-    /// Whether a scan should read all values at once and keep them. True for one-dimensional coordinates and for
-    /// variables that lack a dimension of a grid of this rank, up to `limit` bytes of decoded values.
-    #[must_use]
-    pub fn is_held(&self, rank: usize, limit: u64) -> bool {
-        let Some(variable) = &self.variable else { return false };
-        let one_dimensional = self.role.is_coordinate() && self.dims.len() <= 1;
-        (one_dimensional || self.dims.len() < rank)
-            && variable.decoded_bytes() <= limit
-            && self.check_readable().is_ok()
-    }
-
-    /// All values, if [`Column::load`] has read them.
-    #[must_use]
-    pub fn loaded(&self) -> Option<&ArrayRef> {
-        self.held.get()
-    }
-
-    /// Picks the values at which the selections of all the column's dimensions meet.
-    ///
-    /// `values` are all values of the column; `wanted` holds one selection per dimension of the column.
-    ///
-    /// # Errors
-    /// [`Error::Decode`] if arrow can't gather the values.
-    pub fn select(
-        &self,
-        values: &ArrayRef,
-        table: &Table,
-        wanted: &[&Selection],
-    ) -> Result<ArrayRef> {
-        let shape: Vec<u64> = self.dims.iter().map(|&d| table.dims[d].size).collect();
-        select(values, &shape, wanted)
-            .map_err(|e| Error::Decode { array: self.name.clone(), reason: e.to_string() })
-    }
-
-    /// Fails if the column can't be read.
-    ///
-    /// # Errors
-    /// [`Error::Unreadable`] with the reason.
-    pub fn check_readable(&self) -> Result<()> {
-        let Some(variable) = &self.variable else { return Ok(()) };
-        if let Some(reason) = &self.conflict {
-            return Err(Error::Unreadable { array: variable.path(), reason: reason.clone() });
-        }
-        variable.check_readable()
-    }
 }
 
 /// A dataset as a table: one row per cell of a grid of dimensions, in C order.
@@ -216,15 +137,7 @@ impl Dataset {
                     while self.variables().iter().any(|(v, _)| v.name() == name) {
                         name.push_str("_index");
                     }
-                    Column {
-                        name,
-                        variable: None,
-                        role: Role::DimensionCoordinate,
-                        dims: vec![position],
-                        axes: vec![0],
-                        conflict: None,
-                        held: Arc::default(),
-                    }
+                    Column::index(name, position)
                 }
             });
         }
@@ -259,15 +172,13 @@ impl Dataset {
                 )
             })
         });
-        Column {
-            name: variable.name().to_owned(),
-            variable: Some(Arc::clone(variable)),
-            role,
-            dims: positions.iter().map(|&(position, _)| position).collect(),
+        let dims = positions.iter().map(|&(position, _)| position).collect();
+        let values = ColumnValues::Stored(StoredColumn {
+            variable: Arc::clone(variable),
             axes: positions.iter().map(|&(_, axis)| axis).collect(),
             conflict,
-            held: Arc::default(),
-        }
+        });
+        Column::new(variable.name().to_owned(), role, dims, values)
     }
 
     /// The variables whose dimensions define grids: the data variables, or only the variable that the path named.

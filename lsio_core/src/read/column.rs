@@ -1,23 +1,32 @@
 //! Columns read as a whole.
 
-use std::sync::Arc;
-
 use arrow::array::ArrayRef;
 
 use super::part::Part;
-use crate::{Column, Error, Result, Selection};
+use crate::{
+    Column, Result, Selection,
+    dataset::{ColumnValues, StoredColumn},
+};
 
 impl Column {
-    /// All values at the column's own rank, in the grid's order of dimensions; `None` for an index column. They are
-    /// read once and kept, however many callers ask.
+    /// All values at the column's own rank, in the grid's order of dimensions; `None` for an index column, and for one
+    /// that isn't a variable's or in memory. They are read once and kept, however many callers ask.
     ///
     /// # Errors
     /// [`Error::Unreadable`], and those of [`Variable::read_all`](crate::Variable::read_all).
     pub async fn load(&self) -> Result<Option<ArrayRef>> {
-        if self.variable.is_none() {
-            return Ok(None);
+        match self.values() {
+            ColumnValues::Stored(stored) => {
+                self.held.get_or_try_init(|| self.read_now(stored)).await.cloned().map(Some)
+            }
+            ColumnValues::Mapped(mapped) => {
+                if !mapped.column.is_index() {
+                    Box::pin(mapped.column.load()).await?;
+                }
+                Ok(None)
+            }
+            _ => Ok(self.loaded().cloned()),
         }
-        self.held.get_or_try_init(|| self.read_now()).await.cloned().map(Some)
     }
 
     /// Like [`Column::load`], but doesn't keep the values. Values that [`Column::load`] has read already are not read
@@ -26,22 +35,16 @@ impl Column {
     /// # Errors
     /// Those of [`Column::load`].
     pub async fn read(&self) -> Result<Option<ArrayRef>> {
-        match (&self.variable, self.loaded()) {
-            (None, _) => Ok(None),
-            (Some(_), Some(loaded)) => Ok(Some(Arc::clone(loaded))),
-            (Some(_), None) => self.read_now().await.map(Some),
+        match (self.values(), self.loaded()) {
+            (ColumnValues::Stored(stored), None) => self.read_now(stored).await.map(Some),
+            (_, loaded) => Ok(loaded.cloned()),
         }
     }
 
-    async fn read_now(&self) -> Result<ArrayRef> {
+    async fn read_now(&self, stored: &StoredColumn) -> Result<ArrayRef> {
         self.check_readable()?;
-        let Some(variable) = &self.variable else {
-            return Err(Error::Decode {
-                array: self.name.clone(),
-                reason: "an index has no values to be read".to_owned(),
-            });
-        };
-        let sizes = self.axes.iter().map(|&axis| Selection::all(variable.shape()[axis]));
-        variable.read_part(&Part::new(variable, &self.axes, sizes.collect())).await
+        let StoredColumn { variable, axes, .. } = stored;
+        let sizes = axes.iter().map(|&axis| Selection::all(variable.shape()[axis]));
+        variable.read_part(&Part::new(variable, axes, sizes.collect())).await
     }
 }

@@ -14,13 +14,17 @@
 //! other columns that hold a wanted row.
 
 mod broadcast;
+mod carry;
 mod column;
 mod fetch;
+mod lookup;
 mod part;
 mod pieces;
 mod scan;
 mod shared;
+mod source;
 mod tile;
+mod tile_shape;
 mod tiles;
 mod variable;
 

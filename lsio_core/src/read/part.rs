@@ -78,6 +78,15 @@ impl<'a> Part<'a> {
         usize::try_from(bytes).unwrap_or(usize::MAX)
     }
 
+    /// Of each axis of the variable, the chunks that hold wanted indices.
+    pub(super) fn chunks_by_axis(&self) -> Vec<Selection> {
+        let mut by_axis = vec![Selection::default(); self.axes.len()];
+        for (&axis, chunks) in self.axes.iter().zip(self.chunks_along()) {
+            by_axis[axis] = chunks;
+        }
+        by_axis
+    }
+
     /// Of each dimension, the chunks that hold wanted indices.
     fn chunks_along(&self) -> Vec<Selection> {
         let grid = self.variable.chunk_grid();

@@ -1,39 +1,34 @@
 //! A scan of some columns of a table, tile by tile.
 
 use std::{
-    sync::{Arc, OnceLock},
+    collections::HashMap,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use arrow::{
-    array::{Array as _, ArrayRef, Int64Array},
-    buffer::BooleanBuffer,
-};
+use arrow::{array::ArrayRef, buffer::BooleanBuffer};
 use bytes::Bytes;
 use futures::future::try_join_all;
 use object_store::ObjectStore;
 use tokio::task::JoinHandle;
 
 use super::{
+    carry::Carries,
     fetch::{FetchedChunks, Fetcher, Stored},
-    part::{Assembly, Part, holds_wanted_row},
+    part::{Assembly, holds_wanted_row},
     pieces::{self, Pieces},
     shared::{ChunkKey, SharedChunk, SharedChunks},
-    tile::{Tile, gather_error},
+    source::{Chunked, ColumnSource, ScanColumn, needs},
+    tile::Tile,
+    tile_shape::tile_shape,
     tiles::{Block, DimOrder, Tiles},
 };
 use crate::{
     Column, Error, Recycler, Result, Selection, Table, Variable,
-    grid::{checked_product, select},
+    dataset::{ColumnValues, Derive, Inputs, StoredColumn, Values},
     transport::Counts,
     uring::PageCache,
 };
-
-/// Upper bound in bytes per column for a tile that is enlarged to whole chunks of several columns.
-const TILE_BYTES: u64 = 32 << 20;
-
-/// Rows of a tile where no chunk determines its shape.
-const ROWS_WITHOUT_CHUNKS: u64 = 1 << 20;
 
 /// Limits and sources of a scan.
 #[derive(Clone, Debug)]
@@ -42,7 +37,7 @@ pub struct ScanOptions {
     pub held_bytes: u64,
     /// Upper bound in decoded bytes per column for a tile made of several small chunks.
     pub tile_bytes: u64,
-    /// Object store to read chunks from, in place of the table's own.
+    /// Object store to read local files from, in place of the variables' own.
     pub store: Option<Arc<dyn ObjectStore>>,
     /// Page cache to look for chunks first. It must belong to `store`.
     pub page_cache: Option<PageCache>,
@@ -61,43 +56,20 @@ impl Default for ScanOptions {
 /// bound. Only selected cells are materialised.
 #[derive(Debug)]
 pub struct Scan {
+    /// The columns of the scan, followed by the inputs of those that are computed.
     columns: Vec<ScanColumn>,
     tiles: Tiles,
     recycler: Arc<Recycler>,
     shared: SharedChunks,
-}
-
-#[derive(Debug)]
-struct ScanColumn {
-    dims: Vec<usize>,
-    source: ColumnSource,
-}
-
-#[derive(Debug)]
-enum ColumnSource {
-    /// Indices of the dimension itself.
-    Index,
-    /// Values read as a whole before the first tile, and kept in memory.
-    Held { column: Column, shape: Vec<u64> },
-    /// Values read chunk by chunk.
-    Chunked(Box<Chunked>),
-}
-
-#[derive(Debug)]
-struct Chunked {
-    variable: Arc<Variable>,
-    axes: Vec<usize>,
-    fetcher: Fetcher,
-    /// Whether no chunk of the variable belongs to two tiles.
-    exclusive: bool,
-    /// Fill values for the largest part so far without stored chunks.
-    fill: OnceLock<ArrayRef>,
+    carries: Carries,
 }
 
 /// Stored bytes of some columns of a tile.
 #[derive(Debug)]
 pub struct Fetched {
     columns: Vec<(usize, FetchedColumn)>,
+    /// Columns that are computed from fetched ones.
+    derived: Vec<usize>,
     counts: Counts,
 }
 
@@ -173,8 +145,7 @@ impl Scan {
         for column in &columns {
             column.check_readable()?;
         }
-        let chunked = columns.iter().copied().filter(|c| is_chunked(c, shape.len(), options));
-        let tile = tile_shape(&chunked.collect::<Vec<_>>(), &shape, options.tile_bytes);
+        let tile = tile_shape(&columns, &shape, options);
         Tiles::new(tile, selection).ok_or_else(|| Error::Decode {
             array: columns.iter().map(|c| c.name.as_str()).collect::<Vec<_>>().join(", "),
             reason: format!("the grid {shape:?} has too many cells"),
@@ -193,36 +164,38 @@ impl Scan {
     ) -> Result<Self> {
         let tiles = Self::plan(table, positions, selection, options)?;
         let shape: Vec<u64> = table.dims.iter().map(|d| d.size).collect();
-        let is_chunked = |column: &Column| is_chunked(column, shape.len(), options);
-        let columns = positions.iter().map(|&p| &table.columns[p]);
-        let columns = columns
-            .map(|column| {
-                let source = match &column.variable {
-                    None => ColumnSource::Index,
-                    Some(variable) if is_chunked(column) => {
-                        let fetcher = Fetcher::new(variable)?;
-                        let fetcher = match &options.store {
-                            Some(store) => fetcher.with_store(Arc::clone(store)),
-                            None => fetcher,
-                        };
-                        let fetcher = fetcher.with_page_cache(options.page_cache.clone());
-                        ColumnSource::Chunked(Box::new(Chunked {
-                            variable: Arc::clone(variable),
-                            axes: column.axes.clone(),
-                            fetcher,
-                            exclusive: is_exclusive(column, variable, &tiles),
-                            fill: OnceLock::new(),
-                        }))
-                    }
-                    Some(_) => ColumnSource::Held {
-                        column: column.clone(),
-                        shape: column.dims.iter().map(|&d| shape[d]).collect(),
-                    },
-                };
-                Ok(ScanColumn { dims: column.dims.clone(), source })
-            })
-            .collect::<Result<_>>()?;
-        Ok(Self { columns, tiles, recycler: Arc::default(), shared: SharedChunks::default() })
+        let mut columns: Vec<ScanColumn> = Vec::with_capacity(positions.len());
+        let mut inputs: Vec<(usize, Arc<dyn Derive>)> = Vec::new();
+        for (position, &column) in positions.iter().enumerate() {
+            let column = &table.columns[column];
+            let source = source(column, &shape, options)?;
+            if let ColumnSource::Derived { derive, .. } = &source {
+                inputs.push((position, Arc::clone(derive)));
+            }
+            columns.push(ScanColumn { dims: column.dims.clone(), source, input_of: None });
+        }
+        for (position, derive) in inputs {
+            let mut own = Vec::new();
+            for column in derive.inputs() {
+                let source = source(column, &shape, options)?;
+                if matches!(source, ColumnSource::Derived { .. }) {
+                    return Err(Error::Decode {
+                        array: column.name.clone(),
+                        reason: "it is computed, and can't be an input of another computation"
+                            .to_owned(),
+                    });
+                }
+                own.push(columns.len());
+                let input_of = Some(Arc::clone(&derive));
+                columns.push(ScanColumn { dims: column.dims.clone(), source, input_of });
+            }
+            if let ColumnSource::Derived { inputs, .. } = &mut columns[position].source {
+                *inputs = own;
+            }
+        }
+        share(&mut columns, &tiles);
+        let (recycler, shared, carries) = Default::default();
+        Ok(Self { columns, tiles, recycler, shared, carries })
     }
 
     /// Visits the tiles in another order: see [`Tiles::with_order`].
@@ -246,7 +219,7 @@ impl Scan {
         try_join_all(self.columns.iter().map(|column| async move {
             match &column.source {
                 ColumnSource::Held { column, .. } => column.load().await.map(|_| ()),
-                ColumnSource::Index | ColumnSource::Chunked(_) => Ok(()),
+                _ => Ok(()),
             }
         }))
         .await
@@ -256,57 +229,75 @@ impl Scan {
     /// Whether a column's values are in memory, so that it needs no fetch.
     #[must_use]
     pub fn is_local(&self, column: usize) -> bool {
-        !matches!(self.columns[column].source, ColumnSource::Chunked(_))
+        let source = &self.columns[column].source;
+        !matches!(source, ColumnSource::Chunked(_) | ColumnSource::Derived { .. })
+    }
+
+    /// Whether values of a tile continue those of the tile before, so that no tile may be left out.
+    #[must_use]
+    pub fn continues(&self) -> bool {
+        self.columns.iter().any(|column| column.continues().is_some())
     }
 
     /// Whether chunks come over a network, so that more requests should be concurrent.
     #[must_use]
     pub fn is_remote(&self) -> bool {
-        self.chunked().any(|(_, chunked)| chunked.variable.location().link().is_remote())
+        self.chunked().any(|(_, _, chunked)| chunked.variable.location().link().is_remote())
     }
 
     /// Number of chunks with selected cells, over the columns that are read chunk by chunk.
     #[must_use]
     pub fn chunks(&self) -> u64 {
-        self.selected_chunks().map(|(_, chunks)| chunks).fold(0, u64::saturating_add)
+        let chunks = self.selected_chunks().into_iter().map(|(_, chunks)| chunks);
+        chunks.fold(0, u64::saturating_add)
     }
 
     /// Number of all chunks of the columns that are read chunk by chunk, with selected cells or without.
     #[must_use]
     pub fn all_chunks(&self) -> u64 {
-        let all = self.chunked().map(|(_, chunked)| chunked.variable.chunk_grid().len());
+        let distinct = self.chunked().filter(|(position, _, own)| own.shares == *position);
+        let all = distinct.map(|(_, _, chunked)| chunked.variable.chunk_grid().len());
         all.fold(0, u64::saturating_add)
     }
 
     /// Decoded bytes of the chunks with selected cells.
     #[must_use]
     pub fn decoded_bytes(&self) -> u64 {
-        let bytes = self.selected_chunks().map(|(chunked, chunks)| {
+        let bytes = self.selected_chunks().into_iter().map(|(chunked, chunks)| {
             let chunk = chunked.variable.reader().map_or(0, |reader| reader.codec.decoded_bytes());
             chunks.saturating_mul(chunk as u64)
         });
         bytes.fold(0, u64::saturating_add)
     }
 
-    /// Columns that are read chunk by chunk.
-    fn chunked(&self) -> impl Iterator<Item = (&ScanColumn, &Chunked)> {
-        self.columns.iter().filter_map(|column| match &column.source {
-            ColumnSource::Chunked(chunked) => Some((column, chunked.as_ref())),
-            ColumnSource::Index | ColumnSource::Held { .. } => None,
+    /// Columns that are read chunk by chunk, with their positions.
+    fn chunked(&self) -> impl Iterator<Item = (usize, &ScanColumn, &Chunked)> {
+        self.columns.iter().enumerate().filter_map(|(position, column)| match &column.source {
+            ColumnSource::Chunked(chunked) => Some((position, column, chunked.as_ref())),
+            _ => None,
         })
     }
 
-    /// Columns that are read chunk by chunk, each with the number of its chunks that hold selected cells.
-    fn selected_chunks(&self) -> impl Iterator<Item = (&Chunked, u64)> {
-        self.chunked().map(|(column, chunked)| {
+    /// Variables that are read chunk by chunk, each with the number of its chunks that hold selected cells.
+    fn selected_chunks(&self) -> Vec<(&Chunked, u64)> {
+        if self.tiles.is_empty() {
             // A selection without cells in any other dimension touches no chunk.
-            let chunks = if self.tiles.is_empty() {
-                0
-            } else {
-                chunked.part(column, self.tiles.selection()).count_chunks() as u64
-            };
-            (chunked, chunks)
-        })
+            return Vec::new();
+        }
+        let mut along: HashMap<usize, (&Chunked, Vec<Selection>)> = HashMap::new();
+        for (_, column, chunked) in self.chunked() {
+            let needs = column.needs(self.tiles.selection());
+            let mut own = chunked.part(&column.dims, &needs).chunks_by_axis();
+            if let Some((_, others)) = along.get(&chunked.shares) {
+                for (own, other) in own.iter_mut().zip(others) {
+                    *own = Selection::from(own.ranges().chain(other.ranges()).collect::<Vec<_>>());
+                }
+            }
+            along.insert(chunked.shares, (chunked, own));
+        }
+        let count =
+            |along: &[Selection]| along.iter().map(Selection::len).fold(1, u64::saturating_mul);
+        along.into_values().map(|(chunked, along)| (chunked, count(&along))).collect()
     }
 
     /// Estimated memory in bytes for reading these columns of a tile: the stored bytes, one decoded chunk, and the
@@ -315,23 +306,15 @@ impl Scan {
     pub fn cost(&self, columns: &[usize], block: &Block) -> usize {
         let cost = |&position: &usize| {
             let column = &self.columns[position];
-            let ColumnSource::Chunked(chunked) = &column.source else { return 0 };
-            let Ok(reader) = chunked.variable.reader() else { return 0 };
-            let chunk = reader.codec.decoded_bytes();
-            let part = chunked.part(column, block.selections());
-            let chunks = part.count_chunks();
-            let width = usize::try_from(chunked.variable.value_bytes()).unwrap_or(usize::MAX);
-            let values = part.cells().saturating_mul(width);
-            let mut stored = chunk.saturating_mul(chunks);
-            if !chunked.variable.chunk_grid().is_regular() {
-                // Not every chunk is as large as the largest.
-                stored = stored.min(part.chunk_bytes());
-            }
-            if reader.codec.is_raw() {
-                // Decoding writes directly into the values, unless cells are picked or converted.
-                stored.max(values)
-            } else {
-                (stored / 2).saturating_add(chunk).saturating_add(values)
+            match &column.source {
+                ColumnSource::Chunked(chunked) => {
+                    chunked.cost(&column.dims, &column.needs(block.selections()))
+                }
+                ColumnSource::Derived { inputs, .. } => {
+                    let own = block.rows().saturating_mul(8);
+                    self.cost(inputs, block).saturating_add(own)
+                }
+                _ => 0,
             }
         };
         columns.iter().map(cost).fold(0, usize::saturating_add)
@@ -340,7 +323,7 @@ impl Scan {
     /// Whether chunks of some column are kept for other tiles. They are kept in the memory of [`Scan::share_memory`].
     #[must_use]
     pub fn shares_chunks(&self) -> bool {
-        self.chunked().any(|(_, chunked)| !chunked.exclusive)
+        self.chunked().any(|(_, _, chunked)| !chunked.exclusive)
     }
 
     /// Adds `bytes` of memory for decoded chunks that several tiles need. Without memory, such a chunk is read once per
@@ -369,13 +352,21 @@ impl Scan {
         block: &Block,
         rows: Option<&BooleanBuffer>,
     ) -> FetchTask {
+        let is_derived = |&position: &usize| self.columns[position].derived().is_some();
+        let derived: Vec<usize> = columns.iter().copied().filter(is_derived).collect();
+        let inputs = derived.iter().filter_map(|&position| self.columns[position].derived());
+        let inputs = inputs.flat_map(|(_, inputs)| inputs.iter().copied());
         let wanted: Vec<(usize, Vec<Vec<u64>>)> = columns
             .iter()
-            .filter_map(|&position| {
+            .copied()
+            .chain(inputs)
+            .filter_map(|position| {
                 let column = &self.columns[position];
                 let ColumnSource::Chunked(chunked) = &column.source else { return None };
-                let mut chunks = chunked.part(column, block.selections()).chunks();
-                if let Some(rows) = rows.filter(|_| chunks.len() > 1) {
+                let needs = column.needs(block.selections());
+                let mut chunks = chunked.part(&column.dims, &needs).chunks();
+                let own = chunked.mapped.is_none() && column.input_of.is_none();
+                if let Some(rows) = rows.filter(|_| own && chunks.len() > 1) {
                     let dims = (column.dims.as_slice(), chunked.axes.as_slice());
                     let variable = &chunked.variable;
                     let all = block.selections();
@@ -391,7 +382,11 @@ impl Scan {
         };
         let scan = Arc::clone(self);
         // A task of its own: fetching goes on while other tiles are decoded and used.
-        FetchTask { task: tokio::spawn(async move { scan.fetch_chunks(wanted).await }), variable }
+        let task = tokio::spawn(async move {
+            let fetched = scan.fetch_chunks(wanted).await;
+            fetched.map(|fetched| Fetched { derived, ..fetched })
+        });
+        FetchTask { task, variable }
     }
 
     async fn fetch_chunks(&self, wanted: Vec<(usize, Vec<Vec<u64>>)>) -> Result<Fetched> {
@@ -407,7 +402,7 @@ impl Scan {
             }
             let chunks = chunks.into_iter().map(|chunk| async move {
                 let mut counts = Counts::default();
-                let shared = self.shared_chunk(column, chunked, &(position, chunk.clone()));
+                let shared = self.shared_chunk(chunked, &(chunked.shares, chunk.clone()));
                 let counted = &mut counts;
                 let wanted = vec![chunk.clone()];
                 shared
@@ -429,7 +424,8 @@ impl Scan {
             }
             Ok((position, FetchedColumn::Shared(shared), counts))
         });
-        let mut fetched = Fetched { columns: Vec::new(), counts: Counts::default() };
+        let mut fetched =
+            Fetched { columns: Vec::new(), derived: Vec::new(), counts: Counts::default() };
         for (position, column, counts) in try_join_all(columns).await? {
             fetched.columns.push((position, column));
             fetched.counts += counts;
@@ -443,65 +439,124 @@ impl Scan {
     /// [`Error::Chunk`] if the bytes are corrupt, [`Error::Decode`] if a value has no meaning.
     pub async fn decode(&self, fetched: Fetched, tile: &mut Tile) -> Result<Decoded> {
         let mut decoded = Decoded::default();
+        let mut inputs: HashMap<usize, (ArrayRef, bool)> = HashMap::new();
         for (position, chunks) in fetched.columns {
             let column = &self.columns[position];
             let ColumnSource::Chunked(chunked) = &column.source else { continue };
-            let part = chunked.part(column, tile.block().selections());
-            let codec = &chunked.variable.reader()?.codec;
-            let mut chunks = match chunks {
-                FetchedColumn::Exclusive(chunks) if chunks.iter().all(|(_, b)| b.is_none()) => {
-                    let start = Instant::now();
-                    tile.set(position, chunked.fill(&part, &self.recycler)?, false);
-                    decoded.time += start.elapsed();
-                    continue;
+            let needs = column.needs(tile.block().selections());
+            let wanted = (column, chunked.as_ref(), needs.as_slice());
+            let (values, nan_is_null) = self.decode_column(wanted, chunks, &mut decoded).await?;
+            match column.input_of {
+                Some(_) => {
+                    inputs.insert(position, (values, nan_is_null));
                 }
-                FetchedColumn::Exclusive(chunks) => chunks
-                    .into_iter()
-                    .map(|(chunk, encoded)| (chunk, EncodedChunk::Own(encoded)))
-                    .collect::<Vec<_>>(),
-                FetchedColumn::Shared(chunks) => chunks
-                    .into_iter()
-                    .map(|(chunk, shared)| (chunk, EncodedChunk::Shared(shared)))
-                    .collect(),
+                None => tile.set(position, values, nan_is_null),
             }
-            .into_iter()
-            .peekable();
-            let mut assembly = Assembly::new(&part, &self.recycler)?;
-            if chunks.len() < part.count_chunks() {
-                assembly.fill();
-            }
-            while let Some((chunk, encoded)) = chunks.next() {
-                let start = Instant::now();
-                let stored = match encoded {
-                    EncodedChunk::Own(None) => None,
-                    EncodedChunk::Own(Some(stored)) => {
-                        decoded.bytes += codec.decoded_bytes_at(&chunk);
-                        Some(part.decode_stored(&chunk, &stored, &self.recycler)?)
-                    }
-                    EncodedChunk::Shared(shared) => {
-                        let key = (position, chunk.clone());
-                        self.shared.decoded(&key, &shared, &mut |encoded: &Bytes| {
-                            decoded.bytes += codec.decoded_bytes_at(&chunk);
-                            part.decode(&chunk, encoded, &self.recycler)
-                        })?
-                    }
-                };
-                assembly.add(&chunk, stored);
-                decoded.time += start.elapsed();
-                if chunks.peek().is_some() {
-                    tokio::task::yield_now().await;
-                }
-            }
-            let start = Instant::now();
-            // A value that is repeated over several rows is checked for NaN once, here.
-            let later = column.dims.len() == tile.block().selections().len()
-                && chunked.variable.reader()?.decoding.only_finds_nan();
-            let values = if later { assembly.finish_but_nan()? } else { assembly.finish()? };
-            tile.set(position, values, later);
-            decoded.time += start.elapsed();
+            tokio::task::yield_now().await;
+        }
+        for position in fetched.derived {
+            let derived = self.derive(position, &inputs, tile.block()).await?;
+            tile.set(position, derived.values, derived.nan_is_null);
             tokio::task::yield_now().await;
         }
         Ok(decoded)
+    }
+
+    /// Decodes the chunks of a column, for the cells of a selection. Returns values with whether NaN is NULL.
+    async fn decode_column(
+        &self,
+        (column, chunked, needs): (&ScanColumn, &Chunked, &[Selection]),
+        chunks: FetchedColumn,
+        decoded: &mut Decoded,
+    ) -> Result<(ArrayRef, bool)> {
+        let part = chunked.part(&column.dims, needs);
+        let codec = &chunked.variable.reader()?.codec;
+        let mut chunks = match chunks {
+            FetchedColumn::Exclusive(chunks) if chunks.iter().all(|(_, b)| b.is_none()) => {
+                let start = Instant::now();
+                let values = chunked.fill(&part, &self.recycler)?;
+                let values = chunked.placed(values, &column.dims, needs)?;
+                decoded.time += start.elapsed();
+                return Ok((values, false));
+            }
+            FetchedColumn::Exclusive(chunks) => chunks
+                .into_iter()
+                .map(|(chunk, encoded)| (chunk, EncodedChunk::Own(encoded)))
+                .collect::<Vec<_>>(),
+            FetchedColumn::Shared(chunks) => chunks
+                .into_iter()
+                .map(|(chunk, shared)| (chunk, EncodedChunk::Shared(shared)))
+                .collect(),
+        }
+        .into_iter()
+        .peekable();
+        let mut assembly = Assembly::new(&part, &self.recycler)?;
+        if chunks.len() < part.count_chunks() {
+            assembly.fill();
+        }
+        while let Some((chunk, encoded)) = chunks.next() {
+            let start = Instant::now();
+            let stored = match encoded {
+                EncodedChunk::Own(None) => None,
+                EncodedChunk::Own(Some(stored)) => {
+                    decoded.bytes += codec.decoded_bytes_at(&chunk);
+                    Some(part.decode_stored(&chunk, &stored, &self.recycler)?)
+                }
+                EncodedChunk::Shared(shared) => {
+                    let key = (chunked.shares, chunk.clone());
+                    self.shared.decoded(&key, &shared, &mut |encoded: &Bytes| {
+                        decoded.bytes += codec.decoded_bytes_at(&chunk);
+                        part.decode(&chunk, encoded, &self.recycler)
+                    })?
+                }
+            };
+            assembly.add(&chunk, stored);
+            decoded.time += start.elapsed();
+            if chunks.peek().is_some() {
+                tokio::task::yield_now().await;
+            }
+        }
+        let start = Instant::now();
+        // A value that is repeated over several rows is checked for NaN once, here.
+        let later = column.dims.len() == needs.len()
+            && chunked.variable.reader()?.decoding.only_finds_nan();
+        let values = if later { assembly.finish_but_nan()? } else { assembly.finish()? };
+        let values = chunked.placed(values, &column.dims, needs)?;
+        decoded.time += start.elapsed();
+        Ok((values, later))
+    }
+
+    /// Computes a column of a block from its inputs.
+    async fn derive(
+        &self,
+        position: usize,
+        decoded: &HashMap<usize, (ArrayRef, bool)>,
+        block: &Block,
+    ) -> Result<Values> {
+        let column = &self.columns[position];
+        let Some((derive, inputs)) = column.derived() else {
+            return Err(Error::Decode {
+                array: "a column".to_owned(),
+                reason: "it isn't computed".to_owned(),
+            });
+        };
+        let wanted = block.selections();
+        let needs = needs(derive.as_ref(), wanted);
+        let values = inputs.iter().map(|input| match decoded.get(input) {
+            Some(values) => Ok(values.clone()),
+            None => self.columns[*input].local_values(&needs).map(|values| (values, false)),
+        });
+        let values: Vec<(ArrayRef, bool)> = values.collect::<Result<_>>()?;
+        let of = |carried| Inputs { values: &values, needs: &needs, wanted, carried };
+        match derive.continues() {
+            None => derive.derive(of(None)),
+            Some(dim) => {
+                let own = self.carries.wait(position, block, dim, &self.tiles);
+                let derived = derive.derive(of(own.await))?;
+                self.carries.hand_on(position, block, dim, &self.tiles, derived.carried.clone());
+                Ok(derived)
+            }
+        }
     }
 
     /// Takes columns out of `fetched`, to be decoded in pieces. `None`, with nothing taken, if pieces can't be made: a
@@ -528,12 +583,13 @@ impl Scan {
         let ColumnSource::Chunked(chunked) = &self.columns[column].source else { return None };
         let reader = chunked.variable.reader().ok()?;
         let (nan_is_null, plain) = (reader.decoding.only_finds_nan(), reader.decoding.is_plain());
-        if (!nan_is_null && !plain) || self.columns[column].dims.len() < self.tiles.shape().len() {
+        let is_full = self.columns[column].dims.len() == self.tiles.shape().len();
+        if (!nan_is_null && !plain) || !is_full || chunked.mapped.is_some() {
             return None;
         }
         let (_, chunks) = fetched.columns.iter().find(|(own, _)| *own == column)?;
         let FetchedColumn::Exclusive(chunks) = chunks else { return None };
-        let part = chunked.part(&self.columns[column], block.selections());
+        let part = chunked.part(&self.columns[column].dims, block.selections());
         if chunks.len() != part.count_chunks() {
             return None;
         }
@@ -572,165 +628,79 @@ impl Scan {
             if tile.has(position) || !self.is_local(position) {
                 continue;
             }
-            let values = self.columns[position].local_values(tile.block())?;
+            let values = self.columns[position].local_values(tile.block().selections())?;
             tile.set(position, values, false);
         }
         Ok(())
     }
 
-    fn shared_chunk(
-        &self,
-        column: &ScanColumn,
-        chunked: &Chunked,
-        key: &ChunkKey,
-    ) -> Arc<SharedChunk> {
-        let grid = chunked.variable.chunk_grid();
-        let uses: u64 = self
-            .tiles
-            .touched()
-            .iter()
-            .enumerate()
-            .map(|(dim, touched)| {
-                let own = column.dims.iter().position(|&d| d == dim);
-                let Some(axis) = own.map(|own| chunked.axes[own]) else { return touched.len() };
-                let own = grid.chunk_range(axis, key.1[axis]);
-                let selected = self.tiles.selection()[dim].within(&own);
-                selected.chunks(self.tiles.shape()[dim]).len()
-            })
-            .fold(1, u64::saturating_mul);
+    fn shared_chunk(&self, chunked: &Chunked, key: &ChunkKey) -> Arc<SharedChunk> {
+        let uses = self
+            .chunked()
+            .filter(|(_, _, other)| other.shares == chunked.shares)
+            .map(|(_, column, other)| other.uses(column, &self.tiles, &key.1))
+            .fold(0, u64::saturating_add);
         let bytes = chunked.variable.reader().map_or(0, |reader| reader.codec.decoded_bytes());
         self.shared.get(key, usize::try_from(uses).unwrap_or(usize::MAX), bytes)
     }
 }
 
-impl Chunked {
-    fn part(&self, column: &ScanColumn, selections: &[Selection]) -> Part<'_> {
-        let wanted = column.dims.iter().map(|&d| selections[d].clone()).collect();
-        Part::new(&self.variable, &self.axes, wanted)
-    }
-
-    /// Cells of a part without stored chunks. All are equal, so they are made once.
-    fn fill(&self, part: &Part<'_>, recycler: &Arc<Recycler>) -> Result<ArrayRef> {
-        let cells = part.cells();
-        if let Some(fill) = self.fill.get().filter(|fill| fill.len() >= cells) {
-            return Ok(fill.slice(0, cells));
-        }
-        let mut assembly = Assembly::new(part, recycler)?;
-        for chunk in part.chunks() {
-            assembly.add(&chunk, None);
-        }
-        let values = assembly.finish()?;
-        Ok(Arc::clone(self.fill.get_or_init(|| Arc::clone(&values))))
-            .map(|fill| if fill.len() == cells { fill } else { values })
-    }
-}
-
-impl ScanColumn {
-    /// Values of the cells of a tile, at the column's own rank and in the grid's order of dimensions.
-    fn local_values(&self, block: &Block) -> Result<ArrayRef> {
-        match &self.source {
-            ColumnSource::Index => {
-                let dim = self.dims.first().copied().unwrap_or(0);
-                // The table's rows are counted with signed 64-bit numbers, so its indices fit.
-                let indices = block.selections()[dim].iter().map(u64::cast_signed);
-                Ok(Arc::new(Int64Array::from_iter_values(indices)))
+/// Source of a column of a grid of this shape.
+fn source(column: &Column, shape: &[u64], options: &ScanOptions) -> Result<ColumnSource> {
+    column.check_readable()?;
+    let is_local = column.is_local(shape.len(), options.held_bytes);
+    let chunked = |stored: &StoredColumn, mapped| -> Result<ColumnSource> {
+        let variable = &stored.variable;
+        let mut fetcher = Fetcher::new(variable)?;
+        if variable.location().local_path().is_some() {
+            if let Some(store) = &options.store {
+                fetcher = fetcher.with_store(Arc::clone(store));
             }
-            ColumnSource::Held { column, shape } => {
-                let values = column.loaded().ok_or_else(|| Error::Decode {
-                    array: column.name.clone(),
-                    reason: "its values were not loaded before the first tile".to_owned(),
-                })?;
-                let own: Vec<&Selection> =
-                    self.dims.iter().map(|&d| &block.selections()[d]).collect();
-                select(values, shape, &own).map_err(gather_error)
+            fetcher = fetcher.with_page_cache(options.page_cache.clone());
+        }
+        let (variable, axes) = (Arc::clone(variable), stored.axes.clone());
+        Ok(ColumnSource::Chunked(Box::new(Chunked::new(variable, axes, mapped, fetcher))))
+    };
+    match column.values() {
+        ColumnValues::Index => return Ok(ColumnSource::Index),
+        ColumnValues::Present(maps) => return Ok(ColumnSource::Present(Arc::clone(maps))),
+        ColumnValues::Derived(derive) => {
+            let derive = Arc::clone(derive);
+            return Ok(ColumnSource::Derived { derive, inputs: Vec::new() });
+        }
+        ColumnValues::Stored(stored) if !is_local => return chunked(stored, None),
+        ColumnValues::Mapped(mapped) if !is_local => {
+            if let ColumnValues::Stored(stored) = mapped.column.values() {
+                return chunked(stored, Some(Arc::clone(mapped)));
             }
-            ColumnSource::Chunked(_) => Err(Error::Decode {
-                array: "a column".to_owned(),
-                reason: "its chunks were not fetched".to_owned(),
-            }),
         }
+        _ => {}
     }
+    let shape = column.dims.iter().map(|&d| shape[d]).collect();
+    Ok(ColumnSource::Held { column: column.clone(), shape })
 }
 
-/// Whether each chunk of a column belongs to one tile only.
-fn is_exclusive(column: &Column, variable: &Variable, tiles: &Tiles) -> bool {
-    let grid = variable.chunk_grid();
-    (0..tiles.shape().len()).all(|dim| match column.dims.iter().position(|&d| d == dim) {
-        Some(own) => {
-            grid.divides(column.axes[own], tiles.shape()[dim]) || tiles.touched()[dim].len() <= 1
-        }
-        None => tiles.touched()[dim].len() <= 1,
-    })
-}
-
-/// Whether a column of a grid of `rank` dimensions is read chunk by chunk.
-fn is_chunked(column: &Column, rank: usize, options: &ScanOptions) -> bool {
-    column.variable.is_some() && !column.is_held(rank, options.held_bytes)
-}
-
-/// Shape of the tiles: whole chunks of the columns that have all dimensions.
-fn tile_shape(columns: &[&Column], shape: &[u64], tile_bytes: u64) -> Vec<u64> {
-    let rank = shape.len();
-    let full: Vec<(&Column, &Variable)> = columns
-        .iter()
-        .filter(|column| column.dims.len() == rank)
-        .filter_map(|column| Some((*column, column.variable.as_deref()?)))
-        .collect();
-    let in_grid_order = |column: &Column, own: &[u64]| -> Vec<u64> {
-        column.axes.iter().map(|&axis| own[axis]).collect()
+/// Finds the columns that read the same chunks, and those whose chunks are needed once only.
+fn share(columns: &mut [ScanColumn], tiles: &Tiles) {
+    let mut variables: Vec<Option<Arc<Variable>>> = Vec::with_capacity(columns.len());
+    for column in columns.iter() {
+        variables.push(match &column.source {
+            ColumnSource::Chunked(chunked) => Some(Arc::clone(&chunked.variable)),
+            _ => None,
+        });
+    }
+    let same = |one: &Option<Arc<Variable>>, other: &Option<Arc<Variable>>| match (one, other) {
+        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+        _ => false,
     };
-    let chunks = full.iter().map(|(c, v)| in_grid_order(c, &v.chunk_grid().piece_shape()));
-    let Some(mut tile) = chunks.reduce(tile_over_chunks) else {
-        return tile_without_chunks(shape);
-    };
-    // Small chunks are combined, as long as they are in one object.
-    let width = full.iter().map(|(_, v)| v.value_bytes());
-    let width = width.max().unwrap_or(1);
-    let objects = full.iter().map(|(column, variable)| {
-        let is_sharded = variable.grid() != variable.chunk_grid();
-        let object = if is_sharded { variable.grid().chunk_shape() } else { variable.shape() };
-        in_grid_order(column, object)
-    });
-    let objects: Vec<Vec<u64>> = objects.collect();
-    for dim in (0..rank).rev() {
-        let bytes = checked_product(&tile).and_then(|cells| cells.checked_mul(width));
-        let more = tile_bytes / bytes.unwrap_or(u64::MAX).max(1);
-        let whole = objects.iter().map(|o| o[dim].div_ceil(tile[dim])).min().unwrap_or(1);
-        let times = more.min(whole).max(1);
-        tile[dim] = tile[dim].saturating_mul(times);
-        if times < whole {
-            break;
+    for (position, column) in columns.iter_mut().enumerate() {
+        let own = &variables[position];
+        let first = variables.iter().position(|other| same(own, other)).unwrap_or(position);
+        let alone = variables.iter().filter(|other| same(own, other)).count() == 1;
+        let is_input = column.input_of.is_some();
+        if let ColumnSource::Chunked(chunked) = &mut column.source {
+            chunked.shares = first;
+            chunked.exclusive = alone && !is_input && chunked.is_of_one_tile(&column.dims, tiles);
         }
     }
-    tile
-}
-
-/// Tile that covers whole chunks of both shapes, so that each chunk is read once. If that is too large, the larger
-/// chunk: chunks of the other shape are kept for the tiles that they overlap.
-fn tile_over_chunks(one: Vec<u64>, other: Vec<u64>) -> Vec<u64> {
-    let both: Vec<u64> = one.iter().zip(&other).map(|(a, b)| *a.max(b)).collect();
-    let cells = |shape: &[u64]| checked_product(shape).unwrap_or(u64::MAX);
-    if cells(&both) <= TILE_BYTES / 8 {
-        both
-    } else if cells(&one) >= cells(&other) {
-        one
-    } else {
-        other
-    }
-}
-
-/// Whole inner dimensions, up to [`ROWS_WITHOUT_CHUNKS`] rows.
-fn tile_without_chunks(shape: &[u64]) -> Vec<u64> {
-    let mut rows = ROWS_WITHOUT_CHUNKS;
-    let mut tile: Vec<u64> = shape
-        .iter()
-        .rev()
-        .map(|&size| {
-            let part = size.clamp(1, rows.max(1));
-            rows /= part;
-            part
-        })
-        .collect();
-    tile.reverse();
-    tile
 }

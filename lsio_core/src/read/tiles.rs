@@ -119,6 +119,37 @@ impl Tiles {
         Block { selections: self.selection.clone() }
     }
 
+    /// Number along each dimension of the tile that holds a block.
+    pub(super) fn numbers(&self, block: &Block) -> Vec<u64> {
+        (0..self.shape.len()).map(|dim| self.number_along(block, dim)).collect()
+    }
+
+    /// Number along a dimension of the tile that holds a block.
+    pub(super) fn number_along(&self, block: &Block, dim: usize) -> u64 {
+        block.selections()[dim].bounds().start / self.shape[dim].max(1)
+    }
+
+    /// Number along a dimension of the tile that is visited before the tile `number`.
+    pub(super) fn before_along(&self, dim: usize, number: u64) -> Option<u64> {
+        self.beside(dim, number, !self.is_reversed(dim))
+    }
+
+    /// Number along a dimension of the tile that is visited after the tile `number`.
+    pub(super) fn after_along(&self, dim: usize, number: u64) -> Option<u64> {
+        self.beside(dim, number, self.is_reversed(dim))
+    }
+
+    fn is_reversed(&self, dim: usize) -> bool {
+        self.order.iter().any(|order| order.dim == dim && order.reversed)
+    }
+
+    fn beside(&self, dim: usize, number: u64, lower: bool) -> Option<u64> {
+        let touched = &self.touched[dim];
+        let position = touched.rank(number);
+        let beside = if lower { position.checked_sub(1)? } else { position.checked_add(1)? };
+        touched.nth(beside)
+    }
+
     /// Number of the first later tile, in the order of visits, whose indices along `dim` may differ from this tile's.
     #[must_use]
     pub fn after(&self, number: u64, dim: usize) -> u64 {

@@ -130,7 +130,7 @@ async fn a_url_with_its_options_is_a_dataset() {
     let dataset = Dataset::open(&location, &options).await.unwrap();
     let table = dataset.table().unwrap();
     let t2m = table.columns.iter().find(|column| column.name == "t2m").unwrap();
-    assert_eq!(t2m.variable.as_ref().unwrap().read_all().await.unwrap().len(), 24);
+    assert_eq!(t2m.variable().unwrap().read_all().await.unwrap().len(), 24);
     assert!(table.columns.iter().all(|column| column.name != "u10"));
 }
 
@@ -186,7 +186,7 @@ async fn what_servers_want_behind_urls_stays_in_requests_and_out_of_messages() {
     let dataset = Dataset::open(&location, &options).await.unwrap();
     let table = dataset.table().unwrap();
     let t2m = table.columns.iter().find(|column| column.name == "t2m").unwrap();
-    t2m.variable.as_ref().unwrap().read_all().await.unwrap();
+    t2m.variable().unwrap().read_all().await.unwrap();
     let requests = server.take_requests();
     assert!(requests.len() > 2);
     assert!(requests.iter().all(|request| request.query == "token=hid/den"), "{requests:?}");

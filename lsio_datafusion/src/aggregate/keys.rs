@@ -20,10 +20,11 @@ use lsio_core::{
     reduce,
 };
 
-use super::{refusal::Refusal, slabs::SetStride};
+use super::slabs::SetStride;
 use crate::{
     error::external,
     expression::{Expression, union},
+    refusal::Refusal,
 };
 
 /// Upper bound on the cells over which a key varies: their groups are held in memory.
@@ -105,7 +106,7 @@ impl GroupKeys {
             }
             let is_chunked = |&position: &usize| {
                 let column = &table.columns[position];
-                column.variable.is_some() && !column.is_held(rank, u64::MAX)
+                !column.is_local(rank, u64::MAX)
             };
             if set.exprs.iter().any(|&e| exprs[e].0.columns().iter().any(is_chunked)) {
                 let reason = format!("GROUP BY {} varies along all dimensions", names());
@@ -133,7 +134,7 @@ impl GroupKeys {
                 expr.expr().exists(|e| Ok(e.downcast_ref::<ScalarSubqueryExpr>().is_some()))?;
             let loaded = |&position: &usize| {
                 let column = &table.columns[position];
-                column.variable.is_none() || column.loaded().is_some()
+                column.is_known()
             };
             if waits || !expr.columns().iter().all(loaded) {
                 return Ok(None);

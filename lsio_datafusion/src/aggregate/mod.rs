@@ -27,7 +27,6 @@ mod masks;
 mod output;
 mod plan;
 mod reduce;
-mod refusal;
 mod results;
 mod rule;
 mod run;

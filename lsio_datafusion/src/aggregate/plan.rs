@@ -20,12 +20,13 @@ use self::kernels::reduced;
 use super::{
     keys::{CellGroups, GroupKeys},
     masks::{self, Weights},
-    refusal::Refusal,
 };
 use crate::{
     ZarrSource,
     expression::{Ranked, substituted, union},
     predicate::{ColumnPredicate, Predicate},
+    refusal::Refusal,
+    scan_rows::ScanRows,
 };
 
 /// Aggregate over a Zarr scan, in terms of the table's columns.
@@ -132,22 +133,12 @@ pub(super) enum Reduced {
     },
 }
 
-/// Input rows of an aggregate.
-#[derive(Debug)]
-pub(super) struct AggregateInput {
-    pub(super) source: ZarrSource,
-    /// Columns of the input, as expressions over the table.
-    pub(super) columns: Vec<Arc<dyn PhysicalExpr>>,
-    /// Predicates beside those of the source.
-    pub(super) filters: Vec<Arc<dyn PhysicalExpr>>,
-}
-
 impl Aggregation {
     /// Plans `aggregate` over `rows`. `schema` is that of the output: of states if `states` is set, of final
     /// values if not.
     pub(super) fn new(
         aggregate: &AggregateExec,
-        rows: AggregateInput,
+        rows: ScanRows,
         schema: SchemaRef,
         states: bool,
     ) -> Result<Self, Refusal> {
@@ -155,7 +146,7 @@ impl Aggregation {
         if by.has_grouping_set() {
             return Err(Refusal::unsupported("it has several grouping sets"));
         }
-        let AggregateInput { source, columns, filters } = rows;
+        let ScanRows { source, columns, filters } = rows;
         let (table, table_schema) = (Arc::clone(source.table()), Arc::clone(source.table_schema()));
         let over_table = |expr: &Arc<dyn PhysicalExpr>| -> Result<Ranked, Refusal> {
             let expr = substituted(expr, |column| columns.get(column.index()).cloned())?;

@@ -9,28 +9,22 @@ use datafusion::{
     },
     datasource::source::DataSourceExec,
     error::Result,
-    physical_expr::{PhysicalExpr, expressions::Column, split_conjunction},
     physical_optimizer::PhysicalOptimizerRule,
     physical_plan::{
         ExecutionPlan,
         aggregates::{AggregateExec, AggregateMode},
         coalesce_partitions::CoalescePartitionsExec,
-        coop::CooperativeExec,
-        filter::FilterExec,
-        projection::ProjectionExec,
-        repartition::RepartitionExec,
         replace_children_if_necessary,
         union::UnionExec,
     },
 };
 
-use super::{
-    ZarrAggregateExec,
-    plan::{AggregateInput, Aggregation},
+use super::{ZarrAggregateExec, plan::Aggregation, results};
+use crate::{
+    LsioConfig, ZarrSource,
     refusal::Refusal,
-    results,
+    scan_rows::{ScanRows, is_transparent},
 };
-use crate::{LsioConfig, ZarrSource, expression::substituted};
 
 /// Puts aggregates into the Zarr scans below them.
 ///
@@ -93,7 +87,7 @@ fn pushed(
     if let Some(union) = union_below(partial.input()) {
         return over_union(whole, partial, union, config);
     }
-    let rows = rows(partial.input())?;
+    let rows = ScanRows::of(partial.input())?;
     let fallback = fallback(whole, partial, config)?;
     let plan = Aggregation::new(partial, rows, whole.schema(), false)?;
     Ok(Arc::new(ZarrAggregateExec::new(plan, &description(partial), Some(fallback))))
@@ -113,8 +107,8 @@ fn over_union(
     let mut reasons = Vec::new();
     for arm in union.children() {
         let input = replaced(partial.input(), union, arm)?;
-        let plan =
-            rows(&input).and_then(|rows| Aggregation::new(partial, rows, partial.schema(), true));
+        let plan = ScanRows::of(&input)
+            .and_then(|rows| Aggregation::new(partial, rows, partial.schema(), true));
         arms.push(match plan {
             Ok(plan) => {
                 let fallback = in_one_partition(partial, &input, config)?;
@@ -165,64 +159,6 @@ fn replaced(
         .map(|input| replaced(input, end, by))
         .collect::<Result<Vec<_>>>()?;
     replace_children_if_necessary(Arc::clone(plan), children)
-}
-
-/// Whether an operator passes on rows unchanged, all or those for which predicates hold.
-fn is_transparent(plan: &Arc<dyn ExecutionPlan>) -> bool {
-    let passes = plan.downcast_ref::<ProjectionExec>().is_some()
-        || plan.downcast_ref::<FilterExec>().is_some()
-        || plan.downcast_ref::<CooperativeExec>().is_some()
-        || plan.downcast_ref::<CoalescePartitionsExec>().is_some()
-        || plan.downcast_ref::<RepartitionExec>().is_some();
-    passes && plan.fetch().is_none()
-}
-
-/// The rows of an operator, in terms of a Zarr table.
-fn rows(plan: &Arc<dyn ExecutionPlan>) -> Result<AggregateInput, Refusal> {
-    if let Some(scan) = plan.downcast_ref::<DataSourceExec>() {
-        let Some(source) = scan.data_source().downcast_ref::<ZarrSource>() else {
-            return Err(Refusal::unsupported("it is over other rows"));
-        };
-        if source.limit().is_some() {
-            return Err(Refusal::unsupported("it is over a LIMIT"));
-        }
-        if source.is_part() {
-            return Err(Refusal::unsupported("it is over some of the tiles only"));
-        }
-        let columns = (0..scan.schema().fields().len())
-            .filter_map(|index| Some(Arc::new(source.column(index)?) as Arc<dyn PhysicalExpr>));
-        let columns = columns.collect();
-        return Ok(AggregateInput { source: source.clone(), columns, filters: Vec::new() });
-    }
-    let children = plan.children();
-    let ([input], true) = (children.as_slice(), is_transparent(plan)) else {
-        let limit = if plan.fetch().is_some() { " with a LIMIT" } else { "" };
-        return Err(Refusal::Unsupported(format!("it is over {}{limit}", plan.name())));
-    };
-    let mut rows = rows(input)?;
-    let over_table = |expr: &Arc<dyn PhysicalExpr>, columns: &[Arc<dyn PhysicalExpr>]| {
-        substituted(expr, |column: &Column| columns.get(column.index()).cloned())
-    };
-    let unknown =
-        || Refusal::Unsupported(format!("{} names columns that its input lacks", plan.name()));
-    if let Some(projection) = plan.downcast_ref::<ProjectionExec>() {
-        let mut columns = Vec::new();
-        for expr in projection.expr() {
-            columns.push(over_table(&expr.expr, &rows.columns)?.ok_or_else(unknown)?);
-        }
-        rows.columns = columns;
-    } else if let Some(filter) = plan.downcast_ref::<FilterExec>() {
-        for conjunct in split_conjunction(filter.predicate()) {
-            let filter = over_table(conjunct, &rows.columns)?.ok_or_else(unknown)?;
-            rows.filters.push(filter);
-        }
-        if let Some(picked) = filter.projection() {
-            let columns: Option<Vec<_>> =
-                picked.iter().map(|&index| rows.columns.get(index).cloned()).collect();
-            rows.columns = columns.ok_or_else(unknown)?;
-        }
-    }
-    Ok(rows)
 }
 
 /// The same aggregate by DataFusion's operators, in one partition.

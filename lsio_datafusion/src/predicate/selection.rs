@@ -47,7 +47,7 @@ pub(crate) fn is_selection(expr: &Expr, table: &Table) -> bool {
         let Some(column) = table.columns.iter().find(|c| c.name == reference.name) else {
             return false;
         };
-        if column.variable.is_some() && !column.is_held(table.dims.len(), MOST_BYTES) {
+        if !column.is_local(table.dims.len(), MOST_BYTES) {
             return false;
         }
         dims.extend(&column.dims);
@@ -83,7 +83,7 @@ pub(crate) fn select_loaded(
     let mut values = Vec::new();
     for &position in predicate.columns() {
         let column = &table.columns[position];
-        if column.variable.is_some() && column.loaded().is_none() {
+        if !column.is_known() {
             return Ok(None);
         }
         values.push(column.loaded().cloned());

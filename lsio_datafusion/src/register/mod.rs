@@ -41,8 +41,8 @@ use self::{
 };
 pub use self::{clarify::clarify, location::open_dataset};
 use crate::{
-    AggregatePushdown, BothZeros, FlagMeaning, FloatKeys, LsioConfig, RepeatedValueNotes,
-    ZarrTable,
+    AggregatePushdown, BothZeros, FlagMeaning, FloatKeys, JoinPushdown, LsioConfig,
+    RepeatedValueNotes, ZarrTable,
     analyze::{
         CalendarFunctions, CastArguments, ComparedLiterals, CopiedTimes, DistantTimes,
         ExactAggregates, ExactSums, FloatLabels, LimitedLaterals, MissingValues, OrderedDurations,
@@ -286,8 +286,12 @@ impl Taught for SessionStateBuilder {
 
         // After filters are pushed into the scan, before rows are distributed.
         let mut physical = self.physical_optimizers().take().unwrap_or_default().rules;
-        let own: [Arc<dyn PhysicalOptimizerRule + Send + Sync>; 3] =
-            [Arc::new(RepeatedValueNotes), Arc::new(FloatKeys), Arc::new(AggregatePushdown)];
+        let own: [Arc<dyn PhysicalOptimizerRule + Send + Sync>; 4] = [
+            Arc::new(RepeatedValueNotes),
+            Arc::new(FloatKeys),
+            Arc::new(JoinPushdown),
+            Arc::new(AggregatePushdown),
+        ];
         let at = physical.iter().position(|rule| rule.name() == "EnsureRequirements");
         let at = at.unwrap_or(physical.len());
         physical.splice(at..at, own);

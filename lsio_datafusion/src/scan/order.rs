@@ -83,13 +83,13 @@ fn along(
     if tiles.selection()[dim].len() <= 1 {
         return Ok(Some(Along::OneValue));
     }
-    let Direction { ascends, strict } = match (&column.variable, column.loaded()) {
-        (None, _) => Direction { ascends: true, strict: true },
-        (Some(_), Some(values)) => match direction(values)? {
+    let Direction { ascends, strict } = match (column.is_index(), column.loaded()) {
+        (true, _) => Direction { ascends: true, strict: true },
+        (false, Some(values)) => match direction(values)? {
             Some(direction) => direction,
             None => return Ok(None),
         },
-        (Some(_), None) => return Ok(None),
+        (false, None) => return Ok(None),
     };
     Ok(Some(Along::Dimension { dim, reversed: ascends == options.descending, strict }))
 }

@@ -30,7 +30,7 @@ use super::{
 use crate::{
     error::external,
     expression::{union, with_columns},
-    predicate::{ColumnPredicate, Predicate},
+    predicate::{ColumnPredicate, Predicate, is_deferred, select_loaded},
     statistics::column_statistics,
 };
 
@@ -56,6 +56,10 @@ pub struct ZarrSource {
     notes: Vec<String>,
     /// Reason why the aggregate above isn't part of the scan.
     refusal: Option<Arc<str>>,
+    /// Reason why the join above isn't part of the scan.
+    join_refusal: Option<Arc<str>>,
+    /// What is looked up in other scans, for people.
+    lookups: Vec<String>,
     /// Positions in the table of the columns that are read: the output's, and the filters'.
     columns: Vec<usize>,
     tiles: Tiles,
@@ -93,6 +97,8 @@ impl ZarrSource {
             partitions: 1,
             notes: Vec::new(),
             refusal: None,
+            join_refusal: None,
+            lookups: Vec::new(),
             columns,
             tiles,
             scan: OnceLock::new(),
@@ -218,7 +224,7 @@ impl ZarrSource {
     pub(crate) fn is_chunked(&self, position: usize) -> bool {
         let column = &self.table.columns[position];
         let rank = self.table.dims.len();
-        column.variable.is_some() && !column.is_held(rank, self.options.held_bytes)
+        !column.is_local(rank, self.options.held_bytes)
     }
 
     /// The filters, if each compares a column that is read chunk by chunk with a number.
@@ -271,6 +277,72 @@ impl ZarrSource {
         self
     }
 
+    /// Notes why the join above isn't part of the scan.
+    pub(crate) fn with_join_refusal(mut self, reason: &str) -> Self {
+        self.join_refusal = Some(reason.into());
+        self
+    }
+
+    /// Name of the store, as the user wrote it.
+    pub(crate) fn store(&self) -> &str {
+        &self.store
+    }
+
+    /// Predicates that decide on rows beside the selection.
+    pub(crate) fn filters(&self) -> &[Predicate] {
+        &self.filters
+    }
+
+    /// Reads a table that has further columns, of the scan `other` among them.
+    pub(crate) fn joined(
+        mut self,
+        table: Arc<Table>,
+        table_schema: SchemaRef,
+        other: &Self,
+        selection: Vec<Selection>,
+    ) -> Result<Self> {
+        (self.table, self.table_schema) = (table, table_schema);
+        self.spec.selection = selection;
+        if self.options.store.is_none() {
+            // Files are local on one side only.
+            self.options.store.clone_from(&other.options.store);
+            self.options.page_cache.clone_from(&other.options.page_cache);
+        }
+        self.lookups.extend(other.lookups.iter().cloned());
+        self.refusal = None;
+        self = self.with_notes(&other.notes);
+        self.replanned()
+    }
+
+    /// Notes what is looked up.
+    pub(crate) fn with_lookup(mut self, lookup: String) -> Self {
+        self.lookups.push(lookup);
+        self
+    }
+
+    /// Returns the columns at these positions in the table, with a schema of their own, of the rows for which
+    /// the predicates over the table hold.
+    pub(crate) fn with_output(
+        mut self,
+        output: Vec<usize>,
+        schema: SchemaRef,
+        filters: Vec<Arc<dyn PhysicalExpr>>,
+    ) -> Result<Self> {
+        (self.spec.output, self.schema) = (output, schema);
+        for filter in filters {
+            let known_later = is_deferred(&filter);
+            let predicate = Predicate::new(filter, &self.table, &self.table_schema)?;
+            let selected = if known_later { None } else { select_loaded(&predicate, &self.table)? };
+            match selected {
+                Some((dim, selection)) => {
+                    self.spec.selection[dim] = self.spec.selection[dim].intersect(&selection);
+                }
+                None => self.filters.push(predicate),
+            }
+        }
+        self.replanned()
+    }
+
     /// Number of chunks with selected cells, in columns that are read chunk by chunk.
     #[must_use]
     pub fn chunks(&self) -> u64 {
@@ -295,7 +367,7 @@ impl ZarrSource {
     /// Path of a variable's own table.
     pub(crate) fn variable_path(&self, name: &str) -> String {
         let variable = self.table.columns.iter().find(|column| column.name == name);
-        match variable.and_then(|column| column.variable.as_ref()) {
+        match variable.and_then(lsio_core::Column::variable) {
             Some(variable) => variable.location().name().to_owned(),
             None => name.to_owned(),
         }
@@ -316,9 +388,8 @@ impl ZarrSource {
 
     /// Bytes of all selected rows, or of their chunks, decoded.
     fn bytes(&self) -> u64 {
-        let widths = self.columns.iter().map(|&position| {
-            self.table.columns[position].variable.as_ref().map_or(8, |v| v.value_bytes())
-        });
+        let widths =
+            self.columns.iter().map(|&position| self.table.columns[position].value_bytes());
         self.rows()
             .saturating_mul(widths.fold(0, u64::saturating_add))
             .max(self.scan().map_or(0, |scan| scan.decoded_bytes()))

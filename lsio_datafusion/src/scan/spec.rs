@@ -136,7 +136,7 @@ fn fingerprint(table: &Table) -> u64 {
         hash.text(&column.name);
         hash.text(&column.data_type().to_string());
         column.dims.iter().for_each(|&dim| hash.number(dim as u64));
-        if let Some(variable) = &column.variable {
+        if let Some(variable) = column.variable() {
             variable.chunk_grid().chunk_shape().iter().for_each(|&size| hash.number(size));
         }
     }

@@ -51,7 +51,8 @@ async fn check(path: &str) -> Result<(), String> {
     let location = Location::parse(path).map_err(|e| text(&e))?;
     let dataset = Dataset::open(&location, &OpenOptions::default()).await.map_err(|e| text(&e))?;
     let table = dataset.table().map_err(|e| text(&e))?;
-    let variable = table.columns.iter().find(|c| c.name == "a").unwrap().variable.clone().unwrap();
+    let variable =
+        table.columns.iter().find(|c| c.name == "a").unwrap().variable().cloned().unwrap();
     let expected = variable.read_all().await.map_err(|e| text(&e))?;
     let ctx = session(config());
     let dims: Vec<String> = table.dims.iter().map(|d| format!("\"{}\"", d.name)).collect();

@@ -68,6 +68,12 @@ impl ZarrSource {
         if let Some(limit) = self.spec.limit {
             details.push(("limit", limit.to_string()));
         }
+        if !self.lookups.is_empty() {
+            details.push(("looked up", format!("[{}]", self.lookups.join("; "))));
+        }
+        if let Some(reason) = &self.join_refusal {
+            details.push(("join not pushed down", reason.to_string()));
+        }
         if let Some(reason) = &self.refusal {
             details.push(("aggregate not pushed down", reason.to_string()));
         }

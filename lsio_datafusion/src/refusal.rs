@@ -1,10 +1,10 @@
-//! Why an aggregate stays above its scan.
+//! Why an operator stays above its scan.
 
 use datafusion::error::DataFusionError;
 
-/// An aggregate that isn't pushed down.
+/// An operator that isn't pushed into a scan.
 #[derive(Debug)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     /// The scan can't compute it; `EXPLAIN` shows the reason.
     Unsupported(String),
     /// Planning failed.
@@ -12,7 +12,7 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
-    pub(super) fn unsupported(reason: impl Into<String>) -> Self {
+    pub(crate) fn unsupported(reason: impl Into<String>) -> Self {
         Self::Unsupported(reason.into())
     }
 }

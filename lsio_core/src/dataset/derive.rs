@@ -1,0 +1,66 @@
+//! Columns that are computed from others, tile by tile.
+
+use std::{any::Any, fmt::Debug, sync::Arc};
+
+use arrow::{array::ArrayRef, datatypes::DataType};
+
+use super::Column;
+use crate::{Result, Selection};
+
+/// A rule that computes a column of a table from other columns, for the cells of one tile at a time.
+///
+/// A running mean is one: the cells of a tile need those of a frame around each of them.
+pub trait Derive: Debug + Send + Sync {
+    /// The type of the values.
+    fn data_type(&self) -> DataType;
+
+    /// The columns from which values are computed. They are on the grid of the table.
+    fn inputs(&self) -> &[Column];
+
+    /// The indices of the inputs along a dimension of the grid that the values of `wanted` indices need.
+    fn needs(&self, dim: usize, wanted: &Selection) -> Selection;
+
+    /// The number of indices along a dimension from which on a tile is worth its reads: the length of a frame, say.
+    fn tile_len(&self, _dim: usize) -> u64 {
+        1
+    }
+
+    /// The dimension along which the values of a tile continue those of the tile before; `None` if each tile stands for
+    /// itself. All tiles are then visited, in the order of that dimension.
+    fn continues(&self) -> Option<usize> {
+        None
+    }
+
+    /// Computes the values of the wanted cells, in C order over the column's dimensions.
+    ///
+    /// # Errors
+    /// If a value can't be computed.
+    fn derive(&self, inputs: Inputs<'_>) -> Result<Values>;
+}
+
+/// What a [`Derive`] gets for one tile.
+#[derive(Clone, Debug)]
+pub struct Inputs<'a> {
+    /// The values of each input at its own rank, over `needs`, with whether NaN among them is NULL.
+    pub values: &'a [(ArrayRef, bool)],
+    /// The cells of the inputs.
+    pub needs: &'a [Selection],
+    /// The cells of the values.
+    pub wanted: &'a [Selection],
+    /// What the tile before has handed on.
+    pub carried: Option<Carried>,
+}
+
+/// What a [`Derive`] computes for one tile.
+#[derive(Clone, Debug)]
+pub struct Values {
+    /// The values.
+    pub values: ArrayRef,
+    /// Whether NaN among them is NULL.
+    pub nan_is_null: bool,
+    /// What is handed on to the tile behind, if the values continue there.
+    pub carried: Option<Carried>,
+}
+
+/// The state between two tiles.
+pub type Carried = Arc<dyn Any + Send + Sync>;

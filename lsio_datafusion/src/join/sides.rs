@@ -1,0 +1,237 @@
+//! The sides of a join by their roles.
+
+use std::sync::Arc;
+
+use datafusion::{
+    common::{JoinSide, JoinType, NullEquality},
+    error::Result,
+    logical_expr::Operator,
+    physical_expr::{
+        PhysicalExpr,
+        expressions::{BinaryExpr, Column},
+        split_conjunction,
+        utils::collect_columns,
+    },
+    physical_expr_common::physical_expr::is_volatile,
+    physical_plan::{ExecutionPlan, joins::HashJoinExec},
+};
+
+use super::keys::KeyPair;
+use crate::{expression::substituted, refusal::Refusal, scan_rows::ScanRows};
+
+/// What becomes of the anchor's rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// A row stays if it has a partner.
+    Inner,
+    /// All rows stay; without a partner its columns are NULL.
+    Outer,
+    /// A row stays if it has a partner, whose columns aren't seen.
+    Semi,
+    /// A row stays if it has no partner.
+    Anti,
+    /// All rows stay, with whether they have a partner.
+    Mark,
+}
+
+/// A join with one side as the anchor.
+#[derive(Debug)]
+pub(super) struct Sides {
+    pub(super) role: Role,
+    /// Side of the anchor.
+    pub(super) anchor_side: JoinSide,
+    pub(super) anchor: ScanRows,
+    pub(super) partner: ScanRows,
+    pub(super) pairs: Vec<KeyPair>,
+    /// Further conditions on pairs of rows.
+    pub(super) conditions: Vec<Condition>,
+    /// Whether a NULL among the partner's keys keeps all rows out, as in NOT IN.
+    pub(super) null_aware: bool,
+}
+
+/// A condition on a pair of rows: an expression over its own columns.
+#[derive(Clone, Debug)]
+pub(super) struct Condition {
+    expr: Arc<dyn PhysicalExpr>,
+    columns: Vec<SideColumn>,
+}
+
+/// A column of one of the sides, as an expression over its table.
+#[derive(Clone, Debug)]
+enum SideColumn {
+    Anchor(Arc<dyn PhysicalExpr>),
+    Partner(Arc<dyn PhysicalExpr>),
+}
+
+impl Condition {
+    /// The condition with columns of the sides; `partner` rewrites expressions over the partner's table.
+    pub(super) fn with(
+        &self,
+        partner: impl Fn(&Arc<dyn PhysicalExpr>) -> Result<Arc<dyn PhysicalExpr>>,
+    ) -> Result<Arc<dyn PhysicalExpr>, Refusal> {
+        let mut columns = Vec::with_capacity(self.columns.len());
+        for column in &self.columns {
+            columns.push(match column {
+                SideColumn::Anchor(expr) => Arc::clone(expr),
+                SideColumn::Partner(expr) => partner(expr)?,
+            });
+        }
+        let with = substituted(&self.expr, |column| columns.get(column.index()).cloned())?;
+        with.ok_or_else(|| Refusal::unsupported("its condition names unknown columns"))
+    }
+
+    /// Expressions over the partner's table that it needs.
+    pub(super) fn partner_exprs(&self) -> impl Iterator<Item = &Arc<dyn PhysicalExpr>> {
+        self.columns.iter().filter_map(|column| match column {
+            SideColumn::Partner(expr) => Some(expr),
+            SideColumn::Anchor(_) => None,
+        })
+    }
+}
+
+impl Sides {
+    /// The ways to see a join, the better one first: inner joins have two.
+    ///
+    /// # Errors
+    /// [`Refusal::Unsupported`] if a side isn't a scan's rows, or for joins that keep the rows of both sides.
+    pub(super) fn of(join: &HashJoinExec) -> Result<Vec<Self>, Refusal> {
+        if ExecutionPlan::fetch(join).is_some() {
+            return Err(Refusal::unsupported("it has a LIMIT"));
+        }
+        let left = ScanRows::of(join.left())?;
+        let right = ScanRows::of(join.right())?;
+        let (role, anchors) = match join.join_type() {
+            JoinType::Inner => {
+                let rank = |rows: &ScanRows| rows.source.table().dims.len();
+                let both = if rank(&right) > rank(&left) {
+                    [JoinSide::Right, JoinSide::Left]
+                } else {
+                    [JoinSide::Left, JoinSide::Right]
+                };
+                (Role::Inner, both.to_vec())
+            }
+            JoinType::Left => (Role::Outer, vec![JoinSide::Left]),
+            JoinType::Right => (Role::Outer, vec![JoinSide::Right]),
+            JoinType::LeftSemi => (Role::Semi, vec![JoinSide::Left]),
+            JoinType::RightSemi => (Role::Semi, vec![JoinSide::Right]),
+            JoinType::LeftAnti => (Role::Anti, vec![JoinSide::Left]),
+            JoinType::RightAnti => (Role::Anti, vec![JoinSide::Right]),
+            JoinType::LeftMark => (Role::Mark, vec![JoinSide::Left]),
+            JoinType::RightMark => (Role::Mark, vec![JoinSide::Right]),
+            JoinType::Full => {
+                return Err(Refusal::unsupported("it keeps rows without a partner of both sides"));
+            }
+        };
+        let sides = anchors.into_iter().map(|anchor_side| {
+            let (anchor, partner) = match anchor_side {
+                JoinSide::Right => (right.clone(), left.clone()),
+                _ => (left.clone(), right.clone()),
+            };
+            Self::with_anchor(join, role, anchor_side, anchor, partner)
+        });
+        sides.collect()
+    }
+
+    fn with_anchor(
+        join: &HashJoinExec,
+        role: Role,
+        anchor_side: JoinSide,
+        anchor: ScanRows,
+        partner: ScanRows,
+    ) -> Result<Self, Refusal> {
+        let null_equals = join.null_equality() == NullEquality::NullEqualsNull;
+        let unknown = || Refusal::unsupported("its keys name unknown columns");
+        let mut pairs = Vec::new();
+        for (left, right) in join.on() {
+            let (own, other) = match anchor_side {
+                JoinSide::Right => (right, left),
+                _ => (left, right),
+            };
+            let own = anchor.over_table(own)?.ok_or_else(unknown)?;
+            let other = partner.over_table(other)?.ok_or_else(unknown)?;
+            if is_volatile(&own) || is_volatile(&other) {
+                return Err(Refusal::unsupported("a key is another value each time"));
+            }
+            pairs.push(KeyPair { anchor: own, partner: other, null_equals });
+        }
+        let mut conditions = Vec::new();
+        if let Some(filter) = join.filter() {
+            let mut columns = Vec::new();
+            for column in filter.column_indices() {
+                let known = if column.side == anchor_side {
+                    anchor.columns.get(column.index).cloned().map(SideColumn::Anchor)
+                } else {
+                    partner.columns.get(column.index).cloned().map(SideColumn::Partner)
+                };
+                columns.push(known.ok_or_else(unknown)?);
+            }
+            for conjunct in split_conjunction(filter.expression()) {
+                if is_volatile(conjunct) {
+                    return Err(Refusal::unsupported("a condition is another value each time"));
+                }
+                if let Some(pair) = pair(conjunct, &columns)? {
+                    pairs.push(pair);
+                    continue;
+                }
+                conditions.push(Condition { expr: Arc::clone(conjunct), columns: columns.clone() });
+            }
+        }
+        let conditions = conditions.into_iter().map(Condition::compact);
+        let conditions = conditions.collect::<Result<Vec<_>, Refusal>>()?;
+        let null_aware = join.null_aware;
+        Ok(Self { role, anchor_side, anchor, partner, pairs, conditions, null_aware })
+    }
+}
+
+impl Condition {
+    /// Keeps only the columns that are named.
+    fn compact(self) -> Result<Self, Refusal> {
+        let mut named: Vec<usize> = collect_columns(&self.expr).iter().map(Column::index).collect();
+        named.sort_unstable();
+        let expr = substituted(&self.expr, |column| {
+            let position = named.binary_search(&column.index()).ok()?;
+            Some(Arc::new(Column::new(column.name(), position)))
+        })?;
+        let columns: Option<Vec<_>> =
+            named.iter().map(|&index| self.columns.get(index).cloned()).collect();
+        match (expr, columns) {
+            (Some(expr), Some(columns)) => Ok(Self { expr, columns }),
+            _ => Err(Refusal::unsupported("its condition names unknown columns")),
+        }
+    }
+}
+
+/// Keys of a condition that is an equality of the two sides.
+fn pair(
+    condition: &Arc<dyn PhysicalExpr>,
+    columns: &[SideColumn],
+) -> Result<Option<KeyPair>, Refusal> {
+    let Some(binary) = condition.downcast_ref::<BinaryExpr>() else { return Ok(None) };
+    let null_equals = match binary.op() {
+        Operator::Eq => false,
+        Operator::IsNotDistinctFrom => true,
+        _ => return Ok(None),
+    };
+    let side = |expr: &Arc<dyn PhysicalExpr>| -> Result<Option<(bool, Arc<dyn PhysicalExpr>)>> {
+        let named = collect_columns(expr);
+        let mut own = named.iter().filter_map(|column| columns.get(column.index()));
+        let Some(first) = own.next() else { return Ok(None) };
+        let is_anchor = matches!(first, SideColumn::Anchor(_));
+        if own.any(|column| matches!(column, SideColumn::Anchor(_)) != is_anchor) {
+            return Ok(None);
+        }
+        let over = substituted(expr, |column| match columns.get(column.index())? {
+            SideColumn::Anchor(expr) | SideColumn::Partner(expr) => Some(Arc::clone(expr)),
+        })?;
+        Ok(over.map(|expr| (is_anchor, expr)))
+    };
+    let (Some(left), Some(right)) = (side(binary.left())?, side(binary.right())?) else {
+        return Ok(None);
+    };
+    Ok(match (left, right) {
+        ((true, anchor), (false, partner)) | ((false, partner), (true, anchor)) => {
+            Some(KeyPair { anchor, partner, null_equals })
+        }
+        _ => None,
+    })
+}
