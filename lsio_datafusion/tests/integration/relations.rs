@@ -41,7 +41,7 @@ fn configs() -> Vec<(String, SessionConfig)> {
 }
 
 /// Switches off what the session knows of these settings.
-pub(crate) fn switch_off(config: &mut SessionConfig, names: &[&str]) {
+fn switch_off(config: &mut SessionConfig, names: &[&str]) {
     let known = config.options().entries();
     for name in names.iter().filter(|name| known.iter().any(|entry| entry.key == **name)) {
         config.options_mut().set(name, "false").unwrap();

@@ -32,7 +32,6 @@ use crate::{
     harness::{config, frame, in_parallel, session},
     random_aggregates::{Cell, cells, load, shown},
     random_queries::Random,
-    relations::switch_off,
     storage::share,
 };
 
@@ -65,9 +64,7 @@ fn random_config(random: &mut Random, nan: bool, pushdown: bool) -> SessionConfi
     settings.coordinate_memory = *random.choose(&[0, 64 << 20, 64 << 20]);
     settings.aggregate_pushdown = !random.one_in(6);
     settings.nan_as_null = !nan;
-    if !pushdown {
-        switch_off(&mut config, &["lsio.join_pushdown"]);
-    }
+    settings.join_pushdown = pushdown;
     config
 }
 
