@@ -531,7 +531,8 @@ impl Decoding {
     }
 }
 
-/// Replaces NaN in Float32 and Float64 arrays by NULL, if `wanted`. Returns other arrays unchanged.
+/// Replaces NaN in Float32 and Float64 arrays by NULL, if `wanted`. Values that are NULL already, those without a partner,
+/// stay so. Returns other arrays unchanged.
 pub fn nan_to_null(array: ArrayRef, wanted: bool) -> ArrayRef {
     if !wanted {
         return array;
@@ -539,12 +540,14 @@ pub fn nan_to_null(array: ArrayRef, wanted: bool) -> ArrayRef {
     if let Some(floats) = array.as_primitive_opt::<Float32Type>()
         && let Some(nulls) = nulls(floats.values(), f32::is_nan)
     {
-        return Arc::new(PrimitiveArray::<Float32Type>::new(floats.values().clone(), Some(nulls)));
+        let nulls = NullBuffer::union(floats.nulls(), Some(&nulls));
+        return Arc::new(PrimitiveArray::<Float32Type>::new(floats.values().clone(), nulls));
     }
     if let Some(floats) = array.as_primitive_opt::<Float64Type>()
         && let Some(nulls) = nulls(floats.values(), f64::is_nan)
     {
-        return Arc::new(PrimitiveArray::<Float64Type>::new(floats.values().clone(), Some(nulls)));
+        let nulls = NullBuffer::union(floats.nulls(), Some(&nulls));
+        return Arc::new(PrimitiveArray::<Float64Type>::new(floats.values().clone(), nulls));
     }
     array
 }

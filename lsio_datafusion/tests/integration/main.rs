@@ -26,8 +26,10 @@ mod plans;
 mod pushed_errors;
 mod quantiles;
 mod random_aggregates;
+mod random_joins;
 mod random_queries;
 mod reads;
+mod relations;
 #[cfg(unix)]
 mod remote;
 mod resources;

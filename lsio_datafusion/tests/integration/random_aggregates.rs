@@ -823,7 +823,7 @@ fn random_query(random: &mut Random, tables: &Tables) -> Query {
 
 /// A value of a result. JSON has no infinities.
 #[derive(Clone, Debug)]
-enum Cell {
+pub(crate) enum Cell {
     Null,
     Float(f64),
     Other(String),
@@ -831,7 +831,7 @@ enum Cell {
 
 impl Cell {
     /// The two zeros have the same.
-    fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         match self {
             Self::Null => "NULL".to_owned(),
             Self::Float(value) => format!("{:?}", value + 0.0),
@@ -854,7 +854,7 @@ impl Cell {
     }
 }
 
-fn cells(batches: &[RecordBatch]) -> Vec<Vec<Cell>> {
+pub(crate) fn cells(batches: &[RecordBatch]) -> Vec<Vec<Cell>> {
     let mut rows = Vec::new();
     for batch in batches {
         let columns: Vec<Vec<Cell>> = batch.columns().iter().map(column).collect();
@@ -1058,7 +1058,7 @@ fn difference(query: &Query, actual: &[Vec<Cell>], expected: &[Vec<Cell>]) -> Op
     None
 }
 
-fn shown(rows: &[Vec<Cell>], columns: usize) -> String {
+pub(crate) fn shown(rows: &[Vec<Cell>], columns: usize) -> String {
     let mut lines = String::new();
     for row in rows.iter().take(60) {
         let cells: Vec<String> = row.iter().take(columns).map(Cell::text).collect();
@@ -1129,7 +1129,7 @@ fn random_config(random: &mut Random, pushdown: bool) -> SessionConfig {
 
 /// Makes the cells of a store a table in memory, from a scan that leaves nothing out. Integers are as
 /// wide as Zarr's become in arithmetic.
-async fn load(plain: &SessionContext, name: &str, table: &str) {
+pub(crate) async fn load(plain: &SessionContext, name: &str, table: &str) {
     let all = frame(plain, &format!("SELECT * FROM {table}")).await.unwrap();
     let columns = all.schema().fields().iter().map(|field| {
         let name = field.name();

@@ -171,28 +171,34 @@ pub(crate) fn coordinate(
             Kind::Time
         }
         _ => {
-            let metadata = json!({
-                "zarr_format": 3, "node_type": "array", "shape": [size], "data_type": "string",
-                "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [size]}},
-                "chunk_key_encoding": {"name": "default"}, "fill_value": "",
-                "codecs": [{"name": "vlen-utf8"}], "dimension_names": [dim], "attributes": {},
-            });
-            let mut chunk = (size as u32).to_le_bytes().to_vec();
-            for _ in 0..size {
-                let text = format!("s{}", random.below(4));
-                chunk.extend((text.len() as u32).to_le_bytes());
-                chunk.extend(text.as_bytes());
-            }
-            fs::create_dir_all(path.join(name).join("c")).unwrap();
-            fs::write(path.join(name).join("zarr.json"), metadata.to_string()).unwrap();
-            fs::write(path.join(name).join("c").join("0"), chunk).unwrap();
+            let texts: Vec<String> = (0..size).map(|_| format!("s{}", random.below(4))).collect();
+            text_coordinate(path, name, dim, &texts);
             Kind::Text
         }
     }
 }
 
+/// A coordinate of texts, below a group that isn't consolidated yet.
+pub(crate) fn text_coordinate(path: &Path, name: &str, dim: &str, texts: &[String]) {
+    let size = texts.len();
+    let metadata = json!({
+        "zarr_format": 3, "node_type": "array", "shape": [size], "data_type": "string",
+        "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": [size]}},
+        "chunk_key_encoding": {"name": "default"}, "fill_value": "",
+        "codecs": [{"name": "vlen-utf8"}], "dimension_names": [dim], "attributes": {},
+    });
+    let mut chunk = (size as u32).to_le_bytes().to_vec();
+    for text in texts {
+        chunk.extend((text.len() as u32).to_le_bytes());
+        chunk.extend(text.as_bytes());
+    }
+    fs::create_dir_all(path.join(name).join("c")).unwrap();
+    fs::write(path.join(name).join("zarr.json"), metadata.to_string()).unwrap();
+    fs::write(path.join(name).join("c").join("0"), chunk).unwrap();
+}
+
 /// A variable of small numbers, of which some are masked and some chunks aren't stored.
-fn variable(
+pub(crate) fn variable(
     random: &mut Random,
     group: &GroupWriter,
     name: &str,
