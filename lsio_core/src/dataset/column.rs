@@ -136,6 +136,24 @@ impl Column {
         matches!(self.values, ColumnValues::Derived(_))
     }
 
+    /// The same column for a scan that visits all tiles of a selection in order, if it is computed otherwise there: see
+    /// [`Derive::continued`].
+    #[must_use]
+    pub fn continued(&self, selection: &[Selection]) -> Option<Self> {
+        let ColumnValues::Derived(derive) = &self.values else { return None };
+        let values = ColumnValues::Derived(derive.continued(selection)?);
+        Some(Self { values, ..self.clone() })
+    }
+
+    /// The dimension along which values continue from tile to tile.
+    #[must_use]
+    pub fn continues(&self) -> Option<usize> {
+        match &self.values {
+            ColumnValues::Derived(derive) => derive.continues(),
+            _ => None,
+        }
+    }
+
     /// The type of the values.
     #[must_use]
     pub fn data_type(&self) -> DataType {

@@ -31,6 +31,12 @@ pub trait Derive: Debug + Send + Sync {
         None
     }
 
+    /// The same values for a scan that visits all tiles of a selection, one after the other along each dimension; `None`
+    /// if tiles don't help each other. A cumulative sum continues from tile to tile then.
+    fn continued(&self, _selection: &[Selection]) -> Option<Arc<dyn Derive>> {
+        None
+    }
+
     /// Computes the values of the wanted cells, in C order over the column's dimensions.
     ///
     /// # Errors

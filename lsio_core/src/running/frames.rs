@@ -61,7 +61,8 @@ impl Frames {
     }
 
     /// Whether both ends fall.
-    pub(super) fn is_falling(&self) -> bool {
+    #[must_use]
+    pub fn is_falling(&self) -> bool {
         self.falling
     }
 
@@ -91,7 +92,8 @@ impl Frames {
     }
 
     /// Whether all frames begin at the first input.
-    pub(super) fn begin_at_the_start(&self) -> bool {
+    #[must_use]
+    pub fn begin_at_the_start(&self) -> bool {
         self.frames.iter().all(|frame| frame.start == 0)
     }
 

@@ -4,6 +4,7 @@ mod data_source;
 mod explain;
 
 use std::{
+    borrow::Cow,
     ops::Range,
     sync::{Arc, OnceLock},
 };
@@ -155,6 +156,7 @@ impl ZarrSource {
         // Rows that a deferred predicate drops must not count for the limit, and the limit is applied here.
         if limit.is_some() {
             self.deferred.clear();
+            self.scan = OnceLock::new();
         }
         self.statistics = OnceLock::new();
         self
@@ -207,7 +209,9 @@ impl ZarrSource {
             return Ok(scan);
         }
         let selection = self.spec.selection.clone();
-        let scan = Scan::new(&self.table, &self.columns, selection, &self.options);
+        let in_order = self.filters.is_empty() && self.deferred.is_empty();
+        let table = scanned(&self.spec, &self.table, in_order);
+        let scan = Scan::new(&table, &self.columns, selection, &self.options);
         let scan = Arc::new(scan.map_err(external)?.with_order(&self.spec.order));
         // All partitions share the first one.
         Ok(self.scan.get_or_init(|| scan))
@@ -281,6 +285,7 @@ impl ZarrSource {
     /// Adds a predicate over the table that may drop rows as far as it is known at run time.
     pub(crate) fn with_deferred(mut self, predicate: Arc<dyn PhysicalExpr>) -> Self {
         self.deferred.push(predicate);
+        self.scan = OnceLock::new();
         self
     }
 
@@ -341,11 +346,7 @@ impl ZarrSource {
     }
 
     /// Reads a table that has further columns.
-    pub(crate) fn with_table(
-        mut self,
-        table: Arc<Table>,
-        table_schema: SchemaRef,
-    ) -> Result<Self> {
+    pub(crate) fn with_table(mut self, table: Arc<Table>, table_schema: SchemaRef) -> Result<Self> {
         (self.table, self.table_schema) = (table, table_schema);
         self.refusal = None;
         self.replanned()
@@ -491,6 +492,23 @@ impl ZarrSource {
     fn over_table(&self, expr: &Arc<dyn PhysicalExpr>) -> Result<Option<Arc<dyn PhysicalExpr>>> {
         with_columns(expr, |column| self.column(column.index()))
     }
+}
+
+/// Table as a scan reads it: with columns whose values continue from tile to tile, where no tile is left out.
+fn scanned<'a>(spec: &ScanSpec, table: &'a Table, in_order: bool) -> Cow<'a, Table> {
+    if !in_order || spec.tiles.is_some() {
+        return Cow::Borrowed(table);
+    }
+    let mut scanned = Cow::Borrowed(table);
+    for (position, column) in table.columns.iter().enumerate() {
+        let Some(continued) = column.continued(&spec.selection) else { continue };
+        let is_reversed =
+            |order: &DimOrder| order.reversed && continued.continues() == Some(order.dim);
+        if !spec.order.iter().any(is_reversed) {
+            scanned.to_mut().columns[position] = continued;
+        }
+    }
+    scanned
 }
 
 /// Plans the tiles of a specification, and the columns to read for its output and filters.
