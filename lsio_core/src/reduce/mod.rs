@@ -29,4 +29,5 @@ pub use self::{
     moments::Moments,
     reduction::{Counts, Misfit, Reduction, States, Wanted},
 };
+pub(crate) use self::native::Native;
 pub use crate::simd::Simd;

@@ -38,9 +38,9 @@ use crate::{
 };
 
 /// The plan that takes the place of a join, with a plan that runs before it.
-pub(super) struct Folded {
-    pub(super) scan: Arc<dyn ExecutionPlan>,
-    pub(super) prepared: Option<Prepared>,
+pub(crate) struct Folded {
+    pub(crate) scan: Arc<dyn ExecutionPlan>,
+    pub(crate) prepared: Option<Prepared>,
 }
 
 /// The plan that takes the place of a join.

@@ -59,6 +59,10 @@ pub struct ZarrSource {
     refusal: Option<Arc<str>>,
     /// Reason why the join above isn't part of the scan.
     join_refusal: Option<Arc<str>>,
+    /// Reason why the window above isn't part of the scan.
+    window_refusal: Option<Arc<str>>,
+    /// Window functions that the scan computes, for people.
+    windows: Vec<String>,
     /// What is looked up in the rows of plans that run before.
     waiting: Vec<PreparedLookup>,
     /// What is looked up, for people.
@@ -103,6 +107,8 @@ impl ZarrSource {
             notes: Vec::new(),
             refusal: None,
             join_refusal: None,
+            window_refusal: None,
+            windows: Vec::new(),
             waiting: Vec::new(),
             lookups: Vec::new(),
             columns,
@@ -316,8 +322,32 @@ impl ZarrSource {
             self.options.page_cache.clone_from(&other.options.page_cache);
         }
         self.lookups.extend(other.lookups.iter().cloned());
+        self.windows.extend(other.windows.iter().cloned());
         self.refusal = None;
         self = self.with_notes(&other.notes);
+        self.replanned()
+    }
+
+    /// Notes why the window above isn't part of the scan.
+    pub(crate) fn with_window_refusal(mut self, reason: &str) -> Self {
+        self.window_refusal = Some(reason.into());
+        self
+    }
+
+    /// Notes which window functions are computed.
+    pub(crate) fn with_windows(mut self, names: &[String]) -> Self {
+        self.windows.extend(names.iter().cloned());
+        self
+    }
+
+    /// Reads a table that has further columns.
+    pub(crate) fn with_table(
+        mut self,
+        table: Arc<Table>,
+        table_schema: SchemaRef,
+    ) -> Result<Self> {
+        (self.table, self.table_schema) = (table, table_schema);
+        self.refusal = None;
         self.replanned()
     }
 
