@@ -5,6 +5,7 @@
 //! cargo run --release --bin lsio-bench -- run /tmp/zstd.zarr
 //! cargo run --release --bin lsio-bench -- bare /tmp/zstd.zarr
 //! cargo run --release --bin lsio-bench -- aggregate /tmp/zstd.zarr
+//! cargo run --release --bin lsio-bench -- relations /tmp/relations
 //! cargo run --release --bin lsio-bench -- grow /tmp/1.zarr /tmp/2.zarr /tmp/4.zarr
 //! cargo run --release --bin lsio-bench -- link --latency 50ms --rate 250 /tmp/zstd.zarr
 //! ```
@@ -19,6 +20,7 @@ mod make_data;
 mod measure;
 mod process;
 mod queries;
+mod relations;
 mod run;
 mod runner;
 mod shard;
@@ -44,6 +46,11 @@ enum Command {
     Run(run::Args),
     /// Time aggregate queries in turns with a bare loop over the same chunks, or with the drive
     Aggregate(aggregate::Args),
+    /// Time queries that relate cells to other cells in turns with a bare loop over the chunks they need
+    Relations(relations::Args),
+    /// A question of relations
+    #[command(hide = true)]
+    Relate(relations::alone::Args),
     /// Time one aggregate query on stores of several sizes
     Grow(grow::Args),
     /// Time queries of stores behind a slow link, in turns with a bare loop that gets the same chunks
@@ -65,6 +72,8 @@ fn main() -> Result<(), Error> {
         Command::Bare(args) => bare::run(&args),
         Command::Run(args) => run::run(&args),
         Command::Aggregate(args) => aggregate::run(&args),
+        Command::Relations(args) => relations::run(&args),
+        Command::Relate(args) => relations::alone::run(&args),
         Command::Grow(args) => grow::run(&args),
         Command::Link(args) => link::run(&args),
         Command::Serve(args) => link::serve::run(&args),

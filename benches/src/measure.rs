@@ -32,12 +32,12 @@ pub(crate) async fn run_once(
     setup: &[&str],
     query: &Query,
 ) -> Result<Figures, Error> {
-    Ok(ask(store, config, setup, query.sql).await?.0)
+    Ok(ask(&[("era5", store)], config, setup, query.sql).await?.0)
 }
 
-/// Like [`run_once`], and returns the answer.
+/// Runs a query of stores, each under the name of a table, once in a new session. Returns the answer too.
 pub(crate) async fn ask(
-    store: &str,
+    stores: &[(&str, &str)],
     config: &SessionConfig,
     setup: &[&str],
     sql: &str,
@@ -50,7 +50,9 @@ pub(crate) async fn ask(
     for statement in setup {
         ctx.query(statement).await?;
     }
-    ctx.register_zarr("era5", store, OpenOptions::default()).await?;
+    for (table, store) in stores {
+        ctx.register_zarr(table, store, OpenOptions::default()).await?;
+    }
     let answer = ctx.query(sql).await?.collect().await?;
     let seconds = start.elapsed().as_secs_f64();
     let cpu = cpu_seconds().unwrap_or(f64::NAN) - cpu;

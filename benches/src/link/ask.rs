@@ -33,8 +33,10 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let config = SessionConfig::new();
-    let (figures, answer) = runtime.block_on(measure::ask(&args.store, &config, &[], &args.sql))?;
-    let (_, expected) = runtime.block_on(measure::ask(&args.local, &config, &[], &args.sql))?;
+    let ask =
+        |store: &str| runtime.block_on(measure::ask(&[("era5", store)], &config, &[], &args.sql));
+    let (figures, answer) = ask(&args.store)?;
+    let (_, expected) = ask(&args.local)?;
     compare(rows(&answer)?, rows(&expected)?)?;
     println!("{} {} {}", figures.seconds, figures.cpu, figures.peak);
     Ok(())

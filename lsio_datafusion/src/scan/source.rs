@@ -75,7 +75,7 @@ pub struct ZarrSource {
     scan: OnceLock<Arc<Scan>>,
     statistics: OnceLock<Arc<Statistics>>,
     /// Memory of what one execution looks up.
-    held: Vec<Arc<MemoryReservation>>,
+    _held: Vec<Arc<MemoryReservation>>,
     metrics: ExecutionPlanMetricsSet,
 }
 
@@ -116,7 +116,7 @@ impl ZarrSource {
             tiles,
             scan: OnceLock::new(),
             statistics: OnceLock::new(),
-            held: Vec::new(),
+            _held: Vec::new(),
             metrics: ExecutionPlanMetricsSet::new(),
         })
     }
@@ -372,7 +372,17 @@ impl ZarrSource {
 
     /// Whether an execution has a source of its own: see [`ZarrSource::for_execution`].
     pub(crate) fn is_of_execution(&self) -> bool {
-        self.waits() || self.scan().is_ok_and(|scan| scan.continues())
+        self.waits() || self.continues()
+    }
+
+    /// Whether values of a tile continue those of the tile before.
+    pub(crate) fn continues(&self) -> bool {
+        self.scan().is_ok_and(|scan| scan.continues())
+    }
+
+    /// Whether they do so from the last tile to the first.
+    pub(crate) fn continues_backward(&self) -> bool {
+        self.scan().is_ok_and(|scan| scan.continues_backward())
     }
 
     /// Source of one execution: waits for what it looks up, and shares no tiles' states with other executions.
@@ -382,7 +392,8 @@ impl ZarrSource {
         for lookup in &self.waiting {
             held.push(Arc::new(lookup.bind(&mut table, context).await?));
         }
-        let mut source = Self { table: Arc::new(table), waiting: Vec::new(), held, ..self.clone() };
+        let mut source =
+            Self { table: Arc::new(table), waiting: Vec::new(), _held: held, ..self.clone() };
         source.scan = OnceLock::new();
         Ok(source)
     }

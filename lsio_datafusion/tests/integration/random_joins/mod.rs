@@ -171,7 +171,16 @@ async fn described(plain: &SessionContext) -> String {
     text
 }
 
+/// Like `ask`, and tells of a failure at once.
 async fn try_stores(seed: u64, keep: bool) -> std::result::Result<Counts, String> {
+    let asked = ask(seed, keep).await;
+    if let Err(failure) = &asked {
+        println!("FAILED {}", failure.lines().next().unwrap_or_default());
+    }
+    asked
+}
+
+async fn ask(seed: u64, keep: bool) -> std::result::Result<Counts, String> {
     let mut random = Random(seed);
     let mut directory = tempfile::tempdir().unwrap();
     if keep {
