@@ -209,8 +209,7 @@ impl ZarrSource {
             return Ok(scan);
         }
         let selection = self.spec.selection.clone();
-        let in_order = self.filters.is_empty() && self.deferred.is_empty();
-        let table = scanned(&self.spec, &self.table, in_order);
+        let table = scanned(&self.spec, &self.table);
         let scan = Scan::new(&table, &self.columns, selection, &self.options);
         let scan = Arc::new(scan.map_err(external)?.with_order(&self.spec.order));
         // All partitions share the first one.
@@ -505,17 +504,21 @@ impl ZarrSource {
     }
 }
 
-/// Table as a scan reads it: with columns whose values continue from tile to tile, where no tile is left out.
-fn scanned<'a>(spec: &ScanSpec, table: &'a Table, in_order: bool) -> Cow<'a, Table> {
-    if !in_order || spec.tiles.is_some() {
-        return Cow::Borrowed(table);
-    }
+/// Table as a scan reads it: with columns whose values continue from tile to tile.
+fn scanned<'a>(spec: &ScanSpec, table: &'a Table) -> Cow<'a, Table> {
     let mut scanned = Cow::Borrowed(table);
+    if spec.tiles.is_some() {
+        // Some tiles are left out.
+        return scanned;
+    }
     for (position, column) in table.columns.iter().enumerate() {
         let Some(continued) = column.continued(&spec.selection) else { continue };
-        let is_reversed =
-            |order: &DimOrder| order.reversed && continued.continues() == Some(order.dim);
-        if !spec.order.iter().any(is_reversed) {
+        let turns = |order: &DimOrder| {
+            continued
+                .continues()
+                .is_some_and(|own| own.dim == order.dim && own.reversed != order.reversed)
+        };
+        if !spec.order.iter().any(turns) {
             scanned.to_mut().columns[position] = continued;
         }
     }

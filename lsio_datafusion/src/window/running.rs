@@ -10,7 +10,7 @@ use arrow::{
 use datafusion::physical_expr::expressions::CastExpr;
 use lsio_core::{
     Column, Error, Result, Selection,
-    dataset::{Derive, Inputs, Values},
+    dataset::{Continues, Derive, Inputs, Values},
     read::nan_to_null,
     running::{BlockShape, Frames, Running, RunningFunction, RunningState},
 };
@@ -190,8 +190,8 @@ impl Derive for RunningColumn {
         }
     }
 
-    fn continues(&self) -> Option<usize> {
-        self.visited.is_some().then_some(self.dim)
+    fn continues(&self) -> Option<Continues> {
+        self.visited.is_some().then_some(Continues { dim: self.dim, reversed: false })
     }
 
     fn continued(&self, selection: &[Selection]) -> Option<Arc<dyn Derive>> {
