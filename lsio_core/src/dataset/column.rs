@@ -8,7 +8,7 @@ use arrow::{
 };
 use tokio::sync::OnceCell;
 
-use super::{Derive, Role, Table, Variable, mapped::Mapped};
+use super::{Continues, Derive, Role, Table, Variable, mapped::Mapped};
 use crate::{Error, IndexMap, Result, Selection, grid::select};
 
 /// A column of a table.
@@ -145,9 +145,9 @@ impl Column {
         Some(Self { values, ..self.clone() })
     }
 
-    /// The dimension along which values continue from tile to tile.
+    /// How values continue from tile to tile.
     #[must_use]
-    pub fn continues(&self) -> Option<usize> {
+    pub fn continues(&self) -> Option<Continues> {
         match &self.values {
             ColumnValues::Derived(derive) => derive.continues(),
             _ => None,

@@ -19,6 +19,7 @@ use datafusion::{
 };
 use lsio_core::{
     Selection, Table,
+    dataset::Continues,
     read::{DimOrder, Scan, ScanOptions, Tiles},
 };
 
@@ -156,7 +157,6 @@ impl ZarrSource {
         // Rows that a deferred predicate drops must not count for the limit, and the limit is applied here.
         if limit.is_some() {
             self.deferred.clear();
-            self.scan = OnceLock::new();
         }
         self.statistics = OnceLock::new();
         self
@@ -209,8 +209,7 @@ impl ZarrSource {
             return Ok(scan);
         }
         let selection = self.spec.selection.clone();
-        let in_order = self.filters.is_empty() && self.deferred.is_empty();
-        let table = scanned(&self.spec, &self.table, in_order);
+        let table = scanned(&self.spec, &self.table);
         let scan = Scan::new(&table, &self.columns, selection, &self.options);
         let scan = Arc::new(scan.map_err(external)?.with_order(&self.spec.order));
         // All partitions share the first one.
@@ -285,7 +284,6 @@ impl ZarrSource {
     /// Adds a predicate over the table that may drop rows as far as it is known at run time.
     pub(crate) fn with_deferred(mut self, predicate: Arc<dyn PhysicalExpr>) -> Self {
         self.deferred.push(predicate);
-        self.scan = OnceLock::new();
         self
     }
 
@@ -505,17 +503,18 @@ impl ZarrSource {
     }
 }
 
-/// Table as a scan reads it: with columns whose values continue from tile to tile, where no tile is left out.
-fn scanned<'a>(spec: &ScanSpec, table: &'a Table, in_order: bool) -> Cow<'a, Table> {
-    if !in_order || spec.tiles.is_some() {
-        return Cow::Borrowed(table);
-    }
+/// Table as a scan reads it: with columns whose values continue from tile to tile, in one direction along a dimension.
+fn scanned<'a>(spec: &ScanSpec, table: &'a Table) -> Cow<'a, Table> {
     let mut scanned = Cow::Borrowed(table);
+    if spec.tiles.is_some() {
+        return scanned;
+    }
+    let mut known: Vec<Continues> = Vec::new();
     for (position, column) in table.columns.iter().enumerate() {
         let Some(continued) = column.continued(&spec.selection) else { continue };
-        let is_reversed =
-            |order: &DimOrder| order.reversed && continued.continues() == Some(order.dim);
-        if !spec.order.iter().any(is_reversed) {
+        let Some(own) = continued.continues() else { continue };
+        if known.iter().all(|other| other.dim != own.dim || other.reversed == own.reversed) {
+            known.push(own);
             scanned.to_mut().columns[position] = continued;
         }
     }
