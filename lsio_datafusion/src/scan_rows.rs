@@ -143,7 +143,7 @@ pub(crate) fn projected(
     Ok(Arc::new(ProjectionExec::try_new(own, scan)?))
 }
 
-/// Notes something at the scan whose rows a plan passes on.
+/// Notes something at the scan below a chain of operators.
 pub(crate) fn noted(
     plan: &Arc<dyn ExecutionPlan>,
     note: &impl Fn(ZarrSource) -> ZarrSource,
@@ -155,7 +155,7 @@ pub(crate) fn noted(
         return Ok(Arc::new(scan.clone().with_data_source(source)));
     }
     match plan.children().as_slice() {
-        [input] if is_transparent(plan) => {
+        [input] => {
             let input = noted(input, note)?;
             replace_children_if_necessary(Arc::clone(plan), vec![input])
         }

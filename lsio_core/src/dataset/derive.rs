@@ -31,8 +31,7 @@ pub trait Derive: Debug + Send + Sync {
         None
     }
 
-    /// The same values for a scan that visits all tiles of a selection, one after the other along each dimension; `None`
-    /// if tiles don't help each other. A cumulative sum continues from tile to tile then.
+    /// The same values for a scan that visits all tiles of a selection, if they continue from tile to tile there.
     fn continued(&self, _selection: &[Selection]) -> Option<Arc<dyn Derive>> {
         None
     }

@@ -97,8 +97,9 @@ impl Frames {
         self.frames.iter().all(|frame| frame.start == 0)
     }
 
-    /// Whether all frames end behind the last input.
-    pub(super) fn end_at_the_end(&self, length: usize) -> bool {
+    /// Whether all frames end behind the last of so many inputs.
+    #[must_use]
+    pub fn end_at_the_end(&self, length: usize) -> bool {
         self.frames.iter().all(|frame| frame.end == length)
     }
 }

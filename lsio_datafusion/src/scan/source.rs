@@ -19,6 +19,7 @@ use datafusion::{
 };
 use lsio_core::{
     Selection, Table,
+    dataset::Continues,
     read::{DimOrder, Scan, ScanOptions, Tiles},
 };
 
@@ -156,7 +157,6 @@ impl ZarrSource {
         // Rows that a deferred predicate drops must not count for the limit, and the limit is applied here.
         if limit.is_some() {
             self.deferred.clear();
-            self.scan = OnceLock::new();
         }
         self.statistics = OnceLock::new();
         self
@@ -284,7 +284,6 @@ impl ZarrSource {
     /// Adds a predicate over the table that may drop rows as far as it is known at run time.
     pub(crate) fn with_deferred(mut self, predicate: Arc<dyn PhysicalExpr>) -> Self {
         self.deferred.push(predicate);
-        self.scan = OnceLock::new();
         self
     }
 
@@ -504,21 +503,18 @@ impl ZarrSource {
     }
 }
 
-/// Table as a scan reads it: with columns whose values continue from tile to tile.
+/// Table as a scan reads it: with columns whose values continue from tile to tile, in one direction along a dimension.
 fn scanned<'a>(spec: &ScanSpec, table: &'a Table) -> Cow<'a, Table> {
     let mut scanned = Cow::Borrowed(table);
     if spec.tiles.is_some() {
-        // Some tiles are left out.
         return scanned;
     }
+    let mut known: Vec<Continues> = Vec::new();
     for (position, column) in table.columns.iter().enumerate() {
         let Some(continued) = column.continued(&spec.selection) else { continue };
-        let turns = |order: &DimOrder| {
-            continued
-                .continues()
-                .is_some_and(|own| own.dim == order.dim && own.reversed != order.reversed)
-        };
-        if !spec.order.iter().any(turns) {
+        let Some(own) = continued.continues() else { continue };
+        if known.iter().all(|other| other.dim != own.dim || other.reversed == own.reversed) {
+            known.push(own);
             scanned.to_mut().columns[position] = continued;
         }
     }

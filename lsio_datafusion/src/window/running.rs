@@ -118,22 +118,41 @@ impl RunningColumn {
 }
 
 impl RunningColumn {
-    /// Whether each frame holds the one before it, from the first index on.
-    fn grows(&self) -> bool {
-        self.frames.begin_at_the_start() && !self.frames.is_falling()
+    /// Whether each frame holds the one before it, from the first index on, or the one behind it, up to the last: then
+    /// tiles come in reverse order.
+    fn grows(&self) -> Option<Continues> {
+        let reversed = |reversed| Some(Continues { dim: self.dim, reversed });
+        let len = usize::try_from(self.selection.len()).unwrap_or(usize::MAX);
+        if self.frames.is_falling() {
+            None
+        } else if self.frames.begin_at_the_start() {
+            reversed(false)
+        } else if self.frames.end_at_the_end(len) {
+            reversed(true)
+        } else {
+            None
+        }
     }
 
     /// Positions of the inputs that come to the state of the tile before; `None` where tiles don't continue each other.
     fn new_inputs(&self, wanted: &Selection) -> Option<Range<usize>> {
         let visited = self.visited.as_ref()?;
-        let end = |index: u64| {
+        let frame = |index: u64| {
             let position = usize::try_from(self.selection.rank(index)).ok()?;
-            self.frames.get(position).map(|frame| frame.end)
+            self.frames.get(position)
         };
         let bounds = wanted.bounds();
+        if self.grows()?.reversed {
+            let next = visited.nth(visited.rank(bounds.end));
+            let len = usize::try_from(self.selection.len()).unwrap_or(usize::MAX);
+            let seen = next.and_then(frame).map_or(len, |frame| frame.start);
+            let start = frame(bounds.start).map_or(seen, |frame| frame.start);
+            return Some(start.min(seen)..seen);
+        }
         let before = visited.rank(bounds.start).checked_sub(1).and_then(|rank| visited.nth(rank));
-        let seen = before.and_then(end).unwrap_or(0);
-        Some(seen..bounds.end.checked_sub(1).and_then(end).unwrap_or(seen).max(seen))
+        let seen = before.and_then(frame).map_or(0, |frame| frame.end);
+        let end = bounds.end.checked_sub(1).and_then(frame).map_or(seen, |frame| frame.end);
+        Some(seen..end.max(seen))
     }
 }
 
@@ -191,17 +210,17 @@ impl Derive for RunningColumn {
     }
 
     fn continues(&self) -> Option<Continues> {
-        self.visited.is_some().then_some(Continues { dim: self.dim, reversed: false })
+        self.visited.as_ref().and_then(|_| self.grows())
     }
 
     fn continued(&self, selection: &[Selection]) -> Option<Arc<dyn Derive>> {
-        let visited = selection.get(self.dim).filter(|_| self.grows())?;
+        let visited = selection.get(self.dim).filter(|_| self.grows().is_some())?;
         Some(Arc::new(Self { visited: Some(visited.clone()), ..self.clone() }))
     }
 
     fn tile_len(&self, dim: usize) -> u64 {
         // Frames that grow continue from tile to tile, which needs no long tiles.
-        if dim == self.dim && !self.grows() { 2 * self.frames.longest() as u64 } else { 1 }
+        if dim == self.dim && self.grows().is_none() { 2 * self.frames.longest() as u64 } else { 1 }
     }
 
     fn derive(&self, inputs: Inputs<'_>) -> Result<Values> {
