@@ -27,6 +27,7 @@ mod pushed_errors;
 mod quantiles;
 mod random_aggregates;
 mod random_queries;
+mod random_statistics;
 mod reads;
 #[cfg(unix)]
 mod remote;
@@ -38,6 +39,7 @@ mod served;
 mod sessions;
 mod shifted;
 mod sliding;
+mod small_groups;
 mod specifications;
 mod statistics;
 mod storage;
