@@ -7,7 +7,7 @@
 use crate::random_aggregates::{Mix, try_stores};
 
 /// The stores that are tried if nothing else is said, each with a dozen queries.
-const STORES: u64 = 200;
+const STORES: u64 = 120;
 
 #[test]
 fn statistics_are_those_of_the_cells_in_memory() {
