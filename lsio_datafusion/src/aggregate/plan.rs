@@ -189,12 +189,20 @@ impl Aggregation {
             predicates.push(Predicate::new(filter, &table, &table_schema)?);
         }
 
-        if let (Some(keys), true) = (&cell_keys, !(accumulated.is_empty() && pencils.is_empty())) {
-            let reason = format!(
-                "GROUP BY {} varies along all dimensions, and not all functions have kernels",
-                keys.names()
-            );
-            return Err(Refusal::Unsupported(reason));
+        if let Some(keys) = &cell_keys {
+            let reason = if aggregate.limit_options().is_some() {
+                // DataFusion's aggregate stops at the first groups.
+                Some("a LIMIT takes few of its groups")
+            } else if !(accumulated.is_empty() && pencils.is_empty()) {
+                Some("not all functions have kernels")
+            } else {
+                None
+            };
+            if let Some(reason) = reason {
+                let names = keys.names();
+                let reason = format!("GROUP BY {names} varies along all dimensions, and {reason}");
+                return Err(Refusal::Unsupported(reason));
+            }
         }
         let mut needed: Vec<usize> = Vec::new();
         let mut dims: Vec<usize> = Vec::new();

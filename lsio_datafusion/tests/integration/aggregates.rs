@@ -147,6 +147,7 @@ const SHAPES: &[(&str, bool, &str)] = &[
     ("SELECT v, count(*) FROM {} GROUP BY v", true, "numbered values=[v]"),
     ("SELECT latitude, v, count(u) FROM {} GROUP BY latitude, v", true, "numbered values=[v]"),
     ("SELECT floor(v), median(u) FROM {} GROUP BY 1", false, NOT_PUSHED),
+    ("SELECT DISTINCT v FROM {} LIMIT 2", false, "takes few of its groups"),
     ("SELECT floor(v), array_agg(u ORDER BY u) FROM {} GROUP BY 1", false, NOT_PUSHED),
     // Each row has its own number.
     ("SELECT latitude, sum(v + random()) FROM {} GROUP BY latitude", false, ""),
