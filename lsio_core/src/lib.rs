@@ -82,6 +82,7 @@ pub mod read;
 mod recycle;
 pub mod reduce;
 mod resources;
+pub mod running;
 mod selection;
 mod simd;
 pub mod similar;

@@ -31,6 +31,9 @@ config_namespace! {
         /// Whether joins of scans on their coordinates become columns of one scan where that is possible.
         pub join_pushdown: bool, default = true
 
+        /// Whether windows along one dimension of a scan become columns of it where that is possible.
+        pub window_pushdown: bool, default = true
+
         /// Whether NaN computed by expressions is NULL, as in 0.0 / 0.0 or ln(-1). Otherwise it stays NaN, as
         /// in numpy. Whether NaN in a store is NULL is an option of its table.
         pub nan_as_null: bool, default = true

@@ -78,6 +78,7 @@ mod statistics;
 mod table;
 pub mod text;
 mod walk;
+mod window;
 
 pub use lsio_core;
 

@@ -1,14 +1,21 @@
 //! The rows of operators over a Zarr scan, in terms of its table.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
+use arrow::datatypes::{Field, Schema};
 use datafusion::{
+    common::internal_datafusion_err,
     datasource::source::DataSourceExec,
     error::Result,
-    physical_expr::{PhysicalExpr, expressions::Column, split_conjunction},
+    physical_expr::{PhysicalExpr, expressions::Column, split_conjunction, utils::collect_columns},
     physical_plan::{
-        ExecutionPlan, coalesce_partitions::CoalescePartitionsExec, coop::CooperativeExec,
-        filter::FilterExec, projection::ProjectionExec, repartition::RepartitionExec,
+        ExecutionPlan,
+        coalesce_partitions::CoalescePartitionsExec,
+        coop::CooperativeExec,
+        filter::FilterExec,
+        projection::{ProjectionExec, ProjectionExpr},
+        repartition::RepartitionExec,
+        replace_children_if_necessary,
     },
 };
 
@@ -90,4 +97,65 @@ pub(crate) fn is_transparent(plan: &Arc<dyn ExecutionPlan>) -> bool {
         || plan.downcast_ref::<CoalescePartitionsExec>().is_some()
         || plan.downcast_ref::<RepartitionExec>().is_some();
     passes && plan.fetch().is_none()
+}
+
+/// A plan that computes expressions over a scan's table, with the names of a schema's columns, of the rows for which the
+/// predicates over the table hold.
+pub(crate) fn projected(
+    source: ZarrSource,
+    exprs: &[Arc<dyn PhysicalExpr>],
+    schema: &Schema,
+    filters: Vec<Arc<dyn PhysicalExpr>>,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    let mut output: Vec<usize> =
+        exprs.iter().flat_map(collect_columns).map(|column| column.index()).collect();
+    output.sort_unstable();
+    output.dedup();
+    // A column that is passed on as it is has the field that the plan's column has.
+    let passed = exprs.iter().zip(schema.fields()).filter_map(|(expr, field)| {
+        Some((expr.downcast_ref::<Column>()?.index(), field.is_nullable()))
+    });
+    let nullable: HashMap<usize, bool> = passed.collect();
+    let table_schema = source.table_schema();
+    let fields = output.iter().map(|position| {
+        let field = table_schema.field(*position).clone();
+        match nullable.get(position) {
+            Some(nullable) => field.with_nullable(*nullable),
+            None => field,
+        }
+    });
+    let fields: Vec<Field> = fields.collect();
+    let scan = Arc::new(Schema::new_with_metadata(fields, table_schema.metadata().clone()));
+    let source = source.with_output(output.clone(), scan, filters)?;
+    let scan = DataSourceExec::from_data_source(source);
+    let mut own = Vec::with_capacity(exprs.len());
+    for (expr, field) in exprs.iter().zip(schema.fields()) {
+        let over = substituted(expr, |column| {
+            let position = output.binary_search(&column.index()).ok()?;
+            Some(Arc::new(Column::new(column.name(), position)))
+        })?;
+        let expr = over.ok_or_else(|| internal_datafusion_err!("{expr} isn't over the scan"))?;
+        own.push(ProjectionExpr { expr, alias: field.name().clone() });
+    }
+    Ok(Arc::new(ProjectionExec::try_new(own, scan)?))
+}
+
+/// Notes something at the scan whose rows a plan passes on.
+pub(crate) fn noted(
+    plan: &Arc<dyn ExecutionPlan>,
+    note: &impl Fn(ZarrSource) -> ZarrSource,
+) -> Result<Arc<dyn ExecutionPlan>> {
+    if let Some(scan) = plan.downcast_ref::<DataSourceExec>()
+        && let Some(source) = scan.data_source().downcast_ref::<ZarrSource>()
+    {
+        let source = Arc::new(note(source.clone()));
+        return Ok(Arc::new(scan.clone().with_data_source(source)));
+    }
+    match plan.children().as_slice() {
+        [input] if is_transparent(plan) => {
+            let input = noted(input, note)?;
+            replace_children_if_necessary(Arc::clone(plan), vec![input])
+        }
+        _ => Ok(Arc::clone(plan)),
+    }
 }

@@ -130,6 +130,12 @@ impl Column {
         matches!(self.values, ColumnValues::Pending(_))
     }
 
+    /// Whether the values are computed from other columns.
+    #[must_use]
+    pub fn is_computed(&self) -> bool {
+        matches!(self.values, ColumnValues::Derived(_))
+    }
+
     /// The type of the values.
     #[must_use]
     pub fn data_type(&self) -> DataType {

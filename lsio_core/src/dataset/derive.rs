@@ -25,9 +25,9 @@ pub trait Derive: Debug + Send + Sync {
         1
     }
 
-    /// The dimension along which the values of a tile continue those of the tile before; `None` if each tile stands for
-    /// itself. All tiles are then visited, in the order of that dimension.
-    fn continues(&self) -> Option<usize> {
+    /// How the values of a tile continue those of the tile before; `None` if each tile stands for itself. All tiles are
+    /// then visited, in that order.
+    fn continues(&self) -> Option<Continues> {
         None
     }
 
@@ -36,6 +36,15 @@ pub trait Derive: Debug + Send + Sync {
     /// # Errors
     /// If a value can't be computed.
     fn derive(&self, inputs: Inputs<'_>) -> Result<Values>;
+}
+
+/// A direction along a dimension in which the values of tiles continue each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Continues {
+    /// Position of the dimension in the grid.
+    pub dim: usize,
+    /// Whether the last tile along it comes first.
+    pub reversed: bool,
 }
 
 /// What a [`Derive`] gets for one tile.

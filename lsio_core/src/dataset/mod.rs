@@ -52,7 +52,7 @@ pub use self::{
     column::Column,
     content::{ArrayContent, Content, Format, GroupContent},
     decoding::nan_to_null,
-    derive::{Carried, Derive, Inputs, Values},
+    derive::{Carried, Continues, Derive, Inputs, Values},
     layout::{Layout, ZarrFormat},
     mapped::Lookup,
     roles::Role,

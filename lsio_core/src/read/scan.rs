@@ -6,7 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use arrow::{array::ArrayRef, buffer::BooleanBuffer};
+use arrow::{
+    array::{Array as _, ArrayRef},
+    buffer::BooleanBuffer,
+};
 use bytes::Bytes;
 use futures::future::try_join_all;
 use object_store::ObjectStore;
@@ -25,7 +28,7 @@ use super::{
 };
 use crate::{
     Column, Error, Recycler, Result, Selection, Table, Variable,
-    dataset::{ColumnValues, Derive, Inputs, StoredColumn, Values},
+    dataset::{ColumnValues, Continues, Derive, Inputs, StoredColumn, Values, nan_to_null},
     transport::Counts,
     uring::PageCache,
 };
@@ -198,10 +201,26 @@ impl Scan {
         Ok(Self { columns, tiles, recycler, shared, carries })
     }
 
-    /// Visits the tiles in another order: see [`Tiles::with_order`].
+    /// Visits the tiles in another order: see [`Tiles::with_order`]. Tiles that continue each other come in their
+    /// direction, and one after the other unless the order has their dimension.
     #[must_use]
     pub fn with_order(mut self, first: &[DimOrder]) -> Self {
-        self.tiles = self.tiles.with_order(first);
+        let mut order = first.to_vec();
+        let continued: Vec<DimOrder> =
+            self.columns.iter().filter_map(ScanColumn::continues).map(DimOrder::from).collect();
+        let has = |order: &[DimOrder], dim| order.iter().any(|other| other.dim == dim);
+        for dim in 0..self.tiles.shape().len() {
+            if !has(&order, dim) && !has(&continued, dim) {
+                order.push(DimOrder::forward(dim));
+            }
+        }
+        for own in continued {
+            match order.iter_mut().find(|other| other.dim == own.dim) {
+                Some(other) => other.reversed = own.reversed,
+                None => order.push(own),
+            }
+        }
+        self.tiles = self.tiles.with_order(&order);
         self
     }
 
@@ -237,6 +256,13 @@ impl Scan {
     #[must_use]
     pub fn continues(&self) -> bool {
         self.columns.iter().any(|column| column.continues().is_some())
+    }
+
+    /// Whether the last tile along a dimension comes first, as tiles continue each other from there.
+    #[must_use]
+    pub fn continues_backward(&self) -> bool {
+        let mut continued = self.columns.iter().filter_map(ScanColumn::continues);
+        continued.any(|continued| continued.reversed)
     }
 
     /// Whether chunks come over a network, so that more requests should be concurrent.
@@ -521,9 +547,14 @@ impl Scan {
         let later = column.dims.len() == needs.len()
             && chunked.variable.reader()?.decoding.only_finds_nan();
         let values = if later { assembly.finish_but_nan()? } else { assembly.finish()? };
-        let values = chunked.placed(values, &column.dims, needs)?;
+        let mut values = chunked.placed(values, &column.dims, needs)?;
+        // Values with a NULL are checked for NaN at once: none are expected where NaN is.
+        let checked = later && values.null_count() > 0;
+        if checked {
+            values = nan_to_null(values, true);
+        }
         decoded.time += start.elapsed();
-        Ok((values, later))
+        Ok((values, later && !checked))
     }
 
     /// Computes a column of a block from its inputs.
@@ -550,7 +581,7 @@ impl Scan {
         let of = |carried| Inputs { values: &values, needs: &needs, wanted, carried };
         match derive.continues() {
             None => derive.derive(of(None)),
-            Some(dim) => {
+            Some(Continues { dim, .. }) => {
                 let own = self.carries.wait(position, block, dim, &self.tiles);
                 let derived = derive.derive(of(own.await))?;
                 self.carries.hand_on(position, block, dim, &self.tiles, derived.carried.clone());

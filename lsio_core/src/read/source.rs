@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     Column, Error, IndexMap, Recycler, Result, Selection, Variable,
-    dataset::{ColumnValues, Derive, Mapped},
+    dataset::{ColumnValues, Continues, Derive, Mapped},
     grid::select,
 };
 
@@ -77,8 +77,8 @@ impl ScanColumn {
         }
     }
 
-    /// The dimension along which the values of a tile continue those of another.
-    pub(super) fn continues(&self) -> Option<usize> {
+    /// How the values of a tile continue those of another.
+    pub(super) fn continues(&self) -> Option<Continues> {
         self.derived().and_then(|(derive, _)| derive.continues())
     }
 

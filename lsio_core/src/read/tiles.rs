@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Selection,
+    dataset::Continues,
     grid::{checked_product, unravel},
 };
 
@@ -42,6 +43,12 @@ impl DimOrder {
     #[must_use]
     pub fn backward(dim: usize) -> Self {
         Self { dim, reversed: true }
+    }
+}
+
+impl From<Continues> for DimOrder {
+    fn from(Continues { dim, reversed }: Continues) -> Self {
+        Self { dim, reversed }
     }
 }
 

@@ -4,6 +4,7 @@ use super::{
     arithmetic::{Function, Operation},
     comparison::Comparison,
     native::{Native, Real},
+    pairs::MomentSlices,
 };
 use crate::simd::kernel;
 
@@ -79,6 +80,72 @@ kernel! {
             *square += distance * distance;
         }
         (folded(lanes), folded(squares))
+    }
+}
+
+/// Sums over pairs of distances from a start.
+pub(crate) struct PairDistances {
+    pub(crate) distances: [f64; 2],
+    pub(crate) squares: [f64; 2],
+    pub(crate) products: f64,
+}
+
+kernel! {
+    /// Sums of the distances of pairs from a start, of their squares and products.
+    fn pair_distances(ys: &[f64], xs: &[f64], start: [f64; 2]) -> PairDistances {
+        const LANES: usize = 16;
+        let mut sums = [[0.0; LANES]; 5];
+        let mut add = |ys: &[f64], xs: &[f64]| {
+            let [y_sum, x_sum, y_squares, x_squares, products] = &mut sums;
+            for (lane, (y, x)) in ys.iter().zip(xs).enumerate().take(LANES) {
+                let (y, x) = (y - start[0], x - start[1]);
+                y_sum[lane] += y;
+                x_sum[lane] += x;
+                y_squares[lane] += y * y;
+                x_squares[lane] += x * x;
+                products[lane] += y * x;
+            }
+        };
+        let ((ys, rest_y), (xs, rest_x)) = (ys.as_chunks::<LANES>(), xs.as_chunks::<LANES>());
+        ys.iter().zip(xs).for_each(|(ys, xs)| add(ys, xs));
+        add(rest_y, rest_x);
+        let [y_sum, x_sum, y_squares, x_squares, products] = sums.map(|lanes| lanes.iter().sum());
+        PairDistances { distances: [y_sum, x_sum], squares: [y_squares, x_squares], products }
+    }
+}
+
+kernel! {
+    /// Adds each pair to the moments at the same position, but for pairs with a NaN: Welford's method.
+    fn add_pairs(states: MomentSlices<'_>, ys: &[f64], xs: &[f64]) {
+        let len = ys.len();
+        let MomentSlices { count, start, mean, squares, products } = states;
+        let [start_y, start_x] = start.map(|column| &mut column[..len]);
+        let [mean_y, mean_x] = mean.map(|column| &mut column[..len]);
+        let [squares_y, squares_x] = squares.map(|column| &mut column[..len]);
+        let (count, products, xs) = (&mut count[..len], &mut products[..len], &xs[..len]);
+        for i in 0..len {
+            let (y, x) = (ys[i], xs[i]);
+            let counts = !(y.is_nan() | x.is_nan());
+            let is_first = counts & (count[i] == 0.0);
+            let from_y = if is_first { y } else { start_y[i] };
+            let from_x = if is_first { x } else { start_x[i] };
+            let number = count[i] + 1.0;
+            let (y, x) = (y - from_y, x - from_x);
+            let (distance_y, distance_x) = (y - mean_y[i], x - mean_x[i]);
+            let (new_y, new_x) = (mean_y[i] + distance_y / number, mean_x[i] + distance_x / number);
+            let left_x = x - new_x;
+            let more_y = squares_y[i] + distance_y * (y - new_y);
+            let more_x = squares_x[i] + distance_x * left_x;
+            let more = products[i] + distance_y * left_x;
+            start_y[i] = from_y;
+            start_x[i] = from_x;
+            count[i] = if counts { number } else { count[i] };
+            mean_y[i] = if counts { new_y } else { mean_y[i] };
+            mean_x[i] = if counts { new_x } else { mean_x[i] };
+            squares_y[i] = if counts { more_y } else { squares_y[i] };
+            squares_x[i] = if counts { more_x } else { squares_x[i] };
+            products[i] = if counts { more } else { products[i] };
+        }
     }
 }
 

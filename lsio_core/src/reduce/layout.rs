@@ -71,6 +71,34 @@ pub(super) enum Stretch {
     Cells,
 }
 
+/// Rows of cells with ascending groups.
+#[derive(Debug)]
+pub(super) struct RepeatedRows {
+    len: usize,
+    /// First group of each row, in ascending order.
+    groups: Vec<usize>,
+    /// First cell of each row.
+    starts: Vec<usize>,
+}
+
+impl RepeatedRows {
+    /// Number of cells of a row.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// First cells of the rows that start with the same group, with that group.
+    pub(super) fn by_group(&self) -> impl Iterator<Item = (usize, &[usize])> {
+        let mut start = 0;
+        self.groups.chunk_by(|one, other| one == other).map(move |same| {
+            let end = start + same.len();
+            let rows = &self.starts[start..end];
+            start = end;
+            (same[0], rows)
+        })
+    }
+}
+
 impl GroupLayout {
     /// Computes the group of each cell of a tile of this shape: the sum of the keys' addends. No two keys may share a
     /// dimension.
@@ -181,6 +209,27 @@ impl GroupLayout {
             cell += same * self.len;
             f(Stretch::Rows { base, len: self.len }, first..cell - cells.start);
         }
+    }
+
+    /// Whole rows with ascending groups, several of which have the same groups; `None` if a range isn't made of such
+    /// rows.
+    pub(super) fn repeated_rows(&self, cells: Range<usize>) -> Option<RepeatedRows> {
+        let is_whole = self.len > 0
+            && cells.start.is_multiple_of(self.len)
+            && cells.end.is_multiple_of(self.len);
+        if self.inner != RowGroups::Ascending || !is_whole {
+            return None;
+        }
+        let bases = &self.bases[cells.start / self.len..cells.end / self.len];
+        let mut rows: Vec<(usize, usize)> =
+            bases.iter().enumerate().map(|(row, base)| (*base, row * self.len)).collect();
+        rows.sort_unstable();
+        let (groups, starts): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
+        groups.windows(2).any(|pair| pair[0] == pair[1]).then_some(RepeatedRows {
+            len: self.len,
+            groups,
+            starts,
+        })
     }
 
     /// Segments of a row whose first group is `base`.

@@ -6,6 +6,8 @@
 //!    │ segments
 //! Reduction   count, sum, minimum, maximum and moments of each group, for one type of values
 //!    │ blocks that fit the first-level cache
+//! Pairs       means, spreads and the co-moment of two numbers, of each group
+//! Pencils     all values of each group, side by side, for statistics that need them all
 //! Arithmetic  expressions on several columns, computed first, in blocks of the same size
 //! kernels     the inner loops, compiled for several vector widths and chosen at run time
 //! ```
@@ -20,6 +22,9 @@ mod kernels;
 mod layout;
 mod moments;
 mod native;
+mod pair_moments;
+mod pairs;
+mod pencils;
 mod reduction;
 
 pub use self::{
@@ -27,6 +32,10 @@ pub use self::{
     comparison::{Comparison, Number, compare},
     layout::{GroupKeys, GroupLayout},
     moments::Moments,
+    pair_moments::PairMoments,
+    pairs::{PairReduction, PairSide, PairStates, PairsWanted},
+    pencils::{PencilPart, Pencils, TypedPart},
     reduction::{Counts, Misfit, Reduction, States, Wanted},
 };
+pub(crate) use self::native::Native;
 pub use crate::simd::Simd;

@@ -198,6 +198,8 @@ impl ZarrAggregateExec {
         let bytes = plan.group_bytes();
         let slabs = {
             let most = slab_groups.min(memory.limit() / 8 / bytes.max(1));
+            // Slabs follow one another forward.
+            let most = if source.continues_backward() { usize::MAX } else { most };
             Slabs::new(&groups, source.tiles(), most)
         };
         let slab_bytes = slabs.most_groups().and_then(|groups| groups.checked_mul(bytes));

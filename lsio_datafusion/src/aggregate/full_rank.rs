@@ -12,7 +12,7 @@ use datafusion::{
     common::exec_err,
     error::{DataFusionError, Result},
 };
-use lsio_core::reduce::{GroupLayout, Misfit};
+use lsio_core::reduce::{Arithmetic, GroupLayout, Misfit, PairSide};
 
 use super::{
     reduce::TileReduction,
@@ -34,7 +34,8 @@ pub(super) enum ArgumentSource<'a> {
     /// Sums of a streamed column for each value of a factor of lower rank.
     Weighted(Box<WeightedSum>),
     Evaluated(Evaluation<'a>),
-    /// Values and weights.
+    ValuesAndWeights(Box<[Evaluation<'a>; 2]>),
+    /// Both sides of pairs.
     Pairs(Box<[Evaluation<'a>; 2]>),
 }
 
@@ -195,7 +196,12 @@ pub(super) fn update(
                     .map_err(misfit)?;
             }
         }
-        (ArgumentSource::Pairs(pair), ArgumentState::Numbers(reduction)) => {
+        (ArgumentSource::Pairs(sides), ArgumentState::Pairs(pairs)) => {
+            let [y, x] = sides.as_ref();
+            let (y, x) = (PairColumns::new(y, piece)?, PairColumns::new(x, piece)?);
+            pairs.update(layout, cells, [y.side(), x.side()], rows, weight).map_err(misfit)?;
+        }
+        (ArgumentSource::ValuesAndWeights(pair), ArgumentState::Numbers(reduction)) => {
             let [value, weight_of] = pair.as_ref();
             let values = cast(&present(value, piece)?, &DataType::Float64)?;
             let weights = cast(&present(weight_of, piece)?, &DataType::Float64)?;
@@ -237,6 +243,31 @@ pub(super) fn update(
         _ => return Err(misfit(Misfit)),
     }
     Ok(())
+}
+
+/// One side of pairs on a piece.
+struct PairColumns<'a> {
+    expr: &'a Arithmetic,
+    columns: Vec<StoredColumn>,
+    nan_is_null: bool,
+}
+
+impl<'a> PairColumns<'a> {
+    fn new(side: &'a Evaluation<'_>, piece: &TileRows<'_>) -> Result<Self> {
+        let nan_is_null = side.nan_is_null();
+        if let Some(expr) = side.arithmetic() {
+            let columns = side.stored(piece.first, piece.len, piece.columns)?;
+            return Ok(Self { expr, columns, nan_is_null });
+        }
+        let values = cast(&values(side, piece)?, &DataType::Float64)?;
+        let columns = vec![(values, nan_is_null)];
+        Ok(Self { expr: &Arithmetic::Column(0), columns, nan_is_null })
+    }
+
+    fn side(&self) -> PairSide<'_> {
+        let Self { expr, columns, nan_is_null } = self;
+        PairSide { expr, columns, nan_is_null: *nan_is_null }
+    }
 }
 
 /// Wanted rows that a FILTER keeps.

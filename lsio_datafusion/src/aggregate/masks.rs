@@ -13,9 +13,11 @@ use datafusion::{
     },
     physical_expr_common::physical_expr::fmt_sql,
 };
-use lsio_core::reduce::States;
 
-use super::plan::{Argument, ArgumentValues, Reduced, ResultSource};
+use super::{
+    plan::{Argument, ArgumentValues, Reduced, ResultSource},
+    state::ArgumentResults,
+};
 use crate::nan_as_null;
 
 /// Two sums of an aggregate: one of products, the other of some of their factors.
@@ -79,9 +81,12 @@ impl Weights {
     }
 
     /// Counts cells by the states of the arguments.
-    pub(super) fn count(&self, states: &[States]) {
+    pub(super) fn count(&self, states: &[ArgumentResults]) {
         let count = |argument: usize| -> i64 {
-            states.get(argument).map_or(0, |states: &States| states.counts.iter().sum())
+            match states.get(argument) {
+                Some(ArgumentResults::Numbers(states)) => states.counts.iter().sum(),
+                _ => 0,
+            }
         };
         let masked = u64::try_from(count(self.weight) - count(self.product)).unwrap_or(0);
         self.masked.fetch_add(masked, Ordering::Relaxed);

@@ -12,16 +12,17 @@ use arrow::{
     datatypes::DataType,
 };
 use datafusion::error::Result;
-use lsio_core::reduce::States;
+use lsio_core::reduce::{Misfit, PairMoments, PairStates, States};
 
 use super::{
+    full_rank::misfit,
     keys::CellGroups,
     plan::{Aggregation, ArgumentValues, Reduced, ResultSource},
     slabs::{SetStride, Slab},
-    state::{Finished, SlabState},
+    state::{ArgumentResults, Finished, SlabState},
 };
 use crate::{
-    functions::aggregate::{integer_sum_states, integer_sums},
+    functions::aggregate::{Summary as _, integer_sum_states, integer_sums},
     nan_as_null::without_nan,
 };
 
@@ -45,12 +46,23 @@ pub(super) fn rows(
         match *function {
             ResultSource::Accumulated(position) => columns.extend(accumulated[position].clone()),
             ResultSource::Reduced { argument, result } => {
+                let states = match &states[argument] {
+                    ArgumentResults::Numbers(states) => states,
+                    ArgumentResults::Pairs(pairs) => {
+                        for array in of_pairs(result, pairs, plan.states)? {
+                            columns.push(match &met {
+                                Some(met) => take(&array, met, None)?,
+                                None => array,
+                            });
+                        }
+                        continue;
+                    }
+                };
                 let data_type = match &plan.arguments[argument].values {
                     ArgumentValues::Numbers { data_type, .. } => data_type.clone(),
                     ArgumentValues::Weighted { .. } => DataType::Float64,
-                    ArgumentValues::Rows | ArgumentValues::Valid(_) => DataType::Null,
+                    _ => DataType::Null,
                 };
-                let states = &states[argument];
                 // Sums of narrow integers are 64-bit ones, signed or unsigned.
                 let output = plan.schema.field(columns.len()).data_type();
                 let data_type = match result {
@@ -153,6 +165,49 @@ fn value(result: Reduced, states: &States, column: ResultColumn<'_>) -> Result<A
             });
             doubles(values.collect(), 1 + less)
         }
+        Reduced::Pair(_) | Reduced::PairMean(_) | Reduced::PairCount => return Err(misfit(Misfit)),
+    })
+}
+
+/// Final values or states of a function of pairs for each group.
+fn of_pairs(result: Reduced, pairs: &PairStates, states: bool) -> Result<Vec<ArrayRef>> {
+    let double = |of: &dyn Fn(&PairMoments) -> f64| -> ArrayRef {
+        Arc::new(pairs.moments.iter().map(|own| Some(of(own))).collect::<Float64Array>())
+    };
+    let counts = || -> ArrayRef {
+        Arc::new(UInt64Array::from_iter_values(pairs.moments.iter().map(|own| own.count as u64)))
+    };
+    let mean = |own: &PairMoments, side: usize| own.start[side] + own.mean[side];
+    Ok(match result {
+        Reduced::Pair(_) if states => {
+            (0..8).map(|position| double(&|own| own.to_doubles()[position])).collect()
+        }
+        Reduced::Pair(statistic) => {
+            let finish = statistic.finish();
+            vec![Arc::new(pairs.moments.iter().map(finish).collect::<Float64Array>())]
+        }
+        Reduced::PairMean(side) => {
+            let sums = &pairs.sums[side];
+            if states {
+                let zeros = vec![0.0; sums.len()];
+                let columns = [sums.clone(), zeros].map(Float64Array::from);
+                let columns = columns.into_iter().map(|column| Arc::new(column) as ArrayRef);
+                return Ok([double(&|own| own.count)].into_iter().chain(columns).collect());
+            }
+            let means = sums.iter().zip(&pairs.moments);
+            let means = means.map(|(sum, own)| (own.count > 0.0).then(|| sum / own.count));
+            vec![Arc::new(means.collect::<Float64Array>())]
+        }
+        Reduced::PairCount if states => vec![
+            counts(),
+            double(&|own| mean(own, 1)),
+            double(&|own| mean(own, 0)),
+            double(&|own| own.squares[1]),
+            double(&|own| own.squares[0]),
+            double(&|own| own.products),
+        ],
+        Reduced::PairCount => vec![counts()],
+        _ => return Err(misfit(Misfit)),
     })
 }
 

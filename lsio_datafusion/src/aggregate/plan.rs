@@ -13,7 +13,7 @@ use datafusion::{
 };
 use lsio_core::{
     Selection,
-    reduce::{Reduction, Wanted},
+    reduce::{PairsWanted, Reduction, Wanted},
 };
 
 use self::kernels::reduced;
@@ -24,6 +24,7 @@ use super::{
 use crate::{
     ZarrSource,
     expression::{Ranked, substituted, union},
+    functions::aggregate::PairStatistic,
     predicate::{ColumnPredicate, Predicate},
     refusal::Refusal,
     scan_rows::ScanRows,
@@ -81,6 +82,8 @@ pub(super) enum ArgumentValues {
     Numbers { expr: Ranked, data_type: DataType, wanted: Wanted },
     /// Numbers with weights.
     Weighted { value: Ranked, weight: Ranked },
+    /// Pairs of numbers.
+    Pairs { y: Ranked, x: Ranked, wanted: PairsWanted },
 }
 
 /// Sums kept of weighted numbers.
@@ -94,6 +97,7 @@ impl ArgumentValues {
             Self::Rows => vec![],
             Self::Valid(expr) | Self::Numbers { expr, .. } => vec![expr],
             Self::Weighted { value, weight } => vec![value, weight],
+            Self::Pairs { y, x, .. } => vec![y, x],
         }
     }
 }
@@ -131,6 +135,12 @@ pub(super) enum Reduced {
         root: bool,
         own: bool,
     },
+    /// Statistic of pairs.
+    Pair(PairStatistic),
+    /// Mean of one side of pairs.
+    PairMean(usize),
+    /// Number of pairs.
+    PairCount,
 }
 
 impl Aggregation {
@@ -289,6 +299,7 @@ impl Aggregation {
                 wanted.bytes(data_type.primitive_width().unwrap_or(8))
             }
             ArgumentValues::Weighted { .. } => WEIGHTED.bytes(8),
+            ArgumentValues::Pairs { wanted, .. } => wanted.bytes(),
         });
         // Counts of rows are kept where filters drop rows, numbers of groups for accumulators.
         arguments.sum::<usize>() + 16 * usize::from(self.masked) + 4 * self.accumulated.len().min(1)
@@ -362,6 +373,13 @@ fn with_argument(
                 ArgumentValues::Numbers { expr: known, wanted, .. },
                 ArgumentValues::Numbers { expr, wanted: more, .. },
             ) if known.same(expr) => {
+                *wanted = wanted.or(*more);
+                return Some(position);
+            }
+            (
+                ArgumentValues::Pairs { y: known_y, x: known_x, wanted },
+                ArgumentValues::Pairs { y, x, wanted: more },
+            ) if known_y.same(y) && known_x.same(x) => {
                 *wanted = wanted.or(*more);
                 return Some(position);
             }

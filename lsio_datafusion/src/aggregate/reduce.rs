@@ -154,7 +154,12 @@ impl<'a> TileReduction<'a> {
             ArgumentValues::Weighted { value, weight } => {
                 let on =
                     |expr: &'a Ranked| expr.on(self.input.tile, dims, self.input.position, &[]);
-                ArgumentSource::Pairs(Box::new([on(value)?, on(weight)?]))
+                ArgumentSource::ValuesAndWeights(Box::new([on(value)?, on(weight)?]))
+            }
+            ArgumentValues::Pairs { y, x, .. } => {
+                let on =
+                    |expr: &'a Ranked| expr.on(self.input.tile, dims, self.input.position, &[]);
+                ArgumentSource::Pairs(Box::new([on(y)?, on(x)?]))
             }
         };
         for first in (0..layout.cells()).step_by(ROWS) {
@@ -186,8 +191,13 @@ impl<'a> TileReduction<'a> {
                 ArgumentValues::Weighted { value, weight } => {
                     match self.weighted_values(value, weight) {
                         Some(weighted) => ArgumentSource::Weighted(Box::new(weighted)),
-                        None => ArgumentSource::Pairs(Box::new([on(value)?, on(weight)?])),
+                        None => {
+                            ArgumentSource::ValuesAndWeights(Box::new([on(value)?, on(weight)?]))
+                        }
                     }
+                }
+                ArgumentValues::Pairs { y, x, .. } => {
+                    ArgumentSource::Pairs(Box::new([on(y)?, on(x)?]))
                 }
                 ArgumentValues::Numbers { expr, wanted, .. } => {
                     let column = expr.whole().as_column();
@@ -210,7 +220,12 @@ impl<'a> TileReduction<'a> {
         let is_plain = !is_masked
             && filters.iter().all(Option::is_none)
             && !sources.iter().any(|source| {
-                matches!(source, ArgumentSource::Evaluated(_) | ArgumentSource::Pairs(_))
+                matches!(
+                    source,
+                    ArgumentSource::Evaluated(_)
+                        | ArgumentSource::ValuesAndWeights(_)
+                        | ArgumentSource::Pairs(_)
+                )
             });
 
         let mut full = FullRank { work: self, layout, arguments, sources, filters, is_masked };

@@ -14,7 +14,9 @@ use datafusion::{
     physical_expr::{GroupsAccumulatorAdapter, aggregate::AggregateFunctionExpr},
     scalar::ScalarValue,
 };
-use lsio_core::reduce::{Counts, GroupLayout, Misfit, Reduction, States};
+use lsio_core::reduce::{
+    Counts, GroupLayout, Misfit, PairReduction, PairStates, Reduction, States,
+};
 
 use super::{
     full_rank::misfit,
@@ -36,6 +38,7 @@ pub(super) struct SlabState {
 pub(super) enum ArgumentState {
     Counts(Counts),
     Numbers(Box<Reduction>),
+    Pairs(Box<PairReduction>),
 }
 
 enum AccumulatorState {
@@ -81,6 +84,9 @@ impl SlabState {
                     Some(reduction) => ArgumentState::Numbers(Box::new(reduction)),
                     None => ArgumentState::Counts(Counts::new(groups)),
                 }
+            }
+            ArgumentValues::Pairs { wanted, .. } => {
+                ArgumentState::Pairs(Box::new(PairReduction::new(*wanted, groups)))
             }
             ArgumentValues::Rows | ArgumentValues::Valid(_) => {
                 ArgumentState::Counts(Counts::new(groups))
@@ -192,6 +198,7 @@ impl SlabState {
                 (ArgumentState::Numbers(own), ArgumentState::Numbers(other)) => {
                     own.merge(other).map_err(misfit)?;
                 }
+                (ArgumentState::Pairs(own), ArgumentState::Pairs(other)) => own.merge(other),
                 _ => return Err(misfit(Misfit)),
             }
         }
@@ -246,9 +253,10 @@ impl SlabState {
         };
         let states = self.arguments.into_iter().map(|state| match state {
             ArgumentState::Counts(counts) => {
-                States { counts: counts.finish(), ..States::default() }
+                ArgumentResults::Numbers(States { counts: counts.finish(), ..States::default() })
             }
-            ArgumentState::Numbers(reduction) => reduction.finish(),
+            ArgumentState::Numbers(reduction) => ArgumentResults::Numbers(reduction.finish()),
+            ArgumentState::Pairs(pairs) => ArgumentResults::Pairs(pairs.finish()),
         });
         let states = states.collect();
         let mut accumulated = Vec::new();
@@ -276,9 +284,15 @@ pub(super) struct Finished {
     /// Groups with rows in ascending order; `None` is all.
     pub(super) groups: Option<Vec<u32>>,
     /// Reductions of each argument, by group.
-    pub(super) states: Vec<States>,
+    pub(super) states: Vec<ArgumentResults>,
     /// Columns of each accumulator's result, in the order of `groups`.
     pub(super) accumulated: Vec<Vec<ArrayRef>>,
+}
+
+/// Reduction of an argument, by group.
+pub(super) enum ArgumentResults {
+    Numbers(States),
+    Pairs(PairStates),
 }
 
 fn groups_accumulator(function: &Arc<AggregateFunctionExpr>) -> Result<Box<dyn GroupsAccumulator>> {

@@ -33,13 +33,14 @@ use crate::{
     predicate::Predicate,
     prepared::{Prepared, PreparedLookup, Slot},
     refusal::Refusal,
+    repeated_names::unique_names,
     scan_rows::ScanRows,
 };
 
 /// The plan that takes the place of a join, with a plan that runs before it.
-pub(super) struct Folded {
-    pub(super) scan: Arc<dyn ExecutionPlan>,
-    pub(super) prepared: Option<Prepared>,
+pub(crate) struct Folded {
+    pub(crate) scan: Arc<dyn ExecutionPlan>,
+    pub(crate) prepared: Option<Prepared>,
 }
 
 /// The plan that takes the place of a join.
@@ -191,11 +192,11 @@ fn projected(
     output.sort_unstable();
     output.dedup();
     let scanned = output_schema(table_schema, &output, &nullable(exprs, schema));
-    let source = source.with_output(output.clone(), scanned, filters)?;
+    let source = source.with_output(output.clone(), Arc::clone(&scanned), filters)?;
     let scan = DataSourceExec::from_data_source(source);
     let all: Vec<usize> = (0..exprs.len()).collect();
     let picked = join.projection.as_deref().unwrap_or(&all).iter().filter_map(|&index| {
-        let expr = over_output(exprs.get(index)?, &output);
+        let expr = over_output(exprs.get(index)?, &output, &scanned);
         Some(expr.map(|expr| ProjectionExpr { expr, alias: schema.field(index).name().clone() }))
     });
     let picked = picked.collect::<Result<Vec<_>, Refusal>>()?;
@@ -293,8 +294,9 @@ fn output_schema(
     output: &[usize],
     nullable: &HashMap<usize, bool>,
 ) -> SchemaRef {
-    let fields = output.iter().map(|position| {
-        let field = table_schema.field(*position).clone();
+    let names = output.iter().map(|position| table_schema.field(*position).name().as_str());
+    let fields = output.iter().zip(unique_names(names)).map(|(position, name)| {
+        let field = table_schema.field(*position).clone().with_name(name);
         match nullable.get(position) {
             Some(nullable) => field.with_nullable(*nullable),
             None => field,
@@ -308,10 +310,11 @@ fn output_schema(
 fn over_output(
     expr: &Arc<dyn PhysicalExpr>,
     output: &[usize],
+    scanned: &Schema,
 ) -> Result<Arc<dyn PhysicalExpr>, Refusal> {
     let over = substituted(expr, |column| {
         let position = output.binary_search(&column.index()).ok()?;
-        Some(Arc::new(Column::new(column.name(), position)))
+        Some(Arc::new(Column::new(scanned.field(position).name(), position)))
     })?;
     over.ok_or_else(|| Refusal::unsupported("its output names unknown columns"))
 }

@@ -19,3 +19,4 @@ mod rule;
 mod sides;
 
 pub use self::rule::JoinPushdown;
+pub(crate) use self::{fold::Folded, rule::pushed};

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     LsioConfig, ZarrSource, prepared::with_prepared, refusal::Refusal, scan_rows::is_transparent,
+    window,
 };
 
 /// Puts joins of Zarr scans on their coordinates into one scan.
@@ -34,11 +35,17 @@ impl PhysicalOptimizerRule for JoinPushdown {
         plan: Arc<dyn ExecutionPlan>,
         config: &ConfigOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        if !LsioConfig::of(config).join_pushdown {
-            return Ok(plan);
-        }
+        let joins = LsioConfig::of(config).join_pushdown;
         let mut prepared = Vec::new();
         let plan = plan.transform_up(|plan| {
+            // Joins and windows may each lie over the other.
+            let plan = match window::relate(plan, config, &mut prepared)? {
+                Transformed { data, transformed: false, .. } => data,
+                window => return Ok(window),
+            };
+            if !joins {
+                return Ok(Transformed::no(plan));
+            }
             let Some(join) = plan.downcast_ref::<HashJoinExec>() else {
                 return Ok(Transformed::no(plan));
             };
@@ -68,7 +75,7 @@ impl PhysicalOptimizerRule for JoinPushdown {
 }
 
 /// The scan that takes the place of a join.
-fn pushed(join: &HashJoinExec) -> Result<Folded, Refusal> {
+pub(crate) fn pushed(join: &HashJoinExec) -> Result<Folded, Refusal> {
     let mut first = None;
     for sides in Sides::of(join)? {
         match folded(join, &sides) {

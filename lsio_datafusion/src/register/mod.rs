@@ -54,7 +54,7 @@ use crate::{
         time::{self, TimePlanner},
     },
     plan_sql,
-    repeated_names::FiltersBelowNames,
+    repeated_names::FiltersByName,
     sql::{DigitNames, NamedCasts, Operators},
 };
 
@@ -295,8 +295,11 @@ impl Taught for SessionStateBuilder {
         let at = physical.iter().position(|rule| rule.name() == "EnsureRequirements");
         let at = at.unwrap_or(physical.len());
         physical.splice(at..at, own);
-        let at = physical.iter().position(|rule| rule.name() == "FilterPushdown");
-        physical.insert(at.unwrap_or(0), Arc::new(FiltersBelowNames));
+        for rule in &mut physical {
+            if matches!(rule.name(), "FilterPushdown" | "FilterPushdown(Post)") {
+                *rule = Arc::new(FiltersByName(Arc::clone(rule)));
+            }
+        }
 
         for factory in self.table_factories().get_or_insert_default().values_mut() {
             *factory = Arc::new(HomeFactory(Arc::clone(factory)));

@@ -336,7 +336,10 @@ impl TileReader {
         let timer = Instant::now();
         let mut rows: Option<BooleanBuffer> = None;
         let mut later = Vec::new();
-        let deferred = self.deferred.as_ref().map_or(&[][..], Deferred::current);
+        // Tiles that continue each other are read as a whole, all of them.
+        let continues = self.work.scan.continues();
+        let deferred = self.deferred.as_ref().filter(|_| !continues);
+        let deferred = deferred.map_or(&[][..], Deferred::current);
         let all = self.work.filters.iter().map(|f| (f, true));
         let mut several = Vec::new();
         let mut none_left = None;
@@ -346,7 +349,7 @@ impl TileReader {
                 later.push(filter.clone());
                 continue;
             }
-            let &[dim] = filter.dims() else {
+            let (&[dim], false) = (filter.dims(), continues) else {
                 several.push((filter, columns, decides));
                 continue;
             };
@@ -382,7 +385,7 @@ impl TileReader {
             rows = Some(both(rows, &on_rows(&tile, filter, mask)?));
         }
         self.metrics.evaluating(timer.elapsed());
-        if rows.as_ref().is_some_and(|rows| rows.count_set_bits() == 0) {
+        if !continues && rows.as_ref().is_some_and(|rows| rows.count_set_bits() == 0) {
             return Ok(None);
         }
         Ok(Some((rows, later)))
@@ -395,6 +398,9 @@ impl TileReader {
         }
         let mut columns: Vec<usize> =
             filters.iter().filter_map(|filter| self.work.scan_columns(filter)).flatten().collect();
+        if self.work.scan.continues() {
+            columns.extend(&self.work.output);
+        }
         columns.sort_unstable();
         columns.dedup();
         columns

@@ -59,6 +59,10 @@ pub struct ZarrSource {
     refusal: Option<Arc<str>>,
     /// Reason why the join above isn't part of the scan.
     join_refusal: Option<Arc<str>>,
+    /// Reason why the window above isn't part of the scan.
+    window_refusal: Option<Arc<str>>,
+    /// Window functions that the scan computes, for people.
+    windows: Vec<String>,
     /// What is looked up in the rows of plans that run before.
     waiting: Vec<PreparedLookup>,
     /// What is looked up, for people.
@@ -70,7 +74,7 @@ pub struct ZarrSource {
     scan: OnceLock<Arc<Scan>>,
     statistics: OnceLock<Arc<Statistics>>,
     /// Memory of what one execution looks up.
-    held: Vec<Arc<MemoryReservation>>,
+    _held: Vec<Arc<MemoryReservation>>,
     metrics: ExecutionPlanMetricsSet,
 }
 
@@ -103,13 +107,15 @@ impl ZarrSource {
             notes: Vec::new(),
             refusal: None,
             join_refusal: None,
+            window_refusal: None,
+            windows: Vec::new(),
             waiting: Vec::new(),
             lookups: Vec::new(),
             columns,
             tiles,
             scan: OnceLock::new(),
             statistics: OnceLock::new(),
-            held: Vec::new(),
+            _held: Vec::new(),
             metrics: ExecutionPlanMetricsSet::new(),
         })
     }
@@ -316,8 +322,32 @@ impl ZarrSource {
             self.options.page_cache.clone_from(&other.options.page_cache);
         }
         self.lookups.extend(other.lookups.iter().cloned());
+        self.windows.extend(other.windows.iter().cloned());
         self.refusal = None;
         self = self.with_notes(&other.notes);
+        self.replanned()
+    }
+
+    /// Notes why the window above isn't part of the scan.
+    pub(crate) fn with_window_refusal(mut self, reason: &str) -> Self {
+        self.window_refusal = Some(reason.into());
+        self
+    }
+
+    /// Notes which window functions are computed.
+    pub(crate) fn with_windows(mut self, names: &[String]) -> Self {
+        self.windows.extend(names.iter().cloned());
+        self
+    }
+
+    /// Reads a table that has further columns.
+    pub(crate) fn with_table(
+        mut self,
+        table: Arc<Table>,
+        table_schema: SchemaRef,
+    ) -> Result<Self> {
+        (self.table, self.table_schema) = (table, table_schema);
+        self.refusal = None;
         self.replanned()
     }
 
@@ -341,7 +371,17 @@ impl ZarrSource {
 
     /// Whether an execution has a source of its own: see [`ZarrSource::for_execution`].
     pub(crate) fn is_of_execution(&self) -> bool {
-        self.waits() || self.scan().is_ok_and(|scan| scan.continues())
+        self.waits() || self.continues()
+    }
+
+    /// Whether values of a tile continue those of the tile before.
+    pub(crate) fn continues(&self) -> bool {
+        self.scan().is_ok_and(|scan| scan.continues())
+    }
+
+    /// Whether they do so from the last tile to the first.
+    pub(crate) fn continues_backward(&self) -> bool {
+        self.scan().is_ok_and(|scan| scan.continues_backward())
     }
 
     /// Source of one execution: waits for what it looks up, and shares no tiles' states with other executions.
@@ -351,7 +391,8 @@ impl ZarrSource {
         for lookup in &self.waiting {
             held.push(Arc::new(lookup.bind(&mut table, context).await?));
         }
-        let mut source = Self { table: Arc::new(table), waiting: Vec::new(), held, ..self.clone() };
+        let mut source =
+            Self { table: Arc::new(table), waiting: Vec::new(), _held: held, ..self.clone() };
         source.scan = OnceLock::new();
         Ok(source)
     }

@@ -28,6 +28,7 @@ mod quantiles;
 mod random_aggregates;
 mod random_joins;
 mod random_queries;
+mod random_windows;
 mod reads;
 mod relations;
 #[cfg(unix)]

@@ -9,6 +9,7 @@ use datafusion::{
         average::Avg,
         count::Count,
         min_max::{Max, Min},
+        regr::regr_count_udaf,
         stddev::{Stddev, StddevPop},
         sum::Sum,
         variance::{VariancePopulation, VarianceSample},
@@ -20,7 +21,7 @@ use datafusion::{
 };
 use lsio_core::{
     Table,
-    reduce::{Reduction, Wanted},
+    reduce::{PairsWanted, Reduction, Wanted},
 };
 
 use super::{ArgumentValues, Reduced};
@@ -46,6 +47,12 @@ pub(super) fn reduced(
         let (value, _) = without_cast(value, value.whole().data_type()?, table, schema)?;
         let values = ArgumentValues::Weighted { value, weight: weight.clone() };
         return Ok(Some((values, Reduced::WeightedAvg)));
+    }
+    if let ([y, x], false, Some((wanted, result))) =
+        (arguments, function.is_distinct(), pair_result(function, own))
+    {
+        let values = ArgumentValues::Pairs { y: y.clone(), x: x.clone(), wanted };
+        return Ok(Some((values, result)));
     }
     let [argument] = arguments else { return Ok(None) };
     if function.is_distinct() || !function.order_bys().is_empty() {
@@ -92,6 +99,24 @@ pub(super) fn reduced(
         without_cast(argument, given, table, schema)?
     };
     Ok(Some((ArgumentValues::Numbers { expr, data_type, wanted }, result)))
+}
+
+/// What a function of pairs needs, and its result.
+fn pair_result(
+    function: &AggregateFunctionExpr,
+    own: Option<StatisticKind>,
+) -> Option<(PairsWanted, Reduced)> {
+    let moments = PairsWanted { moments: true, sums: false };
+    let sums = PairsWanted { moments: false, sums: true };
+    match own {
+        Some(StatisticKind::Pair(statistic)) => Some((moments, Reduced::Pair(statistic))),
+        Some(StatisticKind::RegrAvgX) => Some((sums, Reduced::PairMean(1))),
+        Some(StatisticKind::RegrAvgY) => Some((sums, Reduced::PairMean(0))),
+        _ if *function.fun() == *regr_count_udaf() => {
+            Some((PairsWanted::default(), Reduced::PairCount))
+        }
+        _ => None,
+    }
 }
 
 /// DataFusion's own variance or standard deviation.

@@ -60,7 +60,8 @@ pub(crate) use self::{
     booleans::TakesBooleans,
     collect::{Collect, CollectKind},
     integer_sums::{integer_sum_states, integer_sums},
-    statistic::{Statistic, StatisticKind},
+    statistic::{PairStatistic, Statistic, StatisticKind},
+    summary::Summary,
 };
 
 /// Adds the functions to those of a session. A user's function of the same name stays.
@@ -92,11 +93,11 @@ pub(crate) fn replacement(function: &AggregateUDF) -> Option<Arc<AggregateUDF>> 
         return Some(collect(CollectKind::Quantile));
     }
     let kind = if own.is::<Correlation>() {
-        StatisticKind::Correlation
+        StatisticKind::Pair(PairStatistic::Correlation)
     } else if own.is::<CovarianceSample>() {
-        StatisticKind::Covariance { sample: true }
+        StatisticKind::Pair(PairStatistic::Covariance { sample: true })
     } else if own.is::<CovariancePopulation>() {
-        StatisticKind::Covariance { sample: false }
+        StatisticKind::Pair(PairStatistic::Covariance { sample: false })
     } else if own.is::<VarianceSample>() {
         StatisticKind::Variance { sample: true, root: false }
     } else if own.is::<VariancePopulation>() {
@@ -155,17 +156,17 @@ const STATISTICS: &[StatisticKind] = &[
     StatisticKind::Variance { sample: false, root: false },
     StatisticKind::Variance { sample: true, root: true },
     StatisticKind::Variance { sample: false, root: true },
-    StatisticKind::Correlation,
-    StatisticKind::Covariance { sample: true },
-    StatisticKind::Covariance { sample: false },
-    StatisticKind::RegrSlope,
-    StatisticKind::RegrIntercept,
-    StatisticKind::RegrR2,
+    StatisticKind::Pair(PairStatistic::Correlation),
+    StatisticKind::Pair(PairStatistic::Covariance { sample: true }),
+    StatisticKind::Pair(PairStatistic::Covariance { sample: false }),
+    StatisticKind::Pair(PairStatistic::Slope),
+    StatisticKind::Pair(PairStatistic::Intercept),
+    StatisticKind::Pair(PairStatistic::R2),
     StatisticKind::RegrAvgX,
     StatisticKind::RegrAvgY,
-    StatisticKind::RegrSxx,
-    StatisticKind::RegrSyy,
-    StatisticKind::RegrSxy,
+    StatisticKind::Pair(PairStatistic::Sxx),
+    StatisticKind::Pair(PairStatistic::Syy),
+    StatisticKind::Pair(PairStatistic::Sxy),
     StatisticKind::KahanSum,
     StatisticKind::KahanMean,
     StatisticKind::Product,

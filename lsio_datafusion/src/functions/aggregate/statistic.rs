@@ -16,7 +16,7 @@ use datafusion::{
         utils::{AggregateOrderSensitivity, format_state_name},
     },
 };
-use lsio_core::reduce::Moments;
+use lsio_core::reduce::{Moments, PairMoments};
 
 use super::{
     collector::{Each, One},
@@ -24,7 +24,7 @@ use super::{
     shape::ShapeMoments,
     sliding::Sliding,
     summarized::{Finish, Summarized},
-    summary::{Logarithm, PairMoments, Product, Side, SingleValue, Summary, Sums, Weighted},
+    summary::{Logarithm, Product, Side, SingleValue, Summary, Sums, Weighted},
 };
 
 /// Aggregate of doubles, to which its arguments are cast. Rows with a NULL don't count.
@@ -45,18 +45,10 @@ pub(crate) enum StatisticKind {
         sample: bool,
         root: bool,
     },
-    Correlation,
-    Covariance {
-        sample: bool,
-    },
-    RegrSlope,
-    RegrIntercept,
-    RegrR2,
+    /// Statistic of the moments of pairs `(y, x)`.
+    Pair(PairStatistic),
     RegrAvgX,
     RegrAvgY,
-    RegrSxx,
-    RegrSyy,
-    RegrSxy,
     /// Sum with compensated rounding.
     KahanSum,
     KahanMean,
@@ -67,6 +59,50 @@ pub(crate) enum StatisticKind {
     Kurtosis {
         sample: bool,
     },
+}
+
+/// Statistic of [`PairMoments`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum PairStatistic {
+    Correlation,
+    Covariance { sample: bool },
+    Slope,
+    Intercept,
+    R2,
+    Sxx,
+    Syy,
+    Sxy,
+}
+
+impl PairStatistic {
+    /// The statistic of a group.
+    pub(crate) fn finish(self) -> Finish<PairMoments> {
+        match self {
+            Self::Correlation => PairMoments::correlation,
+            Self::Covariance { sample: true } => |own| own.covariance(1.0),
+            Self::Covariance { sample: false } => |own| own.covariance(0.0),
+            Self::Slope => PairMoments::slope,
+            Self::Intercept => PairMoments::intercept,
+            Self::R2 => PairMoments::r2,
+            Self::Sxx => |own| own.squares(1),
+            Self::Syy => |own| own.squares(0),
+            Self::Sxy => PairMoments::products,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Correlation => "corr",
+            Self::Covariance { sample: true } => "covar_samp",
+            Self::Covariance { sample: false } => "covar_pop",
+            Self::Slope => "regr_slope",
+            Self::Intercept => "regr_intercept",
+            Self::R2 => "regr_r2",
+            Self::Sxx => "regr_sxx",
+            Self::Syy => "regr_syy",
+            Self::Sxy => "regr_sxy",
+        }
+    }
 }
 
 impl Statistic {
@@ -99,17 +135,9 @@ impl StatisticKind {
             Self::Variance { sample: false, root: false } => "var_pop",
             Self::Variance { sample: true, root: true } => "stddev",
             Self::Variance { sample: false, root: true } => "stddev_pop",
-            Self::Correlation => "corr",
-            Self::Covariance { sample: true } => "covar_samp",
-            Self::Covariance { sample: false } => "covar_pop",
-            Self::RegrSlope => "regr_slope",
-            Self::RegrIntercept => "regr_intercept",
-            Self::RegrR2 => "regr_r2",
+            Self::Pair(statistic) => statistic.name(),
             Self::RegrAvgX => "regr_avgx",
             Self::RegrAvgY => "regr_avgy",
-            Self::RegrSxx => "regr_sxx",
-            Self::RegrSyy => "regr_syy",
-            Self::RegrSxy => "regr_sxy",
             Self::KahanSum => "fsum",
             Self::KahanMean => "favg",
             Self::Product => "product",
@@ -128,7 +156,7 @@ impl StatisticKind {
             Self::Variance { sample: true, root: false } => &["var_sample", "var_samp"],
             Self::Variance { sample: false, root: false } => &["var_population"],
             Self::Variance { sample: true, root: true } => &["stddev_samp"],
-            Self::Covariance { sample: true } => &["covar"],
+            Self::Pair(PairStatistic::Covariance { sample: true }) => &["covar"],
             Self::KahanSum => &["kahan_sum", "sumkahan"],
             Self::GeometricMean => &["geometric_mean"],
             _ => &[],
@@ -137,17 +165,7 @@ impl StatisticKind {
 
     fn arguments(self) -> usize {
         match self {
-            Self::WeightedAvg
-            | Self::Correlation
-            | Self::Covariance { .. }
-            | Self::RegrSlope
-            | Self::RegrIntercept
-            | Self::RegrR2
-            | Self::RegrAvgX
-            | Self::RegrAvgY
-            | Self::RegrSxx
-            | Self::RegrSyy
-            | Self::RegrSxy => 2,
+            Self::WeightedAvg | Self::Pair(_) | Self::RegrAvgX | Self::RegrAvgY => 2,
             _ => 1,
         }
     }
@@ -179,19 +197,9 @@ impl StatisticKind {
             Self::Variance { sample: false, root: true } => {
                 make.make(|own: &Moments| own.variance(0.0).map(f64::sqrt))
             }
-            Self::Correlation => make.make(PairMoments::correlation),
-            Self::Covariance { sample: true } => make.make(|own: &PairMoments| own.covariance(1.0)),
-            Self::Covariance { sample: false } => {
-                make.make(|own: &PairMoments| own.covariance(0.0))
-            }
-            Self::RegrSlope => make.make(PairMoments::slope),
-            Self::RegrIntercept => make.make(PairMoments::intercept),
-            Self::RegrR2 => make.make(PairMoments::r2),
+            Self::Pair(statistic) => make.make(statistic.finish()),
             Self::RegrAvgX => make.make(Sums::<Side<1>>::mean),
             Self::RegrAvgY => make.make(Sums::<Side<0>>::mean),
-            Self::RegrSxx => make.make(|own: &PairMoments| own.squares(1)),
-            Self::RegrSyy => make.make(|own: &PairMoments| own.squares(0)),
-            Self::RegrSxy => make.make(PairMoments::products),
         }
     }
 }

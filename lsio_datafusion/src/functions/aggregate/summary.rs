@@ -2,11 +2,11 @@
 
 use std::{fmt::Debug, marker::PhantomData};
 
-use lsio_core::reduce::Moments;
+use lsio_core::reduce::{Moments, PairMoments};
 
 /// Summary of rows of `K` numbers, stored as `W` doubles. Rows are added and summaries merged; nothing is
 /// subtracted, so that no residue stays.
-pub(super) trait Summary<const K: usize, const W: usize>:
+pub(crate) trait Summary<const K: usize, const W: usize>:
     Copy + Default + Debug + Send + Sync + 'static
 {
     /// Adds a row.
@@ -40,112 +40,13 @@ impl Summary<1, 4> for Moments {
     }
 }
 
-/// Moments and co-moment of pairs.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct PairMoments {
-    count: f64,
-    start: [f64; 2],
-    mean: [f64; 2],
-    squares: [f64; 2],
-    products: f64,
-}
-
-/// Statistics of pairs `(y, x)`.
-impl PairMoments {
-    pub(super) fn covariance(&self, less: f64) -> Option<f64> {
-        (self.count > less).then(|| self.together() / (self.count - less))
-    }
-
-    /// NULL where a side doesn't vary.
-    pub(super) fn correlation(&self) -> Option<f64> {
-        let [y, x] = self.squares;
-        // Takes the roots first: the product of the squares may overflow.
-        let correlation = self.together() / (y.sqrt() * x.sqrt());
-        (self.count > 1.0 && y != 0.0 && x != 0.0).then(|| match correlation.abs() > 1.0 {
-            // Rounding may exceed 1.
-            true => correlation.signum(),
-            false => correlation,
-        })
-    }
-
-    pub(super) fn slope(&self) -> Option<f64> {
-        let [_, x] = self.squares;
-        (self.count > 1.0 && x != 0.0).then(|| self.together() / x)
-    }
-
-    pub(super) fn intercept(&self) -> Option<f64> {
-        let slope = self.slope()?;
-        // (y₀ + ȳ) - slope (x₀ + x̄): the starts are large and few digits, the means small.
-        Some((self.start[0] - slope * self.start[1]) + (self.mean[0] - slope * self.mean[1]))
-    }
-
-    /// NULL where x doesn't vary, and 1 where only y doesn't, as in SQL.
-    pub(super) fn r2(&self) -> Option<f64> {
-        let [y, x] = self.squares;
-        if self.count < 2.0 || x == 0.0 {
-            return None;
-        }
-        if y == 0.0 {
-            return Some(1.0);
-        }
-        self.correlation().map(|correlation| correlation * correlation)
-    }
-
-    pub(super) fn squares(&self, side: usize) -> Option<f64> {
-        (self.count > 0.0).then(|| self.squares[side])
-    }
-
-    pub(super) fn products(&self) -> Option<f64> {
-        (self.count > 0.0).then(|| self.together())
-    }
-
-    /// Sum of the products of both distances. With an infinity there are no distances, whichever row comes
-    /// first; its squares are NaN.
-    fn together(&self) -> f64 {
-        match self.squares.iter().any(|squares| squares.is_nan()) {
-            true => f64::NAN,
-            false => self.products,
-        }
-    }
-}
-
 impl Summary<2, 8> for PairMoments {
     fn add(&mut self, row: [f64; 2]) {
-        if self.count == 0.0 {
-            self.start = row;
-        }
-        self.count += 1.0;
-        let mut distance = [0.0; 2];
-        let mut left = [0.0; 2];
-        for side in 0..2 {
-            let from_start = row[side] - self.start[side];
-            distance[side] = from_start - self.mean[side];
-            self.mean[side] += distance[side] / self.count;
-            left[side] = from_start - self.mean[side];
-            self.squares[side] += distance[side] * left[side];
-        }
-        self.products += distance[0] * left[1];
+        self.add(row);
     }
 
     fn merge(&mut self, other: &Self) {
-        if other.count == 0.0 {
-            return;
-        }
-        if self.count == 0.0 {
-            *self = *other;
-            return;
-        }
-        let count = self.count + other.count;
-        let both = self.count * other.count / count;
-        let distance: [f64; 2] = std::array::from_fn(|side| {
-            (other.start[side] - self.start[side]) + (other.mean[side] - self.mean[side])
-        });
-        for (side, distance) in distance.into_iter().enumerate() {
-            self.mean[side] += distance * (other.count / count);
-            self.squares[side] += other.squares[side] + distance * distance * both;
-        }
-        self.products += other.products + distance[0] * distance[1] * both;
-        self.count = count;
+        self.merge(other);
     }
 
     fn to_doubles(self) -> [f64; 8] {

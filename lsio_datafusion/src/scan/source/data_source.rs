@@ -103,7 +103,7 @@ impl DataSource for ZarrSource {
         let in_order = self.spec.limit.is_some() && self.filters.is_empty();
         let small = self.bytes() < min_size as u64;
         // Tiles that continue each other come in order.
-        let in_order = in_order || self.scan().is_ok_and(|scan| scan.continues());
+        let in_order = in_order || self.continues();
         if in_order || self.ordering.is_some() || partitions <= 1 || small {
             return Ok(None);
         }
@@ -203,7 +203,7 @@ impl DataSource for ZarrSource {
     ) -> Result<SortOrderPushdownResult<Arc<dyn DataSource>>> {
         let visits = visits(order, &self.spec.output, &self.table, &self.tiles)?;
         // The tile numbers of a part are those of its order.
-        let may_change = self.spec.limit.is_none() && !self.is_part();
+        let may_change = self.spec.limit.is_none() && !self.is_part() && !self.continues();
         let Some(visits) = visits.filter(|_| may_change) else {
             return Ok(SortOrderPushdownResult::Unsupported);
         };

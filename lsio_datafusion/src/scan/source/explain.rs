@@ -71,6 +71,12 @@ impl ZarrSource {
         if !self.lookups.is_empty() {
             details.push(("looked up", format!("[{}]", self.lookups.join("; "))));
         }
+        if !self.windows.is_empty() {
+            details.push(("windows", format!("[{}]", self.windows.join("; "))));
+        }
+        if let Some(reason) = &self.window_refusal {
+            details.push(("window not pushed down", reason.to_string()));
+        }
         if let Some(reason) = &self.join_refusal {
             details.push(("join not pushed down", reason.to_string()));
         }
