@@ -27,6 +27,7 @@ mod pairs;
 mod pencils;
 mod reduction;
 
+pub(crate) use self::native::Native;
 pub use self::{
     arithmetic::{Arithmetic, Function, Operation},
     comparison::{Comparison, Number, compare},
@@ -37,5 +38,4 @@ pub use self::{
     pencils::{PencilPart, Pencils, TypedPart},
     reduction::{Counts, Misfit, Reduction, States, Wanted},
 };
-pub(crate) use self::native::Native;
 pub use crate::simd::Simd;

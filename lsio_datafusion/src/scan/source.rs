@@ -341,11 +341,7 @@ impl ZarrSource {
     }
 
     /// Reads a table that has further columns.
-    pub(crate) fn with_table(
-        mut self,
-        table: Arc<Table>,
-        table_schema: SchemaRef,
-    ) -> Result<Self> {
+    pub(crate) fn with_table(mut self, table: Arc<Table>, table_schema: SchemaRef) -> Result<Self> {
         (self.table, self.table_schema) = (table, table_schema);
         self.refusal = None;
         self.replanned()
