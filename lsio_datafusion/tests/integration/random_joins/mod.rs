@@ -66,6 +66,7 @@ fn random_config(random: &mut Random, nan: bool, pushdown: bool) -> SessionConfi
         config().with_target_partitions(*random.choose(&[1, 2, 7])).with_batch_size(batch_size);
     let options = config.options_mut();
     options.optimizer.repartition_file_min_size = 0;
+    options.optimizer.enable_window_topn = random.one_in(4);
     options.execution.enable_file_stream_work_stealing = !random.one_in(4);
     let settings = options.extensions.get_mut::<LsioConfig>().unwrap();
     settings.tile_bytes = *random.choose(&[0, 40, 2 << 20]);

@@ -56,7 +56,10 @@ pub(super) fn query(random: &mut Random, stores: &[Store]) -> Query {
             let test = random.choose(&["IS NULL", "IS NOT NULL"]);
             rows(format!("SELECT * FROM ({inner}) q WHERE {last} {test}"))
         }
-        5 if is_number => rows(format!("SELECT * FROM ({inner}) q WHERE {last} > 1")),
+        5 if is_number => {
+            let test = random.choose(&["> 1", "<= 2"]);
+            rows(format!("SELECT * FROM ({inner}) q WHERE {last} {test}"))
+        }
         6 => rows(format!("SELECT count(*) FROM ({inner}) q")),
         7 => {
             // All that a row has decides on its place.
@@ -96,7 +99,8 @@ pub(super) fn query(random: &mut Random, stores: &[Store]) -> Query {
 
 /// Whether a window gives numbers: arguments that may be anything else are named.
 fn is_number_window(window: &str) -> bool {
-    window.starts_with("round(") || window.starts_with("sum(") || window.starts_with("count(")
+    let functions = ["round(", "sum(", "count(", "row_number(", "rank("];
+    functions.iter().any(|function| window.starts_with(function))
 }
 
 fn window(random: &mut Random, columns: &[Column]) -> String {
