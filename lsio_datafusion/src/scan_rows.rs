@@ -19,7 +19,7 @@ use datafusion::{
     },
 };
 
-use crate::{ZarrSource, expression::substituted, refusal::Refusal};
+use crate::{ZarrSource, expression::substituted, refusal::Refusal, repeated_names::unique_names};
 
 /// Rows of a scan, with what operators above it compute of them.
 #[derive(Clone, Debug)]
@@ -117,8 +117,11 @@ pub(crate) fn projected(
     });
     let nullable: HashMap<usize, bool> = passed.collect();
     let table_schema = source.table_schema();
-    let fields = output.iter().map(|position| {
-        let field = table_schema.field(*position).clone();
+    // Filters are pushed down by the names of columns.
+    let names = output.iter().map(|position| table_schema.field(*position).name().as_str());
+    let names = unique_names(names);
+    let fields = output.iter().zip(&names).map(|(position, name)| {
+        let field = table_schema.field(*position).clone().with_name(name);
         match nullable.get(position) {
             Some(nullable) => field.with_nullable(*nullable),
             None => field,
@@ -132,7 +135,7 @@ pub(crate) fn projected(
     for (expr, field) in exprs.iter().zip(schema.fields()) {
         let over = substituted(expr, |column| {
             let position = output.binary_search(&column.index()).ok()?;
-            Some(Arc::new(Column::new(column.name(), position)))
+            Some(Arc::new(Column::new(&names[position], position)))
         })?;
         let expr = over.ok_or_else(|| internal_datafusion_err!("{expr} isn't over the scan"))?;
         own.push(ProjectionExpr { expr, alias: field.name().clone() });
@@ -140,7 +143,7 @@ pub(crate) fn projected(
     Ok(Arc::new(ProjectionExec::try_new(own, scan)?))
 }
 
-/// Notes something at the scan whose rows a plan passes on.
+/// Notes something at the scan below a chain of operators.
 pub(crate) fn noted(
     plan: &Arc<dyn ExecutionPlan>,
     note: &impl Fn(ZarrSource) -> ZarrSource,
@@ -152,7 +155,7 @@ pub(crate) fn noted(
         return Ok(Arc::new(scan.clone().with_data_source(source)));
     }
     match plan.children().as_slice() {
-        [input] if is_transparent(plan) => {
+        [input] => {
             let input = noted(input, note)?;
             replace_children_if_necessary(Arc::clone(plan), vec![input])
         }

@@ -8,7 +8,7 @@ use arrow::{
 };
 use tokio::sync::OnceCell;
 
-use super::{Derive, Role, Table, Variable, mapped::Mapped};
+use super::{Continues, Derive, Role, Table, Variable, mapped::Mapped};
 use crate::{Error, IndexMap, Result, Selection, grid::select};
 
 /// A column of a table.
@@ -134,6 +134,24 @@ impl Column {
     #[must_use]
     pub fn is_computed(&self) -> bool {
         matches!(self.values, ColumnValues::Derived(_))
+    }
+
+    /// The same column for a scan that visits all tiles of a selection in order, if it is computed otherwise there: see
+    /// [`Derive::continued`].
+    #[must_use]
+    pub fn continued(&self, selection: &[Selection]) -> Option<Self> {
+        let ColumnValues::Derived(derive) = &self.values else { return None };
+        let values = ColumnValues::Derived(derive.continued(selection)?);
+        Some(Self { values, ..self.clone() })
+    }
+
+    /// How values continue from tile to tile.
+    #[must_use]
+    pub fn continues(&self) -> Option<Continues> {
+        match &self.values {
+            ColumnValues::Derived(derive) => derive.continues(),
+            _ => None,
+        }
     }
 
     /// The type of the values.

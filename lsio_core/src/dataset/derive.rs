@@ -31,6 +31,11 @@ pub trait Derive: Debug + Send + Sync {
         None
     }
 
+    /// The same values for a scan that visits all tiles of a selection, if they continue from tile to tile there.
+    fn continued(&self, _selection: &[Selection]) -> Option<Arc<dyn Derive>> {
+        None
+    }
+
     /// Computes the values of the wanted cells, in C order over the column's dimensions.
     ///
     /// # Errors

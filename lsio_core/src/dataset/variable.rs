@@ -230,6 +230,28 @@ impl Variable {
     }
 
     /// Makes an error that names a chunk and its key.
+    /// Whether both are the same array of the same store, opened once or twice, so that they have the same chunks.
+    pub(crate) fn is_same_array(self: &Arc<Self>, other: &Arc<Self>) -> bool {
+        if Arc::ptr_eq(self, other) {
+            return true;
+        }
+        let (own, other_location) = (self.location(), other.location());
+        let same_place = match (own.local_path(), other_location.local_path()) {
+            (Some(own), Some(other)) => own == other,
+            (None, None) => {
+                Arc::ptr_eq(own.store(), other_location.store())
+                    && own.path() == other_location.path()
+            }
+            _ => false,
+        };
+        // Fields of a structured array are variables of other names at the same place.
+        same_place
+            && self.name() == other.name()
+            && self.data_type() == other.data_type()
+            && self.layout() == other.layout()
+            && self.chunk_grid() == other.chunk_grid()
+    }
+
     pub(crate) fn broken_chunk(&self, chunk: &[u64], reason: String) -> Error {
         let (chunk, key) = (chunk.to_vec(), self.chunk_name(chunk));
         Error::Chunk { array: self.path(), chunk, key, reason }

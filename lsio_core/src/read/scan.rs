@@ -721,7 +721,7 @@ fn share(columns: &mut [ScanColumn], tiles: &Tiles) {
         });
     }
     let same = |one: &Option<Arc<Variable>>, other: &Option<Arc<Variable>>| match (one, other) {
-        (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+        (Some(one), Some(other)) => one.is_same_array(other),
         _ => false,
     };
     for (position, column) in columns.iter_mut().enumerate() {

@@ -1,6 +1,6 @@
 //! Counts and sums of integers: what leaves a frame is subtracted, which is exact.
 
-use super::walk::{Row, Summary};
+use super::walk::{Row, RowValidity, Summary};
 use crate::reduce::{Native, Simd};
 
 /// Numbers of values.
@@ -16,7 +16,7 @@ impl Summary for Counts {
     const PLANES: usize = 0;
     const EXACT: bool = true;
 
-    fn least_count(&self) -> i64 {
+    fn least_count(&self) -> i32 {
         0
     }
 
@@ -24,8 +24,8 @@ impl Summary for Counts {
 
     fn merge(&self, _older: &mut [i64], _newer: &[i64]) {}
 
-    fn finish(&mut self, _lanes: &[i64], counts: &[i64], to: &mut [i64]) {
-        to.copy_from_slice(counts);
+    fn finish(&mut self, _lanes: &[i64], counts: &[i32], to: &mut [i64]) {
+        to.iter_mut().zip(counts).for_each(|(to, count)| *to = (*count).into());
     }
 }
 
@@ -51,16 +51,24 @@ impl<T: Native> Summary for IntegerSums<T> {
     const EXACT: bool = true;
 
     fn add(&mut self, lanes: &mut [i128], row: Row<'_, T>) {
-        self.simd.add_integers(lanes, row.values, row.valid);
+        self.simd.add_integers(lanes, row.values, bytes(row));
     }
 
     fn subtract(&mut self, lanes: &mut [i128], row: Row<'_, T>) {
-        self.simd.subtract_integers(lanes, row.values, row.valid);
+        self.simd.subtract_integers(lanes, row.values, bytes(row));
     }
 
     fn merge(&self, _older: &mut [i128], _newer: &[i128]) {}
 
-    fn finish(&mut self, lanes: &[i128], _counts: &[i64], to: &mut [i128]) {
+    fn finish(&mut self, lanes: &[i128], _counts: &[i32], to: &mut [i128]) {
         to.copy_from_slice(lanes);
+    }
+}
+
+/// Which integers are valid; `None` if all are.
+fn bytes<'a, T>(row: Row<'a, T>) -> Option<&'a [u8]> {
+    match row.valid {
+        RowValidity::Bytes(valid) => Some(valid),
+        RowValidity::All | RowValidity::NotNan => None,
     }
 }

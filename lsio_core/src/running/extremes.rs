@@ -2,7 +2,7 @@
 
 use super::{
     loops::{Key, Ordered},
-    walk::{Row, Summary},
+    walk::{Row, RowValidity, Summary},
 };
 use crate::reduce::Simd;
 
@@ -44,8 +44,11 @@ impl<T: Ordered> Summary for Extremes<T> {
     fn add(&mut self, lanes: &mut [T::Key], row: Row<'_, T>) {
         let none = self.none();
         match row.valid {
-            None => self.simd.keys(&mut self.keys, row.values),
-            Some(valid) => self.simd.keys_valid(&mut self.keys, row.values, valid, none),
+            RowValidity::All => self.simd.keys(&mut self.keys, row.values),
+            RowValidity::NotNan => self.simd.keys_but_nan(&mut self.keys, row.values, none),
+            RowValidity::Bytes(valid) => {
+                self.simd.keys_valid(&mut self.keys, row.values, valid, none);
+            }
         }
         self.replace(lanes, &self.keys);
     }
@@ -54,7 +57,7 @@ impl<T: Ordered> Summary for Extremes<T> {
         self.replace(older, newer);
     }
 
-    fn finish(&mut self, lanes: &[T::Key], _counts: &[i64], to: &mut [T]) {
+    fn finish(&mut self, lanes: &[T::Key], _counts: &[i32], to: &mut [T]) {
         self.simd.values_of_keys(to, lanes);
     }
 }

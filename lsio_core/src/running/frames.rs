@@ -61,7 +61,8 @@ impl Frames {
     }
 
     /// Whether both ends fall.
-    pub(super) fn is_falling(&self) -> bool {
+    #[must_use]
+    pub fn is_falling(&self) -> bool {
         self.falling
     }
 
@@ -91,12 +92,14 @@ impl Frames {
     }
 
     /// Whether all frames begin at the first input.
-    pub(super) fn begin_at_the_start(&self) -> bool {
+    #[must_use]
+    pub fn begin_at_the_start(&self) -> bool {
         self.frames.iter().all(|frame| frame.start == 0)
     }
 
-    /// Whether all frames end behind the last input.
-    pub(super) fn end_at_the_end(&self, length: usize) -> bool {
+    /// Whether all frames end behind the last of so many inputs.
+    #[must_use]
+    pub fn end_at_the_end(&self, length: usize) -> bool {
         self.frames.iter().all(|frame| frame.end == length)
     }
 }

@@ -240,7 +240,7 @@ impl Block<'_> {
     ) -> Result<ArrayRef, RunningError> {
         let sample = make(0);
         if let Some(state) = state.as_deref_mut()
-            && !state.prepare(&sample, self.shape.outer * self.shape.inner)
+            && !state.prepare(&sample, self.shape.outer * self.shape.inner, self.shape.length)
         {
             return Err(RunningError::State);
         }

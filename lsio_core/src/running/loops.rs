@@ -85,26 +85,35 @@ kernel! {
 }
 
 kernel! {
-    /// Adds each row's valid values to the counts.
-    fn add_counts(counts: &mut [i64], valid: &[u8]) {
-        for (count, valid) in counts.iter_mut().zip(valid) {
-            *count += i64::from(*valid);
+    /// Converts each value to float64, and NaN to 0.
+    fn widen_but_nan<T: Native>(to: &mut [f64], values: &[T]) {
+        for (to, value) in to.iter_mut().zip(values) {
+            *to = if value.is_nan() { 0.0 } else { value.to_double() };
         }
     }
 }
 
 kernel! {
-    /// Subtracts each row's valid values from the counts.
-    fn subtract_counts(counts: &mut [i64], valid: &[u8]) {
+    /// Adds `sign` to the count at each position with a valid value.
+    fn count_each(counts: &mut [i32], valid: &[u8], sign: i32) {
         for (count, valid) in counts.iter_mut().zip(valid) {
-            *count -= i64::from(*valid);
+            *count += i32::from(*valid) * sign;
+        }
+    }
+}
+
+kernel! {
+    /// Adds `sign` to the count at each position whose value isn't NaN.
+    fn count_each_but_nan<T: Native>(counts: &mut [i32], values: &[T], sign: i32) {
+        for (count, value) in counts.iter_mut().zip(values) {
+            *count += if value.is_nan() { 0 } else { sign };
         }
     }
 }
 
 kernel! {
     /// 1 for each count of at least `least`.
-    fn enough(to: &mut [u8], counts: &[i64], least: i64) {
+    fn enough(to: &mut [u8], counts: &[i32], least: i32) {
         for (to, count) in to.iter_mut().zip(counts) {
             *to = u8::from(*count >= least);
         }
@@ -126,6 +135,32 @@ kernel! {
 }
 
 kernel! {
+    /// Like `add_exactly`, for values as they are stored.
+    fn add_each_exactly<T: Native>(sums: &mut [f64], lost: &mut [f64], values: &[T]) {
+        for ((sum, lost), value) in sums.iter_mut().zip(lost).zip(values) {
+            let value = value.to_double();
+            let whole = *sum + value;
+            let added = whole - *sum;
+            *lost += (*sum - (whole - added)) + (value - added);
+            *sum = whole;
+        }
+    }
+}
+
+kernel! {
+    /// Like `add_each_exactly`, but leaves out NaN.
+    fn add_each_but_nan_exactly<T: Native>(sums: &mut [f64], lost: &mut [f64], values: &[T]) {
+        for ((sum, lost), value) in sums.iter_mut().zip(lost).zip(values) {
+            let value = if value.is_nan() { 0.0 } else { value.to_double() };
+            let whole = *sum + value;
+            let added = whole - *sum;
+            *lost += (*sum - (whole - added)) + (value - added);
+            *sum = whole;
+        }
+    }
+}
+
+kernel! {
     /// The sums, each with what rounding has lost. The rounding error of infinity is NaN, and left out.
     fn whole_sums(to: &mut [f64], sums: &[f64], lost: &[f64]) {
         for ((to, sum), lost) in to.iter_mut().zip(sums).zip(lost) {
@@ -136,9 +171,9 @@ kernel! {
 
 kernel! {
     /// Divides each sum by its count.
-    fn divide(sums: &mut [f64], counts: &[i64]) {
+    fn divide(sums: &mut [f64], counts: &[i32]) {
         for (sum, count) in sums.iter_mut().zip(counts) {
-            *sum /= *count as f64;
+            *sum /= f64::from(*count);
         }
     }
 }
@@ -157,6 +192,15 @@ kernel! {
     fn keys_valid<T: Ordered>(to: &mut [T::Key], values: &[T], valid: &[u8], missing: T::Key) {
         for ((to, value), valid) in to.iter_mut().zip(values).zip(valid) {
             *to = if *valid == 0 { missing } else { value.to_key() };
+        }
+    }
+}
+
+kernel! {
+    /// Keys of the values, and `missing` for NaN.
+    fn keys_but_nan<T: Ordered>(to: &mut [T::Key], values: &[T], missing: T::Key) {
+        for (to, value) in to.iter_mut().zip(values) {
+            *to = if value.is_nan() { missing } else { value.to_key() };
         }
     }
 }

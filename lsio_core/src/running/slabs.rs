@@ -4,7 +4,7 @@ use super::{
     function::BlockShape,
     state::RunningState,
     validity::Validity,
-    walk::{Progress, Row, Summary, Walk},
+    walk::{Progress, Row, RowValidity, Summary, Walk},
 };
 use crate::reduce::{Native, Simd};
 
@@ -48,13 +48,6 @@ pub(super) struct Output<'a, O> {
     place: Place,
 }
 
-#[derive(Clone, Copy, Debug)]
-enum RowValidity<'a> {
-    All,
-    NotNan,
-    Bytes(&'a [u8]),
-}
-
 /// Where rows lie.
 #[derive(Clone, Copy, Debug)]
 struct Place {
@@ -71,19 +64,14 @@ impl Place {
 }
 
 impl<T: Native> Rows<'_, T> {
-    /// The row of an index. `buffer` is for its validity.
-    pub(super) fn row<'b>(&'b self, index: usize, simd: Simd, buffer: &'b mut [u8]) -> Row<'b, T> {
+    /// The row of an index.
+    pub(super) fn row(&self, index: usize) -> Row<'_, T> {
         let range = self.place.row(index);
-        let values = &self.values[range.clone()];
         let valid = match self.validity {
-            RowValidity::All => None,
-            RowValidity::NotNan => {
-                simd.not_nan(buffer, values);
-                Some(&*buffer)
-            }
-            RowValidity::Bytes(bytes) => Some(&bytes[range]),
+            RowValidity::Bytes(bytes) => RowValidity::Bytes(&bytes[range.clone()]),
+            other => other,
         };
-        Row { values, valid }
+        Row { values: &self.values[range], valid }
     }
 }
 

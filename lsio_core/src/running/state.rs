@@ -11,9 +11,11 @@ use super::walk::Summary;
 #[derive(Debug, Default)]
 pub struct RunningState {
     /// The numbers of values.
-    counts: Vec<i64>,
+    counts: Vec<i32>,
     /// The planes of the summaries, one after the other; empty before the first block.
     planes: MutableBuffer,
+    /// The number of indices seen.
+    seen: usize,
 }
 
 impl RunningState {
@@ -26,11 +28,12 @@ impl RunningState {
     /// The bytes that it takes.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.counts.capacity() * size_of::<i64>() + self.planes.capacity()
+        self.counts.capacity() * size_of::<i32>() + self.planes.capacity()
     }
 
-    /// Prepares the state for blocks of so many lines. Returns whether it fits.
-    pub(super) fn prepare<S: Summary>(&mut self, summary: &S, lines: usize) -> bool {
+    /// Prepares the state for a block of so many lines and indices. Returns whether it fits.
+    pub(super) fn prepare<S: Summary>(&mut self, summary: &S, lines: usize, length: usize) -> bool {
+        self.seen = self.seen.saturating_add(length);
         if self.counts.is_empty() && self.planes.is_empty() {
             self.counts.resize(lines, 0);
             let mut empty = vec![S::Lane::default(); S::PLANES * lines];
@@ -44,7 +47,7 @@ impl RunningState {
     pub(super) fn load<L: ArrowNativeType>(
         &self,
         first: usize,
-        counts: &mut [i64],
+        counts: &mut [i32],
         lanes: &mut [L],
     ) {
         let width = counts.len();
@@ -58,7 +61,7 @@ impl RunningState {
     }
 
     /// Copies a slab's state to that of its lines.
-    pub(super) fn store<L: ArrowNativeType>(&mut self, first: usize, counts: &[i64], lanes: &[L]) {
+    pub(super) fn store<L: ArrowNativeType>(&mut self, first: usize, counts: &[i32], lanes: &[L]) {
         let (width, lines) = (counts.len(), self.counts.len());
         self.counts[first..first + width].copy_from_slice(counts);
         let planes = self.planes.typed_data_mut::<L>();

@@ -1,6 +1,6 @@
 //! Sums and means of floats.
 
-use super::walk::{Row, Summary};
+use super::walk::{Row, RowValidity, Summary};
 use crate::reduce::{Native, Simd};
 
 /// Sums, each with the error of its rounding.
@@ -21,8 +21,9 @@ impl<T> Sums<T> {
 /// Converts a row to doubles, 0 where a value is missing.
 pub(super) fn widened<T: Native>(simd: Simd, row: Row<'_, T>, to: &mut [f64]) {
     match row.valid {
-        None => simd.widen(to, row.values),
-        Some(valid) => simd.widen_valid(to, row.values, valid),
+        RowValidity::All => simd.widen(to, row.values),
+        RowValidity::NotNan => simd.widen_but_nan(to, row.values),
+        RowValidity::Bytes(valid) => simd.widen_valid(to, row.values, valid),
     }
 }
 
@@ -35,9 +36,15 @@ impl<T: Native> Summary for Sums<T> {
     const EXACT: bool = false;
 
     fn add(&mut self, lanes: &mut [f64], row: Row<'_, T>) {
-        widened(self.simd, row, &mut self.doubles);
         let (sums, lost) = lanes.split_at_mut(self.doubles.len());
-        self.simd.add_exactly(sums, lost, &self.doubles);
+        match row.valid {
+            RowValidity::All => self.simd.add_each_exactly(sums, lost, row.values),
+            RowValidity::NotNan => self.simd.add_each_but_nan_exactly(sums, lost, row.values),
+            RowValidity::Bytes(valid) => {
+                self.simd.widen_valid(&mut self.doubles, row.values, valid);
+                self.simd.add_exactly(sums, lost, &self.doubles);
+            }
+        }
     }
 
     fn merge(&self, older: &mut [f64], newer: &[f64]) {
@@ -47,7 +54,7 @@ impl<T: Native> Summary for Sums<T> {
         lost.iter_mut().zip(more_lost).for_each(|(lost, more)| *lost += more);
     }
 
-    fn finish(&mut self, lanes: &[f64], counts: &[i64], to: &mut [f64]) {
+    fn finish(&mut self, lanes: &[f64], counts: &[i32], to: &mut [f64]) {
         let (sums, lost) = lanes.split_at(self.doubles.len());
         self.simd.whole_sums(to, sums, lost);
         if self.mean {

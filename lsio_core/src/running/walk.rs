@@ -22,7 +22,7 @@ pub(super) trait Summary {
     const EXACT: bool;
 
     /// The values without which a frame has no result.
-    fn least_count(&self) -> i64 {
+    fn least_count(&self) -> i32 {
         1
     }
 
@@ -39,15 +39,23 @@ pub(super) trait Summary {
     /// Adds newer rows to older ones.
     fn merge(&self, older: &mut [Self::Lane], newer: &[Self::Lane]);
 
-    fn finish(&mut self, lanes: &[Self::Lane], counts: &[i64], to: &mut [Self::Out]);
+    fn finish(&mut self, lanes: &[Self::Lane], counts: &[i32], to: &mut [Self::Out]);
 }
 
 /// Values of one index of the window's dimension, and which are valid.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Row<'a, T> {
     pub(super) values: &'a [T],
-    /// 0 for each value that is missing; `None` if none is.
-    pub(super) valid: Option<&'a [u8]>,
+    pub(super) valid: RowValidity<'a>,
+}
+
+/// Which values of a row are missing.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum RowValidity<'a> {
+    All,
+    NotNan,
+    /// Those with a 0.
+    Bytes(&'a [u8]),
 }
 
 /// Directions in which frames are visited, so that both of their ends rise.
@@ -96,8 +104,8 @@ impl<'a> Walk<'a> {
     }
 
     /// Whether a frame may have fewer than `least` inputs.
-    pub(super) fn may_lack(&self, least: i64) -> bool {
-        (self.frames.shortest() as i64) < least
+    pub(super) fn may_lack(&self, least: i32) -> bool {
+        i32::try_from(self.frames.shortest()).is_ok_and(|shortest| shortest < least)
     }
 
     fn output(&self, step: usize) -> usize {
@@ -130,10 +138,8 @@ pub(super) struct Progress<'a, S: Summary> {
     end: usize,
     /// Where the counts begin.
     start: usize,
-    pub(super) counts: Vec<i64>,
+    pub(super) counts: Vec<i32>,
     merged: Vec<S::Lane>,
-    /// Validity of a row, where NaN is missing.
-    valid: Vec<u8>,
 }
 
 impl<'a, S: Summary> Progress<'a, S> {
@@ -152,12 +158,11 @@ impl<'a, S: Summary> Progress<'a, S> {
             start: 0,
             counts: vec![0; width],
             merged,
-            valid: vec![0; width],
         }
     }
 
     /// Counts and summary of what was seen so far.
-    pub(super) fn seen(&mut self) -> (&mut [i64], &mut [S::Lane]) {
+    pub(super) fn seen(&mut self) -> (&mut [i32], &mut [S::Lane]) {
         (&mut self.counts, &mut self.newer)
     }
 
@@ -207,7 +212,7 @@ impl<'a, S: Summary> Progress<'a, S> {
     /// Removes the rows before `start` from the frame.
     fn leave(&mut self, walk: &Walk<'_>, rows: &Rows<'_, S::Stored>, start: usize) {
         for at in self.start..start.min(self.end) {
-            let row = rows.row(walk.input(at), self.simd, &mut self.valid);
+            let row = rows.row(walk.input(at));
             if S::EXACT {
                 self.summary.subtract(&mut self.newer, row);
             }
@@ -224,7 +229,7 @@ impl<'a, S: Summary> Progress<'a, S> {
             self.older.resize((self.end - start) * size, S::Lane::default());
             self.summary.clear(&mut self.newer);
             for at in (start..self.end).rev() {
-                let row = rows.row(walk.input(at), self.simd, &mut self.valid);
+                let row = rows.row(walk.input(at));
                 self.summary.add(&mut self.newer, row);
                 self.older[(at - start) * size..][..size].copy_from_slice(&self.newer);
             }
@@ -238,7 +243,7 @@ impl<'a, S: Summary> Progress<'a, S> {
     /// Adds the rows up to `end` to the frame.
     fn enter(&mut self, walk: &Walk<'_>, rows: &Rows<'_, S::Stored>, end: usize) {
         for at in self.end..end {
-            let row = rows.row(walk.input(at), self.simd, &mut self.valid);
+            let row = rows.row(walk.input(at));
             self.summary.add(&mut self.newer, row);
             count(self.simd, &mut self.counts, row, 1);
         }
@@ -247,10 +252,10 @@ impl<'a, S: Summary> Progress<'a, S> {
 }
 
 /// Adds the valid values of a row to the counts, or subtracts them.
-fn count<T>(simd: Simd, counts: &mut [i64], row: Row<'_, T>, sign: i64) {
+fn count<T: Native>(simd: Simd, counts: &mut [i32], row: Row<'_, T>, sign: i32) {
     match row.valid {
-        None => counts.iter_mut().for_each(|count| *count += sign),
-        Some(valid) if sign > 0 => simd.add_counts(counts, valid),
-        Some(valid) => simd.subtract_counts(counts, valid),
+        RowValidity::All => counts.iter_mut().for_each(|count| *count += sign),
+        RowValidity::NotNan => simd.count_each_but_nan(counts, row.values, sign),
+        RowValidity::Bytes(valid) => simd.count_each(counts, valid, sign),
     }
 }

@@ -8,5 +8,6 @@
 mod bounds;
 mod cloud;
 mod imports;
+mod lookups;
 mod matrix;
 mod resources;

@@ -116,7 +116,8 @@ fn key(
     Ok(Arc::new(key))
 }
 
-fn reads_zarr(plan: &Arc<dyn ExecutionPlan>) -> Result<bool> {
+/// Whether a plan scans a Zarr table.
+pub(crate) fn reads_zarr(plan: &Arc<dyn ExecutionPlan>) -> Result<bool> {
     let mut found = false;
     plan.apply(|plan| {
         let scan = plan.downcast_ref::<DataSourceExec>();

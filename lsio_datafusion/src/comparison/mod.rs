@@ -14,4 +14,6 @@ mod float_keys;
 mod function;
 
 pub use self::{both_zeros::BothZeros, float_keys::FloatKeys};
-pub(crate) use self::{both_zeros::compares_elements, function::float_key_of};
+pub(crate) use self::{
+    both_zeros::compares_elements, float_keys::reads_zarr, function::float_key_of,
+};

@@ -1,23 +1,17 @@
 //! The scan that takes the place of a join.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
-use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
+use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use datafusion::{
     common::JoinSide,
-    datasource::source::DataSourceExec,
-    error::Result,
+    error::{DataFusionError, Result},
     logical_expr::Operator,
     physical_expr::{
         PhysicalExpr,
         expressions::{BinaryExpr, CaseExpr, Column, lit},
-        utils::collect_columns,
     },
-    physical_plan::{
-        ExecutionPlan,
-        joins::HashJoinExec,
-        projection::{ProjectionExec, ProjectionExpr},
-    },
+    physical_plan::{ExecutionPlan, joins::HashJoinExec},
 };
 use lsio_core::{Column as TableColumn, IndexMap, Table};
 
@@ -28,13 +22,11 @@ use super::{
 };
 use crate::{
     ZarrSource,
-    expression::substituted,
     field_expr::FieldExpr,
     predicate::Predicate,
     prepared::{Prepared, PreparedLookup, Slot},
     refusal::Refusal,
-    repeated_names::unique_names,
-    scan_rows::ScanRows,
+    scan_rows::{ScanRows, projected},
 };
 
 /// The plan that takes the place of a join, with a plan that runs before it.
@@ -47,9 +39,12 @@ pub(crate) struct Folded {
 ///
 /// # Errors
 /// [`Refusal::Unsupported`] with the reason why none does.
-pub(super) fn folded(join: &HashJoinExec, sides: &Sides) -> Result<Folded, Refusal> {
+pub(super) fn folded(join: &HashJoinExec, sides: &Sides, checks: bool) -> Result<Folded, Refusal> {
     match &sides.partner {
         Partner::Scan(partner) => over_scan(join, sides, partner),
+        Partner::Plan(partner) if partner.unique.is_none() && !checks => {
+            Err(Refusal::unsupported("rows may have several partners"))
+        }
         Partner::Plan(partner) => over_plan(join, sides, partner),
     }
 }
@@ -97,9 +92,9 @@ fn over_scan(join: &HashJoinExec, sides: &Sides, rows: &ScanRows) -> Result<Fold
     let exprs = outputs(join, sides, &kept, &mut columns)?;
     let PartnerColumns { columns, fields, .. } = columns;
     let (table, table_schema) = joined_table(anchor, columns, fields);
-    let source = anchor.clone().joined(table, Arc::clone(&table_schema), partner, selection)?;
+    let source = anchor.clone().joined(table, table_schema, partner, selection)?;
     let source = source.with_lookup(lookup_text(&maps, anchor, partner));
-    let scan = projected(join, &exprs, source, &table_schema, kept.filters)?;
+    let scan = as_joined(join, &exprs, source, kept.filters)?;
     Ok(Folded { scan, prepared: None })
 }
 
@@ -124,11 +119,15 @@ fn over_plan(join: &HashJoinExec, sides: &Sides, partner: &PartnerPlan) -> Resul
     let (table, table_schema) = joined_table(anchor, columns, fields);
     let slot: Arc<Slot> = Arc::default();
     let names = keys.iter().map(|key| key.of_row.to_string()).collect::<Vec<_>>().join(", ");
+    let unique = match &partner.unique {
+        Some(_) => None,
+        None => Some(keys.iter().map(|key| Arc::clone(&key.of_row)).collect()),
+    };
     let lookup = PreparedLookup { slot: Arc::clone(&slot), keys, columns: looked_up };
-    let source = anchor.clone().looking_up(table, Arc::clone(&table_schema), lookup)?;
+    let source = anchor.clone().looking_up(table, table_schema, lookup)?;
     let source = source.with_lookup(format!("rows of a plan by {names}"));
-    let scan = projected(join, &exprs, source, &table_schema, kept.filters)?;
-    Ok(Folded { scan, prepared: Some(Prepared { plan: Arc::clone(&partner.plan), slot }) })
+    let scan = as_joined(join, &exprs, source, kept.filters)?;
+    Ok(Folded { scan, prepared: Some(Prepared { plan: Arc::clone(&partner.plan), slot, unique }) })
 }
 
 /// Which rows of the anchor stay, and which have a partner.
@@ -179,28 +178,18 @@ fn joined_table(
 }
 
 /// The scan's columns as those of the join.
-fn projected(
+fn as_joined(
     join: &HashJoinExec,
     exprs: &[Arc<dyn PhysicalExpr>],
     source: ZarrSource,
-    table_schema: &Schema,
     filters: Vec<Arc<dyn PhysicalExpr>>,
 ) -> Result<Arc<dyn ExecutionPlan>, Refusal> {
     let schema = join.join_schema();
-    let mut output: Vec<usize> =
-        exprs.iter().flat_map(|expr| collect_columns(expr)).map(|c| c.index()).collect();
-    output.sort_unstable();
-    output.dedup();
-    let scanned = output_schema(table_schema, &output, &nullable(exprs, schema));
-    let source = source.with_output(output.clone(), Arc::clone(&scanned), filters)?;
-    let scan = DataSourceExec::from_data_source(source);
-    let all: Vec<usize> = (0..exprs.len()).collect();
-    let picked = join.projection.as_deref().unwrap_or(&all).iter().filter_map(|&index| {
-        let expr = over_output(exprs.get(index)?, &output, &scanned);
-        Some(expr.map(|expr| ProjectionExpr { expr, alias: schema.field(index).name().clone() }))
-    });
-    let picked = picked.collect::<Result<Vec<_>, Refusal>>()?;
-    Ok(Arc::new(ProjectionExec::try_new(picked, scan)?))
+    let Some(picked) = join.projection.as_deref() else {
+        return Ok(projected(source, exprs, schema, filters)?);
+    };
+    let exprs: Vec<_> = picked.iter().filter_map(|&index| exprs.get(index).cloned()).collect();
+    Ok(projected(source, &exprs, &schema.project(picked).map_err(DataFusionError::from)?, filters)?)
 }
 
 /// Fails unless the keys fix each dimension of the partner to one index.
@@ -279,44 +268,6 @@ fn and(one: Arc<dyn PhysicalExpr>, other: Arc<dyn PhysicalExpr>) -> Arc<dyn Phys
 fn is_true(condition: &Arc<dyn PhysicalExpr>, wanted: bool) -> Result<Arc<dyn PhysicalExpr>> {
     let case = vec![(Arc::clone(condition), lit(wanted))];
     Ok(Arc::new(CaseExpr::try_new(None, case, Some(lit(!wanted)))?))
-}
-
-/// Of each column that the output names as it is, whether it may be NULL.
-fn nullable(exprs: &[Arc<dyn PhysicalExpr>], schema: &Schema) -> HashMap<usize, bool> {
-    let columns = exprs.iter().zip(schema.fields()).filter_map(|(expr, field)| {
-        Some((expr.downcast_ref::<Column>()?.index(), field.is_nullable()))
-    });
-    columns.collect()
-}
-
-fn output_schema(
-    table_schema: &Schema,
-    output: &[usize],
-    nullable: &HashMap<usize, bool>,
-) -> SchemaRef {
-    let names = output.iter().map(|position| table_schema.field(*position).name().as_str());
-    let fields = output.iter().zip(unique_names(names)).map(|(position, name)| {
-        let field = table_schema.field(*position).clone().with_name(name);
-        match nullable.get(position) {
-            Some(nullable) => field.with_nullable(*nullable),
-            None => field,
-        }
-    });
-    let fields: Vec<Field> = fields.collect();
-    Arc::new(Schema::new_with_metadata(fields, table_schema.metadata().clone()))
-}
-
-/// An expression over the joined table as one over columns of the output.
-fn over_output(
-    expr: &Arc<dyn PhysicalExpr>,
-    output: &[usize],
-    scanned: &Schema,
-) -> Result<Arc<dyn PhysicalExpr>, Refusal> {
-    let over = substituted(expr, |column| {
-        let position = output.binary_search(&column.index()).ok()?;
-        Some(Arc::new(Column::new(scanned.field(position).name(), position)))
-    })?;
-    over.ok_or_else(|| Refusal::unsupported("its output names unknown columns"))
 }
 
 /// What is looked up, for people: the store, and the dimensions by which it is.

@@ -180,7 +180,8 @@ pub(super) struct PreparedKeys {
     pub(super) rest: Vec<usize>,
 }
 
-/// Finds the keys by which the rows of a plan are looked up: all columns that no two rows have in common.
+/// Finds the keys by which the rows of a plan are looked up: all columns that no two rows have in common; where only the
+/// rows can tell, all that are coordinates of the anchor.
 ///
 /// # Errors
 /// [`Refusal::Unsupported`] with the reason why they can't be.
@@ -191,29 +192,45 @@ pub(super) fn prepared_keys(
 ) -> Result<PreparedKeys, Refusal> {
     let mut keys = Vec::new();
     let mut used: Vec<usize> = Vec::new();
-    for &unique in &partner.unique {
-        let is_key = |pair: &KeyPair| key_column(&pair.partner) == Some(unique);
-        let mut reason = None;
-        for (position, pair) in pairs.iter().enumerate().filter(|(_, pair)| is_key(pair)) {
-            match prepared_key(pair, anchor) {
-                Ok(key) => {
-                    keys.push(key);
-                    used.push(position);
-                    reason = None;
-                    break;
-                }
-                Err(Refusal::Unsupported(own)) => reason = Some(own),
-                Err(failed) => return Err(failed),
+    let mut reason = None;
+    for (position, pair) in pairs.iter().enumerate() {
+        let column = key_column(&pair.partner);
+        let is_wanted = match &partner.unique {
+            Some(unique) => column.is_some_and(|column| unique.contains(&column)),
+            // Rows with NULL keys don't count as equal there.
+            None => !pair.null_equals,
+        };
+        if !is_wanted {
+            continue;
+        }
+        match prepared_key(pair, anchor) {
+            Ok(key) => {
+                keys.push(key);
+                used.push(position);
+            }
+            Err(Refusal::Unsupported(own)) => {
+                reason.get_or_insert(own);
+            }
+            Err(failed) => return Err(failed),
+        }
+    }
+    let is_key = |unique: &usize| {
+        used.iter().any(|&position| key_column(&pairs[position].partner) == Some(*unique))
+    };
+    match &partner.unique {
+        Some(unique) => {
+            if let Some(&free) = unique.iter().find(|unique| !is_key(unique)) {
+                let schema = partner.plan.schema();
+                let name = schema.field(free).name();
+                let several = || format!("{name} is no key, so rows may have several partners");
+                return Err(Refusal::Unsupported(reason.unwrap_or_else(several)));
             }
         }
-        let found = used.iter().any(|&position| is_key(&pairs[position]));
-        if !found {
-            let schema = partner.plan.schema();
-            let name = schema.field(unique).name();
-            return Err(Refusal::Unsupported(reason.unwrap_or_else(|| {
-                format!("{name} is no key, so rows may have several partners")
-            })));
+        None if keys.is_empty() => {
+            let none = || "no key is a coordinate".to_owned();
+            return Err(Refusal::Unsupported(reason.unwrap_or_else(none)));
         }
+        None => {}
     }
     let rest = (0..pairs.len()).filter(|position| !used.contains(position)).collect();
     Ok(PreparedKeys { keys, rest })

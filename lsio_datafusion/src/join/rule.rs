@@ -7,7 +7,6 @@ use datafusion::{
         config::ConfigOptions,
         tree_node::{Transformed, TreeNode as _},
     },
-    datasource::source::DataSourceExec,
     error::Result,
     physical_optimizer::PhysicalOptimizerRule,
     physical_plan::{ExecutionPlan, joins::HashJoinExec, replace_children_if_necessary},
@@ -18,7 +17,10 @@ use super::{
     sides::Sides,
 };
 use crate::{
-    LsioConfig, ZarrSource, prepared::with_prepared, refusal::Refusal, scan_rows::is_transparent,
+    LsioConfig,
+    prepared::{Fallback, with_prepared},
+    refusal::Refusal,
+    scan_rows::noted,
     window,
 };
 
@@ -26,8 +28,20 @@ use crate::{
 ///
 /// Runs when the sides of joins are decided, before rows are distributed, and before aggregates are pushed down. A join
 /// that stays as it is has the reason in the lines of its scans in `EXPLAIN`.
-#[derive(Debug)]
-pub struct JoinPushdown;
+#[derive(Debug, Default)]
+pub struct JoinPushdown {
+    /// The rules that come later.
+    later: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>,
+}
+
+impl JoinPushdown {
+    /// A rule that also looks up rows of which only a query's execution tells whether their keys are unique: those of a
+    /// CSV file, say. If they aren't, the plan runs as it was, after the rules `later`, which are those behind this one.
+    #[must_use]
+    pub fn before(later: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>) -> Self {
+        Self { later }
+    }
+}
 
 impl PhysicalOptimizerRule for JoinPushdown {
     fn optimize(
@@ -37,6 +51,8 @@ impl PhysicalOptimizerRule for JoinPushdown {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let joins = LsioConfig::of(config).join_pushdown;
         let mut prepared = Vec::new();
+        let before = Arc::clone(&plan);
+        let checks = !self.later.is_empty();
         let plan = plan.transform_up(|plan| {
             // Joins and windows may each lie over the other.
             let plan = match window::relate(plan, config, &mut prepared)? {
@@ -49,20 +65,25 @@ impl PhysicalOptimizerRule for JoinPushdown {
             let Some(join) = plan.downcast_ref::<HashJoinExec>() else {
                 return Ok(Transformed::no(plan));
             };
-            match pushed(join) {
+            match pushed(join, checks) {
                 Ok(folded) => {
                     prepared.extend(folded.prepared);
                     Ok(Transformed::yes(folded.scan))
                 }
                 Err(Refusal::Unsupported(reason)) => {
-                    let sides = plan.children().into_iter().map(|side| refused(side, &reason));
+                    let sides = plan
+                        .children()
+                        .into_iter()
+                        .map(|side| noted(side, &|source| source.with_join_refusal(&reason)));
                     let sides = sides.collect::<Result<Vec<_>>>()?;
                     replace_children_if_necessary(plan, sides).map(Transformed::yes)
                 }
                 Err(Refusal::Failed(error)) => Err(error),
             }
         });
-        with_prepared(plan?.data, prepared)
+        let is_checked = prepared.iter().any(|own| own.unique.is_some());
+        let fallback = is_checked.then(|| Fallback { plan: before, later: self.later.clone() });
+        with_prepared(plan?.data, prepared, fallback)
     }
 
     fn name(&self) -> &'static str {
@@ -74,11 +95,12 @@ impl PhysicalOptimizerRule for JoinPushdown {
     }
 }
 
-/// The scan that takes the place of a join.
-pub(crate) fn pushed(join: &HashJoinExec) -> Result<Folded, Refusal> {
+/// The scan that takes the place of a join. `checks` is whether the rows that are looked up may be found to have equal
+/// keys when the query runs.
+pub(crate) fn pushed(join: &HashJoinExec, checks: bool) -> Result<Folded, Refusal> {
     let mut first = None;
     for sides in Sides::of(join)? {
-        match folded(join, &sides) {
+        match folded(join, &sides, checks) {
             Err(Refusal::Unsupported(reason)) => {
                 first.get_or_insert(reason);
             }
@@ -86,21 +108,4 @@ pub(crate) fn pushed(join: &HashJoinExec) -> Result<Folded, Refusal> {
         }
     }
     Err(Refusal::Unsupported(first.unwrap_or_else(|| "it has no sides".to_owned())))
-}
-
-/// Notes the reason at the scan of a side.
-fn refused(side: &Arc<dyn ExecutionPlan>, reason: &str) -> Result<Arc<dyn ExecutionPlan>> {
-    if let Some(scan) = side.downcast_ref::<DataSourceExec>()
-        && let Some(source) = scan.data_source().downcast_ref::<ZarrSource>()
-    {
-        let source = Arc::new(source.clone().with_join_refusal(reason));
-        return Ok(Arc::new(scan.clone().with_data_source(source)));
-    }
-    match side.children().as_slice() {
-        [input] if is_transparent(side) => {
-            let input = refused(input, reason)?;
-            replace_children_if_necessary(Arc::clone(side), vec![input])
-        }
-        _ => Ok(Arc::clone(side)),
-    }
 }

@@ -18,7 +18,8 @@ use datafusion::{
 
 use super::keys::KeyPair;
 use crate::{
-    expression::substituted, prepared::unique_columns, refusal::Refusal, scan_rows::ScanRows,
+    comparison::reads_zarr, expression::substituted, prepared::unique_columns, refusal::Refusal,
+    scan_rows::ScanRows,
 };
 
 /// What becomes of the anchor's rows.
@@ -66,8 +67,8 @@ pub(super) struct PartnerPlan {
     pub(super) plan: Arc<dyn ExecutionPlan>,
     /// Its columns.
     pub(super) columns: Vec<Arc<dyn PhysicalExpr>>,
-    /// Positions of the columns that no two rows have in common.
-    pub(super) unique: Vec<usize>,
+    /// Positions of the columns that no two rows have in common; `None` if only its rows can tell.
+    pub(super) unique: Option<Vec<usize>>,
 }
 
 impl Partner {
@@ -86,9 +87,11 @@ impl Partner {
             Err(Refusal::Unsupported(reason)) => reason,
             Err(failed) => return Err(failed),
         };
-        let Some(unique) = unique_columns(plan) else {
+        let unique = unique_columns(plan);
+        if unique.is_none() && reads_zarr(plan)? {
+            // Rows of a scan may be too many to be held.
             return Err(Refusal::Unsupported(format!("one side isn't rows of a scan: {reason}")));
-        };
+        }
         let schema = plan.schema();
         let columns = schema.fields().iter().enumerate();
         let columns = columns.map(|(index, field)| {

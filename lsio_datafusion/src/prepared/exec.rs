@@ -10,25 +10,71 @@ use datafusion::{
     error::Result,
     execution::{SendableRecordBatchStream, TaskContext},
     physical_expr::PhysicalExpr,
-    physical_optimizer::output_requirements::OutputRequirementExec,
+    physical_optimizer::{PhysicalOptimizerRule, output_requirements::OutputRequirementExec},
     physical_plan::{
-        DisplayAs, DisplayFormatType, ExecutionPlan, PlanProperties,
+        DisplayAs, DisplayFormatType, EmptyRecordBatchStream, ExecutionPlan, PlanProperties,
         analyze::AnalyzeExec,
-        execution_plan::{CardinalityEffect, ReplaceChildrenOptions},
+        execute_stream,
+        execution_plan::{CardinalityEffect, ChildrenPropertiesMode, ReplaceChildrenOptions},
         replace_children_if_necessary,
         statistics::{ChildStats, StatisticsArgs},
         stream::RecordBatchStreamAdapter,
     },
 };
-use futures::StreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
 
-use super::slot::Slot;
+use super::{
+    slot::{PlanRows, Slot},
+    unique::has_places,
+};
+
+/// Rows up to which a plan is looked up whose keys may be equal.
+const MOST_ROWS: usize = 1 << 20;
 
 /// A plan whose rows scans look up.
 #[derive(Clone, Debug)]
 pub(crate) struct Prepared {
     pub(crate) plan: Arc<dyn ExecutionPlan>,
     pub(crate) slot: Arc<Slot>,
+    /// The keys that must be different in each row, if only the rows can tell.
+    pub(crate) unique: Option<Vec<Arc<dyn PhysicalExpr>>>,
+}
+
+/// The plan that runs instead if rows have equal keys, or are too many to be looked up.
+#[derive(Clone, Debug)]
+pub(crate) struct Fallback {
+    pub(crate) plan: Arc<dyn ExecutionPlan>,
+    /// The rules that make an executable plan of it.
+    pub(crate) later: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>,
+}
+
+impl Fallback {
+    /// The plan below the operator that analyses it.
+    fn inside(self) -> Option<Self> {
+        let plan = match self.plan.downcast_ref::<AnalyzeExec>() {
+            Some(analyze) => Arc::clone(analyze.input()),
+            None => return self.below(),
+        };
+        Some(Self { plan, ..self })
+    }
+
+    /// The fallback of the only child.
+    fn below(self) -> Option<Self> {
+        let plan = match self.plan.children().as_slice() {
+            [child] => Arc::clone(child),
+            _ => return None,
+        };
+        Self { plan, ..self }.inside()
+    }
+
+    fn execute(&self, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
+        let config = context.session_config().options();
+        let mut plan = Arc::clone(&self.plan);
+        for rule in &self.later {
+            plan = rule.optimize(plan, config)?;
+        }
+        execute_stream(plan, context)
+    }
 }
 
 /// Passes on the rows of its first child. The scans in it look up the rows of the other children, which run when the
@@ -37,6 +83,7 @@ pub(crate) struct Prepared {
 pub struct ZarrPrepareExec {
     main: Arc<dyn ExecutionPlan>,
     prepared: Vec<Prepared>,
+    fallback: Option<Fallback>,
 }
 
 impl ZarrPrepareExec {
@@ -50,6 +97,7 @@ impl ZarrPrepareExec {
 pub(crate) fn with_prepared(
     plan: Arc<dyn ExecutionPlan>,
     prepared: Vec<Prepared>,
+    fallback: Option<Fallback>,
 ) -> Result<Arc<dyn ExecutionPlan>> {
     if prepared.is_empty() {
         return Ok(plan);
@@ -58,10 +106,15 @@ pub(crate) fn with_prepared(
         || plan.downcast_ref::<AnalyzeExec>().is_some();
     match plan.children().as_slice() {
         [main] if is_outside => {
-            let main = with_prepared(Arc::clone(main), prepared)?;
+            // What analyses a plan isn't part of it.
+            let fallback = match plan.downcast_ref::<AnalyzeExec>() {
+                Some(_) => fallback.and_then(Fallback::inside),
+                None => fallback,
+            };
+            let main = with_prepared(Arc::clone(main), prepared, fallback)?;
             replace_children_if_necessary(plan, vec![main])
         }
-        _ => Ok(Arc::new(ZarrPrepareExec { main: plan, prepared })),
+        _ => Ok(Arc::new(ZarrPrepareExec { main: plan, prepared, fallback })),
     }
 }
 
@@ -98,21 +151,17 @@ impl ExecutionPlan for ZarrPrepareExec {
         let Some(main) = children.next() else {
             return internal_err!("ZarrPrepareExec has a main plan");
         };
-        let prepared = self
-            .prepared
-            .iter()
-            .zip(children)
-            .map(|(own, plan)| Prepared { plan, slot: Arc::clone(&own.slot) });
-        Ok(Arc::new(Self { main, prepared: prepared.collect() }))
+        let prepared =
+            self.prepared.iter().zip(children).map(|(own, plan)| Prepared { plan, ..own.clone() });
+        let fallback = self.fallback.clone();
+        Ok(Arc::new(Self { main, prepared: prepared.collect(), fallback }))
     }
 
     fn with_new_children(
         self: Arc<Self>,
         children: Vec<Arc<dyn ExecutionPlan>>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let options = ReplaceChildrenOptions::new(
-            datafusion::physical_plan::execution_plan::ChildrenPropertiesMode::Recompute,
-        );
+        let options = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
         self.replace_children(children, options)
     }
 
@@ -129,10 +178,41 @@ impl ExecutionPlan for ZarrPrepareExec {
         context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
         // Opened before the scans, and held until all rows were read.
-        let held: Vec<_> =
-            self.prepared.iter().map(|own| own.slot.open(&own.plan, &context)).collect();
-        let rows = self.main.execute(partition, context)?;
-        let schema = rows.schema();
+        let held: Vec<Arc<PlanRows>> = self
+            .prepared
+            .iter()
+            .map(|own| {
+                own.slot.open(&own.plan, own.unique.is_some().then_some(MOST_ROWS), &context)
+            })
+            .collect();
+        let schema = self.schema();
+        let rows = match &self.fallback {
+            None => self.main.execute(partition, context)?,
+            Some(fallback) => {
+                let checked: Vec<_> = self
+                    .prepared
+                    .iter()
+                    .zip(&held)
+                    .filter_map(|(own, rows)| Some((own.unique.clone()?, Arc::clone(rows))))
+                    .collect();
+                let (main, fallback) = (Arc::clone(&self.main), fallback.clone());
+                let empty = Arc::clone(&schema);
+                let rows = stream::once(async move {
+                    for (keys, rows) in checked {
+                        if has_places(&keys, &*rows.get().await?)? {
+                            continue;
+                        }
+                        // The first partition returns all rows.
+                        return match partition {
+                            0 => fallback.execute(context),
+                            _ => Ok(Box::pin(EmptyRecordBatchStream::new(empty)) as _),
+                        };
+                    }
+                    main.execute(partition, context)
+                });
+                Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&schema), rows.try_flatten()))
+            }
+        };
         let rows = rows.inspect(move |_| {
             let _ = &held;
         });

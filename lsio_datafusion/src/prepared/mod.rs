@@ -14,7 +14,7 @@ mod unique;
 
 pub use self::exec::ZarrPrepareExec;
 pub(crate) use self::{
-    exec::{Prepared, with_prepared},
+    exec::{Fallback, Prepared, with_prepared},
     lookup::{PreparedColumn, PreparedKey, PreparedLookup},
     slot::Slot,
     unique::unique_columns,

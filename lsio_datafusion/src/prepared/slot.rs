@@ -30,22 +30,27 @@ struct KnownExecution {
 #[derive(Debug)]
 pub(crate) struct PlanRows {
     plan: Arc<dyn ExecutionPlan>,
+    /// Upper bound on the rows, if reading ends there.
+    most: Option<usize>,
     context: Arc<TaskContext>,
     rows: OnceCell<Result<Arc<HeldRows>, Arc<DataFusionError>>>,
 }
 
-/// All rows of a plan.
+/// Rows of a plan.
 #[derive(Debug)]
 pub(crate) struct HeldRows {
     pub(crate) batch: RecordBatch,
+    /// Whether these are all rows of the plan.
+    pub(crate) complete: bool,
     _reservation: MemoryReservation,
 }
 
 impl Slot {
-    /// The rows of a plan in an execution.
+    /// The rows of a plan in an execution, read up to `most` of them.
     pub(super) fn open(
         &self,
         plan: &Arc<dyn ExecutionPlan>,
+        most: Option<usize>,
         context: &Arc<TaskContext>,
     ) -> Arc<PlanRows> {
         let mut executions = self.executions.lock().unwrap_or_else(PoisonError::into_inner);
@@ -55,6 +60,7 @@ impl Slot {
         }
         let rows = Arc::new(PlanRows {
             plan: Arc::clone(plan),
+            most,
             context: Arc::clone(context),
             rows: OnceCell::new(),
         });
@@ -86,6 +92,7 @@ impl PlanRows {
         let reservation = consumer.register(self.context.memory_pool());
         let mut stream = execute_stream(Arc::clone(&self.plan), Arc::clone(&self.context))?;
         let mut batches = Vec::new();
+        let (mut count, mut complete) = (0, true);
         while let Some(batch) = stream.try_next().await? {
             reservation.try_grow(batch.get_array_memory_size()).map_err(|error| {
                 error.context(
@@ -93,11 +100,16 @@ impl PlanRows {
                      (-m), or SET lsio.join_pushdown = false",
                 )
             })?;
+            count += batch.num_rows();
+            if self.most.is_some_and(|most| count > most) {
+                complete = false;
+                break;
+            }
             batches.push(batch);
         }
         let batch = concat_batches(&self.plan.schema(), &batches)?;
         drop(batches);
         reservation.try_resize(batch.get_array_memory_size())?;
-        Ok(Arc::new(HeldRows { batch, _reservation: reservation }))
+        Ok(Arc::new(HeldRows { batch, complete, _reservation: reservation }))
     }
 }

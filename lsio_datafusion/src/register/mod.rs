@@ -289,7 +289,7 @@ impl Taught for SessionStateBuilder {
         let own: [Arc<dyn PhysicalOptimizerRule + Send + Sync>; 4] = [
             Arc::new(RepeatedValueNotes),
             Arc::new(FloatKeys),
-            Arc::new(JoinPushdown),
+            Arc::new(JoinPushdown::default()),
             Arc::new(AggregatePushdown),
         ];
         let at = physical.iter().position(|rule| rule.name() == "EnsureRequirements");
@@ -299,6 +299,10 @@ impl Taught for SessionStateBuilder {
             if matches!(rule.name(), "FilterPushdown" | "FilterPushdown(Post)") {
                 *rule = Arc::new(FiltersByName(Arc::clone(rule)));
             }
+        }
+        // Behind the notes and the keys.
+        if let Some((join, later)) = physical.get_mut(at + 2..).and_then(<[_]>::split_first_mut) {
+            *join = Arc::new(JoinPushdown::before(later.to_vec()));
         }
 
         for factory in self.table_factories().get_or_insert_default().values_mut() {

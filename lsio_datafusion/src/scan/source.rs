@@ -4,6 +4,7 @@ mod data_source;
 mod explain;
 
 use std::{
+    borrow::Cow,
     ops::Range,
     sync::{Arc, OnceLock},
 };
@@ -18,6 +19,7 @@ use datafusion::{
 };
 use lsio_core::{
     Selection, Table,
+    dataset::Continues,
     read::{DimOrder, Scan, ScanOptions, Tiles},
 };
 
@@ -207,7 +209,8 @@ impl ZarrSource {
             return Ok(scan);
         }
         let selection = self.spec.selection.clone();
-        let scan = Scan::new(&self.table, &self.columns, selection, &self.options);
+        let table = scanned(&self.spec, &self.table);
+        let scan = Scan::new(&table, &self.columns, selection, &self.options);
         let scan = Arc::new(scan.map_err(external)?.with_order(&self.spec.order));
         // All partitions share the first one.
         Ok(self.scan.get_or_init(|| scan))
@@ -498,6 +501,24 @@ impl ZarrSource {
     fn over_table(&self, expr: &Arc<dyn PhysicalExpr>) -> Result<Option<Arc<dyn PhysicalExpr>>> {
         with_columns(expr, |column| self.column(column.index()))
     }
+}
+
+/// Table as a scan reads it: with columns whose values continue from tile to tile, in one direction along a dimension.
+fn scanned<'a>(spec: &ScanSpec, table: &'a Table) -> Cow<'a, Table> {
+    let mut scanned = Cow::Borrowed(table);
+    if spec.tiles.is_some() {
+        return scanned;
+    }
+    let mut known: Vec<Continues> = Vec::new();
+    for (position, column) in table.columns.iter().enumerate() {
+        let Some(continued) = column.continued(&spec.selection) else { continue };
+        let Some(own) = continued.continues() else { continue };
+        if known.iter().all(|other| other.dim != own.dim || other.reversed == own.reversed) {
+            known.push(own);
+            scanned.to_mut().columns[position] = continued;
+        }
+    }
+    scanned
 }
 
 /// Plans the tiles of a specification, and the columns to read for its output and filters.

@@ -10,9 +10,9 @@ use arrow::{
 use datafusion::physical_expr::expressions::CastExpr;
 use lsio_core::{
     Column, Error, Result, Selection,
-    dataset::{Derive, Inputs, Values},
+    dataset::{Continues, Derive, Inputs, Values},
     read::nan_to_null,
-    running::{BlockShape, Frames, Running, RunningFunction},
+    running::{BlockShape, Frames, Running, RunningFunction, RunningState},
 };
 
 use super::lines::Lines;
@@ -41,6 +41,8 @@ pub(super) struct RunningColumn {
     selection: Selection,
     /// The frame of each of them, as positions among them.
     frames: Arc<Frames>,
+    /// Indices that a scan visits, tile after tile, if values continue from one to the next.
+    visited: Option<Selection>,
 }
 
 impl RunningColumn {
@@ -83,6 +85,7 @@ impl RunningColumn {
             dim: lines.dim,
             selection: lines.selection.clone(),
             frames: Arc::new(frames),
+            visited: None,
         })
     }
 
@@ -98,6 +101,9 @@ impl RunningColumn {
 
     /// Positions of the inputs that wanted indices need: at least one.
     fn needed(&self, wanted: &Selection) -> Range<usize> {
+        if let Some(new) = self.new_inputs(wanted) {
+            return if new.is_empty() { 0..1 } else { new };
+        }
         let mut needed: Option<Range<usize>> = None;
         for position in self.positions(wanted) {
             let frame = self.frames.get(position).unwrap_or_default();
@@ -108,6 +114,45 @@ impl RunningColumn {
         }
         let first = || self.positions(wanted).next().unwrap_or(0);
         needed.unwrap_or_else(|| first()..first() + 1)
+    }
+}
+
+impl RunningColumn {
+    /// Whether each frame holds the one before it, from the first index on, or the one behind it, up to the last: then
+    /// tiles come in reverse order.
+    fn grows(&self) -> Option<Continues> {
+        let reversed = |reversed| Some(Continues { dim: self.dim, reversed });
+        let len = usize::try_from(self.selection.len()).unwrap_or(usize::MAX);
+        if self.frames.is_falling() {
+            None
+        } else if self.frames.begin_at_the_start() {
+            reversed(false)
+        } else if self.frames.end_at_the_end(len) {
+            reversed(true)
+        } else {
+            None
+        }
+    }
+
+    /// Positions of the inputs that come to the state of the tile before; `None` where tiles don't continue each other.
+    fn new_inputs(&self, wanted: &Selection) -> Option<Range<usize>> {
+        let visited = self.visited.as_ref()?;
+        let frame = |index: u64| {
+            let position = usize::try_from(self.selection.rank(index)).ok()?;
+            self.frames.get(position)
+        };
+        let bounds = wanted.bounds();
+        if self.grows()?.reversed {
+            let next = visited.nth(visited.rank(bounds.end));
+            let len = usize::try_from(self.selection.len()).unwrap_or(usize::MAX);
+            let seen = next.and_then(frame).map_or(len, |frame| frame.start);
+            let start = frame(bounds.start).map_or(seen, |frame| frame.start);
+            return Some(start.min(seen)..seen);
+        }
+        let before = visited.rank(bounds.start).checked_sub(1).and_then(|rank| visited.nth(rank));
+        let seen = before.and_then(frame).map_or(0, |frame| frame.end);
+        let end = bounds.end.checked_sub(1).and_then(frame).map_or(seen, |frame| frame.end);
+        Some(seen..end.max(seen))
     }
 }
 
@@ -164,8 +209,18 @@ impl Derive for RunningColumn {
         }
     }
 
+    fn continues(&self) -> Option<Continues> {
+        self.visited.as_ref().and_then(|_| self.grows())
+    }
+
+    fn continued(&self, selection: &[Selection]) -> Option<Arc<dyn Derive>> {
+        let visited = selection.get(self.dim).filter(|_| self.grows().is_some())?;
+        Some(Arc::new(Self { visited: Some(visited.clone()), ..self.clone() }))
+    }
+
     fn tile_len(&self, dim: usize) -> u64 {
-        if dim == self.dim { 2 * self.frames.longest() as u64 } else { 1 }
+        // Frames that grow continue from tile to tile, which needs no long tiles.
+        if dim == self.dim && self.grows().is_none() { 2 * self.frames.longest() as u64 } else { 1 }
     }
 
     fn derive(&self, inputs: Inputs<'_>) -> Result<Values> {
@@ -181,8 +236,21 @@ impl Derive for RunningColumn {
             |reason: String| Error::Decode { array: self.argument.expr().to_string(), reason };
         let (values, nan_is_null) =
             self.values(&inputs, &shape).map_err(|e| failed(e.to_string()))?;
-        let first = inputs.needs[self.dim].bounds().start;
-        let first = usize::try_from(self.selection.rank(first)).unwrap_or(usize::MAX);
+        let nan_is_null = nan_is_null || self.nan_is_null;
+        let new = self.new_inputs(&inputs.wanted[self.dim]);
+        // One index is read at least, and none may be new.
+        let none = new.as_ref().is_some_and(Range::is_empty);
+        let (values, block) = match none {
+            true => (values.slice(0, 0), BlockShape { length: 0, ..block }),
+            false => (values, block),
+        };
+        let first = match &new {
+            Some(new) => new.start,
+            None => {
+                let first = inputs.needs[self.dim].bounds().start;
+                usize::try_from(self.selection.rank(first)).unwrap_or(usize::MAX)
+            }
+        };
         let frame = |position: usize| {
             let frame = self.frames.get(position).unwrap_or_default();
             let clipped = |end: usize| end.saturating_sub(first).min(block.length);
@@ -190,11 +258,18 @@ impl Derive for RunningColumn {
         };
         let frames = self.positions(&inputs.wanted[self.dim]).map(frame).collect();
         let frames = Frames::new(frames).map_err(|error| failed(error.to_string()))?;
-        let nan_is_null = nan_is_null || self.nan_is_null;
         let running =
             Running { function: self.function, nan_is_null, shape: block, frames: &frames };
-        let values = running.run(&values).map_err(|error| failed(error.to_string()))?;
-        Ok(Values { values, nan_is_null: false, carried: None })
+        if new.is_none() {
+            let values = running.run(&values).map_err(|error| failed(error.to_string()))?;
+            return Ok(Values { values, nan_is_null: false, carried: None });
+        }
+        // The tile before has handed on its state, and keeps it no longer.
+        let state = inputs.carried.and_then(|carried| carried.downcast::<RunningState>().ok());
+        let mut state = state.and_then(Arc::into_inner).unwrap_or_default();
+        let values =
+            running.advance(&values, &mut state).map_err(|error| failed(error.to_string()))?;
+        Ok(Values { values, nan_is_null: false, carried: Some(Arc::new(state)) })
     }
 }
 

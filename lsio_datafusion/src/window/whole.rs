@@ -92,7 +92,7 @@ pub(super) fn looked_up(node: &WindowNode<'_>) -> Result<Folded, Refusal> {
         NullEquality::NullEqualsNull,
         false,
     )?;
-    let Folded { scan, prepared } = pushed(&join)?;
+    let Folded { scan, prepared } = pushed(&join, false)?;
     let schema = scan.schema();
     let column = |index: usize| Column::new(schema.field(index).name(), index);
     let mut output: Vec<ProjectionExpr> = Vec::new();

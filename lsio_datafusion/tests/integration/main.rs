@@ -46,4 +46,5 @@ mod statistics;
 mod storage;
 mod sweep;
 mod times;
+mod windows;
 mod words;
