@@ -77,53 +77,88 @@ impl<'a> Partnered<'a> {
         shape: &[u64],
         along: impl Fn(usize, usize) -> Option<usize>,
     ) -> Result<ArrayRef, ArrowError> {
-        let cells: usize = self.sizes.iter().product();
-        let mut places = Places::new(cells);
-        let strides = strides(shape);
-        for (number, (map, stride)) in self.mapped.maps.iter().zip(&strides).enumerate() {
-            let stride = usize::try_from(*stride).unwrap_or(usize::MAX);
-            let offset = |position| along(number, position).map(|index| index * stride);
-            places.add(&self.places_of(map), offset);
+        let strides: Vec<usize> =
+            strides(shape).iter().map(|s| usize::try_from(*s).unwrap_or(usize::MAX)).collect();
+        let run = self.run(&strides, &along);
+        let (dims, sizes) = (&self.dims[..run.dims], &self.sizes[..run.dims]);
+        let mut places = Places::new(sizes.iter().product(), run.start, run.len);
+        for (number, map) in self.mapped.maps[..run.axes].iter().enumerate() {
+            let offset = |position| along(number, position).map(|index| index * strides[number]);
+            places.add(&Odometer::new(map.dims(), dims, sizes), offset);
         }
         for map in &self.mapped.presence {
             let mut present = Vec::new();
             map.for_each(self.selection, |partner| present.push(partner.is_some()));
-            places.add(&self.places_of(map), |position| present[position].then_some(0));
+            let axis = Odometer::new(map.dims(), dims, sizes);
+            places.add(&axis, |position| present[position].then_some(0));
         }
         places.take(values)
     }
 
-    fn places_of(&self, map: &IndexMap) -> Odometer {
-        Odometer::new(map.dims(), self.dims, &self.sizes)
+    /// The inner dimensions along which values lie side by side, as the cells do.
+    fn run(&self, strides: &[usize], along: &impl Fn(usize, usize) -> Option<usize>) -> Run {
+        let Mapped { maps, presence, .. } = self.mapped;
+        let mut run = Run { dims: self.dims.len(), axes: maps.len(), start: 0, len: 1 };
+        while let Some((dim, axis)) = run.dims.checked_sub(1).zip(run.axes.checked_sub(1)) {
+            let (own, size) = (self.dims[dim], self.sizes[dim]);
+            let uses = |map: &&IndexMap| map.dims().contains(&own);
+            let others = maps[..axis].iter().chain(presence).any(|map| uses(&map));
+            if size == 0 || maps[axis].dims() != [own] || others || strides[axis] != run.len {
+                break;
+            }
+            let Some(first) = along(axis, 0) else { break };
+            if !(1..size).all(|position| along(axis, position) == Some(first + position)) {
+                break;
+            }
+            run.start += first * strides[axis];
+            run.len *= size;
+            (run.dims, run.axes) = (dim, axis);
+        }
+        run
     }
+}
+
+/// Values that lie side by side: of the dimensions behind the first `dims` and the axes behind the first `axes`.
+struct Run {
+    dims: usize,
+    axes: usize,
+    /// Place of the first value.
+    start: usize,
+    /// Number of values.
+    len: usize,
 }
 
 /// Whether all maps have a partner, for the selected cells of the dimensions `dims`.
 pub(super) fn presence(maps: &[IndexMap], dims: &[usize], selection: &[Selection]) -> BooleanArray {
     let sizes = sizes(dims, selection);
-    let mut places = Places::new(sizes.iter().product());
+    let mut places = Places::new(sizes.iter().product(), 0, 1);
     for map in maps {
         let mut present = Vec::new();
         map.for_each(selection, |partner| present.push(partner.is_some()));
         let along = Odometer::new(map.dims(), dims, &sizes);
         places.add(&along, |position| present[position].then_some(0));
     }
-    places.0.iter().map(|place| Some(*place != Partners::NONE)).collect()
+    places.starts.iter().map(|place| Some(*place != Partners::NONE)).collect()
 }
 
 fn sizes(dims: &[usize], selection: &[Selection]) -> Vec<usize> {
     dims.iter().map(|&d| usize::try_from(selection[d].len()).unwrap_or(usize::MAX)).collect()
 }
 
-/// For each cell in C order, the position of its value, or [`Partners::NONE`].
-struct Places(Vec<usize>);
+/// Places of the values of cells in C order.
+struct Places {
+    /// The place of each run's first value, or [`Partners::NONE`].
+    starts: Vec<usize>,
+    /// Number of values of a run.
+    len: usize,
+}
 
 impl Places {
-    fn new(cells: usize) -> Self {
-        Self(vec![0; cells])
+    fn new(runs: usize, start: usize, len: usize) -> Self {
+        Self { starts: vec![start; runs], len }
     }
 
-    /// Moves each place by the offset of its position along an axis.
+    /// Moves each run by the offset of its position along an axis.
     fn add(&mut self, axis: &Odometer, offset: impl Fn(usize) -> Option<usize>) {
         let offsets: Vec<usize> = (0..axis.positions)
             .map(|position| offset(position).unwrap_or(Partners::NONE))
@@ -131,13 +166,13 @@ impl Places {
         if offsets.iter().all(|offset| *offset == 0) {
             return;
         }
-        let mut rows = self.0.chunks_exact_mut(axis.repeat.max(1));
+        let mut rows = self.starts.chunks_exact_mut(axis.repeat.max(1));
         axis.for_each(|position| {
             let Some(row) = rows.next() else { return };
             match offsets[position] {
                 Partners::NONE => row.fill(Partners::NONE),
                 offset => {
-                    row.iter_mut().filter(|p| **p != Partners::NONE).for_each(|p| *p += offset)
+                    row.iter_mut().filter(|p| **p != Partners::NONE).for_each(|p| *p += offset);
                 }
             }
         });
@@ -145,32 +180,34 @@ impl Places {
 
     /// Takes the values at these places.
     fn take(&self, values: &ArrayRef) -> Result<ArrayRef, ArrowError> {
-        let places = &self.0;
+        let Self { starts, len } = self;
+        let cells = starts.len() * len;
         let breaks = |pair: &[usize]| match (pair[0], pair[1]) {
             (Partners::NONE, Partners::NONE) => false,
-            (one, next) => one == Partners::NONE || next != one + 1,
+            (one, next) => one == Partners::NONE || next != one + len,
         };
-        let runs = 1 + places.windows(2).filter(|pair| breaks(pair)).count();
-        if runs == 1 && places.first().is_some_and(|first| *first != Partners::NONE) {
-            return Ok(values.slice(places[0], places.len()));
+        let runs = 1 + starts.windows(2).filter(|pair| breaks(pair)).count();
+        if runs == 1 && starts.first().is_some_and(|first| *first != Partners::NONE) {
+            return Ok(values.slice(starts[0], cells));
         }
-        if places.len() < LONG_RUN * runs {
-            let places: UInt64Array = places
-                .iter()
-                .map(|&place| (place != Partners::NONE).then_some(place as u64))
-                .collect();
-            return take(values, &places, None);
+        if cells < LONG_RUN * runs {
+            let places = starts.iter().flat_map(|&start| {
+                let place = move |i| (start != Partners::NONE).then(|| (start + i) as u64);
+                (0..*len).map(place)
+            });
+            return take(values, &places.collect::<UInt64Array>(), None);
         }
         let data = values.to_data();
-        let mut out = MutableArrayData::new(vec![&data], true, places.len());
-        let mut start = 0;
-        for at in 1..=places.len() {
-            if at == places.len() || breaks(&places[at - 1..=at]) {
-                match places[start] {
-                    Partners::NONE => out.try_extend_nulls(at - start)?,
-                    first => out.try_extend(0, first, first + (at - start))?,
+        let mut out = MutableArrayData::new(vec![&data], true, cells);
+        let mut first = 0;
+        for at in 1..=starts.len() {
+            if at == starts.len() || breaks(&starts[at - 1..=at]) {
+                let count = (at - first) * len;
+                match starts[first] {
+                    Partners::NONE => out.try_extend_nulls(count)?,
+                    start => out.try_extend(0, start, start + count)?,
                 }
-                start = at;
+                first = at;
             }
         }
         Ok(make_array(out.freeze()))

@@ -263,7 +263,7 @@ impl Aggregation {
 
     /// The same aggregate over other indices.
     pub(super) fn over(&self, selection: Vec<Selection>) -> Result<Self> {
-        let columns = self.source.spec().output.clone();
+        let columns = self.source.output().to_vec();
         let source = self.source.clone().reading(columns, selection, Vec::new())?;
         Ok(Self { source, groups: None, ..self.clone() })
     }

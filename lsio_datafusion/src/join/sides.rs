@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use arrow::datatypes::{DataType, Schema};
 use datafusion::{
     common::{JoinSide, JoinType, NullEquality},
     error::Result,
     logical_expr::Operator,
     physical_expr::{
         PhysicalExpr,
-        expressions::{BinaryExpr, Column},
+        expressions::{BinaryExpr, CastExpr, Column},
         split_conjunction,
         utils::collect_columns,
     },
@@ -236,7 +237,7 @@ impl Sides {
                 if is_volatile(conjunct) {
                     return Err(Refusal::unsupported("a condition is another value each time"));
                 }
-                if let Some(pair) = pair(conjunct, &columns)? {
+                if let Some(pair) = pair(conjunct, &columns, filter.schema())? {
                     pairs.push(pair);
                     continue;
                 }
@@ -272,6 +273,7 @@ impl Condition {
 fn pair(
     condition: &Arc<dyn PhysicalExpr>,
     columns: &[SideColumn],
+    schema: &Schema,
 ) -> Result<Option<KeyPair>, Refusal> {
     let Some(binary) = condition.downcast_ref::<BinaryExpr>() else { return Ok(None) };
     let null_equals = match binary.op() {
@@ -279,26 +281,76 @@ fn pair(
         Operator::IsNotDistinctFrom => true,
         _ => return Ok(None),
     };
-    let side = |expr: &Arc<dyn PhysicalExpr>| -> Result<Option<(bool, Arc<dyn PhysicalExpr>)>> {
-        let named = collect_columns(expr);
-        let mut own = named.iter().filter_map(|column| columns.get(column.index()));
-        let Some(first) = own.next() else { return Ok(None) };
-        let is_anchor = matches!(first, SideColumn::Anchor(_));
-        if own.any(|column| matches!(column, SideColumn::Anchor(_)) != is_anchor) {
-            return Ok(None);
+    let mut sides = (Arc::clone(binary.left()), Arc::clone(binary.right()));
+    for (mixed, alone) in [(binary.left(), binary.right()), (binary.right(), binary.left())] {
+        if let Some(apart) = apart(mixed, alone, columns, schema)? {
+            sides = apart;
         }
-        let over = substituted(expr, |column| match columns.get(column.index())? {
-            SideColumn::Anchor(expr) | SideColumn::Partner(expr) => Some(Arc::clone(expr)),
-        })?;
-        Ok(over.map(|expr| (is_anchor, expr)))
-    };
-    let (Some(left), Some(right)) = (side(binary.left())?, side(binary.right())?) else {
-        return Ok(None);
-    };
+    }
+    let (left, right) = (side(&sides.0, columns)?, side(&sides.1, columns)?);
     Ok(match (left, right) {
-        ((true, anchor), (false, partner)) | ((false, partner), (true, anchor)) => {
+        (Some((true, anchor)), Some((false, partner)))
+        | (Some((false, partner)), Some((true, anchor))) => {
             Some(KeyPair { anchor, partner, null_equals })
         }
         _ => None,
     })
+}
+
+/// Whether an expression is over the anchor, and the expression over its table; `None` if it is over both sides.
+fn side(
+    expr: &Arc<dyn PhysicalExpr>,
+    columns: &[SideColumn],
+) -> Result<Option<(bool, Arc<dyn PhysicalExpr>)>> {
+    let named = collect_columns(expr);
+    let mut own = named.iter().filter_map(|column| columns.get(column.index()));
+    let Some(first) = own.next() else { return Ok(None) };
+    let is_anchor = matches!(first, SideColumn::Anchor(_));
+    if own.any(|column| matches!(column, SideColumn::Anchor(_)) != is_anchor) {
+        return Ok(None);
+    }
+    let over = substituted(expr, |column| match columns.get(column.index())? {
+        SideColumn::Anchor(expr) | SideColumn::Partner(expr) => Some(Arc::clone(expr)),
+    })?;
+    Ok(over.map(|expr| (is_anchor, expr)))
+}
+
+/// The sides of `a.time - f.lead = f.init`, as those of `a.time = f.init + f.lead`: a time and a duration are moved to
+/// where their tables are alone. Sums of times and durations are exact.
+fn apart(
+    mixed: &Arc<dyn PhysicalExpr>,
+    alone: &Arc<dyn PhysicalExpr>,
+    columns: &[SideColumn],
+    schema: &Schema,
+) -> Result<Option<(Arc<dyn PhysicalExpr>, Arc<dyn PhysicalExpr>)>> {
+    let Some(binary) = mixed.downcast_ref::<BinaryExpr>() else { return Ok(None) };
+    let (time, duration) = (binary.left(), binary.right());
+    let inverse = match binary.op() {
+        Operator::Plus => Operator::Minus,
+        Operator::Minus => Operator::Plus,
+        _ => return Ok(None),
+    };
+    let (Some((of_time, _)), Some((of_duration, _)), Some((of_alone, _))) =
+        (side(time, columns)?, side(duration, columns)?, side(alone, columns)?)
+    else {
+        return Ok(None);
+    };
+    if of_time == of_duration || of_alone != of_duration {
+        return Ok(None);
+    }
+    let is_time = |expr: &Arc<dyn PhysicalExpr>| -> Result<bool> {
+        Ok(matches!(expr.data_type(schema)?, DataType::Timestamp(..)))
+    };
+    // Months differ in length.
+    let stored = match duration.downcast_ref::<CastExpr>() {
+        Some(cast) => cast.expr(),
+        None => duration,
+    };
+    let is_duration = matches!(stored.data_type(schema)?, DataType::Duration(_));
+    let same = time.data_type(schema)? == alone.data_type(schema)?;
+    if !is_duration || !same || !is_time(time)? {
+        return Ok(None);
+    }
+    let moved = BinaryExpr::new(Arc::clone(alone), inverse, Arc::clone(duration));
+    Ok(Some((Arc::clone(time), Arc::new(moved))))
 }

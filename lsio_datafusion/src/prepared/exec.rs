@@ -122,7 +122,11 @@ impl DisplayAs for ZarrPrepareExec {
     fn fmt_as(&self, t: DisplayFormatType, f: &mut Formatter) -> fmt::Result {
         match t {
             DisplayFormatType::Default | DisplayFormatType::Verbose => {
-                write!(f, "ZarrPrepareExec: looked up={}", self.prepared.len())
+                write!(f, "ZarrPrepareExec: looked up={}", self.prepared.len())?;
+                match &self.fallback {
+                    Some(_) => write!(f, ", if keys are unique"),
+                    None => Ok(()),
+                }
             }
             DisplayFormatType::TreeRender => writeln!(f, "looked up={}", self.prepared.len()),
         }

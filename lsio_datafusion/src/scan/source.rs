@@ -65,6 +65,8 @@ pub struct ZarrSource {
     window_refusal: Option<Arc<str>>,
     /// Window functions that the scan computes, for people.
     windows: Vec<String>,
+    /// Whether the table has further columns than the dataset's.
+    is_related: bool,
     /// What is looked up in the rows of plans that run before.
     waiting: Vec<PreparedLookup>,
     /// What is looked up, for people.
@@ -111,6 +113,7 @@ impl ZarrSource {
             join_refusal: None,
             window_refusal: None,
             windows: Vec::new(),
+            is_related: false,
             waiting: Vec::new(),
             lookups: Vec::new(),
             columns,
@@ -122,11 +125,17 @@ impl ZarrSource {
         })
     }
 
-    /// Specification of the scan, as plain data. It lacks filters on the values of chunks: whoever sends it
+    /// Specification of the scan, as plain data; `None` if columns of other scans, results of plans or windows are
+    /// among its own, which a specification can't say. It lacks filters on the values of chunks: whoever sends it
     /// sends them beside it, or applies them to its rows.
     #[must_use]
-    pub fn spec(&self) -> &ScanSpec {
-        &self.spec
+    pub fn spec(&self) -> Option<&ScanSpec> {
+        (!self.is_related).then_some(&self.spec)
+    }
+
+    /// Columns of the output, by their positions in the table.
+    pub(crate) fn output(&self) -> &[usize] {
+        &self.spec.output
     }
 
     /// Reader of these tiles for one partition.
@@ -318,6 +327,7 @@ impl ZarrSource {
         selection: Vec<Selection>,
     ) -> Result<Self> {
         (self.table, self.table_schema) = (table, table_schema);
+        self.is_related = true;
         self.spec.selection = selection;
         if self.options.store.is_none() {
             // Files are local on one side only.
@@ -346,6 +356,7 @@ impl ZarrSource {
     /// Reads a table that has further columns.
     pub(crate) fn with_table(mut self, table: Arc<Table>, table_schema: SchemaRef) -> Result<Self> {
         (self.table, self.table_schema) = (table, table_schema);
+        self.is_related = true;
         self.refusal = None;
         self.replanned()
     }
@@ -358,6 +369,7 @@ impl ZarrSource {
         lookup: PreparedLookup,
     ) -> Result<Self> {
         (self.table, self.table_schema) = (table, table_schema);
+        self.is_related = true;
         self.waiting.push(lookup);
         self.refusal = None;
         self.replanned()

@@ -7,7 +7,7 @@ use datafusion::physical_plan::displayable;
 use crate::harness::{config, frame, reanalysis_store, session};
 
 /// The name of the snapshot, and the query.
-const QUERIES: [(&str, &str); 15] = [
+const QUERIES: [(&str, &str); 22] = [
     ("all_rows", "SELECT * FROM '{store}'"),
     ("coordinates_alone", "SELECT latitude, longitude FROM '{store}'"),
     ("selection", "SELECT t2m FROM '{store}' WHERE latitude > 0 AND time < '2019-01-01T06:00:00'"),
@@ -24,6 +24,37 @@ const QUERIES: [(&str, &str); 15] = [
     (
         "groups_that_scatter",
         "SELECT round(latitude + longitude) AS k, sum(v10) FROM '{store}' GROUP BY k",
+    ),
+    (
+        "join_of_grids",
+        "SELECT avg(a.t2m - b.t2m) FROM '{store}' a JOIN '{store}' b USING (time, latitude, longitude)",
+    ),
+    (
+        "join_with_a_shift",
+        "SELECT a.time, a.t2m - b.t2m FROM '{store}' a LEFT JOIN '{store}' b ON a.time = b.time + \
+         INTERVAL '1 hour' AND a.latitude = b.latitude AND a.longitude = b.longitude WHERE b.t2m > 280",
+    ),
+    (
+        "join_with_an_aggregate",
+        "SELECT avg(abs(a.t2m - c.mean)) FROM '{store}' a JOIN (SELECT latitude, longitude, avg(t2m) \
+         AS mean FROM '{store}' GROUP BY 1, 2) c ON a.latitude = c.latitude AND a.longitude = c.longitude",
+    ),
+    (
+        "join_with_values",
+        "SELECT name, avg(t2m) FROM '{store}' JOIN (VALUES (10.0, 'a'), (20.0, 'b')) AS p(lon, name) \
+         ON longitude = lon GROUP BY name",
+    ),
+    (
+        "join_that_leaves_a_dimension_free",
+        "SELECT count(*) FROM '{store}' a JOIN '{store}' b ON a.time = b.time AND a.latitude = b.latitude",
+    ),
+    (
+        "window_that_lags",
+        "SELECT t2m - lag(t2m, 3) OVER (PARTITION BY latitude, longitude ORDER BY time) FROM '{store}'",
+    ),
+    (
+        "window_over_whole_partitions",
+        "SELECT t2m - avg(t2m) OVER (PARTITION BY latitude, longitude) AS anomaly FROM '{store}'",
     ),
     ("aggregate_that_is_not_pushed", "SELECT count(DISTINCT t2m + random()) FROM '{store}'"),
 ];
