@@ -86,7 +86,7 @@ pub(crate) static QUERIES: [Query; 13] = [
 ];
 
 /// Queries of `aggregate`: aggregates over every cell, with few rows as the result.
-pub(crate) static AGGREGATES: [Query; 11] = [
+pub(crate) static AGGREGATES: [Query; 16] = [
     Query {
         name: "global",
         variables: &["t2m"],
@@ -142,5 +142,33 @@ pub(crate) static AGGREGATES: [Query; 11] = [
         variables: &["t2m", "u10", "v10"],
         sql: "SELECT avg(t2m), min(t2m), max(t2m), count(t2m), avg(u10), min(u10), max(u10), \
               count(u10), avg(v10), min(v10), max(v10), count(v10) FROM era5",
+    },
+    Query {
+        name: "median",
+        variables: &["t2m"],
+        sql: "SELECT max(m) FROM (SELECT latitude, longitude, median(t2m) AS m FROM era5 \
+              GROUP BY latitude, longitude)",
+    },
+    Query {
+        name: "percentile",
+        variables: &["t2m"],
+        sql: "SELECT max(m) FROM (SELECT latitude, longitude, percentile_cont(t2m, 0.95) AS m \
+              FROM era5 GROUP BY latitude, longitude)",
+    },
+    Query {
+        name: "corr",
+        variables: &["t2m", "u10"],
+        sql: "SELECT max(m) FROM (SELECT latitude, longitude, corr(t2m, u10) AS m FROM era5 \
+              GROUP BY latitude, longitude)",
+    },
+    Query {
+        name: "histogram",
+        variables: &["t2m"],
+        sql: "SELECT latitude, histogram(t2m, 220, 320, 100) FROM era5 GROUP BY latitude",
+    },
+    Query {
+        name: "values",
+        variables: &["t2m"],
+        sql: "SELECT floor(t2m) AS t, count(*) FROM era5 GROUP BY t",
     },
 ];

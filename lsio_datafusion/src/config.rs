@@ -25,6 +25,10 @@ config_namespace! {
         /// Decoded bytes of a column up to which small chunks are read and decoded together.
         pub tile_bytes: usize, transform = bytes, default = 2 << 20
 
+        /// Bytes of the values that medians, and other statistics of all values of a group, keep at a time; what
+        /// doesn't fit is read in several passes. 0 is a part of the session's memory.
+        pub values_memory: usize, transform = bytes, default = 0
+
         /// Whether aggregates are computed inside the scan where that is possible.
         pub aggregate_pushdown: bool, default = true
 
@@ -127,6 +131,13 @@ impl ConfigExtension for LsioConfig {
 }
 
 impl LsioConfig {
+    /// What `values_memory` is under a memory limit, unless it is set.
+    #[must_use]
+    pub fn values_memory_of(limit: usize) -> usize {
+        // Two slabs may be open, and chunks are fetched ahead while half of the memory is free.
+        limit / 5 * 2
+    }
+
     /// Settings of a session, or the defaults where it has none.
     #[must_use]
     pub fn of(options: &ConfigOptions) -> Self {

@@ -10,7 +10,7 @@ use datafusion::{
     prelude::{SessionConfig, SessionContext},
 };
 use lsio_core::Resources;
-use lsio_datafusion::prelude::*;
+use lsio_datafusion::{LsioConfig, prelude::*};
 
 pub(crate) fn new(memory_limit: Option<usize>, resources: &Resources) -> Result<SessionContext> {
     let mut config = SessionConfig::new().with_information_schema(true);
@@ -30,11 +30,16 @@ pub(crate) fn new(memory_limit: Option<usize>, resources: &Resources) -> Result<
     let engine = resources.engine();
     let engine = engine.map_err(|e| DataFusionError::Configuration(e.to_string()))?;
     runtime.register_object_store(files.as_ref(), resources.engines().store(engine)?);
-    let state = SessionStateBuilder::new()
+    let mut state = SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(Arc::new(runtime))
         .with_default_features()
         .with_zarr_resources(resources.clone())
         .build();
+    let options = state.config_mut().options_mut();
+    if let (Some(bytes), Some(lsio)) = (memory_limit, options.extensions.get_mut::<LsioConfig>()) {
+        // What it is by default, but EXPLAIN can tell the number of passes.
+        lsio.values_memory = LsioConfig::values_memory_of(bytes);
+    }
     Ok(SessionContext::new_with_state(state).enable_url_table())
 }

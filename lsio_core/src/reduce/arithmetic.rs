@@ -155,6 +155,36 @@ impl Arithmetic {
     }
 }
 
+impl Arithmetic {
+    /// Computes the values in some rows as doubles; `None` if the types don't fit.
+    pub(super) fn doubles(
+        &self,
+        columns: &Columns,
+        rows: Range<usize>,
+        simd: Simd,
+        spare: &mut Spare,
+        values: &mut Vec<f64>,
+    ) -> Option<()> {
+        let len = rows.len();
+        let block = self.block(columns, rows, simd, spare)?;
+        // The contents are overwritten.
+        values.resize(len, 0.0);
+        match &block {
+            Block::Singles(singles) => match singles.as_slice() {
+                [one] => values.fill(f64::from(*one)),
+                singles => simd.widen(values, singles),
+            },
+            Block::Doubles(doubles) => match doubles.as_slice() {
+                [one] => values.fill(*one),
+                doubles if doubles.len() == len => values.copy_from_slice(doubles),
+                _ => return None,
+            },
+        }
+        spare.keep(block);
+        Some(())
+    }
+}
+
 /// Memory of blocks for reuse.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Spare {

@@ -23,6 +23,11 @@ impl IntegerSums {
         Self { collected: vec![0; groups], sums: vec![0; groups], added: 0 }
     }
 
+    pub(super) fn grow(&mut self, groups: usize) {
+        self.collected.resize(groups, 0);
+        self.sums.resize(groups, 0);
+    }
+
     /// Adds a sum `times` times.
     pub(super) fn add(&mut self, group: usize, sum: i128, times: u64) {
         // A table has at most 2⁶³ cells, so 128 bits hold any sum of 64-bit integers.

@@ -161,6 +161,12 @@ impl GroupLayout {
         Self { bases: bases(0), len: cells(0), inner: RowGroups::Same }
     }
 
+    /// Groups of cells in any order.
+    #[must_use]
+    pub fn of_cells(groups: Vec<u32>) -> Self {
+        Self { bases: vec![0], len: groups.len(), inner: RowGroups::Scattered(groups) }
+    }
+
     /// Name of the inner pattern.
     #[must_use]
     pub fn pattern(&self) -> &'static str {

@@ -7,6 +7,7 @@
 //! Reduction   count, sum, minimum, maximum and moments of each group, for one type of values
 //!    │ blocks that fit the first-level cache
 //! Pairs       means, spreads and the co-moment of two numbers, of each group
+//! Buckets     histograms of each group
 //! Pencils     all values of each group, side by side, for statistics that need them all
 //! Arithmetic  expressions on several columns, computed first, in blocks of the same size
 //! kernels     the inner loops, compiled for several vector widths and chosen at run time
@@ -16,6 +17,7 @@
 //! float64.
 
 mod arithmetic;
+mod buckets;
 mod comparison;
 mod integer_sums;
 mod kernels;
@@ -30,6 +32,7 @@ mod reduction;
 pub(crate) use self::native::Native;
 pub use self::{
     arithmetic::{Arithmetic, Function, Operation},
+    buckets::{Buckets, Histograms, NoBuckets},
     comparison::{Comparison, Number, compare},
     layout::{GroupKeys, GroupLayout},
     moments::Moments,

@@ -5,7 +5,7 @@ use std::ops::Range;
 use arrow::{array::ArrayRef, buffer::BooleanBuffer};
 
 use super::{
-    arithmetic::{Arithmetic, BLOCK, Block, Columns, Spare},
+    arithmetic::{Arithmetic, BLOCK, Columns, Spare},
     layout::{GroupLayout, Segment},
     pair_moments::PairMoments,
     reduction::Misfit,
@@ -152,7 +152,9 @@ impl PairReduction {
                 continue;
             }
             for ((values, side), columns) in block.iter_mut().zip(&sides).zip(&columns) {
-                result = result.and(self.fill(values, side.expr, columns, range.clone()));
+                let range = range.clone();
+                let filled = side.expr.doubles(columns, range, self.simd, &mut self.spare, values);
+                result = result.and(filled.ok_or(Misfit));
             }
             if result.is_err() {
                 break;
@@ -181,6 +183,22 @@ impl PairReduction {
         result
     }
 
+    /// Makes place for more groups.
+    pub fn grow(&mut self, groups: usize) {
+        let MomentColumns { count, start, mean, squares, products } = &mut self.moments;
+        if groups <= count.len() {
+            return;
+        }
+        count.resize(groups, 0.0);
+        if self.wanted.moments {
+            let columns = start.iter_mut().chain(mean).chain(squares).chain([products]);
+            columns.for_each(|column| column.resize(groups, 0.0));
+        }
+        if self.wanted.sums {
+            self.sums.iter_mut().for_each(|sums| sums.resize(groups, 0.0));
+        }
+    }
+
     /// Adds the states of another reduction over the same groups.
     pub fn merge(&mut self, other: &Self) {
         for group in 0..self.moments.count.len() {
@@ -196,33 +214,6 @@ impl PairReduction {
     pub fn finish(self) -> PairStates {
         let moments = (0..self.moments.count.len()).map(|group| self.moments.get(group));
         PairStates { moments: moments.collect(), sums: self.sums }
-    }
-
-    /// Computes the values of one side on some rows.
-    fn fill(
-        &mut self,
-        values: &mut Vec<f64>,
-        expr: &Arithmetic,
-        columns: &Columns,
-        rows: Range<usize>,
-    ) -> Result<(), Misfit> {
-        let len = rows.len();
-        let block = expr.block(columns, rows, self.simd, &mut self.spare).ok_or(Misfit)?;
-        // The contents are overwritten.
-        values.resize(len, 0.0);
-        match &block {
-            Block::Singles(singles) => match singles.as_slice() {
-                [one] => values.fill(f64::from(*one)),
-                singles => self.simd.widen(values, singles),
-            },
-            Block::Doubles(doubles) => match doubles.as_slice() {
-                [one] => values.fill(*one),
-                doubles if doubles.len() == len => values.copy_from_slice(doubles),
-                _ => return Err(Misfit),
-            },
-        }
-        self.spare.keep(block);
-        Ok(())
     }
 
     /// Adds pairs with a NaN that isn't NULL: their groups have no moments.
@@ -484,12 +475,12 @@ mod tests {
                 let states = one.finish();
                 for (group, (own, plain)) in states.moments.iter().zip(&expected).enumerate() {
                     prop_assert_eq!(own.count, plain.count);
-                    for side in 0..2 {
+                    for (side, totals) in states.sums.iter().enumerate() {
                         let mean = |of: &PairMoments| of.start[side] + of.mean[side];
                         let is_finite = plain.squares[side].is_finite();
                         prop_assert!(!is_finite || close(mean(own), mean(plain)));
                         prop_assert!(close(own.squares[side], plain.squares[side]));
-                        prop_assert!(close(states.sums[side][group], sums[group][side]));
+                        prop_assert!(close(totals[group], sums[group][side]));
                     }
                     prop_assert!(close(
                         own.products().unwrap_or(0.0),

@@ -131,6 +131,20 @@ impl Counts {
         counts
     }
 
+    /// Makes place for more groups.
+    pub fn grow(&mut self, groups: usize) {
+        if groups <= self.groups {
+            return;
+        }
+        self.groups = groups;
+        if !self.each.is_empty() {
+            self.each.resize(groups, 0);
+        }
+        if !self.steps.is_empty() {
+            self.steps.resize(groups + 1, 0);
+        }
+    }
+
     /// Adds the counts of another state over the same groups.
     pub fn merge(&mut self, other: &Self) {
         for (own, other) in [(&mut self.each, &other.each), (&mut self.steps, &other.steps)] {
@@ -399,6 +413,11 @@ impl Reduction {
         });
     }
 
+    /// Makes place for more groups.
+    pub fn grow(&mut self, groups: usize) {
+        each_kind!(&mut self.0, own => own.grow(groups));
+    }
+
     /// Adds the states of another reduction over the same groups.
     ///
     /// # Errors
@@ -451,6 +470,20 @@ impl<T: Native> Groups<T> {
             moments: vec![Moments::default(); if wanted.moments { groups } else { 0 }],
             scratch: Vec::new(),
         }
+    }
+
+    fn grow(&mut self, groups: usize) {
+        if groups <= self.counts.groups {
+            return;
+        }
+        self.counts.grow(groups);
+        let wanted = self.wanted;
+        self.sums.resize(if wanted.sum { groups } else { 0 }, 0.0);
+        self.integer_sums.grow(if wanted.integer_sum { groups } else { 0 });
+        self.weights.resize(if wanted.weights { groups } else { 0 }, 0.0);
+        self.min.resize(if wanted.min { groups } else { 0 }, T::NO_MINIMUM);
+        self.max.resize(if wanted.max { groups } else { 0 }, T::LEAST);
+        self.moments.resize(if wanted.moments { groups } else { 0 }, Moments::default());
     }
 
     fn update(
@@ -1148,6 +1181,23 @@ mod tests {
         let mut reduction = Reduction::new(&DataType::UInt64, wanted, 1).unwrap();
         reduction.update(&GroupLayout::new(&[3], &[]), 0, &values, true, None, 1).unwrap();
         assert_eq!(reduction.finish().integer_sums, [2 * i128::from(u64::MAX) + 1]);
+    }
+
+    #[test]
+    fn states_grow() {
+        let values: ArrayRef = Arc::new(Int16Array::from(vec![1, 2, 3]));
+        let wanted = Wanted { weights: true, ..ALL };
+        let mut reduction = Reduction::new(&DataType::Int16, wanted, 2).unwrap();
+        reduction.update(&GroupLayout::of_cells(vec![1, 0, 1]), 0, &values, true, None, 1).unwrap();
+        reduction.grow(1);
+        reduction.grow(5);
+        reduction.update(&GroupLayout::of_cells(vec![4, 1, 4]), 0, &values, true, None, 1).unwrap();
+        let states = reduction.finish();
+        assert_eq!(states.counts, [1, 3, 0, 0, 2]);
+        assert_eq!(states.sums, [2.0, 6.0, 0.0, 0.0, 4.0]);
+        assert_eq!(states.integer_sums, [2, 6, 0, 0, 4]);
+        assert_eq!(states.max.unwrap().typed_data::<i16>()[4], 3);
+        assert_eq!(states.weights.len(), 5);
     }
 
     #[test]

@@ -5,17 +5,14 @@ use std::{
     sync::Arc,
 };
 
-use arrow::{
-    array::{RecordBatch, RecordBatchOptions},
-    datatypes::SchemaRef,
-};
+use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use datafusion::{
     common::{
         Statistics, config::ConfigOptions, internal_err, stats::Precision,
         tree_node::TreeNodeRecursion,
     },
     datasource::source::DataSource as _,
-    error::{DataFusionError, Result},
+    error::Result,
     execution::{SendableRecordBatchStream, TaskContext},
     physical_expr::{EquivalenceProperties, PhysicalExpr},
     physical_plan::{
@@ -27,7 +24,7 @@ use datafusion::{
         },
         metrics::{BaselineMetrics, ExecutionPlanMetricsSet, MetricsSet, RecordOutput as _},
         statistics::StatisticsArgs,
-        stream::{RecordBatchReceiverStreamBuilder, RecordBatchStreamAdapter},
+        stream::RecordBatchStreamAdapter,
     },
 };
 use futures::{StreamExt as _, TryStreamExt as _, stream};
@@ -37,28 +34,14 @@ use super::{
     masks::Weights,
     plan::{Aggregation, ResultSource},
     reduce::{layout_along, shape_of},
-    run::{AggregateRun, RunLimits},
     slabs::Slabs,
+    start::{passes_over, slab_groups, start},
 };
 use crate::{
     ZarrSource,
     expression::{Ranked, substituted},
-    nan_as_null,
     predicate::is_deferred,
-    scan::{Execution, Partition, PartitionMemory, TileNumbers},
 };
-
-/// Bytes of a slab's states, as far as groups can be cut: they stay in the processor's cache.
-const SLAB_BYTES: usize = 8 << 20;
-
-/// Bytes of all workers' states of a slab; beyond that workers share states.
-const STATES_BYTES: usize = 256 << 20;
-
-/// Bytes of a slab's states beyond which few of its groups are expected to have rows.
-const MOST_SLAB_BYTES: usize = 1 << 30;
-
-/// Batches buffered for the reader.
-const WAITING_BATCHES: usize = 4;
 
 /// Aggregate over a Zarr scan: a dense reduction of its chunks.
 ///
@@ -122,13 +105,21 @@ impl ZarrAggregateExec {
     fn details(&self) -> Vec<(&'static str, String)> {
         let plan = &self.plan;
         let mut details = Vec::new();
+        if let Some(keys) = &plan.cell_keys {
+            details.push(("numbered values", format!("[{}]", keys.names())));
+        }
         match &plan.groups {
+            Some(_) if plan.cell_keys.is_some() => {}
             Some(groups) => {
                 let count = groups.len().map_or("more than 2⁶⁴".to_owned(), |n| n.to_string());
                 details.push(("groups", count));
-                let slabs = Slabs::new(groups, plan.source.tiles(), self.slab_groups());
+                let slabs = Slabs::new(groups, plan.source.tiles(), slab_groups(plan, groups));
                 if slabs.len() > 1 {
                     details.push(("slabs", slabs.len().to_string()));
+                }
+                if plan.values_memory > 0 && !plan.pencils.is_empty() {
+                    let passes = passes_over(plan, groups, plan.values_memory).len();
+                    details.push(("passes", passes.to_string()));
                 }
                 if let Some(pattern) = pattern(plan, groups, &slabs) {
                     details.push(("pattern", pattern.to_owned()));
@@ -144,6 +135,7 @@ impl ZarrAggregateExec {
         };
         for (key, names) in [
             ("kernels", of(|f| matches!(f, ResultSource::Reduced { .. }))),
+            ("pencils", of(|f| matches!(f, ResultSource::Ordered(_)))),
             ("accumulators", of(|f| matches!(f, ResultSource::Accumulated(_)))),
         ] {
             if !names.is_empty() {
@@ -158,118 +150,6 @@ impl ZarrAggregateExec {
         }
         details
     }
-
-    /// Upper bound on a slab's groups, as far as they can be cut.
-    fn slab_groups(&self) -> usize {
-        SLAB_BYTES / self.plan.group_bytes().max(1)
-    }
-
-    async fn start(
-        plan: Arc<Aggregation>,
-        slab_groups: usize,
-        mut fallback: Option<Arc<dyn ExecutionPlan>>,
-        metrics: ExecutionPlanMetricsSet,
-        context: Arc<TaskContext>,
-    ) -> Result<SendableRecordBatchStream> {
-        let plan = if plan.source.is_of_execution() {
-            let source = plan.source.for_execution(&context).await?;
-            Arc::new(Aggregation { source, ..(*plan).clone() })
-        } else {
-            plan
-        };
-        plan.weights.iter().for_each(Weights::reset);
-        let source = &plan.source;
-        let groups = match &plan.groups {
-            Some(groups) => Arc::clone(groups),
-            None => match (plan.keys.read(source.table(), source.selection()).await, fallback) {
-                (Ok(groups), own) => {
-                    fallback = own;
-                    Arc::new(groups)
-                }
-                // The error may come from a row that a filter drops.
-                (Err(error), Some(fallback)) => {
-                    log::info!("{error}: DataFusion's own aggregate is used");
-                    return plain(&fallback, &plan.without_nan, context);
-                }
-                (Err(error), None) => return Err(error),
-            },
-        };
-        let memory = PartitionMemory::new("ZarrAggregate", &context);
-        let bytes = plan.group_bytes();
-        let slabs = {
-            let most = slab_groups.min(memory.limit() / 8 / bytes.max(1));
-            // Slabs follow one another forward.
-            let most = if source.continues_backward() { usize::MAX } else { most };
-            Slabs::new(&groups, source.tiles(), most)
-        };
-        let slab_bytes = slabs.most_groups().and_then(|groups| groups.checked_mul(bytes));
-        let most = MOST_SLAB_BYTES.min(memory.limit() / 2);
-        let Some(slab_bytes) = slab_bytes.filter(|bytes| *bytes <= most) else {
-            let Some(fallback) = fallback else {
-                return internal_err!("the groups are too many to be held in memory");
-            };
-            log::info!("the groups of an aggregate don't fit the memory: DataFusion's own is used");
-            return plain(&fallback, &plan.without_nan, context);
-        };
-        let mut source = source.clone().visiting(slabs.order())?;
-        if !plan.compared.is_empty() {
-            source = source.without_filters()?;
-        }
-        let tiles = source.tiles().len();
-        let config = context.session_config();
-        let workers = config.target_partitions().min(usize::try_from(tiles).unwrap_or(usize::MAX));
-        let workers = workers.max(1);
-        let most = STATES_BYTES.min(memory.limit() / 2);
-        let copies = (most / slab_bytes.max(1)).clamp(1, workers);
-        let batch_size = config.batch_size().max(1);
-        let schema = Arc::clone(&plan.schema);
-        let without_nan = plan.without_nan.clone();
-        let execution = Execution::new(workers);
-        let limits = RunLimits { workers, copies, most_bytes: STATES_BYTES, batch_size };
-        let run = Arc::new(AggregateRun::new(plan, groups, slabs, memory, limits));
-        let mut builder =
-            RecordBatchReceiverStreamBuilder::new(Arc::clone(&schema), WAITING_BATCHES);
-        for worker in 0..workers {
-            let numbers = TileNumbers::shared(&execution, tiles);
-            let partition = Partition { index: worker, count: workers };
-            let reader = source.reader(numbers, partition, &context, &metrics)?;
-            builder.spawn(Arc::clone(&run).work(worker, reader, builder.tx()));
-        }
-        let mut rows = builder.build();
-        let first = rows.next().await;
-        if let (Some(Err(error)), Some(fallback)) = (&first, fallback)
-            && matches!(error.find_root(), DataFusionError::ResourcesExhausted(_))
-        {
-            // The memory of accumulators depends on their values. DataFusion's aggregate spills to disk.
-            drop(rows);
-            run.release();
-            log::info!("{error}: DataFusion's own aggregate is used");
-            return plain(&fallback, &without_nan, context);
-        }
-        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, stream::iter(first).chain(rows))))
-    }
-}
-
-/// Runs DataFusion's aggregate, and replaces NaN by NULL in some columns.
-fn plain(
-    aggregate: &Arc<dyn ExecutionPlan>,
-    without_nan: &[usize],
-    context: Arc<TaskContext>,
-) -> Result<SendableRecordBatchStream> {
-    let rows = aggregate.execute(0, context)?;
-    let (schema, without_nan) = (rows.schema(), without_nan.to_vec());
-    let rows = rows.map(move |batch| {
-        let batch: RecordBatch = batch?;
-        let mut columns = batch.columns().to_vec();
-        for &position in &without_nan {
-            if let Some(column) = columns.get_mut(position) {
-                *column = nan_as_null::without_nan(column);
-            }
-        }
-        let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
-        Ok(RecordBatch::try_new_with_options(batch.schema(), columns, &options)?)
-    });
-    Ok(Box::pin(RecordBatchStreamAdapter::new(schema, rows)))
 }
 
 /// Layout of the groups in the first tile.
@@ -283,7 +163,8 @@ fn pattern(plan: &Aggregation, groups: &CellGroups, slabs: &Slabs) -> Option<&'s
     let slab = slabs.slab(slabs.number(&block, tiles));
     let keys = groups.of_block(&block, &slab.sets);
     let mut dims = plan.keys.dims();
-    if plan.masked || !plan.accumulated.is_empty() || !plan.filters.is_empty() {
+    let needs_rows = !plan.accumulated.is_empty() || !plan.pencils.is_empty();
+    if plan.masked || needs_rows || !plan.filters.is_empty() {
         dims = (0..block.selections().len()).collect();
     }
     for argument in &plan.arguments {
@@ -350,7 +231,11 @@ impl ExecutionPlan for ZarrAggregateExec {
         let plan = &self.plan;
         let arguments = plan.arguments.iter().flat_map(|argument| argument.values.exprs());
         let accumulated = plan.accumulated.iter().flat_map(|own| &own.arguments);
-        let ranked: Vec<&Ranked> = arguments.chain(accumulated).chain(&plan.filters).collect();
+        let kept = plan.pencils.iter().map(|own| &own.expr);
+        let ranked: Vec<&Ranked> =
+            arguments.chain(accumulated).chain(kept).chain(&plan.filters).collect();
+        let cell_keys = plan.cell_keys.iter().flat_map(|keys| &keys.exprs);
+        let ranked: Vec<&Ranked> = ranked.into_iter().chain(cell_keys).collect();
         let exprs = plan
             .keys
             .exprs
@@ -373,9 +258,8 @@ impl ExecutionPlan for ZarrAggregateExec {
         }
         let baseline = BaselineMetrics::new(&self.metrics, partition);
         // Dynamic filters are complete when the first row is asked for, not before.
-        let rows = stream::once(Self::start(
+        let rows = stream::once(start(
             Arc::clone(&self.plan),
-            self.slab_groups(),
             self.fallback.clone(),
             self.metrics.clone(),
             context,

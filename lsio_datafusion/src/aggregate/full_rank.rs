@@ -49,6 +49,8 @@ pub(super) struct StreamedColumn {
 pub(super) struct TileRows<'a> {
     pub(super) first: usize,
     pub(super) len: usize,
+    /// Number of the first one in the layout of the groups.
+    pub(super) place: usize,
     /// The streamed columns.
     pub(super) columns: &'a [StoredColumn],
     /// The wanted rows, if not all.
@@ -64,6 +66,8 @@ pub(super) struct FullRank<'a> {
     pub(super) sources: Vec<ArgumentSource<'a>>,
     /// Conditions of the FILTER clauses that are used.
     pub(super) filters: Vec<Option<Evaluation<'a>>>,
+    /// Keys that vary along data.
+    pub(super) keys: Vec<Evaluation<'a>>,
     pub(super) is_masked: bool,
 }
 
@@ -83,17 +87,26 @@ impl FullRank<'_> {
             return Ok(());
         }
         let rows = rows.filter(|_| count < len);
-        if self.is_masked {
-            state.count_rows(&self.layout, first..first + len, rows.as_ref());
+        let mut piece = TileRows { first, len, place: first, columns, rows: rows.clone() };
+        let mut layout = Arc::clone(&self.layout);
+        if let Some(dictionary) = self.work.input.dictionary {
+            let keys = self.keys.iter().map(|key| present(key, &piece));
+            let keys = keys.collect::<Result<Vec<_>>>()?;
+            let others = (self.layout.as_ref(), first, self.work.input.slab.groups);
+            if let Some(cells) = state.number(dictionary, &keys, rows.as_ref(), others)? {
+                (layout, piece.place) = (Arc::new(cells), 0);
+            }
         }
-        let mut piece = TileRows { first, len, columns, rows: rows.clone() };
+        if self.is_masked {
+            state.count_rows(&layout, piece.place..piece.place + len, rows.as_ref());
+        }
         for (&number, source) in self.arguments.iter().zip(&mut self.sources) {
             let filter = plan.arguments[number].filter;
             piece.rows.clone_from(&rows);
             if let Some(filter) = filter.and_then(|filter| self.filters[filter].as_ref()) {
                 piece.rows = Some(filter_mask(filter, &piece)?);
             }
-            update(&self.layout, source, &piece, plan.weight, &mut state.arguments[number])?;
+            update(&layout, source, &piece, plan.weight, &mut state.arguments[number])?;
         }
         Ok(())
     }
@@ -176,7 +189,7 @@ pub(super) fn update(
     weight: u64,
     state: &mut ArgumentState,
 ) -> Result<()> {
-    let cells = piece.first..piece.first + piece.len;
+    let cells = piece.place..piece.place + piece.len;
     let rows = piece.rows.as_ref();
     match (source, state) {
         (ArgumentSource::Rows, ArgumentState::Counts(counts)) => {
@@ -185,7 +198,7 @@ pub(super) fn update(
         (ArgumentSource::Piece(position), ArgumentState::Numbers(reduction)) => {
             if let Some((values, nan_is_null)) = piece.columns.get(*position) {
                 reduction
-                    .update(layout, piece.first, values, *nan_is_null, rows, weight)
+                    .update(layout, piece.place, values, *nan_is_null, rows, weight)
                     .map_err(misfit)?;
             }
         }
@@ -198,8 +211,13 @@ pub(super) fn update(
         }
         (ArgumentSource::Pairs(sides), ArgumentState::Pairs(pairs)) => {
             let [y, x] = sides.as_ref();
-            let (y, x) = (PairColumns::new(y, piece)?, PairColumns::new(x, piece)?);
+            let (y, x) = (FloatColumns::new(y, piece)?, FloatColumns::new(x, piece)?);
             pairs.update(layout, cells, [y.side(), x.side()], rows, weight).map_err(misfit)?;
+        }
+        (ArgumentSource::Evaluated(evaluation), ArgumentState::Histograms(histograms)) => {
+            let columns = FloatColumns::new(evaluation, piece)?;
+            let with = (columns.expr, columns.columns.as_slice());
+            histograms.update(layout, cells, with, rows, weight).map_err(misfit)?;
         }
         (ArgumentSource::ValuesAndWeights(pair), ArgumentState::Numbers(reduction)) => {
             let [value, weight_of] = pair.as_ref();
@@ -207,7 +225,7 @@ pub(super) fn update(
             let weights = cast(&present(weight_of, piece)?, &DataType::Float64)?;
             let products = mul_wrapping(&values, &weights)?;
             reduction
-                .update(layout, piece.first, &products, false, rows, weight)
+                .update(layout, piece.place, &products, false, rows, weight)
                 .map_err(misfit)?;
             let valid = products.nulls().map(|nulls| nulls.inner().clone());
             let mask = match (valid, rows) {
@@ -215,7 +233,7 @@ pub(super) fn update(
                 (valid, rows) => valid.or(rows.cloned()),
             };
             let weights = weights.as_primitive::<Float64Type>().values();
-            reduction.add_weights(layout, piece.first, weights, mask.as_ref(), weight);
+            reduction.add_weights(layout, piece.place, weights, mask.as_ref(), weight);
         }
         (ArgumentSource::Evaluated(evaluation), ArgumentState::Counts(counts)) => {
             let values = present(evaluation, piece)?;
@@ -230,14 +248,14 @@ pub(super) fn update(
             let nan_is_null = evaluation.nan_is_null();
             if let Some(arithmetic) = evaluation.arithmetic() {
                 let columns = evaluation.stored(piece.first, piece.len, piece.columns)?;
-                let with = (piece.first, arithmetic, columns.as_slice());
+                let with = (piece.place, arithmetic, columns.as_slice());
                 if reduction.update_with(layout, with, nan_is_null, rows, weight) {
                     return Ok(());
                 }
             }
             let values = values(evaluation, piece)?;
             reduction
-                .update(layout, piece.first, &values, nan_is_null, rows, weight)
+                .update(layout, piece.place, &values, nan_is_null, rows, weight)
                 .map_err(misfit)?;
         }
         _ => return Err(misfit(Misfit)),
@@ -245,14 +263,14 @@ pub(super) fn update(
     Ok(())
 }
 
-/// One side of pairs on a piece.
-struct PairColumns<'a> {
+/// An expression on a piece, over columns of floats.
+struct FloatColumns<'a> {
     expr: &'a Arithmetic,
     columns: Vec<StoredColumn>,
     nan_is_null: bool,
 }
 
-impl<'a> PairColumns<'a> {
+impl<'a> FloatColumns<'a> {
     fn new(side: &'a Evaluation<'_>, piece: &TileRows<'_>) -> Result<Self> {
         let nan_is_null = side.nan_is_null();
         if let Some(expr) = side.arithmetic() {
@@ -271,7 +289,7 @@ impl<'a> PairColumns<'a> {
 }
 
 /// Wanted rows that a FILTER keeps.
-fn filter_mask(filter: &Evaluation<'_>, piece: &TileRows<'_>) -> Result<BooleanBuffer> {
+pub(super) fn filter_mask(filter: &Evaluation<'_>, piece: &TileRows<'_>) -> Result<BooleanBuffer> {
     let mask = holds(&as_mask(&values(filter, piece)?)?);
     Ok(match &piece.rows {
         Some(rows) => &mask & rows,
@@ -290,7 +308,7 @@ fn values(evaluation: &Evaluation<'_>, piece: &TileRows<'_>) -> Result<ArrayRef>
 }
 
 /// Values of an expression, with NULL in place of NaN where NaN is missing.
-fn present(evaluation: &Evaluation<'_>, piece: &TileRows<'_>) -> Result<ArrayRef> {
+pub(super) fn present(evaluation: &Evaluation<'_>, piece: &TileRows<'_>) -> Result<ArrayRef> {
     let values = values(evaluation, piece)?;
     Ok(if evaluation.nan_is_null() { nan_as_null::without_nan(&values) } else { values })
 }

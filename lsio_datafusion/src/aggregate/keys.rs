@@ -77,10 +77,8 @@ impl GroupKeys {
     /// If a key varies over more cells than are held in memory.
     pub(super) fn new(
         exprs: Vec<(Expression, String)>,
-        table: &Table,
         selection: &[Selection],
     ) -> Result<Self, Refusal> {
-        let rank = table.dims.len();
         let mut sets: Vec<KeySet> = Vec::new();
         for (position, (expr, _)) in exprs.iter().enumerate() {
             let mut set = KeySet { dims: expr.dims().to_vec(), exprs: vec![position] };
@@ -102,14 +100,6 @@ impl GroupKeys {
             };
             if cells > MOST_CELLS {
                 let reason = format!("GROUP BY {} varies over {cells} cells", names());
-                return Err(Refusal::Unsupported(reason));
-            }
-            let is_chunked = |&position: &usize| {
-                let column = &table.columns[position];
-                !column.is_local(rank, u64::MAX)
-            };
-            if set.exprs.iter().any(|&e| exprs[e].0.columns().iter().any(is_chunked)) {
-                let reason = format!("GROUP BY {} varies along all dimensions", names());
                 return Err(Refusal::Unsupported(reason));
             }
         }
@@ -208,6 +198,20 @@ impl CellGroups {
     /// Number of all groups; `None` if it doesn't fit 64 bits.
     pub(super) fn len(&self) -> Option<usize> {
         self.sets.iter().try_fold(1_usize, |groups, set| groups.checked_mul(set.count))
+    }
+
+    /// Number of selected cells.
+    pub(super) fn cells(&self) -> usize {
+        let cells = self.selection.iter().map(Selection::len).fold(1, u64::saturating_mul);
+        usize::try_from(cells).unwrap_or(usize::MAX)
+    }
+
+    /// Number of selected cells along the dimensions along which no key varies.
+    pub(super) fn cells_without_key(&self) -> usize {
+        let has_key = |dim: &usize| self.sets.iter().any(|set| set.dims.contains(dim));
+        let dims = (0..self.selection.len()).filter(|dim| !has_key(dim));
+        let cells = dims.map(|dim| self.selection[dim].len()).fold(1, u64::saturating_mul);
+        usize::try_from(cells).unwrap_or(usize::MAX)
     }
 
     /// Offsets of a block's cells in the groups of a slab, one list for each set of keys.

@@ -15,6 +15,7 @@ use datafusion::error::Result;
 use lsio_core::reduce::{Misfit, PairMoments, PairStates, States};
 
 use super::{
+    cell_keys::Dictionary,
     full_rank::misfit,
     keys::CellGroups,
     plan::{Aggregation, ArgumentValues, Reduced, ResultSource},
@@ -22,34 +23,54 @@ use super::{
     state::{ArgumentResults, Finished, SlabState},
 };
 use crate::{
-    functions::aggregate::{Summary as _, integer_sum_states, integer_sums},
+    functions::aggregate::{Summary as _, histograms, integer_sum_states, integer_sums},
     nan_as_null::without_nan,
 };
 
-/// The rows of a slab.
+/// The rows of a slab; `ordered` are the statistics of its kept values.
 pub(super) fn rows(
     plan: &Aggregation,
     groups: &CellGroups,
     slab: &Slab,
     state: SlabState,
+    ordered: &[ArrayRef],
+    dictionary: Option<&Dictionary>,
 ) -> Result<RecordBatch> {
     let Finished { groups: met, states, accumulated } = state.finish(plan)?;
     plan.weights.iter().for_each(|weights| weights.count(&states));
     let met: Option<UInt32Array> = met.map(UInt32Array::from);
-    let count = if plan.keys.exprs.is_empty() {
+    let count = if !plan.is_grouped() {
         1
     } else {
         met.as_ref().map_or(slab.groups, |met| met.values().len())
     };
-    let mut columns: Vec<ArrayRef> = keys(groups, slab, met.as_ref(), count)?;
+    let mut keys = keys(plan, groups, slab, met.as_ref(), count)?;
+    if let (Some(cell_keys), Some(dictionary), Some(met)) = (&plan.cell_keys, dictionary, &met) {
+        let number = |group: &u32| group / u32::try_from(slab.groups.max(1)).unwrap_or(u32::MAX);
+        let numbers = met.values().iter().map(number).collect::<Vec<_>>();
+        let numbers = UInt32Array::from(numbers);
+        for (position, values) in cell_keys.positions.iter().zip(dictionary.emit(cell_keys)?) {
+            keys.push((*position, take(&values, &numbers, None)?));
+        }
+    }
+    keys.sort_by_key(|(position, _)| *position);
+    let mut columns: Vec<ArrayRef> = keys.into_iter().map(|(_, column)| column).collect();
     for (function, name) in plan.functions.iter().zip(&plan.names) {
         match *function {
+            ResultSource::Ordered(position) => columns.push(match &met {
+                Some(met) => take(&ordered[position], met, None)?,
+                None => Arc::clone(&ordered[position]),
+            }),
             ResultSource::Accumulated(position) => columns.extend(accumulated[position].clone()),
             ResultSource::Reduced { argument, result } => {
                 let states = match &states[argument] {
                     ArgumentResults::Numbers(states) => states,
-                    ArgumentResults::Pairs(pairs) => {
-                        for array in of_pairs(result, pairs, plan.states)? {
+                    own => {
+                        let results = match own {
+                            ArgumentResults::Pairs(pairs) => of_pairs(result, pairs, plan.states)?,
+                            _ => vec![of_buckets(&plan.arguments[argument].values, own)?],
+                        };
+                        for array in results {
                             columns.push(match &met {
                                 Some(met) => take(&array, met, None)?,
                                 None => array,
@@ -102,13 +123,14 @@ pub(super) fn rows(
     Ok(RecordBatch::try_new_with_options(Arc::clone(&plan.schema), columns, &options)?)
 }
 
-/// Columns of the keys, in the order of GROUP BY.
+/// Columns of the keys that vary along coordinates, with their positions in GROUP BY.
 fn keys(
+    plan: &Aggregation,
     groups: &CellGroups,
     slab: &Slab,
     met: Option<&UInt32Array>,
     count: usize,
-) -> Result<Vec<ArrayRef>> {
+) -> Result<Vec<(usize, ArrayRef)>> {
     let mut columns: Vec<(usize, ArrayRef)> = Vec::new();
     for ((set, SetStride { first, stride }), own) in
         groups.sets.iter().zip(&slab.sets).zip(&slab.counts)
@@ -119,11 +141,10 @@ fn keys(
             None => (0_u32..).take(count).map(index).collect::<Vec<_>>().into(),
         };
         for (expr, values) in set.exprs.iter().zip(&set.values) {
-            columns.push((*expr, take(values, &indices, None)?));
+            columns.push((plan.key_positions[*expr], take(values, &indices, None)?));
         }
     }
-    columns.sort_by_key(|(expr, _)| *expr);
-    Ok(columns.into_iter().map(|(_, column)| column).collect())
+    Ok(columns)
 }
 
 /// A function's column of results.
@@ -165,8 +186,20 @@ fn value(result: Reduced, states: &States, column: ResultColumn<'_>) -> Result<A
             });
             doubles(values.collect(), 1 + less)
         }
-        Reduced::Pair(_) | Reduced::PairMean(_) | Reduced::PairCount => return Err(misfit(Misfit)),
+        Reduced::Pair(_) | Reduced::PairMean(_) | Reduced::PairCount | Reduced::Histogram => {
+            return Err(misfit(Misfit));
+        }
     })
+}
+
+/// Histogram of each group, which is its state too.
+fn of_buckets(values: &ArgumentValues, counts: &ArgumentResults) -> Result<ArrayRef> {
+    match (values, counts) {
+        (ArgumentValues::Buckets { buckets, .. }, ArgumentResults::Histograms(counts)) => {
+            histograms(counts.clone(), buckets)
+        }
+        _ => Err(misfit(Misfit)),
+    }
 }
 
 /// Final values or states of a function of pairs for each group.

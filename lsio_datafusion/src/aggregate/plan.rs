@@ -1,30 +1,33 @@
 //! The plan of an aggregate over a Zarr scan.
 
+mod arguments;
 mod kernels;
 
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::{
-    error::Result,
-    physical_expr::{PhysicalExpr, aggregate::AggregateFunctionExpr},
-    physical_expr_common::physical_expr::is_volatile,
+    error::Result, physical_expr::PhysicalExpr, physical_expr_common::physical_expr::is_volatile,
     physical_plan::aggregates::AggregateExec,
 };
 use lsio_core::{
-    Selection,
-    reduce::{PairsWanted, Reduction, Wanted},
+    Selection, Table,
+    reduce::{Pencils, Wanted},
 };
 
-use self::kernels::reduced;
+pub(super) use self::arguments::{
+    Accumulated, Argument, ArgumentValues, Reduced, ResultSource, WEIGHTED,
+};
+use self::{arguments::with_argument, kernels::reduced};
 use super::{
+    cell_keys::CellKeys,
     keys::{CellGroups, GroupKeys},
     masks::{self, Weights},
+    pencils::{PencilArgument, PencilStatistic, kept, small_groups, with_pencil},
 };
 use crate::{
     ZarrSource,
-    expression::{Ranked, substituted, union},
-    functions::aggregate::PairStatistic,
+    expression::{Expression, Ranked, substituted, union},
     predicate::{ColumnPredicate, Predicate},
     refusal::Refusal,
     scan_rows::ScanRows,
@@ -35,10 +38,20 @@ use crate::{
 pub(super) struct Aggregation {
     /// Scan of the arguments' columns.
     pub(super) source: ZarrSource,
+    /// Keys that vary along coordinates.
     pub(super) keys: GroupKeys,
+    /// Their positions among all keys.
+    pub(super) key_positions: Vec<usize>,
+    /// Keys that vary along data.
+    pub(super) cell_keys: Option<CellKeys>,
     /// The groups, if planning knows them.
     pub(super) groups: Option<Arc<CellGroups>>,
     pub(super) arguments: Vec<Argument>,
+    /// Arguments of which all values are kept.
+    pub(super) pencils: Vec<PencilArgument>,
+    pub(super) statistics: Vec<PencilStatistic>,
+    /// Bytes up to which they are kept at a time; 0 is a part of the session's memory.
+    pub(super) values_memory: usize,
     /// Functions computed by DataFusion's accumulators.
     pub(super) accumulated: Vec<Accumulated>,
     /// Results, in the order of the output.
@@ -62,85 +75,6 @@ pub(super) struct Aggregation {
     pub(super) without_nan: Vec<usize>,
     /// Sums of weights that may cover other cells than the weighted values.
     pub(super) weights: Vec<Weights>,
-}
-
-/// Argument that kernels reduce.
-#[derive(Clone, Debug)]
-pub(super) struct Argument {
-    pub(super) values: ArgumentValues,
-    /// Position of its FILTER.
-    pub(super) filter: Option<usize>,
-}
-
-#[derive(Clone, Debug)]
-pub(super) enum ArgumentValues {
-    /// The rows themselves.
-    Rows,
-    /// Values that are counted.
-    Valid(Ranked),
-    /// Numbers.
-    Numbers { expr: Ranked, data_type: DataType, wanted: Wanted },
-    /// Numbers with weights.
-    Weighted { value: Ranked, weight: Ranked },
-    /// Pairs of numbers.
-    Pairs { y: Ranked, x: Ranked, wanted: PairsWanted },
-}
-
-/// Sums kept of weighted numbers.
-pub(super) const WEIGHTED: Wanted =
-    Wanted { sum: true, weights: true, integer_sum: false, min: false, max: false, moments: false };
-
-impl ArgumentValues {
-    /// Expressions of the values.
-    pub(super) fn exprs(&self) -> Vec<&Ranked> {
-        match self {
-            Self::Rows => vec![],
-            Self::Valid(expr) | Self::Numbers { expr, .. } => vec![expr],
-            Self::Weighted { value, weight } => vec![value, weight],
-            Self::Pairs { y, x, .. } => vec![y, x],
-        }
-    }
-}
-
-/// Function computed by DataFusion's accumulator.
-#[derive(Clone, Debug)]
-pub(super) struct Accumulated {
-    pub(super) function: Arc<AggregateFunctionExpr>,
-    pub(super) arguments: Vec<Ranked>,
-    pub(super) filter: Option<usize>,
-}
-
-/// Origin of a function's result.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum ResultSource {
-    /// Computed from an argument's reduction.
-    Reduced { argument: usize, result: Reduced },
-    /// Taken from an accumulator.
-    Accumulated(usize),
-}
-
-/// Function computed from a reduction.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reduced {
-    Count,
-    Sum,
-    IntegerSum,
-    Avg,
-    Min,
-    Max,
-    WeightedAvg,
-    /// Variance or standard deviation, of our own functions or DataFusion's.
-    Variance {
-        sample: bool,
-        root: bool,
-        own: bool,
-    },
-    /// Statistic of pairs.
-    Pair(PairStatistic),
-    /// Mean of one side of pairs.
-    PairMean(usize),
-    /// Number of pairs.
-    PairCount,
 }
 
 impl Aggregation {
@@ -167,14 +101,24 @@ impl Aggregation {
             }
         };
 
-        let mut keys = Vec::new();
-        for (expr, name) in by.expr() {
-            keys.push((over_table(expr)?.whole().clone(), name.clone()));
+        let (mut keys, mut key_positions, mut cell_keys) = (Vec::new(), Vec::new(), Vec::new());
+        for (position, (expr, name)) in by.expr().iter().enumerate() {
+            let key = over_table(expr)?;
+            if varies_with_data(key.whole(), &table) {
+                cell_keys.push((position, key, name.clone()));
+            } else {
+                keys.push((key.whole().clone(), name.clone()));
+                key_positions.push(position);
+            }
         }
+        let cell_keys = if cell_keys.is_empty() { None } else { Some(CellKeys::new(cell_keys)?) };
         let mut conditions: Vec<Ranked> = Vec::new();
         let mut arguments: Vec<Argument> = Vec::new();
+        let (mut pencils, mut statistics) = (Vec::new(), Vec::new());
         let mut accumulated = Vec::new();
         let mut functions = Vec::new();
+        let mut small = None;
+        let leaves_out_rows = !filters.is_empty() || source.leaves_out_rows();
         for (function, filter) in aggregate.aggr_expr().iter().zip(aggregate.filter_expr()) {
             let filter = match filter {
                 None => None,
@@ -206,6 +150,22 @@ impl Aggregation {
                 let argument = with_argument(&mut arguments, values, filter)?;
                 Some(ResultSource::Reduced { argument, result })
             });
+            let mut are_small = || match small {
+                Some(known) => Ok(known),
+                None => small_groups(&keys, &source).inspect(|known| small = Some(*known)),
+            };
+            if let (None, false) = (&reduced, states)
+                && let Some((argument, statistic)) = kept(function, &own, filter, &mut |compact| {
+                    // Accumulators keep what filters leave, and compact ones less.
+                    let keeps_less = compact || leaves_out_rows || filter.is_some();
+                    Ok(!keeps_less || are_small()?)
+                })?
+            {
+                let pencil = with_pencil(&mut pencils, argument);
+                statistics.push(PencilStatistic { pencil, statistic });
+                functions.push(ResultSource::Ordered(statistics.len() - 1));
+                continue;
+            }
             functions.push(reduced.unwrap_or_else(|| {
                 let function = Arc::clone(function);
                 accumulated.push(Accumulated { function, arguments: own, filter });
@@ -220,12 +180,29 @@ impl Aggregation {
             predicates.push(Predicate::new(filter, &table, &table_schema)?);
         }
 
+        if let Some(keys) = &cell_keys {
+            let reason = if aggregate.limit_options().is_some() {
+                // DataFusion's aggregate stops at the first groups.
+                Some("a LIMIT takes few of its groups")
+            } else if !(accumulated.is_empty() && pencils.is_empty()) {
+                Some("not all functions have kernels")
+            } else {
+                None
+            };
+            if let Some(reason) = reason {
+                let names = keys.names();
+                let reason = format!("GROUP BY {names} varies along all dimensions, and {reason}");
+                return Err(Refusal::Unsupported(reason));
+            }
+        }
         let mut needed: Vec<usize> = Vec::new();
         let mut dims: Vec<usize> = Vec::new();
         let exprs = arguments
             .iter()
             .flat_map(|argument| argument.values.exprs())
             .chain(accumulated.iter().flat_map(|function: &Accumulated| &function.arguments))
+            .chain(pencils.iter().map(|argument: &PencilArgument| &argument.expr))
+            .chain(cell_keys.iter().flat_map(|keys: &CellKeys| &keys.exprs))
             .chain(&conditions);
         for expr in exprs {
             needed.extend(expr.whole().columns());
@@ -243,15 +220,15 @@ impl Aggregation {
         let mut selection = source.selection().to_vec();
         let mut weight = 1;
         let (mut streamed, mut compared) = (Vec::new(), Vec::new());
-        // Accumulators need every row.
-        if accumulated.is_empty() {
+        // Accumulators need every row, and so do values that are kept.
+        if accumulated.is_empty() && pencils.is_empty() {
             weight = leave_out_dimensions(&mut selection, &dims);
             (streamed, compared) = streams(&source, &needed, &predicates);
             needed.extend(&streamed);
             needed.sort_unstable();
             needed.dedup();
         }
-        let keys = GroupKeys::new(keys, &table, &selection)?;
+        let keys = GroupKeys::new(keys, &selection)?;
         // The error may come from a row that a filter drops when the query runs.
         let groups = keys.known(&table, &selection).map_err(|error| {
             Refusal::Unsupported(format!("GROUP BY can't be evaluated: {error}"))
@@ -262,8 +239,13 @@ impl Aggregation {
         Ok(Self {
             source,
             keys,
+            key_positions,
+            cell_keys,
             groups: groups.map(Arc::new),
             arguments,
+            pencils,
+            statistics,
+            values_memory: 0,
             accumulated,
             functions,
             names: aggregate.aggr_expr().iter().map(|f| f.name().to_owned()).collect(),
@@ -279,6 +261,23 @@ impl Aggregation {
         })
     }
 
+    /// The same aggregate over other indices.
+    pub(super) fn over(&self, selection: Vec<Selection>) -> Result<Self> {
+        let columns = self.source.spec().output.clone();
+        let source = self.source.clone().reading(columns, selection, Vec::new())?;
+        Ok(Self { source, groups: None, ..self.clone() })
+    }
+
+    /// Whether there is a GROUP BY.
+    pub(super) fn is_grouped(&self) -> bool {
+        !self.keys.exprs.is_empty() || self.cell_keys.is_some()
+    }
+
+    /// Whether groups may have no rows.
+    pub(super) fn counts_rows(&self) -> bool {
+        self.masked || self.cell_keys.is_some()
+    }
+
     /// Dimensions along which an argument is reduced: its own and those of the keys.
     pub(super) fn dims_of(&self, argument: &Argument) -> Vec<usize> {
         let keys = self.keys.dims();
@@ -291,6 +290,16 @@ impl Aggregation {
         self.source.table().columns[column].data_type()
     }
 
+    /// Bytes of the values that are kept of one group, on average.
+    pub(super) fn pencil_bytes(&self, groups: &CellGroups) -> usize {
+        let cells = groups.cells() / groups.len().unwrap_or(usize::MAX).max(1);
+        let bytes = |argument: &PencilArgument| {
+            let width = argument.data_type.primitive_width().unwrap_or(8);
+            Pencils::bytes(1, cells.max(1), width)
+        };
+        self.pencils.iter().map(bytes).fold(0, usize::saturating_add)
+    }
+
     /// Bytes of the kernels' states of one group.
     pub(super) fn group_bytes(&self) -> usize {
         let arguments = self.arguments.iter().map(|argument| match &argument.values {
@@ -300,10 +309,22 @@ impl Aggregation {
             }
             ArgumentValues::Weighted { .. } => WEIGHTED.bytes(8),
             ArgumentValues::Pairs { wanted, .. } => wanted.bytes(),
+            ArgumentValues::Buckets { buckets, .. } => 8 * buckets.count() as usize,
         });
         // Counts of rows are kept where filters drop rows, numbers of groups for accumulators.
-        arguments.sum::<usize>() + 16 * usize::from(self.masked) + 4 * self.accumulated.len().min(1)
+        arguments.sum::<usize>()
+            + 16 * usize::from(self.counts_rows())
+            + 4 * self.accumulated.len().min(1)
     }
+}
+
+/// Whether a key is evaluated on each cell.
+fn varies_with_data(key: &Expression, table: &Table) -> bool {
+    let rank = table.dims.len();
+    key.columns().iter().any(|&position| {
+        let column = &table.columns[position];
+        !column.is_local(rank, u64::MAX)
+    })
 }
 
 fn volatile(expr: &Arc<dyn PhysicalExpr>) -> Refusal {
@@ -348,44 +369,4 @@ fn streams(
     let table = source.table();
     let is_full = |&column: &usize| table.columns[column].dims.len() == table.dims.len();
     if streamed.iter().all(is_full) { (streamed, compared) } else { (Vec::new(), Vec::new()) }
-}
-
-/// Finds or adds an argument, and extends what is reduced of it. Returns its position; `None` without kernels
-/// for it.
-fn with_argument(
-    arguments: &mut Vec<Argument>,
-    values: ArgumentValues,
-    filter: Option<usize>,
-) -> Option<usize> {
-    if let ArgumentValues::Numbers { data_type, wanted, .. } = &values {
-        Reduction::new(data_type, *wanted, 0)?;
-    }
-    for (position, known) in arguments.iter_mut().enumerate() {
-        if known.filter != filter {
-            continue;
-        }
-        match (&mut known.values, &values) {
-            (ArgumentValues::Rows, ArgumentValues::Rows) => return Some(position),
-            (ArgumentValues::Valid(known), ArgumentValues::Valid(expr)) if known.same(expr) => {
-                return Some(position);
-            }
-            (
-                ArgumentValues::Numbers { expr: known, wanted, .. },
-                ArgumentValues::Numbers { expr, wanted: more, .. },
-            ) if known.same(expr) => {
-                *wanted = wanted.or(*more);
-                return Some(position);
-            }
-            (
-                ArgumentValues::Pairs { y: known_y, x: known_x, wanted },
-                ArgumentValues::Pairs { y, x, wanted: more },
-            ) if known_y.same(y) && known_x.same(x) => {
-                *wanted = wanted.or(*more);
-                return Some(position);
-            }
-            _ => {}
-        }
-    }
-    arguments.push(Argument { values, filter });
-    Some(arguments.len() - 1)
 }

@@ -8,18 +8,23 @@ use std::{ops::ControlFlow, sync::Arc};
 use arrow::{
     array::{Array as _, ArrayRef, AsArray as _, BooleanArray},
     buffer::BooleanBuffer,
-    compute::filter as filter_rows,
+    compute::{cast, filter as filter_rows},
     datatypes::Float64Type,
 };
 use datafusion::{common::exec_err, error::Result};
 use lsio_core::{
     read::{Block, Decoded, Pieces, Rows, Scratch, Tile},
-    reduce::{GroupKeys, GroupLayout, Wanted},
+    reduce::{GroupKeys, GroupLayout, Pencils, Wanted},
 };
 
 use super::{
-    full_rank::{ArgumentSource, FullRank, StreamedColumn, TileRows, array, update},
+    cell_keys::Dictionary,
+    full_rank::{
+        ArgumentSource, FullRank, StreamedColumn, TileRows, array, filter_mask, misfit, present,
+        update,
+    },
     keys::CellGroups,
+    pencils::PencilArgument,
     plan::{Aggregation, Argument, ArgumentValues},
     slabs::Slab,
     state::{ArgumentState, Batch, SlabState},
@@ -45,6 +50,10 @@ pub(super) struct TileInput<'a> {
     /// Maps a column's position in the table to that in the tile.
     pub(super) position: &'a dyn Fn(usize) -> Option<usize>,
     pub(super) batch_size: usize,
+    /// Combinations of the keys that vary along data.
+    pub(super) dictionary: Option<&'a Dictionary>,
+    /// Places of the values that are kept, one for each of the plan's arguments.
+    pub(super) pencils: &'a [Pencils],
 }
 
 /// Adds the wanted rows of a tile to the states.
@@ -63,7 +72,7 @@ pub(super) fn reduce(
         keys: input.groups.of_block(input.tile.block(), &input.slab.sets),
         layouts: Vec::new(),
     };
-    let is_masked = input.rows.is_some() || !plan.compared.is_empty();
+    let is_masked = input.rows.is_some() || !plan.compared.is_empty() || plan.cell_keys.is_some();
     if !is_masked {
         let layout = work.layout(&plan.keys.dims());
         state.count_rows(&layout, 0..layout.cells(), None);
@@ -84,6 +93,9 @@ pub(super) fn reduce(
     };
     if !plan.accumulated.is_empty() {
         work.accumulate(state)?;
+    }
+    if !plan.pencils.is_empty() {
+        work.keep()?;
     }
     Ok(decoded)
 }
@@ -143,14 +155,14 @@ impl<'a> TileReduction<'a> {
             others.map(|&dim| self.shape[dim] as u64).fold(self.plan.weight, u64::saturating_mul);
         let mut source = match &argument.values {
             ArgumentValues::Rows => ArgumentSource::Rows,
-            ArgumentValues::Valid(expr) | ArgumentValues::Numbers { expr, .. } => {
-                ArgumentSource::Evaluated(expr.on(
-                    self.input.tile,
-                    dims,
-                    self.input.position,
-                    &[],
-                )?)
-            }
+            ArgumentValues::Valid(expr)
+            | ArgumentValues::Numbers { expr, .. }
+            | ArgumentValues::Buckets { expr, .. } => ArgumentSource::Evaluated(expr.on(
+                self.input.tile,
+                dims,
+                self.input.position,
+                &[],
+            )?),
             ArgumentValues::Weighted { value, weight } => {
                 let on =
                     |expr: &'a Ranked| expr.on(self.input.tile, dims, self.input.position, &[]);
@@ -164,7 +176,7 @@ impl<'a> TileReduction<'a> {
         };
         for first in (0..layout.cells()).step_by(ROWS) {
             let len = ROWS.min(layout.cells() - first);
-            let piece = TileRows { first, len, columns: &[], rows: None };
+            let piece = TileRows { first, len, place: first, columns: &[], rows: None };
             update(&layout, &mut source, &piece, weight, state)?;
         }
         Ok(())
@@ -187,7 +199,9 @@ impl<'a> TileReduction<'a> {
         for &number in arguments {
             sources.push(match &plan.arguments[number].values {
                 ArgumentValues::Rows => ArgumentSource::Rows,
-                ArgumentValues::Valid(expr) => ArgumentSource::Evaluated(on(expr)?),
+                ArgumentValues::Valid(expr) | ArgumentValues::Buckets { expr, .. } => {
+                    ArgumentSource::Evaluated(on(expr)?)
+                }
                 ArgumentValues::Weighted { value, weight } => {
                     match self.weighted_values(value, weight) {
                         Some(weighted) => ArgumentSource::Weighted(Box::new(weighted)),
@@ -228,7 +242,10 @@ impl<'a> TileReduction<'a> {
                 )
             });
 
-        let mut full = FullRank { work: self, layout, arguments, sources, filters, is_masked };
+        let keys = plan.cell_keys.iter().flat_map(|keys| &keys.exprs).map(on);
+        let keys = keys.collect::<Result<_>>()?;
+        let mut full =
+            FullRank { work: self, layout, arguments, sources, filters, keys, is_masked };
 
         let Some(pieces) = &self.input.pieces else {
             let cells = full.layout.cells();
@@ -284,6 +301,9 @@ impl<'a> TileReduction<'a> {
 
     /// Sums for a product whose factor has few values, if only its sum is wanted.
     fn weighted_sum(&self, expr: &Ranked, wanted: Wanted) -> Option<WeightedSum> {
+        if self.plan.cell_keys.is_some() {
+            return None;
+        }
         let (column, factor) = expr.product()?;
         let only_sum = wanted == Wanted { sum: true, ..Wanted::default() };
         let streamed = self.plan.streamed.iter().position(|streamed| *streamed == column);
@@ -304,13 +324,50 @@ impl<'a> TileReduction<'a> {
         let column = value.whole().as_column()?;
         let streamed = self.plan.streamed.iter().position(|streamed| *streamed == column)?;
         let weight = weight.whole();
-        if weight.dims().len() == self.dims.len() {
+        if weight.dims().len() == self.dims.len() || self.plan.cell_keys.is_some() {
             return None;
         }
         let weights = weight.on(self.input.tile, self.input.position).ok()?;
         let factor = Factor { dims: weight.dims(), values: &weights };
         let data_type = self.plan.data_type(column);
         WeightedSum::new(streamed, &data_type, &self.shape, &self.keys, factor)
+    }
+
+    /// Keeps the wanted values of arguments of which all are needed.
+    fn keep(&mut self) -> Result<()> {
+        let layout = self.layout(&self.dims.clone());
+        let (cells, rows) = (layout.cells(), self.input.rows);
+        let on = |expr: &'a Ranked| expr.on(self.input.tile, &self.dims, self.input.position, &[]);
+        for (argument, pencils) in self.plan.pencils.iter().zip(self.input.pencils) {
+            let PencilArgument { expr, data_type, keeps_nan, filter } = argument;
+            let column = expr.whole().as_column().and_then(self.input.position);
+            let column = column.and_then(|column| self.input.tile.values(column));
+            if let (Some((values, nan_is_null)), None) = (column, filter)
+                && values.len() == cells
+            {
+                let values = cast(values, data_type)?;
+                let skips_nan = !keeps_nan || nan_is_null;
+                pencils.add(&layout, 0, &values, skips_nan, rows).map_err(misfit)?;
+                continue;
+            }
+            let evaluation = on(expr)?;
+            let filter = filter.map(|filter| on(&self.plan.filters[filter])).transpose()?;
+            for first in (0..cells).step_by(ROWS) {
+                let len = ROWS.min(cells - first);
+                let rows = rows.map(|rows| rows.slice(first, len));
+                let mut piece = TileRows { first, len, place: first, columns: &[], rows };
+                if let Some(filter) = &filter {
+                    piece.rows = Some(filter_mask(filter, &piece)?);
+                }
+                if piece.rows.as_ref().is_some_and(|rows| rows.count_set_bits() == 0) {
+                    continue;
+                }
+                let values = cast(&present(&evaluation, &piece)?, data_type)?;
+                let rows = piece.rows.as_ref();
+                pencils.add(&layout, first, &values, !keeps_nan, rows).map_err(misfit)?;
+            }
+        }
+        Ok(())
     }
 
     /// Passes the wanted rows to the accumulators.

@@ -89,7 +89,8 @@ fn pushed(
     }
     let rows = ScanRows::of(partial.input())?;
     let fallback = fallback(whole, partial, config)?;
-    let plan = Aggregation::new(partial, rows, whole.schema(), false)?;
+    let mut plan = Aggregation::new(partial, rows, whole.schema(), false)?;
+    plan.values_memory = LsioConfig::of(config).values_memory;
     Ok(Arc::new(ZarrAggregateExec::new(plan, &description(partial), Some(fallback))))
 }
 

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::Instant,
@@ -15,8 +15,10 @@ use lsio_core::read::{Decoded, Pieces, Scratch};
 use tokio::sync::{Notify, mpsc::Sender};
 
 use super::{
+    cell_keys::Dictionary,
     keys::CellGroups,
     output,
+    pencils::{GroupSizes, SlabPencils},
     plan::Aggregation,
     reduce::{TileInput, reduce},
     slabs::{Slab, Slabs},
@@ -32,6 +34,8 @@ pub(super) struct RunLimits {
     pub(super) copies: usize,
     /// Bytes of states from which on only the worker that is furthest behind opens a slab.
     pub(super) most_bytes: usize,
+    /// Upper bound on the combinations of keys that vary along data.
+    pub(super) most_combinations: usize,
     /// Rows of a batch of the output.
     pub(super) batch_size: usize,
 }
@@ -47,6 +51,9 @@ struct Worker {
 pub(super) struct AggregateRun {
     plan: Arc<Aggregation>,
     groups: Arc<CellGroups>,
+    sizes: GroupSizes,
+    /// Combinations of the keys that vary along data.
+    dictionary: Option<Dictionary>,
     slabs: Slabs,
     /// Whether columns are decoded in pieces.
     streams: bool,
@@ -72,6 +79,8 @@ pub(super) struct AggregateRun {
 struct OpenSlab {
     slab: Slab,
     copies: Vec<Mutex<Option<SlabState>>>,
+    /// Values that are kept, by all workers together.
+    pencils: RwLock<Option<SlabPencils>>,
     bytes: AtomicUsize,
 }
 
@@ -81,13 +90,18 @@ impl AggregateRun {
         groups: Arc<CellGroups>,
         slabs: Slabs,
         memory: PartitionMemory,
-        RunLimits { workers, copies, most_bytes, batch_size }: RunLimits,
-    ) -> Self {
+        RunLimits { workers, copies, most_bytes, batch_size, most_combinations }: RunLimits,
+    ) -> Result<Self> {
         // Shared states must not be locked for as long as decoding takes.
         let streams = copies >= workers && !plan.streamed.is_empty();
-        Self {
+        let sizes = GroupSizes::new(&groups);
+        let dictionary = plan.cell_keys.as_ref();
+        let dictionary = dictionary.map(|keys| Dictionary::new(keys, most_combinations));
+        Ok(Self {
+            dictionary: dictionary.transpose()?,
             plan,
             groups,
+            sizes,
             slabs,
             streams,
             batch_size,
@@ -100,7 +114,7 @@ impl AggregateRun {
             at: (0..workers).map(|_| AtomicU64::new(0)).collect(),
             running: AtomicUsize::new(workers),
             given: AtomicBool::new(false),
-        }
+        })
     }
 
     /// Reduces a reader's tiles, and sends finished slabs.
@@ -194,6 +208,8 @@ impl AggregateRun {
         pieces: Option<Pieces>,
     ) -> Result<Decoded> {
         let open = self.open(number);
+        self.open_pencils(&open)?;
+        let pencils = open.pencils.read().unwrap_or_else(PoisonError::into_inner);
         let copy = &open.copies[*index % open.copies.len()];
         let mut copy = copy.lock().unwrap_or_else(PoisonError::into_inner);
         let state = match &mut *copy {
@@ -213,8 +229,14 @@ impl AggregateRun {
             pieces,
             position: &|column| columns.binary_search(&column).ok(),
             batch_size: self.batch_size,
+            dictionary: self.dictionary.as_ref(),
+            pencils: pencils.as_ref().map_or(&[], SlabPencils::pencils),
         };
+        let (groups, numbers) = (state.groups, state.size_of_numbers());
         let decoded = reduce(&self.plan, &input, scratch, state)?;
+        let more = state.groups.saturating_sub(groups);
+        let more = more.saturating_mul(self.plan.group_bytes());
+        self.take(&open, more + state.size_of_numbers().saturating_sub(numbers))?;
         if !self.plan.accumulated.is_empty() {
             let size = state.size_of_accumulators();
             let more = size.saturating_sub(state.accumulator_bytes);
@@ -222,6 +244,19 @@ impl AggregateRun {
             self.take(&open, more)?;
         }
         Ok(decoded)
+    }
+
+    /// Makes place for the values that are kept of a slab.
+    fn open_pencils(&self, open: &OpenSlab) -> Result<()> {
+        if self.plan.pencils.is_empty() {
+            return Ok(());
+        }
+        let mut pencils = open.pencils.write().unwrap_or_else(PoisonError::into_inner);
+        if pencils.is_none() {
+            self.take(open, SlabPencils::bytes(&self.plan, &self.sizes, &open.slab))?;
+            *pencils = Some(SlabPencils::new(&self.plan, &self.sizes, &open.slab)?);
+        }
+        Ok(())
     }
 
     fn take(&self, open: &OpenSlab, bytes: usize) -> Result<()> {
@@ -237,6 +272,7 @@ impl AggregateRun {
             Arc::new(OpenSlab {
                 slab: self.slabs.slab(number),
                 copies: (0..self.copies).map(|_| Mutex::new(None)).collect(),
+                pencils: RwLock::default(),
                 bytes: AtomicUsize::new(0),
             })
         });
@@ -259,10 +295,13 @@ impl AggregateRun {
 
     /// Sends the row of an aggregate without keys and without cells.
     async fn end(&self, rows: &Sender<Result<RecordBatch>>) -> Result<()> {
-        if self.plan.keys.exprs.is_empty() && !self.given.load(Ordering::Acquire) {
+        if !self.plan.is_grouped() && !self.given.load(Ordering::Acquire) {
             let slab = self.slabs.slab(0);
             let state = SlabState::new(&self.plan, slab.groups)?;
-            self.send(output::rows(&self.plan, &self.groups, &slab, state)?, rows).await;
+            let pencils = SlabPencils::empty(&self.plan)?;
+            let ordered = pencils.evaluate(&self.plan).await?;
+            let batch = output::rows(&self.plan, &self.groups, &slab, state, &ordered, None)?;
+            self.send(batch, rows).await;
         }
         Ok(())
     }
@@ -277,8 +316,16 @@ impl AggregateRun {
                 (Some(_), None) => {}
             }
         }
+        let pencils = open.pencils.write().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(state) = whole {
-            let batch = output::rows(&self.plan, &self.groups, &open.slab, state)?;
+            let ordered = match pencils {
+                Some(pencils) => pencils.evaluate(&self.plan).await?,
+                None => Vec::new(),
+            };
+            let batch = {
+                let dictionary = self.dictionary.as_ref();
+                output::rows(&self.plan, &self.groups, &open.slab, state, &ordered, dictionary)?
+            };
             let bytes = open.bytes.load(Ordering::Relaxed);
             self.memory.give_back(bytes);
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);

@@ -15,10 +15,11 @@ use datafusion::{
     scalar::ScalarValue,
 };
 use lsio_core::reduce::{
-    Counts, GroupLayout, Misfit, PairReduction, PairStates, Reduction, States,
+    Counts, GroupLayout, Histograms, Misfit, PairReduction, PairStates, Reduction, States,
 };
 
 use super::{
+    cell_keys::{Dictionary, Numbering},
     full_rank::misfit,
     plan::{Aggregation, ArgumentValues, WEIGHTED},
 };
@@ -30,6 +31,10 @@ pub(super) struct SlabState {
     pub(super) arguments: Vec<ArgumentState>,
     accumulated: Vec<AccumulatorState>,
     met: Met,
+    /// Combinations of the keys that vary along data.
+    numbering: Option<Numbering>,
+    /// Number of groups that the states have place for.
+    pub(super) groups: usize,
     /// Bytes of the accumulators at the last look.
     pub(super) accumulator_bytes: usize,
 }
@@ -39,6 +44,7 @@ pub(super) enum ArgumentState {
     Counts(Counts),
     Numbers(Box<Reduction>),
     Pairs(Box<PairReduction>),
+    Histograms(Histograms),
 }
 
 enum AccumulatorState {
@@ -71,7 +77,7 @@ pub(super) struct Batch<'a> {
 
 impl SlabState {
     pub(super) fn new(plan: &Aggregation, groups: usize) -> Result<Self> {
-        let is_grouped = !plan.keys.exprs.is_empty();
+        let is_grouped = plan.is_grouped();
         let arguments = plan.arguments.iter().map(|argument| match &argument.values {
             ArgumentValues::Numbers { data_type, wanted, .. } => {
                 match Reduction::new(data_type, *wanted, groups) {
@@ -87,6 +93,9 @@ impl SlabState {
             }
             ArgumentValues::Pairs { wanted, .. } => {
                 ArgumentState::Pairs(Box::new(PairReduction::new(*wanted, groups)))
+            }
+            ArgumentValues::Buckets { buckets, .. } => {
+                ArgumentState::Histograms(Histograms::new(*buckets, groups))
             }
             ArgumentValues::Rows | ArgumentValues::Valid(_) => {
                 ArgumentState::Counts(Counts::new(groups))
@@ -109,12 +118,52 @@ impl SlabState {
             Met::default()
         };
         Ok(Self {
-            rows: (plan.masked && is_grouped).then(|| Counts::new(groups)),
+            rows: (plan.counts_rows() && is_grouped).then(|| Counts::new(groups)),
             arguments: arguments.collect(),
             accumulated,
             met,
+            numbering: plan.cell_keys.as_ref().map(Numbering::new).transpose()?,
+            groups,
             accumulator_bytes: 0,
         })
+    }
+
+    /// Groups of cells, of which some keys vary along data. Makes place for them.
+    pub(super) fn number(
+        &mut self,
+        dictionary: &Dictionary,
+        keys: &[ArrayRef],
+        rows: Option<&BooleanBuffer>,
+        (layout, first, groups): (&GroupLayout, usize, usize),
+    ) -> Result<Option<GroupLayout>> {
+        let Some(numbering) = &mut self.numbering else { return Ok(None) };
+        let cells = numbering.groups(dictionary, keys, rows, (layout, first, groups))?;
+        let needed = cells.combinations.saturating_mul(groups);
+        if needed > self.groups {
+            self.grow(needed.max(self.groups.saturating_mul(2)));
+        }
+        Ok(Some(cells.layout))
+    }
+
+    /// Bytes of the numbers of values, here and in the dictionary.
+    pub(super) fn size_of_numbers(&self) -> usize {
+        self.numbering.as_ref().map_or(0, |numbering| 2 * numbering.size())
+    }
+
+    /// Makes place for more groups.
+    fn grow(&mut self, groups: usize) {
+        self.groups = groups;
+        if let Some(rows) = &mut self.rows {
+            rows.grow(groups);
+        }
+        for argument in &mut self.arguments {
+            match argument {
+                ArgumentState::Counts(own) => own.grow(groups),
+                ArgumentState::Numbers(own) => own.grow(groups),
+                ArgumentState::Pairs(own) => own.grow(groups),
+                ArgumentState::Histograms(own) => own.grow(groups),
+            }
+        }
     }
 
     /// Counts rows of groups where a group may have none.
@@ -189,6 +238,12 @@ impl SlabState {
 
     /// Merges another state of the same groups.
     pub(super) fn merge(&mut self, mut other: Self) -> Result<()> {
+        let groups = self.groups.max(other.groups);
+        for state in [&mut *self, &mut other] {
+            if state.groups < groups {
+                state.grow(groups);
+            }
+        }
         if let (Some(own), Some(other)) = (&mut self.rows, &other.rows) {
             own.merge(other);
         }
@@ -199,6 +254,9 @@ impl SlabState {
                     own.merge(other).map_err(misfit)?;
                 }
                 (ArgumentState::Pairs(own), ArgumentState::Pairs(other)) => own.merge(other),
+                (ArgumentState::Histograms(own), ArgumentState::Histograms(other)) => {
+                    own.merge(other);
+                }
                 _ => return Err(misfit(Misfit)),
             }
         }
@@ -235,7 +293,7 @@ impl SlabState {
 
     /// Evaluates the state.
     pub(super) fn finish(self, plan: &Aggregation) -> Result<Finished> {
-        let is_grouped = !plan.keys.exprs.is_empty();
+        let is_grouped = plan.is_grouped();
         let mut order = None;
         let groups = if !is_grouped {
             None
@@ -257,6 +315,7 @@ impl SlabState {
             }
             ArgumentState::Numbers(reduction) => ArgumentResults::Numbers(reduction.finish()),
             ArgumentState::Pairs(pairs) => ArgumentResults::Pairs(pairs.finish()),
+            ArgumentState::Histograms(own) => ArgumentResults::Histograms(own.finish()),
         });
         let states = states.collect();
         let mut accumulated = Vec::new();
@@ -293,6 +352,8 @@ pub(super) struct Finished {
 pub(super) enum ArgumentResults {
     Numbers(States),
     Pairs(PairStates),
+    /// Numbers of values in the buckets of each group.
+    Histograms(Vec<i64>),
 }
 
 fn groups_accumulator(function: &Arc<AggregateFunctionExpr>) -> Result<Box<dyn GroupsAccumulator>> {

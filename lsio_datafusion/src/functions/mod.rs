@@ -15,9 +15,10 @@ mod lon_between;
 mod negative;
 pub(crate) mod padding;
 pub(crate) mod time;
+mod width_bucket;
 
 pub use self::aggregate::expr_fn::weighted_avg;
-pub(crate) use self::{duration_text::duration_text, integers::Divide};
+pub(crate) use self::{duration_text::duration_text, integers::Divide, width_bucket::bucket_types};
 
 /// Adds the scalar functions except those of times. A user's function of the same name stays; DataFusion's
 /// own doesn't.
@@ -44,6 +45,7 @@ fn scalar() -> Vec<Arc<ScalarUDF>> {
         Arc::new(ScalarUDF::new_from_impl(integers::Remainder::default())),
         Arc::new(ScalarUDF::new_from_impl(integers::Xor::default())),
         Arc::new(ScalarUDF::new_from_impl(lon_between::LonBetween::default())),
+        Arc::new(ScalarUDF::new_from_impl(width_bucket::WidthBucket::default())),
         Arc::new(ScalarUDF::new_from_impl(conditional::If::default())),
         Arc::new(ScalarUDF::new_from_impl(negative::Negative::default())),
         Arc::new(ScalarUDF::new_from_impl(coalesce::Coalesce::default())),

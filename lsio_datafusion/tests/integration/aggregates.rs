@@ -143,9 +143,12 @@ const SHAPES: &[(&str, bool, &str)] = &[
     // What comes out of a scan with a limit isn't all.
     ("SELECT avg(v) FROM (SELECT v FROM {} LIMIT 7)", false, NOT_PUSHED),
     ("SELECT latitude, sum(v) FROM (SELECT * FROM {} LIMIT 9) GROUP BY 1", false, NOT_PUSHED),
-    // There may be as many groups as cells.
-    ("SELECT v, count(*) FROM {} GROUP BY v", false, NOT_PUSHED),
-    ("SELECT latitude, v, count(u) FROM {} GROUP BY latitude, v", false, NOT_PUSHED),
+    // Values are numbered; kept values and accumulators have no numbers that change.
+    ("SELECT v, count(*) FROM {} GROUP BY v", true, "numbered values=[v]"),
+    ("SELECT latitude, v, count(u) FROM {} GROUP BY latitude, v", true, "numbered values=[v]"),
+    ("SELECT floor(v), median(u) FROM {} GROUP BY 1", false, NOT_PUSHED),
+    ("SELECT DISTINCT v FROM {} LIMIT 2", false, "takes few of its groups"),
+    ("SELECT floor(v), array_agg(u ORDER BY u) FROM {} GROUP BY 1", false, NOT_PUSHED),
     // Each row has its own number.
     ("SELECT latitude, sum(v + random()) FROM {} GROUP BY latitude", false, ""),
     ("SELECT stddev(r) > 0 FROM (SELECT random() AS r FROM {})", false, NOT_PUSHED),

@@ -6,6 +6,8 @@ mod dataframe;
 mod local_files;
 #[path = "../../examples/own_session.rs"]
 mod own_session;
+#[path = "../../examples/relations.rs"]
+mod relations;
 #[path = "../../examples/sql.rs"]
 mod sql;
 
@@ -22,6 +24,11 @@ fn local_files_example() {
 #[test]
 fn own_session_example() {
     own_session::main().unwrap();
+}
+
+#[test]
+fn relations_example() {
+    relations::main().unwrap();
 }
 
 #[test]

@@ -29,6 +29,7 @@ mod random_aggregates;
 mod random_joins;
 mod random_queries;
 mod random_windows;
+mod random_statistics;
 mod reads;
 mod relations;
 #[cfg(unix)]
@@ -41,6 +42,7 @@ mod served;
 mod sessions;
 mod shifted;
 mod sliding;
+mod small_groups;
 mod specifications;
 mod statistics;
 mod storage;

@@ -33,6 +33,15 @@ use crate::{
 /// The stores that are tried if nothing else is said, each with a dozen queries.
 const STORES: u64 = 200;
 
+/// Which aggregates the queries have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Mix {
+    /// Mostly sums, means and extremes.
+    Everyday,
+    /// Statistics of pairs, and those that need all values of a group.
+    Statistics,
+}
+
 /// A store and what its values are like.
 struct Tables {
     store: Store,
@@ -352,6 +361,12 @@ enum Compare {
     Deviation(usize),
     Covariance(usize),
     Correlation,
+    /// The square of a correlation.
+    R2,
+    /// The sum of the products of two deviations.
+    Products,
+    /// The mean of one side, over the rows that have both.
+    PairMean(usize),
     /// The mean of the first argument, weighted by the second.
     WeightedMean,
     /// Anything from the least to the largest value.
@@ -378,15 +393,18 @@ impl Aggregate {
     fn hidden(&self) -> Vec<String> {
         match self.compare {
             Compare::Exact | Compare::Sorted => Vec::new(),
-            Compare::Covariance(_) | Compare::Correlation | Compare::WeightedMean => {
-                [("{0}", "{1}"), ("{1}", "{0}")]
-                    .map(|(one, other)| {
-                        self.fill(&format!(
-                    "array_agg(CASE WHEN {other} IS NOT NULL THEN CAST({one} AS DOUBLE) END)"
-                ))
-                    })
-                    .to_vec()
-            }
+            Compare::Covariance(_)
+            | Compare::Correlation
+            | Compare::R2
+            | Compare::Products
+            | Compare::PairMean(_)
+            | Compare::WeightedMean => [("{0}", "{1}"), ("{1}", "{0}")]
+                .map(|(one, other)| {
+                    self.fill(&format!(
+                        "array_agg(CASE WHEN {other} IS NOT NULL THEN CAST({one} AS DOUBLE) END)"
+                    ))
+                })
+                .to_vec(),
             _ => vec![self.fill("array_agg(CAST({0} AS DOUBLE))")],
         }
     }
@@ -593,6 +611,21 @@ fn random_key(random: &mut Random, tables: &Tables) -> Key {
     }
 }
 
+/// A function of data as a key, mostly with few values.
+fn random_cell_key(random: &mut Random, tables: &Tables) -> Key {
+    let (name, kind) = tables.number(random);
+    let (sql, kind) = match random.below(5) {
+        0 => (format!("floor({name} / 3.0)"), Kind::Float),
+        1 => (format!("width_bucket({name}, 0, 8, 4)"), Kind::Integer),
+        2 => {
+            (format!("CASE WHEN {name} > 1 THEN 'high' WHEN {name} < 0 THEN 'low' END"), Kind::Text)
+        }
+        3 => (format!("{name} > 2"), Kind::Text),
+        _ => (name, kind),
+    };
+    Key { sql, kind, is_column: false }
+}
+
 /// A number to aggregate, and whether it may be NaN.
 fn random_argument(random: &mut Random, tables: &Tables) -> (String, bool) {
     let (one, kind) = tables.number(random);
@@ -651,6 +684,47 @@ fn without_nan(sql: &str) -> String {
         whole.push_str(rest);
     }
     whole
+}
+
+/// A statistic of pairs, or one that needs all values of a group.
+fn random_statistic(random: &mut Random, tables: &Tables) -> Aggregate {
+    let number = tables.number(random).0;
+    let second = tables.number(random).0;
+    let any = random.choose(&tables.store.data).clone();
+    let argument = random_argument(random, tables).0;
+    let pair = vec![number.clone(), second];
+    let fraction = *random.choose(&["0", "0.25", "0.3", "0.5", "0.95", "1"]);
+    let (template, arguments, compare) = match random.below(24) {
+        0..=1 => ("median({0})".to_owned(), vec![argument], Compare::Exact),
+        2..=3 => (format!("percentile_cont({{0}}, {fraction})"), vec![number], Compare::Exact),
+        4 => {
+            let order = direction(random);
+            let call = format!("percentile_cont({fraction}) WITHIN GROUP (ORDER BY {{0}} {order})");
+            (call, vec![argument], Compare::Exact)
+        }
+        5 => (format!("quantile_cont({{0}}, [0.1, {fraction}])"), vec![number], Compare::Exact),
+        6 => (format!("quantile_disc({{0}}, {fraction})"), vec![any], Compare::Exact),
+        7 => ("median(DISTINCT {0})".to_owned(), vec![number], Compare::Exact),
+        8 => ("mad({0})".to_owned(), vec![number], Compare::Exact),
+        9 => ("mode({0})".to_owned(), vec![any], Compare::Exact),
+        10..=11 => ("count(DISTINCT {0})".to_owned(), vec![any], Compare::Exact),
+        12 if !tables.infinite => (
+            format!("approx_percentile_cont({{0}}, {fraction})"),
+            vec![format!("CAST({number} AS DOUBLE)")],
+            Compare::Between,
+        ),
+        13..=14 => ("corr({0}, {1})".to_owned(), pair, Compare::Correlation),
+        15 => ("covar_samp({0}, {1})".to_owned(), pair, Compare::Covariance(1)),
+        16 => ("covar_pop({0}, {1})".to_owned(), pair, Compare::Covariance(0)),
+        17 => ("regr_count({0}, {1})".to_owned(), pair, Compare::Exact),
+        18 => ("regr_avgx({0}, {1})".to_owned(), pair, Compare::PairMean(1)),
+        19 => ("regr_avgy({0}, {1})".to_owned(), pair, Compare::PairMean(0)),
+        22..=23 => ("histogram({0}, -1, 7.5, 5)".to_owned(), vec![argument], Compare::Exact),
+        20 => ("regr_r2({0}, {1})".to_owned(), pair, Compare::R2),
+        _ => ("regr_sxy({0}, {1})".to_owned(), pair, Compare::Products),
+    };
+    let filter = random.one_in(6).then(|| predicate(random, &tables.store.columns, 1));
+    Aggregate { template, arguments, filter, compare, ordered: false }
 }
 
 fn random_aggregate(random: &mut Random, tables: &Tables) -> Aggregate {
@@ -744,11 +818,14 @@ fn random_aggregate(random: &mut Random, tables: &Tables) -> Aggregate {
     Aggregate { template, arguments, filter, compare, ordered }
 }
 
-fn random_query(random: &mut Random, tables: &Tables) -> Query {
+fn random_query(random: &mut Random, tables: &Tables, mix: Mix) -> Query {
     let store = &tables.store;
     let mut keys: Vec<Key> = Vec::new();
     for _ in 0..*random.choose(&[0, 0, 1, 1, 1, 1, 2, 2, 2, 3, 3, 4]) {
-        let key = random_key(random, tables);
+        let key = match mix {
+            Mix::Statistics if random.one_in(4) => random_cell_key(random, tables),
+            _ => random_key(random, tables),
+        };
         if keys.iter().all(|other| other.sql != key.sql) {
             keys.push(key);
         }
@@ -772,7 +849,10 @@ fn random_query(random: &mut Random, tables: &Tables) -> Query {
     let mut aggregates = Vec::new();
     if form != Form::Distinct {
         for _ in 0..1 + random.below(3) + random.below(3) {
-            aggregates.push(random_aggregate(random, tables));
+            aggregates.push(match mix {
+                Mix::Statistics if !random.one_in(4) => random_statistic(random, tables),
+                _ => random_aggregate(random, tables),
+            });
         }
     }
     let column = random.choose(&store.columns).clone();
@@ -911,7 +991,7 @@ impl Moments {
 fn agree(compare: Compare, actual: &Cell, expected: &Cell, hidden: &[Cell]) -> bool {
     let values: Vec<Vec<f64>> = hidden.iter().map(Cell::numbers).collect();
     let moments: Vec<Moments> = values.iter().map(|values| Moments::new(values)).collect();
-    if compare == Compare::Correlation {
+    if matches!(compare, Compare::Correlation | Compare::R2) {
         // Of values that are (nearly) the same, rounding decides: it may be NULL.
         let is_plain = |m: &Moments| m.is_finite() && m.number > 1.0 && m.condition() < 1e8;
         if !moments.iter().all(is_plain) {
@@ -971,20 +1051,29 @@ fn agree(compare: Compare, actual: &Cell, expected: &Cell, hidden: &[Cell]) -> b
                 actual >= 0.0 && (actual * actual - reference).abs() <= tolerance
             }
         }
-        Compare::Covariance(_) | Compare::Correlation => {
+        Compare::PairMean(side) => {
+            let scale = moments[side].mean_square.sqrt();
+            // Infinities add up to the same in any order.
+            same || !scale.is_finite() || near(expected, 1e-11 * scale)
+        }
+        Compare::Covariance(_) | Compare::Correlation | Compare::R2 | Compare::Products => {
             let [x, y] = &moments[..] else { return false };
             if !x.is_finite() || !y.is_finite() {
                 return true;
             }
             let pairs = values[0].iter().zip(&values[1]);
             let product: f64 = pairs.map(|(a, b)| (a - x.mean) * (b - y.mean)).sum();
-            if let Compare::Covariance(less) = compare {
-                let reference = product / (x.number - less as f64);
-                let scale = (x.mean_square * y.mean_square).sqrt();
-                near(reference, 1e-9 * reference.abs() + 1e-11 * scale)
-            } else {
-                let reference = product / (x.deviations * y.deviations).sqrt();
-                near(reference, 1e-9 + 1e-11 * (x.condition() + y.condition()))
+            let scale = (x.mean_square * y.mean_square).sqrt();
+            let slack = 1e-9 + 1e-11 * (x.condition() + y.condition());
+            let correlation = product / (x.deviations * y.deviations).sqrt();
+            match compare {
+                Compare::Covariance(less) => {
+                    let reference = product / (x.number - less as f64);
+                    near(reference, 1e-9 * reference.abs() + 1e-11 * scale)
+                }
+                Compare::Products => near(product, 1e-9 * product.abs() + 1e-11 * scale * x.number),
+                Compare::R2 => near(correlation * correlation, 2.0 * slack),
+                _ => near(correlation, slack),
             }
         }
         // Compared above, with what the test adds up itself.
@@ -1107,10 +1196,10 @@ fn same_type(one: &DataType, other: &DataType) -> bool {
 
 /// What came of queries.
 #[derive(Clone, Copy, Debug, Default)]
-struct Counts {
-    queries: usize,
-    pushed: usize,
-    failed: usize,
+pub(crate) struct Counts {
+    pub(crate) queries: usize,
+    pub(crate) pushed: usize,
+    pub(crate) failed: usize,
 }
 
 fn random_config(random: &mut Random, pushdown: bool) -> SessionConfig {
@@ -1124,6 +1213,8 @@ fn random_config(random: &mut Random, pushdown: bool) -> SessionConfig {
     settings.tile_bytes = *random.choose(&[0, 40, 2 << 20]);
     settings.coordinate_memory = *random.choose(&[0, 64 << 20]);
     settings.aggregate_pushdown = pushdown;
+    // Values that don't fit are read in several passes.
+    settings.values_memory = *random.choose(&[0, 100, 2000]);
     config
 }
 
@@ -1147,7 +1238,7 @@ pub(crate) async fn load(plain: &SessionContext, name: &str, table: &str) {
     plain.register_table(name, Arc::new(memory)).unwrap();
 }
 
-async fn try_store(seed: u64) -> Counts {
+async fn try_store(seed: u64, mix: Mix) -> Counts {
     let mut random = Random(seed);
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("store.zarr");
@@ -1170,7 +1261,7 @@ async fn try_store(seed: u64) -> Counts {
 
     let mut counts = Counts::default();
     for _ in 0..12 {
-        let query = random_query(&mut random, &tables);
+        let query = random_query(&mut random, &tables, mix);
         let sql = unmarked(&query.sql(false));
         let sql = sql.replace("{other}", &other_table).replace("{}", &table);
         let reference = without_nan(&query.sql(true).replace("{other}", "other"));
@@ -1228,14 +1319,19 @@ async fn try_store(seed: u64) -> Counts {
 
 #[test]
 fn aggregates_are_those_of_the_cells_in_memory() {
+    try_stores(STORES, Mix::Everyday);
+}
+
+/// Tries stores with aggregates of a mix.
+pub(crate) fn try_stores(stores: u64, mix: Mix) {
     let number = |name: &str| env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
     if let Some(seed) = number("LSIO_RANDOM_SEED") {
-        println!("{:?}", in_parallel(seed..seed + 1, |seed| try_store(seed).boxed()));
+        println!("{:?}", in_parallel(seed..seed + 1, move |seed| try_store(seed, mix).boxed()));
         return;
     }
-    let stores = number("LSIO_RANDOM_STORES").unwrap_or_else(|| share(STORES));
+    let stores = number("LSIO_RANDOM_STORES").unwrap_or_else(|| share(stores));
     let mut total = Counts::default();
-    for counts in in_parallel(0..stores, |seed| try_store(seed).boxed()) {
+    for counts in in_parallel(0..stores, move |seed| try_store(seed, mix).boxed()) {
         total.queries += counts.queries;
         total.pushed += counts.pushed;
         total.failed += counts.failed;

@@ -27,7 +27,7 @@ use lsio_core::{
 use super::{ArgumentValues, Reduced};
 use crate::{
     expression::Ranked,
-    functions::aggregate::{Collect, CollectKind, Statistic, StatisticKind},
+    functions::aggregate::{Collect, CollectKind, Statistic, StatisticKind, constant_buckets},
     nan_as_null,
 };
 
@@ -54,6 +54,18 @@ pub(super) fn reduced(
         let values = ArgumentValues::Pairs { y: y.clone(), x: x.clone(), wanted };
         return Ok(Some((values, result)));
     }
+    let collected = kind.downcast_ref::<Collect>().map(Collect::kind);
+    if let (Some(CollectKind::Histogram), [value, ..], false) =
+        (collected, arguments, function.is_distinct())
+    {
+        let data_type = value.whole().data_type()?;
+        let exprs = function.expressions();
+        let Ok(buckets) = constant_buckets(function.name(), &exprs, &data_type) else {
+            return Ok(None);
+        };
+        let values = ArgumentValues::Buckets { expr: value.clone(), buckets };
+        return Ok(Some((values, Reduced::Histogram)));
+    }
     let [argument] = arguments else { return Ok(None) };
     if function.is_distinct() || !function.order_bys().is_empty() {
         return Ok(None);
@@ -78,7 +90,7 @@ pub(super) fn reduced(
     }
     let (wanted, result) = if kind.is::<Sum>() && float {
         (Wanted { sum: true, ..none }, Reduced::Sum)
-    } else if kind.downcast_ref::<Collect>().map(Collect::kind) == Some(CollectKind::IntegerSum) {
+    } else if collected == Some(CollectKind::IntegerSum) {
         (Wanted { integer_sum: true, ..none }, Reduced::IntegerSum)
     } else if kind.is::<Avg>() && float {
         (Wanted { sum: true, ..none }, Reduced::Avg)

@@ -4,6 +4,7 @@ use arrow::datatypes::{DataType, TimeUnit};
 use datafusion::{common::plan_err, error::Result};
 
 use super::{booleans::listed, collect::CollectKind};
+use crate::functions::bucket_types;
 
 impl CollectKind {
     /// Coerces the types of arguments.
@@ -38,6 +39,18 @@ impl CollectKind {
                 );
             }
             (Self::Mode | Self::Entropy, [value]) => vec![value.clone()],
+            (Self::Histogram, [value, low, high, count])
+                if [value, low, high, count].iter().all(|of| of.is_numeric() || of.is_null()) =>
+            {
+                bucket_types(value)
+            }
+            (Self::Histogram, _) => {
+                return plan_err!(
+                    "{name} takes numbers: a value, a lower and an upper bound, and the number of \
+                     buckets, such as {name}(t, 250, 320, 70), not ({})",
+                    listed(types)
+                );
+            }
             (Self::IntegerSum | Self::WideSum, [value]) if sum_type(value).is_some() => {
                 sum_type(value).into_iter().collect()
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::{
     array::{Array as _, AsArray as _, RecordBatch},
     compute::cast,
-    datatypes::{DataType, Field, FieldRef, Float32Type, Float64Type, Int64Type},
+    datatypes::{DataType, Field, FieldRef, Float32Type, Float64Type, Int64Type, Schema},
 };
 use datafusion::{
     common::plan_err,
@@ -16,6 +16,7 @@ use datafusion::{
         function::{AccumulatorArgs, StateFieldsArgs},
         utils::{AggregateOrderSensitivity, format_state_name},
     },
+    physical_expr::PhysicalExpr,
     scalar::ScalarValue,
 };
 
@@ -25,6 +26,7 @@ use super::{
     documentation::documentation,
     encoded::OrderedEncoding,
     extremes::Extreme,
+    histogram::{BucketCounts, constant_buckets},
     integer_sums::{self, DistinctSum, IntegerSum, SlidingSum},
     modes::{ValueCounts, ValueStatistic},
     quantiles::{Among, Between, Fractions},
@@ -55,6 +57,8 @@ pub(crate) enum CollectKind {
     Entropy,
     /// Median of the distances from the median.
     Deviation,
+    /// Numbers of values in buckets of equal width.
+    Histogram,
     /// Sum of 64-bit integers or durations.
     IntegerSum,
     /// Sum for windows, as a decimal that holds any.
@@ -71,6 +75,7 @@ pub(super) const COLLECTED: &[CollectKind] = &[
     CollectKind::Mode,
     CollectKind::Entropy,
     CollectKind::Deviation,
+    CollectKind::Histogram,
 ];
 
 impl Collect {
@@ -91,7 +96,7 @@ impl Collect {
         let encoding = |argument| OrderedEncoding::new(self.name(), own(argument));
         let descending = args.order_bys.first().is_some_and(|order| order.options.descending);
         let fractions = || -> Result<Fractions> {
-            let (fractions, listed) = constant_fractions(self.name(), args)?;
+            let (fractions, listed) = constant_fractions(self.name(), args.exprs)?;
             Ok(Fractions { fractions, listed, descending, distinct: args.is_distinct })
         };
         Ok(match self.kind {
@@ -106,6 +111,13 @@ impl Collect {
             CollectKind::Mode | CollectKind::Entropy if args.is_distinct => {
                 let name = self.name();
                 return plan_err!("{name}(DISTINCT …) means nothing: each value is there once");
+            }
+            CollectKind::Histogram if args.is_distinct => {
+                return plan_err!("histogram(DISTINCT …) isn't supported: use a subquery");
+            }
+            CollectKind::Histogram => {
+                let buckets = constant_buckets(self.name(), args.exprs, own(0))?;
+                make.of(BucketCounts::new(buckets))
             }
             CollectKind::Mode => make.of(ValueCounts::new(ValueStatistic::Mode, encoding(0)?)),
             CollectKind::Entropy => {
@@ -133,6 +145,7 @@ impl CollectKind {
             Self::Mode => "mode",
             Self::Entropy => "entropy",
             Self::Deviation => "mad",
+            Self::Histogram => "histogram",
             Self::IntegerSum | Self::WideSum => "sum",
         }
     }
@@ -174,11 +187,14 @@ fn deviation<M: Make>(make: M, value: &DataType, distinct: bool) -> M::Made {
 }
 
 /// Fractions of the second argument, which is constant, and whether they are a list.
-fn constant_fractions(name: &str, args: &AccumulatorArgs<'_>) -> Result<(Vec<f64>, bool)> {
-    let Some(expr) = args.exprs.get(1) else {
+pub(super) fn constant_fractions(
+    name: &str,
+    arguments: &[Arc<dyn PhysicalExpr>],
+) -> Result<(Vec<f64>, bool)> {
+    let Some(expr) = arguments.get(1) else {
         return plan_err!("{name} needs a fraction: {name}(value, 0.9)");
     };
-    let none = RecordBatch::new_empty(Arc::new(args.schema.clone()));
+    let none = RecordBatch::new_empty(Arc::new(Schema::empty()));
     let (fractions, listed) = match expr.evaluate(&none) {
         Ok(ColumnarValue::Scalar(ScalarValue::List(list))) if list.is_valid(0) => {
             (cast(&list.value(0), &DataType::Float64).ok(), true)
@@ -241,6 +257,7 @@ impl AggregateUDFImpl for Collect {
         let one = match self.kind {
             CollectKind::Quantile | CollectKind::Median if !is_time(own) => DataType::Float64,
             CollectKind::Entropy => DataType::Float64,
+            CollectKind::Histogram => DataType::new_list(DataType::Int64, true),
             CollectKind::Deviation => distance(own),
             CollectKind::WideSum => integer_sums::STATE,
             _ => own.clone(),
@@ -295,6 +312,7 @@ impl AggregateUDFImpl for Collect {
                 })]
             }
             (CollectKind::QuantileAmong, own) => vec![list(own.clone())],
+            (CollectKind::Histogram, _) => vec![list(DataType::Int64)],
             (CollectKind::ArgMax | CollectKind::ArgMin, own) => {
                 let key = args.input_fields.get(1).map_or(&DataType::Null, |f| f.data_type());
                 vec![own.clone(), key.clone()]

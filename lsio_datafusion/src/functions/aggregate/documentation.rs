@@ -69,6 +69,12 @@ const FUNCTIONS: &[(&str, &str, &str)] = &[
         "The bits that a value takes on average, by how often each is there.",
         "entropy(value)",
     ),
+    (
+        "histogram",
+        "The numbers of values in buckets of equal width, as a list: numpy's histogram. Values outside of the \
+         bounds aren't counted; the last bucket includes the upper bound.",
+        "histogram(value, low, high, count)",
+    ),
     ("mad", "The median of the distances from the median.", "mad(value)"),
     ("count_if", "The number of rows where a condition holds.", "count_if(condition)"),
 ];

@@ -13,7 +13,9 @@
 //!   │ quantiles.rs     quantiles and medians
 //!   │ extremes.rs      the value where another one is largest or smallest
 //!   │ modes.rs         the most frequent value, and the entropy
+//!   │ histogram.rs     numbers of values in buckets
 //!   │ integer_sums.rs  sums of 64-bit integers, which never wrap
+//!   │ ordered.rs       those whose values an aggregate over a scan keeps side by side
 //! booleans.rs    sum and avg that take booleans, and count_if
 //! ```
 
@@ -25,8 +27,10 @@ mod documentation;
 mod encoded;
 pub(crate) mod expr_fn;
 mod extremes;
+mod histogram;
 mod integer_sums;
 mod modes;
+mod ordered;
 mod quantiles;
 mod rows;
 mod shape;
@@ -59,7 +63,9 @@ pub(crate) use self::{
     argument_types::sum_type,
     booleans::TakesBooleans,
     collect::{Collect, CollectKind},
+    histogram::{constant_buckets, histograms},
     integer_sums::{integer_sum_states, integer_sums},
+    ordered::OrderStatistic,
     statistic::{PairStatistic, Statistic, StatisticKind},
     summary::Summary,
 };

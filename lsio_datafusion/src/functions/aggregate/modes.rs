@@ -44,13 +44,13 @@ impl ValueCounts {
 }
 
 /// Shannon: A Mathematical Theory of Communication (1948).
-fn entropy(counts: &HashMap<Box<[u8]>, u64>) -> f64 {
-    let all: f64 = counts.values().map(|count| *count as f64).sum();
+pub(super) fn entropy<'a>(counts: impl Iterator<Item = &'a u64> + Clone) -> f64 {
+    let all: f64 = counts.clone().map(|count| *count as f64).sum();
     let bits = |count: &u64| {
         let share = *count as f64 / all;
         share * -share.log2()
     };
-    counts.values().map(bits).sum()
+    counts.map(bits).sum()
 }
 
 /// Counts a value `times` times. Returns the bytes that this takes.
@@ -109,7 +109,8 @@ impl Collector for ValueCounts {
 
     fn evaluate(&self, groups: &mut [Self::GroupState]) -> Result<ArrayRef> {
         if let ValueStatistic::Entropy = self.tells {
-            let results = groups.iter().map(|group| (!group.is_empty()).then(|| entropy(group)));
+            let results =
+                groups.iter().map(|group| (!group.is_empty()).then(|| entropy(group.values())));
             return Ok(Arc::new(results.collect::<Float64Array>()));
         }
         self.encoding.decode(groups.iter().map(|group| {

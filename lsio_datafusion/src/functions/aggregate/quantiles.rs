@@ -139,23 +139,49 @@ impl Fractions {
         Self { fractions: vec![fraction], listed: false, descending, distinct }
     }
 
+    /// The first value at or below which this fraction of values lies.
+    pub(super) fn among<V: Clone>(
+        &self,
+        values: &mut [V],
+        fraction: f64,
+        compare: impl Fn(&V, &V) -> Ordering,
+    ) -> Option<V> {
+        let order = |a: &V, b: &V| self.order(compare(a, b));
+        let mut distinct = Vec::new();
+        let values = if self.distinct {
+            distinct.extend_from_slice(values);
+            distinct.sort_unstable_by(order);
+            distinct.dedup_by(|a, b| compare(a, b).is_eq());
+            &mut distinct
+        } else {
+            values
+        };
+        let last = values.len().checked_sub(1)?;
+        let count = values.len() as f64;
+        let above = (count - count * fraction).floor() as usize;
+        let place = values.len().saturating_sub(above).saturating_sub(1).min(last);
+        let (_, value, _) = values.select_nth_unstable_by(place, order);
+        Some(value.clone())
+    }
+
     fn order(&self, ordering: Ordering) -> Ordering {
         if self.descending { ordering.reverse() } else { ordering }
     }
 
     /// Quantiles of groups, one or a list each; NULL for a group without values.
-    fn results<V, R>(
+    pub(super) fn results<'a, V: 'a, R>(
         &self,
-        groups: &mut [Vec<V>],
-        of: impl Fn(&mut Vec<V>, f64) -> Option<R>,
+        groups: impl Iterator<Item = &'a mut [V]>,
+        of: impl Fn(&mut [V], f64) -> Option<R>,
         array: impl Fn(Vec<Option<R>>) -> Result<ArrayRef>,
     ) -> Result<ArrayRef> {
-        let has_values: Vec<bool> = groups.iter().map(|group| !group.is_empty()).collect();
-        let results = groups.iter_mut().flat_map(|group| {
-            let results: Vec<_> = self.fractions.iter().map(|f| of(group, *f)).collect();
-            results
-        });
-        let values = array(results.collect())?;
+        let mut has_values = Vec::new();
+        let mut results = Vec::new();
+        for group in groups {
+            has_values.push(!group.is_empty());
+            results.extend(self.fractions.iter().map(|fraction| of(group, *fraction)));
+        }
+        let values = array(results)?;
         if !self.listed {
             return Ok(values);
         }
@@ -184,7 +210,19 @@ impl<T> Between<T> {
 }
 
 impl<T: QuantileType> Between<T> {
-    fn of(&self, values: &mut Vec<T::Native>, fraction: f64) -> Option<NativeOf<T::Interpolated>> {
+    /// Quantiles of groups.
+    pub(super) fn of_groups<'a>(
+        &self,
+        groups: impl Iterator<Item = &'a mut [T::Native]>,
+    ) -> Result<ArrayRef> {
+        let array = |results: Vec<_>| {
+            let values: ArrayRef = Arc::new(PrimitiveArray::<T::Interpolated>::from_iter(results));
+            Ok(cast(&values, &self.data_type)?)
+        };
+        self.fractions.results(groups, |group, fraction| self.of(group, fraction), array)
+    }
+
+    fn of(&self, values: &mut [T::Native], fraction: f64) -> Option<NativeOf<T::Interpolated>> {
         let middle = quantile::<T>(values, fraction, &self.fractions)?;
         if !self.of_distances {
             return Some(middle);
@@ -202,15 +240,21 @@ const ALL: Fractions =
 
 /// Quantile by numpy's default method.
 fn quantile<T: QuantileType>(
-    values: &mut Vec<T::Native>,
+    values: &mut [T::Native],
     fraction: f64,
     fractions: &Fractions,
 ) -> Option<NativeOf<T::Interpolated>> {
     let order = |a: &T::Native, b: &T::Native| fractions.order(a.compare(*b));
-    if fractions.distinct {
-        values.sort_unstable_by(order);
-        values.dedup_by(|a, b| *a == *b);
-    }
+    // Another statistic may need the values that are there twice.
+    let mut distinct = Vec::new();
+    let values = if fractions.distinct {
+        distinct.extend_from_slice(values);
+        distinct.sort_unstable_by(order);
+        distinct.dedup_by(|a, b| *a == *b);
+        &mut distinct
+    } else {
+        values
+    };
     let last = values.len().checked_sub(1)?;
     let place = last as f64 * fraction;
     let below = (place.floor() as usize).min(last);
@@ -285,11 +329,7 @@ impl<T: QuantileType> Collector for Between<T> {
     }
 
     fn evaluate(&self, groups: &mut [Self::GroupState]) -> Result<ArrayRef> {
-        let array = |results: Vec<_>| {
-            let values: ArrayRef = Arc::new(PrimitiveArray::<T::Interpolated>::from_iter(results));
-            Ok(cast(&values, &self.data_type)?)
-        };
-        self.fractions.results(groups, |group, fraction| self.of(group, fraction), array)
+        self.of_groups(groups.iter_mut().map(Vec::as_mut_slice))
     }
 
     fn bytes(group: &Self::GroupState) -> usize {
@@ -302,19 +342,8 @@ impl Among {
         Self { fractions, encoding }
     }
 
-    fn of(&self, values: &mut Vec<Box<[u8]>>, fraction: f64) -> Option<Box<[u8]>> {
-        let order = |a: &[u8], b: &[u8]| self.fractions.order(a.cmp(b));
-        if self.fractions.distinct {
-            values.sort_unstable_by(|a, b| order(a, b));
-            values.dedup();
-        }
-        let last = values.len().checked_sub(1)?;
-        // The first value at or below which the fraction of values lies.
-        let count = values.len() as f64;
-        let above = (count - count * fraction).floor() as usize;
-        let place = values.len().saturating_sub(above).saturating_sub(1).min(last);
-        let (_, value, _) = values.select_nth_unstable_by(place, |a, b| order(a, b));
-        Some(value.clone())
+    fn of(&self, values: &mut [Box<[u8]>], fraction: f64) -> Option<Box<[u8]>> {
+        self.fractions.among(values, fraction, Ord::cmp)
     }
 
     fn add(&self, group: &mut Vec<Box<[u8]>>, value: &[u8]) -> usize {
@@ -355,6 +384,7 @@ impl Collector for Among {
         let array = |results: Vec<Option<Box<[u8]>>>| {
             self.encoding.decode(results.iter().map(Option::as_deref))
         };
+        let groups = groups.iter_mut().map(Vec::as_mut_slice);
         self.fractions.results(groups, |group, fraction| self.of(group, fraction), array)
     }
 

@@ -92,6 +92,12 @@ fn comparable(one: &Column, other: &Column) -> bool {
 /// Both are equal, in one of the ways to say so.
 fn equality(random: &mut Random, one: &Column, other: &Column) -> String {
     let (mut l, mut r) = (one.sql.clone(), other.sql.clone());
+    if let Some((start, lead)) = l.trim_matches(['(', ')']).split_once(" + ")
+        && random.one_in(3)
+    {
+        // A forecast's time, from the other side: no key of a single table.
+        return format!("{start} = {r} - {lead}");
+    }
     let kinds = (one.kind, other.kind);
     if !random.one_in(3) || one.is_calendar {
         // As it stands, for the most part.

@@ -1,7 +1,10 @@
 //! Random stores that have dimensions in common: the same places of a few dimensions, in part, in another
 //! order, of another type.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use lsio_synthetic::write::{Compression, Element, GroupWriter, SyntheticArray};
 use serde_json::{Value, json};
@@ -53,6 +56,12 @@ impl World {
         }
         Self { measures, nan: random.one_in(6), renamed: random.one_in(4), forecasts }
     }
+
+    /// One whose windows have known answers: NaN stays in DataFusion's frames when it has left them, and a lead is no key
+    /// of these queries.
+    pub(super) fn of_windows(random: &mut Random) -> Self {
+        Self { nan: false, forecasts: false, ..Self::new(random) }
+    }
 }
 
 /// A column that queries may name.
@@ -65,11 +74,15 @@ pub(super) struct Column {
     pub dim: Option<usize>,
     /// Times in a calendar that timestamps can't hold.
     pub is_calendar: bool,
+    /// Whether it is the coordinate of a dimension, and whether it tells all indices of it apart.
+    pub is_axis: bool,
+    pub is_unique: bool,
 }
 
 impl Column {
     pub(super) fn new(sql: &str, kind: Kind) -> Self {
-        Self { sql: sql.to_owned(), kind, dim: None, is_calendar: false }
+        let (is_calendar, is_axis, is_unique) = (false, false, false);
+        Self { sql: sql.to_owned(), kind, dim: None, is_calendar, is_axis, is_unique }
     }
 }
 
@@ -113,8 +126,8 @@ impl Store {
             }
             let name = format!("{}{suffix}", DIMS[dim]);
             let size = 1 + writer.random.below(longest);
-            let (kind, is_calendar) = writer.coordinate(&name, size, *measure);
-            columns.push(Column { sql: name.clone(), kind, dim: Some(dim), is_calendar });
+            let column = writer.coordinate(&name, size, *measure);
+            columns.push(Column { dim: Some(dim), ..column });
             names.push(name);
             sizes.push(size);
         }
@@ -175,8 +188,11 @@ impl Writer<'_> {
         places
     }
 
-    fn coordinate(&mut self, name: &str, size: u64, measure: Measure) -> (Kind, bool) {
+    fn coordinate(&mut self, name: &str, size: u64, measure: Measure) -> Column {
         let mut places = self.places(size);
+        let distinct = places.iter().collect::<BTreeSet<_>>().len();
+        let is_unique = distinct == places.len();
+        let column = |kind| Column { is_axis: true, is_unique, ..Column::new(name, kind) };
         // Which of them has no value.
         let missing = self.random.one_in(6).then(|| self.random.below(size) as usize);
         let masked = json!({"_FillValue": MASKED});
@@ -188,7 +204,7 @@ impl Writer<'_> {
                     places[at] = MASKED;
                 }
                 self.numbers(name, name, data_type, &places, &attributes);
-                (Kind::Integer, false)
+                column(Kind::Integer)
             }
             Measure::Number { whole } => {
                 let zero = if self.random.one_in(3) { -0.0 } else { 0.0 };
@@ -208,12 +224,12 @@ impl Writer<'_> {
                 } else {
                     self.array(name, name, "float64", &values, &json!({}));
                 }
-                (Kind::Float, false)
+                column(Kind::Float)
             }
             Measure::Text => {
                 let texts: Vec<String> = places.iter().map(|place| format!("s{place}")).collect();
                 text_coordinate(self.path, name, name, &texts);
-                (Kind::Text, false)
+                column(Kind::Text)
             }
             Measure::Time => {
                 let calendar = match self.random.below(10) {
@@ -230,7 +246,8 @@ impl Writer<'_> {
                 }
                 self.numbers(name, name, "int64", &places, &attributes);
                 let is_calendar = calendar != "proleptic_gregorian";
-                (if is_calendar { Kind::Text } else { Kind::Time }, is_calendar)
+                let kind = if is_calendar { Kind::Text } else { Kind::Time };
+                Column { is_calendar, ..column(kind) }
             }
         }
     }
