@@ -16,6 +16,7 @@
 //! - [`cloud`]: object stores by URL, with credentials from options, the environment and files.
 //! - [`uring`]: the crate `lsio_uring`, an object store for local files, usable by itself.
 //! - [`read::Scan`]: reads columns of a table, tile by tile.
+//! - [`running`]: functions over frames that move along a dimension.
 //! - [`ChunkEncoder`]: encodes chunks as an array's metadata state.
 //! - [`transport`]: reads of objects, adapted to each kind of storage.
 //!

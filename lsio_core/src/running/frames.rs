@@ -111,7 +111,10 @@ mod tests {
     #[test]
     fn rise_or_fall() {
         assert!(Frames::new(vec![]).is_ok_and(|frames| frames.is_empty()));
-        assert!(Frames::new(vec![0..1, 0..2, 3..2, 3..4]).is_ok_and(|f| !f.is_falling()));
+        assert!(
+            Frames::new(vec![0..1, 0..2, Range { start: 3, end: 2 }, 3..4])
+                .is_ok_and(|f| !f.is_falling())
+        );
         assert!(Frames::new(vec![3..4, 0..4, 0..1]).is_ok_and(|f| f.is_falling()));
         assert_eq!(Frames::new(vec![0..1, 1..2, 0..3]), Err(FramesError(2)));
         let frames = Frames::new(vec![1..1, 2..4, 2..6]).unwrap();

@@ -194,7 +194,10 @@ impl Running<'_> {
                         block.results(make, stored, &validity, state, &result)
                     }
                     RunningFunction::Variance { sample, root } => {
-                        let make = |width| RowMoments::<$t>::new(simd, sample, root, width);
+                        // A state may have seen missing values.
+                        let is_even = matches!(validity, Validity::All) && state.is_none();
+                        let make =
+                            |width| RowMoments::<$t>::new(simd, sample, root, is_even, width);
                         block.results(make, stored, &validity, state, &result)
                     }
                     _ => {

@@ -279,6 +279,50 @@ kernel! {
 }
 
 kernel! {
+    /// Like `add_moments`, where all values are valid and all lanes have this count: one division serves all.
+    fn add_moments_to(count: f64, start: &mut [f64], mean: &mut [f64], squares: &mut [f64], values: &[f64]) {
+        if count == 0.0 {
+            start.copy_from_slice(values);
+        }
+        let share = 1.0 / (count + 1.0);
+        let moments = start.iter().zip(mean).zip(squares);
+        for (((start, mean), squares), value) in moments.zip(values) {
+            let from_start = value - start;
+            let distance = from_start - *mean;
+            *mean += distance * share;
+            *squares += distance * (from_start - *mean);
+        }
+    }
+}
+
+kernel! {
+    /// Like `merge_moments`, where all lanes have these counts, of which neither is 0.
+    fn merge_moments_of(of: [f64; 2], to: MomentRows<'_>, other: [&[f64]; 4]) {
+        let [count, more] = of;
+        let (share, both) = (more / (count + more), count * more / (count + more));
+        let [_, starts, means, all_squares] = other;
+        let moments = to.start.iter().zip(to.mean).zip(to.squares);
+        for (((start, mean), squares), ((s, m), q)) in moments.zip(starts.iter().zip(means).zip(all_squares)) {
+            let distance = (s - start) + (m - *mean);
+            *mean += distance * share;
+            *squares += q + distance * distance * both;
+        }
+    }
+}
+
+kernel! {
+    /// Multiplies, and takes the root if wanted.
+    fn scaled(to: &mut [f64], values: &[f64], by: f64, root: bool) {
+        for (to, value) in to.iter_mut().zip(values) {
+            *to = value * by;
+        }
+        if root {
+            to.iter_mut().for_each(|to| *to = to.sqrt());
+        }
+    }
+}
+
+kernel! {
     /// The variance of each lane, with the divisor `count - less`, or its root.
     fn variances(to: &mut [f64], counts: &[f64], squares: &[f64], less: f64, root: bool) {
         for ((to, count), squares) in to.iter_mut().zip(counts).zip(squares) {

@@ -177,7 +177,7 @@ fn as_doubles(values: &ArrayRef) -> Vec<Option<f64>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn floats_are_as_if_each_frame_were_computed(

@@ -5,6 +5,8 @@ use arrow::{
     datatypes::{ArrowPrimitiveType, DataType, Float16Type, Float32Type, Float64Type},
 };
 
+use crate::reduce::Simd;
+
 /// Which values are missing.
 #[derive(Debug)]
 pub(super) enum Validity {
@@ -21,7 +23,8 @@ impl Validity {
         let nan_is_null = nan_is_null && values.data_type().is_floating();
         let nulls = values.logical_nulls().filter(|nulls| nulls.null_count() > 0);
         let Some(nulls) = nulls else {
-            return if nan_is_null { Self::NotNan } else { Self::All };
+            // Most blocks have no NaN, and kernels for those are faster than the search is slow.
+            return if nan_is_null && has_nan(values) { Self::NotNan } else { Self::All };
         };
         let mut bytes: Vec<u8> = nulls.iter().map(u8::from).collect();
         if nan_is_null {
@@ -50,6 +53,15 @@ impl Validity {
             (Self::NotNan, _) => clear_nan::<Float64Type>(&mut all, values, f64::is_nan),
         }
         Some(all)
+    }
+}
+
+fn has_nan(values: &ArrayRef) -> bool {
+    let simd = Simd::detect();
+    match values.data_type() {
+        DataType::Float32 => simd.count_nan(values.as_primitive::<Float32Type>().values()) > 0,
+        DataType::Float64 => simd.count_nan(values.as_primitive::<Float64Type>().values()) > 0,
+        _ => true,
     }
 }
 

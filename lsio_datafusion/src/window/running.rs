@@ -66,11 +66,15 @@ impl RunningColumn {
         }
         let inputs: Vec<Column> =
             argument.columns().iter().map(|&position| table.columns[position].clone()).collect();
-        if let Some(input) = inputs.iter().find(|input| input.is_computed()) {
-            return Err(Refusal::Unsupported(format!(
-                "{} is computed by a window itself",
-                input.name
-            )));
+        for input in &inputs {
+            let reason = if input.is_computed() {
+                "computed by a window itself"
+            } else if input.is_pending() {
+                "known only when the query runs"
+            } else {
+                continue;
+            };
+            return Err(Refusal::Unsupported(format!("{} is {reason}", input.name)));
         }
         // Positions in the table that the argument is over may change.
         let argument = Expression::new(Arc::clone(argument.expr()), table, schema)?;

@@ -156,6 +156,18 @@ async fn others_stay_and_say_why() {
     let limited = "SELECT lag(v) OVER (LINE) FROM (SELECT * FROM {} LIMIT 5)";
     let plan = store.plan(limited).await;
     assert!(plan.contains("window not pushed down=it is over"), "{plan}");
+    // A window of what a window has looked up, or computed.
+    let anomaly = "SELECT *, v - avg(v) OVER (PARTITION BY x) AS a FROM {}";
+    let above = format!("SELECT sum(a) OVER (LINE ROWS 1 PRECEDING) AS w FROM ({anomaly})");
+    let plan = store.plan(&above).await;
+    assert!(plan.contains("is known only when the query runs"), "{plan}");
+    let answer = rows(&store.ctx, &store.sql(&format!("SELECT max(w) FROM ({above})"))).await;
+    // 13 + 14 - 2 * 12; 4 + 5 - 2 * 2.5.
+    assert_eq!(answer.unwrap(), [[json!(4.0)]]);
+    let sum = "SELECT *, sum(v) OVER (LINE) AS a FROM {}";
+    let plan =
+        store.plan(&format!("SELECT max(a) OVER (LINE ROWS 1 PRECEDING) FROM ({sum})")).await;
+    assert!(plan.contains("is computed by a window itself"), "{plan}");
     // One of two.
     let both = "SELECT lag(v) OVER (LINE), median(v) OVER (LINE), row_number() OVER (LINE) FROM {}";
     let plan = store.plan(both).await;
