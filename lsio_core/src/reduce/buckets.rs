@@ -6,7 +6,7 @@ use arrow::{array::ArrayRef, buffer::BooleanBuffer};
 
 use super::{
     arithmetic::{Arithmetic, BLOCK, Columns, Spare},
-    layout::GroupLayout,
+    layout::{GroupLayout, Segment},
     reduction::Misfit,
 };
 use crate::simd::Simd;
@@ -22,6 +22,10 @@ pub struct Buckets {
     count: u32,
     /// Whether values are float32.
     single: bool,
+    /// Buckets for each half of a unit.
+    scale: f64,
+    /// Upper bound on the distance of a computed place from the true one, and of an edge from a whole number, in buckets.
+    slack: f64,
 }
 
 /// Why there are no such buckets.
@@ -53,7 +57,10 @@ impl Buckets {
             return Err(NoBuckets::Equal);
         }
         let count = u32::try_from(count).map_err(|_| NoBuckets::Count)?;
-        Ok(Self { low, high, count, single })
+        let scale = f64::from(count) / (high / 2.0 - low / 2.0);
+        let rounding = if single { f64::from(f32::EPSILON) } else { 16.0 * f64::EPSILON };
+        let slack = scale.abs() * low.abs().max(high.abs()) * rounding + 1e-9;
+        Ok(Self { low, high, count, single, scale, slack })
     }
 
     /// Number of buckets.
@@ -67,26 +74,36 @@ impl Buckets {
     #[inline]
     #[must_use]
     pub fn of(&self, value: f64) -> u32 {
+        // Halves are exact, and don't overflow.
+        let place = (value / 2.0 - self.low / 2.0) * self.scale;
+        let beside = place - place.floor();
+        let is_inside = place > 0.0 && place < f64::from(self.count);
+        if is_inside && beside > self.slack && beside < 1.0 - self.slack {
+            return place as u32 + 1;
+        }
+        self.of_edge(value, place)
+    }
+
+    /// Bucket of a value outside of the buckets or near an edge, or of NaN.
+    #[cold]
+    fn of_edge(&self, value: f64, place: f64) -> u32 {
         if value.is_nan() {
             return self.count + 1;
         }
-        // Halves are exact, and don't overflow.
-        let (low, high) = (self.low / 2.0, self.high / 2.0);
-        let place = f64::from(self.count) * ((value / 2.0 - low) / (high - low));
-        let mut bucket = if place >= 0.0 { (place as u32).saturating_add(1) } else { 0 };
-        bucket = bucket.min(self.count + 1);
-        // Rounding may have put a value beside an edge to the wrong side.
         let is_before = |value: f64, edge: f64| match self.low < self.high {
             true => value < edge,
             false => value > edge,
         };
-        if bucket > 0 && is_before(value, self.edge(bucket - 1)) {
-            bucket - 1
-        } else if bucket <= self.count && !is_before(value, self.edge(bucket)) {
-            bucket + 1
-        } else {
-            bucket
+        let mut bucket = if place >= 0.0 { (place as u32).saturating_add(1) } else { 0 };
+        bucket = bucket.min(self.count + 1);
+        // Rounding may have put the value to the wrong side of an edge.
+        while bucket > 0 && is_before(value, self.edge(bucket - 1)) {
+            bucket -= 1;
         }
+        while bucket <= self.count && !is_before(value, self.edge(bucket)) {
+            bucket += 1;
+        }
+        bucket
     }
 
     /// Bucket of a value for a histogram, from 0 on; `None` for values outside of the bounds. The last bucket includes
@@ -166,15 +183,26 @@ impl Histograms {
             let range = start..cells.len().min(start + BLOCK);
             let doubles = expr.doubles(&native, range.clone(), simd, &mut spare, &mut values);
             doubles.ok_or(Misfit)?;
-            let mut cell = 0;
             let first = cells.start + start;
-            layout.groups(first..first + range.len(), |group| {
-                let (value, row) = (values[cell], start + cell);
-                cell += 1;
-                if valid.as_ref().is_none_or(|valid| valid.value(row))
-                    && let Some(bucket) = self.buckets.closed(value)
-                {
+            layout.segments(first..first + range.len(), |segment, own| {
+                let valid = valid.as_ref().map(|valid| valid.slice(start + own.start, own.len()));
+                let values = values[own].iter().enumerate();
+                let values = values.filter(|(cell, _)| match &valid {
+                    Some(valid) => valid.value(*cell),
+                    None => true,
+                });
+                let buckets =
+                    values.filter_map(|(cell, value)| Some((cell, self.buckets.closed(*value)?)));
+                let mut add = |group: usize, bucket: u32| {
                     self.counts[group * width + bucket as usize] += weight;
+                };
+                match segment {
+                    Segment::Same(group) => buckets.for_each(|(_, bucket)| add(group, bucket)),
+                    Segment::Ascending(first) => {
+                        buckets.for_each(|(cell, bucket)| add(first + cell, bucket));
+                    }
+                    Segment::Scattered(base, offsets) => buckets
+                        .for_each(|(cell, bucket)| add(base + offsets[cell] as usize, bucket)),
                 }
             });
         }

@@ -49,6 +49,7 @@ pub(super) struct Numbering {
     /// Number of each in the dictionary.
     numbers: Vec<u32>,
     batch: Vec<usize>,
+    recent: RecentNumbers,
 }
 
 impl CellKeys {
@@ -108,7 +109,12 @@ impl Dictionary {
 
 impl Numbering {
     pub(super) fn new(keys: &CellKeys) -> Result<Self> {
-        Ok(Self { values: keys.group_values()?, numbers: Vec::new(), batch: Vec::new() })
+        Ok(Self {
+            values: keys.group_values()?,
+            numbers: Vec::new(),
+            batch: Vec::new(),
+            recent: RecentNumbers::default(),
+        })
     }
 
     /// Bytes of the values and their numbers.
@@ -126,6 +132,30 @@ impl Numbering {
         rows: Option<&BooleanBuffer>,
         (layout, first, groups): (&GroupLayout, usize, usize),
     ) -> Result<CellGroupNumbers> {
+        let len = keys.first().map_or(0, |key| key.len());
+        let numbers = match self.recent.numbers(keys) {
+            Some(numbers) => self.of_recent(dictionary, keys, rows, numbers)?,
+            None => self.of_rows(dictionary, keys, rows, len)?,
+        };
+        let groups = u32::try_from(groups).unwrap_or(u32::MAX);
+        let combinations = numbers.iter().max().map_or(0, |most| *most as usize + 1);
+        let mut cells: Vec<u32> = Vec::with_capacity(len);
+        layout.groups(first..first + len, |group| {
+            // The number of groups fits 32 bits.
+            let number = numbers[cells.len()].wrapping_mul(groups);
+            cells.push(number.wrapping_add(group as u32));
+        });
+        Ok(CellGroupNumbers { layout: GroupLayout::of_cells(cells), combinations })
+    }
+
+    /// Numbers of rows by hashing; 0 for rows that aren't wanted.
+    fn of_rows(
+        &mut self,
+        dictionary: &Dictionary,
+        keys: &[ArrayRef],
+        rows: Option<&BooleanBuffer>,
+        len: usize,
+    ) -> Result<Vec<u32>> {
         let kept;
         let mut own = keys;
         if let Some(rows) = rows {
@@ -137,22 +167,41 @@ impl Numbering {
         if self.values.len() > self.numbers.len() {
             self.learn(dictionary, own)?;
         }
-        let len = keys.first().map_or(0, |key| key.len());
-        let groups = u32::try_from(groups).unwrap_or(u32::MAX);
-        let mut cells: Vec<u32> = Vec::with_capacity(len);
-        let mut numbers = self.batch.iter().map(|own| self.numbers[*own]);
-        let mut most = 0;
-        layout.groups(first..first + len, |group| {
-            let is_wanted = rows.is_none_or(|rows| rows.value(cells.len()));
-            let number = if is_wanted { numbers.next().unwrap_or(0) } else { 0 };
-            most = most.max(number);
-            // The number of groups fits 32 bits.
-            cells.push(number.wrapping_mul(groups).wrapping_add(group as u32));
-        });
-        Ok(CellGroupNumbers {
-            layout: GroupLayout::of_cells(cells),
-            combinations: most as usize + 1,
-        })
+        let found = self.batch.iter().map(|own| self.numbers[*own]);
+        let Some(rows) = rows else { return Ok(found.collect()) };
+        let mut numbers = vec![0; len];
+        rows.set_indices().zip(found).for_each(|(row, number)| numbers[row] = number);
+        Ok(numbers)
+    }
+
+    /// Numbers of rows, of which most values were met lately; the others are hashed.
+    fn of_recent(
+        &mut self,
+        dictionary: &Dictionary,
+        keys: &[ArrayRef],
+        rows: Option<&BooleanBuffer>,
+        mut numbers: Vec<u32>,
+    ) -> Result<Vec<u32>> {
+        let mut unknown: Vec<u32> = Vec::new();
+        for (row, number) in (0_u32..).zip(&mut numbers) {
+            if *number == UNKNOWN {
+                *number = 0;
+                if rows.is_none_or(|rows| rows.value(row as usize)) {
+                    unknown.push(row);
+                }
+            }
+        }
+        if unknown.is_empty() {
+            return Ok(numbers);
+        }
+        let at = UInt32Array::from(unknown);
+        let own = keys.iter().map(|key| take(key, &at, None)).collect::<Result<Vec<_>, _>>()?;
+        let found = self.of_rows(dictionary, &own, None, at.len())?;
+        self.recent.learn(&own, &found);
+        for (row, number) in at.values().iter().zip(found) {
+            numbers[*row as usize] = number;
+        }
+        Ok(numbers)
     }
 
     /// Looks up the combinations that the last batch had first.
@@ -170,6 +219,82 @@ impl Numbering {
         let new = keys.iter().map(|key| take(key, &rows, None)).collect::<Result<Vec<_>, _>>()?;
         self.numbers.extend(dictionary.numbers(&new, &mut Vec::new())?);
         Ok(())
+    }
+}
+
+/// Numbers of values of a single key of fixed width that were met lately: looked up by a few of their bits.
+#[derive(Default)]
+struct RecentNumbers {
+    /// Bits of a value, and its number.
+    places: Vec<(u64, u32)>,
+    null: Option<u32>,
+}
+
+/// Number of places of recent values.
+const PLACES: usize = 1 << 12;
+
+/// The number of a value that wasn't met lately.
+const UNKNOWN: u32 = u32::MAX;
+
+impl RecentNumbers {
+    /// Numbers of rows; `None` unless there is one key of fixed width.
+    fn numbers(&self, keys: &[ArrayRef]) -> Option<Vec<u32>> {
+        let [key] = keys else { return None };
+        let bits = bits(key)?;
+        if self.places.is_empty() {
+            return Some(vec![UNKNOWN; bits.len()]);
+        }
+        let number = |bits: &u64| {
+            let (known, number) = self.places[place(*bits)];
+            if known == *bits { number } else { UNKNOWN }
+        };
+        let mut numbers: Vec<u32> = bits.iter().map(number).collect();
+        if let Some(nulls) = key.nulls().filter(|nulls| nulls.null_count() > 0) {
+            for (number, is_valid) in numbers.iter_mut().zip(nulls.iter()) {
+                if !is_valid {
+                    *number = self.null.unwrap_or(UNKNOWN);
+                }
+            }
+        }
+        Some(numbers)
+    }
+
+    /// Keeps the numbers of rows.
+    fn learn(&mut self, keys: &[ArrayRef], numbers: &[u32]) {
+        let [key] = keys else { return };
+        let Some(bits) = bits(key) else { return };
+        self.places.resize(PLACES, (0, UNKNOWN));
+        for (row, (bits, number)) in bits.into_iter().zip(numbers).enumerate() {
+            if key.is_null(row) {
+                self.null = Some(*number);
+            } else {
+                self.places[place(bits)] = (bits, *number);
+            }
+        }
+    }
+}
+
+/// Place of a value: Fibonacci hashing.
+fn place(bits: u64) -> usize {
+    (bits.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 52) as usize % PLACES
+}
+
+/// Bits of the values of a column of fixed width.
+fn bits(column: &ArrayRef) -> Option<Vec<u64>> {
+    let data = column.to_data();
+    macro_rules! bits {
+        ($t:ty) => {{
+            let values = data.buffers().first()?.typed_data::<$t>();
+            let values = values.get(data.offset()..data.offset() + data.len())?;
+            Some(values.iter().map(|value| u64::from(*value)).collect())
+        }};
+    }
+    match column.data_type().primitive_width()? {
+        1 => bits!(u8),
+        2 => bits!(u16),
+        4 => bits!(u32),
+        8 => bits!(u64),
+        _ => None,
     }
 }
 
