@@ -181,12 +181,14 @@ impl ExecutionPlan for ZarrPrepareExec {
         partition: usize,
         context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
+        let partitions = self.properties().output_partitioning().partition_count();
         // Opened before the scans, and held until all rows were read.
         let held: Vec<Arc<PlanRows>> = self
             .prepared
             .iter()
             .map(|own| {
-                own.slot.open(&own.plan, own.unique.is_some().then_some(MOST_ROWS), &context)
+                let most = own.unique.is_some().then_some(MOST_ROWS);
+                own.slot.open(&own.plan, most, &context, partitions)
             })
             .collect();
         let schema = self.schema();

@@ -24,6 +24,10 @@ pub(crate) struct Slot {
 struct KnownExecution {
     context: Weak<TaskContext>,
     rows: Weak<PlanRows>,
+    /// Held until each partition was opened: one that has no rows may have ended before the next is.
+    kept: Option<Arc<PlanRows>>,
+    /// Number of partitions that weren't opened yet.
+    unopened: usize,
 }
 
 /// Rows of one execution. They are read by the first that asks, and freed when the last has gone.
@@ -46,16 +50,25 @@ pub(crate) struct HeldRows {
 }
 
 impl Slot {
-    /// The rows of a plan in an execution, read up to `most` of them.
+    /// The rows of a plan in an execution, read up to `most` of them. Each of as many `partitions` opens it.
     pub(super) fn open(
         &self,
         plan: &Arc<dyn ExecutionPlan>,
         most: Option<usize>,
         context: &Arc<TaskContext>,
+        partitions: usize,
     ) -> Arc<PlanRows> {
         let mut executions = self.executions.lock().unwrap_or_else(PoisonError::into_inner);
         executions.retain(|known| known.rows.strong_count() > 0);
         if let Some(rows) = find(&executions, context) {
+            let own =
+                executions.iter_mut().find(|known| known.context.as_ptr() == Arc::as_ptr(context));
+            if let Some(known) = own {
+                known.unopened = known.unopened.saturating_sub(1);
+                if known.unopened == 0 {
+                    known.kept = None;
+                }
+            }
             return rows;
         }
         let rows = Arc::new(PlanRows {
@@ -64,8 +77,13 @@ impl Slot {
             context: Arc::clone(context),
             rows: OnceCell::new(),
         });
-        let (context, held) = (Arc::downgrade(context), Arc::downgrade(&rows));
-        executions.push(KnownExecution { context, rows: held });
+        let unopened = partitions.saturating_sub(1);
+        executions.push(KnownExecution {
+            context: Arc::downgrade(context),
+            rows: Arc::downgrade(&rows),
+            kept: (unopened > 0).then(|| Arc::clone(&rows)),
+            unopened,
+        });
         rows
     }
 

@@ -332,6 +332,9 @@ fn try_all(about: About) {
     let lines: Vec<&str> = failures.iter().filter_map(|failure| failure.lines().next()).collect();
     let first = failures.first().map_or("", String::as_str);
     assert!(failures.is_empty(), "{} failed\n{}\n{first}", failures.len(), lines.join("\n"));
+    if seed.is_some() {
+        return;
+    }
     // Otherwise the queries above tested something else.
     assert!(total.failed * 10 <= total.queries, "{total:?}");
     assert!(total.empty * 2 <= total.queries, "{total:?}");
