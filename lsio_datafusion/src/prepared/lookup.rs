@@ -5,7 +5,6 @@ use std::sync::Arc;
 use arrow::{
     array::{Array as _, ArrayRef, BooleanArray, UInt64Array},
     compute::take,
-    datatypes::{Field, Schema},
 };
 use datafusion::{
     common::{exec_err, utils::normalize_float_zero},
@@ -15,11 +14,13 @@ use datafusion::{
         memory_pool::{MemoryConsumer, MemoryReservation},
     },
     physical_expr::PhysicalExpr,
-    physical_plan::aggregates::{group_values::new_group_values, order::GroupOrdering},
 };
 use lsio_core::{Column, IndexMap, Table};
 
-use super::slot::{HeldRows, Slot};
+use super::{
+    ordinals::{NONE, Ordinals},
+    slot::{HeldRows, Slot},
+};
 
 /// Columns of a table that are looked up in the rows of a plan.
 #[derive(Clone, Debug)]
@@ -52,9 +53,6 @@ pub(crate) enum PreparedColumn {
     /// Whether there is a row.
     Present,
 }
-
-/// Index without a partner.
-const NONE: u64 = u64::MAX;
 
 impl PreparedLookup {
     /// Waits for the rows, and replaces the columns of the table. Returns the memory that they take.
@@ -180,21 +178,10 @@ impl Axis {
         let count = rows.batch.num_rows();
         let of_rows = normalize_float_zero(&key.of_row.evaluate(&rows.batch)?.into_array(count)?);
         let of_cells = normalize_float_zero(&key.values);
-        let field = Field::new("key", of_rows.data_type().clone(), true);
-        let schema = Arc::new(Schema::new(vec![field]));
-        let mut known = new_group_values(schema, &GroupOrdering::None)?;
-        let mut ordinals = |keys: &ArrayRef| -> Result<(Vec<u64>, usize)> {
-            let mut found = Vec::new();
-            known.intern(std::slice::from_ref(keys), &mut found)?;
-            let nulls = keys.logical_nulls().filter(|_| !key.null_equals);
-            let ordinal = |(position, ordinal): (usize, &usize)| match &nulls {
-                Some(nulls) if nulls.is_null(position) => NONE,
-                _ => *ordinal as u64,
-            };
-            Ok((found.iter().enumerate().map(ordinal).collect(), known.len()))
-        };
-        let (of_rows, size) = ordinals(&of_rows)?;
-        let (of_cells, _) = ordinals(&of_cells)?;
+        let mut known = Ordinals::new(&of_rows, key.null_equals)?;
+        let of_rows = known.of(&of_rows)?;
+        let size = known.len();
+        let of_cells = known.of(&of_cells)?;
         let size = size as u64;
         let index = |ordinal: u64| Some(ordinal).filter(|ordinal| *ordinal < size);
         let indices = of_cells.into_iter().map(index).collect();

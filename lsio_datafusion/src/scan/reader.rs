@@ -39,8 +39,9 @@ const REMOTE: Reach = Reach { bytes: 128 << 20, tiles: 256, filtered: 64 };
 /// Bytes over a network shared by all partitions.
 const REMOTE_BYTES: usize = 512 << 20;
 
-/// Bytes of chunks kept for several tiles, as far as the pool allows.
-const SHARED_BYTES: usize = 64 << 20;
+/// Bytes of chunks kept for several tiles, as far as the pool allows: the tiles of a rolling mean of a week of hours need
+/// a hundred megabytes of them.
+const SHARED_BYTES: usize = 192 << 20;
 
 const A_CHUNK: &str = "a chunk of the scan";
 

@@ -9,7 +9,7 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-use arrow::datatypes::SchemaRef;
+use arrow::{array::Array as _, datatypes::SchemaRef};
 use datafusion::{
     common::{Statistics, stats::Precision},
     error::Result,
@@ -405,6 +405,18 @@ impl ZarrSource {
         let mut source =
             Self { table: Arc::new(table), waiting: Vec::new(), _held: held, ..self.clone() };
         source.scan = OnceLock::new();
+        if self.waits() {
+            // What is there now may vary along fewer dimensions, or not at all.
+            let mut filters = Vec::with_capacity(self.filters.len());
+            for filter in &self.filters {
+                let expr = Arc::clone(filter.expr());
+                let filter = Predicate::new(expr, &source.table, &source.table_schema)?;
+                if !is_always_true(&filter, &source.table)? {
+                    filters.push(filter);
+                }
+            }
+            source.filters = filters;
+        }
         Ok(source)
     }
 
@@ -512,6 +524,18 @@ impl ZarrSource {
     /// Rewrites a predicate over the output as one over the table.
     fn over_table(&self, expr: &Arc<dyn PhysicalExpr>) -> Result<Option<Arc<dyn PhysicalExpr>>> {
         with_columns(expr, |column| self.column(column.index()))
+    }
+}
+
+/// Whether a predicate is known to be true for all cells.
+fn is_always_true(filter: &Predicate, table: &Table) -> Result<bool> {
+    let &[column] = filter.columns() else { return Ok(false) };
+    match table.columns[column].loaded() {
+        Some(values) if filter.dims().is_empty() => {
+            let holds = filter.evaluate(vec![Arc::clone(values)], 1)?;
+            Ok(holds.is_valid(0) && holds.value(0))
+        }
+        _ => Ok(false),
     }
 }
 
