@@ -222,80 +222,93 @@ impl Numbering {
     }
 }
 
-/// Numbers of values of a single key of fixed width that were met lately: looked up by a few of their bits.
+/// Numbers of combinations of one or two keys of fixed width that were met lately, looked up by a few of their bits.
 #[derive(Default)]
 struct RecentNumbers {
-    /// Bits of a value, and its number.
-    places: Vec<(u64, u32)>,
-    null: Option<u32>,
+    places: Vec<(KeyBits, u32)>,
 }
 
-/// Number of places of recent values.
+/// Bits of the values of a row's keys; 0 of NULL.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct KeyBits {
+    values: [u64; 2],
+    nulls: u8,
+}
+
+/// Number of places of recent combinations.
 const PLACES: usize = 1 << 12;
 
-/// The number of a value that wasn't met lately.
+/// The number of a combination that wasn't met lately.
 const UNKNOWN: u32 = u32::MAX;
 
 impl RecentNumbers {
-    /// Numbers of rows; `None` unless there is one key of fixed width.
+    /// Numbers of rows; `None` unless there are one or two keys of fixed width.
     fn numbers(&self, keys: &[ArrayRef]) -> Option<Vec<u32>> {
-        let [key] = keys else { return None };
-        let bits = bits(key)?;
+        let bits = bits(keys)?;
         if self.places.is_empty() {
             return Some(vec![UNKNOWN; bits.len()]);
         }
-        let number = |bits: &u64| {
-            let (known, number) = self.places[place(*bits)];
-            if known == *bits { number } else { UNKNOWN }
+        let number = |bits: KeyBits| {
+            let (known, number) = self.places[bits.place()];
+            if known == bits { number } else { UNKNOWN }
         };
-        let mut numbers: Vec<u32> = bits.iter().map(number).collect();
-        if let Some(nulls) = key.nulls().filter(|nulls| nulls.null_count() > 0) {
-            for (number, is_valid) in numbers.iter_mut().zip(nulls.iter()) {
-                if !is_valid {
-                    *number = self.null.unwrap_or(UNKNOWN);
-                }
-            }
-        }
-        Some(numbers)
+        Some(bits.into_iter().map(number).collect())
     }
 
     /// Keeps the numbers of rows.
     fn learn(&mut self, keys: &[ArrayRef], numbers: &[u32]) {
-        let [key] = keys else { return };
-        let Some(bits) = bits(key) else { return };
-        self.places.resize(PLACES, (0, UNKNOWN));
-        for (row, (bits, number)) in bits.into_iter().zip(numbers).enumerate() {
-            if key.is_null(row) {
-                self.null = Some(*number);
-            } else {
-                self.places[place(bits)] = (bits, *number);
-            }
+        let Some(bits) = bits(keys) else { return };
+        self.places.resize(PLACES, (KeyBits::default(), UNKNOWN));
+        for (bits, number) in bits.into_iter().zip(numbers) {
+            self.places[bits.place()] = (bits, *number);
         }
     }
 }
 
-/// Place of a value: Fibonacci hashing.
-fn place(bits: u64) -> usize {
-    (bits.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 52) as usize % PLACES
+impl KeyBits {
+    /// Place of a combination: Fibonacci hashing.
+    fn place(self) -> usize {
+        const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+        let [one, other] = self.values;
+        let mixed = one.wrapping_mul(GOLDEN).rotate_left(29) ^ other ^ u64::from(self.nulls);
+        (mixed.wrapping_mul(GOLDEN) >> 52) as usize % PLACES
+    }
 }
 
-/// Bits of the values of a column of fixed width.
-fn bits(column: &ArrayRef) -> Option<Vec<u64>> {
-    let data = column.to_data();
-    macro_rules! bits {
-        ($t:ty) => {{
-            let values = data.buffers().first()?.typed_data::<$t>();
-            let values = values.get(data.offset()..data.offset() + data.len())?;
-            Some(values.iter().map(|value| u64::from(*value)).collect())
-        }};
+/// Bits of the rows of one or two columns of fixed width.
+fn bits(keys: &[ArrayRef]) -> Option<Vec<KeyBits>> {
+    if !(1..=2).contains(&keys.len()) {
+        return None;
     }
-    match column.data_type().primitive_width()? {
-        1 => bits!(u8),
-        2 => bits!(u16),
-        4 => bits!(u32),
-        8 => bits!(u64),
-        _ => None,
+    let mut rows = vec![KeyBits::default(); keys.first()?.len()];
+    for (position, key) in keys.iter().enumerate() {
+        let data = key.to_data();
+        macro_rules! copy {
+            ($t:ty) => {{
+                let values = data.buffers().first()?.typed_data::<$t>();
+                let values = values.get(data.offset()..data.offset() + data.len())?;
+                for (row, value) in rows.iter_mut().zip(values) {
+                    row.values[position] = u64::from(*value);
+                }
+            }};
+        }
+        match key.data_type().primitive_width()? {
+            1 => copy!(u8),
+            2 => copy!(u16),
+            4 => copy!(u32),
+            8 => copy!(u64),
+            _ => return None,
+        }
+        if let Some(nulls) = key.nulls().filter(|nulls| nulls.null_count() > 0) {
+            for (row, is_valid) in rows.iter_mut().zip(nulls.iter()) {
+                if !is_valid {
+                    row.values[position] = 0;
+                    row.nulls |= 1 << position;
+                }
+            }
+        }
     }
+    Some(rows)
 }
 
 /// Groups of consecutive cells.
