@@ -28,8 +28,8 @@ mod quantiles;
 mod random_aggregates;
 mod random_joins;
 mod random_queries;
-mod random_windows;
 mod random_statistics;
+mod random_windows;
 mod reads;
 mod relations;
 #[cfg(unix)]
