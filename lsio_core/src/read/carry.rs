@@ -33,9 +33,7 @@ impl Carries {
         tiles: &Tiles,
     ) -> Option<Carried> {
         let number = tiles.number_along(block, dim);
-        if tiles.before_along(dim, number).is_none() {
-            return None;
-        }
+        tiles.before_along(dim, number)?;
         let key = (column, tiles.numbers(block));
         loop {
             let changed = self.changed.notified();

@@ -13,7 +13,7 @@ impl Column {
     /// that isn't a variable's or in memory. They are read once and kept, however many callers ask.
     ///
     /// # Errors
-    /// [`Error::Unreadable`], and those of [`Variable::read_all`](crate::Variable::read_all).
+    /// [`Error::Unreadable`](crate::Error::Unreadable), and those of [`Variable::read_all`](crate::Variable::read_all).
     pub async fn load(&self) -> Result<Option<ArrayRef>> {
         match self.values() {
             ColumnValues::Stored(stored) => {

@@ -281,7 +281,7 @@ fn pair(
         Operator::IsNotDistinctFrom => true,
         _ => return Ok(None),
     };
-    let mut sides = (Arc::clone(binary.left()), Arc::clone(binary.right()));
+    let mut sides: EqualSides = (Arc::clone(binary.left()), Arc::clone(binary.right()));
     for (mixed, alone) in [(binary.left(), binary.right()), (binary.right(), binary.left())] {
         if let Some(apart) = apart(mixed, alone, columns, schema)? {
             sides = apart;
@@ -315,6 +315,9 @@ fn side(
     Ok(over.map(|expr| (is_anchor, expr)))
 }
 
+/// Both sides of an equality.
+type EqualSides = (Arc<dyn PhysicalExpr>, Arc<dyn PhysicalExpr>);
+
 /// The sides of `a.time - f.lead = f.init`, as those of `a.time = f.init + f.lead`: a time and a duration are moved to
 /// where their tables are alone. Sums of times and durations are exact.
 fn apart(
@@ -322,7 +325,7 @@ fn apart(
     alone: &Arc<dyn PhysicalExpr>,
     columns: &[SideColumn],
     schema: &Schema,
-) -> Result<Option<(Arc<dyn PhysicalExpr>, Arc<dyn PhysicalExpr>)>> {
+) -> Result<Option<EqualSides>> {
     let Some(binary) = mixed.downcast_ref::<BinaryExpr>() else { return Ok(None) };
     let (time, duration) = (binary.left(), binary.right());
     let inverse = match binary.op() {

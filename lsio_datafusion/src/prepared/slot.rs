@@ -2,7 +2,10 @@
 
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use arrow::{array::RecordBatch, compute::concat_batches};
+use arrow::{
+    array::{Array as _, RecordBatch},
+    compute::concat_batches,
+};
 use datafusion::{
     error::{DataFusionError, Result},
     execution::{
@@ -112,7 +115,7 @@ impl PlanRows {
         let mut batches = Vec::new();
         let (mut count, mut complete) = (0, true);
         while let Some(batch) = stream.try_next().await? {
-            reservation.try_grow(batch.get_array_memory_size()).map_err(|error| {
+            reservation.try_grow(own_bytes(&batch)?).map_err(|error| {
                 error.context(
                     "the rows of a plan that a scan looks up don't fit the memory: raise its limit \
                      (-m), or SET lsio.join_pushdown = false",
@@ -127,7 +130,16 @@ impl PlanRows {
         }
         let batch = concat_batches(&self.plan.schema(), &batches)?;
         drop(batches);
-        reservation.try_resize(batch.get_array_memory_size())?;
+        reservation.try_resize(own_bytes(&batch)?)?;
         Ok(Arc::new(HeldRows { batch, complete, _reservation: reservation }))
     }
+}
+
+/// Bytes of a batch's own rows: batches may be slices of one large one.
+fn own_bytes(batch: &RecordBatch) -> Result<usize> {
+    let mut bytes = 0_usize;
+    for column in batch.columns() {
+        bytes = bytes.saturating_add(column.to_data().get_slice_memory_size()?);
+    }
+    Ok(bytes)
 }
