@@ -15,7 +15,9 @@ use datafusion::{
         DisplayAs, DisplayFormatType, EmptyRecordBatchStream, ExecutionPlan, PlanProperties,
         analyze::AnalyzeExec,
         execute_stream,
-        execution_plan::{CardinalityEffect, ChildrenPropertiesMode, ReplaceChildrenOptions},
+        execution_plan::{
+            CardinalityEffect, ChildrenPropertiesMode, ReplaceChildrenOptions, reset_plan_states,
+        },
         replace_children_if_necessary,
         statistics::{ChildStats, StatisticsArgs},
         stream::RecordBatchStreamAdapter,
@@ -69,7 +71,8 @@ impl Fallback {
 
     fn execute(&self, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let config = context.session_config().options();
-        let mut plan = Arc::clone(&self.plan);
+        // Its scans may be those of the rows that were looked at, which have been read.
+        let mut plan = reset_plan_states(Arc::clone(&self.plan))?;
         for rule in &self.later {
             plan = rule.optimize(plan, config)?;
         }

@@ -22,6 +22,7 @@ mod formats;
 mod front_door;
 mod harness;
 mod kinds;
+mod looked_up;
 mod plans;
 mod pushed_errors;
 mod quantiles;

@@ -41,6 +41,7 @@ const LOCAL_ONLY: &[(&str, &str)] = &[
     ("formats::", "of a format of its own"),
     ("front_door::power_in_datafusions_own_sql", "of a parser"),
     ("pushed_errors::", "of messages that name no store"),
+    ("looked_up::", "of a local store beside files"),
     ("quantiles::fractions_are_constants_from_0_to_1", "of a planner"),
     ("quantiles::fractions_of_quantiles_are_exact", "of rows in memory"),
     ("quantiles::medians_roll", "of rows in memory"),
