@@ -583,8 +583,10 @@ impl Scan {
             None => derive.derive(of(None)),
             Some(Continues { dim, .. }) => {
                 let own = self.carries.wait(position, block, dim, &self.tiles);
-                let derived = derive.derive(of(own.await))?;
-                self.carries.hand_on(position, block, dim, &self.tiles, derived.carried.clone());
+                let mut derived = derive.derive(of(own.await))?;
+                // The tile behind becomes the state's only owner.
+                let state = derived.carried.take();
+                self.carries.hand_on(position, block, dim, &self.tiles, state);
                 Ok(derived)
             }
         }

@@ -66,6 +66,13 @@ fn in_order(
     if frame.units == WindowFrameUnits::Rows && !lines.unique && !is_whole(frame) {
         return Err(Refusal::unsupported("ORDER BY leaves rows of a partition in any order"));
     }
+    if lines.order.is_empty() && frame.units != WindowFrameUnits::Rows {
+        // Nothing that ORDER BY has varies within a partition: all of its rows are peers.
+        if offsets {
+            return Err(Refusal::unsupported("ORDER BY doesn't vary within a partition"));
+        }
+        return Ok(vec![0..partition.len(); partition.len()]);
+    }
     let positions = UInt64Array::from_iter_values(partition.iter().map(|&p| p as u64));
     let columns = lines.order.iter().map(|key| take(&key.values, &positions, None));
     let columns: Vec<ArrayRef> =

@@ -10,7 +10,7 @@ use arrow::{
 use datafusion::physical_expr::expressions::CastExpr;
 use lsio_core::{
     Column, Error, Result, Selection,
-    dataset::{Continues, Derive, Inputs, Values},
+    dataset::{Carried, Continues, Derive, Inputs, Values},
     read::nan_to_null,
     running::{BlockShape, Frames, Running, RunningFunction, RunningState},
 };
@@ -269,8 +269,13 @@ impl Derive for RunningColumn {
             return Ok(Values { values, nan_is_null: false, carried: None });
         }
         // The tile before has handed on its state, and keeps it no longer.
-        let state = inputs.carried.and_then(|carried| carried.downcast::<RunningState>().ok());
-        let mut state = state.and_then(Arc::into_inner).unwrap_or_default();
+        let mut state = match inputs.carried.map(Carried::downcast::<RunningState>) {
+            None => RunningState::default(),
+            Some(state) => state
+                .ok()
+                .and_then(Arc::into_inner)
+                .ok_or_else(|| failed("the state of the tile before is in use".to_owned()))?,
+        };
         let values =
             running.advance(&values, &mut state).map_err(|error| failed(error.to_string()))?;
         Ok(Values { values, nan_is_null: false, carried: Some(Arc::new(state)) })
