@@ -9,7 +9,7 @@ use arrow::{
 use crate::{
     IndexMap, Selection,
     dataset::Mapped,
-    grid::{checked_product, strides},
+    grid::{checked_product, positions, strides},
     index_map::Partners,
 };
 
@@ -251,20 +251,10 @@ impl Odometer {
     /// Calls `f` with the position of each group of [`repeat`](Self::repeat) cells.
     fn for_each(&self, mut f: impl FnMut(usize)) {
         let groups: usize = self.dims.iter().map(|(size, _)| size).product();
-        let mut at = vec![0; self.dims.len()];
-        let mut position = 0;
-        for _ in 0..groups {
-            f(position);
-            for d in (0..self.dims.len()).rev() {
-                let (size, step) = self.dims[d];
-                at[d] += 1;
-                position += step;
-                if at[d] < size {
-                    break;
-                }
-                position -= size * step;
-                at[d] = 0;
-            }
+        if groups > 0 {
+            positions(&self.dims, 0, groups)
+                .into_iter()
+                .for_each(|position| f(usize::try_from(position).unwrap_or(usize::MAX)));
         }
     }
 }

@@ -184,11 +184,27 @@ impl Chunked {
 
     /// Number of tiles that need a chunk, as an upper bound.
     pub(super) fn uses(&self, column: &ScanColumn, tiles: &Tiles, chunk: &[u64]) -> u64 {
+        if self.mapped.is_none() && column.input_of.is_none() {
+            return self.uses_of_grid(&column.dims, tiles, chunk);
+        }
         let uses = self.uses.get_or_init(|| self.count_uses(column, tiles));
         let along = uses.axes.iter().zip(&self.axes).map(|(uses, &axis)| {
             chunk.get(axis).and_then(|chunk| uses.get(chunk)).copied().unwrap_or(0)
         });
         along.fold(uses.others, u64::saturating_mul)
+    }
+
+    /// Number of tiles that need a chunk whose indices are those of the grid, computed from its place alone.
+    fn uses_of_grid(&self, dims: &[usize], tiles: &Tiles, chunk: &[u64]) -> u64 {
+        let grid = self.variable.chunk_grid();
+        let along = tiles.touched().iter().enumerate().map(|(dim, touched)| {
+            let own = dims.iter().position(|&d| d == dim);
+            let Some(axis) = own.map(|own| self.axes[own]) else { return touched.len() };
+            let own = grid.chunk_range(axis, chunk[axis]);
+            let selected = tiles.selection()[dim].within(&own);
+            selected.chunks(tiles.shape()[dim]).len()
+        });
+        along.fold(1, u64::saturating_mul)
     }
 
     fn count_uses(&self, column: &ScanColumn, tiles: &Tiles) -> Uses {

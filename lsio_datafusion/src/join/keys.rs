@@ -200,7 +200,10 @@ pub(super) fn prepared_keys(
             // Rows with NULL keys don't count as equal there.
             None => !pair.null_equals,
         };
-        if !is_wanted {
+        // One key finds a column's row; a second one is a condition.
+        let is_known = column.is_some()
+            && used.iter().any(|&known| key_column(&pairs[known].partner) == column);
+        if !is_wanted || is_known {
             continue;
         }
         match prepared_key(pair, anchor) {
