@@ -8,11 +8,17 @@ use std::{
     },
 };
 
-use arrow::buffer::{Buffer, MutableBuffer};
+use arrow::{
+    buffer::{Buffer, MutableBuffer},
+    datatypes::ArrowNativeType,
+};
 use bytes::Bytes;
 
 /// The most bytes of free buffers that are kept. Buffers returned beyond this limit are freed.
 const MOST_FREE_BYTES: usize = 96 << 20;
+
+/// Alignment of a buffer and its length in bytes.
+const ALIGNMENT: usize = 64;
 
 /// A pool of buffers, which return to the pool when they are dropped.
 ///
@@ -29,7 +35,11 @@ impl Recycler {
     /// Lends a buffer of `len` bytes, aligned for every type, with arbitrary content.
     #[must_use]
     pub fn take(self: &Arc<Self>, len: usize) -> Recycled {
-        let buffer = self.reuse(len).unwrap_or_else(|| MutableBuffer::from_len_zeroed(len));
+        let buffer = self.reuse(len).unwrap_or_else(|| {
+            // Whole values of every type.
+            let len = len.checked_next_multiple_of(ALIGNMENT).unwrap_or(len);
+            MutableBuffer::from_len_zeroed(len)
+        });
         let lent = self.lent.fetch_add(buffer.len(), Ordering::Relaxed) + buffer.len();
         self.peak.fetch_max(lent, Ordering::Relaxed);
         Recycled { buffer, len, home: Arc::clone(self) }
@@ -68,6 +78,13 @@ pub struct Recycled {
 }
 
 impl Recycled {
+    /// The bytes as values of a type. Bytes that don't fill a value are left out.
+    #[must_use]
+    pub fn typed_mut<T: ArrowNativeType>(&mut self) -> &mut [T] {
+        let len = self.len / size_of::<T>();
+        &mut self.buffer.typed_data_mut::<T>()[..len]
+    }
+
     /// Makes the buffer shareable and read-only. It returns to the pool when the last reader drops it.
     #[must_use]
     pub fn freeze(self) -> Buffer {
@@ -124,7 +141,8 @@ mod tests {
         assert_eq!(recycler.lent.load(Ordering::Relaxed), 0);
         assert_eq!(recycler.take(900).len(), 900);
         assert!(recycler.peak() >= 2000);
+        assert_eq!(recycler.take(70).typed_mut::<u64>().len(), 8);
         // The free buffers are more than twice as large as the request.
-        assert_eq!(recycler.take(10).buffer.len(), 10);
+        assert_eq!(recycler.take(10).buffer.len(), 64);
     }
 }

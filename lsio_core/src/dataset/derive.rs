@@ -5,7 +5,7 @@ use std::{any::Any, fmt::Debug, sync::Arc};
 use arrow::{array::ArrayRef, datatypes::DataType};
 
 use super::Column;
-use crate::{Result, Selection};
+use crate::{Recycler, Result, Selection};
 
 /// A rule that computes a column of a table from other columns, for the cells of one tile at a time.
 ///
@@ -20,13 +20,17 @@ pub trait Derive: Debug + Send + Sync {
     /// The indices of the inputs along a dimension of the grid that the values of `wanted` indices need.
     fn needs(&self, dim: usize, wanted: &Selection) -> Selection;
 
+    /// Whether values along a dimension of the grid depend on each other: they need other indices than their own, or
+    /// continue each other. Along all other dimensions parts of a tile are computed by themselves.
+    fn runs_along(&self, dim: usize) -> bool;
+
     /// The number of indices along a dimension from which on a tile is worth its reads: the length of a frame, say.
     fn tile_len(&self, _dim: usize) -> u64 {
         1
     }
 
     /// How the values of a tile continue those of the tile before; `None` if each tile stands for itself. All tiles are
-    /// then visited, in that order.
+    /// then visited, in that order. The dimension is one that the values run along.
     fn continues(&self) -> Option<Continues> {
         None
     }
@@ -63,6 +67,8 @@ pub struct Inputs<'a> {
     pub wanted: &'a [Selection],
     /// What the tile before has handed on.
     pub carried: Option<Carried>,
+    /// Memory for the values.
+    pub recycler: &'a Arc<Recycler>,
 }
 
 /// What a [`Derive`] computes for one tile.

@@ -10,8 +10,21 @@ use tokio::sync::Notify;
 use super::tiles::{Block, Tiles};
 use crate::dataset::Carried;
 
-/// Position of a column, and the numbers along each dimension of the tile for which a state is meant.
-type CarryKey = (usize, Vec<u64>);
+/// Position of a column, the numbers along each dimension of the tile for which a state is meant, and the number of the
+/// strip of this tile.
+type CarryKey = (usize, Vec<u64>, usize);
+
+/// A part of a tile that continues the same part of the tile before.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CarriedStrip<'a> {
+    /// Position of the column.
+    pub(super) column: usize,
+    /// The tile's cells, and the number of the strip in it.
+    pub(super) block: &'a Block,
+    pub(super) strip: usize,
+    /// The dimension along which tiles continue each other.
+    pub(super) dim: usize,
+}
 
 /// States by the tiles that will take them.
 ///
@@ -24,17 +37,11 @@ pub(super) struct Carries {
 }
 
 impl Carries {
-    /// Waits for the state that the tile before this one along `dim` hands on. `None` for the first tile.
-    pub(super) async fn wait(
-        &self,
-        column: usize,
-        block: &Block,
-        dim: usize,
-        tiles: &Tiles,
-    ) -> Option<Carried> {
-        let number = tiles.number_along(block, dim);
-        tiles.before_along(dim, number)?;
-        let key = (column, tiles.numbers(block));
+    /// Waits for the state that the tile before hands on. `None` for the first tile.
+    pub(super) async fn wait(&self, own: CarriedStrip<'_>, tiles: &Tiles) -> Option<Carried> {
+        let number = tiles.number_along(own.block, own.dim);
+        tiles.before_along(own.dim, number)?;
+        let key = (own.column, tiles.numbers(own.block), own.strip);
         loop {
             let changed = self.changed.notified();
             tokio::pin!(changed);
@@ -47,22 +54,15 @@ impl Carries {
         }
     }
 
-    /// Keeps the state of a tile for the tile behind it along `dim`.
-    pub(super) fn hand_on(
-        &self,
-        column: usize,
-        block: &Block,
-        dim: usize,
-        tiles: &Tiles,
-        state: Option<Carried>,
-    ) {
-        let number = tiles.number_along(block, dim);
-        let Some(next) = tiles.after_along(dim, number) else { return };
-        let mut numbers = tiles.numbers(block);
-        if let Some(own) = numbers.get_mut(dim) {
-            *own = next;
+    /// Keeps a state for the tile behind.
+    pub(super) fn hand_on(&self, own: CarriedStrip<'_>, tiles: &Tiles, state: Option<Carried>) {
+        let number = tiles.number_along(own.block, own.dim);
+        let Some(next) = tiles.after_along(own.dim, number) else { return };
+        let mut numbers = tiles.numbers(own.block);
+        if let Some(number) = numbers.get_mut(own.dim) {
+            *number = next;
         }
-        self.lock().insert((column, numbers), state);
+        self.lock().insert((own.column, numbers, own.strip), state);
         self.changed.notify_waiters();
     }
 

@@ -6,7 +6,8 @@
 //!   │ fetch     the chunks that hold them: whole objects, or ranges of shards, in a task of its own
 //!   │ decode    a chunk at a time, inline: codecs → one pass that picks the selected cells → CF
 //!   ▼
-//! Tile          values at each column's own rank; or Pieces, for callers that need a piece at a time
+//! Tile          values at each column's own rank; or Pieces, for callers that need a piece at a time; or Strips, where
+//!   │           columns are computed
 //!   │ rows      broadcast, a batch at a time
 //! ```
 //!
@@ -23,6 +24,7 @@ mod pieces;
 mod scan;
 mod shared;
 mod source;
+mod strips;
 mod tile;
 mod tile_shape;
 mod tiles;
@@ -33,6 +35,7 @@ pub use crate::dataset::nan_to_null;
 pub use self::{
     pieces::{Pieces, Scratch},
     scan::{Decoded, FetchTask, Fetched, Scan, ScanOptions},
+    strips::Strips,
     tile::{Rows, Tile},
     tiles::{Block, DimOrder, Tiles},
 };

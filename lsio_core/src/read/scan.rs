@@ -6,29 +6,26 @@ use std::{
     time::{Duration, Instant},
 };
 
-use arrow::{
-    array::{Array as _, ArrayRef},
-    buffer::BooleanBuffer,
-};
-use bytes::Bytes;
+use arrow::{array::ArrayRef, buffer::BooleanBuffer};
 use futures::future::try_join_all;
 use object_store::ObjectStore;
 use tokio::task::JoinHandle;
 
 use super::{
-    carry::Carries,
+    carry::{CarriedStrip, Carries},
     fetch::{FetchedChunks, Fetcher, Stored},
-    part::{Assembly, holds_wanted_row},
+    part::{Assembly, Part, holds_wanted_row},
     pieces::{self, Pieces},
     shared::{ChunkKey, SharedChunk, SharedChunks},
     source::{Chunked, ColumnSource, ScanColumn, needs},
+    strips::{DecodedChunks, Strips, strip_shape},
     tile::Tile,
     tile_shape::tile_shape,
     tiles::{Block, DimOrder, Tiles},
 };
 use crate::{
     Column, Error, Recycler, Result, Selection, Table, Variable,
-    dataset::{ColumnValues, Continues, Derive, Inputs, StoredColumn, Values, nan_to_null},
+    dataset::{ColumnValues, Continues, Derive, Inputs, StoredColumn, StoredValues, Values},
     transport::Counts,
     uring::PageCache,
 };
@@ -38,7 +35,8 @@ use crate::{
 pub struct ScanOptions {
     /// Upper bound in bytes for reading a column as a whole: a coordinate, or a variable that lacks a dimension.
     pub held_bytes: u64,
-    /// Upper bound in decoded bytes per column for a tile made of several small chunks.
+    /// Upper bound in decoded bytes per column for a tile made of several small chunks, and in bytes for the part of a
+    /// tile for which columns are computed at a time.
     pub tile_bytes: u64,
     /// Object store to read local files from, in place of the variables' own.
     pub store: Option<Arc<dyn ObjectStore>>,
@@ -62,6 +60,8 @@ pub struct Scan {
     /// The columns of the scan, followed by the inputs of those that are computed.
     columns: Vec<ScanColumn>,
     tiles: Tiles,
+    /// Shape of a tile's strips.
+    strip: Vec<u64>,
     recycler: Arc<Recycler>,
     shared: SharedChunks,
     carries: Carries,
@@ -96,11 +96,33 @@ enum EncodedChunk {
     Shared(Arc<SharedChunk>),
 }
 
+impl FetchedColumn {
+    /// Chunks with their indices.
+    fn encoded(self) -> Vec<(Vec<u64>, EncodedChunk)> {
+        match self {
+            Self::Exclusive(chunks) => chunks
+                .into_iter()
+                .map(|(chunk, encoded)| (chunk, EncodedChunk::Own(encoded)))
+                .collect(),
+            Self::Shared(chunks) => chunks
+                .into_iter()
+                .map(|(chunk, shared)| (chunk, EncodedChunk::Shared(shared)))
+                .collect(),
+        }
+    }
+}
+
 impl Fetched {
     /// Chunks, requests and bytes of this fetch.
     #[must_use]
     pub fn counts(&self) -> Counts {
         self.counts
+    }
+
+    /// Whether columns are computed from what was fetched.
+    #[must_use]
+    pub fn has_derived(&self) -> bool {
+        !self.derived.is_empty()
     }
 }
 
@@ -197,8 +219,9 @@ impl Scan {
             }
         }
         share(&mut columns, &tiles);
+        let strip = strip_shape(&columns, tiles.shape(), options.tile_bytes);
         let (recycler, shared, carries) = Default::default();
-        Ok(Self { columns, tiles, recycler, shared, carries })
+        Ok(Self { columns, tiles, strip, recycler, shared, carries })
     }
 
     /// Visits the tiles in another order: see [`Tiles::with_order`]. Tiles that continue each other come in their
@@ -481,7 +504,8 @@ impl Scan {
             tokio::task::yield_now().await;
         }
         for position in fetched.derived {
-            let derived = self.derive(position, &inputs, tile.block()).await?;
+            let wanted = tile.block().selections();
+            let derived = self.derive(position, &inputs, (tile.block(), 0, wanted)).await?;
             tile.set(position, derived.values, derived.nan_is_null);
             tokio::task::yield_now().await;
         }
@@ -496,46 +520,22 @@ impl Scan {
         decoded: &mut Decoded,
     ) -> Result<(ArrayRef, bool)> {
         let part = chunked.part(&column.dims, needs);
-        let codec = &chunked.variable.reader()?.codec;
-        let mut chunks = match chunks {
-            FetchedColumn::Exclusive(chunks) if chunks.iter().all(|(_, b)| b.is_none()) => {
-                let start = Instant::now();
-                let values = chunked.fill(&part, &self.recycler)?;
-                let values = chunked.placed(values, &column.dims, needs)?;
-                decoded.time += start.elapsed();
-                return Ok((values, false));
-            }
-            FetchedColumn::Exclusive(chunks) => chunks
-                .into_iter()
-                .map(|(chunk, encoded)| (chunk, EncodedChunk::Own(encoded)))
-                .collect::<Vec<_>>(),
-            FetchedColumn::Shared(chunks) => chunks
-                .into_iter()
-                .map(|(chunk, shared)| (chunk, EncodedChunk::Shared(shared)))
-                .collect(),
+        let chunks = chunks.encoded();
+        if chunks.iter().all(|(_, encoded)| matches!(encoded, EncodedChunk::Own(None))) {
+            let start = Instant::now();
+            let values = chunked.fill(&part, &self.recycler)?;
+            let values = chunked.placed(values, &column.dims, needs)?;
+            decoded.time += start.elapsed();
+            return Ok((values, false));
         }
-        .into_iter()
-        .peekable();
+        let mut chunks = chunks.into_iter().peekable();
         let mut assembly = Assembly::new(&part, &self.recycler)?;
         if chunks.len() < part.count_chunks() {
             assembly.fill();
         }
         while let Some((chunk, encoded)) = chunks.next() {
             let start = Instant::now();
-            let stored = match encoded {
-                EncodedChunk::Own(None) => None,
-                EncodedChunk::Own(Some(stored)) => {
-                    decoded.bytes += codec.decoded_bytes_at(&chunk);
-                    Some(part.decode_stored(&chunk, &stored, &self.recycler)?)
-                }
-                EncodedChunk::Shared(shared) => {
-                    let key = (chunked.shares, chunk.clone());
-                    self.shared.decoded(&key, &shared, &mut |encoded: &Bytes| {
-                        decoded.bytes += codec.decoded_bytes_at(&chunk);
-                        part.decode(&chunk, encoded, &self.recycler)
-                    })?
-                }
-            };
+            let stored = self.decode_chunk((chunked, &part), &chunk, encoded, decoded)?;
             assembly.add(&chunk, stored);
             decoded.time += start.elapsed();
             if chunks.peek().is_some() {
@@ -543,50 +543,153 @@ impl Scan {
             }
         }
         let start = Instant::now();
-        // A value that is repeated over several rows is checked for NaN once, here.
-        let later = column.dims.len() == needs.len()
-            && chunked.variable.reader()?.decoding.only_finds_nan();
-        let values = if later { assembly.finish_but_nan()? } else { assembly.finish()? };
-        let mut values = chunked.placed(values, &column.dims, needs)?;
-        // Values with a NULL are checked for NaN at once: none are expected where NaN is.
-        let checked = later && values.null_count() > 0;
-        if checked {
-            values = nan_to_null(values, true);
-        }
+        let values = chunked.finish(assembly, &column.dims, needs)?;
         decoded.time += start.elapsed();
-        Ok((values, later && !checked))
+        Ok(values)
     }
 
-    /// Computes a column of a block from its inputs.
+    /// Decodes a chunk, unless another tile has decoded it. `None` if it isn't stored.
+    fn decode_chunk(
+        &self,
+        (chunked, part): (&Chunked, &Part<'_>),
+        chunk: &[u64],
+        encoded: EncodedChunk,
+        decoded: &mut Decoded,
+    ) -> Result<Option<StoredValues>> {
+        let bytes = chunked.variable.reader()?.codec.decoded_bytes_at(chunk);
+        match encoded {
+            EncodedChunk::Own(None) => Ok(None),
+            EncodedChunk::Own(Some(stored)) => {
+                decoded.bytes += bytes;
+                part.decode_stored(chunk, &stored, &self.recycler).map(Some)
+            }
+            EncodedChunk::Shared(shared) => {
+                let key = (chunked.shares, chunk.to_vec());
+                self.shared.decoded(&key, &shared, |encoded| {
+                    decoded.bytes += bytes;
+                    part.decode(chunk, encoded, &self.recycler)
+                })
+            }
+        }
+    }
+
+    /// Decodes fetched chunks, but computes no column: [`Scan::next_strip`] does that for a part of the tile at a time.
+    /// Yields to other tasks between two chunks.
+    ///
+    /// # Errors
+    /// [`Error::Chunk`] if the bytes are corrupt.
+    pub async fn strips(&self, fetched: Fetched, tile: &Tile) -> Result<(Strips, Decoded)> {
+        let mut decoded = Decoded::default();
+        let mut columns = Vec::with_capacity(fetched.columns.len());
+        for (position, chunks) in fetched.columns {
+            let column = &self.columns[position];
+            let ColumnSource::Chunked(chunked) = &column.source else { continue };
+            let needs = column.needs(tile.block().selections());
+            let part = chunked.part(&column.dims, &needs);
+            let mut own = HashMap::new();
+            for (chunk, encoded) in chunks.encoded() {
+                let start = Instant::now();
+                let stored = self.decode_chunk((chunked, &part), &chunk, encoded, &mut decoded)?;
+                own.insert(chunk, stored);
+                decoded.time += start.elapsed();
+                tokio::task::yield_now().await;
+            }
+            columns.push((position, own));
+        }
+        let start = self.tiles.start(tile.block());
+        let blocks = tile.block().cut(&start, &self.strip);
+        Ok((Strips::new(columns, fetched.derived, blocks), decoded))
+    }
+
+    /// Computes the columns of the next strip of a tile. The result has the tile's own values, those of the local ones
+    /// among `columns`, and all that was fetched.
+    ///
+    /// # Errors
+    /// [`Error::Decode`] if a value has no meaning, or can't be computed.
+    pub async fn next_strip(
+        &self,
+        strips: &mut Strips,
+        tile: &Tile,
+        columns: &[usize],
+    ) -> Result<Option<Tile>> {
+        let Some((number, block)) = strips.next_block() else { return Ok(None) };
+        let mut strip = tile.part(block)?;
+        self.add_local(columns, &mut strip)?;
+        let mut inputs: HashMap<usize, (ArrayRef, bool)> = HashMap::new();
+        for (position, chunks) in strips.chunks() {
+            let column = &self.columns[*position];
+            let ColumnSource::Chunked(chunked) = &column.source else { continue };
+            let needs = column.needs(strip.block().selections());
+            let (values, nan_is_null) = self.assemble(column, chunked, &needs, chunks)?;
+            match column.input_of {
+                Some(_) => {
+                    inputs.insert(*position, (values, nan_is_null));
+                }
+                None => strip.set(*position, values, nan_is_null),
+            }
+        }
+        for &position in strips.derived() {
+            let wanted = strip.block().selections();
+            let own = (tile.block(), number, wanted);
+            let derived = self.derive(position, &inputs, own).await?;
+            strip.set(position, derived.values, derived.nan_is_null);
+        }
+        Ok(Some(strip))
+    }
+
+    /// Values of a column for the cells of a selection from decoded chunks.
+    fn assemble(
+        &self,
+        column: &ScanColumn,
+        chunked: &Chunked,
+        needs: &[Selection],
+        chunks: &DecodedChunks,
+    ) -> Result<(ArrayRef, bool)> {
+        let part = chunked.part(&column.dims, needs);
+        let wanted = part.chunks();
+        let stored = |chunk: &Vec<u64>| chunks.get(chunk).and_then(Option::as_ref);
+        if wanted.iter().all(|chunk| stored(chunk).is_none()) {
+            let values = chunked.fill(&part, &self.recycler)?;
+            return Ok((chunked.placed(values, &column.dims, needs)?, false));
+        }
+        let mut assembly = Assembly::new(&part, &self.recycler)?;
+        for chunk in &wanted {
+            assembly.add(chunk, stored(chunk).cloned());
+        }
+        chunked.finish(assembly, &column.dims, needs)
+    }
+
+    /// Computes a column for the cells of `wanted`, a strip of a tile, from values of its inputs.
     async fn derive(
         &self,
         position: usize,
-        decoded: &HashMap<usize, (ArrayRef, bool)>,
-        block: &Block,
+        inputs: &HashMap<usize, (ArrayRef, bool)>,
+        (tile, strip, wanted): (&Block, usize, &[Selection]),
     ) -> Result<Values> {
         let column = &self.columns[position];
-        let Some((derive, inputs)) = column.derived() else {
+        let Some((derive, positions)) = column.derived() else {
             return Err(Error::Decode {
                 array: "a column".to_owned(),
                 reason: "it isn't computed".to_owned(),
             });
         };
-        let wanted = block.selections();
         let needs = needs(derive.as_ref(), wanted);
-        let values = inputs.iter().map(|input| match decoded.get(input) {
+        let values = positions.iter().map(|input| match inputs.get(input) {
             Some(values) => Ok(values.clone()),
             None => self.columns[*input].local_values(&needs).map(|values| (values, false)),
         });
         let values: Vec<(ArrayRef, bool)> = values.collect::<Result<_>>()?;
-        let of = |carried| Inputs { values: &values, needs: &needs, wanted, carried };
+        let recycler = &self.recycler;
+        let of = |carried| Inputs { values: &values, needs: &needs, wanted, carried, recycler };
         match derive.continues() {
             None => derive.derive(of(None)),
             Some(Continues { dim, .. }) => {
-                let own = self.carries.wait(position, block, dim, &self.tiles);
-                let mut derived = derive.derive(of(own.await))?;
+                let own = CarriedStrip { column: position, block: tile, strip, dim };
+                let carried = self.carries.wait(own, &self.tiles).await;
+                let mut derived = derive.derive(of(carried))?;
                 // The tile behind becomes the state's only owner.
                 let state = derived.carried.take();
-                self.carries.hand_on(position, block, dim, &self.tiles, state);
+                self.carries.hand_on(own, &self.tiles, state);
                 Ok(derived)
             }
         }

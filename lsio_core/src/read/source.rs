@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     Column, Error, IndexMap, Recycler, Result, Selection, Variable,
-    dataset::{ColumnValues, Continues, Derive, Mapped},
+    dataset::{ColumnValues, Continues, Derive, Mapped, nan_to_null},
     grid::select,
 };
 
@@ -166,6 +166,25 @@ impl Chunked {
             }
             None => Ok(values),
         }
+    }
+
+    /// Assembled values as those of the cells, with whether NaN is NULL.
+    pub(super) fn finish(
+        &self,
+        assembly: Assembly<'_>,
+        dims: &[usize],
+        selections: &[Selection],
+    ) -> Result<(ArrayRef, bool)> {
+        // A value that is repeated over several rows is checked for NaN once, here.
+        let later =
+            dims.len() == selections.len() && self.variable.reader()?.decoding.only_finds_nan();
+        let values = if later { assembly.finish_but_nan()? } else { assembly.finish()? };
+        let values = self.placed(values, dims, selections)?;
+        // Values with a NULL are checked for NaN at once: none are expected where NaN is.
+        if later && values.null_count() > 0 {
+            return Ok((nan_to_null(values, true), false));
+        }
+        Ok((values, later))
     }
 
     /// Whether each chunk of a column belongs to one tile only.

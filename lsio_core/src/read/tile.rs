@@ -1,12 +1,18 @@
 //! A tile: values at their columns' own ranks, broadcast to rows a batch at a time.
 
-use arrow::{array::ArrayRef, error::ArrowError};
+use std::sync::Arc;
+
+use arrow::{
+    array::{ArrayRef, AsArray as _, BooleanArray},
+    buffer::BooleanBuffer,
+    error::ArrowError,
+};
 
 use super::{
     broadcast::{Pattern, broadcast},
     tiles::Block,
 };
-use crate::{Error, Result, dataset::nan_to_null};
+use crate::{Error, Result, Selection, dataset::nan_to_null, grid::select};
 
 /// Selected cells of a tile, with the values of some columns at their own ranks.
 #[derive(Debug)]
@@ -52,6 +58,35 @@ impl Tile {
     #[must_use]
     pub fn values(&self, column: usize) -> Option<(&ArrayRef, bool)> {
         self.values[column].as_ref().map(|values| (&values.array, values.nan_is_null))
+    }
+
+    /// The part of the tile in a block of its cells.
+    ///
+    /// # Errors
+    /// [`Error::Decode`] if arrow can't gather the values.
+    pub(super) fn part(&self, block: Block) -> Result<Self> {
+        let (shape, positions) = (self.block.shape(), block.positions_in(&self.block));
+        let mut part = Self::new(block, self.dims.clone());
+        for ((to, from), dims) in part.values.iter_mut().zip(&self.values).zip(&self.dims) {
+            let Some(from) = from else { continue };
+            let own: Vec<u64> = dims.iter().map(|&dim| shape[dim]).collect();
+            let wanted: Vec<&Selection> = dims.iter().map(|&dim| &positions[dim]).collect();
+            let array = select(&from.array, &own, &wanted).map_err(gather_error)?;
+            *to = Some(TileValues { array, nan_is_null: from.nan_is_null });
+        }
+        Ok(part)
+    }
+
+    /// Of a mask over the tile's cells, the part in a block of them.
+    ///
+    /// # Errors
+    /// [`Error::Decode`] if arrow can't gather it.
+    pub fn rows_of(&self, block: &Block, rows: &BooleanBuffer) -> Result<BooleanBuffer> {
+        let positions = block.positions_in(&self.block);
+        let mask: ArrayRef = Arc::new(BooleanArray::new(rows.clone(), None));
+        let wanted: Vec<&Selection> = positions.iter().collect();
+        let part = select(&mask, &self.block.shape(), &wanted).map_err(gather_error)?;
+        Ok(part.as_boolean().values().clone())
     }
 
     /// Rows of these columns over the dimensions `dims`. The columns have no other dimensions.

@@ -1,5 +1,7 @@
 //! The tiles of a scan, computed from their numbers.
 
+use std::ops::Range;
+
 use arrow::array::BooleanArray;
 use serde::{Deserialize, Serialize};
 
@@ -126,6 +128,11 @@ impl Tiles {
         Block { selections: self.selection.clone() }
     }
 
+    /// First index along each dimension of the tile that holds a block, selected or not.
+    pub(super) fn start(&self, block: &Block) -> Vec<u64> {
+        self.numbers(block).iter().zip(&self.shape).map(|(number, size)| number * size).collect()
+    }
+
     /// Number along each dimension of the tile that holds a block.
     pub(super) fn numbers(&self, block: &Block) -> Vec<u64> {
         (0..self.shape.len()).map(|dim| self.number_along(block, dim)).collect()
@@ -190,6 +197,44 @@ impl Block {
     pub fn rows(&self) -> usize {
         let rows = self.selections.iter().map(Selection::len).fold(1, u64::saturating_mul);
         usize::try_from(rows).unwrap_or(usize::MAX)
+    }
+
+    /// The same cells, cut along each dimension into parts of up to so many indices from `start` on. In C order.
+    pub(super) fn cut(&self, start: &[u64], shape: &[u64]) -> Vec<Self> {
+        let mut blocks = vec![Self { selections: Vec::new() }];
+        for ((selection, start), size) in self.selections.iter().zip(start).zip(shape) {
+            let size = (*size).max(1);
+            let end = selection.bounds().end;
+            let parts = (0..end.saturating_sub(*start).div_ceil(size)).map(|part| {
+                let first = start + part * size;
+                selection.within(&(first..first.saturating_add(size)))
+            });
+            let parts: Vec<Selection> = parts.filter(|part| !part.is_empty()).collect();
+            blocks = blocks
+                .iter()
+                .flat_map(|block| {
+                    parts.iter().map(|part| {
+                        let selections = block.selections.iter().chain([part]).cloned().collect();
+                        Self { selections }
+                    })
+                })
+                .collect();
+        }
+        blocks
+    }
+
+    /// Of each dimension, the positions of the indices among those of a block that holds them.
+    pub(super) fn positions_in(&self, whole: &Self) -> Vec<Selection> {
+        let pairs = self.selections.iter().zip(&whole.selections);
+        pairs
+            .map(|(own, whole)| {
+                let position = |range: Range<u64>| {
+                    let start = whole.rank(range.start);
+                    start..start + (range.end - range.start)
+                };
+                own.ranges().map(position).collect()
+            })
+            .collect()
     }
 
     /// Keeps the indices of a dimension where the mask is true.

@@ -1,9 +1,11 @@
 //! [`Running`]: a function over the frames of a block.
 
+use std::sync::Arc;
+
 use arrow::{
     array::{Array as _, ArrayData, ArrayRef, make_array},
     buffer::{BooleanBuffer, Buffer, NullBuffer},
-    datatypes::{ArrowNativeType, DECIMAL128_MAX_PRECISION, DataType},
+    datatypes::{DECIMAL128_MAX_PRECISION, DataType},
 };
 
 use super::{
@@ -17,7 +19,7 @@ use super::{
     validity::Validity,
     walk::{Summary, Walk},
 };
-use crate::reduce::Simd;
+use crate::{Recycler, reduce::Simd};
 
 /// What is computed of the values of each frame. A frame without values is NULL, but counts 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -124,6 +126,8 @@ pub struct Running<'a> {
     pub shape: BlockShape,
     /// The frame of each output along the window's dimension.
     pub frames: &'a Frames,
+    /// Memory for the outputs.
+    pub recycler: &'a Arc<Recycler>,
 }
 
 impl Running<'_> {
@@ -170,7 +174,8 @@ impl Running<'_> {
         let cells =
             cells.filter(|cells| cells.checked_mul(16).is_some_and(|b| b <= isize::MAX as usize));
         let too_large = || RunningError::TooLarge { outputs: self.frames.len(), lines };
-        let block = Block { shape, walk, cells: cells.ok_or_else(too_large)? };
+        let cells = cells.ok_or_else(too_large)?;
+        let block = Block { shape, walk, cells, recycler: self.recycler };
         let validity = Validity::of(values, self.nan_is_null);
         let simd = Simd::detect();
         if function == RunningFunction::Count {
@@ -230,6 +235,7 @@ struct Block<'a> {
     walk: Walk<'a>,
     /// The number of outputs.
     cells: usize,
+    recycler: &'a Arc<Recycler>,
 }
 
 impl Block<'_> {
@@ -249,27 +255,28 @@ impl Block<'_> {
         }
         let least = sample.least_count();
         let may_lack = !matches!(validity, Validity::All) || self.walk.may_lack(least);
-        let mut results = vec![S::Out::default(); self.cells];
+        let mut results = self.recycler.take(self.cells * size_of::<S::Out>());
         let mut valid = vec![0_u8; if least > 0 && may_lack { self.cells } else { 0 }];
         let input = Input { values, validity, shape: self.shape };
         let own = (!valid.is_empty()).then_some(valid.as_mut_slice());
-        visit(make, &input, &self.walk, Results { values: &mut results, valid: own }, state);
+        visit(make, &input, &self.walk, Results { values: results.typed_mut(), valid: own }, state);
         let nulls = (!valid.is_empty())
             .then(|| NullBuffer::new(BooleanBuffer::collect_bool(valid.len(), |i| valid[i] != 0)));
-        array(result, results, nulls.filter(|nulls| nulls.null_count() > 0))
+        let nulls = nulls.filter(|nulls| nulls.null_count() > 0);
+        array(result, self.cells, results.freeze(), nulls)
     }
 }
 
-/// An array of values in their native form.
-fn array<T: ArrowNativeType>(
+/// An array of so many values in their native form.
+fn array(
     data_type: &DataType,
-    values: Vec<T>,
+    len: usize,
+    values: Buffer,
     nulls: Option<NullBuffer>,
 ) -> Result<ArrayRef, RunningError> {
-    let len = values.len();
     let data = ArrayData::builder(data_type.clone())
         .len(len)
-        .add_buffer(Buffer::from_vec(values))
+        .add_buffer(values)
         .nulls(nulls)
         .build()
         .map_err(|_| RunningError::TooLarge { outputs: len, lines: 1 })?;

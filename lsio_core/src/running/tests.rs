@@ -205,7 +205,7 @@ proptest! {
             values.iter().map(|v| v.filter(|v| !(nan_is_null && v.is_nan()))).collect();
         let checked = Frames::new(frames.clone()).unwrap();
         for function in FUNCTIONS {
-            let running = Running { function, nan_is_null, shape, frames: &checked };
+            let running = Running { function, nan_is_null, shape, frames: &checked, recycler: &Arc::default() };
             let actual = running.run(&array).unwrap();
             prop_assert_eq!(Some(actual.data_type().clone()), function.result_type(array.data_type()));
             let actual = as_doubles(&actual);
@@ -241,7 +241,7 @@ proptest! {
         let checked = Frames::new(frames.clone()).unwrap();
         let all = framed(&values, shape, &frames);
         let run = |function| {
-            Running { function, nan_is_null: false, shape, frames: &checked }.run(&array).unwrap()
+            Running { function, nan_is_null: false, shape, frames: &checked, recycler: &Arc::default() }.run(&array).unwrap()
         };
         let sums = run(RunningFunction::Sum);
         let sums: Vec<Option<i128>> = sums.as_primitive::<Decimal128Type>().iter().collect();
@@ -290,7 +290,7 @@ proptest! {
             parts.reverse();
         }
         for function in FUNCTIONS {
-            let expected = Running { function, nan_is_null: true, shape, frames: &whole };
+            let expected = Running { function, nan_is_null: true, shape, frames: &whole, recycler: &Arc::default() };
             let expected = as_doubles(&expected.run(&array).unwrap());
             let mut state = RunningState::new();
             for part in &parts {
@@ -300,7 +300,7 @@ proptest! {
                 let rows: Vec<ArrayRef> = rows.collect();
                 let block = concat(&rows.iter().map(AsRef::as_ref).collect::<Vec<_>>()).unwrap();
                 let shape = BlockShape { length: part.len(), ..shape };
-                let running = Running { function, nan_is_null: true, shape, frames: &frames };
+                let running = Running { function, nan_is_null: true, shape, frames: &frames, recycler: &Arc::default() };
                 let actual = as_doubles(&running.advance(&block, &mut state).unwrap());
                 for (at, actual) in actual.into_iter().enumerate() {
                     let (o, rest) = (at / (part.len() * inner), at % (part.len() * inner));
@@ -318,8 +318,13 @@ fn what_has_left_is_gone() {
         Arc::new(Float64Array::from(vec![1e17, 1.0, 2.0, f64::INFINITY, 3.0, 4.0, 5.0]));
     let frames = Frames::new((0..7_usize).map(|i| i.saturating_sub(1)..i + 1).collect()).unwrap();
     let shape = BlockShape { outer: 1, length: 7, inner: 1 };
-    let running =
-        Running { function: RunningFunction::Sum, nan_is_null: true, shape, frames: &frames };
+    let running = Running {
+        function: RunningFunction::Sum,
+        nan_is_null: true,
+        shape,
+        frames: &frames,
+        recycler: &Arc::default(),
+    };
     let sums = as_doubles(&running.run(&values).unwrap());
     let all = [1e17, 1e17, 3.0, f64::INFINITY, f64::INFINITY, 7.0, 9.0];
     assert_eq!(sums, all.map(Some));
@@ -330,8 +335,13 @@ fn misfits_are_errors() {
     let values: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
     let frames = Frames::new(vec![0..1, 1..2]).unwrap();
     let shape = BlockShape { outer: 1, length: 3, inner: 1 };
-    let running =
-        Running { function: RunningFunction::Sum, nan_is_null: true, shape, frames: &frames };
+    let running = Running {
+        function: RunningFunction::Sum,
+        nan_is_null: true,
+        shape,
+        frames: &frames,
+        recycler: &Arc::default(),
+    };
     assert!(matches!(running.run(&values.slice(0, 2)), Err(RunningError::Shape { found: 2, .. })));
     let text = cast(&values, &DataType::Utf8).unwrap();
     assert!(matches!(running.run(&text), Err(RunningError::Type { .. })));

@@ -10,7 +10,7 @@ use lsio_core::{
     Column, Dataset, IndexMap, Location, OpenOptions, Result, Selection, Table,
     dataset::{Carried, Continues, Derive, Inputs, Lookup, Values},
     grid::{strides, unravel},
-    read::{DimOrder, Scan, ScanOptions},
+    read::{DimOrder, Scan, ScanOptions, Tile},
 };
 use lsio_synthetic::write::{Compression, GroupWriter, SyntheticArray};
 use proptest::prelude::*;
@@ -58,9 +58,16 @@ fn value(cell: u64) -> Option<f32> {
     (cell % 7 != 3).then_some(cell as f32)
 }
 
-/// Values of all columns, tile by tile, at their places.
-async fn read(table: &Table, selection: Vec<Selection>, order: &[DimOrder]) -> Vec<Vec<Cell>> {
-    let options = ScanOptions { held_bytes: 0, tile_bytes: 64, ..ScanOptions::default() };
+/// Values of all columns, tile by tile, at their places. Computed columns come in strips of so many bytes, if they are
+/// given.
+async fn read(
+    table: &Table,
+    selection: Vec<Selection>,
+    order: &[DimOrder],
+    strip_bytes: Option<u64>,
+) -> Vec<Vec<Cell>> {
+    let tile_bytes = strip_bytes.unwrap_or(64);
+    let options = ScanOptions { held_bytes: 0, tile_bytes, ..ScanOptions::default() };
     let positions: Vec<usize> = (0..table.columns.len()).collect();
     let scan = Scan::new(table, &positions, selection, &options).unwrap().with_order(order);
     let scan = Arc::new(scan);
@@ -72,23 +79,36 @@ async fn read(table: &Table, selection: Vec<Selection>, order: &[DimOrder]) -> V
     for number in 0..scan.tiles().len() {
         let block = scan.tiles().block(number);
         let fetched = scan.fetch(&positions, &block, None).join().await.unwrap();
-        let mut tile = scan.local(&positions, block.clone()).unwrap();
-        scan.decode(fetched, &mut tile).await.unwrap();
-        let dims: Vec<usize> = (0..shape.len()).collect();
-        let rows = tile.rows(&dims, &positions).unwrap();
-        let columns = rows.slice(0, rows.len()).unwrap();
-        for row in 0..rows.len() {
-            let at = unravel(row as u64, &block.shape());
-            let index = at.iter().zip(block.selections()).map(|(at, s)| s.nth(*at).unwrap());
-            let cell: u64 = index.zip(strides(&shape)).map(|(i, s)| i * s).sum();
-            for (all, column) in all.iter_mut().zip(&columns) {
-                let place = &mut all[usize::try_from(cell).unwrap()];
-                assert_eq!(*place, Cell::Unread);
-                *place = cell_of(column, row);
-            }
+        let mut tile = scan.local(&positions, block).unwrap();
+        if strip_bytes.is_none() || !fetched.has_derived() {
+            scan.decode(fetched, &mut tile).await.unwrap();
+            place(&tile, &shape, &mut all);
+            continue;
+        }
+        let (mut strips, _) = scan.strips(fetched, &tile).await.unwrap();
+        while let Some(strip) = scan.next_strip(&mut strips, &tile, &positions).await.unwrap() {
+            place(&strip, &shape, &mut all);
         }
     }
     all
+}
+
+/// Puts the values of a tile at their places.
+fn place(tile: &Tile, shape: &[u64], all: &mut [Vec<Cell>]) {
+    let (dims, columns): (Vec<usize>, Vec<usize>) =
+        ((0..shape.len()).collect(), (0..all.len()).collect());
+    let rows = tile.rows(&dims, &columns).unwrap();
+    let columns = rows.slice(0, rows.len()).unwrap();
+    for row in 0..rows.len() {
+        let at = unravel(row as u64, &tile.block().shape());
+        let index = at.iter().zip(tile.block().selections()).map(|(at, s)| s.nth(*at).unwrap());
+        let cell: u64 = index.zip(strides(shape)).map(|(i, s)| i * s).sum();
+        for (all, column) in all.iter_mut().zip(&columns) {
+            let place = &mut all[usize::try_from(cell).unwrap()];
+            assert_eq!(*place, Cell::Unread);
+            *place = cell_of(column, row);
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -169,7 +189,7 @@ proptest! {
             ];
             let selected: Vec<Selection> =
                 SIZES.iter().zip(&masks).map(|(size, mask)| selection(*size, mask)).collect();
-            let read = read(&table, selected.clone(), &[]).await;
+            let read = read(&table, selected.clone(), &[], None).await;
             for cell in 0..SIZES.iter().product::<u64>() {
                 let at = unravel(cell, &SIZES);
                 let place = usize::try_from(cell).unwrap();
@@ -201,6 +221,7 @@ proptest! {
         reach in 0_u64..4,
         reversed: bool,
         first in prop::option::of(0_usize..3),
+        strip_bytes in prop::option::of(1_u64..500),
         masks in prop::collection::vec(prop::collection::vec(prop::bool::weighted(0.8), 6), 3),
     ) {
         let directory = tempfile::tempdir().unwrap();
@@ -218,13 +239,14 @@ proptest! {
             };
             table.columns = vec![column, derived("near", near), derived("all", all)];
             let order: Vec<DimOrder> = first.map(DimOrder::forward).into_iter().collect();
-            let read = read(&table, selected.clone(), &order).await;
+            let read = read(&table, selected.clone(), &order, strip_bytes).await;
             for cell in 0..SIZES.iter().product::<u64>() {
                 let at = unravel(cell, &SIZES);
                 let place = usize::try_from(cell).unwrap();
                 if !at.iter().zip(&selected).all(|(i, s)| s.within(&(*i..*i + 1)).len() == 1) {
                     continue;
                 }
+                assert_eq!(read[0][place], value(cell).map_or(Cell::Missing, Cell::Value));
                 let stride = strides(&SIZES)[dim];
                 let of = |index: u64| value(cell - at[dim] * stride + index * stride).unwrap_or(0.0);
                 let near: f32 = (at[dim].saturating_sub(reach)..=at[dim]).map(of).sum();
@@ -262,6 +284,10 @@ impl Derive for Sums {
             }
             _ => wanted.clone(),
         }
+    }
+
+    fn runs_along(&self, dim: usize) -> bool {
+        dim == self.dim
     }
 
     fn continues(&self) -> Option<Continues> {

@@ -9,9 +9,9 @@ use std::{
     time::Instant,
 };
 
-use arrow::array::RecordBatch;
+use arrow::{array::RecordBatch, buffer::BooleanBuffer};
 use datafusion::error::Result;
-use lsio_core::read::{Decoded, Pieces, Scratch};
+use lsio_core::read::{Pieces, Scratch, Tile};
 use tokio::sync::{Notify, mpsc::Sender};
 
 use super::{
@@ -45,6 +45,15 @@ struct Worker {
     index: usize,
     reader: TileReader,
     scratch: Scratch,
+}
+
+/// Cells of a tile, or of a strip of one.
+struct TileCells<'a> {
+    tile: &'a Tile,
+    /// The wanted rows, if not all.
+    rows: Option<&'a BooleanBuffer>,
+    /// Columns that are decoded in pieces.
+    pieces: Option<Pieces>,
 }
 
 /// State shared by the workers of one execution.
@@ -134,12 +143,19 @@ impl AggregateRun {
                 self.close(&rows).await?;
             }
             self.wait_for_others(index, number).await;
-            let pieces = self.pieces(&worker.reader, &mut ready);
-            worker.reader.decode(&mut ready).await?;
-            let timer = Instant::now();
-            let decoded = self.reduce(&mut worker, number, &ready, pieces)?;
-            worker.reader.metrics().decoded(decoded);
-            worker.reader.metrics().aggregating(timer.elapsed().saturating_sub(decoded.time));
+            if let Some(mut strips) = worker.reader.strips(&mut ready).await? {
+                while let Some((tile, rows)) = worker.reader.next_strip(&mut strips, &ready).await?
+                {
+                    let cells = TileCells { tile: &tile, rows: rows.as_ref(), pieces: None };
+                    self.reduce(&mut worker, number, cells)?;
+                    tokio::task::yield_now().await;
+                }
+            } else {
+                let pieces = self.pieces(&worker.reader, &mut ready);
+                worker.reader.decode(&mut ready).await?;
+                let rows = ready.rows.as_ref();
+                self.reduce(&mut worker, number, TileCells { tile: &ready.tile, rows, pieces })?;
+            }
             worker.reader.give_back(ready.reserved);
             drop(ready);
             // Yields to other tasks.
@@ -199,14 +215,14 @@ impl AggregateRun {
         work.scan.take_pieces(fetched, &columns, ready.tile.block())
     }
 
-    /// Adds a tile to the worker's state of the slab of this number.
+    /// Adds cells to the worker's state of the slab of this number.
     fn reduce(
         &self,
         Worker { index, reader, scratch }: &mut Worker,
         number: u64,
-        ready: &ReadyTile,
-        pieces: Option<Pieces>,
-    ) -> Result<Decoded> {
+        TileCells { tile, rows, pieces }: TileCells<'_>,
+    ) -> Result<()> {
+        let timer = Instant::now();
         let open = self.open(number);
         self.open_pencils(&open)?;
         let pencils = open.pencils.read().unwrap_or_else(PoisonError::into_inner);
@@ -224,8 +240,8 @@ impl AggregateRun {
         let input = TileInput {
             groups: &self.groups,
             slab: &open.slab,
-            tile: &ready.tile,
-            rows: ready.rows.as_ref(),
+            tile,
+            rows,
             pieces,
             position: &|column| columns.binary_search(&column).ok(),
             batch_size: self.batch_size,
@@ -243,7 +259,9 @@ impl AggregateRun {
             state.accumulator_bytes += more;
             self.take(&open, more)?;
         }
-        Ok(decoded)
+        reader.metrics().decoded(decoded);
+        reader.metrics().aggregating(timer.elapsed().saturating_sub(decoded.time));
+        Ok(())
     }
 
     /// Makes place for the values that are kept of a slab.

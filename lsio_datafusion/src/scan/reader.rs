@@ -6,7 +6,7 @@ use arrow::{array::BooleanArray, buffer::BooleanBuffer, datatypes::SchemaRef};
 use datafusion::{error::Result, execution::TaskContext, physical_expr::PhysicalExpr};
 use lsio_core::{
     Table,
-    read::{Block, FetchTask, Fetched, Scan, Tile},
+    read::{Block, FetchTask, Fetched, Scan, Strips, Tile},
 };
 
 use super::{
@@ -194,6 +194,35 @@ impl TileReader {
         self.work.scan.add_local(&self.work.output, &mut ready.tile).map_err(external)?;
         self.metrics.peak_memory(self.work.scan.peak_memory());
         Ok(())
+    }
+
+    /// Decodes a tile's remaining columns, but computes none: [`TileReader::next_strip`] does. `None`, with nothing done,
+    /// if there is none to compute.
+    pub(crate) async fn strips(&self, ready: &mut ReadyTile) -> Result<Option<Strips>> {
+        // Where tiles continue each other, all are computed as a whole or none is.
+        let whole = self.work.scan.continues() && !self.work.filters.is_empty();
+        let Some(fetched) = ready.fetched.take_if(|own| own.has_derived() && !whole) else {
+            return Ok(None);
+        };
+        let strips = self.work.scan.strips(fetched, &ready.tile).await;
+        let (strips, decoded) = strips.map_err(external)?;
+        self.metrics.decoded(decoded);
+        Ok(Some(strips))
+    }
+
+    /// The next part of a tile, with all columns, and its wanted rows.
+    pub(crate) async fn next_strip(
+        &self,
+        strips: &mut Strips,
+        ready: &ReadyTile,
+    ) -> Result<Option<(Tile, Option<BooleanBuffer>)>> {
+        let strip = self.work.scan.next_strip(strips, &ready.tile, &self.work.output).await;
+        let Some(strip) = strip.map_err(external)? else {
+            self.metrics.peak_memory(self.work.scan.peak_memory());
+            return Ok(None);
+        };
+        let rows = ready.rows.as_ref().map(|rows| ready.tile.rows_of(strip.block(), rows));
+        Ok(Some((strip, rows.transpose().map_err(external)?)))
     }
 
     /// Releases the memory of a tile.

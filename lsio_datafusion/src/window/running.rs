@@ -213,6 +213,10 @@ impl Derive for RunningColumn {
         }
     }
 
+    fn runs_along(&self, dim: usize) -> bool {
+        dim == self.dim
+    }
+
     fn continues(&self) -> Option<Continues> {
         self.visited.as_ref().and_then(|_| self.grows())
     }
@@ -262,8 +266,13 @@ impl Derive for RunningColumn {
         };
         let frames = self.positions(&inputs.wanted[self.dim]).map(frame).collect();
         let frames = Frames::new(frames).map_err(|error| failed(error.to_string()))?;
-        let running =
-            Running { function: self.function, nan_is_null, shape: block, frames: &frames };
+        let running = Running {
+            function: self.function,
+            nan_is_null,
+            shape: block,
+            frames: &frames,
+            recycler: inputs.recycler,
+        };
         if new.is_none() {
             let values = running.run(&values).map_err(|error| failed(error.to_string()))?;
             return Ok(Values { values, nan_is_null: false, carried: None });
