@@ -10,6 +10,7 @@ use arrow::{
 
 use super::{
     exact::{Counts, IntegerSums},
+    exact_floats::{ExactSums, Exactness, Magnitude, Spread},
     extremes::Extremes,
     frames::Frames,
     moments::RowMoments,
@@ -207,8 +208,22 @@ impl Running<'_> {
                     }
                     _ => {
                         let mean = function == RunningFunction::Avg;
-                        let make = |width| Sums::<$t>::new(simd, mean, width);
-                        block.results(make, stored, &validity, state, &result)
+                        match self.exactness(simd, stored, &validity, state.is_some()) {
+                            Some(Exactness::Whole) => {
+                                let make =
+                                    |width| ExactSums::<$t, false>::new(simd, mean, 0.0, width);
+                                block.results(make, stored, &validity, state, &result)
+                            }
+                            Some(Exactness::Split(by)) => {
+                                let make =
+                                    |width| ExactSums::<$t, true>::new(simd, mean, by, width);
+                                block.results(make, stored, &validity, state, &result)
+                            }
+                            None => {
+                                let make = |width| Sums::<$t>::new(simd, mean, width);
+                                block.results(make, stored, &validity, state, &result)
+                            }
+                        }
                     }
                 }
             }};
@@ -226,6 +241,22 @@ impl Running<'_> {
             DataType::Float64 => of!(f64),
             _ => Err(unknown()),
         }
+    }
+}
+
+impl Running<'_> {
+    /// How the sums of all frames are exact, if they are. Those of frames that only grow have no use for it.
+    fn exactness<T: Magnitude>(
+        &self,
+        simd: Simd,
+        values: &[T],
+        validity: &Validity,
+        continues: bool,
+    ) -> Option<Exactness> {
+        if continues || self.frames.only_starts_move() || self.frames.only_ends_move() {
+            return None;
+        }
+        Spread::of(simd, values, validity)?.exactness(self.frames.longest())
     }
 }
 

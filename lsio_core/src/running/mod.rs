@@ -9,10 +9,12 @@
 //! loops         the inner loops, compiled for several vector widths and chosen at run time
 //! ```
 //!
-//! A row that leaves a frame is never subtracted from floats: after 10¹⁷ or an infinity, every later frame would be
-//! wrong. Where each frame contains the one before it, a [`RunningState`] continues from block to block.
+//! A row that leaves a frame is subtracted only where sums are exact, from integers and from floats of similar magnitude:
+//! after 10¹⁷ or an infinity, every later frame would be wrong. Where each frame contains the one before it, a
+//! [`RunningState`] continues from block to block.
 
 mod exact;
+mod exact_floats;
 mod extremes;
 mod frames;
 mod function;
