@@ -4,10 +4,12 @@
 //! exec.rs      ZarrPrepareExec: the main plan, and beside it the plans whose rows its scans look up
 //! slot.rs      where such a plan's rows are, for each execution
 //! lookup.rs    rows as an array over their keys: columns of a scan's table
+//! dense.rs     results of an aggregate, which are such an array already
 //! ordinals.rs  numbers of distinct keys
 //! unique.rs    columns that hold each combination of values once
 //! ```
 
+mod dense;
 mod exec;
 mod lookup;
 mod ordinals;
