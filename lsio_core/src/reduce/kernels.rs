@@ -29,6 +29,13 @@ kernel! {
 }
 
 kernel! {
+    /// Whether a value is NaN. Cheaper than a sum, where the sum isn't needed.
+    fn has_nan<T: Native>(values: &[T]) -> bool {
+        values.iter().fold(false, |any, value| any | value.is_nan())
+    }
+}
+
+kernel! {
     /// Sum of a block of integers of at most 32 bits.
     fn sum_small<T: Native>(values: &[T]) -> i64 {
         let (chunks, rest) = values.as_chunks::<LANES>();
@@ -396,6 +403,7 @@ mod tests {
                 prop_assert_eq!(simd.distances(&floats, 0.5), (distances.sum(), squares));
                 let nans = holes[..values.len()].iter().filter(|hole| **hole).count();
                 prop_assert_eq!(simd.count_nan(&with_nan), nans);
+                prop_assert_eq!(simd.has_nan(&with_nan), nans > 0);
                 prop_assert_eq!(simd.min(&values, values[0]), *values.iter().min().unwrap());
                 prop_assert_eq!(simd.max(&values, values[0]), *values.iter().max().unwrap());
 
