@@ -4,11 +4,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::{
     array::{
-        ArrayData, ArrayRef, BooleanArray, BooleanBufferBuilder, RecordBatch, RecordBatchOptions,
-        UInt32Array, make_array,
+        Array as _, ArrayData, ArrayRef, BooleanArray, BooleanBufferBuilder, RecordBatch,
+        RecordBatchOptions, UInt32Array, make_array,
     },
     buffer::{BooleanBuffer, MutableBuffer, NullBuffer},
-    compute::{filter, take},
+    compute::{filter, nullif, take},
     datatypes::{DataType, SchemaRef},
 };
 use datafusion::{
@@ -40,7 +40,7 @@ pub(crate) struct DenseResults {
     columns: Vec<DenseColumn>,
     /// Groups that have rows, if not all have.
     present: Option<BooleanBuffer>,
-    _reservation: MemoryReservation,
+    reservation: MemoryReservation,
 }
 
 /// A column of the results.
@@ -53,13 +53,33 @@ pub(crate) enum DenseColumn {
 }
 
 impl DenseResults {
-    /// The same results as those of a plan that passes on the columns at these positions.
-    pub(crate) fn projected(self, positions: &[usize], schema: SchemaRef) -> Result<Self> {
-        let picked = positions.iter().map(|&position| self.columns.get(position).cloned());
-        let Some(columns) = picked.collect::<Option<Vec<_>>>() else {
-            return internal_err!("the results of an aggregate lack a column");
+    /// Other columns of the same groups.
+    ///
+    /// # Errors
+    /// If memory is short.
+    pub(crate) fn with_columns(self, schema: SchemaRef, columns: Vec<DenseColumn>) -> Result<Self> {
+        for column in &columns {
+            if let DenseColumn::Result(values) = column
+                && !self.columns.iter().any(|own| own.holds(values))
+            {
+                self.reservation.try_grow(values.get_array_memory_size())?;
+            }
+        }
+        let columns = match &self.present {
+            Some(present) => without_absent(columns, present)?,
+            None => columns,
         };
         Ok(Self { schema, columns, ..self })
+    }
+
+    /// The results of those groups for which the mask is true. The others are like groups without rows.
+    pub(crate) fn kept(self, mask: &BooleanBuffer) -> Result<Self> {
+        let present = match &self.present {
+            Some(present) => present & mask,
+            None => mask.clone(),
+        };
+        let columns = without_absent(self.columns, &present)?;
+        Ok(Self { columns, present: Some(present), ..self })
     }
 
     pub(crate) fn schema(&self) -> &SchemaRef {
@@ -123,6 +143,23 @@ impl DenseResults {
         let options = RecordBatchOptions::new().with_row_count(Some(self.count()));
         Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?)
     }
+}
+
+impl DenseColumn {
+    /// Whether these are its values.
+    fn holds(&self, values: &ArrayRef) -> bool {
+        matches!(self, Self::Result(own) if Arc::ptr_eq(own, values))
+    }
+}
+
+/// Columns with NULL in place of the values of groups without rows.
+fn without_absent(columns: Vec<DenseColumn>, present: &BooleanBuffer) -> Result<Vec<DenseColumn>> {
+    let absent = BooleanArray::new(!present, None);
+    let columns = columns.into_iter().map(|column| match column {
+        DenseColumn::Result(values) => Ok(DenseColumn::Result(nullif(&values, &absent)?)),
+        key => Ok(key),
+    });
+    columns.collect()
 }
 
 /// Arrays to which slabs are added.
@@ -274,7 +311,7 @@ impl DenseTarget {
             shape: self.shape.clone(),
             columns,
             present,
-            _reservation: filled.reservation.take(),
+            reservation: filled.reservation.take(),
         })
     }
 

@@ -18,7 +18,7 @@ use datafusion::{
 use lsio_core::{Column, IndexMap, Table};
 
 use super::{
-    dense::axes,
+    axes::axes,
     ordinals::{NONE, Ordinals},
     slot::{PlanResults, Slot},
 };

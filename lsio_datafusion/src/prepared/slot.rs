@@ -17,7 +17,7 @@ use datafusion::{
 use futures::TryStreamExt as _;
 use tokio::sync::OnceCell;
 
-use super::dense::dense_results;
+use super::operators::above_aggregate;
 use crate::aggregate::DenseResults;
 
 /// Place of a plan's rows, for each execution of the plan that looks them up. An execution is known by its task context.
@@ -149,6 +149,24 @@ impl PlanRows {
         reservation.try_resize(own_bytes(&batch)?)?;
         let rows = HeldRows { batch, complete, _reservation: reservation };
         Ok(Arc::new(PlanResults::Rows(rows)))
+    }
+}
+
+/// Runs a plan that is an aggregate over a scan, with operators above it that compute each row from one row. `None` if
+/// its rows must be made: execute it.
+async fn dense_results(
+    plan: &Arc<dyn ExecutionPlan>,
+    context: &Arc<TaskContext>,
+) -> Result<Option<DenseResults>> {
+    let Some((aggregate, operators)) = above_aggregate(plan) else { return Ok(None) };
+    let Some(results) = aggregate.dense(context).await? else { return Ok(None) };
+    match operators.iter().try_fold(results, |results, operator| operator.on(results)) {
+        Ok(results) => Ok(Some(results)),
+        Err(error) => {
+            // It may come from a group that has no rows, or be one of memory, which rows need less of.
+            log::info!("{error}: the results of an aggregate become rows");
+            Ok(None)
+        }
     }
 }
 

@@ -141,6 +141,13 @@ async fn results_of_aggregates_are_looked_up() {
                     }
                     expected.push(rows(&plain, &sql).await.unwrap());
                 }
+                if limit.is_none() {
+                    let analyzed = rows(&ctx, &format!("EXPLAIN ANALYZE {sql}")).await.unwrap();
+                    let analyzed = analyzed[0][1].as_str().unwrap();
+                    // Texts have no fixed width.
+                    let has_rows = sql.contains("TEXT");
+                    assert_eq!(!analyzed.contains("output_batches=0"), has_rows, "{analyzed}");
+                }
                 let expected = &expected[number];
                 assert!(same(&actual, expected), "{sql}\n{plan}\n{actual:?}\n{expected:?}");
             }

@@ -1,21 +1,16 @@
-//! Results of an aggregate, which are an array over its keys already.
+//! Index maps to the axes of an aggregate's results.
 
 use std::sync::Arc;
 
 use arrow::{
-    array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt64Array, new_null_array},
+    array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt64Array},
     compute::take,
-    datatypes::{Field, Schema},
+    datatypes::Schema,
 };
 use datafusion::{
-    common::utils::normalize_float_zero,
+    common::{internal_err, utils::normalize_float_zero},
     error::Result,
-    execution::TaskContext,
-    physical_expr::{expressions::Column, utils::collect_columns},
-    physical_plan::{
-        ExecutionPlan, coalesce_partitions::CoalescePartitionsExec, coop::CooperativeExec,
-        projection::ProjectionExec, repartition::RepartitionExec,
-    },
+    physical_expr::{PhysicalExpr, expressions::Column, utils::collect_columns},
 };
 use lsio_core::IndexMap;
 
@@ -24,47 +19,16 @@ use super::{
     ordinals::{NONE, Ordinals},
 };
 use crate::{
-    aggregate::{DenseColumn, DenseResults, ZarrAggregateExec},
-    expression::union,
+    aggregate::{DenseColumn, DenseResults},
+    expression::{union, with_columns},
 };
-
-/// Runs a plan that is an aggregate over a scan, of which it passes on columns. `None` if its rows must be made: execute
-/// it.
-pub(super) async fn dense_results(
-    plan: &Arc<dyn ExecutionPlan>,
-    context: &Arc<TaskContext>,
-) -> Result<Option<DenseResults>> {
-    let Some((aggregate, columns)) = passed_on(plan) else { return Ok(None) };
-    let results = aggregate.dense(context).await?;
-    results.map(|results| results.projected(&columns, plan.schema())).transpose()
-}
-
-/// The aggregate whose rows a plan passes on, and the positions of its columns.
-fn passed_on(plan: &Arc<dyn ExecutionPlan>) -> Option<(&ZarrAggregateExec, Vec<usize>)> {
-    if let Some(aggregate) = plan.downcast_ref::<ZarrAggregateExec>() {
-        return Some((aggregate, (0..plan.schema().fields().len()).collect()));
-    }
-    let [input] = plan.children()[..] else { return None };
-    let (aggregate, below) = passed_on(input)?;
-    if let Some(projection) = plan.downcast_ref::<ProjectionExec>() {
-        let columns = projection.expr().iter().map(|own| {
-            let column = own.expr.downcast_ref::<Column>()?;
-            below.get(column.index()).copied()
-        });
-        return Some((aggregate, columns.collect::<Option<_>>()?));
-    }
-    let passes = plan.downcast_ref::<CoalescePartitionsExec>().is_some()
-        || plan.downcast_ref::<RepartitionExec>().is_some()
-        || plan.downcast_ref::<CooperativeExec>().is_some();
-    (passes && plan.fetch().is_none()).then_some((aggregate, below))
-}
 
 /// For each axis of the results, the map to its indices. `None` if a key doesn't belong to one axis, or doesn't tell its
 /// indices apart.
 pub(super) fn axes(keys: &[PreparedKey], results: &DenseResults) -> Result<Option<Vec<IndexMap>>> {
     let mut by_axis: Vec<Vec<&PreparedKey>> = vec![Vec::new(); results.shape().len()];
     for key in keys {
-        match axis_of(key, results) {
+        match axis_of(&key.of_row, results) {
             Some(axis) => by_axis[axis].push(key),
             None => return Ok(None),
         }
@@ -79,10 +43,10 @@ pub(super) fn axes(keys: &[PreparedKey], results: &DenseResults) -> Result<Optio
     Ok(Some(maps))
 }
 
-/// The axis along which a key varies, if it is one.
-fn axis_of(key: &PreparedKey, results: &DenseResults) -> Option<usize> {
+/// The axis along which an expression over the results varies, if it is one.
+pub(super) fn axis_of(expr: &Arc<dyn PhysicalExpr>, results: &DenseResults) -> Option<usize> {
     let mut found = None;
-    for column in collect_columns(&key.of_row) {
+    for column in collect_columns(expr) {
         let Some(DenseColumn::Key { axis, .. }) = results.columns().get(column.index()) else {
             return None;
         };
@@ -91,6 +55,45 @@ fn axis_of(key: &PreparedKey, results: &DenseResults) -> Option<usize> {
         }
     }
     found
+}
+
+/// Values of an expression over the keys of an axis, for each of its indices.
+pub(super) fn values_along(
+    expr: &Arc<dyn PhysicalExpr>,
+    axis: usize,
+    results: &DenseResults,
+) -> Result<ArrayRef> {
+    evaluated(expr, results, results.shape()[axis], |column| match results.columns().get(column) {
+        Some(DenseColumn::Key { values, .. }) => Ok(Arc::clone(values)),
+        _ => results.values(column),
+    })
+}
+
+/// Evaluates an expression over the columns of results, whose values `values` gives.
+pub(super) fn evaluated(
+    expr: &Arc<dyn PhysicalExpr>,
+    results: &DenseResults,
+    rows: usize,
+    values: impl Fn(usize) -> Result<ArrayRef>,
+) -> Result<ArrayRef> {
+    let mut used: Vec<usize> = collect_columns(expr).iter().map(Column::index).collect();
+    used.sort_unstable();
+    used.dedup();
+    let compact = with_columns(expr, |column| {
+        let position = used.binary_search(&column.index()).ok()?;
+        Some(Column::new(column.name(), position))
+    })?;
+    let Some(compact) = compact else {
+        return internal_err!("{expr} isn't over the results of an aggregate");
+    };
+    let fields = results.schema().project(&used)?;
+    // Groups without rows have no values.
+    let fields = fields.fields().iter().map(|field| field.as_ref().clone().with_nullable(true));
+    let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
+    let columns = used.into_iter().map(values).collect::<Result<Vec<_>>>()?;
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    let batch = RecordBatch::try_new_with_options(schema, columns, &options)?;
+    compact.evaluate(&batch)?.into_array(rows)
 }
 
 /// The map to the indices of an axis, by all keys that vary along it.
@@ -104,11 +107,8 @@ fn axis_map(
         return Ok(None);
     }
     let size = results.shape()[axis];
-    let along = keys_along(axis, results)?;
-    let of_groups = keys.iter().map(|key| {
-        let values = key.of_row.evaluate(&along)?.into_array(size)?;
-        Ok(normalize_float_zero(&values))
-    });
+    let of_groups =
+        keys.iter().map(|key| Ok(normalize_float_zero(&values_along(&key.of_row, axis, results)?)));
     let of_groups = of_groups.collect::<Result<Vec<_>>>()?;
     let mut known = Ordinals::new(&of_groups, keys.iter().map(|key| key.null_equals).collect())?;
     let ordinals = known.of(&of_groups)?;
@@ -132,20 +132,6 @@ fn axis_map(
 
 fn place(ordinal: u64) -> Option<usize> {
     if ordinal == NONE { None } else { usize::try_from(ordinal).ok() }
-}
-
-/// The keys along an axis, as rows of the plan; NULL in other columns.
-fn keys_along(axis: usize, results: &DenseResults) -> Result<RecordBatch> {
-    let (size, schema) = (results.shape()[axis], results.schema());
-    let fields: Vec<Field> =
-        schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
-    let columns = results.columns().iter().zip(&fields).map(|(column, field)| match column {
-        DenseColumn::Key { axis: own, values } if *own == axis => Arc::clone(values),
-        _ => new_null_array(field.data_type(), size),
-    });
-    let columns: Vec<ArrayRef> = columns.collect();
-    let options = RecordBatchOptions::new().with_row_count(Some(size));
-    Ok(RecordBatch::try_new_with_options(Arc::new(Schema::new(fields)), columns, &options)?)
 }
 
 fn size_along(keys: &[&PreparedKey], dim: usize) -> Option<u64> {
