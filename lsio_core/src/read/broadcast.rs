@@ -58,6 +58,17 @@ impl Pattern {
         };
         Self::Scattered((0..shape.len()).map(|d| (size(d), stride(d))).collect())
     }
+
+    /// The first of the `len` values of the rows from `start` on, if they follow each other as the rows do.
+    pub(super) fn side_by_side(&self, start: usize, len: usize) -> Option<usize> {
+        match self {
+            Self::Regular { repeat: 1, period } => {
+                let first = start % period;
+                (first + len <= *period).then_some(first)
+            }
+            _ => None,
+        }
+    }
 }
 
 /// Values of the rows `start..start + len`.
@@ -67,14 +78,11 @@ pub(super) fn broadcast(
     start: usize,
     len: usize,
 ) -> Result<ArrayRef, ArrowError> {
+    if let Some(first) = pattern.side_by_side(start, len) {
+        return Ok(values.slice(first, len));
+    }
     match pattern {
-        Pattern::Regular { repeat: 1, period } => {
-            let first = start % period;
-            if first + len <= *period {
-                return Ok(values.slice(first, len));
-            }
-            cycle(values, first, len)
-        }
+        Pattern::Regular { repeat: 1, period } => cycle(values, start % period, len),
         Pattern::Regular { repeat, period } => repeat_each(values, *repeat, *period, start, len),
         Pattern::Scattered(dims) => {
             take(values, &UInt64Array::from(positions(dims, start, len)), None)

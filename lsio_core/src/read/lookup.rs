@@ -1,20 +1,19 @@
 //! Values of a tile that are looked up through index maps.
 
+use std::sync::Arc;
+
 use arrow::{
-    array::{Array as _, ArrayRef, BooleanArray, MutableArrayData, UInt64Array, make_array},
-    compute::take,
+    array::{ArrayRef, BooleanArray},
     error::ArrowError,
 };
 
+use super::runs::Runs;
 use crate::{
     IndexMap, Selection,
     dataset::Mapped,
     grid::{checked_product, positions, strides},
     index_map::Partners,
 };
-
-/// Mean number of neighbouring values from which on copying runs of them beats gathering each.
-const LONG_RUN: usize = 8;
 
 /// Partners of the cells of a tile, along each axis of what is looked up.
 #[derive(Debug)]
@@ -47,18 +46,16 @@ impl<'a> Partnered<'a> {
     /// Those of arrow.
     pub(super) fn gather(&self, values: &ArrayRef) -> Result<ArrayRef, ArrowError> {
         let shape: Vec<u64> = self.wanted().map(Selection::len).collect();
-        self.pick(values, &shape, |axis, position| {
+        let runs = self.pick(values, &shape, |axis, position| {
             let positions = self.axes[axis].positions.as_ref();
             positions
                 .map_or(Some(position), |own| Some(own[position]).filter(|p| *p != Partners::NONE))
-        })
+        });
+        runs.whole()
     }
 
-    /// Values of the tile's cells, of all values that may be looked up.
-    ///
-    /// # Errors
-    /// Those of arrow.
-    pub(super) fn gather_all(&self, values: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    /// Places of the tile's cells among all values that may be looked up.
+    pub(super) fn of_all(&self, values: &ArrayRef) -> Runs {
         let wanted: Vec<Vec<usize>> = self
             .wanted()
             .map(|wanted| wanted.iter().map(|i| usize::try_from(i).unwrap_or(usize::MAX)).collect())
@@ -70,18 +67,18 @@ impl<'a> Partnered<'a> {
         })
     }
 
-    /// Picks the values of the cells; `along` gives the index along an axis for each position of its map.
+    /// Finds the values of the cells; `along` gives the index along an axis for each position of its map.
     fn pick(
         &self,
         values: &ArrayRef,
         shape: &[u64],
         along: impl Fn(usize, usize) -> Option<usize>,
-    ) -> Result<ArrayRef, ArrowError> {
+    ) -> Runs {
         let strides: Vec<usize> =
             strides(shape).iter().map(|s| usize::try_from(*s).unwrap_or(usize::MAX)).collect();
         let run = self.run(&strides, &along);
         let (dims, sizes) = (&self.dims[..run.dims], &self.sizes[..run.dims]);
-        let mut places = Places::new(sizes.iter().product(), run.start, run.len);
+        let mut places = Places::new(sizes.iter().product(), run.start);
         for (number, map) in self.mapped.maps[..run.axes].iter().enumerate() {
             let offset = |position| along(number, position).map(|index| index * strides[number]);
             places.add(&Odometer::new(map.dims(), dims, sizes), offset);
@@ -92,7 +89,7 @@ impl<'a> Partnered<'a> {
             let axis = Odometer::new(map.dims(), dims, sizes);
             places.add(&axis, |position| present[position].then_some(0));
         }
-        places.take(values)
+        Runs::new(Arc::clone(values), places.starts, run.len)
     }
 
     /// The inner dimensions along which values lie side by side, as the cells do.
@@ -131,7 +128,7 @@ struct Run {
 /// Whether all maps have a partner, for the selected cells of the dimensions `dims`.
 pub(super) fn presence(maps: &[IndexMap], dims: &[usize], selection: &[Selection]) -> BooleanArray {
     let sizes = sizes(dims, selection);
-    let mut places = Places::new(sizes.iter().product(), 0, 1);
+    let mut places = Places::new(sizes.iter().product(), 0);
     for map in maps {
         let mut present = Vec::new();
         map.for_each(selection, |partner| present.push(partner.is_some()));
@@ -149,13 +146,11 @@ fn sizes(dims: &[usize], selection: &[Selection]) -> Vec<usize> {
 struct Places {
     /// The place of each run's first value, or [`Partners::NONE`].
     starts: Vec<usize>,
-    /// Number of values of a run.
-    len: usize,
 }
 
 impl Places {
-    fn new(runs: usize, start: usize, len: usize) -> Self {
-        Self { starts: vec![start; runs], len }
+    fn new(runs: usize, start: usize) -> Self {
+        Self { starts: vec![start; runs] }
     }
 
     /// Moves each run by the offset of its position along an axis.
@@ -176,41 +171,6 @@ impl Places {
                 }
             }
         });
-    }
-
-    /// Takes the values at these places.
-    fn take(&self, values: &ArrayRef) -> Result<ArrayRef, ArrowError> {
-        let Self { starts, len } = self;
-        let cells = starts.len() * len;
-        let breaks = |pair: &[usize]| match (pair[0], pair[1]) {
-            (Partners::NONE, Partners::NONE) => false,
-            (one, next) => one == Partners::NONE || next != one + len,
-        };
-        let runs = 1 + starts.windows(2).filter(|pair| breaks(pair)).count();
-        if runs == 1 && starts.first().is_some_and(|first| *first != Partners::NONE) {
-            return Ok(values.slice(starts[0], cells));
-        }
-        if cells < LONG_RUN * runs {
-            let places = starts.iter().flat_map(|&start| {
-                let place = move |i| (start != Partners::NONE).then(|| (start + i) as u64);
-                (0..*len).map(place)
-            });
-            return take(values, &places.collect::<UInt64Array>(), None);
-        }
-        let data = values.to_data();
-        let mut out = MutableArrayData::new(vec![&data], true, cells);
-        let mut first = 0;
-        for at in 1..=starts.len() {
-            if at == starts.len() || breaks(&starts[at - 1..=at]) {
-                let count = (at - first) * len;
-                match starts[first] {
-                    Partners::NONE => out.try_extend_nulls(count)?,
-                    start => out.try_extend(0, start, start + count)?,
-                }
-                first = at;
-            }
-        }
-        Ok(make_array(out.freeze()))
     }
 }
 

@@ -21,6 +21,7 @@ mod fetch;
 mod lookup;
 mod part;
 mod pieces;
+mod runs;
 mod scan;
 mod shared;
 mod source;

@@ -721,7 +721,7 @@ impl Scan {
         let needs = needs(derive.as_ref(), wanted);
         let values = positions.iter().map(|input| match inputs.get(input) {
             Some(values) => Ok(values.clone()),
-            None => self.columns[*input].local_values(&needs).map(|values| (values, false)),
+            None => Ok((self.columns[*input].local_values(&needs)?.whole()?, false)),
         });
         let values: Vec<(ArrayRef, bool)> = values.collect::<Result<_>>()?;
         let recycler = &self.recycler;

@@ -11,7 +11,7 @@ use super::{
     fetch::Fetcher,
     lookup::{Partnered, cells, presence},
     part::{Assembly, Part},
-    tile::gather_error,
+    tile::{TileArray, gather_error},
     tiles::Tiles,
 };
 use crate::{
@@ -91,11 +91,11 @@ impl ScanColumn {
     }
 
     /// Values of the cells of a tile, at the column's own rank and in the grid's order of dimensions.
-    pub(super) fn local_values(&self, selections: &[Selection]) -> Result<ArrayRef> {
+    pub(super) fn local_values(&self, selections: &[Selection]) -> Result<TileArray> {
         match &self.source {
             ColumnSource::Index => {
                 let dim = self.dims.first().copied().unwrap_or(0);
-                Ok(indices(&selections[dim]))
+                Ok(indices(&selections[dim]).into())
             }
             ColumnSource::Held { column, shape } => {
                 let not_loaded = || Error::Decode {
@@ -108,13 +108,16 @@ impl ScanColumn {
                         ColumnValues::Index => indices(&Selection::all(mapped.shape[0])),
                         _ => mapped.column.loaded().cloned().ok_or_else(not_loaded)?,
                     };
-                    return partnered.gather_all(&all).map_err(gather_error);
+                    return TileArray::placed(partnered.of_all(&all));
                 }
                 let values = column.loaded().ok_or_else(not_loaded)?;
                 let own: Vec<&Selection> = self.dims.iter().map(|&d| &selections[d]).collect();
-                select(values, shape, &own).map_err(gather_error)
+                select(values, shape, &own).map(TileArray::from).map_err(gather_error)
             }
-            ColumnSource::Present(maps) => Ok(Arc::new(presence(maps, &self.dims, selections))),
+            ColumnSource::Present(maps) => {
+                let present: ArrayRef = Arc::new(presence(maps, &self.dims, selections));
+                Ok(present.into())
+            }
             ColumnSource::Chunked(_) | ColumnSource::Derived { .. } => Err(Error::Decode {
                 array: "a column".to_owned(),
                 reason: "its chunks were not fetched".to_owned(),

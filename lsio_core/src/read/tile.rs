@@ -1,6 +1,6 @@
 //! A tile: values at their columns' own ranks, broadcast to rows a batch at a time.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::{
     array::{ArrayRef, AsArray as _, BooleanArray},
@@ -10,6 +10,7 @@ use arrow::{
 
 use super::{
     broadcast::{Pattern, broadcast},
+    runs::Runs,
     tiles::Block,
 };
 use crate::{Error, Result, Selection, dataset::nan_to_null, grid::select};
@@ -26,10 +27,65 @@ pub struct Tile {
 /// The values of a column.
 #[derive(Clone, Debug)]
 struct TileValues {
-    array: ArrayRef,
+    array: TileArray,
     /// Whether NaN is NULL. The check is left until rows are made: the next operation then finds the values in the
     /// CPU's cache.
     nan_is_null: bool,
+}
+
+/// Values of a tile's cells.
+#[derive(Clone, Debug)]
+pub(super) enum TileArray {
+    Whole(ArrayRef),
+    /// Values in a larger array, and those of all cells, once they were copied.
+    Placed(Arc<Runs>, Arc<OnceLock<ArrayRef>>),
+}
+
+impl From<ArrayRef> for TileArray {
+    fn from(array: ArrayRef) -> Self {
+        Self::Whole(array)
+    }
+}
+
+impl TileArray {
+    /// Values in a larger array: they are copied a batch at a time.
+    ///
+    /// # Errors
+    /// [`Error::Decode`] if arrow can't slice the array.
+    pub(super) fn placed(runs: Runs) -> Result<Self> {
+        if runs.is_one() {
+            return runs.whole().map(Self::Whole).map_err(gather_error);
+        }
+        Ok(Self::Placed(Arc::new(runs), Arc::default()))
+    }
+
+    /// The values of all cells.
+    ///
+    /// # Errors
+    /// [`Error::Decode`] if arrow can't gather them.
+    pub(super) fn whole(&self) -> Result<ArrayRef> {
+        match self {
+            Self::Whole(array) => Ok(Arc::clone(array)),
+            Self::Placed(runs, whole) => match whole.get() {
+                Some(array) => Ok(Arc::clone(array)),
+                None => {
+                    let array = runs.whole().map_err(gather_error)?;
+                    Ok(Arc::clone(whole.get_or_init(|| array)))
+                }
+            },
+        }
+    }
+
+    /// Values of the rows `start..start + len`.
+    fn rows(&self, pattern: &Pattern, start: usize, len: usize) -> Result<ArrayRef> {
+        if let Self::Placed(runs, whole) = self
+            && whole.get().is_none()
+            && let Some(first) = pattern.side_by_side(start, len)
+        {
+            return runs.slice(first, len).map_err(gather_error);
+        }
+        broadcast(&self.whole()?, pattern, start, len).map_err(gather_error)
+    }
 }
 
 impl Tile {
@@ -50,17 +106,22 @@ impl Tile {
         self.values[column].is_some()
     }
 
-    pub(super) fn set(&mut self, column: usize, array: ArrayRef, nan_is_null: bool) {
-        self.values[column] = Some(TileValues { array, nan_is_null });
+    pub(super) fn set(&mut self, column: usize, array: impl Into<TileArray>, nan_is_null: bool) {
+        self.values[column] = Some(TileValues { array: array.into(), nan_is_null });
     }
 
-    /// Values of a column at its own rank, with whether NaN is NULL; `None` if the tile doesn't have them.
+    /// Values of a column at its own rank, with whether NaN is NULL; `None` if the tile doesn't have them, or only
+    /// places of them in a larger array.
     #[must_use]
     pub fn values(&self, column: usize) -> Option<(&ArrayRef, bool)> {
-        self.values[column].as_ref().map(|values| (&values.array, values.nan_is_null))
+        let values = self.values[column].as_ref()?;
+        match &values.array {
+            TileArray::Whole(array) => Some((array, values.nan_is_null)),
+            TileArray::Placed(..) => None,
+        }
     }
 
-    /// The part of the tile in a block of its cells.
+    /// The part of the tile in a block of its cells, without columns that are places in a larger array.
     ///
     /// # Errors
     /// [`Error::Decode`] if arrow can't gather the values.
@@ -68,11 +129,13 @@ impl Tile {
         let (shape, positions) = (self.block.shape(), block.positions_in(&self.block));
         let mut part = Self::new(block, self.dims.clone());
         for ((to, from), dims) in part.values.iter_mut().zip(&self.values).zip(&self.dims) {
-            let Some(from) = from else { continue };
+            let Some(TileValues { array: TileArray::Whole(from), nan_is_null }) = from else {
+                continue;
+            };
             let own: Vec<u64> = dims.iter().map(|&dim| shape[dim]).collect();
             let wanted: Vec<&Selection> = dims.iter().map(|&dim| &positions[dim]).collect();
-            let array = select(&from.array, &own, &wanted).map_err(gather_error)?;
-            *to = Some(TileValues { array, nan_is_null: from.nan_is_null });
+            let array = select(from, &own, &wanted).map_err(gather_error)?.into();
+            *to = Some(TileValues { array, nan_is_null: *nan_is_null });
         }
         Ok(part)
     }
@@ -150,7 +213,7 @@ impl Rows {
         let own = dims.iter().map(|dim| self.dims.iter().position(|d| d == dim));
         let own: Vec<usize> = own.flatten().collect();
         let pattern = Pattern::new(&self.shape, &own);
-        self.columns.push((TileValues { array, nan_is_null: false }, pattern));
+        self.columns.push((TileValues { array: array.into(), nan_is_null: false }, pattern));
     }
 
     /// Columns of the `len` rows from `start` on, each with whether NaN in it is still to become NULL.
@@ -161,8 +224,7 @@ impl Rows {
         self.columns
             .iter()
             .map(|(values, pattern)| {
-                let rows = broadcast(&values.array, pattern, start, len).map_err(gather_error)?;
-                Ok((rows, values.nan_is_null))
+                Ok((values.array.rows(pattern, start, len)?, values.nan_is_null))
             })
             .collect()
     }

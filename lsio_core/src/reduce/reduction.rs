@@ -638,7 +638,7 @@ impl<T: Native> Groups<T> {
         sum.simd = self.simd;
         let mut rows = 0;
         for row in values.chunks_exact(len) {
-            if T::FLOATS && self.simd.sum(row).is_nan() {
+            if T::FLOATS && self.simd.has_nan(row) {
                 layout.row_segments(base, |segment, range| {
                     self.segment(&segment, &row[range], nan_is_null, 1);
                 });
@@ -759,9 +759,7 @@ impl<T: Native> Groups<T> {
     /// Adds values of consecutive groups.
     fn row(&mut self, first: usize, values: &[T], nan_is_null: bool) {
         let groups = first..first + values.len();
-        let has_nan = T::FLOATS
-            && self.simd.sum(values).is_nan()
-            && values.iter().any(|value| value.is_nan());
+        let has_nan = T::FLOATS && self.simd.has_nan(values);
         if has_nan && (!nan_is_null || self.wanted.moments) {
             for (cell, value) in values.iter().enumerate() {
                 self.one(first + cell, *value, nan_is_null, 1);

@@ -27,15 +27,16 @@ use datafusion::{
         stream::RecordBatchStreamAdapter,
     },
 };
-use futures::{StreamExt as _, TryStreamExt as _, stream};
+use futures::{StreamExt as _, TryStreamExt as _, future::BoxFuture, stream};
 
 use super::{
+    dense::DenseResults,
     keys::CellGroups,
     masks::Weights,
     plan::{Aggregation, ResultSource},
     reduce::{layout_along, shape_of},
     slabs::Slabs,
-    start::{passes_over, slab_groups, start},
+    start::{dense, passes_over, slab_groups, start},
 };
 use crate::{
     ZarrSource,
@@ -95,6 +96,22 @@ impl ZarrAggregateExec {
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
         self.plan.weights.iter().filter_map(Weights::note).collect()
+    }
+
+    /// Runs the aggregate, with the results as arrays over its keys. `None` if they must come as rows: execute it.
+    pub(crate) fn dense(
+        &self,
+        context: &Arc<TaskContext>,
+    ) -> BoxFuture<'static, Result<Option<DenseResults>>> {
+        let baseline = BaselineMetrics::new(&self.metrics, 0);
+        let results = dense(Arc::clone(&self.plan), self.metrics.clone(), Arc::clone(context));
+        Box::pin(async move {
+            let results = results.await?;
+            if let Some(results) = &results {
+                baseline.record_output(results.count());
+            }
+            Ok(results)
+        })
     }
 
     fn with_plan(&self, plan: Aggregation) -> Self {

@@ -9,6 +9,7 @@
 //!   │ passes.rs parts of the cells that are read one after the other, where values don't fit the memory
 //!   │ slabs.rs  parts of the groups that no two tiles share, so that few are in memory
 //!   │ start.rs  passes, and DataFusion's operators where groups don't fit the memory
+//!   │ pass.rs   one pass: its slabs and workers
 //!   ▼
 //! run.rs        workers take tiles from one queue, and give out slabs that are done
 //!   │ reduce.rs one tile: arguments evaluated at their own rank
@@ -17,6 +18,7 @@
 //!   │ state.rs  states of groups: kernels' (lsio_core::reduce), or DataFusion's accumulators
 //!   ▼
 //! output.rs     rows: one for each group
+//! dense.rs      or arrays over the keys, for a scan that looks the results up
 //! results.rs    the test for NaN among results, taken into the aggregate
 //! masks.rs      notes on weights that count where values are missing
 //! ```
@@ -25,11 +27,13 @@
 //! there are indices, not repeated.
 
 mod cell_keys;
+mod dense;
 mod exec;
 mod full_rank;
 mod keys;
 mod masks;
 mod output;
+mod pass;
 mod passes;
 mod pencils;
 mod plan;
@@ -42,4 +46,5 @@ mod start;
 mod state;
 mod weighted;
 
+pub(crate) use self::dense::{DenseColumn, DenseResults};
 pub use self::{exec::ZarrAggregateExec, rule::AggregatePushdown};

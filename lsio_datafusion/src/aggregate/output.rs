@@ -27,6 +27,23 @@ use crate::{
     nan_as_null::without_nan,
 };
 
+/// Results of a slab's groups.
+pub(super) struct SlabResults {
+    /// Groups with rows in ascending order; `None` is all.
+    pub(super) met: Option<UInt32Array>,
+    /// Columns of the functions.
+    pub(super) columns: Vec<ArrayRef>,
+}
+
+/// Which groups have a place in the columns of results.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Places {
+    /// Those that have rows.
+    Met,
+    /// All.
+    All,
+}
+
 /// The rows of a slab; `ordered` are the statistics of its kept values.
 pub(super) fn rows(
     plan: &Aggregation,
@@ -36,9 +53,7 @@ pub(super) fn rows(
     ordered: &[ArrayRef],
     dictionary: Option<&Dictionary>,
 ) -> Result<RecordBatch> {
-    let Finished { groups: met, states, accumulated } = state.finish(plan)?;
-    plan.weights.iter().for_each(|weights| weights.count(&states));
-    let met: Option<UInt32Array> = met.map(UInt32Array::from);
+    let SlabResults { met, columns } = results(plan, state, ordered, Places::Met)?;
     let count = if !plan.is_grouped() {
         1
     } else {
@@ -54,14 +69,49 @@ pub(super) fn rows(
         }
     }
     keys.sort_by_key(|(position, _)| *position);
-    let mut columns: Vec<ArrayRef> = keys.into_iter().map(|(_, column)| column).collect();
+    let keys = keys.into_iter().map(|(position, column)| as_output(plan, position, column));
+    let columns = keys.chain(columns.into_iter().map(Ok)).collect::<Result<Vec<_>>>()?;
+    let options = RecordBatchOptions::new().with_row_count(Some(count));
+    Ok(RecordBatch::try_new_with_options(Arc::clone(&plan.schema), columns, &options)?)
+}
+
+/// The results of a slab; `ordered` are the statistics of its kept values.
+pub(super) fn results(
+    plan: &Aggregation,
+    state: SlabState,
+    ordered: &[ArrayRef],
+    places: Places,
+) -> Result<SlabResults> {
+    let groups = state.groups;
+    let Finished { groups: met, states, accumulated } = state.finish(plan)?;
+    plan.weights.iter().for_each(|weights| weights.count(&states));
+    let met: Option<UInt32Array> = met.map(UInt32Array::from);
+    let of_groups = |array: ArrayRef| -> Result<ArrayRef> {
+        match (&met, places) {
+            (Some(met), Places::Met) => Ok(take(&array, met, None)?),
+            _ => Ok(array),
+        }
+    };
+    let of_met = |array: &ArrayRef| -> Result<ArrayRef> {
+        let (Some(met), Places::All) = (&met, places) else { return Ok(Arc::clone(array)) };
+        let mut numbers: Vec<Option<u32>> = vec![None; groups];
+        for (number, group) in (0_u32..).zip(met.values()) {
+            numbers[*group as usize] = Some(number);
+        }
+        Ok(take(array, &UInt32Array::from(numbers), None)?)
+    };
+    let keys = plan.key_count();
+    let mut columns: Vec<ArrayRef> = Vec::new();
     for (function, name) in plan.functions.iter().zip(&plan.names) {
         match *function {
-            ResultSource::Ordered(position) => columns.push(match &met {
-                Some(met) => take(&ordered[position], met, None)?,
-                None => Arc::clone(&ordered[position]),
-            }),
-            ResultSource::Accumulated(position) => columns.extend(accumulated[position].clone()),
+            ResultSource::Ordered(position) => {
+                columns.push(of_groups(Arc::clone(&ordered[position]))?);
+            }
+            ResultSource::Accumulated(position) => {
+                for array in &accumulated[position] {
+                    columns.push(of_met(array)?);
+                }
+            }
             ResultSource::Reduced { argument, result } => {
                 let states = match &states[argument] {
                     ArgumentResults::Numbers(states) => states,
@@ -71,10 +121,7 @@ pub(super) fn rows(
                             _ => vec![of_buckets(&plan.arguments[argument].values, own)?],
                         };
                         for array in results {
-                            columns.push(match &met {
-                                Some(met) => take(&array, met, None)?,
-                                None => array,
-                            });
+                            columns.push(of_groups(array)?);
                         }
                         continue;
                     }
@@ -85,7 +132,7 @@ pub(super) fn rows(
                     _ => DataType::Null,
                 };
                 // Sums of narrow integers are 64-bit ones, signed or unsigned.
-                let output = plan.schema.field(columns.len()).data_type();
+                let output = plan.schema.field(keys + columns.len()).data_type();
                 let data_type = match result {
                     Reduced::IntegerSum => output.clone(),
                     _ => data_type,
@@ -97,30 +144,25 @@ pub(super) fn rows(
                     vec![value(result, states, column)?]
                 };
                 for array in results {
-                    columns.push(match &met {
-                        Some(met) => take(&array, met, None)?,
-                        None => array,
-                    });
+                    columns.push(of_groups(array)?);
                 }
             }
         }
     }
+    let columns = (keys..).zip(columns).map(|(position, column)| as_output(plan, position, column));
+    Ok(SlabResults { columns: columns.collect::<Result<_>>()?, met })
+}
+
+/// A column as the one at this position of the output.
+pub(super) fn as_output(plan: &Aggregation, position: usize, column: ArrayRef) -> Result<ArrayRef> {
+    let field = plan.schema.field(position);
     // Equal types may differ in names: of a time zone, of a list's field.
-    let columns = columns
-        .into_iter()
-        .zip(plan.schema.fields())
-        .enumerate()
-        .map(|(position, (column, field))| {
-            let column = match column.data_type() == field.data_type() {
-                true => column,
-                false => cast(&column, field.data_type())?,
-            };
-            let keeps_nan = !plan.without_nan.contains(&position);
-            Ok(if keeps_nan { column } else { without_nan(&column) })
-        })
-        .collect::<Result<Vec<_>>>()?;
-    let options = RecordBatchOptions::new().with_row_count(Some(count));
-    Ok(RecordBatch::try_new_with_options(Arc::clone(&plan.schema), columns, &options)?)
+    let column = match column.data_type() == field.data_type() {
+        true => column,
+        false => cast(&column, field.data_type())?,
+    };
+    let keeps_nan = !plan.without_nan.contains(&position);
+    Ok(if keeps_nan { column } else { without_nan(&column) })
 }
 
 /// Columns of the keys that vary along coordinates, with their positions in GROUP BY.
@@ -158,11 +200,15 @@ struct ResultColumn<'a> {
 fn value(result: Reduced, states: &States, column: ResultColumn<'_>) -> Result<ArrayRef> {
     let ResultColumn { name, data_type } = column;
     let valid = |least: i64| {
-        NullBuffer::new(BooleanBuffer::from_iter(states.counts.iter().map(|n| *n >= least)))
+        let has_value = |n: &i64| *n >= least;
+        let all = states.counts.iter().all(has_value);
+        let bits = || BooleanBuffer::from_iter(states.counts.iter().map(has_value));
+        (!all).then(|| NullBuffer::new(bits()))
     };
     let doubles = |values: Vec<f64>, least| -> ArrayRef {
-        Arc::new(Float64Array::new(values.into(), Some(valid(least))))
+        Arc::new(Float64Array::new(values.into(), valid(least)))
     };
+    let groups = states.counts.len();
     Ok(match result {
         Reduced::Count => Arc::new(Int64Array::from(states.counts.clone())),
         Reduced::Sum => doubles(states.sums.clone(), 1),
@@ -171,8 +217,8 @@ fn value(result: Reduced, states: &States, column: ResultColumn<'_>) -> Result<A
             let means = states.sums.iter().zip(&states.counts).map(|(sum, n)| sum / *n as f64);
             doubles(means.collect(), 1)
         }
-        Reduced::Min => extreme(states.min.as_ref(), data_type, valid(1))?,
-        Reduced::Max => extreme(states.max.as_ref(), data_type, valid(1))?,
+        Reduced::Min => extreme(states.min.as_ref(), data_type, groups, valid(1))?,
+        Reduced::Max => extreme(states.max.as_ref(), data_type, groups, valid(1))?,
         Reduced::WeightedAvg => {
             let means = states.sums.iter().zip(&states.weights);
             let means = means.map(|(sum, weight)| (*weight != 0.0).then(|| sum / weight));
@@ -282,10 +328,15 @@ fn integer_sums_of(states: &States) -> impl Iterator<Item = Option<i128>> {
     sums.map(|(sum, count)| (*count > 0).then_some(*sum))
 }
 
-fn extreme(values: Option<&Buffer>, data_type: &DataType, valid: NullBuffer) -> Result<ArrayRef> {
+fn extreme(
+    values: Option<&Buffer>,
+    data_type: &DataType,
+    groups: usize,
+    valid: Option<NullBuffer>,
+) -> Result<ArrayRef> {
     let data = ArrayData::builder(data_type.clone())
-        .len(valid.len())
-        .nulls(Some(valid))
+        .len(groups)
+        .nulls(valid)
         .add_buffer(values.cloned().unwrap_or_default());
     Ok(make_array(data.build()?))
 }

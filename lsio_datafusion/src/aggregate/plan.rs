@@ -273,6 +273,12 @@ impl Aggregation {
         !self.keys.exprs.is_empty() || self.cell_keys.is_some()
     }
 
+    /// Number of keys, which come first in the output.
+    pub(super) fn key_count(&self) -> usize {
+        let of_cells = self.cell_keys.as_ref().map_or(0, |keys| keys.positions.len());
+        self.key_positions.len() + of_cells
+    }
+
     /// Whether groups may have no rows.
     pub(super) fn counts_rows(&self) -> bool {
         self.masked || self.cell_keys.is_some()

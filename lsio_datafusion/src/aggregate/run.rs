@@ -10,14 +10,15 @@ use std::{
 };
 
 use arrow::{array::RecordBatch, buffer::BooleanBuffer};
-use datafusion::error::Result;
+use datafusion::{common::internal_err, error::Result};
 use lsio_core::read::{Pieces, Scratch, Tile};
 use tokio::sync::{Notify, mpsc::Sender};
 
 use super::{
     cell_keys::Dictionary,
+    dense::{DenseResults, DenseTarget},
     keys::CellGroups,
-    output,
+    output::{self, Places},
     pencils::{GroupSizes, SlabPencils},
     plan::Aggregation,
     reduce::{TileInput, reduce},
@@ -82,6 +83,8 @@ pub(super) struct AggregateRun {
     /// Workers that haven't finished.
     running: AtomicUsize,
     given: AtomicBool,
+    /// Arrays to which results are added, in place of rows.
+    dense: Option<DenseTarget>,
 }
 
 /// Slab under reduction.
@@ -123,7 +126,21 @@ impl AggregateRun {
             at: (0..workers).map(|_| AtomicU64::new(0)).collect(),
             running: AtomicUsize::new(workers),
             given: AtomicBool::new(false),
+            dense: None,
         })
+    }
+
+    /// The same run, whose results are added to arrays.
+    pub(super) fn into_dense(self, dense: DenseTarget) -> Self {
+        Self { dense: Some(dense), ..self }
+    }
+
+    /// The results that were added to arrays, when all workers have finished.
+    pub(super) fn dense_results(&self) -> Result<DenseResults> {
+        match &self.dense {
+            Some(dense) => dense.finish(&self.plan, &self.groups),
+            None => internal_err!("the results of an aggregate were sent as rows"),
+        }
     }
 
     /// Reduces a reader's tiles, and sends finished slabs.
@@ -340,16 +357,26 @@ impl AggregateRun {
                 Some(pencils) => pencils.evaluate(&self.plan).await?,
                 None => Vec::new(),
             };
-            let batch = {
-                let dictionary = self.dictionary.as_ref();
-                output::rows(&self.plan, &self.groups, &open.slab, state, &ordered, dictionary)?
+            let batch = match &self.dense {
+                Some(dense) => {
+                    let results = output::results(&self.plan, state, &ordered, Places::All)?;
+                    dense.add(&open.slab, &results)?;
+                    None
+                }
+                None => {
+                    let (groups, dictionary) = (&self.groups, self.dictionary.as_ref());
+                    let slab = &open.slab;
+                    Some(output::rows(&self.plan, groups, slab, state, &ordered, dictionary)?)
+                }
             };
             let bytes = open.bytes.load(Ordering::Relaxed);
             self.memory.give_back(bytes);
             self.bytes.fetch_sub(bytes, Ordering::Relaxed);
             self.moved.notify_waiters();
             self.given.store(true, Ordering::Release);
-            self.send(batch, rows).await;
+            if let Some(batch) = batch {
+                self.send(batch, rows).await;
+            }
         }
         Ok(())
     }

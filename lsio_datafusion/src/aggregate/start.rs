@@ -10,42 +10,28 @@ use datafusion::{
     physical_plan::{
         ExecutionPlan,
         metrics::{ExecutionPlanMetricsSet, MetricBuilder},
-        stream::{RecordBatchReceiverStreamBuilder, RecordBatchStreamAdapter},
+        stream::RecordBatchStreamAdapter,
     },
 };
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use lsio_core::Selection;
 
 use super::{
+    dense::{DenseResults, DenseTarget},
     keys::CellGroups,
     masks::Weights,
+    pass::Pass,
     passes::passes,
     plan::Aggregation,
-    run::{AggregateRun, RunLimits},
     slabs::Slabs,
 };
-use crate::{
-    LsioConfig, nan_as_null,
-    scan::{Execution, Partition, PartitionMemory, TileNumbers},
-};
+use crate::{LsioConfig, nan_as_null, scan::PartitionMemory};
 
 /// Bytes of a slab's states, as far as groups can be cut: they stay in the processor's cache.
 const SLAB_BYTES: usize = 8 << 20;
 
-/// Bytes of all workers' states of a slab; beyond that workers share states.
-const STATES_BYTES: usize = 256 << 20;
-
-/// Bytes of all workers' states of groups by values of data; where they are more, hashing them has no advantage.
-const NUMBERED_BYTES: usize = 64 << 20;
-
-/// Bytes of a slab's states beyond which few of its groups are expected to have rows.
-const MOST_SLAB_BYTES: usize = 1 << 30;
-
 /// Bytes of a slab's kept values where the session's memory has no limit.
 const PENCIL_BYTES: usize = 2 << 30;
-
-/// Batches buffered for the reader.
-const WAITING_BATCHES: usize = 4;
 
 /// Runs the aggregate, in several passes if the values that are kept don't fit the memory at once.
 pub(super) async fn start(
@@ -54,12 +40,7 @@ pub(super) async fn start(
     metrics: ExecutionPlanMetricsSet,
     context: Arc<TaskContext>,
 ) -> Result<SendableRecordBatchStream> {
-    let plan = if plan.source.is_of_execution() {
-        let source = plan.source.for_execution(&context).await?;
-        Arc::new(Aggregation { source, ..(*plan).clone() })
-    } else {
-        plan
-    };
+    let plan = of_execution(plan, &context).await?;
     plan.weights.iter().for_each(Weights::reset);
     if plan.pencils.is_empty() {
         return pass(plan, fallback, metrics, context).await;
@@ -73,11 +54,7 @@ pub(super) async fn start(
             Err(_) => return pass(plan, fallback, metrics, context).await,
         },
     };
-    let most = match plan.values_memory {
-        0 => most_pencil_bytes(&context),
-        bytes => bytes,
-    };
-    let passes = passes_over(&plan, &groups, most);
+    let passes = passes_over(&plan, &groups, most_values(&plan, &context));
     MetricBuilder::new(&metrics).counter("passes", 0).add(passes.len());
     if passes.len() <= 1 {
         return pass(plan, fallback, metrics, context).await;
@@ -118,66 +95,82 @@ async fn pass(
             (Err(error), None) => return Err(error),
         },
     };
-    let memory = PartitionMemory::new("ZarrAggregate", &context);
-    let bytes = plan.group_bytes();
-    let slabs = {
-        let most = match &plan.cell_keys {
-            // No row is sent before all values of the keys are known: they may be too many.
-            Some(_) => usize::MAX,
-            // Slabs follow one another forward.
-            None if source.continues_backward() => usize::MAX,
-            None => slab_groups(&plan, &groups).min(memory.limit() / 8 / bytes.max(1)),
-        };
-        Slabs::new(&groups, source.tiles(), most)
-    };
-    let slab_bytes = slabs.most_groups().and_then(|groups| groups.checked_mul(bytes));
-    let most = MOST_SLAB_BYTES.min(memory.limit() / 2);
-    let Some(slab_bytes) = slab_bytes.filter(|bytes| *bytes <= most) else {
+    let Some(pass) = Pass::new(Arc::clone(&plan), groups, &context)? else {
         let Some(fallback) = fallback else {
             return internal_err!("the groups are too many to be held in memory");
         };
         log::info!("the groups of an aggregate don't fit the memory: DataFusion's own is used");
         return plain(&fallback, &plan.without_nan, context);
     };
-    let mut source = source.clone().visiting(slabs.order())?;
-    if !plan.compared.is_empty() {
-        source = source.without_filters()?;
-    }
-    let tiles = source.tiles().len();
-    let config = context.session_config();
-    let workers = config.target_partitions().min(usize::try_from(tiles).unwrap_or(usize::MAX));
-    let workers = workers.max(1);
-    let most = STATES_BYTES.min(memory.limit() / 2);
-    let copies = (most / slab_bytes.max(1)).clamp(1, workers);
-    let batch_size = config.batch_size().max(1);
-    let schema = Arc::clone(&plan.schema);
-    let without_nan = plan.without_nan.clone();
-    let execution = Execution::new(workers);
-    // States of all combinations, of each worker.
-    let most_combinations = (NUMBERED_BYTES.min(memory.limit() / 4) / slab_bytes.max(1) / copies)
-        .min(u32::MAX as usize / slabs.most_groups().unwrap_or(1).max(1));
-    let limits =
-        RunLimits { workers, copies, most_bytes: STATES_BYTES, most_combinations, batch_size };
-    let run = Arc::new(AggregateRun::new(plan, groups, slabs, memory, limits)?);
-    let mut builder = RecordBatchReceiverStreamBuilder::new(Arc::clone(&schema), WAITING_BATCHES);
-    for worker in 0..workers {
-        let numbers = TileNumbers::shared(&execution, tiles);
-        let partition = Partition { index: worker, count: workers };
-        let reader = source.reader(numbers, partition, &context, &metrics)?;
-        builder.spawn(Arc::clone(&run).work(worker, reader, builder.tx()));
-    }
-    let mut rows = builder.build();
+    let (run, mut rows) = pass.start(None, &context, &metrics)?;
     let first = rows.next().await;
     if let (Some(Err(error)), Some(fallback)) = (&first, fallback)
-        && matches!(error.find_root(), DataFusionError::ResourcesExhausted(_))
+        && is_short_of_memory(error)
     {
         // The memory of accumulators depends on their values. DataFusion's aggregate spills to disk.
         drop(rows);
         run.release();
         log::info!("{error}: DataFusion's own aggregate is used");
-        return plain(&fallback, &without_nan, context);
+        return plain(&fallback, &plan.without_nan, context);
     }
+    let schema = Arc::clone(&plan.schema);
     Ok(Box::pin(RecordBatchStreamAdapter::new(schema, stream::iter(first).chain(rows))))
+}
+
+/// Runs the aggregate in one pass, with the results as arrays over its keys. `None` if they must come as rows, which
+/// [`start`] then gives.
+pub(super) async fn dense(
+    plan: Arc<Aggregation>,
+    metrics: ExecutionPlanMetricsSet,
+    context: Arc<TaskContext>,
+) -> Result<Option<DenseResults>> {
+    if plan.states || plan.cell_keys.is_some() || !plan.is_grouped() {
+        return Ok(None);
+    }
+    let plan = of_execution(plan, &context).await?;
+    plan.weights.iter().for_each(Weights::reset);
+    let groups = match &plan.groups {
+        Some(groups) => Arc::clone(groups),
+        None => match plan.keys.read(plan.source.table(), plan.source.selection()).await {
+            Ok(groups) => Arc::new(groups),
+            Err(_) => return Ok(None),
+        },
+    };
+    if !plan.pencils.is_empty()
+        && passes_over(&plan, &groups, most_values(&plan, &context)).len() > 1
+    {
+        return Ok(None);
+    }
+    let Some(target) = DenseTarget::new(&plan, &groups, &context) else { return Ok(None) };
+    let Some(pass) = Pass::new(plan, groups, &context)? else { return Ok(None) };
+    let (run, mut rows) = pass.start(Some(target), &context, &metrics)?;
+    while let Some(batch) = rows.next().await {
+        match batch {
+            Err(error) if is_short_of_memory(&error) => {
+                drop(rows);
+                run.release();
+                return Ok(None);
+            }
+            batch => drop(batch?),
+        }
+    }
+    run.dense_results().map(Some)
+}
+
+fn is_short_of_memory(error: &DataFusionError) -> bool {
+    matches!(error.find_root(), DataFusionError::ResourcesExhausted(_))
+}
+
+/// The aggregate over the source of one execution.
+async fn of_execution(
+    plan: Arc<Aggregation>,
+    context: &Arc<TaskContext>,
+) -> Result<Arc<Aggregation>> {
+    if !plan.source.is_of_execution() {
+        return Ok(plan);
+    }
+    let source = plan.source.for_execution(context).await?;
+    Ok(Arc::new(Aggregation { source, ..(*plan).clone() }))
 }
 
 /// Upper bound on a slab's groups, as far as they can be cut.
@@ -197,8 +190,11 @@ pub(super) fn passes_over(
     passes(groups, tiles, bytes, most)
 }
 
-/// Upper bound on the bytes of a slab's kept values, in a pool of this size.
-fn most_pencil_bytes(context: &Arc<TaskContext>) -> usize {
+/// Upper bound on the bytes of a slab's kept values.
+fn most_values(plan: &Aggregation, context: &Arc<TaskContext>) -> usize {
+    if plan.values_memory > 0 {
+        return plan.values_memory;
+    }
     let limit = PartitionMemory::new("ZarrAggregate", context).limit();
     if limit == usize::MAX { PENCIL_BYTES } else { LsioConfig::values_memory_of(limit) }
 }

@@ -26,7 +26,7 @@ use datafusion::{
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use super::{
-    slot::{PlanRows, Slot},
+    slot::{PlanResults, PlanRows, Slot},
     unique::has_places,
 };
 
@@ -208,7 +208,12 @@ impl ExecutionPlan for ZarrPrepareExec {
                 let empty = Arc::clone(&schema);
                 let rows = stream::once(async move {
                     for (keys, rows) in checked {
-                        if has_places(&keys, &*rows.get().await?)? {
+                        let is_checked = match &*rows.get().await? {
+                            PlanResults::Rows(rows) => has_places(&keys, rows)?,
+                            // Groups have different keys.
+                            PlanResults::Dense(_) => true,
+                        };
+                        if is_checked {
                             continue;
                         }
                         // The first partition returns all rows.

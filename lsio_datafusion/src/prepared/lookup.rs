@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{Array as _, ArrayRef, BooleanArray, UInt64Array},
+    array::{Array as _, ArrayRef, BooleanArray, RecordBatch, UInt64Array},
     compute::take,
 };
 use datafusion::{
@@ -18,9 +18,11 @@ use datafusion::{
 use lsio_core::{Column, IndexMap, Table};
 
 use super::{
+    axes::axes,
     ordinals::{NONE, Ordinals},
-    slot::{HeldRows, Slot},
+    slot::{PlanResults, Slot},
 };
+use crate::aggregate::{DenseColumn, DenseResults};
 
 /// Columns of a table that are looked up in the rows of a plan.
 #[derive(Clone, Debug)]
@@ -66,18 +68,25 @@ impl PreparedLookup {
                 "the rows that a scan looks up are those of another plan: execute the whole plan"
             );
         };
-        let rows = rows.get().await?;
+        let results = rows.get().await?;
         let reservation = MemoryConsumer::new("ZarrLookup").register(context.memory_pool());
-        let placed = Placed::new(&self.keys, &rows, &reservation)?;
+        let batch;
+        let placed = match &*results {
+            PlanResults::Rows(rows) => Placed::new(&self.keys, &rows.batch, &reservation)?,
+            PlanResults::Dense(dense) => match axes(&self.keys, dense)? {
+                Some(maps) => Placed::of_dense(dense, maps),
+                None => {
+                    batch = dense.rows()?;
+                    reservation.try_grow(batch.get_array_memory_size())?;
+                    Placed::new(&self.keys, &batch, &reservation)?
+                }
+            },
+        };
         for &(position, column) in &self.columns {
             let Some(target) = table.columns.get_mut(position) else { continue };
             let name = target.name.clone();
             *target = match column {
-                PreparedColumn::Value(index) => {
-                    let values = placed.values(rows.batch.column(index), &reservation)?;
-                    let (shape, maps) = (placed.shape.clone(), placed.maps.clone());
-                    Column::mapped_memory(name, values, shape, maps, Vec::new())
-                }
+                PreparedColumn::Value(index) => placed.value(name, index, &reservation)?,
                 PreparedColumn::Present => placed.present(name),
             };
         }
@@ -85,22 +94,37 @@ impl PreparedLookup {
     }
 }
 
-/// Places of rows in an array with one axis for each key.
-struct Placed {
+/// Results in an array with one axis for each key, or for keys that share dimensions.
+struct Placed<'a> {
     shape: Vec<u64>,
     maps: Vec<IndexMap>,
-    /// The row of each place, in C order, or [`NONE`]; `None` if each place has the row of its number.
-    rows: Option<Vec<u64>>,
-    has_holes: bool,
+    source: Source<'a>,
 }
 
-impl Placed {
-    fn new(keys: &[PreparedKey], rows: &HeldRows, reservation: &MemoryReservation) -> Result<Self> {
-        let count = rows.batch.num_rows();
+/// Where the values of the array come from.
+enum Source<'a> {
+    /// Rows.
+    Rows {
+        batch: &'a RecordBatch,
+        /// The row of each place, in C order, or [`NONE`]; `None` if each place has the row of its number.
+        at: Option<Vec<u64>>,
+        has_holes: bool,
+    },
+    /// Arrays of that shape.
+    Dense(&'a DenseResults),
+}
+
+impl<'a> Placed<'a> {
+    fn new(
+        keys: &[PreparedKey],
+        batch: &'a RecordBatch,
+        reservation: &MemoryReservation,
+    ) -> Result<Self> {
+        let count = batch.num_rows();
         let (mut shape, mut maps, mut ordinals) = (Vec::new(), Vec::new(), Vec::new());
         reservation.try_grow(count.saturating_mul(keys.len() + 1).saturating_mul(8))?;
         for key in keys {
-            let axis = Axis::new(key, rows)?;
+            let axis = Axis::new(key, batch)?;
             shape.push(axis.size);
             maps.push(axis.map);
             ordinals.push(axis.of_rows);
@@ -124,7 +148,11 @@ impl Placed {
             along.sum()
         };
         if places == count && (0..count).all(|row| place(row) == Some(row as u64)) {
-            return Ok(Self { shape, maps, rows: None, has_holes: false });
+            return Ok(Self {
+                shape,
+                maps,
+                source: Source::Rows { batch, at: None, has_holes: false },
+            });
         }
         let mut at = vec![NONE; places];
         let mut filled = 0;
@@ -140,26 +168,68 @@ impl Placed {
             at[place] = row as u64;
             filled += 1;
         }
-        Ok(Self { shape, maps, rows: Some(at), has_holes: filled < places })
+        let source = Source::Rows { batch, at: Some(at), has_holes: filled < places };
+        Ok(Self { shape, maps, source })
     }
 
-    /// Values of the rows at their places.
-    fn values(&self, values: &ArrayRef, reservation: &MemoryReservation) -> Result<ArrayRef> {
-        let Some(rows) = &self.rows else { return Ok(Arc::clone(values)) };
-        let row = |row: &u64| (*row != NONE).then_some(*row);
-        let placed = take(values, &UInt64Array::from_iter(rows.iter().map(row)), None)?;
-        reservation.try_grow(placed.get_array_memory_size())?;
-        Ok(placed)
+    /// `maps` lead to the axes of the results.
+    fn of_dense(dense: &'a DenseResults, maps: Vec<IndexMap>) -> Self {
+        let shape = dense.shape().iter().map(|size| *size as u64).collect();
+        Self { shape, maps, source: Source::Dense(dense) }
+    }
+
+    /// A column of the results.
+    fn value(&self, name: String, index: usize, memory: &MemoryReservation) -> Result<Column> {
+        let placed = match &self.source {
+            Source::Rows { batch, at: None, .. } => {
+                return Ok(self.column(name, Arc::clone(batch.column(index))));
+            }
+            Source::Rows { batch, at: Some(rows), .. } => {
+                let row = |row: &u64| (*row != NONE).then_some(*row);
+                let rows = UInt64Array::from_iter(rows.iter().map(row));
+                take(batch.column(index), &rows, None)?
+            }
+            Source::Dense(dense) => match (dense.columns().get(index), dense.present()) {
+                (Some(DenseColumn::Result(values)), _) => {
+                    return Ok(self.column(name, Arc::clone(values)));
+                }
+                (Some(DenseColumn::Key { axis, values }), None) => {
+                    return Ok(self.key(name, *axis, Arc::clone(values)));
+                }
+                _ => dense.values(index)?,
+            },
+        };
+        memory.try_grow(placed.get_array_memory_size())?;
+        Ok(self.column(name, placed))
+    }
+
+    /// A key that varies along one axis, where each place has a value.
+    fn key(&self, name: String, axis: usize, values: ArrayRef) -> Column {
+        let (shape, map) = (vec![self.shape[axis]], self.maps[axis].clone());
+        let others = self.maps.iter().enumerate().filter(|(other, _)| *other != axis);
+        let missing = others.filter(|(_, map)| map.misses_some()).map(|(_, map)| map.clone());
+        Column::mapped_memory(name, values, shape, vec![map], missing.collect())
+    }
+
+    fn column(&self, name: String, values: ArrayRef) -> Column {
+        Column::mapped_memory(name, values, self.shape.clone(), self.maps.clone(), Vec::new())
     }
 
     fn present(&self, name: String) -> Column {
-        let (Some(rows), true) = (&self.rows, self.has_holes) else {
-            let misses = self.maps.iter().filter(|map| map.misses_some());
-            return Column::present(name, misses.cloned().collect());
+        let present: Option<BooleanArray> = match &self.source {
+            Source::Rows { at: Some(rows), has_holes: true, .. } => {
+                Some(rows.iter().map(|row| Some(*row != NONE)).collect())
+            }
+            Source::Rows { .. } => None,
+            Source::Dense(dense) => dense.present().cloned().map(BooleanArray::from),
         };
-        let present: BooleanArray = rows.iter().map(|row| Some(*row != NONE)).collect();
-        let (shape, maps) = (self.shape.clone(), self.maps.clone());
-        Column::mapped_memory(name, Arc::new(present), shape, maps, Vec::new())
+        match present {
+            Some(present) => self.column(name, Arc::new(present)),
+            None => {
+                let misses = self.maps.iter().filter(|map| map.misses_some());
+                Column::present(name, misses.cloned().collect())
+            }
+        }
     }
 }
 
@@ -174,11 +244,11 @@ struct Axis {
 }
 
 impl Axis {
-    fn new(key: &PreparedKey, rows: &HeldRows) -> Result<Self> {
-        let count = rows.batch.num_rows();
-        let of_rows = normalize_float_zero(&key.of_row.evaluate(&rows.batch)?.into_array(count)?);
-        let of_cells = normalize_float_zero(&key.values);
-        let mut known = Ordinals::new(&of_rows, key.null_equals)?;
+    fn new(key: &PreparedKey, batch: &RecordBatch) -> Result<Self> {
+        let of_rows = key.of_row.evaluate(batch)?.into_array(batch.num_rows())?;
+        let of_rows = [normalize_float_zero(&of_rows)];
+        let of_cells = [normalize_float_zero(&key.values)];
+        let mut known = Ordinals::new(&of_rows, vec![key.null_equals])?;
         let of_rows = known.of(&of_rows)?;
         let size = known.len();
         let of_cells = known.of(&of_cells)?;

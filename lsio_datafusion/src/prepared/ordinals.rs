@@ -21,17 +21,17 @@ use datafusion::{
 /// The number of a key that equals no other.
 pub(super) const NONE: u64 = u64::MAX;
 
-/// Distinct keys.
+/// Distinct keys, each of one value or several.
 pub(super) struct Ordinals {
     known: Box<dyn GroupValues>,
-    null_equals: bool,
+    null_equals: Vec<bool>,
 }
 
 impl Ordinals {
-    /// No keys yet, of the type of `keys`. NULL equals NULL if `null_equals`, and otherwise nothing.
-    pub(super) fn new(keys: &ArrayRef, null_equals: bool) -> Result<Self> {
-        let field = Field::new("key", keys.data_type().clone(), true);
-        let schema = Schema::new(vec![field]).into();
+    /// No keys yet, of the types of `keys`. NULL equals NULL where `null_equals`, and otherwise nothing.
+    pub(super) fn new(keys: &[ArrayRef], null_equals: Vec<bool>) -> Result<Self> {
+        let fields = keys.iter().map(|key| Field::new("key", key.data_type().clone(), true));
+        let schema = Schema::new(fields.collect::<Vec<_>>()).into();
         Ok(Self { known: new_group_values(schema, &GroupOrdering::None)?, null_equals })
     }
 
@@ -41,9 +41,13 @@ impl Ordinals {
     }
 
     /// The number of each key, or [`NONE`].
-    pub(super) fn of(&mut self, keys: &ArrayRef) -> Result<Vec<u64>> {
-        let nulls = keys.logical_nulls().filter(|_| !self.null_equals);
-        if nulls.is_none() && keys.null_count() == 0 {
+    pub(super) fn of(&mut self, keys: &[ArrayRef]) -> Result<Vec<u64>> {
+        let nulls = keys.iter().zip(&self.null_equals).filter(|(_, null_equals)| !**null_equals);
+        let nulls = nulls.map(|(key, _)| key.logical_nulls());
+        let nulls = nulls.fold(None, |all, own| NullBuffer::union(all.as_ref(), own.as_ref()));
+        if let ([keys], None) = (keys, &nulls)
+            && keys.null_count() == 0
+        {
             macro_rules! repeated {
                 ($t:ty) => {
                     return self.of_repeated::<$t>(keys)
@@ -57,9 +61,9 @@ impl Ordinals {
         self.of_any(keys, nulls.as_ref())
     }
 
-    fn of_any(&mut self, keys: &ArrayRef, nulls: Option<&NullBuffer>) -> Result<Vec<u64>> {
+    fn of_any(&mut self, keys: &[ArrayRef], nulls: Option<&NullBuffer>) -> Result<Vec<u64>> {
         let mut found = Vec::new();
-        self.known.intern(std::slice::from_ref(keys), &mut found)?;
+        self.known.intern(keys, &mut found)?;
         let ordinal = |(position, ordinal): (usize, &usize)| match nulls {
             Some(nulls) if nulls.is_null(position) => NONE,
             _ => *ordinal as u64,
@@ -94,7 +98,7 @@ impl Ordinals {
         }
         let indices = UInt64Array::from_iter_values(firsts.iter().map(|first| *first as u64));
         let distinct = take(keys, &indices, None)?;
-        let numbers = self.of_any(&distinct, None)?;
+        let numbers = self.of_any(&[distinct], None)?;
         Ok(own.into_iter().map(|place| numbers[place]).collect())
     }
 }

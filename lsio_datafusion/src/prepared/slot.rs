@@ -17,6 +17,9 @@ use datafusion::{
 use futures::TryStreamExt as _;
 use tokio::sync::OnceCell;
 
+use super::operators::above_aggregate;
+use crate::aggregate::DenseResults;
+
 /// Place of a plan's rows, for each execution of the plan that looks them up. An execution is known by its task context.
 #[derive(Debug, Default)]
 pub(crate) struct Slot {
@@ -40,7 +43,15 @@ pub(crate) struct PlanRows {
     /// Upper bound on the rows, if reading ends there.
     most: Option<usize>,
     context: Arc<TaskContext>,
-    rows: OnceCell<Result<Arc<HeldRows>, Arc<DataFusionError>>>,
+    rows: OnceCell<Result<Arc<PlanResults>, Arc<DataFusionError>>>,
+}
+
+/// What a plan gave.
+#[derive(Debug)]
+pub(crate) enum PlanResults {
+    Rows(HeldRows),
+    /// Results of an aggregate as arrays over its keys, without rows.
+    Dense(DenseResults),
 }
 
 /// Rows of a plan.
@@ -103,12 +114,17 @@ fn find(executions: &[KnownExecution], context: &Arc<TaskContext>) -> Option<Arc
 
 impl PlanRows {
     /// Runs the plan, unless it has run.
-    pub(crate) async fn get(&self) -> Result<Arc<HeldRows>> {
+    pub(crate) async fn get(&self) -> Result<Arc<PlanResults>> {
         let rows = self.rows.get_or_init(|| async { self.read().await.map_err(Arc::new) }).await;
         rows.clone().map_err(DataFusionError::Shared)
     }
 
-    async fn read(&self) -> Result<Arc<HeldRows>> {
+    async fn read(&self) -> Result<Arc<PlanResults>> {
+        if self.most.is_none()
+            && let Some(results) = dense_results(&self.plan, &self.context).await?
+        {
+            return Ok(Arc::new(PlanResults::Dense(results)));
+        }
         let consumer = MemoryConsumer::new("ZarrPrepare");
         let reservation = consumer.register(self.context.memory_pool());
         let mut stream = execute_stream(Arc::clone(&self.plan), Arc::clone(&self.context))?;
@@ -131,7 +147,26 @@ impl PlanRows {
         let batch = concat_batches(&self.plan.schema(), &batches)?;
         drop(batches);
         reservation.try_resize(own_bytes(&batch)?)?;
-        Ok(Arc::new(HeldRows { batch, complete, _reservation: reservation }))
+        let rows = HeldRows { batch, complete, _reservation: reservation };
+        Ok(Arc::new(PlanResults::Rows(rows)))
+    }
+}
+
+/// Runs a plan that is an aggregate over a scan, with operators above it that compute each row from one row. `None` if
+/// its rows must be made: execute it.
+async fn dense_results(
+    plan: &Arc<dyn ExecutionPlan>,
+    context: &Arc<TaskContext>,
+) -> Result<Option<DenseResults>> {
+    let Some((aggregate, operators)) = above_aggregate(plan) else { return Ok(None) };
+    let Some(results) = aggregate.dense(context).await? else { return Ok(None) };
+    match operators.iter().try_fold(results, |results, operator| operator.on(results)) {
+        Ok(results) => Ok(Some(results)),
+        Err(error) => {
+            // It may come from a group that has no rows, or be one of memory, which rows need less of.
+            log::info!("{error}: the results of an aggregate become rows");
+            Ok(None)
+        }
     }
 }
 

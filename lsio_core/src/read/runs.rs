@@ -1,0 +1,189 @@
+//! Values of cells that lie in runs of a larger array.
+
+use std::{ops::Range, sync::Arc};
+
+use arrow::{
+    array::{
+        Array as _, ArrayRef, AsArray as _, MutableArrayData, PrimitiveArray, UInt64Array,
+        downcast_primitive, make_array,
+    },
+    compute::take,
+    error::ArrowError,
+};
+
+use crate::index_map::Partners;
+
+/// Mean number of neighbouring values from which on copying runs of them beats gathering each.
+const LONG_RUN: usize = 8;
+
+/// Values of cells, which follow each other in runs of a larger array. They are copied when some of them are asked for.
+#[derive(Debug)]
+pub(super) struct Runs {
+    values: ArrayRef,
+    /// The place of each run's first value, or [`Partners::NONE`] for cells without values.
+    starts: Vec<usize>,
+    /// Number of values of a run.
+    len: usize,
+}
+
+/// Values that lie side by side: a place and a number, or only the number.
+enum Piece {
+    Values(Range<usize>),
+    Absent(usize),
+}
+
+impl Runs {
+    /// Runs of `len` values from each of `starts` on; [`Partners::NONE`] is a run of cells without values.
+    pub(super) fn new(values: ArrayRef, starts: Vec<usize>, len: usize) -> Self {
+        Self { values, starts, len }
+    }
+
+    /// Number of cells.
+    pub(super) fn cells(&self) -> usize {
+        self.starts.len() * self.len
+    }
+
+    /// Values of all cells. They aren't copied if they lie side by side.
+    ///
+    /// # Errors
+    /// Those of arrow.
+    pub(super) fn whole(&self) -> Result<ArrayRef, ArrowError> {
+        self.slice(0, self.cells())
+    }
+
+    /// Whether all values lie side by side.
+    pub(super) fn is_one(&self) -> bool {
+        let mut pieces = 0;
+        let mut absent = false;
+        self.for_each_piece(0..self.cells(), |piece| {
+            pieces += 1;
+            absent |= matches!(piece, Piece::Absent(_));
+        });
+        pieces <= 1 && !absent
+    }
+
+    /// Values of the `len` cells from `start` on.
+    ///
+    /// # Errors
+    /// Those of arrow.
+    pub(super) fn slice(&self, start: usize, len: usize) -> Result<ArrayRef, ArrowError> {
+        let mut pieces = Vec::new();
+        self.for_each_piece(start..start + len, |piece| pieces.push(piece));
+        match pieces.as_slice() {
+            [] => return Ok(self.values.slice(0, 0)),
+            [Piece::Values(range)] => return Ok(self.values.slice(range.start, range.len())),
+            _ => {}
+        }
+        if len < LONG_RUN * pieces.len() {
+            let mut places: Vec<Option<u64>> = Vec::with_capacity(len);
+            for piece in pieces {
+                match piece {
+                    Piece::Values(range) => places.extend(range.map(|place| Some(place as u64))),
+                    Piece::Absent(count) => places.extend(std::iter::repeat_n(None, count)),
+                }
+            }
+            return take(&self.values, &UInt64Array::from(places), None);
+        }
+        let has_absent = pieces.iter().any(|piece| matches!(piece, Piece::Absent(_)));
+        if !has_absent && self.values.null_count() == 0 {
+            macro_rules! primitive {
+                ($t:ty) => {{
+                    let values = self.values.as_primitive::<$t>();
+                    let copied = copied(values.values(), &pieces, len);
+                    let copied = PrimitiveArray::<$t>::new(copied.into(), None);
+                    return Ok(Arc::new(copied.with_data_type(values.data_type().clone())));
+                }};
+            }
+            downcast_primitive! {
+                self.values.data_type() => (primitive),
+                _ => {}
+            }
+        }
+        let data = self.values.to_data();
+        let mut out = MutableArrayData::new(vec![&data], has_absent, len);
+        for piece in pieces {
+            match piece {
+                Piece::Values(range) => out.try_extend(0, range.start, range.end)?,
+                Piece::Absent(count) => out.try_extend_nulls(count)?,
+            }
+        }
+        Ok(make_array(out.freeze()))
+    }
+
+    /// Calls `f` with the values of these cells, in their order: as few pieces as possible.
+    fn for_each_piece(&self, cells: Range<usize>, mut f: impl FnMut(Piece)) {
+        let mut open: Option<Piece> = None;
+        let mut cell = cells.start;
+        while cell < cells.end {
+            let (run, first) = (cell / self.len, cell % self.len);
+            let count = (self.len - first).min(cells.end - cell);
+            cell += count;
+            let next = match self.starts[run] {
+                Partners::NONE => Piece::Absent(count),
+                start => Piece::Values(start + first..start + first + count),
+            };
+            open = Some(match (open.take(), next) {
+                (Some(Piece::Values(own)), Piece::Values(next)) if own.end == next.start => {
+                    Piece::Values(own.start..next.end)
+                }
+                (Some(Piece::Absent(own)), Piece::Absent(next)) => Piece::Absent(own + next),
+                (last, next) => {
+                    last.into_iter().for_each(&mut f);
+                    next
+                }
+            });
+        }
+        open.into_iter().for_each(f);
+    }
+}
+
+/// Copies values of pieces, none of them absent.
+fn copied<T: Copy>(values: &[T], pieces: &[Piece], len: usize) -> Vec<T> {
+    let mut copied = Vec::with_capacity(len);
+    for piece in pieces {
+        if let Piece::Values(range) = piece {
+            copied.extend_from_slice(&values[range.clone()]);
+        }
+    }
+    copied
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Float64Array, Int64Array, StringArray};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn slices_are_those_of_all_values(
+            starts in prop::collection::vec(prop::option::of(0_usize..60), 0..6),
+            len in 1_usize..40,
+            range in (0.0_f64..1.0, 0.0_f64..1.0),
+            with_nulls: bool,
+        ) {
+            let numbers = Int64Array::from_iter(
+                (0..100_i64).map(|v| (!with_nulls || v % 3 != 1).then_some(v)),
+            );
+            let doubles = Float64Array::from_iter(numbers.iter().map(|v| v.map(|v| v as f64)));
+            let strings = StringArray::from_iter(numbers.iter().map(|v| v.map(|v| v.to_string())));
+            let places = starts.iter().flat_map(|start| {
+                (0..len).map(move |i| start.map(|start| (start + i) as u64))
+            });
+            let places: UInt64Array = places.collect();
+            let starts: Vec<usize> =
+                starts.iter().map(|start| start.unwrap_or(Partners::NONE)).collect();
+            let arrays: [ArrayRef; 3] = [Arc::new(numbers), Arc::new(doubles), Arc::new(strings)];
+            for values in arrays {
+                let runs = Runs::new(Arc::clone(&values), starts.clone(), len);
+                let expected = take(&values, &places, None).unwrap();
+                prop_assert_eq!(&runs.whole().unwrap(), &expected);
+                let start = (range.0 * runs.cells() as f64) as usize;
+                let count = (range.1 * (runs.cells() - start) as f64) as usize;
+                let slice = runs.slice(start, count).unwrap();
+                prop_assert_eq!(&slice, &expected.slice(start, count));
+            }
+        }
+    }
+}
