@@ -458,9 +458,7 @@ impl Scan {
                     .fetch(async {
                         let (mut fetched, counts) = chunked.fetcher.fetch(wanted).await?;
                         *counted += counts;
-                        let Some((chunk, Some(stored))) = fetched.pop() else { return Ok(None) };
-                        let failed = |reason| chunked.variable.broken_chunk(&chunk, reason);
-                        stored.bytes(&self.recycler).map(Some).map_err(failed)
+                        Ok(fetched.pop().and_then(|(_, stored)| stored))
                     })
                     .await?;
                 Ok::<_, Error>((chunk, shared, counts))
@@ -565,9 +563,9 @@ impl Scan {
             }
             EncodedChunk::Shared(shared) => {
                 let key = (chunked.shares, chunk.to_vec());
-                self.shared.decoded(&key, &shared, |encoded| {
+                self.shared.decoded(&key, &shared, |stored| {
                     decoded.bytes += bytes;
-                    part.decode(chunk, encoded, &self.recycler)
+                    part.decode_stored(chunk, stored, &self.recycler)
                 })
             }
         }
