@@ -223,7 +223,9 @@ impl Aggregation {
         // Accumulators need every row, and so do values that are kept.
         if accumulated.is_empty() && pencils.is_empty() {
             weight = leave_out_dimensions(&mut selection, &dims);
-            (streamed, compared) = streams(&source, &needed, &predicates);
+            if !has_pairs_by_cell(&arguments, &keys, table.dims.len()) {
+                (streamed, compared) = streams(&source, &needed, &predicates);
+            }
             needed.extend(&streamed);
             needed.sort_unstable();
             needed.dedup();
@@ -343,6 +345,15 @@ fn leave_out_dimensions(selection: &mut [Selection], varying: &[usize]) -> u64 {
         }
     }
     weight
+}
+
+/// Whether pairs are grouped by cells side by side: the rows of a tile are then added up first, which are in memory only
+/// if they aren't decoded in pieces.
+fn has_pairs_by_cell(arguments: &[Argument], keys: &[(Expression, String)], rank: usize) -> bool {
+    let dims = union(keys.iter().map(|(key, _)| key.dims()));
+    let by_cell = dims.last().is_some_and(|last| last + 1 == rank) && dims.len() < rank;
+    let is_pair = |argument: &Argument| matches!(argument.values, ArgumentValues::Pairs { .. });
+    by_cell && arguments.iter().any(is_pair)
 }
 
 /// Columns that may be decoded in pieces, and the source's predicates that are evaluated there. There are
