@@ -44,6 +44,9 @@ pub struct ScanOptions {
     pub page_cache: Option<PageCache>,
 }
 
+/// Upper bound on the lines of cells of which states are kept for the tiles behind: 20 to 40 bytes each.
+const MOST_LINES_BESIDE: u64 = 2 << 20;
+
 impl Default for ScanOptions {
     fn default() -> Self {
         Self { held_bytes: 64 << 20, tile_bytes: 2 << 20, store: None, page_cache: None }
@@ -225,26 +228,44 @@ impl Scan {
     }
 
     /// Visits the tiles in another order: see [`Tiles::with_order`]. Tiles that continue each other come in their
-    /// direction, and one after the other unless the order has their dimension.
+    /// direction. Unless the order says otherwise, tiles that need the same cells come one after the other, and tiles
+    /// that continue each other as far apart as there is memory for the states between them.
     #[must_use]
     pub fn with_order(mut self, first: &[DimOrder]) -> Self {
-        let mut order = first.to_vec();
         let continued: Vec<DimOrder> =
             self.columns.iter().filter_map(ScanColumn::continues).map(DimOrder::from).collect();
-        let has = |order: &[DimOrder], dim| order.iter().any(|other| other.dim == dim);
-        for dim in 0..self.tiles.shape().len() {
-            if !has(&order, dim) && !has(&continued, dim) {
-                order.push(DimOrder::forward(dim));
-            }
-        }
+        let derived = || self.columns.iter().filter_map(ScanColumn::derived);
+        let runs_along = |dim: usize| derived().any(|(derive, _)| derive.runs_along(dim));
+        let is = |order: &[DimOrder], dim: usize| order.iter().any(|other| other.dim == dim);
+        let rest = (0..self.tiles.shape().len()).filter(|dim| !is(first, *dim));
+        let (along, mut others): (Vec<usize>, Vec<usize>) = rest.partition(|dim| runs_along(*dim));
+        let beside = match continued.is_empty() {
+            true => Vec::new(),
+            false => others.split_off(others.len() - self.count_beside(&others, runs_along)),
+        };
+        let mut order = first.to_vec();
+        order.extend(others.into_iter().chain(along).map(DimOrder::forward));
         for own in continued {
-            match order.iter_mut().find(|other| other.dim == own.dim) {
-                Some(other) => other.reversed = own.reversed,
-                None => order.push(own),
+            if let Some(other) = order.iter_mut().find(|other| other.dim == own.dim) {
+                other.reversed = own.reversed;
             }
         }
+        order.extend(beside.into_iter().map(DimOrder::forward));
         self.tiles = self.tiles.with_order(&order);
         self
+    }
+
+    /// Number of the last ones of some dimensions whose tiles may all have a state at the same time.
+    fn count_beside(&self, others: &[usize], runs_along: impl Fn(usize) -> bool) -> usize {
+        let (shape, selection) = (self.tiles.shape(), self.tiles.selection());
+        let all = (0..shape.len()).filter(|dim| !runs_along(*dim));
+        let mut lines =
+            all.map(|dim| shape[dim].min(selection[dim].len()).max(1)).fold(1, u64::saturating_mul);
+        let fit = others.iter().rev().take_while(|&&dim| {
+            lines = lines.saturating_mul(self.tiles.touched()[dim].len());
+            lines <= MOST_LINES_BESIDE
+        });
+        fit.count()
     }
 
     /// The tiles.

@@ -150,17 +150,9 @@ kernel! {
 }
 
 kernel! {
-    /// Number of NaN.
-    fn count_nan<T: Native>(values: &[T]) -> usize {
-        let (chunks, rest) = values.as_chunks::<LANES>();
-        let mut lanes = [0_u32; LANES];
-        for chunk in chunks {
-            for (lane, value) in lanes.iter_mut().zip(chunk) {
-                *lane += u32::from(value.is_nan());
-            }
-        }
-        let rest = rest.iter().filter(|value| value.is_nan()).count();
-        lanes.iter().map(|lane| *lane as usize).sum::<usize>() + rest
+    /// Whether a value is NaN.
+    fn has_nan<T: Native>(values: &[T]) -> bool {
+        T::any_nan(values)
     }
 }
 
@@ -405,8 +397,9 @@ mod tests {
                 let distances = floats.iter().map(|v| f64::from(v - 0.5));
                 let squares: f64 = distances.clone().map(|d| d.powi(2)).sum();
                 prop_assert_eq!(simd.distances(&floats, 0.5), (distances.sum(), squares));
-                let nans = holes[..values.len()].iter().filter(|hole| **hole).count();
-                prop_assert_eq!(simd.count_nan(&with_nan), nans);
+                prop_assert_eq!(simd.has_nan(&with_nan), holes[..values.len()].contains(&true));
+                prop_assert!(!simd.has_nan(&[f32::INFINITY, f32::NEG_INFINITY, -0.0]));
+                prop_assert!(simd.has_nan(&[0.0, -f64::NAN]));
                 prop_assert_eq!(simd.min(&values, values[0]), *values.iter().min().unwrap());
                 prop_assert_eq!(simd.max(&values, values[0]), *values.iter().max().unwrap());
 

@@ -34,6 +34,9 @@ pub(crate) trait Native: ArrowNativeType + PartialOrd {
 
     fn is_nan(self) -> bool;
 
+    /// Whether a value is NaN. A loop over integers: counts of comparisons take ten times as long.
+    fn any_nan(values: &[Self]) -> bool;
+
     /// Total order, with NaN above all other values.
     fn order(self, other: Self) -> Ordering;
 }
@@ -69,6 +72,11 @@ macro_rules! integer {
 
             #[inline(always)]
             fn is_nan(self) -> bool {
+                false
+            }
+
+            #[inline(always)]
+            fn any_nan(_values: &[Self]) -> bool {
                 false
             }
 
@@ -116,6 +124,14 @@ macro_rules! float {
             #[inline(always)]
             fn is_nan(self) -> bool {
                 <$t>::is_nan(self)
+            }
+
+            #[inline(always)]
+            fn any_nan(values: &[Self]) -> bool {
+                // Negative once a magnitude is above that of infinity.
+                let infinity = <$t>::INFINITY.to_bits().cast_signed();
+                let below = |value: &Self| infinity - value.abs().to_bits().cast_signed();
+                values.iter().map(below).fold(0, |all, own| all | own) < 0
             }
 
             #[inline(always)]

@@ -707,7 +707,7 @@ impl<T: Native> Groups<T> {
         if T::FLOATS || (self.wanted.sum && !T::SMALL) {
             sum = self.simd.sum(values);
             // The sum is NaN if a value is, and is computed anyway. Infinities can make it NaN too.
-            if T::FLOATS && sum.is_nan() && self.simd.count_nan(values) > 0 {
+            if T::FLOATS && sum.is_nan() && self.simd.has_nan(values) {
                 if !nan_is_null {
                     values.iter().for_each(|v| self.one(group, *v, false, weight));
                     return;

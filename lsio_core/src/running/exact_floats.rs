@@ -6,8 +6,10 @@
 
 use super::{
     loops::Key,
+    slabs::{Output, Rows},
+    slide::{Slide, Steps},
     validity::Validity,
-    walk::{Row, RowValidity, Summary},
+    walk::{Row, RowValidity, Summary, Walk},
 };
 use crate::{
     reduce::{Native, Simd},
@@ -18,7 +20,7 @@ use crate::{
 const BITS: i32 = 53;
 
 /// A number whose magnitude is known from its bits.
-pub(super) trait Magnitude: Native {
+pub(crate) trait Magnitude: Native {
     type Bits: Key;
 
     /// The bits without the sign, which rise with the magnitude. NaN is above infinity.
@@ -30,7 +32,7 @@ pub(super) trait Magnitude: Native {
 
 /// Bounds of finite values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Spread {
+pub(crate) struct Spread {
     /// All are less than 2 to this power.
     top: i32,
     /// All are multiples of 2 to this power.
@@ -189,6 +191,33 @@ impl<T: Native, const SPLIT: bool> Summary for ExactSums<T, SPLIT> {
         if self.mean {
             self.simd.divide(to, counts);
         }
+    }
+
+    fn slide(
+        &self,
+        walk: &Walk<'_>,
+        rows: &Rows<'_, T>,
+        to: &mut Output<'_, f64>,
+        valid: Option<&mut Output<'_, u8>>,
+    ) -> bool {
+        let (values, validity, stride, width) = rows.all();
+        let skips_nan = match validity {
+            RowValidity::All => false,
+            RowValidity::NotNan => true,
+            RowValidity::Bytes(_) => return false,
+        };
+        self.simd.slide(Slide {
+            values,
+            stride,
+            width,
+            to: to.all(),
+            valid: valid.map(Output::all),
+            steps: &Steps::new(walk),
+            skips_nan,
+            mean: self.mean,
+            rounds: SPLIT.then_some(self.rounds),
+        });
+        true
     }
 }
 

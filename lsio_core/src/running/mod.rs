@@ -5,6 +5,7 @@
 //! running       one function over a block: a slab of neighbouring cells at a time, which stays in the cache
 //!   │ slabs     rows of lanes, as they lie in the block or transposed
 //!   │ walk      the rows that come into a frame and leave it: a queue of two stacks
+//!   │ slide     the same where rows leave exactly: a few lanes at a time through all rows
 //! kernels       counts and integer sums, sums and means, moments, extremes: one summary a lane
 //! loops         the inner loops, compiled for several vector widths and chosen at run time
 //! ```
@@ -21,6 +22,7 @@ mod function;
 mod loops;
 mod moments;
 mod slabs;
+mod slide;
 mod state;
 mod sums;
 mod validity;

@@ -73,12 +73,23 @@ impl<T: Native> Rows<'_, T> {
         };
         Row { values: &self.values[range], valid }
     }
+
+    /// All rows from the first one's first lane on, the distance of two, and the number of lanes.
+    pub(super) fn all(&self) -> (&[T], RowValidity<'_>, usize, usize) {
+        let Place { first, stride, width } = self.place;
+        (&self.values[first..], self.validity, stride, width)
+    }
 }
 
 impl<O> Output<'_, O> {
     /// The row of an output.
     pub(super) fn row(&mut self, output: usize) -> &mut [O] {
         &mut self.values[self.place.row(output)]
+    }
+
+    /// All rows from the first one's first lane on.
+    pub(super) fn all(&mut self) -> &mut [O] {
+        &mut self.values[self.place.first..]
     }
 }
 
@@ -169,9 +180,12 @@ impl Visitor<'_> {
         summary: &mut S,
         rows: &Rows<'_, S::Stored>,
         to: &mut Output<'_, S::Out>,
-        valid: Option<&mut Output<'_, u8>>,
+        mut valid: Option<&mut Output<'_, u8>>,
         first: usize,
     ) {
+        if self.state.is_none() && summary.slide(self.walk, rows, to, valid.as_deref_mut()) {
+            return;
+        }
         let mut progress = Progress::new(Simd::detect(), summary, rows.place.width);
         if let Some(state) = self.state.as_deref() {
             let (counts, lanes) = progress.seen();

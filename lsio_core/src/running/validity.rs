@@ -59,8 +59,8 @@ impl Validity {
 fn has_nan(values: &ArrayRef) -> bool {
     let simd = Simd::detect();
     match values.data_type() {
-        DataType::Float32 => simd.count_nan(values.as_primitive::<Float32Type>().values()) > 0,
-        DataType::Float64 => simd.count_nan(values.as_primitive::<Float64Type>().values()) > 0,
+        DataType::Float32 => simd.has_nan(values.as_primitive::<Float32Type>().values()),
+        DataType::Float64 => simd.has_nan(values.as_primitive::<Float64Type>().values()),
         _ => true,
     }
 }

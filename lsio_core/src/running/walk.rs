@@ -40,6 +40,17 @@ pub(super) trait Summary {
     fn merge(&self, older: &mut [Self::Lane], newer: &[Self::Lane]);
 
     fn finish(&mut self, lanes: &[Self::Lane], counts: &[i32], to: &mut [Self::Out]);
+
+    /// Computes all outputs of a slab, if there is a faster way than row by row. Returns whether it has.
+    fn slide(
+        &self,
+        _walk: &Walk<'_>,
+        _rows: &Rows<'_, Self::Stored>,
+        _to: &mut Output<'_, Self::Out>,
+        _valid: Option<&mut Output<'_, u8>>,
+    ) -> bool {
+        false
+    }
 }
 
 /// Values of one index of the window's dimension, and which are valid.
@@ -108,11 +119,11 @@ impl<'a> Walk<'a> {
         i32::try_from(self.frames.shortest()).is_ok_and(|shortest| shortest < least)
     }
 
-    fn output(&self, step: usize) -> usize {
+    pub(super) fn output(&self, step: usize) -> usize {
         if self.backwards { self.frames.len() - 1 - step } else { step }
     }
 
-    fn frame(&self, output: usize) -> Range<usize> {
+    pub(super) fn frame(&self, output: usize) -> Range<usize> {
         let frame = self.frames.get(output).unwrap_or_default();
         let frame = frame.start.min(self.length)..frame.end.min(self.length);
         if self.mirrored { self.length - frame.end..self.length - frame.start } else { frame }
