@@ -1,13 +1,19 @@
 //! Values of a tile that are looked up through index maps.
 
+use std::sync::Arc;
+
 use arrow::{
-    array::{Array as _, ArrayRef, BooleanArray, MutableArrayData, UInt64Array, make_array},
+    array::{
+        Array as _, ArrayData, ArrayRef, BooleanArray, BooleanBufferBuilder, MutableArrayData,
+        UInt64Array, make_array,
+    },
+    buffer::NullBuffer,
     compute::take,
     error::ArrowError,
 };
 
 use crate::{
-    IndexMap, Selection,
+    IndexMap, Recycler, Selection,
     dataset::Mapped,
     grid::{checked_product, positions, strides},
     index_map::Partners,
@@ -45,9 +51,13 @@ impl<'a> Partnered<'a> {
     ///
     /// # Errors
     /// Those of arrow.
-    pub(super) fn gather(&self, values: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    pub(super) fn gather(
+        &self,
+        values: &ArrayRef,
+        recycler: &Arc<Recycler>,
+    ) -> Result<ArrayRef, ArrowError> {
         let shape: Vec<u64> = self.wanted().map(Selection::len).collect();
-        self.pick(values, &shape, |axis, position| {
+        self.pick((values, Some(recycler)), &shape, |axis, position| {
             let positions = self.axes[axis].positions.as_ref();
             positions
                 .map_or(Some(position), |own| Some(own[position]).filter(|p| *p != Partners::NONE))
@@ -63,7 +73,7 @@ impl<'a> Partnered<'a> {
             .wanted()
             .map(|wanted| wanted.iter().map(|i| usize::try_from(i).unwrap_or(usize::MAX)).collect())
             .collect();
-        self.pick(values, &self.mapped.shape, |axis, position| {
+        self.pick((values, None), &self.mapped.shape, |axis, position| {
             let positions = self.axes[axis].positions.as_ref();
             let position = positions.map_or(position, |own| own[position]);
             wanted[axis].get(position).copied()
@@ -73,7 +83,7 @@ impl<'a> Partnered<'a> {
     /// Picks the values of the cells; `along` gives the index along an axis for each position of its map.
     fn pick(
         &self,
-        values: &ArrayRef,
+        (values, recycler): (&ArrayRef, Option<&Arc<Recycler>>),
         shape: &[u64],
         along: impl Fn(usize, usize) -> Option<usize>,
     ) -> Result<ArrayRef, ArrowError> {
@@ -92,7 +102,7 @@ impl<'a> Partnered<'a> {
             let axis = Odometer::new(map.dims(), dims, sizes);
             places.add(&axis, |position| present[position].then_some(0));
         }
-        places.take(values)
+        places.take(values, recycler)
     }
 
     /// The inner dimensions along which values lie side by side, as the cells do.
@@ -178,19 +188,21 @@ impl Places {
         });
     }
 
-    /// Takes the values at these places.
-    fn take(&self, values: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    /// Takes the values at these places, into memory of `recycler` where they are numbers.
+    fn take(
+        &self,
+        values: &ArrayRef,
+        recycler: Option<&Arc<Recycler>>,
+    ) -> Result<ArrayRef, ArrowError> {
         let Self { starts, len } = self;
         let cells = starts.len() * len;
-        let breaks = |pair: &[usize]| match (pair[0], pair[1]) {
-            (Partners::NONE, Partners::NONE) => false,
-            (one, next) => one == Partners::NONE || next != one + len,
-        };
-        let runs = 1 + starts.windows(2).filter(|pair| breaks(pair)).count();
-        if runs == 1 && starts.first().is_some_and(|first| *first != Partners::NONE) {
-            return Ok(values.slice(starts[0], cells));
+        let runs = self.runs();
+        if let [(start, _)] = runs.as_slice()
+            && *start != Partners::NONE
+        {
+            return Ok(values.slice(*start, cells));
         }
-        if cells < LONG_RUN * runs {
+        if cells < LONG_RUN * runs.len() {
             let places = starts.iter().flat_map(|&start| {
                 let place = move |i| (start != Partners::NONE).then(|| (start + i) as u64);
                 (0..*len).map(place)
@@ -198,19 +210,60 @@ impl Places {
             return take(values, &places.collect::<UInt64Array>(), None);
         }
         let data = values.to_data();
-        let mut out = MutableArrayData::new(vec![&data], true, cells);
-        let mut first = 0;
-        for at in 1..=starts.len() {
-            if at == starts.len() || breaks(&starts[at - 1..=at]) {
-                let count = (at - first) * len;
-                match starts[first] {
-                    Partners::NONE => out.try_extend_nulls(count)?,
-                    start => out.try_extend(0, start, start + count)?,
+        let some_absent = runs.iter().any(|(start, _)| *start == Partners::NONE);
+        if let (Some(recycler), Some(width)) = (recycler, data.data_type().primitive_width())
+            && let [buffer] = data.buffers()
+            && data.nulls().is_none()
+        {
+            let bytes = buffer.get(data.offset() * width..).unwrap_or_default();
+            let mut copies = recycler.take(cells * width);
+            let mut valid = BooleanBufferBuilder::new(if some_absent { cells } else { 0 });
+            let mut rest: &mut [u8] = &mut copies;
+            for (start, count) in runs {
+                let Some((to, behind)) = rest.split_at_mut_checked(count * width) else { break };
+                let is_there = start != Partners::NONE;
+                match bytes.get(start.saturating_mul(width)..).and_then(|own| own.get(..to.len())) {
+                    Some(own) if is_there => to.copy_from_slice(own),
+                    _ => to.fill(0),
                 }
-                first = at;
+                if some_absent {
+                    valid.append_n(count, is_there);
+                }
+                rest = behind;
+            }
+            let nulls = some_absent.then(|| NullBuffer::new(valid.finish()));
+            let copies = ArrayData::builder(data.data_type().clone())
+                .len(cells)
+                .add_buffer(copies.freeze())
+                .nulls(nulls);
+            return Ok(make_array(copies.build()?));
+        }
+        let mut out = MutableArrayData::new(vec![&data], some_absent, cells);
+        for (start, count) in runs {
+            match start {
+                Partners::NONE => out.try_extend_nulls(count)?,
+                start => out.try_extend(0, start, start + count)?,
             }
         }
         Ok(make_array(out.freeze()))
+    }
+
+    /// Values that lie side by side: the place of the first, or [`Partners::NONE`], and their number.
+    fn runs(&self) -> Vec<(usize, usize)> {
+        let mut runs: Vec<(usize, usize)> = Vec::new();
+        for &start in &self.starts {
+            match runs.last_mut() {
+                Some((first, count))
+                    if (start == Partners::NONE && *first == Partners::NONE)
+                        || (*first != Partners::NONE
+                            && first.checked_add(*count) == Some(start)) =>
+                {
+                    *count += self.len;
+                }
+                _ => runs.push((start, self.len)),
+            }
+        }
+        runs
     }
 }
 

@@ -543,7 +543,7 @@ impl Scan {
         if chunks.iter().all(|(_, encoded)| matches!(encoded, EncodedChunk::Own(None))) {
             let start = Instant::now();
             let values = chunked.fill(&part, &self.recycler)?;
-            let values = chunked.placed(values, &column.dims, needs)?;
+            let values = chunked.placed(values, &column.dims, needs, &self.recycler)?;
             decoded.time += start.elapsed();
             return Ok((values, false));
         }
@@ -669,7 +669,7 @@ impl Scan {
         let stored = |chunk: &Vec<u64>| chunks.get(chunk).and_then(Option::as_ref);
         if wanted.iter().all(|chunk| stored(chunk).is_none()) {
             let values = chunked.fill(&part, &self.recycler)?;
-            return Ok((chunked.placed(values, &column.dims, needs)?, false));
+            return Ok((chunked.placed(values, &column.dims, needs, &self.recycler)?, false));
         }
         let mut assembly = Assembly::new(&part, &self.recycler)?;
         for chunk in &wanted {

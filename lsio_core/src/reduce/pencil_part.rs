@@ -15,11 +15,11 @@ use super::{
 };
 use crate::simd::Simd;
 
-/// Number of groups of a block: their float32 fill a cache line.
+/// Upper bound on the number of groups of a block: their float32 fill a cache line.
 const BLOCK: usize = 16;
 
-/// Values of a group from which on it is no use to have it in a block.
-const LARGE: usize = 1 << 16;
+/// Upper bound on the number of values of a block: they are copied when it is turned.
+const BLOCK_VALUES: usize = 1 << 18;
 
 /// Values of consecutive groups.
 #[derive(Debug)]
@@ -108,8 +108,9 @@ impl<T: Native> TypedPart<T> {
         }
         starts.push(end);
         let alike = cells.windows(2).all(|pair| pair[0] == pair[1]);
-        let is_small = cells.first().is_some_and(|cells| *cells <= LARGE);
-        let block = if across && alike && is_small { BLOCK } else { 1 };
+        let size = cells.first().copied().unwrap_or(0);
+        let most = (BLOCK_VALUES / size.max(1)).clamp(1, BLOCK);
+        let block = if across && alike { most } else { 1 };
         let counts = vec![0; cells.len()];
         Self { block, starts, counts, memory, drops_nan, values: PhantomData }
     }

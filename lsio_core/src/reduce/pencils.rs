@@ -306,6 +306,23 @@ mod tests {
     }
 
     #[test]
+    fn blocks_of_large_groups_are_smaller() {
+        const GROUPS: usize = 20;
+        for size in [1, PART_VALUES / 20, PART_VALUES / 3] {
+            let kind = PencilKind { across: true, ..PencilKind::default() };
+            let pencils = Pencils::new(&DataType::Float32, &[size; GROUPS], kind).unwrap();
+            let keys = [GroupKeys { dims: vec![1], offsets: (0..20).collect() }];
+            let layout = GroupLayout::new(&[size, GROUPS], &keys);
+            let rows = (0..GROUPS * size).map(|cell| (cell % GROUPS) as f32);
+            let rows = Float32Array::from_iter_values(rows);
+            pencils.add(&layout, 0, &rows, true, None).unwrap();
+            for (group, pencil) in values(pencils).into_iter().enumerate() {
+                assert!(pencil.len() == size && pencil.iter().all(|own| *own == group as f32));
+            }
+        }
+    }
+
+    #[test]
     fn many_groups_lie_in_several_parts() {
         let pencils =
             Pencils::new(&DataType::Float32, &vec![PART_VALUES / 10; 100], PencilKind::default())

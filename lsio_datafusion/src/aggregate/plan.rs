@@ -60,7 +60,7 @@ pub(super) struct Aggregation {
     pub(super) names: Vec<String>,
     /// Conditions of FILTER clauses.
     pub(super) filters: Vec<Ranked>,
-    /// Columns that are read chunk by chunk, if all of them may be decoded in pieces.
+    /// Columns that may be decoded in pieces.
     pub(super) streamed: Vec<usize>,
     /// Predicates of the source that are evaluated here, piece by piece.
     pub(super) compared: Vec<ColumnPredicate>,
@@ -379,5 +379,12 @@ fn streams(
     streamed.dedup();
     let table = source.table();
     let is_full = |&column: &usize| table.columns[column].dims.len() == table.dims.len();
-    if streamed.iter().all(is_full) { (streamed, compared) } else { (Vec::new(), Vec::new()) }
+    if !streamed.iter().all(is_full) {
+        return (Vec::new(), Vec::new());
+    }
+    if compared.is_empty() {
+        // Columns that are looked up or computed are in memory, whatever comes in pieces beside them.
+        streamed.retain(|&column| table.columns[column].variable().is_some());
+    }
+    (streamed, compared)
 }
