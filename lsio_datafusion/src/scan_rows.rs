@@ -1,6 +1,9 @@
 //! The rows of operators over a Zarr scan, in terms of its table.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use arrow::datatypes::{Field, Schema};
 use datafusion::{
@@ -141,6 +144,32 @@ pub(crate) fn projected(
         own.push(ProjectionExpr { expr, alias: field.name().clone() });
     }
     Ok(Arc::new(ProjectionExec::try_new(own, scan)?))
+}
+
+/// A projection of a scan with relations that reads no column more than it names: what a join or a window has passed on
+/// beside them isn't broadcast to rows. `None` for other plans, and if there is nothing to leave out.
+pub(crate) fn narrowed(plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPlan>>> {
+    let Some(projection) = plan.downcast_ref::<ProjectionExec>() else { return Ok(None) };
+    let mut input = projection.input();
+    while let Some(below) = input.downcast_ref::<ProjectionExec>() {
+        input = below.input();
+    }
+    let scan = input.downcast_ref::<DataSourceExec>();
+    let source = scan.and_then(|scan| scan.data_source().downcast_ref::<ZarrSource>());
+    let Some(source) = source.filter(|source| source.is_related() && !source.is_ordered()) else {
+        return Ok(None);
+    };
+    let rows = match ScanRows::of(plan) {
+        Ok(rows) => rows,
+        Err(Refusal::Unsupported(_)) => return Ok(None),
+        Err(Refusal::Failed(error)) => return Err(error),
+    };
+    let named: HashSet<usize> =
+        rows.columns.iter().flat_map(collect_columns).map(|column| column.index()).collect();
+    if named.is_empty() || source.output().iter().all(|column| named.contains(column)) {
+        return Ok(None);
+    }
+    projected(rows.source, &rows.columns, &plan.schema(), rows.filters).map(Some)
 }
 
 /// Notes something at the scan below a chain of operators.

@@ -44,8 +44,11 @@ pub struct ScanOptions {
     pub page_cache: Option<PageCache>,
 }
 
-/// Upper bound on the lines of cells of which states are kept for the tiles behind: 20 to 40 bytes each.
+/// Upper bound on the lines of cells of which states are kept for the tiles behind.
 const MOST_LINES_BESIDE: u64 = 2 << 20;
+
+/// Bytes of the state of a line: a count and up to four doubles.
+const STATE_BYTES: u64 = 40;
 
 impl Default for ScanOptions {
     fn default() -> Self {
@@ -257,15 +260,36 @@ impl Scan {
 
     /// Number of the last ones of some dimensions whose tiles may all have a state at the same time.
     fn count_beside(&self, others: &[usize], runs_along: impl Fn(usize) -> bool) -> usize {
-        let (shape, selection) = (self.tiles.shape(), self.tiles.selection());
-        let all = (0..shape.len()).filter(|dim| !runs_along(*dim));
-        let mut lines =
-            all.map(|dim| shape[dim].min(selection[dim].len()).max(1)).fold(1, u64::saturating_mul);
+        let all = (0..self.tiles.shape().len()).filter(|dim| !runs_along(*dim));
+        let mut lines = all.map(|dim| self.most_along(dim)).fold(1, u64::saturating_mul);
         let fit = others.iter().rev().take_while(|&&dim| {
             lines = lines.saturating_mul(self.tiles.touched()[dim].len());
             lines <= MOST_LINES_BESIDE
         });
         fit.count()
+    }
+
+    /// Upper bound on a tile's indices along a dimension.
+    fn most_along(&self, dim: usize) -> u64 {
+        self.tiles.shape()[dim].min(self.tiles.selection()[dim].len()).max(1)
+    }
+
+    /// Estimated memory in bytes for the states that tiles hand on to the tiles behind them.
+    #[must_use]
+    pub fn carried_bytes(&self) -> usize {
+        let order = self.tiles.order();
+        let of = |own: Continues| {
+            let place = order.iter().position(|other| other.dim == own.dim).unwrap_or(0);
+            let tiles = order[place..].iter().filter(|other| other.dim != own.dim);
+            let tiles = tiles.map(|other| self.tiles.touched()[other.dim].len());
+            let others = (0..order.len()).filter(|dim| *dim != own.dim);
+            others
+                .map(|dim| self.most_along(dim))
+                .chain(tiles)
+                .fold(STATE_BYTES, u64::saturating_mul)
+        };
+        let all = self.columns.iter().filter_map(ScanColumn::continues).map(of);
+        usize::try_from(all.fold(0, u64::saturating_add)).unwrap_or(usize::MAX)
     }
 
     /// The tiles.

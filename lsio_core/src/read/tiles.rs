@@ -92,6 +92,11 @@ impl Tiles {
         &self.shape
     }
 
+    /// All dimensions, slowest first.
+    pub(super) fn order(&self) -> &[DimOrder] {
+        &self.order
+    }
+
     /// Selected indices of each dimension.
     #[must_use]
     pub fn selection(&self) -> &[Selection] {

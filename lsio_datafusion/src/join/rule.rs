@@ -20,7 +20,7 @@ use crate::{
     LsioConfig,
     prepared::{Fallback, with_prepared},
     refusal::Refusal,
-    scan_rows::noted,
+    scan_rows::{narrowed, noted},
     window,
 };
 
@@ -54,6 +54,9 @@ impl PhysicalOptimizerRule for JoinPushdown {
         let before = Arc::clone(&plan);
         let checks = !self.later.is_empty();
         let plan = plan.transform_up(|plan| {
+            if let Some(narrow) = narrowed(&plan)? {
+                return Ok(Transformed::yes(narrow));
+            }
             // Joins and windows may each lie over the other.
             let plan = match window::relate(plan, config, &mut prepared)? {
                 Transformed { data, transformed: false, .. } => data,

@@ -9,8 +9,10 @@
 //! TileReader      one for a partition: restrict → fetch → filter → fetch the rest
 //!   │ decode
 //! RowStream       record batches of the tiles' rows; an aggregate takes the tiles as they are
+//!   │ TilesInOrder  the same from several readers, where one partition has to give all rows in order
 //! ```
 
+mod in_order;
 mod masks;
 mod memory;
 mod metrics;

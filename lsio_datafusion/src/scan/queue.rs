@@ -163,6 +163,36 @@ impl TileNumbers {
         Self { execution: Execution::new(running), end: tiles.end, strides }
     }
 
+    /// The same tiles in turns for several readers: the first one reads the first.
+    pub(crate) fn in_turns(self, readers: usize) -> Vec<Self> {
+        let readers = readers.max(1) as u64;
+        let (next, step) = match &self.strides {
+            Some(Strides { next, step }) => (*next, *step),
+            None => (self.execution.next.load(Ordering::Relaxed), 1),
+        };
+        // All readers are those of one partition.
+        let more = usize::try_from(readers - 1).unwrap_or(usize::MAX);
+        let running = self.execution.running.load(Ordering::Relaxed);
+        self.execution.running.store(running.saturating_add(more), Ordering::Relaxed);
+        let reader = |index: u64| Self {
+            execution: Arc::clone(&self.execution),
+            end: self.end,
+            strides: Some(Strides {
+                next: next.saturating_add(index.saturating_mul(step)),
+                step: step.saturating_mul(readers),
+            }),
+        };
+        (0..readers).map(reader).collect()
+    }
+
+    /// The first tile that comes next, if no other partition takes it.
+    pub(crate) fn first(&self) -> u64 {
+        match &self.strides {
+            Some(Strides { next, .. }) => *next,
+            None => self.execution.next.load(Ordering::Relaxed),
+        }
+    }
+
     /// State shared by the partitions.
     pub(crate) fn execution(&self) -> &Arc<Execution> {
         &self.execution
@@ -252,6 +282,11 @@ mod tests {
         let parts = [0, 1].map(|partition| queues.open(of(partition, 2), &context, 3..6));
         assert_eq!(parts.into_iter().flatten().collect::<Vec<_>>(), [3, 4, 5]);
         assert_eq!(TileNumbers::strided(of(1, 2), 3..8).collect::<Vec<_>>(), [4, 6]);
+        let context = Arc::new(TaskContext::default());
+        let turns = queues.open(of(0, 1), &context, 3..8).in_turns(3);
+        assert_eq!(turns.iter().map(TileNumbers::first).collect::<Vec<_>>(), [3, 4, 5]);
+        let turns: Vec<Vec<u64>> = turns.into_iter().map(Iterator::collect).collect();
+        assert_eq!(turns, [vec![3, 6], vec![4, 7], vec![5]]);
     }
 
     #[test]

@@ -253,6 +253,10 @@ impl TileReader {
 
     /// Prepares at run time, when dynamic filters are known.
     async fn start(&mut self, remaining: Option<usize>) -> Result<()> {
+        if self.work.scan.continues() {
+            let bytes = self.work.scan.carried_bytes() / self.work.partitions.max(1);
+            self.memory.take(bytes, "the state of a window")?;
+        }
         if self.work.scan.shares_chunks() {
             let mut bytes = SHARED_BYTES / self.work.partitions.max(1);
             while bytes > 0 && !self.memory.take_spare(bytes) {

@@ -133,6 +133,16 @@ impl ZarrSource {
         (!self.is_related).then_some(&self.spec)
     }
 
+    /// Whether columns of other scans, or computed ones, are among the table's.
+    pub(crate) fn is_related(&self) -> bool {
+        self.is_related
+    }
+
+    /// Whether rows come in a declared order.
+    pub(crate) fn is_ordered(&self) -> bool {
+        self.ordering.is_some()
+    }
+
     /// Columns of the output, by their positions in the table.
     pub(crate) fn output(&self) -> &[usize] {
         &self.spec.output

@@ -26,16 +26,7 @@ pub(super) fn rows(
     limit: Option<usize>,
     context: &TaskContext,
 ) -> SendableRecordBatchStream {
-    let rows = RowStream {
-        tiles,
-        schema: Arc::clone(&schema),
-        remaining: limit,
-        batch_size: context.session_config().batch_size().max(1),
-        current: None,
-        few: Vec::new(),
-        given: 0,
-        finished: false,
-    };
+    let rows = RowStream::new(tiles, Arc::clone(&schema), limit, context);
     let batches = stream::try_unfold(rows, |mut rows| async move {
         let batch = rows.next().await?;
         Ok(batch.map(|batch| (batch, rows)))
@@ -43,7 +34,8 @@ pub(super) fn rows(
     Box::pin(RecordBatchStreamAdapter::new(schema, batches))
 }
 
-struct RowStream {
+/// Rows of a reader's tiles, one batch after the other.
+pub(super) struct RowStream {
     tiles: TileReader,
     schema: SchemaRef,
     /// Tile whose rows are being returned.
@@ -58,7 +50,17 @@ struct RowStream {
     finished: bool,
 }
 
+/// Rows of a tile.
+pub(super) struct OfTile {
+    /// The number of the tile.
+    pub(super) number: u64,
+    pub(super) rows: Option<RecordBatch>,
+    /// Whether they are the tile's last ones.
+    pub(super) ends: bool,
+}
+
 struct Current {
+    number: u64,
     rows: Rows,
     wanted: Option<BooleanBuffer>,
     next: usize,
@@ -66,17 +68,73 @@ struct Current {
 }
 
 impl RowStream {
+    pub(super) fn new(
+        tiles: TileReader,
+        schema: SchemaRef,
+        limit: Option<usize>,
+        context: &TaskContext,
+    ) -> Self {
+        Self {
+            tiles,
+            schema,
+            remaining: limit,
+            batch_size: context.session_config().batch_size().max(1),
+            current: None,
+            few: Vec::new(),
+            given: 0,
+            finished: false,
+        }
+    }
+
+    /// What comes next of a tile: no batch has rows of two.
+    pub(super) async fn next_of_tile(&mut self) -> Result<Option<OfTile>> {
+        if self.finished {
+            return Ok(None);
+        }
+        let result = self.advance_in_tile().await;
+        if !matches!(result, Ok(Some(_))) {
+            self.finish();
+        }
+        result
+    }
+
+    async fn advance_in_tile(&mut self) -> Result<Option<OfTile>> {
+        if self.remaining == Some(0) {
+            return Ok(None);
+        }
+        if self.current.is_none() {
+            match self.tiles.next(self.remaining).await? {
+                Some(ready) => self.open(ready).await?,
+                None => return Ok(None),
+            }
+        }
+        let Some(number) = self.current.as_ref().map(|current| current.number) else {
+            return Ok(None);
+        };
+        let batch = match self.next_batch()? {
+            Some(batch) => Some(batch),
+            None => self.take_few()?,
+        };
+        let rows = batch.map(|batch| self.limited(batch));
+        Ok(Some(OfTile { number, rows, ends: self.current.is_none() }))
+    }
+
+    /// Drops pending fetches.
+    fn finish(&mut self) {
+        self.finished = true;
+        self.current = None;
+        self.few.clear();
+        self.tiles.finish();
+    }
+
     async fn next(&mut self) -> Result<Option<RecordBatch>> {
         if self.finished {
             return Ok(None);
         }
         let result = self.advance().await;
         if !matches!(result, Ok(Some(_))) {
-            // The stream ends after an error, and drops pending fetches.
-            self.finished = true;
-            self.current = None;
-            self.few.clear();
-            self.tiles.finish();
+            // The stream ends after an error.
+            self.finish();
         }
         self.tiles.metrics().record(result)
     }
@@ -100,10 +158,10 @@ impl RowStream {
     /// Starts to return the rows of a tile.
     async fn open(&mut self, mut ready: ReadyTile) -> Result<()> {
         self.tiles.decode(&mut ready).await?;
-        let ReadyTile { tile, rows: wanted, reserved, .. } = ready;
+        let ReadyTile { number, tile, rows: wanted, reserved, .. } = ready;
         let dims: Vec<usize> = (0..tile.block().selections().len()).collect();
         let rows = tile.rows(&dims, &self.tiles.work().output).map_err(external)?;
-        self.current = Some(Current { rows, wanted, next: 0, reserved });
+        self.current = Some(Current { number, rows, wanted, next: 0, reserved });
         Ok(())
     }
 

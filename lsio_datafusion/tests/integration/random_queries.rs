@@ -340,10 +340,14 @@ fn random_query(random: &mut Random, store: &Store) -> (String, bool) {
             let mut keys: Vec<String> =
                 store.dims.iter().map(|name| format!("{name} {}", direction(random))).collect();
             keys.extend(all.iter().map(|name| format!("{name} {}", direction(random))));
-            let limit = 1 + random.below(30);
+            let rows = if random.one_in(2) { format!("WHERE {filter}") } else { String::new() };
+            let limit = match random.one_in(2) {
+                true => format!("LIMIT {}", 1 + random.below(30)),
+                false => String::new(),
+            };
             (
                 format!(
-                    "SELECT {} FROM {{}} ORDER BY {} LIMIT {limit}",
+                    "SELECT {} FROM {{}} {rows} ORDER BY {} {limit}",
                     all.join(", "),
                     keys.join(", ")
                 ),

@@ -18,7 +18,7 @@ use datafusion::{
     physical_plan::{
         DisplayFormatType, Partitioning, SortOrderPushdownResult, apply_expression_roots,
         filter_pushdown::{FilterPushdownPropagation, PushedDown},
-        metrics::ExecutionPlanMetricsSet,
+        metrics::{BaselineMetrics, ExecutionPlanMetricsSet},
         stream::RecordBatchStreamAdapter,
     },
 };
@@ -28,9 +28,10 @@ use super::ZarrSource;
 use crate::{
     predicate::{Predicate, is_deferred, select_loaded},
     scan::{
+        in_order::TilesInOrder,
         order::visits,
         queue::{Partition, TileNumbers, TileQueues},
-        stream::rows,
+        stream::{RowStream, rows},
     },
 };
 
@@ -239,8 +240,42 @@ impl ZarrSource {
         partition: Partition,
         context: &TaskContext,
     ) -> Result<SendableRecordBatchStream> {
-        let reader = self.reader(tiles, partition, context, &self.metrics)?;
-        Ok(rows(reader, Arc::clone(&self.schema), self.spec.limit, context))
+        let schema = || Arc::clone(&self.schema);
+        let count = self.workers(partition, context);
+        if count <= 1 {
+            let reader = self.reader(tiles, partition, context, &self.metrics)?;
+            return Ok(rows(reader, schema(), self.spec.limit, context));
+        }
+        let workers = tiles.in_turns(count).into_iter().enumerate().map(|(index, tiles)| {
+            let first = tiles.first();
+            let reader = self.reader(tiles, Partition { index, count }, context, &self.metrics)?;
+            Ok((first, RowStream::new(reader, schema(), self.spec.limit, context)))
+        });
+        let in_order = TilesInOrder {
+            workers: workers.collect::<Result<_>>()?,
+            schema: schema(),
+            limit: self.spec.limit,
+            metrics: BaselineMetrics::new(&self.metrics, partition.index),
+        };
+        Ok(in_order.rows(context))
+    }
+
+    /// Number of workers that decode the tiles of a partition: several if it is the only one.
+    fn workers(&self, partition: Partition, context: &TaskContext) -> usize {
+        let config = context.session_config();
+        let least = config.options().optimizer.repartition_file_min_size as u64;
+        if partition.count > 1 || self.bytes() < least {
+            return 1;
+        }
+        let range = self.tile_range();
+        let mut tiles = range.end - range.start;
+        if let (Some(limit), true) = (self.spec.limit, self.filters.is_empty()) {
+            let along = self.tiles.shape().iter().zip(self.tiles.selection());
+            let rows = along.map(|(size, selection)| selection.len().clamp(1, *size));
+            let rows = rows.fold(1, u64::saturating_mul).max(1);
+            tiles = tiles.min((limit as u64).div_ceil(rows));
+        }
+        config.target_partitions().min(usize::try_from(tiles).unwrap_or(usize::MAX))
     }
 
     /// Takes a filter over the output. Returns whether it is applied in full.
