@@ -75,6 +75,7 @@ pub mod format;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod grid;
+mod huge_pages;
 mod index_map;
 mod json;
 mod location;

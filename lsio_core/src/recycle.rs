@@ -51,12 +51,14 @@ impl Recycler {
         self.peak.load(Ordering::Relaxed)
     }
 
-    /// Takes the smallest free buffer of at least `len` bytes, unless more than half of it would lie idle.
+    /// Takes the smallest free buffer of at least `len` bytes, unless more than half of it would lie idle. Of several,
+    /// it is the one that came back last: most of it is still in the CPU's cache.
     fn reuse(&self, len: usize) -> Option<MutableBuffer> {
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         let fits = |buffer: &MutableBuffer| buffer.len() >= len && buffer.len() / 2 <= len;
-        let best = (0..free.len()).filter(|&i| fits(&free[i])).min_by_key(|&i| free[i].len())?;
-        Some(free.swap_remove(best))
+        let best =
+            (0..free.len()).rev().filter(|&i| fits(&free[i])).min_by_key(|&i| free[i].len())?;
+        Some(free.remove(best))
     }
 
     fn give_back(&self, buffer: MutableBuffer) {

@@ -304,6 +304,21 @@ impl Evaluation<'_> {
         self.nan_is_null
     }
 
+    /// For each operand, the piece that it is; `None` for the next one of [`Evaluation::others`].
+    pub(crate) fn slots(&self) -> &[Option<usize>] {
+        &self.slots
+    }
+
+    /// Operands that aren't pieces, on `len` rows from `start` on.
+    pub(crate) fn others(&self, start: usize, len: usize) -> Result<Vec<StoredColumn>> {
+        self.rows.stored(start, len).map_err(external)
+    }
+
+    /// Whether operands are slices of what is in memory: none is repeated over rows.
+    pub(crate) fn has_slices(&self) -> bool {
+        self.rows.are_slices()
+    }
+
     /// Operands on `len` rows from `start` on.
     pub(crate) fn stored(
         &self,
@@ -311,7 +326,7 @@ impl Evaluation<'_> {
         len: usize,
         pieces: &[StoredColumn],
     ) -> Result<Vec<StoredColumn>> {
-        let mut rows = self.rows.stored(start, len).map_err(external)?.into_iter();
+        let mut rows = self.others(start, len)?.into_iter();
         let columns = self.slots.iter().map(|slot| match slot {
             Some(piece) => pieces.get(*piece).cloned(),
             None => rows.next(),

@@ -9,7 +9,7 @@ use arrow::{
 
 use super::runs::Runs;
 use crate::{
-    IndexMap, Selection,
+    IndexMap, Recycler, Selection,
     dataset::Mapped,
     grid::{checked_product, positions, strides},
     index_map::Partners,
@@ -44,14 +44,18 @@ impl<'a> Partnered<'a> {
     ///
     /// # Errors
     /// Those of arrow.
-    pub(super) fn gather(&self, values: &ArrayRef) -> Result<ArrayRef, ArrowError> {
+    pub(super) fn gather(
+        &self,
+        values: &ArrayRef,
+        recycler: &Arc<Recycler>,
+    ) -> Result<ArrayRef, ArrowError> {
         let shape: Vec<u64> = self.wanted().map(Selection::len).collect();
         let runs = self.pick(values, &shape, |axis, position| {
             let positions = self.axes[axis].positions.as_ref();
             positions
                 .map_or(Some(position), |own| Some(own[position]).filter(|p| *p != Partners::NONE))
         });
-        runs.whole()
+        runs.whole_in(recycler)
     }
 
     /// Places of the tile's cells among all values that may be looked up.

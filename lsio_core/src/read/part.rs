@@ -198,6 +198,11 @@ impl<'a> Assembly<'a> {
         Ok(Self { part, storage: codec.storage(), fill: codec.fill(), recycler, target })
     }
 
+    /// Where the part's memory comes from.
+    pub(super) fn recycler(&self) -> &'a Arc<Recycler> {
+        self.recycler
+    }
+
     /// Gives all cells the fill value, before only some of the chunks are added.
     pub(super) fn fill(&mut self) {
         if matches!(self.target, AssemblyTarget::Items { .. }) {

@@ -4,14 +4,15 @@ use std::{ops::Range, sync::Arc};
 
 use arrow::{
     array::{
-        Array as _, ArrayRef, AsArray as _, MutableArrayData, PrimitiveArray, UInt64Array,
-        downcast_primitive, make_array,
+        Array as _, ArrayData, ArrayRef, AsArray as _, BooleanBufferBuilder, MutableArrayData,
+        PrimitiveArray, UInt64Array, downcast_primitive, make_array,
     },
+    buffer::NullBuffer,
     compute::take,
     error::ArrowError,
 };
 
-use crate::index_map::Partners;
+use crate::{Recycler, index_map::Partners};
 
 /// Mean number of neighbouring values from which on copying runs of them beats gathering each.
 const LONG_RUN: usize = 8;
@@ -49,6 +50,53 @@ impl Runs {
     /// Those of arrow.
     pub(super) fn whole(&self) -> Result<ArrayRef, ArrowError> {
         self.slice(0, self.cells())
+    }
+
+    /// Values of all cells like [`Runs::whole`], copied to memory of `recycler` if they are numbers.
+    ///
+    /// # Errors
+    /// Those of arrow.
+    pub(super) fn whole_in(&self, recycler: &Arc<Recycler>) -> Result<ArrayRef, ArrowError> {
+        let mut pieces = Vec::new();
+        self.for_each_piece(0..self.cells(), |piece| pieces.push(piece));
+        let (data, cells) = (self.values.to_data(), self.cells());
+        let one = matches!(pieces.as_slice(), [] | [Piece::Values(_)]);
+        let (Some(width), [buffer], None) =
+            (data.data_type().primitive_width(), data.buffers(), data.nulls())
+        else {
+            return self.whole();
+        };
+        if one || cells < LONG_RUN * pieces.len() {
+            return self.whole();
+        }
+        let has_absent = pieces.iter().any(|piece| matches!(piece, Piece::Absent(_)));
+        let bytes = buffer.get(data.offset() * width..).unwrap_or_default();
+        let mut copies = recycler.take(cells * width);
+        let mut valid = BooleanBufferBuilder::new(if has_absent { cells } else { 0 });
+        let mut rest: &mut [u8] = &mut copies;
+        for piece in pieces {
+            let (from, count) = match piece {
+                Piece::Values(range) => {
+                    (bytes.get(range.start * width..range.end * width), range.len())
+                }
+                Piece::Absent(count) => (None, count),
+            };
+            let Some((to, behind)) = rest.split_at_mut_checked(count * width) else { break };
+            match from {
+                Some(from) => to.copy_from_slice(from),
+                None => to.fill(0),
+            }
+            if has_absent {
+                valid.append_n(count, from.is_some());
+            }
+            rest = behind;
+        }
+        let nulls = has_absent.then(|| NullBuffer::new(valid.finish()));
+        let copies = ArrayData::builder(data.data_type().clone())
+            .len(cells)
+            .add_buffer(copies.freeze())
+            .nulls(nulls);
+        Ok(make_array(copies.build()?))
     }
 
     /// Whether all values lie side by side.
@@ -179,6 +227,7 @@ mod tests {
                 let runs = Runs::new(Arc::clone(&values), starts.clone(), len);
                 let expected = take(&values, &places, None).unwrap();
                 prop_assert_eq!(&runs.whole().unwrap(), &expected);
+                prop_assert_eq!(&runs.whole_in(&Arc::default()).unwrap(), &expected);
                 let start = (range.0 * runs.cells() as f64) as usize;
                 let count = (range.1 * (runs.cells() - start) as f64) as usize;
                 let slice = runs.slice(start, count).unwrap();

@@ -503,9 +503,7 @@ impl Scan {
                     .fetch(async {
                         let (mut fetched, counts) = chunked.fetcher.fetch(wanted).await?;
                         *counted += counts;
-                        let Some((chunk, Some(stored))) = fetched.pop() else { return Ok(None) };
-                        let failed = |reason| chunked.variable.broken_chunk(&chunk, reason);
-                        stored.bytes(&self.recycler).map(Some).map_err(failed)
+                        Ok(fetched.pop().and_then(|(_, stored)| stored))
                     })
                     .await?;
                 Ok::<_, Error>((chunk, shared, counts))
@@ -569,7 +567,7 @@ impl Scan {
         if chunks.iter().all(|(_, encoded)| matches!(encoded, EncodedChunk::Own(None))) {
             let start = Instant::now();
             let values = chunked.fill(&part, &self.recycler)?;
-            let values = chunked.placed(values, &column.dims, needs)?;
+            let values = chunked.placed(values, &column.dims, needs, &self.recycler)?;
             decoded.time += start.elapsed();
             return Ok((values, false));
         }
@@ -610,9 +608,9 @@ impl Scan {
             }
             EncodedChunk::Shared(shared) => {
                 let key = (chunked.shares, chunk.to_vec());
-                self.shared.decoded(&key, &shared, |encoded| {
+                self.shared.decoded(&key, &shared, |stored| {
                     decoded.bytes += bytes;
-                    part.decode(chunk, encoded, &self.recycler)
+                    part.decode_stored(chunk, stored, &self.recycler)
                 })
             }
         }
@@ -695,7 +693,7 @@ impl Scan {
         let stored = |chunk: &Vec<u64>| chunks.get(chunk).and_then(Option::as_ref);
         if wanted.iter().all(|chunk| stored(chunk).is_none()) {
             let values = chunked.fill(&part, &self.recycler)?;
-            return Ok((chunked.placed(values, &column.dims, needs)?, false));
+            return Ok((chunked.placed(values, &column.dims, needs, &self.recycler)?, false));
         }
         let mut assembly = Assembly::new(&part, &self.recycler)?;
         for chunk in &wanted {

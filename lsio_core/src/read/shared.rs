@@ -8,9 +8,9 @@ use std::{
     },
 };
 
-use bytes::Bytes;
 use tokio::sync::OnceCell;
 
+use super::fetch::Stored;
 use crate::{Result, dataset::StoredValues};
 
 /// Position of a chunk's column, and the chunk's indices.
@@ -67,7 +67,8 @@ pub(super) struct SharedChunk {
 enum ChunkContent {
     /// The chunk isn't stored, or not fetched yet.
     Nothing,
-    Encoded(Bytes),
+    /// Bytes in the page cache are copied from there when they are decoded, and are then still in the CPU's cache.
+    Encoded(Stored),
     Decoded(StoredValues),
 }
 
@@ -75,11 +76,11 @@ impl SharedChunk {
     /// Fetches the chunk, unless another task has fetched it or is doing so.
     pub(super) async fn fetch(
         &self,
-        fetch: impl Future<Output = Result<Option<Bytes>>>,
+        fetch: impl Future<Output = Result<Option<Stored>>>,
     ) -> Result<()> {
         let fetched = self.fetched.get_or_try_init(|| async {
-            if let Some(bytes) = fetch.await? {
-                *self.content() = ChunkContent::Encoded(bytes);
+            if let Some(stored) = fetch.await? {
+                *self.content() = ChunkContent::Encoded(stored);
             }
             Ok(())
         });
@@ -130,12 +131,12 @@ impl SharedChunks {
         &self,
         key: &ChunkKey,
         chunk: &SharedChunk,
-        decode: impl FnOnce(&Bytes) -> Result<StoredValues>,
+        decode: impl FnOnce(&Stored) -> Result<StoredValues>,
     ) -> Result<Option<StoredValues>> {
         let values = {
             let mut content = chunk.content();
-            if let ChunkContent::Encoded(bytes) = &*content {
-                *content = ChunkContent::Decoded(decode(bytes)?);
+            if let ChunkContent::Encoded(stored) = &*content {
+                *content = ChunkContent::Decoded(decode(stored)?);
             }
             match &*content {
                 ChunkContent::Decoded(values) => Some(values.clone()),

@@ -162,13 +162,10 @@ impl Chunked {
         values: ArrayRef,
         dims: &[usize],
         selections: &[Selection],
+        recycler: &Arc<Recycler>,
     ) -> Result<ArrayRef> {
-        match &self.mapped {
-            Some(mapped) => {
-                Partnered::new(mapped, dims, selections).gather(&values).map_err(gather_error)
-            }
-            None => Ok(values),
-        }
+        let Some(mapped) = &self.mapped else { return Ok(values) };
+        Partnered::new(mapped, dims, selections).gather(&values, recycler).map_err(gather_error)
     }
 
     /// Assembled values as those of the cells, with whether NaN is NULL.
@@ -181,8 +178,9 @@ impl Chunked {
         // A value that is repeated over several rows is checked for NaN once, here.
         let later =
             dims.len() == selections.len() && self.variable.reader()?.decoding.only_finds_nan();
+        let recycler = assembly.recycler();
         let values = if later { assembly.finish_but_nan()? } else { assembly.finish()? };
-        let values = self.placed(values, dims, selections)?;
+        let values = self.placed(values, dims, selections, recycler)?;
         // Values with a NULL are checked for NaN at once: none are expected where NaN is.
         if later && values.null_count() > 0 {
             return Ok((nan_to_null(values, true), false));

@@ -216,6 +216,13 @@ impl Rows {
         self.columns.push((TileValues { array: array.into(), nan_is_null: false }, pattern));
     }
 
+    /// Whether rows are slices of all columns: no value is repeated.
+    #[must_use]
+    pub fn are_slices(&self) -> bool {
+        let whole = Pattern::Regular { repeat: 1, period: self.rows };
+        self.columns.iter().all(|(_, pattern)| *pattern == whole)
+    }
+
     /// Columns of the `len` rows from `start` on, each with whether NaN in it is still to become NULL.
     ///
     /// # Errors

@@ -2,16 +2,14 @@
 
 use std::ops::Range;
 
-use arrow::{array::ArrayRef, buffer::ScalarBuffer, datatypes::DataType};
-
 use super::{
+    float_column::{FloatColumn, FloatValues},
     native::{Native, Real},
-    reduction::native_values,
 };
 use crate::simd::Simd;
 
 /// Number of values computed at a time.
-pub(super) const BLOCK: usize = 1024;
+pub(super) const BLOCK: usize = 2048;
 
 /// An arithmetic expression. NaN in an operand makes the result NaN.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,17 +48,6 @@ pub enum Operation {
     Divide,
 }
 
-/// Columns of an expression.
-pub(super) struct Columns {
-    columns: Vec<ArgumentColumn>,
-    nan_is_null: Vec<bool>,
-}
-
-enum ArgumentColumn {
-    Singles(ScalarBuffer<f32>),
-    Doubles(ScalarBuffer<f64>),
-}
-
 /// Values of a block.
 pub(super) enum Block<'a> {
     Singles(BlockValues<'a, f32>),
@@ -73,45 +60,21 @@ pub(super) enum BlockValues<'a, T> {
     One(T),
 }
 
-impl Columns {
-    /// `None` if a column isn't of floats.
-    pub(super) fn new(columns: &[(ArrayRef, bool)]) -> Option<Self> {
-        let nan_is_null = columns.iter().map(|(_, nan_is_null)| *nan_is_null).collect();
-        let columns = columns.iter().map(|(array, _)| match array.data_type() {
-            DataType::Float32 => native_values(&array.to_data()).map(ArgumentColumn::Singles),
-            DataType::Float64 => native_values(&array.to_data()).map(ArgumentColumn::Doubles),
-            _ => None,
-        });
-        Some(Self { columns: columns.collect::<Option<_>>()?, nan_is_null })
-    }
-
-    /// Whether no column is NULL in a row because of NaN.
-    pub(super) fn is_valid(&self, row: usize) -> bool {
-        self.columns.iter().zip(&self.nan_is_null).all(|(column, nan_is_null)| {
-            !*nan_is_null
-                || !match column {
-                    ArgumentColumn::Singles(values) => values[row].is_nan(),
-                    ArgumentColumn::Doubles(values) => values[row].is_nan(),
-                }
-        })
-    }
-}
-
 impl Arithmetic {
     /// Values of the expression in some rows; `None` if the types don't fit.
     pub(super) fn block<'a>(
         &self,
-        columns: &'a Columns,
+        columns: &[FloatColumn<'a>],
         rows: Range<usize>,
         simd: Simd,
         spare: &mut Spare,
     ) -> Option<Block<'a>> {
         Some(match self {
-            Self::Column(position) => match columns.columns.get(*position)? {
-                ArgumentColumn::Singles(values) => {
+            Self::Column(position) => match columns.get(*position)?.values {
+                FloatValues::Singles(values) => {
                     Block::Singles(BlockValues::Given(values.get(rows)?))
                 }
-                ArgumentColumn::Doubles(values) => {
+                FloatValues::Doubles(values) => {
                     Block::Doubles(BlockValues::Given(values.get(rows)?))
                 }
             },
@@ -159,7 +122,7 @@ impl Arithmetic {
     /// Computes the values in some rows as doubles; `None` if the types don't fit.
     pub(super) fn doubles(
         &self,
-        columns: &Columns,
+        columns: &[FloatColumn<'_>],
         rows: Range<usize>,
         simd: Simd,
         spare: &mut Spare,
@@ -265,9 +228,18 @@ fn combine<'a, T: Real>(
             simd.combine_right(operation, &mut to, other);
             BlockValues::Made(to)
         }
-        (one, other) => {
-            let mut to = one.made(spare);
+        (BlockValues::Made(mut to), other) => {
             simd.combine(operation, &mut to, other.as_slice());
+            if let BlockValues::Made(values) = other {
+                spare.push(values);
+            }
+            BlockValues::Made(to)
+        }
+        (BlockValues::Given(one), other) => {
+            let mut to = spare.pop().unwrap_or_default();
+            // The contents of a spare block are overwritten.
+            to.resize(one.len(), T::default());
+            simd.combine_both(operation, &mut to, one, other.as_slice());
             if let BlockValues::Made(values) = other {
                 spare.push(values);
             }

@@ -2,10 +2,11 @@
 
 use std::ops::Range;
 
-use arrow::{array::ArrayRef, buffer::BooleanBuffer};
+use arrow::buffer::BooleanBuffer;
 
 use super::{
-    arithmetic::{Arithmetic, BLOCK, Columns, Spare},
+    arithmetic::{Arithmetic, BLOCK, Spare},
+    float_column::{FloatColumn, valid_rows},
     layout::{GroupLayout, Segment},
     reduction::Misfit,
 };
@@ -157,31 +158,22 @@ impl Histograms {
     /// true. `columns` are the expression's columns. NULL and NaN are in no bucket.
     ///
     /// # Errors
-    /// [`Misfit`] for columns that aren't floats.
+    /// [`Misfit`] for an expression that doesn't fit the columns.
     pub fn update(
         &mut self,
         layout: &GroupLayout,
         cells: Range<usize>,
-        (expr, columns): (&Arithmetic, &[(ArrayRef, bool)]),
+        (expr, columns): (&Arithmetic, &[FloatColumn<'_>]),
         rows: Option<&BooleanBuffer>,
         weight: u64,
     ) -> Result<(), Misfit> {
-        let native = Columns::new(columns).ok_or(Misfit)?;
-        let mut valid = rows.cloned();
-        for nulls in columns.iter().filter_map(|(column, _)| column.nulls()) {
-            if nulls.null_count() > 0 {
-                valid = Some(match valid {
-                    Some(valid) => &valid & nulls.inner(),
-                    None => nulls.inner().clone(),
-                });
-            }
-        }
+        let valid = valid_rows(columns, rows);
         let (simd, mut spare) = (Simd::detect(), Spare::default());
         let mut values = Vec::new();
         let (width, weight) = (self.buckets.count() as usize, weight.cast_signed());
         for start in (0..cells.len()).step_by(BLOCK) {
             let range = start..cells.len().min(start + BLOCK);
-            let doubles = expr.doubles(&native, range.clone(), simd, &mut spare, &mut values);
+            let doubles = expr.doubles(columns, range.clone(), simd, &mut spare, &mut values);
             doubles.ok_or(Misfit)?;
             let first = cells.start + start;
             layout.segments(first..first + range.len(), |segment, own| {
@@ -231,8 +223,6 @@ impl Histograms {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use arrow::array::Float32Array;
     use proptest::prelude::*;
 
@@ -287,10 +277,10 @@ mod tests {
             &[super::super::GroupKeys { dims: vec![0], offsets: vec![0, 0, 1, 1, 0, 1] }],
         );
         let values = [Some(0.5), Some(3.0), Some(1.0), None, Some(f32::NAN), Some(-1.0)];
-        let values: ArrayRef = Arc::new(Float32Array::from(values.to_vec()));
+        let values = Float32Array::from(values.to_vec());
         let mut own = Histograms::new(Buckets::new(0.0, 3.0, 3, true).unwrap(), 2);
         let other = own.clone();
-        let columns = [(values, true)];
+        let columns = [FloatColumn::of_array(&values, true).unwrap()];
         own.update(&layout, 0..6, (&Arithmetic::Column(0), &columns), None, 2).unwrap();
         own.merge(&other);
         assert_eq!(own.finish(), [2, 0, 2, 0, 2, 0]);

@@ -265,6 +265,17 @@ kernel! {
 }
 
 kernel! {
+    /// `to[i] = one[i] ∘ other[i]`.
+    fn combine_both<T: Real>(operation: Operation, to: &mut [T], one: &[T], other: &[T]) {
+        with_each_operation!(operation, of => {
+            for ((to, one), other) in to.iter_mut().zip(one).zip(other) {
+                *to = of(*one, *other);
+            }
+        });
+    }
+}
+
+kernel! {
     /// `to[i] = to[i] ∘ other`.
     fn combine_right<T: Real>(operation: Operation, to: &mut [T], other: T) {
         with_each_operation!(operation, of => for to in to {

@@ -194,6 +194,13 @@ impl GroupLayout {
         });
     }
 
+    /// The group of all cells of a range, where that is known at once.
+    pub(super) fn only_group(&self, cells: Range<usize>) -> Option<usize> {
+        let row = cells.start.checked_div(self.len)?;
+        let is_one = self.inner == RowGroups::Same && cells.end <= (row + 1) * self.len;
+        if is_one { self.bases.get(row).copied() } else { None }
+    }
+
     /// Calls `f` for each stretch of a range of cells, with cell numbers relative to the range's start. Where a kernel
     /// is efficient on one row, the range is one stretch.
     pub(super) fn stretches(&self, cells: Range<usize>, mut f: impl FnMut(Stretch, Range<usize>)) {
@@ -227,8 +234,14 @@ impl GroupLayout {
             return None;
         }
         let bases = &self.bases[cells.start / self.len..cells.end / self.len];
+        let start = |row: usize| row * self.len;
+        if let Some(period) = period(bases) {
+            let rows = (0..period).flat_map(|first| (first..bases.len()).step_by(period));
+            let (groups, starts) = rows.map(|row| (bases[row], start(row))).unzip();
+            return Some(RepeatedRows { len: self.len, groups, starts });
+        }
         let mut rows: Vec<(usize, usize)> =
-            bases.iter().enumerate().map(|(row, base)| (*base, row * self.len)).collect();
+            bases.iter().enumerate().map(|(row, base)| (*base, start(row))).collect();
         rows.sort_unstable();
         let (groups, starts): (Vec<_>, Vec<_>) = rows.into_iter().unzip();
         groups.windows(2).any(|pair| pair[0] == pair[1]).then_some(RepeatedRows {
@@ -292,6 +305,14 @@ impl GroupLayout {
             cell += end - start;
         }
     }
+}
+
+/// Number of rows after which ascending groups come again, if they always do.
+fn period(bases: &[usize]) -> Option<usize> {
+    let first = bases.first()?;
+    let period = 1 + bases[1..].iter().position(|base| base == first)?;
+    let ascends = bases[..period].windows(2).all(|pair| pair[0] < pair[1]);
+    (ascends && bases[period..] == bases[..bases.len() - period]).then_some(period)
 }
 
 /// Sum of the keys' addends for each index of some dimensions, in C order.
@@ -382,6 +403,19 @@ mod tests {
             let layout = GroupLayout::new(&shape, &keys);
             let cells: usize = shape.iter().product();
             prop_assert_eq!(layout.cells(), cells);
+            if let Some(rows) = layout.repeated_rows(0..cells) {
+                let mut groups = vec![None; cells];
+                let mut last = None;
+                for (first, starts) in rows.by_group() {
+                    prop_assert!(last.replace(first).is_none_or(|last| last < first));
+                    for column in 0..rows.len() {
+                        starts.iter().for_each(|row| groups[row + column] = Some(first + column));
+                    }
+                }
+                let mut expected = Vec::new();
+                layout.groups(0..cells, |group| expected.push(Some(group)));
+                prop_assert_eq!(groups, expected);
+            }
             let start = (range.0 * cells as f64) as usize;
             let end = start + (range.1 * (cells - start) as f64) as usize;
             let sizes: Vec<u64> = shape.iter().map(|s| *s as u64).collect();

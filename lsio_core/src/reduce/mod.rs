@@ -8,7 +8,8 @@
 //!    │ blocks that fit the first-level cache
 //! Pairs       means, spreads and the co-moment of two numbers, of each group
 //! Buckets     histograms of each group
-//! Pencils     all values of each group, side by side, for statistics that need them all
+//! Pencils     all values of each group, for statistics that need them all
+//! Ranked      the values of a rank, among those of a group
 //! Arithmetic  expressions on several columns, computed first, in blocks of the same size
 //! kernels     the inner loops, compiled for several vector widths and chosen at run time
 //! ```
@@ -19,14 +20,18 @@
 mod arithmetic;
 mod buckets;
 mod comparison;
+mod float_column;
 mod integer_sums;
 mod kernels;
 mod layout;
 mod moments;
 mod native;
 mod pair_moments;
+mod pair_rows;
 mod pairs;
+mod pencil_part;
 mod pencils;
+mod ranked;
 mod reduction;
 
 pub(crate) use self::native::Native;
@@ -34,11 +39,14 @@ pub use self::{
     arithmetic::{Arithmetic, Function, Operation},
     buckets::{Buckets, Histograms, NoBuckets},
     comparison::{Comparison, Number, compare},
+    float_column::FloatColumn,
     layout::{GroupKeys, GroupLayout},
     moments::Moments,
     pair_moments::PairMoments,
     pairs::{PairReduction, PairSide, PairStates, PairsWanted},
-    pencils::{PencilPart, Pencils, TypedPart},
+    pencil_part::TypedPart,
+    pencils::{PencilKind, PencilPart, Pencils},
+    ranked::Ranked,
     reduction::{Counts, Misfit, Reduction, States, Wanted},
 };
 pub use crate::simd::Simd;

@@ -2,12 +2,14 @@
 
 use std::ops::Range;
 
-use arrow::{array::ArrayRef, buffer::BooleanBuffer};
+use arrow::buffer::BooleanBuffer;
 
 use super::{
-    arithmetic::{Arithmetic, BLOCK, Columns, Spare},
+    arithmetic::{Arithmetic, BLOCK, Spare},
+    float_column::{FloatColumn, has_no_missing, valid_rows},
     layout::{GroupLayout, Segment},
     pair_moments::PairMoments,
+    pair_rows::{LANES, StoredPairs},
     reduction::Misfit,
 };
 use crate::simd::Simd;
@@ -26,8 +28,8 @@ pub struct PairsWanted {
 pub struct PairSide<'a> {
     /// Values of the side.
     pub expr: &'a Arithmetic,
-    /// Columns of the expression, each with whether NaN in it is NULL.
-    pub columns: &'a [(ArrayRef, bool)],
+    /// Columns of the expression.
+    pub columns: &'a [FloatColumn<'a>],
     /// Whether NaN that the expression makes is NULL.
     pub nan_is_null: bool,
 }
@@ -122,7 +124,7 @@ impl PairReduction {
     /// Adds the pairs of a range of a tile's cells, each `weight` times, where the mask `rows` is true.
     ///
     /// # Errors
-    /// [`Misfit`] for columns that aren't floats.
+    /// [`Misfit`] for an expression that doesn't fit the columns.
     pub fn update(
         &mut self,
         layout: &GroupLayout,
@@ -132,16 +134,18 @@ impl PairReduction {
         weight: u64,
     ) -> Result<(), Misfit> {
         let [y, x] = sides;
-        let columns =
-            [Columns::new(y.columns).ok_or(Misfit)?, Columns::new(x.columns).ok_or(Misfit)?];
-        let mut valid = rows.cloned();
-        for nulls in y.columns.iter().chain(x.columns).filter_map(|(column, _)| column.nulls()) {
-            if nulls.null_count() > 0 {
-                valid = Some(match valid {
-                    Some(valid) => &valid & nulls.inner(),
-                    None => nulls.inner().clone(),
-                });
+        let valid = valid_rows(y.columns.iter().chain(x.columns), rows);
+        if valid.is_none()
+            && weight == 1
+            && self.wanted.moments
+            && let Some(rows) = layout.repeated_rows(cells.clone())
+            && let Some(pairs) = StoredPairs::new(&sides)
+            && rows.len() >= LANES
+        {
+            for (first, starts) in rows.by_group() {
+                self.add_rows(first, rows.len(), starts, pairs, &sides);
             }
+            return Ok(());
         }
         let mut block = std::mem::take(&mut self.block);
         let mut result = Ok(());
@@ -151,9 +155,10 @@ impl PairReduction {
             if valid.as_ref().is_some_and(|valid| valid.count_set_bits() == 0) {
                 continue;
             }
-            for ((values, side), columns) in block.iter_mut().zip(&sides).zip(&columns) {
+            for (values, side) in block.iter_mut().zip(&sides) {
                 let range = range.clone();
-                let filled = side.expr.doubles(columns, range, self.simd, &mut self.spare, values);
+                let filled =
+                    side.expr.doubles(side.columns, range, self.simd, &mut self.spare, values);
                 result = result.and(filled.ok_or(Misfit));
             }
             if result.is_err() {
@@ -164,8 +169,9 @@ impl PairReduction {
             if block.iter().any(|values| self.simd.sum(values).is_nan()) {
                 self.add_undefined(layout, first, &block, weight, |cell| {
                     let is_missing = (0..2).any(|side| {
+                        let own = &sides[side];
                         let is_null =
-                            sides[side].nan_is_null || !columns[side].is_valid(range.start + cell);
+                            own.nan_is_null || !has_no_missing(own.columns, range.start + cell);
                         block[side][cell].is_nan() && is_null
                     });
                     !is_missing && valid.as_ref().is_none_or(|valid| valid.value(cell))
@@ -281,6 +287,55 @@ impl PairReduction {
         }
     }
 
+    /// Adds rows of `len` pairs, each of which starts with the group `first` and has the next group in each next cell.
+    fn add_rows(
+        &mut self,
+        first: usize,
+        len: usize,
+        rows: &[usize],
+        pairs: StoredPairs<'_>,
+        sides: &[PairSide<'_>; 2],
+    ) {
+        let mut column = 0;
+        while column < len {
+            // The last lanes may have been added before.
+            let from = column.min(len - LANES);
+            let sums = match pairs {
+                StoredPairs::Singles(ys, xs) => self.simd.sum_rows(ys, xs, rows, from),
+                StoredPairs::Doubles(ys, xs) => self.simd.sum_rows(ys, xs, rows, from),
+            };
+            let groups = first + column..first + from + LANES;
+            let lane = column - from;
+            self.simd.merge_rows(
+                self.moments.slices(groups.clone()),
+                &sums,
+                lane,
+                rows.len() as f64,
+            );
+            for (lane, group) in (lane..).zip(groups) {
+                if !sums.is_finite(lane) {
+                    for cell in rows.iter().map(|row| row + from + lane) {
+                        let pair = pairs.get(cell);
+                        let is_missing = (0..2).any(|side| {
+                            let own = &sides[side];
+                            pair[side].is_nan()
+                                && (own.nan_is_null || !has_no_missing(own.columns, cell))
+                        });
+                        if !is_missing {
+                            self.add_one(group, pair, 1.0);
+                        }
+                    }
+                } else if self.wanted.sums {
+                    for (side, all) in self.sums.iter_mut().enumerate() {
+                        let start = sums.start[side][lane] * rows.len() as f64;
+                        all[group] += start + sums.distances[side][lane];
+                    }
+                }
+            }
+            column = from + LANES;
+        }
+    }
+
     /// Adds pairs of one group.
     fn add_to_one(&mut self, group: usize, ys: &[f64], xs: &[f64], weight: f64) {
         let mut kept = std::mem::take(&mut self.kept);
@@ -380,7 +435,7 @@ impl MomentColumns {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{Float32Array, Float64Array};
+    use arrow::array::{ArrayRef, Float32Array, Float64Array};
     use proptest::prelude::*;
 
     use super::*;
@@ -459,8 +514,10 @@ mod tests {
                 let mut parts = [new(), new()];
                 let cut = cut % (cells + 1);
                 for (part, range) in parts.iter_mut().zip([0..cut, cut..cells]) {
-                    let of = |array: &ArrayRef| [(array.slice(range.start, range.len()), nan_is_null)];
+                    let of = |array: &ArrayRef| array.slice(range.start, range.len());
                     let (ys, xs) = (of(&ys), of(&xs));
+                    let ys = [FloatColumn::of_array(&ys, nan_is_null).unwrap()];
+                    let xs = [FloatColumn::of_array(&xs, nan_is_null).unwrap()];
                     let wide = Arithmetic::Widen(Box::new(Arithmetic::Column(0)));
                     let column = Arithmetic::Column(0);
                     let sides = [
@@ -501,7 +558,8 @@ mod tests {
         let layout = GroupLayout::new(&[5000], &[]);
         let mut pairs = PairReduction::new(ALL, 1);
         let column = Arithmetic::Column(0);
-        let (ys, xs) = ([(ys, true)], [(xs, true)]);
+        let ys = [FloatColumn::of_array(&ys, true).unwrap()];
+        let xs = [FloatColumn::of_array(&xs, true).unwrap()];
         let side = |columns| PairSide { expr: &column, columns, nan_is_null: true };
         pairs.update(&layout, 0..5000, [side(&ys), side(&xs)], None, 1).unwrap();
         let moments = pairs.finish().moments[0];

@@ -1,28 +1,38 @@
-//! All values of each group, side by side: for statistics that no state of fixed size has, such as the median.
+//! All values of each group: for statistics that no state of fixed size has, such as the median.
 //!
 //! How many cells a group has is known, so each group has its place in one buffer. Groups lie in parts, each behind a
 //! lock of its own: several tasks add values at the same time, and parts are evaluated in parallel.
 
-use std::{
-    mem::take,
-    ops::Range,
-    sync::{Mutex, MutexGuard, PoisonError},
-};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use arrow::{array::Array, buffer::BooleanBuffer, datatypes::DataType};
 
 use super::{
     layout::{GroupLayout, Segment},
     native::Native,
+    pencil_part::{Cells, TypedPart},
     reduction::{Misfit, native_values},
 };
+use crate::{huge_pages, simd::Simd};
 
 /// Number of values of a part, as far as groups can be cut: they fit the second-level cache.
 const PART_VALUES: usize = 1 << 18;
 
 /// Values of groups.
 #[derive(Debug)]
-pub struct Pencils(Kind);
+pub struct Pencils {
+    kind: Kind,
+    keeps_nan: bool,
+}
+
+/// Which values are kept, and how cells come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PencilKind {
+    /// Whether NaN that isn't NULL is kept.
+    pub keeps_nan: bool,
+    /// Whether cells side by side belong to different groups.
+    pub across: bool,
+}
 
 /// Values of one of the types in which they are kept.
 #[derive(Debug)]
@@ -49,25 +59,6 @@ struct TypedPencils<T> {
     parts: Vec<Mutex<TypedPart<T>>>,
 }
 
-/// Values of consecutive groups.
-#[derive(Debug)]
-pub struct TypedPart<T> {
-    /// Start of each group's place in the buffer, followed by the end of the last one's.
-    starts: Vec<usize>,
-    /// End of each group's values.
-    ends: Vec<usize>,
-    values: Vec<T>,
-}
-
-/// Consecutive values of a tile's cells.
-struct Cells<'a, T> {
-    first: usize,
-    values: &'a [T],
-    /// Cells that count, if not all.
-    rows: Option<&'a BooleanBuffer>,
-    skip_nan: bool,
-}
-
 /// Parts that a task adds to, of which it has locked one.
 struct Writer<'a, T> {
     pencils: &'a TypedPencils<T>,
@@ -77,13 +68,15 @@ struct Writer<'a, T> {
 impl Pencils {
     /// Places for values of groups with these numbers of cells. `None` for a type in which values aren't kept.
     #[must_use]
-    pub fn new(data_type: &DataType, cells: &[usize]) -> Option<Self> {
-        Some(Self(match data_type {
-            DataType::Float32 => Kind::Singles(TypedPencils::new(cells)),
-            DataType::Float64 => Kind::Doubles(TypedPencils::new(cells)),
-            DataType::Int64 => Kind::Integers(TypedPencils::new(cells)),
+    pub fn new(data_type: &DataType, cells: &[usize], kind: PencilKind) -> Option<Self> {
+        let keeps_nan = kind.keeps_nan;
+        let kind = match data_type {
+            DataType::Float32 => Kind::Singles(TypedPencils::new(cells, kind)),
+            DataType::Float64 => Kind::Doubles(TypedPencils::new(cells, kind)),
+            DataType::Int64 => Kind::Integers(TypedPencils::new(cells, kind)),
             _ => return None,
-        }))
+        };
+        Some(Self { kind, keeps_nan })
     }
 
     /// Bytes of the places of groups that have so many cells in total, for values of `width` bytes.
@@ -93,7 +86,7 @@ impl Pencils {
     }
 
     /// Adds the values of a tile's cells from `first` on, where the mask `rows` is true. NULL isn't added, nor NaN if
-    /// `skip_nan`.
+    /// `nan_is_null` or NaN isn't kept.
     ///
     /// # Errors
     /// [`Misfit`] for values of another type.
@@ -102,7 +95,7 @@ impl Pencils {
         layout: &GroupLayout,
         first: usize,
         values: &dyn Array,
-        skip_nan: bool,
+        nan_is_null: bool,
         rows: Option<&BooleanBuffer>,
     ) -> Result<(), Misfit> {
         let valid =
@@ -116,13 +109,16 @@ impl Pencils {
             (valid, rows) => valid.or(rows),
         };
         let data = values.to_data();
+        // What is never kept is left out when all values are there.
+        let skip_nan = nan_is_null && self.keeps_nan;
         macro_rules! add {
             ($pencils:expr) => {{
                 let values = native_values(&data).ok_or(Misfit)?;
+                let skip_nan = skip_nan && Simd::detect().sum(&values).is_nan();
                 $pencils.add(layout, &Cells { first, values: &values, rows, skip_nan });
             }};
         }
-        match (&self.0, data.data_type()) {
+        match (&self.kind, data.data_type()) {
             (Kind::Singles(pencils), DataType::Float32) => add!(pencils),
             (Kind::Doubles(pencils), DataType::Float64) => add!(pencils),
             (Kind::Integers(pencils), DataType::Int64) => add!(pencils),
@@ -134,7 +130,7 @@ impl Pencils {
     /// The parts, in the order of their groups.
     #[must_use]
     pub fn into_parts(self) -> Vec<PencilPart> {
-        match self.0 {
+        match self.kind {
             Kind::Singles(own) => own.into_parts().map(PencilPart::Singles).collect(),
             Kind::Doubles(own) => own.into_parts().map(PencilPart::Doubles).collect(),
             Kind::Integers(own) => own.into_parts().map(PencilPart::Integers).collect(),
@@ -142,44 +138,15 @@ impl Pencils {
     }
 }
 
-impl<T> TypedPart<T> {
-    /// Number of groups.
-    #[must_use]
-    pub fn groups(&self) -> usize {
-        self.ends.len()
-    }
-
-    /// Values of each group. Their order within a group means nothing, and may be changed.
-    pub fn pencils(&mut self) -> impl Iterator<Item = &mut [T]> {
-        let mut rest = self.values.as_mut_slice();
-        self.starts.windows(2).zip(&self.ends).map(move |(place, end)| {
-            let (own, others) = take(&mut rest).split_at_mut(place[1] - place[0]);
-            rest = others;
-            &mut own[..end - place[0]]
-        })
-    }
-
-    /// The rest of a group's place.
-    fn free(&mut self, group: usize) -> &mut [T] {
-        &mut self.values[self.ends[group]..self.starts[group + 1]]
-    }
-}
-
 impl<T: Native> TypedPencils<T> {
-    fn new(cells: &[usize]) -> Self {
+    fn new(cells: &[usize], PencilKind { keeps_nan, across }: PencilKind) -> Self {
         let all: usize = cells.iter().fold(0, |all, cells| all.saturating_add(*cells));
         let parts = all.div_ceil(PART_VALUES).clamp(1, cells.len().max(1));
         let shift = (cells.len() / parts).max(1).ilog2();
+        let mut memory = huge_pages::zeroed(TypedPart::<T>::bytes(cells));
         let parts = cells.chunks(1 << shift).map(|cells| {
-            let mut starts = Vec::with_capacity(cells.len() + 1);
-            let mut end = 0;
-            for cells in cells {
-                starts.push(end);
-                end += cells;
-            }
-            starts.push(end);
-            let ends = starts[..cells.len()].to_vec();
-            Mutex::new(TypedPart { starts, ends, values: vec![T::usize_as(0); end] })
+            let own = memory.split_to(TypedPart::<T>::bytes(cells));
+            Mutex::new(TypedPart::new(cells, own, across, !keeps_nan))
         });
         Self { shift, parts: parts.collect() }
     }
@@ -193,30 +160,25 @@ impl<T: Native> TypedPencils<T> {
         let range = cells.first..cells.first + cells.values.len();
         if let Some(rows) = layout.repeated_rows(range.clone()) {
             for (group, starts) in rows.by_group() {
-                writer.columns(group, rows.len(), starts, cells);
+                writer.push_rows(group, rows.len(), starts, cells);
             }
             return;
         }
         layout.segments(range, |segment, range| match segment {
-            Segment::Same(group) => writer.push_all(group, cells, range),
+            Segment::Same(group) => {
+                let (part, group) = writer.part(group);
+                part.push_all(group, cells, range);
+            }
             Segment::Ascending(first) => {
-                for (group, cell) in (first..).zip(range) {
-                    writer.push_all(group, cells, cell..cell + 1);
-                }
+                writer.push_rows(first, range.len(), &[range.start], cells);
             }
             Segment::Scattered(base, offsets) => {
                 for (offset, cell) in offsets.iter().zip(range) {
-                    writer.push_all(base + *offset as usize, cells, cell..cell + 1);
+                    let (part, group) = writer.part(base + *offset as usize);
+                    part.push_all(group, cells, cell..cell + 1);
                 }
             }
         });
-    }
-}
-
-impl<T: Native> Cells<'_, T> {
-    fn counts(&self, cell: usize) -> bool {
-        !(self.skip_nan && self.values[cell].is_nan())
-            && self.rows.is_none_or(|rows| rows.value(cell))
     }
 }
 
@@ -235,39 +197,14 @@ impl<T: Native> Writer<'_, T> {
         (part, group & ((1 << self.pencils.shift) - 1))
     }
 
-    /// Adds cells of one group.
-    fn push_all(&mut self, group: usize, cells: &Cells<'_, T>, range: Range<usize>) {
-        let (part, group) = self.part(group);
-        let mut added = 0;
-        let free = part.free(group);
-        for cell in range {
-            if cells.counts(cell)
-                && let Some(place) = free.get_mut(added)
-            {
-                *place = cells.values[cell];
-                added += 1;
-            }
-        }
-        part.ends[group] += added;
-    }
-
-    /// Adds rows of cells, each of which starts with the same group and has the next group in each next cell. Goes
-    /// along the columns: a group's values are written one after the other.
-    fn columns(&mut self, first: usize, len: usize, rows: &[usize], cells: &Cells<'_, T>) {
-        for column in 0..len {
+    /// Adds rows of `len` cells, each of which starts with the group `first` and has the next group in each next cell.
+    fn push_rows(&mut self, first: usize, len: usize, rows: &[usize], cells: &Cells<'_, T>) {
+        let mut column = 0;
+        while column < len {
             let (part, group) = self.part(first + column);
-            let free = part.free(group);
-            let mut added = 0;
-            for row in rows {
-                let cell = row + column;
-                let value = cells.values[cell];
-                if let Some(place) = free.get_mut(added) {
-                    // Written again by the next value if this one doesn't count.
-                    *place = value;
-                    added += usize::from(cells.counts(cell));
-                }
-            }
-            part.ends[group] += added;
+            let own = (part.groups() - group).min(len - column);
+            part.push_rows(group, own, rows.iter().map(|row| row + column), cells);
+            column += own;
         }
     }
 }
@@ -300,7 +237,8 @@ mod tests {
             key in 0..6,
             holes in prop::collection::vec(0_u8..12, 1..300),
             masked: bool,
-            skip_nan: bool,
+            (keeps_nan, nan_is_null, across) in any::<(bool, bool, bool)>(),
+            alike: bool,
             cuts in prop::collection::vec(any::<usize>(), 0..3),
         ) {
             let shape = [shape.0, shape.1, shape.2];
@@ -337,13 +275,18 @@ mod tests {
                 counts[group] += 1;
                 if array.is_valid(cell)
                     && mask.is_none_or(|mask| mask.value(cell))
-                    && !(skip_nan && array.value(cell).is_nan())
+                    && !((nan_is_null || !keeps_nan) && array.value(cell).is_nan())
                 {
                     expected[group].push(array.value(cell));
                 }
                 cell += 1;
             });
-            let pencils = Pencils::new(&DataType::Float32, &counts).unwrap();
+            if alike {
+                let most = counts.iter().max().copied().unwrap_or(0);
+                counts.fill(most);
+            }
+            let kind = PencilKind { keeps_nan, across };
+            let pencils = Pencils::new(&DataType::Float32, &counts, kind).unwrap();
             let mut ends = vec![0, cells];
             ends.extend(cuts.iter().map(|cut| cut % (cells + 1)));
             ends.sort_unstable();
@@ -351,7 +294,7 @@ mod tests {
                 let len = pair[1] - pair[0];
                 let rows = mask.map(|mask| mask.slice(pair[0], len));
                 let part = array.slice(pair[0], len);
-                pencils.add(&layout, pair[0], &part, skip_nan, rows.as_ref()).unwrap();
+                pencils.add(&layout, pair[0], &part, nan_is_null, rows.as_ref()).unwrap();
             }
             for (mut own, mut plain) in values(pencils).into_iter().zip(expected) {
                 own.sort_by(f32::total_cmp);
@@ -363,21 +306,48 @@ mod tests {
     }
 
     #[test]
+    fn blocks_of_large_groups_are_smaller() {
+        const GROUPS: usize = 20;
+        for size in [1, PART_VALUES / 20, PART_VALUES / 3] {
+            let kind = PencilKind { across: true, ..PencilKind::default() };
+            let pencils = Pencils::new(&DataType::Float32, &[size; GROUPS], kind).unwrap();
+            let keys = [GroupKeys { dims: vec![1], offsets: (0..20).collect() }];
+            let layout = GroupLayout::new(&[size, GROUPS], &keys);
+            let rows = (0..GROUPS * size).map(|cell| (cell % GROUPS) as f32);
+            let rows = Float32Array::from_iter_values(rows);
+            pencils.add(&layout, 0, &rows, true, None).unwrap();
+            for (group, pencil) in values(pencils).into_iter().enumerate() {
+                assert!(pencil.len() == size && pencil.iter().all(|own| *own == group as f32));
+            }
+        }
+    }
+
+    #[test]
     fn many_groups_lie_in_several_parts() {
-        let pencils = Pencils::new(&DataType::Float32, &vec![PART_VALUES / 10; 100]).unwrap();
+        let pencils =
+            Pencils::new(&DataType::Float32, &vec![PART_VALUES / 10; 100], PencilKind::default())
+                .unwrap();
         let parts = pencils.into_parts();
         assert!(parts.len() >= 10, "{}", parts.len());
         // One group can't be cut.
-        let parts = Pencils::new(&DataType::Int64, &[PART_VALUES * 3]).unwrap().into_parts();
+        let parts = Pencils::new(&DataType::Int64, &[PART_VALUES * 3], PencilKind::default())
+            .unwrap()
+            .into_parts();
         assert_eq!(parts.len(), 1);
-        assert_eq!(Pencils::new(&DataType::Float64, &[]).unwrap().into_parts().len(), 0);
-        assert!(Pencils::new(&DataType::Utf8, &[1]).is_none());
+        assert_eq!(
+            Pencils::new(&DataType::Float64, &[], PencilKind::default())
+                .unwrap()
+                .into_parts()
+                .len(),
+            0
+        );
+        assert!(Pencils::new(&DataType::Utf8, &[1], PencilKind::default()).is_none());
     }
 
     #[test]
     fn values_of_another_type_are_refused() {
         let layout = GroupLayout::new(&[2], &[]);
-        let pencils = Pencils::new(&DataType::Float32, &[2]).unwrap();
+        let pencils = Pencils::new(&DataType::Float32, &[2], PencilKind::default()).unwrap();
         let wrong = Int64Array::from(vec![1, 2]);
         assert_eq!(pencils.add(&layout, 0, &wrong, true, None), Err(Misfit));
         // What is more than a group has cells is left out, not put into the next group.

@@ -3,17 +3,18 @@
 use std::ops::Range;
 
 use arrow::{
-    array::{Array, ArrayData, ArrayRef},
+    array::{Array, ArrayData},
     buffer::{BooleanBuffer, Buffer, ScalarBuffer},
     datatypes::DataType,
 };
 
 use super::{
-    arithmetic::{self, Arithmetic, Block, Columns, Spare},
+    arithmetic::{self, Arithmetic, Block, Spare},
+    float_column::{FloatColumn, has_no_missing, valid_rows},
     integer_sums::IntegerSums,
     layout::{GroupLayout, Segment, Stretch},
     moments::Moments,
-    native::Native,
+    native::{Native, native_slice},
 };
 use crate::simd::Simd;
 
@@ -315,28 +316,18 @@ impl Reduction {
         each_kind!(&mut self.0, groups => groups.update_bytes(layout, first, bytes, nan_is_null))
     }
 
-    /// Adds the values of an expression on a tile's cells from `first` on. `columns` are the expression's columns, each
-    /// with whether NaN in it is NULL; `nan_is_null` is for NaN that the expression makes. Otherwise like
-    /// [`Reduction::update`]. Returns `false`, with nothing added, if the expression doesn't have the states' type.
+    /// Adds the values of an expression on a tile's cells from `first` on. `columns` are the expression's columns;
+    /// `nan_is_null` is for NaN that the expression makes. Otherwise like [`Reduction::update`]. Returns `false`, with nothing added, if the expression doesn't have the states' type.
     pub fn update_with(
         &mut self,
         layout: &GroupLayout,
-        (first, expr, columns): (usize, &Arithmetic, &[(ArrayRef, bool)]),
+        (first, expr, columns): (usize, &Arithmetic, &[FloatColumn<'_>]),
         nan_is_null: bool,
         rows: Option<&BooleanBuffer>,
         weight: u64,
     ) -> bool {
-        let Some(len) = columns.first().map(|(column, _)| column.len()) else { return false };
-        let Some(native) = Columns::new(columns) else { return false };
-        let mut valid = rows.cloned();
-        for nulls in columns.iter().filter_map(|(column, _)| column.nulls()) {
-            if nulls.null_count() > 0 {
-                valid = Some(match valid {
-                    Some(valid) => &valid & nulls.inner(),
-                    None => nulls.inner().clone(),
-                });
-            }
-        }
+        let Some(len) = columns.first().map(FloatColumn::len) else { return false };
+        let valid = valid_rows(columns, rows);
         let simd = Simd::detect();
         for start in (0..len).step_by(arithmetic::BLOCK) {
             let range = start..len.min(start + arithmetic::BLOCK);
@@ -345,15 +336,15 @@ impl Reduction {
                 continue;
             }
             let update = (layout, first + start, rows, weight, nan_is_null);
-            let Some(block) = expr.block(&native, range.clone(), simd, &mut self.1) else {
+            let Some(block) = expr.block(columns, range.clone(), simd, &mut self.1) else {
                 return false;
             };
             match (&mut self.0, &block) {
                 (Kind::Float32(groups), Block::Singles(values)) => {
-                    groups.update_block(update, values.as_slice(), &native, range);
+                    groups.update_block(update, values.as_slice(), columns, range);
                 }
                 (Kind::Float64(groups), Block::Doubles(values)) => {
-                    groups.update_block(update, values.as_slice(), &native, range);
+                    groups.update_block(update, values.as_slice(), columns, range);
                 }
                 _ => return false,
             }
@@ -565,7 +556,7 @@ impl<T: Native> Groups<T> {
             bool,
         ),
         values: &[T],
-        columns: &Columns,
+        columns: &[FloatColumn<'_>],
         range: Range<usize>,
     ) {
         let all;
@@ -576,14 +567,26 @@ impl<T: Native> Groups<T> {
             }
             values => values,
         };
-        let rows = if !nan_is_null && self.simd.sum(values).is_nan() {
+        let one = layout.only_group(first..first + values.len()).filter(|_| rows.is_none());
+        if nan_is_null && one.is_none() {
+            return self.update(layout, first, values, true, rows.as_ref(), weight);
+        }
+        let sum = self.simd.sum(values);
+        if !sum.is_nan() {
+            // No value is NaN, and the sum of a group isn't computed again.
+            return match one {
+                Some(group) => self.block_of_sum(group, values, sum, weight),
+                None => self.update(layout, first, values, false, rows.as_ref(), weight),
+            };
+        }
+        let rows = if nan_is_null {
+            rows
+        } else {
             let mut row = range.start..;
             Some(BooleanBuffer::collect_bool(values.len(), |i| {
                 let row = row.next().unwrap_or(range.end);
-                rows.as_ref().is_none_or(|rows| rows.value(i)) && columns.is_valid(row)
+                rows.as_ref().is_none_or(|rows| rows.value(i)) && has_no_missing(columns, row)
             }))
-        } else {
-            rows
         };
         self.update(layout, first, values, nan_is_null, rows.as_ref(), weight);
     }
@@ -595,11 +598,7 @@ impl<T: Native> Groups<T> {
         bytes: &[u8],
         nan_is_null: bool,
     ) -> Result<(), Misfit> {
-        // SAFETY: every pattern of bits is a number, and only whole, aligned numbers are taken.
-        let (_, values, _) = unsafe { bytes.align_to::<T>() };
-        if size_of_val(values) != bytes.len() {
-            return Err(Misfit);
-        }
+        let values = native_slice(bytes).ok_or(Misfit)?;
         self.update(layout, first, values, nan_is_null, None, 1);
         Ok(())
     }
@@ -720,6 +719,15 @@ impl<T: Native> Groups<T> {
                 self.scratch = kept;
                 return;
             }
+        }
+        self.block_of_sum(group, values, sum, weight);
+    }
+
+    /// Adds values of one group, none of them NaN. `sum` is their sum, if they are floats or their sum is wanted and
+    /// isn't that of small integers.
+    fn block_of_sum(&mut self, group: usize, values: &[T], mut sum: f64, weight: u64) {
+        if values.is_empty() {
+            return;
         }
         self.counts.add(group, (values.len() as u64 * weight).cast_signed());
         if T::SMALL && (self.wanted.sum || self.wanted.integer_sum) {
@@ -1083,8 +1091,10 @@ mod tests {
                 Box::new(product),
             );
             let expr = Arithmetic::Apply(Function::Root, Box::new(sum));
-            let columns: [(ArrayRef, bool); 2] =
-                [(Arc::new(one.clone()), true), (Arc::new(other.clone()), false)];
+            let columns = [
+                FloatColumn::of_array(&one, true).unwrap(),
+                FloatColumn::of_array(&other, false).unwrap(),
+            ];
             let expected: Float64Array = one
                 .iter()
                 .zip(&other)
@@ -1111,9 +1121,8 @@ mod tests {
             for (a, p) in pairs.chain(mean(&actual).iter().zip(&mean(&plain))) {
                 prop_assert!((a.is_nan() && p.is_nan()) || (a - p).abs() <= 1e-9 * p.abs());
             }
-            // No column of integers fits.
-            let integers: ArrayRef = Arc::new(Int64Array::from(vec![1; values.len()]));
-            let columns = [(integers, true)];
+            // The expression doesn't fit columns of other types.
+            let columns = [columns[1], columns[1]];
             let with = (0, &expr, columns.as_slice());
             prop_assert!(!new().update_with(&layout, with, nan_is_null, None, 1));
         }

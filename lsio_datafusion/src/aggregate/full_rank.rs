@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{Array as _, ArrayData, ArrayRef, AsArray as _, BooleanArray, UInt32Array, make_array},
-    buffer::{BooleanBuffer, Buffer},
+    array::{Array as _, ArrayRef, AsArray as _, BooleanArray, UInt32Array},
+    buffer::BooleanBuffer,
     compute::{cast, filter as filter_rows, kernels::numeric::mul_wrapping, take},
     datatypes::{DataType, Float64Type},
 };
@@ -12,9 +12,10 @@ use datafusion::{
     common::exec_err,
     error::{DataFusionError, Result},
 };
-use lsio_core::reduce::{Arithmetic, GroupLayout, Misfit, PairSide};
+use lsio_core::reduce::{GroupLayout, Misfit};
 
 use super::{
+    operands::{FloatArrays, Operands, StoredPiece, float_columns},
     reduce::TileReduction,
     state::{ArgumentState, SlabState},
     weighted::WeightedSum,
@@ -39,10 +40,17 @@ pub(super) enum ArgumentSource<'a> {
     Pairs(Box<[Evaluation<'a>; 2]>),
 }
 
-/// The type of a column that is decoded in pieces.
-pub(super) struct StreamedColumn {
-    pub(super) data_type: DataType,
-    pub(super) nan_is_null: bool,
+impl ArgumentSource<'_> {
+    /// Whether kernels take the values as they are stored, without an array for each piece.
+    pub(super) fn is_stored(&self) -> bool {
+        let is_stored = |own: &Evaluation<'_>| own.arithmetic().is_some() && own.has_slices();
+        match self {
+            Self::Rows | Self::Piece(_) | Self::Weighted(_) => true,
+            Self::Evaluated(own) => is_stored(own),
+            Self::Pairs(sides) => sides.iter().all(is_stored),
+            Self::ValuesAndWeights(_) => false,
+        }
+    }
 }
 
 /// Consecutive rows of a tile.
@@ -111,23 +119,22 @@ impl FullRank<'_> {
         Ok(())
     }
 
-    /// Adds all values as they are stored.
-    pub(super) fn add_bytes(
+    /// Adds all values as they are stored, where no row is left out.
+    pub(super) fn add_stored(
         &mut self,
-        first: usize,
-        slices: &[&[u8]],
-        streamed: &[StreamedColumn],
+        piece: StoredPiece<'_>,
         state: &mut SlabState,
     ) -> Result<()> {
-        let width = streamed.first().and_then(|own| own.data_type.primitive_width()).unwrap_or(1);
-        let len = slices.first().map_or(0, |bytes| bytes.len() / width);
+        let StoredPiece { first, slices, streamed } = piece;
+        let cells = first..first + piece.len();
+        let (layout, weight) = (&self.layout, self.work.plan.weight);
         for (&number, source) in self.arguments.iter().zip(&mut self.sources) {
-            match (source, &mut state.arguments[number]) {
+            let own = &mut state.arguments[number];
+            match (&mut *source, &mut *own) {
                 (ArgumentSource::Piece(piece), ArgumentState::Numbers(reduction)) => {
                     let (bytes, nan_is_null) = (slices[*piece], streamed[*piece].nan_is_null);
-                    reduction
-                        .update_bytes(&self.layout, first, bytes, nan_is_null)
-                        .map_err(misfit)?;
+                    reduction.update_bytes(layout, first, bytes, nan_is_null).map_err(misfit)?;
+                    continue;
                 }
                 (ArgumentSource::Weighted(sum), _) => {
                     let (bytes, nan_is_null) =
@@ -135,12 +142,43 @@ impl FullRank<'_> {
                     sum.sums
                         .update_bytes(&sum.layout, first, bytes, nan_is_null)
                         .map_err(misfit)?;
+                    continue;
                 }
-                (_, ArgumentState::Counts(counts)) => {
-                    counts.update(&self.layout, first..first + len, None, self.work.plan.weight);
+                (
+                    ArgumentSource::Rows | ArgumentSource::Piece(_),
+                    ArgumentState::Counts(counts),
+                ) => {
+                    counts.update(layout, cells.clone(), None, weight);
+                    continue;
                 }
-                _ => return Err(misfit(Misfit)),
+                (ArgumentSource::Evaluated(evaluation), ArgumentState::Numbers(reduction)) => {
+                    let operands = Operands::new(evaluation, piece)?;
+                    let columns = operands.as_ref().and_then(Operands::columns);
+                    if let (Some(operands), Some(columns)) = (&operands, columns) {
+                        let with = (first, operands.expr(), columns.as_slice());
+                        let nan_is_null = evaluation.nan_is_null();
+                        if reduction.update_with(layout, with, nan_is_null, None, weight) {
+                            continue;
+                        }
+                    }
+                }
+                (ArgumentSource::Pairs(sides), ArgumentState::Pairs(pairs)) => {
+                    let [y, x] = sides.as_ref();
+                    let (y, x) = (Operands::new(y, piece)?, Operands::new(x, piece)?);
+                    if let Some((y, x)) = y.as_ref().zip(x.as_ref())
+                        && let Some((ys, xs)) = y.columns().zip(x.columns())
+                    {
+                        let sides = [y.side(&ys), x.side(&xs)];
+                        pairs.update(layout, cells.clone(), sides, None, weight).map_err(misfit)?;
+                        continue;
+                    }
+                }
+                _ => {}
             }
+            let columns = piece.arrays()?;
+            let rows =
+                TileRows { first, len: piece.len(), place: first, columns: &columns, rows: None };
+            update(layout, source, &rows, weight, own)?;
         }
         Ok(())
     }
@@ -211,12 +249,15 @@ pub(super) fn update(
         }
         (ArgumentSource::Pairs(sides), ArgumentState::Pairs(pairs)) => {
             let [y, x] = sides.as_ref();
-            let (y, x) = (FloatColumns::new(y, piece)?, FloatColumns::new(x, piece)?);
-            pairs.update(layout, cells, [y.side(), x.side()], rows, weight).map_err(misfit)?;
+            let (y, x) = (FloatArrays::new(y, piece)?, FloatArrays::new(x, piece)?);
+            let Some((ys, xs)) = y.columns().zip(x.columns()) else { return Err(misfit(Misfit)) };
+            let sides = [y.side(&ys), x.side(&xs)];
+            pairs.update(layout, cells, sides, rows, weight).map_err(misfit)?;
         }
         (ArgumentSource::Evaluated(evaluation), ArgumentState::Histograms(histograms)) => {
-            let columns = FloatColumns::new(evaluation, piece)?;
-            let with = (columns.expr, columns.columns.as_slice());
+            let arrays = FloatArrays::new(evaluation, piece)?;
+            let Some(columns) = arrays.columns() else { return Err(misfit(Misfit)) };
+            let with = (arrays.expr, columns.as_slice());
             histograms.update(layout, cells, with, rows, weight).map_err(misfit)?;
         }
         (ArgumentSource::ValuesAndWeights(pair), ArgumentState::Numbers(reduction)) => {
@@ -248,9 +289,11 @@ pub(super) fn update(
             let nan_is_null = evaluation.nan_is_null();
             if let Some(arithmetic) = evaluation.arithmetic() {
                 let columns = evaluation.stored(piece.first, piece.len, piece.columns)?;
-                let with = (piece.place, arithmetic, columns.as_slice());
-                if reduction.update_with(layout, with, nan_is_null, rows, weight) {
-                    return Ok(());
+                if let Some(columns) = float_columns(&columns) {
+                    let with = (piece.place, arithmetic, columns.as_slice());
+                    if reduction.update_with(layout, with, nan_is_null, rows, weight) {
+                        return Ok(());
+                    }
                 }
             }
             let values = values(evaluation, piece)?;
@@ -263,31 +306,6 @@ pub(super) fn update(
     Ok(())
 }
 
-/// An expression on a piece, over columns of floats.
-struct FloatColumns<'a> {
-    expr: &'a Arithmetic,
-    columns: Vec<StoredColumn>,
-    nan_is_null: bool,
-}
-
-impl<'a> FloatColumns<'a> {
-    fn new(side: &'a Evaluation<'_>, piece: &TileRows<'_>) -> Result<Self> {
-        let nan_is_null = side.nan_is_null();
-        if let Some(expr) = side.arithmetic() {
-            let columns = side.stored(piece.first, piece.len, piece.columns)?;
-            return Ok(Self { expr, columns, nan_is_null });
-        }
-        let values = cast(&values(side, piece)?, &DataType::Float64)?;
-        let columns = vec![(values, nan_is_null)];
-        Ok(Self { expr: &Arithmetic::Column(0), columns, nan_is_null })
-    }
-
-    fn side(&self) -> PairSide<'_> {
-        let Self { expr, columns, nan_is_null } = self;
-        PairSide { expr, columns, nan_is_null: *nan_is_null }
-    }
-}
-
 /// Wanted rows that a FILTER keeps.
 pub(super) fn filter_mask(filter: &Evaluation<'_>, piece: &TileRows<'_>) -> Result<BooleanBuffer> {
     let mask = holds(&as_mask(&values(filter, piece)?)?);
@@ -298,7 +316,7 @@ pub(super) fn filter_mask(filter: &Evaluation<'_>, piece: &TileRows<'_>) -> Resu
 }
 
 /// Values of an expression on a piece.
-fn values(evaluation: &Evaluation<'_>, piece: &TileRows<'_>) -> Result<ArrayRef> {
+pub(super) fn values(evaluation: &Evaluation<'_>, piece: &TileRows<'_>) -> Result<ArrayRef> {
     let columns = evaluation.columns(piece.first, piece.len, piece.columns)?;
     match (evaluation.evaluate(columns.clone(), piece.len), &piece.rows) {
         // The error may come from a row that isn't wanted.
@@ -341,11 +359,4 @@ pub(super) fn misfit(error: Misfit) -> DataFusionError {
     DataFusionError::Execution(format!(
         "an aggregate can't be computed: {error}; this is a fault of lsio"
     ))
-}
-
-/// Numbers of a type in native byte order.
-pub(super) fn array(bytes: &[u8], data_type: &DataType) -> Result<ArrayRef> {
-    let len = bytes.len() / data_type.primitive_width().unwrap_or(1);
-    let data = ArrayData::builder(data_type.clone()).len(len).add_buffer(Buffer::from(bytes));
-    Ok(make_array(data.build()?))
 }

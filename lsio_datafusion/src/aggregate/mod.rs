@@ -14,6 +14,7 @@
 //! run.rs        workers take tiles from one queue, and give out slabs that are done
 //!   │ reduce.rs one tile: arguments evaluated at their own rank
 //!   │ full_rank.rs  those that have all dimensions, a few rows at a time that fit the cache
+//!   │ operands.rs  their columns of floats, borrowed for kernels
 //!   │ pencils.rs  arguments of which all values are kept, for medians and the like
 //!   │ state.rs  states of groups: kernels' (lsio_core::reduce), or DataFusion's accumulators
 //!   ▼
@@ -32,6 +33,7 @@ mod exec;
 mod full_rank;
 mod keys;
 mod masks;
+mod operands;
 mod output;
 mod pass;
 mod passes;

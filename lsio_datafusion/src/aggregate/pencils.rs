@@ -8,7 +8,7 @@ use datafusion::{
     error::{DataFusionError, Result},
     physical_expr::aggregate::AggregateFunctionExpr,
 };
-use lsio_core::reduce::{Misfit, PencilPart, Pencils};
+use lsio_core::reduce::{Misfit, PencilKind, PencilPart, Pencils};
 
 use super::{
     full_rank::misfit,
@@ -153,10 +153,12 @@ impl SlabPencils {
     }
 
     fn with_cells(plan: &Aggregation, cells: &[usize]) -> Result<Self> {
-        let pencils = plan
-            .pencils
-            .iter()
-            .map(|argument| Pencils::new(&argument.data_type, cells).ok_or_else(|| misfit(Misfit)));
+        let innermost = plan.source.table().dims.len().checked_sub(1);
+        let across = innermost.is_some_and(|dim| plan.keys.dims().contains(&dim));
+        let pencils = plan.pencils.iter().map(|argument| {
+            let kind = PencilKind { keeps_nan: argument.keeps_nan, across };
+            Pencils::new(&argument.data_type, cells, kind).ok_or_else(|| misfit(Misfit))
+        });
         Ok(Self { pencils: pencils.collect::<Result<_>>()? })
     }
 

@@ -60,7 +60,7 @@ pub(super) struct Aggregation {
     pub(super) names: Vec<String>,
     /// Conditions of FILTER clauses.
     pub(super) filters: Vec<Ranked>,
-    /// Columns that are read chunk by chunk, if all of them may be decoded in pieces.
+    /// Columns that may be decoded in pieces.
     pub(super) streamed: Vec<usize>,
     /// Predicates of the source that are evaluated here, piece by piece.
     pub(super) compared: Vec<ColumnPredicate>,
@@ -223,7 +223,9 @@ impl Aggregation {
         // Accumulators need every row, and so do values that are kept.
         if accumulated.is_empty() && pencils.is_empty() {
             weight = leave_out_dimensions(&mut selection, &dims);
-            (streamed, compared) = streams(&source, &needed, &predicates);
+            if !has_pairs_by_cell(&arguments, &keys, table.dims.len()) {
+                (streamed, compared) = streams(&source, &needed, &predicates);
+            }
             needed.extend(&streamed);
             needed.sort_unstable();
             needed.dedup();
@@ -351,6 +353,15 @@ fn leave_out_dimensions(selection: &mut [Selection], varying: &[usize]) -> u64 {
     weight
 }
 
+/// Whether pairs are grouped by cells side by side: the rows of a tile are then added up first, which are in memory only
+/// if they aren't decoded in pieces.
+fn has_pairs_by_cell(arguments: &[Argument], keys: &[(Expression, String)], rank: usize) -> bool {
+    let dims = union(keys.iter().map(|(key, _)| key.dims()));
+    let by_cell = dims.last().is_some_and(|last| last + 1 == rank) && dims.len() < rank;
+    let is_pair = |argument: &Argument| matches!(argument.values, ArgumentValues::Pairs { .. });
+    by_cell && arguments.iter().any(is_pair)
+}
+
 /// Columns that may be decoded in pieces, and the source's predicates that are evaluated there. There are
 /// none unless all columns that are read chunk by chunk have all dimensions.
 fn streams(
@@ -374,5 +385,12 @@ fn streams(
     streamed.dedup();
     let table = source.table();
     let is_full = |&column: &usize| table.columns[column].dims.len() == table.dims.len();
-    if streamed.iter().all(is_full) { (streamed, compared) } else { (Vec::new(), Vec::new()) }
+    if !streamed.iter().all(is_full) {
+        return (Vec::new(), Vec::new());
+    }
+    if compared.is_empty() {
+        // Columns that are looked up or computed are in memory, whatever comes in pieces beside them.
+        streamed.retain(|&column| table.columns[column].variable().is_some());
+    }
+    (streamed, compared)
 }

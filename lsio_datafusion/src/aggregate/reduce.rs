@@ -19,11 +19,9 @@ use lsio_core::{
 
 use super::{
     cell_keys::Dictionary,
-    full_rank::{
-        ArgumentSource, FullRank, StreamedColumn, TileRows, array, filter_mask, misfit, present,
-        update,
-    },
+    full_rank::{ArgumentSource, FullRank, TileRows, filter_mask, misfit, present, update},
     keys::CellGroups,
+    operands::{StoredPiece, StreamedColumn},
     pencils::PencilArgument,
     plan::{Aggregation, Argument, ArgumentValues},
     slabs::Slab,
@@ -35,8 +33,8 @@ use crate::{error::external, expression::Ranked, predicate::as_mask};
 /// Rows on which an expression is evaluated at a time: a few arrays of them fit the second-level cache.
 const ROWS: usize = 8192;
 
-/// Rows of a piece on which no expression is evaluated: its bytes fit the second-level cache.
-const PLAIN_ROWS: usize = 64 << 10;
+/// Rows of a piece that kernels take as it is stored: its bytes fit the second-level cache.
+const STORED_ROWS: usize = 64 << 10;
 
 /// A tile and its wanted rows.
 pub(super) struct TileInput<'a> {
@@ -231,17 +229,8 @@ impl<'a> TileReduction<'a> {
             let used = arguments.iter().any(is_used);
             filters.push(if used { Some(on(filter)?) } else { None });
         }
-        let is_plain = !is_masked
-            && filters.iter().all(Option::is_none)
-            && !sources.iter().any(|source| {
-                matches!(
-                    source,
-                    ArgumentSource::Evaluated(_)
-                        | ArgumentSource::ValuesAndWeights(_)
-                        | ArgumentSource::Pairs(_)
-                )
-            });
-
+        let takes_all = !is_masked && filters.iter().all(Option::is_none);
+        let is_stored = takes_all && sources.iter().all(ArgumentSource::is_stored);
         let keys = plan.cell_keys.iter().flat_map(|keys| &keys.exprs).map(on);
         let keys = keys.collect::<Result<_>>()?;
         let mut full =
@@ -249,7 +238,7 @@ impl<'a> TileReduction<'a> {
 
         let Some(pieces) = &self.input.pieces else {
             let cells = full.layout.cells();
-            let most = if is_plain { cells.max(1) } else { ROWS };
+            let most = if is_stored { cells.max(1) } else { ROWS };
             for first in (0..cells).step_by(most) {
                 let len = most.min(cells - first);
                 let columns = plan.streamed.iter().map(|&column| {
@@ -274,24 +263,14 @@ impl<'a> TileReduction<'a> {
             })
             .collect();
         let mut result = Ok(());
-        let most = if is_plain { PLAIN_ROWS } else { ROWS };
+        let most = if is_stored { STORED_ROWS } else { ROWS };
         let decoded = pieces.for_each(scratch, most, |first, slices| {
-            if is_plain {
-                result = full.add_bytes(first, slices, &streamed, state);
-                return if result.is_ok() {
-                    ControlFlow::Continue(())
-                } else {
-                    ControlFlow::Break(())
-                };
-            }
-            let columns = slices
-                .iter()
-                .zip(&streamed)
-                .map(|(bytes, own)| Ok((array(bytes, &own.data_type)?, own.nan_is_null)));
-            result = columns.collect::<Result<Vec<_>>>().and_then(|columns| {
-                let len = columns.first().map_or(0, |(values, _)| values.len());
-                full.add(first, len, &columns, state)
-            });
+            let piece = StoredPiece { first, slices, streamed: &streamed };
+            result = if takes_all {
+                full.add_stored(piece, state)
+            } else {
+                piece.arrays().and_then(|columns| full.add(first, piece.len(), &columns, state))
+            };
             if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
         result?;
@@ -339,15 +318,14 @@ impl<'a> TileReduction<'a> {
         let (cells, rows) = (layout.cells(), self.input.rows);
         let on = |expr: &'a Ranked| expr.on(self.input.tile, &self.dims, self.input.position, &[]);
         for (argument, pencils) in self.plan.pencils.iter().zip(self.input.pencils) {
-            let PencilArgument { expr, data_type, keeps_nan, filter } = argument;
+            let PencilArgument { expr, data_type, filter, .. } = argument;
             let column = expr.whole().as_column().and_then(self.input.position);
             let column = column.and_then(|column| self.input.tile.values(column));
             if let (Some((values, nan_is_null)), None) = (column, filter)
                 && values.len() == cells
             {
                 let values = cast(values, data_type)?;
-                let skips_nan = !keeps_nan || nan_is_null;
-                pencils.add(&layout, 0, &values, skips_nan, rows).map_err(misfit)?;
+                pencils.add(&layout, 0, &values, nan_is_null, rows).map_err(misfit)?;
                 continue;
             }
             let evaluation = on(expr)?;
@@ -364,7 +342,7 @@ impl<'a> TileReduction<'a> {
                 }
                 let values = cast(&present(&evaluation, &piece)?, data_type)?;
                 let rows = piece.rows.as_ref();
-                pencils.add(&layout, first, &values, !keeps_nan, rows).map_err(misfit)?;
+                pencils.add(&layout, first, &values, false, rows).map_err(misfit)?;
             }
         }
         Ok(())

@@ -631,7 +631,7 @@ fn random_argument(random: &mut Random, tables: &Tables) -> (String, bool) {
     let (one, kind) = tables.number(random);
     let (other, other_kind) = tables.number(random);
     let cast = if tables.wide { "TRY_CAST" } else { "CAST" };
-    match random.below(14) {
+    match random.below(17) {
         0 => (format!("{one} + 1"), false),
         1 => of_infinities(format!("{one} * {other}"), tables),
         2 => {
@@ -656,6 +656,15 @@ fn random_argument(random: &mut Random, tables: &Tables) -> (String, bool) {
         4 => (format!("abs({one})"), false),
         5 => (format!("CASE WHEN {one} > 1 THEN {one} END"), false),
         6 => (format!("{cast}({one} AS BIGINT)"), false),
+        // Differences of columns of one type, and of two.
+        7 if kind == Kind::Float && other_kind == Kind::Float => {
+            of_infinities(format!("abs({one} - {other})"), tables)
+        }
+        7 | 8 => of_infinities(format!("CAST({one} AS DOUBLE) - CAST({other} AS DOUBLE)"), tables),
+        9 => of_infinities(
+            format!("power(CAST({one} AS DOUBLE) - CAST({other} AS DOUBLE), 2)"),
+            tables,
+        ),
         _ => (one, false),
     }
 }

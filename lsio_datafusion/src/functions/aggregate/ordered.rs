@@ -17,7 +17,7 @@ use datafusion::{
     },
     physical_expr::aggregate::AggregateFunctionExpr,
 };
-use lsio_core::reduce::{GroupLayout, PencilPart, Pencils, TypedPart};
+use lsio_core::reduce::{GroupLayout, PencilKind, PencilPart, Pencils, TypedPart};
 
 use super::{
     argument_types::is_time,
@@ -86,7 +86,7 @@ impl OrderStatistic {
     /// The statistic of a single group.
     fn of_array(&self, values: &ArrayRef) -> Option<ArrayRef> {
         let kept = self.kept_type(values.data_type())?;
-        let pencils = Pencils::new(&kept, &[values.len()])?;
+        let pencils = Pencils::new(&kept, &[values.len()], PencilKind::default())?;
         let values = cast(values, &kept).ok()?;
         pencils.add(&GroupLayout::new(&[values.len()], &[]), 0, &values, true, None).ok()?;
         self.evaluate(pencils.into_parts().first_mut()?).ok()

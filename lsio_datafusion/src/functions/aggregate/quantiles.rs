@@ -12,6 +12,7 @@ use arrow::{
     datatypes::{DataType, Field, Float32Type, Float64Type, Int64Type},
 };
 use datafusion::{common::exec_err, error::Result};
+use lsio_core::reduce::Ranked;
 
 use super::{
     collector::{Collector, GroupedRows, merge_lists},
@@ -52,7 +53,9 @@ pub(super) struct Among {
 }
 
 /// Types in which values are kept.
-pub(super) trait QuantileType: ArrowPrimitiveType + Debug + Send + Sync + 'static {
+pub(super) trait QuantileType:
+    ArrowPrimitiveType<Native: Ranked> + Debug + Send + Sync + 'static
+{
     /// Type of interpolated values.
     type Interpolated: QuantileType<Interpolated = Self::Interpolated>;
 
@@ -258,9 +261,17 @@ fn quantile<T: QuantileType>(
     let last = values.len().checked_sub(1)?;
     let place = last as f64 * fraction;
     let below = (place.floor() as usize).min(last);
-    let (_, a, above) = values.select_nth_unstable_by(below, order);
-    let (a, t) = (*a, place - below as f64);
-    let b = above.iter().copied().min_by(order).filter(|b| t > 0.0 && *b != a);
+    let t = place - below as f64;
+    let (a, b) = if fractions.descending {
+        let rank = last - below;
+        match rank.checked_sub(1).and_then(|before| T::Native::ranked(values, before)) {
+            Some((b, Some(a))) => (a, Some(b)),
+            _ => (T::Native::ranked(values, rank)?.0, None),
+        }
+    } else {
+        T::Native::ranked(values, below)?
+    };
+    let b = b.filter(|b| t > 0.0 && *b != a);
     let a = T::widened(a);
     let result = b.map_or(a, |b| T::between(a, T::widened(b), t));
     (!T::Interpolated::is_nan(result)).then_some(result)
