@@ -31,7 +31,7 @@ pub(crate) fn choose(
 }
 
 /// Queries of `run`.
-pub(crate) static QUERIES: [Query; 13] = [
+pub(crate) static QUERIES: [Query; 15] = [
     Query { name: "count", variables: &[], sql: "SELECT count(*) FROM era5" },
     Query { name: "time_range", variables: &[], sql: "SELECT min(time), max(time) FROM era5" },
     Query { name: "head", variables: &[], sql: "SELECT * FROM era5 LIMIT 1000" },
@@ -72,6 +72,18 @@ pub(crate) static QUERIES: [Query; 13] = [
         name: "box",
         variables: &["t2m"],
         sql: "SELECT avg(t2m) FROM era5 WHERE latitude BETWEEN 35 AND 70 AND longitude < 40",
+    },
+    Query {
+        name: "point",
+        variables: &["t2m"],
+        sql: "SELECT time, t2m FROM era5 WHERE latitude BETWEEN 50 AND 50.5 \
+              AND longitude BETWEEN 10 AND 10.5",
+    },
+    Query {
+        name: "series",
+        variables: &["t2m"],
+        sql: "SELECT time, t2m FROM era5 WHERE latitude BETWEEN 50 AND 50.5 \
+              AND longitude BETWEEN 10 AND 10.5 ORDER BY time",
     },
     Query {
         name: "hot_cells",
