@@ -53,6 +53,11 @@ impl Simd {
         self.0
     }
 
+    /// Whether `mul_add` is one instruction in loops of this set.
+    pub(crate) fn is_fused(self) -> bool {
+        self.0 != Level::Baseline || cfg!(target_feature = "fma") || cfg!(target_arch = "aarch64")
+    }
+
     /// The name of the set.
     #[must_use]
     pub fn name(self) -> &'static str {

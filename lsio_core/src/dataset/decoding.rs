@@ -27,6 +27,7 @@ use super::{
     fill::{Range, StoredNumber, numbers},
     lost::Lost,
     time::{TimeUnits, duration_unit},
+    unpacking::Unpacking,
 };
 use crate::{
     options::{DecodeTimes, OpenOptions},
@@ -176,6 +177,22 @@ impl Decoding {
             && self.scale.is_none()
             && self.meaning == Meaning::Plain
             && matches!(self.stored, ElementType::Float32 | ElementType::Float64)
+    }
+
+    /// How stored numbers become floats with NaN for missing ones, if that is all of the decoding.
+    pub(crate) fn unpacking(&self) -> Option<Unpacking> {
+        if self.meaning != Meaning::Plain || self.stored != self.element {
+            return None;
+        }
+        let Some((factor, offset)) = self.scale else {
+            // NaN that isn't NULL must not be taken for a missing value.
+            let masked = self.nan_as_null && !self.only_finds_nan();
+            return masked.then(|| Unpacking::masked(&self.element, &self.mask)).flatten();
+        };
+        if !factor.is_finite() || !offset.is_finite() {
+            return None;
+        }
+        Unpacking::scaled(&self.element, &self.mask, [factor, offset])
     }
 
     /// Whether stored values need no decoding.

@@ -42,6 +42,7 @@ pub(crate) mod small_floats;
 pub(crate) mod spec;
 mod table;
 mod time;
+mod unpacking;
 mod variable;
 mod variable_length;
 pub(crate) mod whole_shard;
@@ -67,6 +68,7 @@ pub(crate) use self::{
     decoding::StoredValues,
     mapped::Mapped,
     shuffle::unshuffle,
+    unpacking::Unpacking,
 };
 use self::{
     bounds::with_units,

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     Error, Recycler, Result, Variable,
     dataset::{
-        BloscBlocks, StoredValues, Stream,
+        BloscBlocks, StoredValues, Stream, Unpacking,
         gather::{Gather, is_aligned},
         unshuffle,
     },
@@ -34,6 +34,7 @@ pub struct Scratch(Vec<PieceBuffer>);
 struct PieceBuffer {
     piece: Vec<u64>,
     block: Vec<u64>,
+    unpacked: Vec<u64>,
 }
 
 /// Columns of a tile, still encoded. Their chunks have the same shape.
@@ -48,6 +49,8 @@ pub(super) struct EncodedColumn {
     pub(super) variable: Arc<Variable>,
     pub(super) chunks: Vec<Chunk>,
     pub(super) nan_is_null: bool,
+    /// How stored numbers become values, if they aren't values already.
+    pub(super) unpacking: Option<Unpacking>,
     pub(super) recycler: Arc<Recycler>,
 }
 
@@ -138,8 +141,20 @@ impl Pieces {
                     let mut slices: Vec<&[u8]> = Vec::with_capacity(readers.len());
                     let all = readers.iter_mut().zip(&mut scratch.0).zip(&self.columns);
                     for ((reader, room), column) in all {
-                        let slice = reader.get(source + at, cells, room);
-                        slices.push(slice.map_err(|reason| column.failed(number, reason))?);
+                        let PieceBuffer { piece, block, unpacked } = room;
+                        let slice = reader.get(source + at, cells, (piece, block));
+                        let slice = slice.map_err(|reason| column.failed(number, reason))?;
+                        slices.push(match &column.unpacking {
+                            None => slice,
+                            Some(unpacking) => {
+                                let to = bytes_of(unpacked, cells * unpacking.width());
+                                if !unpacking.unpack(slice, to) {
+                                    let reason = "its numbers aren't whole".to_owned();
+                                    return Err(column.failed(number, reason));
+                                }
+                                to
+                            }
+                        });
                     }
                     let called = Instant::now();
                     let flow = f(target + at, &slices);
@@ -225,12 +240,12 @@ impl<'a> CellReader<'a> {
         &'b self,
         at: usize,
         cells: usize,
-        room: &'b mut PieceBuffer,
+        (room, block): (&'b mut Vec<u64>, &'b mut Vec<u64>),
     ) -> Result<&'b [u8], String> {
         let (first, len) = (at * self.width, cells * self.width);
         match &self.source {
             PieceSource::File(file) => {
-                let piece = bytes_of(&mut room.piece, len);
+                let piece = bytes_of(room, len);
                 file.read_at(first, piece)?;
                 Ok(piece)
             }
@@ -240,7 +255,7 @@ impl<'a> CellReader<'a> {
                 if is_aligned(bytes, self.width) {
                     return Ok(bytes);
                 }
-                let piece = bytes_of(&mut room.piece, len);
+                let piece = bytes_of(room, len);
                 piece.copy_from_slice(bytes);
                 Ok(piece)
             }
@@ -249,11 +264,11 @@ impl<'a> CellReader<'a> {
                 let blocks = blocks.ok_or_else(|| "its header is corrupt".to_owned())?;
                 let in_block = blocks.block_len(0) / self.width;
                 let (number, start) = (at / in_block, at % in_block);
-                let block = bytes_of(&mut room.block, blocks.block_len(number));
+                let block = bytes_of(block, blocks.block_len(number));
                 if blocks.shuffled_width().is_none() {
                     return Ok(&block[start * self.width..][..len]);
                 }
-                let piece = bytes_of(&mut room.piece, len);
+                let piece = bytes_of(room, len);
                 unshuffle(block, self.width, start, piece);
                 Ok(piece)
             }
@@ -281,8 +296,11 @@ fn bytes_of(words: &mut Vec<u64>, len: usize) -> &mut [u8] {
 mod tests {
     use std::path::Path;
 
-    use arrow::array::{Array as _, AsArray as _};
-    use arrow::datatypes::Float32Type;
+    use arrow::{
+        array::{Array as _, AsArray as _},
+        compute::cast,
+        datatypes::{DataType, Float64Type},
+    };
 
     use super::*;
     use crate::{
@@ -295,7 +313,7 @@ mod tests {
         write::Compression,
     };
 
-    fn write(directory: &Path, compression: Compression, shards: Option<[u64; 3]>) {
+    fn write(directory: &Path, compression: Compression, shards: Option<[u64; 3]>, packed: bool) {
         let spec = Specification {
             times: 5,
             latitudes: 170,
@@ -303,7 +321,7 @@ mod tests {
             chunks: [3, 100, 512],
             shards,
             compression,
-            packed: false,
+            packed,
             one_chunk: false,
         };
         reanalysis::write(directory, &spec).unwrap();
@@ -315,10 +333,10 @@ mod tests {
     async fn pieces_are_the_values_of_tiles() {
         let codecs = [Compression::None, Compression::Zstd(1), Compression::BloscLz4(5)];
         for (number, compression) in codecs.into_iter().enumerate() {
-            for shards in [None, Some([3, 200, 512])] {
+            for (shards, packed) in [(None, false), (Some([3, 200, 512]), false), (None, true)] {
                 let directory = tempfile::tempdir().unwrap();
                 let path = directory.path().join("store.zarr");
-                write(&path, compression.clone(), shards);
+                write(&path, compression.clone(), shards, packed);
                 let location = Location::parse(&path.to_string_lossy()).unwrap();
                 let dataset = Dataset::open(&location, &OpenOptions::default()).await.unwrap();
                 let table = dataset.table().unwrap();
@@ -339,30 +357,40 @@ mod tests {
                             ..ScanOptions::default()
                         };
                         let scan = Scan::new(&table, &columns, selection.clone(), &options);
-                        check(scan.unwrap(), columns.len(), &format!("{number} {shards:?}")).await;
+                        let what = format!("{number} {shards:?} {packed}");
+                        check(scan.unwrap(), columns.len(), packed, &what).await;
                     }
                 }
             }
         }
     }
 
-    async fn check(scan: Scan, columns: usize, what: &str) {
+    fn of_bytes(bytes: &[u8], width: usize) -> Vec<f64> {
+        match width {
+            4 => bytes.as_chunks().0.iter().map(|own| f32::from_ne_bytes(*own).into()).collect(),
+            _ => bytes.as_chunks().0.iter().map(|own| f64::from_ne_bytes(*own)).collect(),
+        }
+    }
+
+    async fn check(scan: Scan, columns: usize, packed: bool, what: &str) {
         let scan = Arc::new(scan);
         let all: Vec<usize> = (0..columns).collect();
         let mut scratch = Scratch::default();
+        // Packed numbers become doubles.
+        let given_width = if packed { 8 } else { 4 };
         for number in 0..scan.tiles().len() {
             let block = scan.tiles().block(number);
             let mut fetched = scan.fetch(&all, &block, None).join().await.unwrap();
             let pieces = scan.take_pieces(&mut fetched, &all, &block).unwrap();
-            let mut given = vec![vec![f32::NAN; block.rows()]; columns];
+            let mut given = vec![vec![f64::NAN; block.rows()]; columns];
             let most = 700;
             let decoded = pieces.for_each(&mut scratch, most, |first, slices| {
                 for (given, bytes) in given.iter_mut().zip(slices) {
-                    let (values, _) = bytes.as_chunks::<4>();
-                    assert!(!values.is_empty() && values.len() <= most, "{what}");
-                    for (place, value) in given[first..].iter_mut().zip(values) {
-                        *place = f32::from_ne_bytes(*value);
-                    }
+                    let values: Vec<f64> = match bytes.len() / given_width {
+                        count if count <= most && count > 0 => of_bytes(bytes, given_width),
+                        count => panic!("{what}: {count}"),
+                    };
+                    given[first..first + values.len()].copy_from_slice(&values);
                 }
                 ControlFlow::Continue(())
             });
@@ -374,7 +402,10 @@ mod tests {
             for (column, given) in given.iter().enumerate() {
                 let (values, _) = tile.values(column).unwrap();
                 assert_eq!(values.len(), given.len(), "{what}");
-                assert_eq!(values.as_primitive::<Float32Type>().values(), given, "{what}");
+                let values = cast(values, &DataType::Float64).unwrap();
+                let values = values.as_primitive::<Float64Type>().iter();
+                let alike = |(a, b): (Option<f64>, &f64)| a.map_or(b.is_nan(), |a| a == *b);
+                assert!(values.zip(given).all(alike), "{what}");
             }
         }
     }

@@ -761,7 +761,9 @@ impl Scan {
     ) -> Option<pieces::EncodedColumn> {
         let ColumnSource::Chunked(chunked) = &self.columns[column].source else { return None };
         let reader = chunked.variable.reader().ok()?;
-        let (nan_is_null, plain) = (reader.decoding.only_finds_nan(), reader.decoding.is_plain());
+        let unpacking = reader.decoding.unpacking();
+        let nan_is_null = unpacking.is_some() || reader.decoding.only_finds_nan();
+        let plain = reader.decoding.is_plain();
         let is_full = self.columns[column].dims.len() == self.tiles.shape().len();
         if (!nan_is_null && !plain) || !is_full || chunked.mapped.is_some() {
             return None;
@@ -784,7 +786,7 @@ impl Scan {
             })
             .collect::<Option<_>>()?;
         let (variable, recycler) = (Arc::clone(&chunked.variable), Arc::clone(&self.recycler));
-        Some(pieces::EncodedColumn { variable, chunks, nan_is_null, recycler })
+        Some(pieces::EncodedColumn { variable, chunks, nan_is_null, unpacking, recycler })
     }
 
     /// Tile with the values of these columns, all of them local.

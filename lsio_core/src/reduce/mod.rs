@@ -34,7 +34,7 @@ mod pencils;
 mod ranked;
 mod reduction;
 
-pub(crate) use self::native::Native;
+pub(crate) use self::native::{Native, native_slice, native_slice_mut};
 pub use self::{
     arithmetic::{Arithmetic, Function, Operation},
     buckets::{Buckets, Histograms, NoBuckets},

@@ -146,14 +146,14 @@ float!(f32, f64);
 
 /// Numbers that are consecutive in memory, in native byte order; `None` for bytes that aren't whole numbers, or aren't
 /// aligned.
-pub(super) fn native_slice<T: Native>(bytes: &[u8]) -> Option<&[T]> {
+pub(crate) fn native_slice<T: Native>(bytes: &[u8]) -> Option<&[T]> {
     // SAFETY: every pattern of bits is a number, and only whole, aligned numbers are taken.
     let (_, values, _) = unsafe { bytes.align_to::<T>() };
     (size_of_val(values) == bytes.len()).then_some(values)
 }
 
 /// The whole, aligned numbers in memory, in native byte order.
-pub(super) fn native_slice_mut<T: Native>(bytes: &mut [u8]) -> &mut [T] {
+pub(crate) fn native_slice_mut<T: Native>(bytes: &mut [u8]) -> &mut [T] {
     // SAFETY: every pattern of bits is a number as well as bytes, and only whole, aligned numbers are taken.
     unsafe { bytes.align_to_mut::<T>() }.1
 }

@@ -215,6 +215,7 @@ impl<T: Native, const SPLIT: bool> Summary for ExactSums<T, SPLIT> {
             steps: &Steps::new(walk),
             skips_nan,
             mean: self.mean,
+            fused: self.simd.is_fused(),
             rounds: SPLIT.then_some(self.rounds),
         });
         true
