@@ -522,10 +522,9 @@ impl<T: Native> Groups<T> {
                     let mut kept = std::mem::take(&mut self.scratch);
                     for start in (0..values.len()).step_by(BLOCK) {
                         let len = BLOCK.min(values.len() - start);
-                        kept.clear();
-                        let rows = rows.slice(start, len);
-                        kept.extend(rows.set_indices().map(|i| values[start + i]));
-                        self.block(group, &kept, nan_is_null, weight);
+                        let own = &values[start..start + len];
+                        let count = keep(own, &rows.slice(start, len), &mut kept);
+                        self.block(group, &kept[..count], nan_is_null, weight);
                     }
                     self.scratch = kept;
                 }
@@ -880,6 +879,36 @@ impl<T: Native> Groups<T> {
             squares: self.moments.iter().map(|moments| moments.squares).collect(),
         }
     }
+}
+
+/// Copies the values of the wanted rows to the start of `kept`. Returns their number.
+fn keep<T: Native>(values: &[T], rows: &BooleanBuffer, kept: &mut Vec<T>) -> usize {
+    const WORD: usize = u64::BITS as usize;
+    // A value that isn't wanted is overwritten by the next one.
+    kept.resize(kept.len().max(values.len() + WORD), T::default());
+    let words = rows.bit_chunks();
+    let mut count = 0;
+    for (values, word) in values.chunks(WORD).zip(words.iter_padded()) {
+        if word == 0 {
+            continue;
+        }
+        let to = &mut kept[count..count + WORD];
+        if word == u64::MAX {
+            to[..values.len()].copy_from_slice(values);
+            count += values.len();
+            continue;
+        }
+        let mut own = 0;
+        for (bit, value) in values.iter().enumerate() {
+            to[own] = *value;
+            own += usize::from(word >> bit & 1 == 1);
+            if own == WORD {
+                break;
+            }
+        }
+        count += own;
+    }
+    count
 }
 
 /// Keeps the minimum; NaN is above all other values.
