@@ -84,6 +84,7 @@ fn all_lanes<T: Native, const SPLIT: bool, const NAN: bool>(mut own: Slide<'_, T
     }
 }
 
+#[expect(clippy::needless_range_loop, reason = "lanes of several arrays go together")]
 #[inline(always)]
 fn lanes<T: Native, const N: usize, const SPLIT: bool, const NAN: bool>(
     own: &mut Slide<'_, T>,
@@ -147,6 +148,7 @@ struct Seen<const N: usize> {
 
 impl<const N: usize> Seen<N> {
     /// Adds values multiplied by 1 or -1.
+    #[expect(clippy::needless_range_loop, reason = "lanes of several arrays go together")]
     #[inline(always)]
     fn change<T: Native, const SPLIT: bool, const NAN: bool>(
         &mut self,
