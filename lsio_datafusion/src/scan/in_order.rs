@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use arrow::{array::RecordBatch, compute::concat_batches, datatypes::SchemaRef};
 use datafusion::{
-    common::runtime::JoinSet,
+    common::{internal_err, runtime::JoinSet},
     error::Result,
     execution::{SendableRecordBatchStream, TaskContext},
     physical_plan::{
@@ -88,7 +88,8 @@ struct Worker {
 enum WorkerState {
     /// For the first poll.
     Waiting(Box<RowStream>),
-    Running(Receiver<Result<OfTile>>),
+    /// `None` comes last.
+    Running(Receiver<Result<Option<OfTile>>>),
     Finished,
 }
 
@@ -163,7 +164,13 @@ impl Worker {
     /// Waits for what comes next.
     async fn fill(&mut self) -> Result<()> {
         let next = match &mut self.state {
-            WorkerState::Running(rows) => rows.recv().await.transpose()?,
+            WorkerState::Running(rows) => match rows.recv().await {
+                Some(next) => next?,
+                // Rows would be missing.
+                None => {
+                    return internal_err!("a worker of an ordered scan ended before its last tile");
+                }
+            },
             WorkerState::Waiting(_) | WorkerState::Finished => None,
         };
         match next {
@@ -177,12 +184,13 @@ impl Worker {
     }
 }
 
-/// Sends what comes of a worker's tiles, up to the first error.
-async fn give(mut rows: RowStream, to: Sender<Result<OfTile>>) {
-    while let Some(next) = rows.next_of_tile().await.transpose() {
-        let failed = next.is_err();
+/// Sends what comes of a worker's tiles, up to the end or the first error.
+async fn give(mut rows: RowStream, to: Sender<Result<Option<OfTile>>>) {
+    loop {
+        let next = rows.next_of_tile().await;
+        let is_last = !matches!(next, Ok(Some(_)));
         // Nobody may wait any more.
-        if to.send(next).await.is_err() || failed {
+        if to.send(next).await.is_err() || is_last {
             return;
         }
     }

@@ -100,7 +100,7 @@ impl DataSource for ZarrSource {
         let tiles = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
         let partitions = target_partitions.min(tiles);
         // With a limit, one partition reads from the start of the grid, unless rows have to be searched. An
-        // order needs one partition.
+        // order needs one partition. It has workers of its own.
         let in_order = self.spec.limit.is_some() && self.filters.is_empty();
         let small = self.bytes() < min_size as u64;
         // Tiles that continue each other come in order.
