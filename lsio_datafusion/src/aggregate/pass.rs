@@ -52,13 +52,16 @@ impl Pass {
     ) -> Result<Option<Self>> {
         let memory = PartitionMemory::new("ZarrAggregate", context);
         let bytes = plan.group_bytes();
+        let config = context.session_config();
+        // Each worker may open a slab of its own.
+        let share = memory.limit() / config.target_partitions().saturating_mul(4).max(8);
         let slabs = {
             let most = match &plan.cell_keys {
                 // No row is sent before all values of the keys are known: they may be too many.
                 Some(_) => usize::MAX,
                 // Slabs follow one another forward.
                 None if plan.source.continues_backward() => usize::MAX,
-                None => slab_groups(&plan, &groups).min(memory.limit() / 8 / bytes.max(1)),
+                None => slab_groups(&plan, &groups).min(share / bytes.max(1)),
             };
             Slabs::new(&groups, plan.source.tiles(), most)
         };
@@ -72,7 +75,6 @@ impl Pass {
             source = source.without_filters()?;
         }
         let tiles = source.tiles().len();
-        let config = context.session_config();
         let workers = config.target_partitions().min(usize::try_from(tiles).unwrap_or(usize::MAX));
         let workers = workers.max(1);
         let most = STATES_BYTES.min(memory.limit() / 2);
@@ -84,7 +86,7 @@ impl Pass {
         let limits = RunLimits {
             workers,
             copies,
-            most_bytes: STATES_BYTES,
+            most_bytes: most,
             most_combinations,
             batch_size: config.batch_size().max(1),
         };
