@@ -57,17 +57,16 @@ impl Runs {
     /// # Errors
     /// Those of arrow.
     pub(super) fn whole_in(&self, recycler: &Arc<Recycler>) -> Result<ArrayRef, ArrowError> {
-        let mut pieces = Vec::new();
-        self.for_each_piece(0..self.cells(), |piece| pieces.push(piece));
-        let (data, cells) = (self.values.to_data(), self.cells());
+        let (cells, pieces) = (self.cells(), self.pieces(0..self.cells()));
         let one = matches!(pieces.as_slice(), [] | [Piece::Values(_)]);
+        let data = self.values.to_data();
         let (Some(width), [buffer], None) =
             (data.data_type().primitive_width(), data.buffers(), data.nulls())
         else {
-            return self.whole();
+            return self.copied(&pieces, cells);
         };
         if one || cells < LONG_RUN * pieces.len() {
-            return self.whole();
+            return self.copied(&pieces, cells);
         }
         let has_absent = pieces.iter().any(|piece| matches!(piece, Piece::Absent(_)));
         let bytes = buffer.get(data.offset() * width..).unwrap_or_default();
@@ -101,13 +100,7 @@ impl Runs {
 
     /// Whether all values lie side by side.
     pub(super) fn is_one(&self) -> bool {
-        let mut pieces = 0;
-        let mut absent = false;
-        self.for_each_piece(0..self.cells(), |piece| {
-            pieces += 1;
-            absent |= matches!(piece, Piece::Absent(_));
-        });
-        pieces <= 1 && !absent
+        matches!(self.pieces(0..self.cells()).as_slice(), [] | [Piece::Values(_)])
     }
 
     /// Values of the `len` cells from `start` on.
@@ -115,9 +108,12 @@ impl Runs {
     /// # Errors
     /// Those of arrow.
     pub(super) fn slice(&self, start: usize, len: usize) -> Result<ArrayRef, ArrowError> {
-        let mut pieces = Vec::new();
-        self.for_each_piece(start..start + len, |piece| pieces.push(piece));
-        match pieces.as_slice() {
+        self.copied(&self.pieces(start..start + len), len)
+    }
+
+    /// Values of pieces with `len` cells.
+    fn copied(&self, pieces: &[Piece], len: usize) -> Result<ArrayRef, ArrowError> {
+        match pieces {
             [] => return Ok(self.values.slice(0, 0)),
             [Piece::Values(range)] => return Ok(self.values.slice(range.start, range.len())),
             _ => {}
@@ -126,8 +122,10 @@ impl Runs {
             let mut places: Vec<Option<u64>> = Vec::with_capacity(len);
             for piece in pieces {
                 match piece {
-                    Piece::Values(range) => places.extend(range.map(|place| Some(place as u64))),
-                    Piece::Absent(count) => places.extend(std::iter::repeat_n(None, count)),
+                    Piece::Values(range) => {
+                        places.extend(range.clone().map(|place| Some(place as u64)));
+                    }
+                    Piece::Absent(count) => places.extend(std::iter::repeat_n(None, *count)),
                 }
             }
             return take(&self.values, &UInt64Array::from(places), None);
@@ -137,7 +135,7 @@ impl Runs {
             macro_rules! primitive {
                 ($t:ty) => {{
                     let values = self.values.as_primitive::<$t>();
-                    let copied = copied(values.values(), &pieces, len);
+                    let copied = copied(values.values(), pieces, len);
                     let copied = PrimitiveArray::<$t>::new(copied.into(), None);
                     return Ok(Arc::new(copied.with_data_type(values.data_type().clone())));
                 }};
@@ -152,14 +150,15 @@ impl Runs {
         for piece in pieces {
             match piece {
                 Piece::Values(range) => out.try_extend(0, range.start, range.end)?,
-                Piece::Absent(count) => out.try_extend_nulls(count)?,
+                Piece::Absent(count) => out.try_extend_nulls(*count)?,
             }
         }
         Ok(make_array(out.freeze()))
     }
 
-    /// Calls `f` with the values of these cells, in their order: as few pieces as possible.
-    fn for_each_piece(&self, cells: Range<usize>, mut f: impl FnMut(Piece)) {
+    /// The values of these cells, in their order: as few pieces as possible.
+    fn pieces(&self, cells: Range<usize>) -> Vec<Piece> {
+        let mut pieces = Vec::new();
         let mut open: Option<Piece> = None;
         let mut cell = cells.start;
         while cell < cells.end {
@@ -176,12 +175,13 @@ impl Runs {
                 }
                 (Some(Piece::Absent(own)), Piece::Absent(next)) => Piece::Absent(own + next),
                 (last, next) => {
-                    last.into_iter().for_each(&mut f);
+                    pieces.extend(last);
                     next
                 }
             });
         }
-        open.into_iter().for_each(f);
+        pieces.extend(open);
+        pieces
     }
 }
 

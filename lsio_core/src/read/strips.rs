@@ -53,8 +53,8 @@ impl Strips {
     }
 }
 
-/// Shape of the strips of a tile of this shape, of up to `most` bytes as far as cuts go. It depends on no tile's own selection: strips that continue each other
-/// have the same numbers.
+/// Shape of the strips of a tile of this shape, of up to `most` bytes as far as cuts go. It depends on no tile's own
+/// selection: strips that continue each other have the same numbers.
 pub(super) fn strip_shape(columns: &[ScanColumn], tile: &[u64], most: u64) -> Vec<u64> {
     let derived = || columns.iter().filter_map(ScanColumn::derived).map(|(derive, _)| derive);
     let mut strip = tile.to_vec();

@@ -34,7 +34,7 @@ pub(crate) trait Native: ArrowNativeType + PartialOrd {
 
     fn is_nan(self) -> bool;
 
-    /// Whether a value is NaN. A loop over integers: counts of comparisons take ten times as long.
+    /// Whether a value is NaN. A loop over integers, which keeps no mask of comparisons.
     fn any_nan(values: &[Self]) -> bool;
 
     /// Total order, with NaN above all other values.

@@ -126,7 +126,7 @@ fn lanes<T: Native, const N: usize, const SPLIT: bool, const NAN: bool>(
 }
 
 /// Divides each number by a count, rounded as a division is: the quotient by the reciprocal is corrected by its
-/// remainder, which a fused operation gives exactly. A division takes five times as long.
+/// remainder, which a fused operation gives exactly. So one division serves all.
 ///
 /// Markstein: Computation of elementary functions on the IBM RISC System/6000 processor, 1990.
 #[inline(always)]

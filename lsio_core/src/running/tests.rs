@@ -13,6 +13,7 @@ use arrow::{
 use proptest::prelude::*;
 
 use super::*;
+use crate::Recycler;
 
 const FUNCTIONS: [RunningFunction; 9] = [
     RunningFunction::Count,
@@ -312,19 +313,19 @@ proptest! {
     }
 }
 
+/// Sums over the frames of one line.
+fn sums_along<'a>(length: usize, frames: &'a Frames, recycler: &'a Arc<Recycler>) -> Running<'a> {
+    let shape = BlockShape { outer: 1, length, inner: 1 };
+    Running { function: RunningFunction::Sum, nan_is_null: true, shape, frames, recycler }
+}
+
 #[test]
 fn what_has_left_is_gone() {
     let values: ArrayRef =
         Arc::new(Float64Array::from(vec![1e17, 1.0, 2.0, f64::INFINITY, 3.0, 4.0, 5.0]));
     let frames = Frames::new((0..7_usize).map(|i| i.saturating_sub(1)..i + 1).collect()).unwrap();
-    let shape = BlockShape { outer: 1, length: 7, inner: 1 };
-    let running = Running {
-        function: RunningFunction::Sum,
-        nan_is_null: true,
-        shape,
-        frames: &frames,
-        recycler: &Arc::default(),
-    };
+    let recycler = Arc::default();
+    let running = sums_along(7, &frames, &recycler);
     let sums = as_doubles(&running.run(&values).unwrap());
     let all = [1e17, 1e17, 3.0, f64::INFINITY, f64::INFINITY, 7.0, 9.0];
     assert_eq!(sums, all.map(Some));
@@ -334,14 +335,8 @@ fn what_has_left_is_gone() {
 fn misfits_are_errors() {
     let values: ArrayRef = Arc::new(Int64Array::from(vec![1, 2, 3]));
     let frames = Frames::new(vec![0..1, 1..2]).unwrap();
-    let shape = BlockShape { outer: 1, length: 3, inner: 1 };
-    let running = Running {
-        function: RunningFunction::Sum,
-        nan_is_null: true,
-        shape,
-        frames: &frames,
-        recycler: &Arc::default(),
-    };
+    let recycler = Arc::default();
+    let running = sums_along(3, &frames, &recycler);
     assert!(matches!(running.run(&values.slice(0, 2)), Err(RunningError::Shape { found: 2, .. })));
     let text = cast(&values, &DataType::Utf8).unwrap();
     assert!(matches!(running.run(&text), Err(RunningError::Type { .. })));

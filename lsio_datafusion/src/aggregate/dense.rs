@@ -19,7 +19,10 @@ use datafusion::{
         memory_pool::{MemoryConsumer, MemoryReservation},
     },
 };
-use lsio_core::reduce::Misfit;
+use lsio_core::{
+    grid::{strides, unravel},
+    reduce::Misfit,
+};
 
 use super::{
     full_rank::misfit,
@@ -327,19 +330,16 @@ impl DenseTarget {
         if len == 0 {
             return;
         }
-        let mut strides = vec![1_usize; self.shape.len()];
-        for axis in (1..self.shape.len()).rev() {
-            strides[axis - 1] = strides[axis] * self.shape[axis];
-        }
+        let shape: Vec<u64> = self.shape.iter().map(|size| *size as u64).collect();
+        let strides = strides(&shape);
         let firsts = slab.sets.iter().zip(&strides);
-        let start: usize = firsts.map(|(set, stride)| set.first as usize * stride).sum();
-        for run in 0..counts[..outer].iter().product() {
-            let (mut rest, mut place) = (run, start);
-            for axis in (0..outer).rev() {
-                place += rest % counts[axis] * strides[axis];
-                rest /= counts[axis];
-            }
-            f(place, run * len, len);
+        let start: u64 = firsts.map(|(set, stride)| u64::from(set.first) * stride).sum();
+        let outer: Vec<u64> = slab.counts[..outer].iter().copied().map(u64::from).collect();
+        for run in 0..outer.iter().product() {
+            let along = unravel(run, &outer).into_iter().zip(&strides);
+            let place = start + along.map(|(index, stride)| index * stride).sum::<u64>();
+            // All groups are in memory.
+            f(place as usize, run as usize * len, len);
         }
     }
 }
