@@ -144,6 +144,19 @@ pub enum Error {
         has: String,
     },
 
+    /// Values can't be written into the memory that was given for them.
+    #[error(
+        "values of '{}' can't be written into the given memory: {}",
+        short(array),
+        short(reason)
+    )]
+    Place {
+        /// The array, by the path that the user gave.
+        array: String,
+        /// What doesn't fit: the shape, the size of an element, or the type.
+        reason: String,
+    },
+
     /// A variable whose metadata suffice to list it, but not to read it.
     #[error("the array '{}' can't be read: {}", short(array), short(reason))]
     Unreadable {

@@ -35,6 +35,7 @@ impl Error {
             | Self::UnknownOption { .. }
             | Self::InvalidOption { .. }
             | Self::OutOfBounds { .. }
+            | Self::Place { .. }
             | Self::Encode { .. }
             | Self::Cache { .. } => ErrorKind::Request,
             Self::Unreadable { .. } => ErrorKind::Unsupported,

@@ -180,6 +180,25 @@ impl ElementType {
         })
     }
 
+    /// numpy's name of the type in the machine's order of bytes. `None` for structures, for types that numpy doesn't
+    /// have, and for elements of variable length.
+    #[must_use]
+    pub(crate) fn numpy_dtype(&self) -> Option<String> {
+        Some(match self {
+            Self::Complex(part) => match part.as_ref() {
+                Self::Float32 => "c8".to_owned(),
+                Self::Float64 => "c16".to_owned(),
+                _ => return None,
+            },
+            Self::DateTime64(time) => format!("M8[{}]", time.numpy_unit()?),
+            Self::TimeDelta64(time) => format!("m8[{}]", time.numpy_unit()?),
+            Self::Utf32 { length } => format!("U{length}"),
+            Self::Text { length } | Self::Bytes { length } => format!("S{length}"),
+            Self::Raw { length } => format!("V{length}"),
+            other => other.numpy_name()?.trim_start_matches(['<', '|']).to_owned(),
+        })
+    }
+
     /// Whether elements are IEEE 754 floats.
     #[must_use]
     pub(crate) fn is_float(&self) -> bool {
@@ -268,6 +287,33 @@ impl ElementType {
 }
 
 impl NumpyTime {
+    /// numpy's unit, with its multiple.
+    fn numpy_unit(&self) -> Option<String> {
+        let multiple = |count: i64, unit: &str| match count {
+            1 => unit.to_owned(),
+            count => format!("{count}{unit}"),
+        };
+        if self.months > 0 {
+            return Some(multiple(self.multiplier, if self.months == 12 { "Y" } else { "M" }));
+        }
+        let unit = match (self.unit, self.divisor) {
+            (TimeUnit::Second, _) => "s",
+            (TimeUnit::Millisecond, _) => "ms",
+            (TimeUnit::Microsecond, _) => "us",
+            (TimeUnit::Nanosecond, 1) => "ns",
+            (TimeUnit::Nanosecond, 1_000) => "ps",
+            (TimeUnit::Nanosecond, 1_000_000) => "fs",
+            (TimeUnit::Nanosecond, _) => "as",
+        };
+        // numpy's name of what is the same length.
+        Some(match (unit, self.multiplier) {
+            ("s", count) if count % 86_400 == 0 => multiple(count / 86_400, "D"),
+            ("s", count) if count % 3_600 == 0 => multiple(count / 3_600, "h"),
+            ("s", count) if count % 60 == 0 => multiple(count / 60, "m"),
+            (unit, count) => multiple(count, unit),
+        })
+    }
+
     /// Converts `scale` numpy units to an Arrow unit: units coarser than seconds become seconds, units finer than
     /// nanoseconds become nanoseconds. `None` for unknown units, `generic` among them.
     pub(crate) fn new(unit: &str, scale: i64) -> Option<Self> {

@@ -1,6 +1,8 @@
 //! Copies the selected cells of a chunk to their places in the destination: one pass selects, reorders dimensions and
 //! swaps bytes to native order.
 
+use std::ops::Range;
+
 use arrow::array::{Array as _, ArrayRef};
 
 use super::chain::ElementLayout;
@@ -30,11 +32,57 @@ struct Dim {
 }
 
 /// Consecutive indices: the first in the chunk, the first in the destination, and their number.
-#[derive(Clone, Debug)]
-struct CellRun {
-    source: usize,
-    target: usize,
-    len: usize,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct CellRun {
+    pub(crate) source: usize,
+    pub(crate) target: usize,
+    pub(crate) len: usize,
+}
+
+/// One dimension of a destination with strides of its own, slowest first.
+#[derive(Debug)]
+pub(crate) struct StridedAxis {
+    /// The dimension's position in the chunk's own order.
+    pub(crate) axis: usize,
+    /// The first index in the chunk, from which the runs count.
+    pub(crate) first: usize,
+    /// The distance of neighbours in the chunk, in indices.
+    pub(crate) step: usize,
+    /// The distance of neighbours in the destination, in cells.
+    pub(crate) stride: usize,
+    /// Runs in steps from `first`, and in indices of the destination.
+    pub(crate) runs: Vec<CellRun>,
+}
+
+/// Where cells are copied to, in units of `W` bytes.
+pub(crate) trait Destination<const W: usize> {
+    /// A unit. `None` if it is outside.
+    fn unit(&mut self, at: usize) -> Option<&mut [u8; W]>;
+
+    /// Units side by side. `None` if one is outside.
+    fn units(&mut self, range: Range<usize>) -> Option<&mut [[u8; W]]>;
+}
+
+impl<const W: usize> Destination<W> for &mut [[u8; W]] {
+    fn unit(&mut self, at: usize) -> Option<&mut [u8; W]> {
+        self.get_mut(at)
+    }
+
+    fn units(&mut self, range: Range<usize>) -> Option<&mut [[u8; W]]> {
+        self.get_mut(range)
+    }
+}
+
+/// Memory in which cells have their places, as units of any number of bytes.
+pub(crate) trait Places {
+    /// As units of `W` bytes.
+    fn as_units<const W: usize>(&mut self) -> impl Destination<W>;
+}
+
+impl Places for [u8] {
+    fn as_units<const W: usize>(&mut self) -> impl Destination<W> {
+        self.as_chunks_mut::<W>().0
+    }
 }
 
 /// One dimension of the destination.
@@ -51,15 +99,8 @@ impl Gather {
     /// Plans the copy from a chunk of this shape to a C-ordered destination, whose dimensions are `axes`, slowest
     /// first.
     pub(crate) fn new(chunk: &[u64], storage: &ElementLayout, axes: &[Axis<'_>]) -> Self {
-        let mut strides = vec![0; chunk.len()];
-        let mut stride = 1_usize;
-        for &axis in storage.order.iter().rev() {
-            strides[axis] = stride;
-            // The last product may overflow, but is never used.
-            stride = stride.wrapping_mul(index(chunk[axis]));
-        }
-        let mut gather =
-            Self { dims: Vec::new(), start: (0, 0), width: storage.width, swap: storage.swap };
+        let strides = chunk_strides(chunk, storage);
+        let mut gather = Self::nothing(storage);
         let mut target = 1;
         for Axis { axis, wanted, start } in axes.iter().rev() {
             let runs: Vec<CellRun> = wanted
@@ -75,6 +116,26 @@ impl Gather {
             target *= index(wanted.len());
         }
         gather
+    }
+
+    /// Plans the copy from a chunk of this shape to a destination whose dimensions are `axes`, slowest first.
+    pub(crate) fn strided(
+        chunk: &[u64],
+        storage: &ElementLayout,
+        axes: impl DoubleEndedIterator<Item = StridedAxis>,
+    ) -> Self {
+        let strides = chunk_strides(chunk, storage);
+        let mut gather = Self::nothing(storage);
+        for StridedAxis { axis, first, step, stride, runs } in axes.rev() {
+            gather.start.0 = gather.start.0.wrapping_add(first.wrapping_mul(strides[axis]));
+            let source = strides[axis].wrapping_mul(step);
+            gather.push_outer(Dim { source, target: stride, runs });
+        }
+        gather
+    }
+
+    fn nothing(storage: &ElementLayout) -> Self {
+        Self { dims: Vec::new(), start: (0, 0), width: storage.width, swap: storage.swap }
     }
 
     /// Adds a dimension outside of the others. Merges it with the next inner dimension if the cells lie side by side.
@@ -115,6 +176,11 @@ impl Gather {
 
     /// Copies the cells. Cells outside of the slices, which can't occur, leave the destination unchanged.
     pub(crate) fn copy(&self, source: &[u8], target: &mut [u8]) {
+        self.copy_to(source, target);
+    }
+
+    /// Like [`Gather::copy`], to any kind of memory.
+    pub(crate) fn copy_to<P: Places + ?Sized>(&self, source: &[u8], target: &mut P) {
         // The size in bytes of the copied units: numbers to swap, or else whole elements.
         let unit = if self.swap > 1 { self.swap } else { self.width };
         match unit {
@@ -129,13 +195,19 @@ impl Gather {
 
     /// Sets the cells to one value, given in bytes.
     pub(crate) fn fill(&self, value: &[u8], target: &mut [u8]) {
+        self.fill_in(value, target);
+    }
+
+    /// Like [`Gather::fill`], in any kind of memory.
+    pub(crate) fn fill_in<P: Places + ?Sized>(&self, value: &[u8], target: &mut P) {
         if value.is_empty() {
             return;
         }
+        let mut target = target.as_units::<1>();
         self.target_runs(|first, len| {
             let bytes = first * value.len()..(first + len) * value.len();
-            if let Some(cells) = target.get_mut(bytes) {
-                repeat(value, cells);
+            if let Some(cells) = target.units(bytes) {
+                repeat(value, cells.as_flattened_mut());
             }
         });
     }
@@ -179,10 +251,10 @@ impl Gather {
         });
     }
 
-    fn copy_units<const W: usize>(&self, source: &[u8], target: &mut [u8]) {
+    fn copy_units<const W: usize>(&self, source: &[u8], target: &mut (impl Places + ?Sized)) {
         let parts = self.width / W;
         let (source, _) = source.as_chunks::<W>();
-        let (target, _) = target.as_chunks_mut::<W>();
+        let mut target = target.as_units::<W>();
         let mut dims = self.dims.clone();
         let mut start = self.start;
         if parts > 1 {
@@ -196,7 +268,7 @@ impl Gather {
             dims.push(Dim { source: 1, target: 1, runs });
         }
         let Some((inner, outer)) = dims.split_last() else {
-            if let Some((from, to)) = source.get(start.0).zip(target.get_mut(start.1)) {
+            if let Some((from, to)) = source.get(start.0).zip(target.unit(start.1)) {
                 *to = if self.swap > 1 { reversed(*from) } else { *from };
             }
             return;
@@ -206,8 +278,7 @@ impl Gather {
                 for run in &inner.runs {
                     let from = from + run.source;
                     let to = to + run.target;
-                    let pair =
-                        source.get(from..from + run.len).zip(target.get_mut(to..to + run.len));
+                    let pair = source.get(from..from + run.len).zip(target.units(to..to + run.len));
                     let Some((from, to)) = pair else { continue };
                     if self.swap > 1 {
                         to.iter_mut().zip(from).for_each(|(to, from)| *to = reversed(*from));
@@ -236,7 +307,7 @@ impl Gather {
                     for &(near_from, near_to) in near {
                         for &(inner_from, inner_to) in inner {
                             let from = source.get(from + near_from + inner_from);
-                            let to = target.get_mut(to + near_to + inner_to);
+                            let to = target.unit(to + near_to + inner_to);
                             if let Some((from, to)) = from.zip(to) {
                                 *to = if self.swap > 1 { reversed(*from) } else { *from };
                             }
@@ -261,6 +332,18 @@ impl Dim {
     }
 }
 
+/// Distances of neighbours along each dimension of a chunk of this shape, in cells.
+fn chunk_strides(chunk: &[u64], storage: &ElementLayout) -> Vec<usize> {
+    let mut strides = vec![0; chunk.len()];
+    let mut stride = 1_usize;
+    for &axis in storage.order.iter().rev() {
+        strides[axis] = stride;
+        // The last product may overflow, but is never used.
+        stride = stride.wrapping_mul(index(chunk[axis]));
+    }
+    strides
+}
+
 /// Calls `f` for each cell with its positions, in the destination's order.
 fn each(dims: &[Dim], start: (usize, usize), f: &mut impl FnMut(usize, usize)) {
     let Some((dim, inner)) = dims.split_first() else { return f(start.0, start.1) };
@@ -276,6 +359,48 @@ fn each(dims: &[Dim], start: (usize, usize), f: &mut impl FnMut(usize, usize)) {
 fn reversed<const W: usize>(mut unit: [u8; W]) -> [u8; W] {
     unit.reverse();
     unit
+}
+
+/// A chunk whose cells are copied one by one.
+pub(crate) struct CellSource<'a> {
+    bytes: &'a [u8],
+    strides: Vec<usize>,
+    width: usize,
+    swap: usize,
+}
+
+impl<'a> CellSource<'a> {
+    /// A chunk of this shape.
+    pub(crate) fn new(bytes: &'a [u8], chunk: &[u64], storage: &ElementLayout) -> Self {
+        let strides = chunk_strides(chunk, storage);
+        Self { bytes, strides, width: storage.width, swap: storage.swap }
+    }
+
+    /// Copies the cell at these indices of the chunk. Cells outside, which can't occur, leave the destination unchanged.
+    pub(crate) fn copy(&self, inside: &[usize], target: usize, places: &mut impl Places) {
+        let pairs = inside.iter().zip(&self.strides);
+        let cell =
+            pairs.fold(0, |cell: usize, (at, stride)| cell.wrapping_add(at.wrapping_mul(*stride)));
+        let mut to = places.as_units::<1>();
+        let bytes =
+            |cell: usize| cell.wrapping_mul(self.width)..cell.wrapping_mul(self.width) + self.width;
+        if let Some((from, to)) = self.bytes.get(bytes(cell)).zip(to.units(bytes(target))) {
+            let to = to.as_flattened_mut();
+            to.copy_from_slice(from);
+            if self.swap > 1 {
+                to.chunks_exact_mut(self.swap).for_each(<[u8]>::reverse);
+            }
+        }
+    }
+}
+
+/// Sets one cell to a value, given in bytes.
+pub(crate) fn repeat_at(value: &[u8], target: usize, places: &mut impl Places) {
+    if let Some(cell) =
+        places.as_units::<1>().units(target * value.len()..(target + 1) * value.len())
+    {
+        repeat(value, cell.as_flattened_mut());
+    }
 }
 
 /// Whether bytes are aligned for elements of this width, in bytes.

@@ -5,7 +5,7 @@ use std::sync::{Arc, atomic::AtomicBool};
 use arrow::datatypes::DataType;
 
 use super::{
-    attributes::Attributes,
+    attributes::{Attribute, Attributes},
     calendar::Calendar,
     codec::ChunkCodec,
     decoding::Decoding,
@@ -36,6 +36,7 @@ pub struct Variable {
     element: Option<ElementType>,
     data_type: DataType,
     reader: Result<Reader, String>,
+    fill_value: Option<Attribute>,
     /// Warnings about ignored metadata.
     warnings: Vec<String>,
     /// Accepted deviations of the metadata from the specification.
@@ -103,6 +104,7 @@ impl Variable {
             element,
             data_type,
             reader,
+            fill_value: fill_attribute,
             warnings,
             deviations: spec.deviations,
         }
@@ -214,6 +216,19 @@ impl Variable {
     pub fn decoded_bytes(&self) -> u64 {
         let width = self.value_bytes();
         self.layout.shape.iter().fold(width, |bytes, &size| bytes.saturating_mul(size))
+    }
+
+    /// The fill value of cells that aren't stored, as the metadata state it. `None` if they don't.
+    #[must_use]
+    pub fn fill_value(&self) -> Option<&Attribute> {
+        self.fill_value.as_ref()
+    }
+
+    /// numpy's name of the stored elements' type, in the machine's order of bytes. `None` if elements are of variable
+    /// length, or numpy has no such type.
+    #[must_use]
+    pub fn numpy_dtype(&self) -> Option<String> {
+        self.element.as_ref().and_then(ElementType::numpy_dtype)
     }
 
     /// The size of a stored element in bytes. `None` if the size varies or the data type isn't supported.

@@ -106,15 +106,31 @@ impl Fetcher {
     /// Divides the chunks into groups that are best fetched one by one: the chunks of one object, or neighbours of at
     /// most [`GROUP_BYTES`] in total.
     pub(super) fn groups(&self, chunks: Vec<ChunkIndex>) -> Vec<Vec<ChunkIndex>> {
-        let most = as_usize((GROUP_BYTES / self.size.decoded.max(1)).max(1));
+        self.groups_of(chunks, GROUP_BYTES, false)
+    }
+
+    /// Divides the chunks into groups of neighbours of at most `bytes` decoded bytes, or of one chunk. The chunks of one
+    /// object are one group, unless `cuts_objects`.
+    pub(super) fn groups_of(
+        &self,
+        chunks: Vec<ChunkIndex>,
+        bytes: u64,
+        cuts_objects: bool,
+    ) -> Vec<Vec<ChunkIndex>> {
+        let most = as_usize((bytes / self.size.decoded.max(1)).max(1));
         let mut groups = Vec::new();
         for (object, chunks) in self.by_object(chunks) {
             match object {
-                Some(_) => groups.push(chunks),
-                None => groups.extend(chunks.chunks(most).map(<[_]>::to_vec)),
+                Some(_) if !cuts_objects => groups.push(chunks),
+                _ => groups.extend(chunks.chunks(most).map(<[_]>::to_vec)),
             }
         }
         groups
+    }
+
+    /// Number of objects that one fetch reads concurrently.
+    pub(super) fn at_once(&self) -> usize {
+        self.objects.at_once()
     }
 
     fn by_object(&self, chunks: Vec<ChunkIndex>) -> BTreeMap<Option<Vec<u64>>, Vec<ChunkIndex>> {

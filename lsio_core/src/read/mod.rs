@@ -18,6 +18,7 @@ mod broadcast;
 mod carry;
 mod column;
 mod fetch;
+pub mod into;
 mod lookup;
 mod part;
 mod pieces;

@@ -10,4 +10,5 @@ mod cloud;
 mod imports;
 mod lookups;
 mod matrix;
+mod read_into;
 mod resources;

@@ -1,0 +1,146 @@
+"""Sessions: where statements are run."""
+
+import os
+
+from . import _lsio
+from ._frame import DataFrame
+from ._settings import location, options, size
+
+
+def connect(*, memory_limit=None, threads=None, engine=None, cache=None, settings=None):
+    """Make a session of its own.
+
+    Parameters
+    ----------
+    memory_limit
+        Bytes that queries may take, as an integer or a text such as ``"4g"``. Default: no limit.
+    threads
+        Number of threads of a query. Default: the processors that the process may use.
+    engine
+        How local files are read: ``"auto"``, ``"uring"``, ``"pread"`` or ``"object_store"``.
+    cache
+        Bytes of the local disk in which reads of remote stores are kept, such as ``"20g"``.
+    settings
+        Settings of the engine by name, such as ``{"lsio.nan_as_null": False}``.
+
+    >>> con = lsio.connect(memory_limit="1g", threads=2)
+    >>> con.sql("SELECT 1 + 1 AS two").to_numpy()
+    {'two': array([2])}
+    """
+    return Session(memory_limit=memory_limit, threads=threads, engine=engine, cache=cache, settings=settings)
+
+
+class Session:
+    """Statements, registered tables and settings. Made by :func:`connect`.
+
+    A session is safe to use from several threads. It belongs to its process: after a fork, make another one.
+    """
+
+    def __init__(self, *, memory_limit=None, threads=None, engine=None, cache=None, settings=None):
+        self._session = _lsio.Session(
+            memory_limit=size("memory_limit", memory_limit),
+            threads=threads,
+            engine=engine,
+            cache_bytes=size("cache", cache),
+            options=options(settings or {}),
+        )
+
+    def sql(self, query, /, **parameters):
+        """Plan a statement; its rows are computed when they are asked for.
+
+        Paths and URLs of stores, and of Parquet, CSV and JSON files, are tables: ``FROM 'era5.zarr'``. ``$name`` stands
+        for a parameter. A parameter that is a :class:`DataFrame` is a table of that name instead. Statements that change
+        something (``CREATE``, ``SET``, ``COPY``) run at once.
+
+        >>> con.sql("SELECT count(*) AS n FROM 't2m.zarr' WHERE latitude > $north", north=60).to_numpy()
+        {'n': array([24])}
+        """
+        tables = {name: value._frame for name, value in parameters.items() if isinstance(value, DataFrame)}
+        values = {name: value for name, value in parameters.items() if name not in tables}
+        return DataFrame(self._session.sql(query, values or None, tables))
+
+    def register(self, name, data, /, **open_options):
+        """Give a table a name.
+
+        ``data`` is the path or URL of a store, with options of opening it; or a :class:`DataFrame`; or an xarray Dataset
+        or DataArray; or anything with an Arrow stream: tables of pandas, polars, pyarrow and duckdb. Rows of the latter
+        are taken now, and kept in memory.
+
+        >>> con.register("t", "t2m.zarr")
+        >>> con.sql("SELECT max(time) AS last FROM t").to_numpy()
+        {'last': array(['2020-01-01T05:00:00.000000'], dtype='datetime64[us]')}
+        """
+        if isinstance(data, (str, os.PathLike)):
+            return self._session.register_store(name, location(data), options(open_options))
+        if open_options:
+            raise TypeError(f"options of opening ({', '.join(open_options)}) are for paths and URLs")
+        if isinstance(data, DataFrame):
+            return self._session.register_frame(name, data._frame)
+        self._session.register_rows(name, _rows(data))
+
+    def deregister(self, name, /):
+        """Forget a table. A KeyError if there is none of this name."""
+        if not self._session.deregister(name):
+            from ._errors import UnknownNameError
+
+            raise UnknownNameError(f"there is no table '{name}'")
+
+    def table(self, name, /):
+        """A registered table, or a store by its path, as a :class:`DataFrame`."""
+        return DataFrame(self._session.table(name))
+
+    def open(self, path, /, **open_options):
+        """A store as a :class:`DataFrame`, opened with options: ``variables``, ``dims``, ``group``, ``decode_times``,
+        ``mask_and_scale``, ``drop_variables``, …, as in xarray."""
+        return DataFrame(self._session.open(location(path), options(open_options)))
+
+    def set(self, name, value, /):
+        """Set a setting of the engine, such as ``lsio.nan_as_null``."""
+        self._session.set(name, options({name: value})[0][1])
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        pass
+
+    def __repr__(self):
+        return "<lsio.Session>"
+
+
+def _rows(data):
+    """An object with an Arrow stream, of what isn't one yet."""
+    if type(data).__module__.partition(".")[0] == "xarray":
+        data = data.to_dataframe().reset_index()
+    if type(data).__module__.partition(".")[0] == "pandas" and not hasattr(data, "__arrow_c_stream__"):
+        import pyarrow
+
+        return pyarrow.Table.from_pandas(data, preserve_index=False)
+    return data
+
+
+_default = None
+_default_process = None
+
+
+def default_session():
+    """The session of :func:`sql`: one for each process."""
+    global _default, _default_process
+    if _default_process != os.getpid():
+        session = Session()
+        _default, _default_process = session, os.getpid()
+    return _default
+
+
+def sql(query, /, **parameters):
+    """Plan a statement in the process's own session: see :meth:`Session.sql`.
+
+    >>> lsio.sql("SELECT latitude, avg(t2m) AS t2m FROM 't2m.zarr' GROUP BY latitude").to_numpy()["t2m"]
+    array([280., 281., 282.])
+    """
+    return default_session().sql(query, **parameters)
+
+
+def open(path, /, **open_options):
+    """A store as a :class:`DataFrame` in the process's own session: see :meth:`Session.open`."""
+    return default_session().open(path, **open_options)

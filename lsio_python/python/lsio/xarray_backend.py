@@ -1,0 +1,350 @@
+"""xarray's engine ``lsio``: ``xr.open_dataset("era5.zarr", engine="lsio")``.
+
+Stored values are read by lsio, where and when they are needed; xarray itself decodes them, so that all comes out as with
+its own engine.
+"""
+
+import asyncio
+import base64
+import json
+import os
+import struct
+
+import numpy as np
+import xarray as xr
+from xarray.backends import BackendArray, BackendEntrypoint
+from xarray.backends.common import AbstractDataStore
+from xarray.backends.store import StoreBackendEntrypoint
+from xarray.core import indexing
+
+from . import _lsio
+from ._settings import location, options
+
+# The attribute in which xarray stores the names of dimensions in Zarr v2.
+_DIMENSIONS = "_ARRAY_DIMENSIONS"
+
+
+class LsioBackendEntrypoint(BackendEntrypoint):
+    """Opens Zarr stores by path or URL; options of object stores go into ``storage_options``."""
+
+    description = "Open Zarr stores with lsio"
+    url = "https://docs.rs/lsio_core"
+    supports_groups = True
+    open_dataset_parameters = (
+        "filename_or_obj",
+        "mask_and_scale",
+        "decode_times",
+        "concat_characters",
+        "decode_coords",
+        "drop_variables",
+        "use_cftime",
+        "decode_timedelta",
+        "group",
+        "consolidated",
+        "storage_options",
+        "use_zarr_fill_value_as_mask",
+    )
+
+    def guess_can_open(self, filename_or_obj):
+        # Engines are asked in the order of their names: whoever has lsio installed would get it for all stores.
+        text = os.fspath(filename_or_obj) if isinstance(filename_or_obj, (str, os.PathLike)) else ""
+        return str(text).endswith(".zarr.zip")
+
+    def open_dataset(
+        self,
+        filename_or_obj,
+        *,
+        mask_and_scale=True,
+        decode_times=True,
+        concat_characters=True,
+        decode_coords=True,
+        drop_variables=None,
+        use_cftime=None,
+        decode_timedelta=None,
+        group=None,
+        consolidated=None,
+        storage_options=None,
+        use_zarr_fill_value_as_mask=None,
+    ):
+        store = LsioDataStore(filename_or_obj, group, consolidated, storage_options, use_zarr_fill_value_as_mask)
+        return _decoded(
+            store,
+            mask_and_scale=mask_and_scale,
+            decode_times=decode_times,
+            concat_characters=concat_characters,
+            decode_coords=decode_coords,
+            drop_variables=drop_variables,
+            use_cftime=use_cftime,
+            decode_timedelta=decode_timedelta,
+        )
+
+    def open_groups_as_dict(
+        self,
+        filename_or_obj,
+        *,
+        mask_and_scale=True,
+        decode_times=True,
+        concat_characters=True,
+        decode_coords=True,
+        drop_variables=None,
+        use_cftime=None,
+        decode_timedelta=None,
+        group=None,
+        consolidated=None,
+        storage_options=None,
+        use_zarr_fill_value_as_mask=None,
+    ):
+        groups = {}
+        waiting = [("/", group)]
+        while waiting:
+            name, inside = waiting.pop()
+            store = LsioDataStore(filename_or_obj, inside, consolidated, storage_options, use_zarr_fill_value_as_mask)
+            groups[name] = _decoded(
+                store,
+                mask_and_scale=mask_and_scale,
+                decode_times=decode_times,
+                concat_characters=concat_characters,
+                decode_coords=decode_coords,
+                drop_variables=drop_variables,
+                use_cftime=use_cftime,
+                decode_timedelta=decode_timedelta,
+            )
+            for child in reversed(store.children()):
+                waiting.append((f"{name.rstrip('/')}/{child}", f"{inside or ''}/{child}".strip("/")))
+        return groups
+
+    def open_datatree(self, filename_or_obj, **options):
+        return xr.DataTree.from_dict(self.open_groups_as_dict(filename_or_obj, **options))
+
+
+def _decoded(store, **decoders):
+    return StoreBackendEntrypoint().open_dataset(store, **decoders)
+
+
+class LsioDataStore(AbstractDataStore):
+    """A group of a store, as xarray wants it."""
+
+    def __init__(self, path, group=None, consolidated=None, storage_options=None, fill_value_as_mask=None):
+        path = location(path)
+        if "://" not in path:
+            path = os.path.abspath(os.path.expanduser(path))
+        # Values as they are stored, and arrays as they are: xarray does the rest.
+        raw = {"decode_cf": False, "consolidated": consolidated, "group": group, **(storage_options or {})}
+        self._source = Source(path, tuple(options(raw)))
+        self._fill_value_as_mask = fill_value_as_mask
+        self._format = self._source.store().format()
+
+    def children(self):
+        return self._source.store().children()
+
+    def get_variables(self):
+        return {each["name"]: self._variable(each) for each in self._source.store().variables()}
+
+    def _variable(self, described):
+        dims = tuple(described["dims"])
+        attributes = json.loads(described["attributes"])
+        attributes = {
+            name: value
+            for name, value in attributes.items()
+            if self._format == 3 or not (name == _DIMENSIONS or name.lower().startswith("_nc"))
+        }
+        array = LsioArray(self._source, described)
+        chunks = tuple(described["chunks"])
+        encoding = {
+            "chunks": chunks,
+            "preferred_chunks": dict(zip(dims, chunks)),
+            "shards": tuple(described["objects"]) if described["sharded"] else None,
+        }
+        masks = self._fill_value_as_mask if self._fill_value_as_mask is not None else self._format == 2
+        if masks:
+            fill = _fill_value(described["fill_value"], array.dtype)
+            if fill is not None:
+                attributes["_FillValue"] = fill
+        elif "_FillValue" in attributes:
+            attributes["_FillValue"] = _decoded_fill(attributes["_FillValue"], array.dtype)
+        return xr.Variable(dims, indexing.LazilyIndexedArray(array), attributes, encoding)
+
+    def get_attrs(self):
+        attributes = json.loads(self._source.store().attributes())
+        return {name: value for name, value in attributes.items() if not name.lower().startswith("_nc")}
+
+    def get_dimensions(self):
+        sizes = {}
+        for each in self._source.store().variables():
+            sizes.update(zip(each["dims"], each["shape"]))
+        return sizes
+
+    def get_encoding(self):
+        return {}
+
+    def close(self):
+        pass
+
+
+class Source:
+    """Where a group is, and how it is opened. Each process opens it for itself."""
+
+    def __init__(self, path, opened_with):
+        self.path = path
+        self._options = opened_with
+        self._opened = None
+
+    def store(self):
+        process = os.getpid()
+        opened = self._opened
+        if opened is None or opened[0] != process:
+            self._opened = opened = (process, _lsio.Store(self.path, list(self._options)))
+        return opened[1]
+
+    def __getstate__(self):
+        return {"path": self.path, "_options": self._options, "_opened": None}
+
+
+class LsioArray(BackendArray):
+    """An array of a store, which is read where it is indexed."""
+
+    def __init__(self, source, described):
+        self._source = source
+        self._name = described["name"]
+        self.shape = tuple(described["shape"])
+        self._unreadable = described["unreadable"]
+        if described["dtype"] is not None:
+            self._is_text = False
+            self.dtype = np.dtype(described["dtype"])
+        else:
+            self._is_text = described["type"] in ("Utf8", "Utf8View", "LargeUtf8")
+            self.dtype = xr.coding.strings.create_vlen_dtype(str) if self._is_text else np.dtype(object)
+            if not self._is_text and self._unreadable is None:
+                self._unreadable = f"xarray has no type for values that are {described['type']}"
+
+    def __getitem__(self, key):
+        return indexing.explicit_indexing_adapter(
+            key, self.shape, indexing.IndexingSupport.VECTORIZED, self._method(key)
+        )
+
+    async def async_getitem(self, key):
+        # The read waits outside of the interpreter's lock, so a thread is all that is needed.
+        return await asyncio.to_thread(self.__getitem__, key)
+
+    def _method(self, key):
+        return self._points if isinstance(key, indexing.VectorizedIndexer) else self._outer
+
+    def _outer(self, key):
+        if self._is_text:
+            return self._texts(key)
+        along, squeezed, flipped = [], [], []
+        for axis, (own, size) in enumerate(zip(key, self.shape)):
+            if isinstance(own, slice):
+                start, stop, step = own.indices(size)
+                count = len(range(start, stop, step))
+                if step < 0:
+                    start, step = start + (count - 1) * step, -step
+                    flipped.append(axis)
+                along.append((max(start, 0), step, count))
+            elif np.ndim(own) == 0:
+                along.append((int(own) + (size if own < 0 else 0), 1, 1))
+                squeezed.append(axis)
+            else:
+                along.append(_listed(own, size))
+        shape = tuple(each[2] if isinstance(each, tuple) else len(each) for each in along)
+        out = np.empty(shape, self.dtype)
+        self._read(lambda store, memory: store.read(self._name, along, memory), out)
+        if flipped:
+            out = np.flip(out, flipped)
+        return out.squeeze(tuple(squeezed)) if squeezed else out
+
+    def _points(self, key):
+        # Dimensions of the arrays come first, then those of the slices, as in numpy.
+        arrays = [np.asarray(own) for own in key if not isinstance(own, slice)]
+        slices = sum(isinstance(own, slice) for own in key)
+        shared = np.broadcast_shapes(*(array.shape for array in arrays))
+        points, seen = [], 0
+        for own, size in zip(key, self.shape):
+            if isinstance(own, slice):
+                own = np.arange(*own.indices(size))
+                own = own.reshape((-1,) + (1,) * (slices - seen - 1))
+                seen += 1
+            else:
+                own = np.where(np.asarray(own) < 0, np.asarray(own) + size, own)
+                own = own.reshape(own.shape + (1,) * slices)
+            points.append(own)
+        shape = np.broadcast_shapes(shared + (1,) * slices, *(point.shape for point in points))
+        points = [np.ascontiguousarray(np.broadcast_to(point, shape), np.uint64).reshape(-1) for point in points]
+        if self._is_text:
+            return self._texts([slice(None)] * len(self.shape))[tuple(point.astype(np.intp) for point in points)].reshape(shape)
+        out = np.empty(int(np.prod(shape)), self.dtype)
+        self._read(lambda store, memory: store.read_points(self._name, points, memory), out)
+        return out.reshape(shape)
+
+    def _read(self, read, out):
+        self._check()
+        if out.size:
+            # Bytes of any type: times and structures have no buffer of their own. A buffer has a dimension.
+            plain = out.view(_PLAIN.get(out.dtype.itemsize, f"V{out.dtype.itemsize}"))
+            read(self._source.store(), plain if out.ndim else plain.reshape(1))
+
+    def _texts(self, key):
+        self._check()
+        ranges, within = [], []
+        for own, size in zip(key, self.shape):
+            wanted = np.arange(size)[own]
+            low = int(wanted.min()) if np.size(wanted) else 0
+            high = int(wanted.max()) + 1 if np.size(wanted) else 0
+            ranges.append((low, high))
+            within.append(wanted - low)
+        out = np.empty([high - low for low, high in ranges], dtype=object)
+        texts = self._source.store().read_texts(self._name, ranges)
+        out.reshape(-1)[:] = texts
+        out = out[np.ix_(*(np.atleast_1d(each) for each in within))] if within else out
+        squeezed = tuple(axis for axis, each in enumerate(within) if np.ndim(each) == 0)
+        out = out.squeeze(squeezed) if squeezed else out
+        return out.astype(self.dtype)
+
+    def _check(self):
+        if self._unreadable is not None:
+            from ._errors import UnsupportedError
+
+            raise UnsupportedError(f"the array '{self._source.path}/{self._name}' can't be read: {self._unreadable}")
+
+
+# Integers of each width in bytes, which have a buffer.
+_PLAIN = {1: "u1", 2: "u2", 4: "u4", 8: "u8"}
+
+
+def _listed(indices, size):
+    """Indices as a range if they are one, else as an array."""
+    indices = np.asarray(indices)
+    indices = np.where(indices < 0, indices + size, indices)
+    steps = np.diff(indices)
+    if len(indices) > 1 and steps[0] > 0 and (steps == steps[0]).all():
+        return int(indices[0]), int(steps[0]), len(indices)
+    return np.ascontiguousarray(indices, dtype=np.uint64)
+
+
+def _fill_value(text, dtype):
+    """Zarr's fill value as a value of a type; None if there is none, or none of this type."""
+    if text is None:
+        return None
+    value = json.loads(text)
+    if dtype.kind == "O":
+        return value
+    if dtype.kind == "S":
+        return np.bytes_(base64.standard_b64decode(value)) if value else np.bytes_(b"")
+    if dtype.kind == "c" and isinstance(value, list):
+        return dtype.type(complex(float(value[0]), float(value[1])))
+    if dtype.kind in "mM":
+        return np.array(value, np.int64).view(dtype)[()] if not isinstance(value, str) else dtype.type("NaT")
+    return dtype.type(value)
+
+
+def _decoded_fill(value, dtype):
+    """The attribute ``_FillValue`` as xarray encodes it in Zarr v3."""
+    if dtype.kind == "O":
+        return str(value)
+    if dtype.kind == "S" and isinstance(value, str):
+        return base64.standard_b64decode(value)
+    if dtype.kind == "f" and isinstance(value, str):
+        return struct.unpack("<d", base64.standard_b64decode(value))[0]
+    if dtype.kind == "c" and isinstance(value, (list, tuple)):
+        return complex(*(struct.unpack("<d", base64.standard_b64decode(part))[0] for part in value))
+    return np.array(value, dtype=dtype)[()] if dtype.kind in "iub" else value

@@ -1,0 +1,29 @@
+//! The native part of the Python package `lsio`: sessions, frames, and arrays of stores.
+//!
+//! Python's side has the public API and its documentation (`python/lsio/`); this side has what needs Rust. Nothing here
+//! waits for a query with the interpreter's lock held.
+
+mod capsules;
+mod columns;
+mod errors;
+mod frame;
+mod meaning;
+mod parameters;
+mod process;
+mod session;
+mod store;
+mod stream;
+mod wait;
+
+use pyo3::prelude::*;
+
+/// The native part of the package `lsio`.
+#[pymodule]
+fn _lsio(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+    module.add_class::<session::Session>()?;
+    module.add_class::<frame::Frame>()?;
+    module.add_class::<frame::Batches>()?;
+    module.add_class::<store::Store>()?;
+    Ok(())
+}

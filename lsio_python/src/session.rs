@@ -1,0 +1,301 @@
+//! Sessions: settings, registered tables, and queries.
+
+use std::{collections::HashMap, process, sync::Arc};
+
+use arrow::record_batch::RecordBatchReader;
+use datafusion::{
+    common::{ParamValues, ScalarValue},
+    config::ConfigOptions,
+    dataframe::DataFrame,
+    datasource::{MemTable, TableProvider},
+    error::{DataFusionError, Result},
+    execution::{
+        SessionStateBuilder, object_store::ObjectStoreUrl, runtime_env::RuntimeEnvBuilder,
+    },
+    logical_expr::LogicalPlan,
+    prelude::{SessionConfig, SessionContext},
+};
+use lsio_core::{OpenOptions, Resources, cache::DiskCache, uring::Engine};
+use lsio_datafusion::{LsioConfig, clarify, plan_sql, prelude::*};
+use pyo3::prelude::*;
+use tokio::sync::Mutex;
+
+use crate::{capsules, errors, frame::Frame, parameters::scalar, process::Process, wait::wait};
+
+/// A session of the query engine.
+#[pyclass(frozen)]
+pub(crate) struct Session {
+    shared: SharedSession,
+}
+
+/// What a session's frames share with it.
+#[derive(Clone)]
+pub(crate) struct SharedSession {
+    ctx: SessionContext,
+    /// Held while names stand for frames.
+    naming: Arc<Mutex<()>>,
+    /// The process that the session's threads are in.
+    process: u32,
+}
+
+/// Settings of a new session.
+#[derive(Debug, Default)]
+struct Settings {
+    memory_limit: Option<usize>,
+    threads: Option<usize>,
+    engine: Option<Engine>,
+    cache_bytes: Option<u64>,
+    options: Vec<(String, String)>,
+}
+
+#[pymethods]
+impl Session {
+    /// Makes a session. Sizes are in bytes.
+    #[new]
+    #[pyo3(signature = (memory_limit=None, threads=None, engine=None, cache_bytes=None, options=Vec::new()))]
+    fn new(
+        py: Python<'_>,
+        memory_limit: Option<usize>,
+        threads: Option<usize>,
+        engine: Option<&str>,
+        cache_bytes: Option<u64>,
+        options: Vec<(String, String)>,
+    ) -> PyResult<Self> {
+        let engine = engine.map(str::parse::<Engine>).transpose();
+        let engine =
+            engine.map_err(|e| errors::raise(py, "InvalidRequestError", &e.to_string()))?;
+        let settings = Settings { memory_limit, threads, engine, cache_bytes, options };
+        let resources = settings.resources(Process::current()?.resources());
+        let resources = resources.map_err(|error| errors::of_store(py, &error))?;
+        let made = wait(py, async move { settings.session(resources) })?;
+        let ctx = made.map_err(|error| errors::of_query(py, &error))?;
+        let naming = Arc::default();
+        Ok(Self { shared: SharedSession { ctx, naming, process: process::id() } })
+    }
+
+    /// Plans a statement. Statements that change something run at once; others when their rows are asked for. `tables`
+    /// are frames that the statement names.
+    #[pyo3(signature = (sql, parameters=None, tables=HashMap::new()))]
+    fn sql(
+        &self,
+        py: Python<'_>,
+        sql: String,
+        parameters: Option<HashMap<String, Bound<'_, PyAny>>>,
+        tables: HashMap<String, Py<Frame>>,
+    ) -> PyResult<Frame> {
+        let parameters = parameters.unwrap_or_default();
+        let parameters = parameters.into_iter().map(|(name, value)| Ok((name, scalar(&value)?)));
+        let parameters = parameters.collect::<PyResult<HashMap<String, ScalarValue>>>()?;
+        let named = tables.into_iter().map(|(name, frame)| (name, frame.get().frame().clone()));
+        self.shared.query(py, sql, parameters, named.collect())
+    }
+
+    /// Registers a store as a table.
+    fn register_store(
+        &self,
+        py: Python<'_>,
+        name: String,
+        location: String,
+        options: Vec<(String, String)>,
+    ) -> PyResult<()> {
+        let ctx = self.shared.ctx(py)?.clone();
+        let options = open_options(py, &options)?;
+        let done = wait(py, async move {
+            ctx.deregister_table(name.as_str())?;
+            ctx.register_zarr(&name, &location, options).await
+        })?;
+        done.map_err(|error| errors::of_query(py, &error))
+    }
+
+    /// Registers the rows of an object with an Arrow stream, which are taken now.
+    fn register_rows(&self, py: Python<'_>, name: &str, rows: &Bound<'_, PyAny>) -> PyResult<()> {
+        let ctx = self.shared.ctx(py)?.clone();
+        let reader = capsules::take_stream(rows)?;
+        let taken = py.detach(move || -> Result<MemTable> {
+            let schema = reader.schema();
+            let batches = reader.collect::<Result<Vec<_>, _>>()?;
+            MemTable::try_new(schema, vec![batches])
+        });
+        let table: Arc<dyn TableProvider> =
+            Arc::new(taken.map_err(|error| errors::of_query(py, &error))?);
+        let register = || -> Result<()> {
+            ctx.deregister_table(name)?;
+            ctx.register_table(name, table).map(|_| ())
+        };
+        register().map_err(|error| errors::of_query(py, &error))
+    }
+
+    /// Registers a frame as a view.
+    fn register_frame(&self, py: Python<'_>, name: &str, frame: &Frame) -> PyResult<()> {
+        let ctx = self.shared.ctx(py)?;
+        let register = || -> Result<()> {
+            ctx.deregister_table(name)?;
+            ctx.register_table(name, frame.frame().clone().into_view()).map(|_| ())
+        };
+        register().map_err(|error| errors::of_query(py, &error))
+    }
+
+    /// Forgets a table. False if there is none of this name.
+    fn deregister(&self, py: Python<'_>, name: &str) -> PyResult<bool> {
+        let forgotten = self.shared.ctx(py)?.deregister_table(name);
+        Ok(forgotten.map_err(|error| errors::of_query(py, &error))?.is_some())
+    }
+
+    /// A registered table, or a store by its path or URL.
+    fn table(&self, py: Python<'_>, name: String) -> PyResult<Frame> {
+        let ctx = self.shared.ctx(py)?.clone();
+        let frame = wait(py, async move { ctx.table(name).await })?;
+        let frame = frame.map_err(|error| errors::of_query(py, &error))?;
+        Ok(Frame::new(self.shared.clone(), frame))
+    }
+
+    /// A store as a table, opened with options.
+    fn open(
+        &self,
+        py: Python<'_>,
+        location: String,
+        options: Vec<(String, String)>,
+    ) -> PyResult<Frame> {
+        let ctx = self.shared.ctx(py)?.clone();
+        let options = open_options(py, &options)?;
+        let frame = wait(py, async move { ctx.read_zarr(&location, options).await })?;
+        let frame = frame.map_err(|error| errors::of_query(py, &error))?;
+        Ok(Frame::new(self.shared.clone(), frame))
+    }
+
+    /// Sets an option, such as `lsio.nan_as_null`.
+    fn set(&self, py: Python<'_>, name: &str, value: &str) -> PyResult<()> {
+        let state = self.shared.ctx(py)?.state_ref();
+        let mut state = state.write();
+        let set = state.config_mut().options_mut().set(name, value);
+        set.map_err(|error| errors::of_query(py, &error))
+    }
+}
+
+impl SharedSession {
+    /// # Errors
+    /// `lsio.Error` in a process that was forked from the session's: its threads are the parent's.
+    pub(crate) fn ctx(&self, py: Python<'_>) -> PyResult<&SessionContext> {
+        if self.process == process::id() {
+            return Ok(&self.ctx);
+        }
+        let text = "this session was made before the process was forked, and its threads are the parent's: \
+            make another one with lsio.connect()";
+        Err(errors::raise(py, "Error", text))
+    }
+
+    /// Plans a statement in which names stand for frames.
+    pub(crate) fn query(
+        &self,
+        py: Python<'_>,
+        sql: String,
+        parameters: HashMap<String, ScalarValue>,
+        tables: Vec<(String, DataFrame)>,
+    ) -> PyResult<Frame> {
+        let ctx = self.ctx(py)?.clone();
+        let naming = Arc::clone(&self.naming);
+        let planned = wait(py, async move {
+            let _held = naming.lock().await;
+            let mut hidden = Vec::with_capacity(tables.len());
+            for (name, frame) in tables {
+                let before = ctx.deregister_table(name.as_str())?;
+                ctx.register_table(name.as_str(), frame.into_view())?;
+                hidden.push((name, before));
+            }
+            let planned = plan(&ctx, &sql, parameters).await;
+            for (name, before) in hidden {
+                ctx.deregister_table(name.as_str())?;
+                if let Some(before) = before {
+                    ctx.register_table(name.as_str(), before)?;
+                }
+            }
+            planned.map_err(|error| clarify(error, &sql, &ctx.state()))
+        })?;
+        let frame = planned.map_err(|error| errors::of_query(py, &error))?;
+        Ok(Frame::new(self.clone(), frame))
+    }
+}
+
+/// Plans a statement, and runs it if it changes something.
+async fn plan(
+    ctx: &SessionContext,
+    sql: &str,
+    parameters: HashMap<String, ScalarValue>,
+) -> Result<DataFrame> {
+    let mut plan = plan_sql(&ctx.state(), sql).await?;
+    if !parameters.is_empty() {
+        plan = plan.with_param_values(ParamValues::from(parameters))?;
+    }
+    let runs_now = matches!(plan, LogicalPlan::Copy(_) | LogicalPlan::Dml(_));
+    let frame = ctx.execute_logical_plan(plan).await?;
+    if !runs_now {
+        return Ok(frame);
+    }
+    let schema = Arc::clone(frame.schema().inner());
+    let batches = frame.collect().await?;
+    ctx.read_table(Arc::new(MemTable::try_new(schema, vec![batches])?))
+}
+
+/// Options of opening a store, by their names.
+pub(crate) fn open_options(py: Python<'_>, options: &[(String, String)]) -> PyResult<OpenOptions> {
+    let mut open = OpenOptions::default();
+    for (name, value) in options {
+        open.set(name, value).map_err(|error| errors::of_store(py, &error))?;
+    }
+    Ok(open)
+}
+
+impl Settings {
+    /// The resources of the session: the process's, or others that it asks for.
+    fn resources(&self, process: &Resources) -> lsio_core::Result<Resources> {
+        let mut resources = process.clone();
+        if let Some(bytes) = self.cache_bytes {
+            let directory = process.cache_directory()?;
+            let builder =
+                Resources::builder().with_engine_options(lsio_core::uring::Options::default());
+            resources = builder.with_cache(DiskCache::open(directory, bytes)?).build();
+        }
+        Ok(match self.engine {
+            Some(engine) => resources.with_engine(engine),
+            None => resources,
+        })
+    }
+
+    fn session(self, resources: Resources) -> Result<SessionContext> {
+        let mut config = SessionConfig::new().with_information_schema(true);
+        if let Some(threads) = self.threads {
+            config = config.with_target_partitions(threads);
+        }
+        let options = config.options_mut();
+        // Names of variables keep their case: SELECT TMP.
+        options.sql_parser.enable_ident_normalization = false;
+        // A descending sort that starts with masked cells is of no use.
+        options.sql_parser.default_null_ordering = "nulls_last".to_owned();
+        let mut runtime = RuntimeEnvBuilder::new();
+        if let Some(bytes) = self.memory_limit {
+            runtime = runtime.with_memory_limit(bytes, 1.0);
+        }
+        let runtime = runtime.build()?;
+        // Local files of other formats are read by the same engine as Zarr's.
+        let files = ObjectStoreUrl::local_filesystem();
+        let engine = resources.engine();
+        let engine = engine.map_err(|e| DataFusionError::Configuration(e.to_string()))?;
+        runtime.register_object_store(files.as_ref(), resources.engines().store(engine)?);
+        let mut state = SessionStateBuilder::new()
+            .with_config(config)
+            .with_runtime_env(Arc::new(runtime))
+            .with_default_features()
+            .with_zarr_resources(resources)
+            .build();
+        let options: &mut ConfigOptions = state.config_mut().options_mut();
+        if let (Some(bytes), Some(lsio)) =
+            (self.memory_limit, options.extensions.get_mut::<LsioConfig>())
+        {
+            lsio.values_memory = LsioConfig::values_memory_of(bytes);
+        }
+        for (name, value) in &self.options {
+            options.set(name, value)?;
+        }
+        Ok(SessionContext::new_with_state(state).enable_url_table())
+    }
+}

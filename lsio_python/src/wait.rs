@@ -1,0 +1,48 @@
+//! Waiting for the runtime without the interpreter's lock, until Ctrl-C.
+
+use std::{
+    future::Future,
+    sync::mpsc::{RecvTimeoutError, sync_channel},
+    time::Duration,
+};
+
+use pyo3::{exceptions::PyRuntimeError, prelude::*};
+
+use crate::process::Process;
+
+/// Interval between two checks for signals.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// Runs work on the process's runtime, and waits for it. Ctrl-C, or an exception of any other signal handler, drops the
+/// work and is raised.
+pub(crate) fn wait<T, F>(py: Python<'_>, work: F) -> PyResult<T>
+where
+    T: Send + 'static,
+    F: Future<Output = T> + Send + 'static,
+{
+    let (give, mut take) = sync_channel(1);
+    let task = Process::current()?.runtime().spawn(async move {
+        // Nobody takes the result after Ctrl-C.
+        let _ = give.send(work.await);
+    });
+    loop {
+        // A receiver belongs to one thread at a time, so it goes with the closure and comes back.
+        let (own, done) = py.detach(move || {
+            let done = take.recv_timeout(LOOK);
+            (take, done)
+        });
+        take = own;
+        match done {
+            Ok(done) => return Ok(done),
+            Err(RecvTimeoutError::Timeout) => {
+                if let Err(raised) = py.check_signals() {
+                    task.abort();
+                    return Err(raised);
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(PyRuntimeError::new_err("a thread of lsio has panicked"));
+            }
+        }
+    }
+}
