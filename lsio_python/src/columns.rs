@@ -1,13 +1,21 @@
 //! Columns of a result for numpy, without Arrow on Python's side.
 
+use std::sync::Arc;
+
 use arrow::{
-    array::{Array, ArrayRef, ArrowPrimitiveType, AsArray as _, RecordBatch},
+    array::{
+        Array, ArrayData, ArrayRef, ArrowPrimitiveType, AsArray as _, BooleanArray, RecordBatch,
+        StringArray, make_array,
+    },
+    buffer::{Buffer, NullBuffer},
     compute::{cast, concat},
-    datatypes::{DataType, Float64Type, Int64Type, SchemaRef, TimeUnit},
+    datatypes::{DataType, Field, Float64Type, Int64Type, Schema, SchemaRef, TimeUnit},
     error::ArrowError,
     util::display::{ArrayFormatter, FormatOptions},
 };
 use pyo3::{
+    buffer::PyBuffer,
+    exceptions::{PyTypeError, PyValueError},
     prelude::*,
     types::{PyByteArray, PyList, PyString, PyTuple},
 };
@@ -70,6 +78,80 @@ pub(crate) fn texts(
         }
     }
     Ok(rows)
+}
+
+/// A batch of numpy's columns: of each the name, the type, and the elements as unsigned integers of their width; or
+/// `"text"` and a list.
+pub(crate) fn batch(columns: &[(String, String, Bound<'_, PyAny>)]) -> PyResult<RecordBatch> {
+    let mut fields = Vec::with_capacity(columns.len());
+    let mut arrays = Vec::with_capacity(columns.len());
+    for (name, dtype, values) in columns {
+        let array = import(dtype, values)?;
+        fields.push(Field::new(name, array.data_type().clone(), true));
+        arrays.push(array);
+    }
+    let batch = RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays);
+    batch.map_err(|e| PyValueError::new_err(format!("these can't be columns of a table: {e}")))
+}
+
+/// A column of numpy as an array.
+fn import(dtype: &str, values: &Bound<'_, PyAny>) -> PyResult<ArrayRef> {
+    if dtype == "text" {
+        let texts: Vec<Option<String>> = values.extract()?;
+        return Ok(Arc::new(StringArray::from(texts)));
+    }
+    let (kind, unit) = dtype.trim_end_matches(']').split_once('[').unwrap_or((dtype, ""));
+    let data_type = match (kind, unit) {
+        ("i1", _) => DataType::Int8,
+        ("i2", _) => DataType::Int16,
+        ("i4", _) => DataType::Int32,
+        ("i8", _) => DataType::Int64,
+        ("u1", _) => DataType::UInt8,
+        ("u2", _) => DataType::UInt16,
+        ("u4", _) => DataType::UInt32,
+        ("u8", _) => DataType::UInt64,
+        ("f2", _) => DataType::Float16,
+        ("f4", _) => DataType::Float32,
+        ("f8", _) => DataType::Float64,
+        ("b1", _) => DataType::Boolean,
+        ("M8" | "m8", unit) => {
+            let unit = match unit {
+                "s" => TimeUnit::Second,
+                "ms" => TimeUnit::Millisecond,
+                "us" => TimeUnit::Microsecond,
+                "ns" => TimeUnit::Nanosecond,
+                _ => {
+                    return Err(PyTypeError::new_err(format!(
+                        "times of '{unit}' can't be a column: use s, ms, us or ns"
+                    )));
+                }
+            };
+            if kind == "M8" { DataType::Timestamp(unit, None) } else { DataType::Duration(unit) }
+        }
+        _ => {
+            return Err(PyTypeError::new_err(format!(
+                "values of numpy's type {dtype} can't be a column"
+            )));
+        }
+    };
+    let py = values.py();
+    let buffer = match data_type.primitive_width().unwrap_or(1) {
+        1 => Buffer::from_vec(PyBuffer::<u8>::get(values)?.to_vec(py)?),
+        2 => Buffer::from_vec(PyBuffer::<u16>::get(values)?.to_vec(py)?),
+        4 => Buffer::from_vec(PyBuffer::<u32>::get(values)?.to_vec(py)?),
+        _ => Buffer::from_vec(PyBuffer::<u64>::get(values)?.to_vec(py)?),
+    };
+    if data_type == DataType::Boolean {
+        return Ok(Arc::new(buffer.iter().map(|byte| Some(*byte != 0)).collect::<BooleanArray>()));
+    }
+    let is_time = matches!(data_type, DataType::Timestamp(..) | DataType::Duration(_));
+    let nulls = is_time.then(|| {
+        buffer.typed_data::<i64>().iter().map(|time| *time != NOT_A_TIME).collect::<NullBuffer>()
+    });
+    let nulls = nulls.filter(|nulls| nulls.null_count() > 0);
+    let len = buffer.len() / data_type.primitive_width().unwrap_or(1);
+    let data = ArrayData::builder(data_type).len(len).add_buffer(buffer).nulls(nulls).build();
+    Ok(make_array(data.map_err(|e| PyValueError::new_err(e.to_string()))?))
 }
 
 fn export(parts: &[ArrayRef], data_type: &DataType) -> Result<Exported, ArrowError> {

@@ -20,7 +20,9 @@ use lsio_datafusion::{LsioConfig, clarify, plan_sql, prelude::*};
 use pyo3::prelude::*;
 use tokio::sync::Mutex;
 
-use crate::{capsules, errors, frame::Frame, parameters::scalar, process::Process, wait::wait};
+use crate::{
+    capsules, columns, errors, frame::Frame, parameters::scalar, process::Process, wait::wait,
+};
 
 /// A session of the query engine.
 #[pyclass(frozen)]
@@ -123,6 +125,19 @@ impl Session {
             ctx.register_table(name, table).map(|_| ())
         };
         register().map_err(|error| errors::of_query(py, &error))
+    }
+
+    /// Rows of columns: of each the name, numpy's type, and the elements as unsigned integers of their width; or
+    /// `"text"` and a list.
+    fn rows(
+        &self,
+        py: Python<'_>,
+        columns: Vec<(String, String, Bound<'_, PyAny>)>,
+    ) -> PyResult<Frame> {
+        let batch = columns::batch(&columns)?;
+        let frame = self.shared.ctx(py)?.read_batch(batch);
+        let frame = frame.map_err(|error| errors::of_query(py, &error))?;
+        Ok(Frame::new(self.shared.clone(), frame))
     }
 
     /// Registers a frame as a view.

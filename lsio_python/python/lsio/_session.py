@@ -94,6 +94,26 @@ class Session:
         ``mask_and_scale``, ``drop_variables``, …, as in xarray."""
         return DataFrame(self._session.open(location(path), options(open_options)))
 
+    def rows(self, columns, /):
+        """Arrays of numpy as a :class:`DataFrame`: numbers, times and texts by the columns' names.
+
+        >>> con.rows({"latitude": [0.0], "name": ["equator"]}).to_numpy()
+        {'latitude': array([0.]), 'name': array(['equator'], dtype=object)}
+        """
+        import numpy as np
+
+        taken = []
+        for name, values in columns.items():
+            values = np.asarray(values)
+            if values.dtype.kind in "OUT":
+                taken.append((name, "text", [None if each is None else str(each) for each in values]))
+                continue
+            kind = values.dtype.newbyteorder("=")
+            plain = np.ascontiguousarray(values, dtype=kind)
+            plain = plain.view(f"u{kind.itemsize}")
+            taken.append((name, kind.str.lstrip("<>=|"), plain))
+        return DataFrame(self._session.rows(taken))
+
     def set(self, name, value, /):
         """Set a setting of the engine, such as ``lsio.nan_as_null``."""
         self._session.set(name, options({name: value})[0][1])

@@ -18,6 +18,7 @@ from xarray.backends.store import StoreBackendEntrypoint
 from xarray.core import indexing
 
 from . import _lsio
+from ._session import default_session
 from ._settings import location, options
 
 # The attribute in which xarray stores the names of dimensions in Zarr v2.
@@ -66,17 +67,18 @@ class LsioBackendEntrypoint(BackendEntrypoint):
         storage_options=None,
         use_zarr_fill_value_as_mask=None,
     ):
-        store = LsioDataStore(filename_or_obj, group, consolidated, storage_options, use_zarr_fill_value_as_mask)
-        return _decoded(
-            store,
+        decoders = dict(
             mask_and_scale=mask_and_scale,
             decode_times=decode_times,
             concat_characters=concat_characters,
             decode_coords=decode_coords,
-            drop_variables=drop_variables,
             use_cftime=use_cftime,
             decode_timedelta=decode_timedelta,
         )
+        store = LsioDataStore(
+            filename_or_obj, group, consolidated, storage_options, use_zarr_fill_value_as_mask, decoders
+        )
+        return StoreBackendEntrypoint().open_dataset(store, drop_variables=drop_variables, **decoders)
 
     def open_groups_as_dict(
         self,
@@ -94,21 +96,22 @@ class LsioBackendEntrypoint(BackendEntrypoint):
         storage_options=None,
         use_zarr_fill_value_as_mask=None,
     ):
+        decoders = dict(
+            mask_and_scale=mask_and_scale,
+            decode_times=decode_times,
+            concat_characters=concat_characters,
+            decode_coords=decode_coords,
+            use_cftime=use_cftime,
+            decode_timedelta=decode_timedelta,
+        )
         groups = {}
         waiting = [("/", group)]
         while waiting:
             name, inside = waiting.pop()
-            store = LsioDataStore(filename_or_obj, inside, consolidated, storage_options, use_zarr_fill_value_as_mask)
-            groups[name] = _decoded(
-                store,
-                mask_and_scale=mask_and_scale,
-                decode_times=decode_times,
-                concat_characters=concat_characters,
-                decode_coords=decode_coords,
-                drop_variables=drop_variables,
-                use_cftime=use_cftime,
-                decode_timedelta=decode_timedelta,
+            store = LsioDataStore(
+                filename_or_obj, inside, consolidated, storage_options, use_zarr_fill_value_as_mask, decoders
             )
+            groups[name] = StoreBackendEntrypoint().open_dataset(store, drop_variables=drop_variables, **decoders)
             for child in reversed(store.children()):
                 waiting.append((f"{name.rstrip('/')}/{child}", f"{inside or ''}/{child}".strip("/")))
         return groups
@@ -117,20 +120,25 @@ class LsioBackendEntrypoint(BackendEntrypoint):
         return xr.DataTree.from_dict(self.open_groups_as_dict(filename_or_obj, **options))
 
 
-def _decoded(store, **decoders):
-    return StoreBackendEntrypoint().open_dataset(store, **decoders)
+def _as_options(decoders, fill_value_as_mask):
+    """How xarray decodes, as options of a table. What has no option there is left to the engine's default."""
+    named = {name: decoders.get(name) for name in ("mask_and_scale", "decode_times")}
+    named = {name: value for name, value in named.items() if isinstance(value, bool)}
+    return tuple(options({**named, "use_zarr_fill_value_as_mask": fill_value_as_mask}))
 
 
 class LsioDataStore(AbstractDataStore):
     """A group of a store, as xarray wants it."""
 
-    def __init__(self, path, group=None, consolidated=None, storage_options=None, fill_value_as_mask=None):
+    def __init__(
+        self, path, group=None, consolidated=None, storage_options=None, fill_value_as_mask=None, decoders=None
+    ):
         path = location(path)
         if "://" not in path:
             path = os.path.abspath(os.path.expanduser(path))
         # Values as they are stored, and arrays as they are: xarray does the rest.
         raw = {"decode_cf": False, "consolidated": consolidated, "group": group, **(storage_options or {})}
-        self._source = Source(path, tuple(options(raw)))
+        self._source = Source(path, tuple(options(raw)), _as_options(decoders or {}, fill_value_as_mask))
         self._fill_value_as_mask = fill_value_as_mask
         self._format = self._source.store().format()
 
@@ -184,10 +192,29 @@ class LsioDataStore(AbstractDataStore):
 class Source:
     """Where a group is, and how it is opened. Each process opens it for itself."""
 
-    def __init__(self, path, opened_with):
+    def __init__(self, path, opened_with, decoded_with=()):
         self.path = path
         self._options = opened_with
+        # How xarray decodes it, as options of a table.
+        self._decoded_with = decoded_with
         self._opened = None
+
+    def __eq__(self, other):
+        return isinstance(other, Source) and self._same() == other._same()
+
+    def __hash__(self):
+        return hash(self._same())
+
+    def _same(self):
+        return self.path, self._options, self._decoded_with
+
+    def frame(self, names=None):
+        """The group as a table, with columns of these names, decoded as xarray decodes them."""
+        opened_with = {name: value for name, value in self._options if name != "decode_cf"}
+        opened_with |= dict(self._decoded_with)
+        if names is not None:
+            opened_with["variables"] = list(names)
+        return default_session().open(self.path, **opened_with)
 
     def store(self):
         process = os.getpid()
@@ -197,7 +224,7 @@ class Source:
         return opened[1]
 
     def __getstate__(self):
-        return {"path": self.path, "_options": self._options, "_opened": None}
+        return {**self.__dict__, "_opened": None}
 
 
 class LsioArray(BackendArray):
@@ -206,6 +233,7 @@ class LsioArray(BackendArray):
     def __init__(self, source, described):
         self._source = source
         self._name = described["name"]
+        self._dims = tuple(described["dims"])
         self.shape = tuple(described["shape"])
         self._unreadable = described["unreadable"]
         if described["dtype"] is not None:
@@ -216,6 +244,20 @@ class LsioArray(BackendArray):
             self.dtype = xr.coding.strings.create_vlen_dtype(str) if self._is_text else np.dtype(object)
             if not self._is_text and self._unreadable is None:
                 self._unreadable = f"xarray has no type for values that are {described['type']}"
+
+    def source(self):
+        return self._source
+
+    def name(self):
+        """The name in the store."""
+        return self._name
+
+    def dims(self):
+        """The names of the dimensions in the store."""
+        return self._dims
+
+    def full_shape(self):
+        return self.shape
 
     def __getitem__(self, key):
         return indexing.explicit_indexing_adapter(
@@ -348,3 +390,7 @@ def _decoded_fill(value, dtype):
     if dtype.kind == "c" and isinstance(value, (list, tuple)):
         return complex(*(struct.unpack("<d", base64.standard_b64decode(part))[0] for part in value))
     return np.array(value, dtype=dtype)[()] if dtype.kind in "iub" else value
+
+
+# Importing the accessor registers it: whoever opens a dataset with the engine has it.
+from . import xarray_accessor  # noqa: E402,F401
