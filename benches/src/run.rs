@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use datafusion::prelude::SessionConfig;
-use lsio_core::{Dataset, Location, OpenOptions, Resources};
+use lsio_core::{Dataset, Location, OpenOptions, Resources, uring::Access};
 
 use crate::{
     Error,
@@ -44,7 +44,7 @@ async fn run_queries(args: &Args, queries: &[&Query]) -> Result<(), Error> {
         config = config.with_target_partitions(partitions);
     }
     let resources = Resources::of_process();
-    let files = resources.engines().store(resources.engine()?)?;
+    let files = resources.engines().store(resources.engine()?, Access::Auto)?;
     println!("{store}, {} partitions, read through {files}", config.target_partitions());
     let cold = !args.no_cold && drop_caches();
     if !args.no_cold && !cold {

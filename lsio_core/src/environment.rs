@@ -20,6 +20,8 @@ pub struct Environment {
     pub home: Option<PathBuf>,
     /// The directory in which the firmware's texts are found: on Linux `/sys/class/dmi/id`.
     pub firmware: Option<PathBuf>,
+    /// The directory for temporary files.
+    pub temporary: Option<PathBuf>,
 }
 
 impl Environment {
@@ -29,6 +31,7 @@ impl Environment {
         let mut environment = Self {
             home: env::home_dir().filter(|home| !home.as_os_str().is_empty()),
             firmware: Some(PathBuf::from("/sys/class/dmi/id")),
+            temporary: Some(env::temp_dir()),
             ..Self::default()
         };
         for (name, value) in env::vars_os() {
@@ -52,6 +55,12 @@ impl Environment {
     pub fn var_os(&self, name: &str) -> Option<OsString> {
         let other = || self.other_vars.get(name).filter(|value| !value.is_empty()).cloned();
         self.var(name).map(OsString::from).or_else(other)
+    }
+
+    /// Directory for files that needn't outlive the user's login: `XDG_RUNTIME_DIR`, or that for temporary files.
+    pub(crate) fn runtime_directory(&self) -> Option<PathBuf> {
+        let named = self.var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+        named.filter(|path| path.is_absolute()).or_else(|| self.temporary.clone())
     }
 
     /// Values of the variables that are a client's keys, but for empty ones.

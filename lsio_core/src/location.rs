@@ -15,7 +15,7 @@ use crate::{
     cloud::{self, Opened},
     similar::closest,
     transport::{Link, Storage, TimedStore, Transfer, What},
-    uring::Engine,
+    uring::{Access, Engine},
     urls::{redact, scheme},
     zip::{ZipStore, is_zip_name},
 };
@@ -246,7 +246,8 @@ impl Location {
         let text = normal.to_str().ok_or_else(|| invalid("the path is not UTF-8".to_owned()))?;
         let path = Path::parse(text).map_err(|e| invalid(e.to_string()))?;
         let engine = resources.engine().map_err(|e| invalid(e.to_string()))?;
-        let store = resources.engines().store(engine).map_err(|e| invalid(e.to_string()))?;
+        let store =
+            resources.engines().store(engine, Access::Auto).map_err(|e| invalid(e.to_string()))?;
         let link = Link::new(Storage::Local, Network::default());
         let is_file = |archive: &Path| FilePath::new("/").join(archive.as_ref()).is_file();
         if let Some((archive, inside)) = zip_names(&path).find(|(archive, _)| is_file(archive)) {

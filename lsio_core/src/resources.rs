@@ -175,7 +175,8 @@ impl ResourcesBuilder {
         Self { engine: Some(engine), ..self }
     }
 
-    /// Sets memory, rings and threads of engines of their own. By default, engines are shared in the process.
+    /// Sets memory, rings and threads of engines of their own, and where they remember reads. By default, engines are shared
+    /// in the process, and remember reads in `XDG_RUNTIME_DIR` or the directory for temporary files.
     #[must_use]
     pub fn with_engine_options(self, options: uring::Options) -> Self {
         Self { engines: Some(Engines::new(options)), ..self }
@@ -205,12 +206,22 @@ impl ResourcesBuilder {
     pub fn build(self) -> Resources {
         let environment = self.environment.unwrap_or_else(Environment::of_process);
         let engine = self.engine.map_or_else(|| engine(&environment), Ok);
-        let engines = self.engines.map_or_else(Engines::shared, Arc::new);
+        let engines = self.engines.map_or_else(shared_engines, Arc::new);
         let cache = self.cache.map_or_else(CacheChoice::of_environment, CacheChoice::Given);
         let threads = self.threads.map_or_else(NetworkThreads::shared, NetworkThreads::new);
         let stores = Stores::new(environment, cache, threads);
         Resources { engine, shared: Arc::new(SharedResources { engines, stores }) }
     }
+}
+
+/// Engines that the process's resources share.
+fn shared_engines() -> Arc<Engines> {
+    static SHARED: LazyLock<Arc<Engines>> = LazyLock::new(|| {
+        let mut options = uring::Options::default();
+        options.runtime_directory = Environment::of_process().runtime_directory();
+        Arc::new(Engines::new(options))
+    });
+    Arc::clone(&SHARED)
 }
 
 /// Engine that `LSIO_IO_ENGINE` names.

@@ -12,7 +12,7 @@ use lsio_core::{
     cache::parse_size,
     read::ScanOptions,
     similar::closest,
-    uring::{Engine, UnknownEngine},
+    uring::{Access, Engine},
 };
 
 config_namespace! {
@@ -49,6 +49,10 @@ config_namespace! {
         /// Engine that reads the chunks of local stores: auto, uring, pread or object_store. If unset, the
         /// environment variable LSIO_IO_ENGINE.
         pub io_engine: IoEngine, default = IoEngine::default()
+
+        /// Whether reads of local files fill the system's page cache: auto (at the second read of the same
+        /// bytes, if that comes soon and the free memory holds what is read in between), fill, or never.
+        pub page_cache: PageCacheUse, default = PageCacheUse::default()
 
         /// Resources that the session reads with. They are no setting: SET and SHOW don't know them.
         pub resources: SessionResources, default = SessionResources::default()
@@ -159,7 +163,7 @@ impl LsioConfig {
         if is_local {
             let resources = self.resources();
             let engine = resources.engine().map_err(configuration)?;
-            store = Some(resources.engines().store(engine)?);
+            store = Some(resources.engines().store(engine, self.page_cache.0)?);
             page_cache = resources.engines().page_cache(engine)?;
         }
         let (held_bytes, tile_bytes) = (self.coordinate_memory as u64, self.tile_bytes as u64);
@@ -191,6 +195,27 @@ impl ConfigField for IoEngine {
     }
 }
 
+/// The setting `lsio.page_cache`: whether reads of local files fill the page cache.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PageCacheUse(Access);
+
+impl From<Access> for PageCacheUse {
+    fn from(access: Access) -> Self {
+        Self(access)
+    }
+}
+
+impl ConfigField for PageCacheUse {
+    fn visit<V: Visit>(&self, visitor: &mut V, key: &str, description: &'static str) {
+        visitor.some(key, self.0, description);
+    }
+
+    fn set(&mut self, _: &str, value: &str) -> Result<()> {
+        self.0 = value.parse().map_err(configuration)?;
+        Ok(())
+    }
+}
+
 /// Resources of a session, as a field of its configuration without `SET` and `SHOW`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SessionResources(Resources);
@@ -216,7 +241,7 @@ impl ConfigField for SessionResources {
     }
 }
 
-pub(crate) fn configuration(unknown: UnknownEngine) -> DataFusionError {
+pub(crate) fn configuration(unknown: impl fmt::Display) -> DataFusionError {
     DataFusionError::Configuration(unknown.to_string())
 }
 

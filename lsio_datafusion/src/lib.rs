@@ -90,7 +90,7 @@ pub use crate::{
         PartialTimes, WideIntegers,
     },
     comparison::{BothZeros, FloatKeys},
-    config::{IoEngine, LsioConfig, SessionResources},
+    config::{IoEngine, LsioConfig, PageCacheUse, SessionResources},
     flags::FlagMeaning,
     join::JoinPushdown,
     notes::{RepeatedValueNotes, notes, result_notes},

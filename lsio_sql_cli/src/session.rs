@@ -9,7 +9,7 @@ use datafusion::{
     },
     prelude::{SessionConfig, SessionContext},
 };
-use lsio_core::Resources;
+use lsio_core::{Resources, uring::Access};
 use lsio_datafusion::{LsioConfig, prelude::*};
 
 pub(crate) fn new(memory_limit: Option<usize>, resources: &Resources) -> Result<SessionContext> {
@@ -29,7 +29,7 @@ pub(crate) fn new(memory_limit: Option<usize>, resources: &Resources) -> Result<
     let files = ObjectStoreUrl::local_filesystem();
     let engine = resources.engine();
     let engine = engine.map_err(|e| DataFusionError::Configuration(e.to_string()))?;
-    runtime.register_object_store(files.as_ref(), resources.engines().store(engine)?);
+    runtime.register_object_store(files.as_ref(), resources.engines().store(engine, Access::Auto)?);
     let mut state = SessionStateBuilder::new()
         .with_config(config)
         .with_runtime_env(Arc::new(runtime))

@@ -14,6 +14,7 @@ use std::{
 use bytes::Bytes;
 
 use super::{
+    admission::Admission,
     buffers::Pool,
     counters::{Counters, Counts},
     error::ReadError,
@@ -21,6 +22,7 @@ use super::{
     files::{Here, OpenFile},
     mailbox::Mailbox,
     options::{Engine, Options},
+    ways::ReadWay,
     workers::Workers,
 };
 
@@ -30,7 +32,7 @@ pub(crate) struct Running {
     workers: Workers,
     pool: Pool,
     counters: Arc<Counters>,
-    options: Options,
+    admission: Arc<Admission>,
     callers: AtomicU64,
     /// Moving average of the time to open a file, in nanoseconds.
     opening_time: AtomicU64,
@@ -84,7 +86,9 @@ impl Running {
         let workers = Workers::new(options.threads);
         let callers = AtomicU64::new(0);
         let opening_time = AtomicU64::new(0);
-        let running = Self { kind, workers, pool, counters, options, callers, opening_time };
+        let admission = Admission::new(options.runtime_directory.clone(), options.page_cache_bytes);
+        let admission = Arc::new(admission);
+        let running = Self { kind, workers, pool, counters, admission, callers, opening_time };
         log::info!("the engine for local files is {}", running.engine());
         Ok(running)
     }
@@ -106,8 +110,9 @@ impl Running {
         }
     }
 
-    pub(crate) fn options(&self) -> &Options {
-        &self.options
+    /// Which reads fill the page cache.
+    pub(crate) fn admission(&self) -> &Arc<Admission> {
+        &self.admission
     }
 
     pub(crate) fn workers(&self) -> &Workers {
@@ -180,11 +185,17 @@ impl Running {
         }
     }
 
-    /// Copies bytes from the page cache. Bytes that are missing after all are read from the drive, and waited for.
+    /// Copies bytes from the page cache. Bytes that are missing are read from the drive into it, and waited for: some that
+    /// were there a moment ago, or all if this way is to fill it.
     ///
     /// # Errors
     /// If the file ends early or can't be read.
-    pub(crate) fn copy(&self, file: &OpenFile, span: &Range<u64>) -> Result<Bytes, ReadError> {
+    pub(crate) fn copy(
+        &self,
+        file: &OpenFile,
+        span: &Range<u64>,
+        way: ReadWay,
+    ) -> Result<Bytes, ReadError> {
         let failed = |error| ReadError::read(file.path(), error);
         let from = file.buffered().map_err(failed)?;
         let read = |bytes: &mut [u8]| {
@@ -199,7 +210,12 @@ impl Running {
             }
             Ok(())
         };
-        self.fill(file, span, read)
+        let bytes = self.fill(file, span, read)?;
+        match way {
+            ReadWay::Filling => self.counters.read(bytes.len(), false),
+            _ => self.counters.copied(bytes.len()),
+        }
+        Ok(bytes)
     }
 
     /// Copies bytes from the page cache; `None` unless all of them are there.
@@ -217,7 +233,9 @@ impl Running {
                 _ => Err(ended(file, span)),
             }
         };
-        self.fill(file, span, read).ok()
+        let bytes = self.fill(file, span, read).ok()?;
+        self.counters.copied(bytes.len());
+        Some(bytes)
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -250,7 +268,6 @@ impl Running {
                 bytes.into()
             }
         };
-        self.counters.copied(len);
         Ok(bytes)
     }
 }

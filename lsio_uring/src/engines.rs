@@ -7,19 +7,19 @@ use object_store::{ObjectStore, Result, local::LocalFileSystem};
 #[cfg(unix)]
 use {object_store::Error, std::sync::OnceLock};
 
-use crate::{Engine, Options, PageCache};
+use crate::{Access, Engine, Options, PageCache};
 #[cfg(unix)]
 use crate::{UringFileSystem, error::STORE};
 
 /// Stores of all local files, one per [`Engine`], each started at its first use.
 ///
 /// ```
-/// use lsio_uring::{Engine, Engines, Options};
+/// use lsio_uring::{Access, Engine, Engines, Options};
 ///
 /// let mut options = Options::default();
 /// options.pool_bytes = 32 << 20;
 /// let engines = Engines::new(options);
-/// let files = engines.store(Engine::Auto)?;
+/// let files = engines.store(Engine::Auto, Access::Never)?;
 /// # let _ = files;
 /// # Ok::<(), object_store::Error>(())
 /// ```
@@ -62,15 +62,16 @@ impl Engines {
         Arc::clone(&SHARED)
     }
 
-    /// Object store that reads all local files with `engine`.
+    /// Object store that reads all local files with `engine`; what `access` says doesn't hold for object_store's own, which
+    /// fills the page cache.
     ///
     /// # Errors
     /// If the engine doesn't work here. [`Engine::Auto`] always works.
     #[cfg(unix)]
-    pub fn store(&self, engine: Engine) -> Result<Arc<dyn ObjectStore>> {
+    pub fn store(&self, engine: Engine, access: Access) -> Result<Arc<dyn ObjectStore>> {
         match engine {
             Engine::ObjectStore => Ok(Arc::new(LocalFileSystem::new())),
-            ours => Ok(Arc::new(self.files(ours)?)),
+            ours => Ok(Arc::new(self.files(ours)?.with_access(access))),
         }
     }
 
@@ -79,7 +80,7 @@ impl Engines {
     /// # Errors
     /// If the engine is [`Engine::Uring`] or [`Engine::Pread`], which need Unix.
     #[cfg(not(unix))]
-    pub fn store(&self, engine: Engine) -> Result<Arc<dyn ObjectStore>> {
+    pub fn store(&self, engine: Engine, _: Access) -> Result<Arc<dyn ObjectStore>> {
         match engine {
             Engine::Auto | Engine::ObjectStore => Ok(Arc::new(LocalFileSystem::new())),
             Engine::Uring | Engine::Pread => Err(object_store::Error::NotSupported {

@@ -39,11 +39,12 @@
 //!    │  in a worker
 //!    ▼
 //! ranges → spans: merged, split                 plan.rs
-//!    │  is it in the page cache?                residency.rs
+//!    │  is it in the page cache?                ways.rs, residency.rs
+//!    │  is it to be filled?                     admission.rs, ghosts.rs, free_memory.rs
 //!    ▼
 //! as many as the window allows                  reads.rs
 //!    ├─ yes, small: copied by the task
-//!    ├─ yes: copied by a worker                 workers.rs
+//!    ├─ yes, or to be: copied by a worker       workers.rs
 //!    └─ no:  the ring's thread, by turns ─────  driver.rs (fair.rs, ring.rs)
 //!            or without io_uring a worker       engine.rs
 //!    ▼
@@ -66,6 +67,8 @@ mod options;
 mod page_cache;
 
 #[cfg(unix)]
+mod admission;
+#[cfg(unix)]
 mod buffers;
 #[cfg(unix)]
 mod counters;
@@ -79,6 +82,10 @@ mod error;
 mod fair;
 #[cfg(unix)]
 mod files;
+#[cfg(unix)]
+mod free_memory;
+#[cfg(unix)]
+mod ghosts;
 #[cfg(unix)]
 mod handover;
 #[cfg(unix)]
@@ -96,10 +103,12 @@ mod simulated;
 #[cfg(unix)]
 mod store;
 #[cfg(unix)]
+mod ways;
+#[cfg(unix)]
 mod workers;
 
 pub use engines::Engines;
-pub use options::{Access, Engine, Options, UnknownEngine};
+pub use options::{Access, Engine, Options, UnknownAccess, UnknownEngine};
 #[cfg(unix)]
 pub use {counters::Counts, page_cache::CachedFile, store::UringFileSystem};
 
@@ -178,5 +187,5 @@ impl CachedFile {
 /// # Errors
 /// Those of [`Engines::store`].
 pub fn store(engine: Engine) -> Result<Arc<dyn ObjectStore>> {
-    Engines::shared().store(engine)
+    Engines::shared().store(engine, Access::Auto)
 }

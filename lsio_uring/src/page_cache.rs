@@ -61,7 +61,7 @@ impl UringFileSystem {
     /// already.
     #[must_use]
     pub fn open_cached(&self, location: &Path) -> Option<CachedFile> {
-        if self.access() != Access::Auto {
+        if matches!(self.access(), Access::Direct | Access::Buffered) {
             return None;
         }
         let counted = Counted::new()?;

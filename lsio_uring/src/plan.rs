@@ -8,8 +8,8 @@ use bytes::{Bytes, BytesMut};
 use super::{
     error::ReadError,
     files::OpenFile,
-    options::Access,
-    reads::{ReadWay, Span, Spans},
+    reads::{Span, Spans},
+    ways::{Chooser, ReadWay},
 };
 
 /// Upper bound in bytes of a range that is returned in one piece of memory.
@@ -52,9 +52,9 @@ struct PlannedSpan {
 
 /// Spans of one range: one if it is small enough, else several in order. Each of several chooses its way when it is
 /// started.
-pub(crate) fn split(file: &OpenFile, range: Range<u64>, access: Access) -> Spans {
+pub(crate) fn split(file: &OpenFile, range: Range<u64>, chooser: &Chooser) -> Spans {
     if range.end - range.start <= CONTIGUOUS {
-        let way = Some(ReadWay::choose(file, &range, access));
+        let way = Some(chooser.choose(file, &range));
         Spans::Listed(vec![Span { range, way }])
     } else {
         Spans::Pieces { range, size: PIECE }
@@ -80,7 +80,7 @@ impl Plan {
         file: &OpenFile,
         ranges: &[Range<u64>],
         length: u64,
-        access: Access,
+        chooser: &Chooser,
     ) -> Result<Self, ReadError> {
         for &Range { start, end } in ranges {
             if start > end || (start < end && end > length) {
@@ -95,7 +95,7 @@ impl Plan {
                 return Err(ReadError::read(file.path(), error));
             }
         }
-        Ok(Self::with(ranges, |range| ReadWay::choose(file, range, access)))
+        Ok(Self::with(ranges, |range| chooser.choose(file, range)))
     }
 
     fn with(ranges: &[Range<u64>], way: impl Fn(&Range<u64>) -> ReadWay) -> Self {

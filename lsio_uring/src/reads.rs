@@ -13,12 +13,8 @@ use super::{
     error::ReadError,
     files::{Here, OpenFile},
     mailbox::Mailbox,
-    options::Access,
-    residency::{Residency, residency},
+    ways::{Chooser, ReadWay},
 };
-
-/// Size in bytes below which a read goes through the page cache, so that the next reader finds the bytes there.
-const SMALL: u64 = 16 << 10;
 
 /// Upper bound in bytes on a copy that a task makes itself: passing it to a worker would take longer.
 const COPIED_AT_ONCE: u64 = 64 << 10;
@@ -39,6 +35,7 @@ pub(crate) struct FileReads {
     engine: Arc<Running>,
     file: Arc<OpenFile>,
     spans: Spans,
+    chooser: Chooser,
     caller: u64,
     mailbox: Arc<Mailbox>,
     /// Number of started spans: all before this index.
@@ -99,44 +96,13 @@ pub(crate) struct Span {
     pub(crate) way: Option<ReadWay>,
 }
 
-/// Way to read a span.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum ReadWay {
-    /// So small that it is tried at once.
-    Small,
-    /// Copied from the page cache.
-    Cached,
-    /// Like `Cached`, with some bytes missing.
-    MostlyCached,
-    /// Past the page cache.
-    Direct,
-    /// Through the page cache, which reads the bytes from the drive first.
-    Buffered,
-}
-
-impl ReadWay {
-    /// Best way for a range of a file: from the page cache if the kernel reports the bytes there.
-    pub(crate) fn choose(file: &OpenFile, range: &Range<u64>, access: Access) -> Self {
-        let past = if file.system().refuses_direct() { Self::Buffered } else { Self::Direct };
-        match access {
-            Access::Direct => past,
-            Access::Buffered => Self::Buffered,
-            Access::Auto if range.end - range.start < SMALL => Self::Small,
-            Access::Auto => match residency(file.any(), || file.buffered().ok(), range) {
-                Residency::All => Self::Cached,
-                Residency::Most => Self::MostlyCached,
-                Residency::Little => past,
-            },
-        }
-    }
-}
-
 impl FileReads {
     /// Starts to read spans.
     pub(crate) fn start(
         engine: Arc<Running>,
         file: Arc<OpenFile>,
         spans: Spans,
+        chooser: Chooser,
         here: Here,
     ) -> Self {
         let mut reads = Self {
@@ -144,6 +110,7 @@ impl FileReads {
             engine,
             file,
             spans,
+            chooser,
             mailbox: Arc::default(),
             started: 0,
             open: 0,
@@ -207,8 +174,8 @@ impl FileReads {
         {
             let number = self.started;
             let Span { range, way } = self.spans.get(number);
-            let access = self.engine.options().access;
-            let way = way.unwrap_or_else(|| ReadWay::choose(&self.file, &range, access));
+            let way = way.unwrap_or_else(|| self.chooser.choose(&self.file, &range));
+            self.chooser.note(&range, way);
             let len = range.end - range.start;
             self.started += 1;
             self.open += 1;
@@ -216,11 +183,16 @@ impl FileReads {
             let at_once = match way {
                 ReadWay::Small => true,
                 ReadWay::Cached => alone && len <= COPIED_AT_ONCE,
-                ReadWay::MostlyCached | ReadWay::Direct | ReadWay::Buffered => false,
+                ReadWay::MostlyCached | ReadWay::Filling | ReadWay::Direct | ReadWay::Buffered => {
+                    false
+                }
             };
-            let cached = matches!(way, ReadWay::Small | ReadWay::Cached | ReadWay::MostlyCached);
+            let cached = matches!(
+                way,
+                ReadWay::Small | ReadWay::Cached | ReadWay::MostlyCached | ReadWay::Filling
+            );
             if cached && alone && here == Here::Worker {
-                self.mailbox.deliver(number, self.engine.copy(&self.file, &range));
+                self.mailbox.deliver(number, self.engine.copy(&self.file, &range, way));
             } else if at_once
                 && quick < AT_ONCE
                 && let Some(bytes) = self.engine.copy_now(&self.file, &range)
@@ -228,7 +200,7 @@ impl FileReads {
                 quick += 1;
                 self.mailbox.deliver(number, Ok(bytes));
             } else if cached && (way != ReadWay::Small || quick == AT_ONCE) {
-                copies.push((number, range));
+                copies.push((number, range, way));
                 copied += len;
                 if copied >= COPY_BATCH {
                     self.copy(std::mem::take(&mut copies));
@@ -251,16 +223,16 @@ impl FileReads {
         self.engine.read(reads);
     }
 
-    /// Copies spans from the page cache on a worker.
-    fn copy(&self, spans: Vec<(usize, Range<u64>)>) {
+    /// Copies spans from the page cache, which may have to be filled first, on a worker.
+    fn copy(&self, spans: Vec<(usize, Range<u64>, ReadWay)>) {
         let engine = Arc::clone(&self.engine);
         let (file, mailbox) = (Arc::clone(&self.file), Arc::clone(&self.mailbox));
         self.engine.workers().spawn(move || {
-            for (number, range) in spans {
+            for (number, range, way) in spans {
                 if mailbox.is_closed() {
                     return;
                 }
-                mailbox.deliver(number, engine.copy(&file, &range));
+                mailbox.deliver(number, engine.copy(&file, &range, way));
             }
         });
     }

@@ -25,6 +25,7 @@ use object_store::{
 use std::os::unix::fs::MetadataExt as _;
 
 use super::{
+    admission::FileVersion,
     counters::Counts,
     engine::Running,
     engines::Engines,
@@ -35,6 +36,7 @@ use super::{
     options::{Access, Engine, Options},
     plan::{Plan, split},
     reads::FileReads,
+    ways::Chooser,
 };
 
 /// Local files as an object store, read at the speed of the drive.
@@ -42,8 +44,9 @@ use super::{
 /// Names, listings, writes, ETags and kinds of errors are those of [`LocalFileSystem`]. Each store can read the other's
 /// objects, and preconditions hold across both. Reads differ:
 ///
-/// - Bytes outside the page cache are read past it (`O_DIRECT`) through io_uring, into reused memory on huge pages.
-///   Bytes in the page cache are copied. The kernel is asked each time.
+/// - Bytes outside the page cache are read past it (`O_DIRECT`) through io_uring, into reused memory on huge pages. Bytes
+///   in the page cache are copied. The kernel is asked each time. Bytes that are read again soon fill the page cache
+///   ([`Access`]).
 /// - An object of up to 32 MiB is returned in one piece, without a copy in between. Dropping the bytes returns the
 ///   memory; a consumer that holds much of it gets copies.
 /// - [`get_ranges`](ObjectStore::get_ranges) reads many ranges concurrently and merges near ones.
@@ -58,6 +61,7 @@ pub struct UringFileSystem {
     root: Option<PathBuf>,
     files: Arc<Files>,
     engine: Arc<Running>,
+    access: Access,
 }
 
 impl UringFileSystem {
@@ -96,14 +100,21 @@ impl UringFileSystem {
     /// As for [`UringFileSystem::shared`].
     pub fn with_options(local: LocalFileSystem, options: Options) -> Result<Self> {
         let files = Arc::new(Files::new(options.open_files));
-        let engine = Running::start(options).map_err(generic)?;
-        Ok(Self { root: root(&local), local, files, engine: Arc::new(engine) })
+        let access = options.access;
+        let engine = Arc::new(Running::start(options).map_err(generic)?);
+        Ok(Self { root: root(&local), local, files, engine, access })
     }
 
     /// The files of `local`, with this store's engine.
     #[must_use]
     pub fn with_root(&self, local: LocalFileSystem) -> Self {
         Self { root: root(&local), local, ..self.clone() }
+    }
+
+    /// The same files with another choice of ways to read them.
+    #[must_use]
+    pub fn with_access(&self, access: Access) -> Self {
+        Self { access, ..self.clone() }
     }
 
     /// The running engine: [`Engine::Uring`] or [`Engine::Pread`].
@@ -113,7 +124,12 @@ impl UringFileSystem {
     }
 
     pub(super) fn access(&self) -> Access {
-        self.engine.options().access
+        self.access
+    }
+
+    fn chooser(&self, metadata: &Metadata) -> Chooser {
+        let version = FileVersion::of(metadata);
+        Chooser { access: self.access, version, admission: Arc::clone(self.engine.admission()) }
     }
 
     pub(super) fn files(&self) -> &Files {
@@ -148,14 +164,14 @@ impl UringFileSystem {
         let first = if ranges.len() <= FEW { Here::Task } else { Here::Worker };
         let start = move |store: &Self, path: &FilePath, here| {
             let (file, metadata) = store.files.open(path, here)?;
-            let access = store.engine.options().access;
-            let plan = Plan::new(&file, &ranges, metadata.len(), access)?;
+            let chooser = store.chooser(&metadata);
+            let plan = Plan::new(&file, &ranges, metadata.len(), &chooser)?;
             let spans = plan.spans();
             let file = file.ready(spans.are_direct())?;
             store.files.keep(&file);
             Ok(Ranges {
                 ready: plan.empty().map(|number| (number, Bytes::new())).collect(),
-                reads: FileReads::start(Arc::clone(&store.engine), file, spans, here),
+                reads: FileReads::start(Arc::clone(&store.engine), file, spans, chooser, here),
                 plan,
             })
         };
@@ -177,13 +193,14 @@ impl UringFileSystem {
             if options.head || range.is_empty() {
                 return Ok(Begun { meta, range, reads: None });
             }
-            let spans = split(&file, range.clone(), store.engine.options().access);
+            let chooser = store.chooser(&metadata);
+            let spans = split(&file, range.clone(), &chooser);
             let file = file.ready(spans.are_direct())?;
             // A reader of one range will read another.
             if range != (0..meta.size) {
                 store.files.keep(&file);
             }
-            let reads = FileReads::start(Arc::clone(&store.engine), file, spans, here);
+            let reads = FileReads::start(Arc::clone(&store.engine), file, spans, chooser, here);
             Ok(Begun { meta, range, reads: Some(reads) })
         };
         // The task can't use a begun read before its bytes arrive.

@@ -27,11 +27,12 @@ use super::{
     fill::{Range, StoredNumber, numbers},
     lost::Lost,
     time::{TimeUnits, duration_unit},
-    unpacking::Unpacking,
+    unpacking,
 };
 use crate::{
     options::{DecodeTimes, OpenOptions},
     recycle::Recycler,
+    reduce::Unpacking,
 };
 
 /// Stored values, after the codecs and before the CF conventions.
@@ -187,12 +188,9 @@ impl Decoding {
         let Some((factor, offset)) = self.scale else {
             // NaN that isn't NULL must not be taken for a missing value.
             let masked = self.nan_as_null && !self.only_finds_nan();
-            return masked.then(|| Unpacking::masked(&self.element, &self.mask)).flatten();
+            return masked.then(|| unpacking::masked(&self.element, &self.mask)).flatten();
         };
-        if !factor.is_finite() || !offset.is_finite() {
-            return None;
-        }
-        Unpacking::scaled(&self.element, &self.mask, [factor, offset])
+        unpacking::scaled(&self.element, &self.mask, [factor, offset])
     }
 
     /// Whether stored values need no decoding.

@@ -68,7 +68,6 @@ pub(crate) use self::{
     decoding::StoredValues,
     mapped::Mapped,
     shuffle::unshuffle,
-    unpacking::Unpacking,
 };
 use self::{
     bounds::with_units,

@@ -19,10 +19,11 @@ use super::{
 use crate::{
     Error, Recycler, Result, Variable,
     dataset::{
-        BloscBlocks, StoredValues, Stream, Unpacking,
+        BloscBlocks, StoredValues, Stream,
         gather::{Gather, is_aligned},
         unshuffle,
     },
+    reduce::{StoredNumbers, Unpacking},
 };
 
 /// Reusable memory for pieces.
@@ -34,7 +35,6 @@ pub struct Scratch(Vec<PieceBuffer>);
 struct PieceBuffer {
     piece: Vec<u64>,
     block: Vec<u64>,
-    unpacked: Vec<u64>,
 }
 
 /// Columns of a tile, still encoded. Their chunks have the same shape.
@@ -70,6 +70,9 @@ pub(super) struct Chunk {
     runs: Vec<(usize, usize, usize)>,
 }
 
+/// Bytes of a file that are read at a time: they fit the second-level cache.
+const PIECE: usize = 256 << 10;
+
 /// Mean run length in cells below which pieces are too small to pay off.
 const SHORT_RUNS: usize = 512;
 
@@ -101,7 +104,7 @@ impl Pieces {
     }
 
     /// Decodes the chunks. Calls `f` with up to `most` cells that are consecutive in the tile: the index of the first,
-    /// and for each column their bytes, aligned and in native byte order. Ends when `f` returns `Break`.
+    /// and each column's numbers. Ends when `f` returns `Break`.
     ///
     /// # Errors
     /// [`crate::Error::Chunk`] if the bytes are corrupt.
@@ -109,7 +112,7 @@ impl Pieces {
         &self,
         scratch: &mut Scratch,
         most: usize,
-        mut f: impl FnMut(usize, &[&[u8]]) -> ControlFlow<()>,
+        mut f: impl FnMut(usize, &[StoredNumbers<'_>]) -> ControlFlow<()>,
     ) -> Result<Decoded> {
         scratch.0.resize_with(self.columns.len().max(scratch.0.len()), PieceBuffer::default);
         let start = Instant::now();
@@ -138,23 +141,13 @@ impl Pieces {
                             available.map_err(|reason| column.failed(number, reason))?;
                         cells = cells.min(available.max(1));
                     }
-                    let mut slices: Vec<&[u8]> = Vec::with_capacity(readers.len());
+                    let mut slices: Vec<StoredNumbers<'_>> = Vec::with_capacity(readers.len());
                     let all = readers.iter_mut().zip(&mut scratch.0).zip(&self.columns);
                     for ((reader, room), column) in all {
-                        let PieceBuffer { piece, block, unpacked } = room;
+                        let PieceBuffer { piece, block } = room;
                         let slice = reader.get(source + at, cells, (piece, block));
                         let slice = slice.map_err(|reason| column.failed(number, reason))?;
-                        slices.push(match &column.unpacking {
-                            None => slice,
-                            Some(unpacking) => {
-                                let to = bytes_of(unpacked, cells * unpacking.width());
-                                if !unpacking.unpack(slice, to) {
-                                    let reason = "its numbers aren't whole".to_owned();
-                                    return Err(column.failed(number, reason));
-                                }
-                                to
-                            }
-                        });
+                        slices.push(StoredNumbers::new(slice, column.unpacking.as_ref()));
                     }
                     let called = Instant::now();
                     let flow = f(target + at, &slices);
@@ -218,7 +211,7 @@ impl<'a> CellReader<'a> {
     /// Prepares cells from `at` on; returns the number of prepared cells.
     fn open(&mut self, at: usize, room: &mut PieceBuffer) -> Result<usize, String> {
         Ok(match &mut self.source {
-            PieceSource::File(file) => file.len() / self.width - at,
+            PieceSource::File(file) => (file.len() / self.width - at).min(PIECE / self.width),
             PieceSource::Memory(buffer) => (buffer.len() / self.width).saturating_sub(at),
             PieceSource::Blosc { encoded, len, current } => {
                 let Some(blocks) = BloscBlocks::new(encoded, *len) else { return Ok(0) };
@@ -365,19 +358,11 @@ mod tests {
         }
     }
 
-    fn of_bytes(bytes: &[u8], width: usize) -> Vec<f64> {
-        match width {
-            4 => bytes.as_chunks().0.iter().map(|own| f32::from_ne_bytes(*own).into()).collect(),
-            _ => bytes.as_chunks().0.iter().map(|own| f64::from_ne_bytes(*own)).collect(),
-        }
-    }
-
     async fn check(scan: Scan, columns: usize, packed: bool, what: &str) {
         let scan = Arc::new(scan);
         let all: Vec<usize> = (0..columns).collect();
         let mut scratch = Scratch::default();
-        // Packed numbers become doubles.
-        let given_width = if packed { 8 } else { 4 };
+        let data_type = if packed { DataType::Float64 } else { DataType::Float32 };
         for number in 0..scan.tiles().len() {
             let block = scan.tiles().block(number);
             let mut fetched = scan.fetch(&all, &block, None).join().await.unwrap();
@@ -385,12 +370,15 @@ mod tests {
             let mut given = vec![vec![f64::NAN; block.rows()]; columns];
             let most = 700;
             let decoded = pieces.for_each(&mut scratch, most, |first, slices| {
-                for (given, bytes) in given.iter_mut().zip(slices) {
-                    let values: Vec<f64> = match bytes.len() / given_width {
-                        count if count <= most && count > 0 => of_bytes(bytes, given_width),
-                        count => panic!("{what}: {count}"),
-                    };
-                    given[first..first + values.len()].copy_from_slice(&values);
+                for (given, numbers) in given.iter_mut().zip(slices) {
+                    let values = numbers.array(&data_type).unwrap();
+                    assert_eq!(values.len(), numbers.len(4), "{what}");
+                    assert!((1..=most).contains(&values.len()), "{what}");
+                    let values = cast(&values, &DataType::Float64).unwrap();
+                    let values = values.as_primitive::<Float64Type>();
+                    for (given, value) in given[first..].iter_mut().zip(values) {
+                        *given = value.unwrap_or(f64::NAN);
+                    }
                 }
                 ControlFlow::Continue(())
             });

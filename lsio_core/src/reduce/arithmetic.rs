@@ -77,6 +77,16 @@ impl Arithmetic {
                 FloatValues::Doubles(values) => {
                     Block::Doubles(BlockValues::Given(values.get(rows)?))
                 }
+                FloatValues::Packed(bytes, unpacking) => {
+                    let mut singles = spare.singles.pop().unwrap_or_default();
+                    if unpacking.singles_of(bytes, rows.clone(), &mut singles) {
+                        return Some(Block::Singles(BlockValues::Made(singles)));
+                    }
+                    spare.singles.push(singles);
+                    let mut doubles = spare.doubles.pop().unwrap_or_default();
+                    unpacking.doubles_of(bytes, rows, &mut doubles).then_some(())?;
+                    Block::Doubles(BlockValues::Made(doubles))
+                }
             },
             Self::Single(value) => Block::Singles(BlockValues::One(*value)),
             Self::Double(value) => Block::Doubles(BlockValues::One(*value)),

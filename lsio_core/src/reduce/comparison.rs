@@ -2,7 +2,12 @@
 
 use arrow::{array::Array, buffer::BooleanBuffer, datatypes::DataType};
 
-use super::{native::Native, reduction::native_values};
+use super::{
+    native::{Native, native_slice},
+    packed_comparison::compare_packed,
+    reduction::native_values,
+    unpacking::{StoredNumbers, UnpackingKind},
+};
 use crate::simd::Simd;
 
 /// An operator of comparison.
@@ -47,6 +52,36 @@ pub fn compare(
         Some(nulls) => &mask & nulls.inner(),
         None => mask,
     })
+}
+
+/// Like [`compare`], of numbers as they are stored. Missing ones never compare true.
+#[must_use]
+pub fn compare_stored(
+    StoredNumbers { bytes, unpacking }: StoredNumbers<'_>,
+    nan_is_null: bool,
+    comparison: Comparison,
+    with: Number,
+) -> Option<BooleanBuffer> {
+    let Some(unpacking) = unpacking else {
+        return match with {
+            Number::Float32(with) if !with.is_nan() => {
+                Some(mask(native_slice(bytes)?, comparison, with, !nan_is_null))
+            }
+            Number::Float64(with) if !with.is_nan() => {
+                Some(mask(native_slice(bytes)?, comparison, with, !nan_is_null))
+            }
+            _ => None,
+        };
+    };
+    match (&unpacking.0, with) {
+        (UnpackingKind::Scaled(scaling), Number::Float64(with)) => {
+            compare_packed(bytes, scaling, comparison, with)
+        }
+        (UnpackingKind::Singles(_) | UnpackingKind::Doubles(_), _) => {
+            compare(&unpacking.array(bytes)?, true, comparison, with)
+        }
+        _ => None,
+    }
 }
 
 fn mask<T: Native>(

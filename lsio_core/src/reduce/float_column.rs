@@ -6,7 +6,10 @@ use arrow::{
     datatypes::{DataType, Float32Type, Float64Type},
 };
 
-use super::native::native_slice;
+use super::{
+    native::native_slice,
+    unpacking::{StoredNumbers, Unpacking},
+};
 
 /// A column of floats.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +23,8 @@ pub struct FloatColumn<'a> {
 pub(super) enum FloatValues<'a> {
     Singles(&'a [f32]),
     Doubles(&'a [f64]),
+    /// Numbers that are unpacked a block at a time, with the width of each in bytes.
+    Packed(&'a [u8], &'a Unpacking),
 }
 
 impl<'a> FloatColumn<'a> {
@@ -39,13 +44,20 @@ impl<'a> FloatColumn<'a> {
         Some(Self { values, nulls, nan_is_null })
     }
 
-    /// Values of a type in native byte order, with whether NaN among them is NULL. `None` for other types, and for
-    /// bytes that aren't whole values, or aren't aligned.
+    /// Numbers as they are stored, which are values of this type, with whether NaN among them is NULL. `None` for other
+    /// types, and for bytes that aren't whole numbers, or aren't aligned.
     #[must_use]
-    pub fn of_bytes(bytes: &'a [u8], data_type: &DataType, nan_is_null: bool) -> Option<Self> {
-        let values = match data_type {
-            DataType::Float32 => FloatValues::Singles(native_slice(bytes)?),
-            DataType::Float64 => FloatValues::Doubles(native_slice(bytes)?),
+    pub fn of_stored(
+        StoredNumbers { bytes, unpacking }: StoredNumbers<'a>,
+        data_type: &DataType,
+        nan_is_null: bool,
+    ) -> Option<Self> {
+        let values = match (unpacking, data_type) {
+            (Some(unpacking), DataType::Float32 | DataType::Float64) => {
+                unpacking.fits(bytes).then_some(FloatValues::Packed(bytes, unpacking))?
+            }
+            (None, DataType::Float32) => FloatValues::Singles(native_slice(bytes)?),
+            (None, DataType::Float64) => FloatValues::Doubles(native_slice(bytes)?),
             _ => return None,
         };
         Some(Self { values, nulls: None, nan_is_null })
@@ -56,6 +68,7 @@ impl<'a> FloatColumn<'a> {
         match self.values {
             FloatValues::Singles(values) => values.len(),
             FloatValues::Doubles(values) => values.len(),
+            FloatValues::Packed(bytes, unpacking) => unpacking.count(bytes),
         }
     }
 
@@ -65,6 +78,7 @@ impl<'a> FloatColumn<'a> {
             && match self.values {
                 FloatValues::Singles(values) => values.get(row).is_some_and(|value| value.is_nan()),
                 FloatValues::Doubles(values) => values.get(row).is_some_and(|value| value.is_nan()),
+                FloatValues::Packed(bytes, unpacking) => unpacking.is_missing(bytes, row),
             }
     }
 }
@@ -104,10 +118,12 @@ mod tests {
         let kept = valid_rows(&[column], Some(&BooleanBuffer::new_set(3))).unwrap();
         assert_eq!(kept.iter().collect::<Vec<_>>(), [true, false, true]);
         let bytes = array.values().inner();
-        let column = FloatColumn::of_bytes(bytes, &DataType::Float32, false).unwrap();
+        let plain = |bytes| StoredNumbers::new(bytes, None);
+        let column = FloatColumn::of_stored(plain(bytes), &DataType::Float32, false).unwrap();
         assert!(has_no_missing(&[column], 2) && valid_rows(&[column], None).is_none());
-        assert!(FloatColumn::of_bytes(&bytes[1..5], &DataType::Float32, false).is_none());
-        assert!(FloatColumn::of_bytes(&bytes[..6], &DataType::Float32, false).is_none());
+        for broken in [&bytes[1..5], &bytes[..6]] {
+            assert!(FloatColumn::of_stored(plain(broken), &DataType::Float32, false).is_none());
+        }
         assert!(FloatColumn::of_array(&Int64Array::from(vec![1]), true).is_none());
     }
 }

@@ -342,15 +342,21 @@ kernel! {
                 *holds |= u8::from(value.is_nan());
             }
         }
-        let (eights, _) = holds.as_chunks::<8>();
-        let mut word = 0;
-        for (position, eight) in eights.iter().enumerate() {
-            // Moves the lowest bits of eight bytes into the highest byte.
-            let bits = u64::from_le_bytes(*eight).wrapping_mul(0x0102_0408_1020_4080) >> 56;
-            word |= bits << (8 * position);
-        }
-        word
+        bits(&holds)
     }
+}
+
+/// The lowest bits of 64 bytes.
+#[inline(always)]
+pub(super) fn bits(bytes: &[u8; 64]) -> u64 {
+    let (eights, _) = bytes.as_chunks::<8>();
+    let mut word = 0;
+    for (position, eight) in eights.iter().enumerate() {
+        // Moves the lowest bits of eight bytes into the highest byte.
+        let bits = u64::from_le_bytes(*eight).wrapping_mul(0x0102_0408_1020_4080) >> 56;
+        word |= bits << (8 * position);
+    }
+    word
 }
 
 /// Sum of the lanes, pairwise.

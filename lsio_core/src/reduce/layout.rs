@@ -224,6 +224,49 @@ impl GroupLayout {
         }
     }
 
+    /// Calls `f` for cells whose groups ascend, with the first group of each row or part of one, and cell numbers relative
+    /// to the range's start. Where the same groups come again, some of them at a time: about `block` stay in the cache.
+    /// Returns whether groups ascend.
+    pub(super) fn ascending(
+        &self,
+        cells: Range<usize>,
+        block: usize,
+        mut f: impl FnMut(usize, Range<usize>),
+    ) -> bool {
+        let len = self.len;
+        if self.inner != RowGroups::Ascending || len == 0 {
+            return false;
+        }
+        let mut call = |row: usize, columns: Range<usize>| {
+            let start = row * len + columns.start - cells.start;
+            f(self.bases[row] + columns.start, start..start + columns.len());
+        };
+        let (mut row, start) = (cells.start / len, cells.start % len);
+        if start > 0 {
+            call(row, start..len.min(start + cells.len()));
+            row += 1;
+        }
+        while row < cells.end / len {
+            let (period, times) = repetitions(&self.bases[row..cells.end / len]);
+            let rows = if times == 1 { period } else { (block / len).max(1) };
+            let columns = if times == 1 { len } else { block.max(1) };
+            for first in (0..period).step_by(rows) {
+                for start in (0..len).step_by(columns) {
+                    for time in 0..times {
+                        for own in first..period.min(first + rows) {
+                            call(row + time * period + own, start..len.min(start + columns));
+                        }
+                    }
+                }
+            }
+            row += period * times;
+        }
+        if row * len < cells.end && row * len >= cells.start {
+            call(row, 0..cells.end - row * len);
+        }
+        true
+    }
+
     /// Whole rows with ascending groups, several of which have the same groups; `None` if a range isn't made of such
     /// rows.
     pub(super) fn repeated_rows(&self, cells: Range<usize>) -> Option<RepeatedRows> {
@@ -305,6 +348,15 @@ impl GroupLayout {
             cell += end - start;
         }
     }
+}
+
+/// Number of rows after which the groups of the first rows come again, and how often they are there.
+fn repetitions(bases: &[usize]) -> (usize, usize) {
+    let Some((first, rest)) = bases.split_first() else { return (1, 0) };
+    let Some(again) = rest.iter().position(|base| base == first) else { return (bases.len(), 1) };
+    let period = again + 1;
+    let same = bases.iter().zip(&bases[period..]).take_while(|(one, other)| one == other).count();
+    (period, 1 + same / period)
 }
 
 /// Number of rows after which ascending groups come again, if they always do.
@@ -433,7 +485,18 @@ mod tests {
                 .collect();
             let mut actual = Vec::new();
             layout.groups(start..end, |group| actual.push(group));
-            prop_assert_eq!(actual, expected);
+            prop_assert_eq!(&actual, &expected);
+            let block = 1 + cells % 9;
+            let mut each = vec![usize::MAX; end - start];
+            let ascends = layout.ascending(start..end, block, |first, range| {
+                for (own, group) in each[range].iter_mut().zip(first..) {
+                    assert_eq!(std::mem::replace(own, group), usize::MAX, "a cell comes twice");
+                }
+            });
+            prop_assert_eq!(ascends, layout.pattern() == "ascending");
+            if ascends {
+                prop_assert_eq!(&each, &actual);
+            }
             let mut next = 0;
             let mut in_order = true;
             layout.segments(start..end, |_, range| {

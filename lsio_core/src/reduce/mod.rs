@@ -11,6 +11,7 @@
 //! Pencils     all values of each group, for statistics that need them all
 //! Ranked      the values of a rank, among those of a group
 //! Arithmetic  expressions on several columns, computed first, in blocks of the same size
+//! Unpacking   stored integers into doubles, where their sums and comparisons aren't taken as they are
 //! kernels     the inner loops, compiled for several vector widths and chosen at run time
 //! ```
 //!
@@ -26,6 +27,10 @@ mod kernels;
 mod layout;
 mod moments;
 mod native;
+mod packed;
+#[cfg(test)]
+mod packed_cases;
+mod packed_comparison;
 mod pair_moments;
 mod pair_rows;
 mod pairs;
@@ -33,12 +38,13 @@ mod pencil_part;
 mod pencils;
 mod ranked;
 mod reduction;
+mod unpacking;
 
-pub(crate) use self::native::{Native, native_slice, native_slice_mut};
+pub(crate) use self::native::Native;
 pub use self::{
     arithmetic::{Arithmetic, Function, Operation},
     buckets::{Buckets, Histograms, NoBuckets},
-    comparison::{Comparison, Number, compare},
+    comparison::{Comparison, Number, compare, compare_stored},
     float_column::FloatColumn,
     layout::{GroupKeys, GroupLayout},
     moments::Moments,
@@ -48,5 +54,6 @@ pub use self::{
     pencils::{PencilKind, PencilPart, Pencils},
     ranked::Ranked,
     reduction::{Counts, Misfit, Reduction, States, Wanted},
+    unpacking::{StoredNumbers, Unpacking},
 };
 pub use crate::simd::Simd;

@@ -15,15 +15,16 @@ use super::{
     layout::{GroupLayout, Segment, Stretch},
     moments::Moments,
     native::{Native, native_slice},
+    unpacking::{Packed, StoredNumbers, UnpackingKind, of_integers},
 };
 use crate::simd::Simd;
 
 /// Number of values reduced at a time. They fit the first-level cache, so that each kernel after the first reads them
 /// from there.
-const BLOCK: usize = 2048;
+pub(super) const BLOCK: usize = 2048;
 
 /// Number of rows with the same groups from which on they are added up before they are grouped.
-const MANY_ROWS: usize = 4;
+pub(super) const MANY_ROWS: usize = 4;
 
 /// Aggregates to compute per group, beside the number of values.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -157,14 +158,14 @@ impl Counts {
         }
     }
 
-    fn add(&mut self, group: usize, count: i64) {
+    pub(super) fn add(&mut self, group: usize, count: i64) {
         if self.each.is_empty() {
             self.each.resize(self.groups, 0);
         }
         self.each[group] += count;
     }
 
-    fn add_row(&mut self, first: usize, len: usize, count: i64) {
+    pub(super) fn add_row(&mut self, first: usize, len: usize, count: i64) {
         if self.steps.is_empty() {
             self.steps.resize(self.groups + 1, 0);
         }
@@ -301,19 +302,52 @@ impl Reduction {
         Ok(())
     }
 
-    /// Adds values that are consecutive in memory, in native byte order and aligned. Otherwise like
-    /// [`Reduction::update`].
+    /// Adds numbers as they are stored. Otherwise like [`Reduction::update`].
     ///
     /// # Errors
-    /// [`Misfit`] for bytes that aren't whole values, or aren't aligned.
-    pub fn update_bytes(
+    /// [`Misfit`] for numbers of another type, and for bytes that aren't whole numbers, or aren't aligned.
+    pub fn update_stored(
         &mut self,
         layout: &GroupLayout,
         first: usize,
-        bytes: &[u8],
+        StoredNumbers { bytes, unpacking }: StoredNumbers<'_>,
         nan_is_null: bool,
+        rows: Option<&BooleanBuffer>,
+        weight: u64,
     ) -> Result<(), Misfit> {
-        each_kind!(&mut self.0, groups => groups.update_bytes(layout, first, bytes, nan_is_null))
+        let Some(unpacking) = unpacking else {
+            each_kind!(&mut self.0, groups => {
+                let values = native_slice(bytes).ok_or(Misfit)?;
+                groups.update(layout, first, values, nan_is_null, rows, weight);
+            });
+            return Ok(());
+        };
+        match (&mut self.0, &unpacking.0) {
+            (Kind::Float64(groups), UnpackingKind::Scaled(scaling)) => {
+                macro_rules! of {
+                    ($t:ty) => {{
+                        let values = native_slice::<$t>(bytes).ok_or(Misfit)?;
+                        let packed = Packed::new(scaling);
+                        groups.update_packed(layout, first, values, &packed, rows, weight);
+                    }};
+                }
+                of_integers!(scaling.integers, of, return Err(Misfit));
+            }
+            (Kind::Float32(groups), UnpackingKind::Singles(missing)) => {
+                let values = native_slice(bytes).ok_or(Misfit)?;
+                let mask =
+                    |to: &mut [f32], from: &[f32]| Simd::detect().mask_singles(to, from, missing);
+                groups.update_masked(layout, first, values, mask, rows, weight);
+            }
+            (Kind::Float64(groups), UnpackingKind::Doubles(missing)) => {
+                let values = native_slice(bytes).ok_or(Misfit)?;
+                let mask =
+                    |to: &mut [f64], from: &[f64]| Simd::detect().mask_doubles(to, from, missing);
+                groups.update_masked(layout, first, values, mask, rows, weight);
+            }
+            _ => return Err(Misfit),
+        }
+        Ok(())
     }
 
     /// Adds the values of an expression on a tile's cells from `first` on. `columns` are the expression's columns;
@@ -433,18 +467,20 @@ pub(super) fn native_values<T: Native>(data: &ArrayData) -> Option<ScalarBuffer<
 }
 
 #[derive(Clone, Debug)]
-struct Groups<T> {
-    wanted: Wanted,
-    simd: Simd,
-    counts: Counts,
-    sums: Vec<f64>,
+pub(super) struct Groups<T> {
+    pub(super) wanted: Wanted,
+    pub(super) simd: Simd,
+    pub(super) counts: Counts,
+    pub(super) sums: Vec<f64>,
     integer_sums: IntegerSums,
     weights: Vec<f64>,
-    min: Vec<T>,
-    max: Vec<T>,
-    moments: Vec<Moments>,
+    pub(super) min: Vec<T>,
+    pub(super) max: Vec<T>,
+    pub(super) moments: Vec<Moments>,
     /// Buffer for the rest of a block's values after some are taken out.
     scratch: Vec<T>,
+    /// Buffer for a block of unpacked values.
+    pub(super) unpacked: Vec<T>,
 }
 
 impl<T: Native> Groups<T> {
@@ -460,6 +496,7 @@ impl<T: Native> Groups<T> {
             max: vec![T::LEAST; if wanted.max { groups } else { 0 }],
             moments: vec![Moments::default(); if wanted.moments { groups } else { 0 }],
             scratch: Vec::new(),
+            unpacked: Vec::new(),
         }
     }
 
@@ -477,7 +514,7 @@ impl<T: Native> Groups<T> {
         self.moments.resize(if wanted.moments { groups } else { 0 }, Moments::default());
     }
 
-    fn update(
+    pub(super) fn update(
         &mut self,
         layout: &GroupLayout,
         first: usize,
@@ -486,8 +523,16 @@ impl<T: Native> Groups<T> {
         rows: Option<&BooleanBuffer>,
         weight: u64,
     ) {
+        let cells = first..first + values.len();
+        if rows.is_none()
+            && weight == 1
+            && layout.ascending(cells.clone(), BLOCK, |group, range| {
+                self.segment(&Segment::Ascending(group), &values[range], nan_is_null, 1);
+            })
+        {
+            return;
+        }
         if rows.is_none() && weight == 1 && !self.wanted.moments {
-            let cells = first..first + values.len();
             layout.stretches(cells, |stretch, cells| match stretch {
                 Stretch::Rows { base, len } if cells.len() >= MANY_ROWS * len => {
                     self.rows(layout, base, len, &values[cells], nan_is_null);
@@ -502,7 +547,7 @@ impl<T: Native> Groups<T> {
             });
             return;
         }
-        layout.segments(first..first + values.len(), |segment, range| {
+        layout.segments(cells, |segment, range| {
             let Some(rows) = rows else {
                 self.segment(&segment, &values[range], nan_is_null, weight);
                 return;
@@ -590,19 +635,35 @@ impl<T: Native> Groups<T> {
         self.update(layout, first, values, nan_is_null, rows.as_ref(), weight);
     }
 
-    fn update_bytes(
+    /// Adds floats of which some are missing: masked a block at a time, into the first-level cache.
+    fn update_masked(
         &mut self,
         layout: &GroupLayout,
         first: usize,
-        bytes: &[u8],
-        nan_is_null: bool,
-    ) -> Result<(), Misfit> {
-        let values = native_slice(bytes).ok_or(Misfit)?;
-        self.update(layout, first, values, nan_is_null, None, 1);
-        Ok(())
+        values: &[T],
+        mask: impl Fn(&mut [T], &[T]),
+        rows: Option<&BooleanBuffer>,
+        weight: u64,
+    ) {
+        let mut masked = std::mem::take(&mut self.unpacked);
+        masked.resize(BLOCK, T::default());
+        for (number, values) in values.chunks(BLOCK).enumerate() {
+            let start = number * BLOCK;
+            let own = &mut masked[..values.len()];
+            mask(own, values);
+            let rows = rows.map(|rows| rows.slice(start, values.len()));
+            self.update(layout, first + start, own, true, rows.as_ref(), weight);
+        }
+        self.unpacked = masked;
     }
 
-    fn segment(&mut self, segment: &Segment<'_>, values: &[T], nan_is_null: bool, weight: u64) {
+    pub(super) fn segment(
+        &mut self,
+        segment: &Segment<'_>,
+        values: &[T],
+        nan_is_null: bool,
+        weight: u64,
+    ) {
         match *segment {
             Segment::Same(group) => {
                 values.chunks(BLOCK).for_each(|v| self.block(group, v, nan_is_null, weight));
@@ -912,14 +973,14 @@ fn keep<T: Native>(values: &[T], rows: &BooleanBuffer, kept: &mut Vec<T>) -> usi
 }
 
 /// Keeps the minimum; NaN is above all other values.
-fn keep_least<T: Native>(own: &mut T, value: T) {
+pub(super) fn keep_least<T: Native>(own: &mut T, value: T) {
     if value.order(*own).is_lt() {
         *own = value;
     }
 }
 
 /// Keeps the maximum; NaN is above all other values.
-fn keep_most<T: Native>(own: &mut T, value: T) {
+pub(super) fn keep_most<T: Native>(own: &mut T, value: T) {
     if value.order(*own).is_gt() {
         *own = value;
     }
@@ -1242,12 +1303,16 @@ mod tests {
         let wanted = Wanted { integer_sum: true, ..Wanted::default() };
         let mut reduction = Reduction::new(&DataType::Int32, wanted, 1).unwrap();
         let values = [1_i32, 2, 3, 4];
+        let plain = |bytes| StoredNumbers::new(bytes, None);
         let bytes = arrow::buffer::Buffer::from_slice_ref(values);
-        reduction.update_bytes(&layout, 0, &bytes[..8], true).unwrap();
-        reduction.update_bytes(&layout, 2, &bytes[8..], true).unwrap();
+        reduction.update_stored(&layout, 0, plain(&bytes[..8]), true, None, 1).unwrap();
+        reduction.update_stored(&layout, 2, plain(&bytes[8..]), true, None, 1).unwrap();
         // Not a whole number of values, and not aligned.
-        assert_eq!(reduction.update_bytes(&layout, 0, &bytes[..7], true), Err(Misfit));
-        assert_eq!(reduction.update_bytes(&layout, 0, &bytes[1..5], true), Err(Misfit));
+        for broken in [&bytes[..7], &bytes[1..5]] {
+            let broken = plain(broken);
+            let added = reduction.update_stored(&layout, 0, broken, true, None, 1);
+            assert_eq!(added, Err(Misfit));
+        }
         // Values and states of other types.
         let doubles: ArrayRef = Arc::new(Float64Array::from(vec![1.0; 4]));
         assert_eq!(reduction.update(&layout, 0, &doubles, true, None, 1), Err(Misfit));

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     expression::{Evaluation, StoredColumn},
     nan_as_null,
-    predicate::{ColumnPredicate, as_mask, holds},
+    predicate::{ColumnPredicate, Predicate, as_mask, holds},
 };
 
 /// Way in which an argument's values reach its state.
@@ -88,8 +88,63 @@ impl FullRank<'_> {
         columns: &[StoredColumn],
         state: &mut SlabState,
     ) -> Result<()> {
+        let rows = self.rows(first, len, |column, predicate| {
+            let (values, nan_is_null) = columns.get(column)?;
+            predicate.compare(values, *nan_is_null)
+        })?;
+        self.add_rows(first, len, columns, rows, state)
+    }
+
+    /// Adds rows of a piece, some of which may be left out: predicates see the numbers as they are stored.
+    pub(super) fn add_some(&mut self, piece: StoredPiece<'_>, state: &mut SlabState) -> Result<()> {
+        let (first, len) = (piece.first, piece.len());
+        let rows = self.rows(first, len, |column, predicate| {
+            let nan_is_null = piece.streamed.get(column)?.nan_is_null;
+            predicate.compare_stored(*piece.slices.get(column)?, nan_is_null)
+        })?;
+        let count = rows.as_ref().map_or(len, BooleanBuffer::count_set_bits);
+        if count == 0 {
+            return Ok(());
+        }
+        if !self.takes_stored() {
+            return self.add_rows(first, len, &piece.arrays()?, rows, state);
+        }
+        let rows = rows.filter(|_| count < len);
+        if self.is_masked {
+            state.count_rows(&self.layout, first..first + len, rows.as_ref());
+        }
+        for (&number, source) in self.arguments.iter().zip(&mut self.sources) {
+            let own = &mut state.arguments[number];
+            let weight = self.work.plan.weight;
+            if !add_stored(&self.layout, source, piece, rows.as_ref(), weight, own)? {
+                return Err(misfit(Misfit));
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether kernels take all arguments of the wanted rows as they are stored.
+    pub(super) fn takes_stored(&self) -> bool {
+        let is_stored = |own: &ArgumentSource<'_>| {
+            matches!(
+                own,
+                ArgumentSource::Rows | ArgumentSource::Piece(_) | ArgumentSource::Weighted(_)
+            )
+        };
+        self.keys.is_empty()
+            && self.filters.iter().all(Option::is_none)
+            && self.sources.iter().all(is_stored)
+    }
+
+    fn add_rows(
+        &mut self,
+        first: usize,
+        len: usize,
+        columns: &[StoredColumn],
+        rows: Option<BooleanBuffer>,
+        state: &mut SlabState,
+    ) -> Result<()> {
         let plan = self.work.plan;
-        let rows = self.rows(first, len, columns)?;
         let count = rows.as_ref().map_or(len, BooleanBuffer::count_set_bits);
         if count == 0 {
             return Ok(());
@@ -125,32 +180,15 @@ impl FullRank<'_> {
         piece: StoredPiece<'_>,
         state: &mut SlabState,
     ) -> Result<()> {
-        let StoredPiece { first, slices, streamed } = piece;
+        let first = piece.first;
         let cells = first..first + piece.len();
         let (layout, weight) = (&self.layout, self.work.plan.weight);
         for (&number, source) in self.arguments.iter().zip(&mut self.sources) {
             let own = &mut state.arguments[number];
+            if add_stored(layout, source, piece, None, weight, own)? {
+                continue;
+            }
             match (&mut *source, &mut *own) {
-                (ArgumentSource::Piece(piece), ArgumentState::Numbers(reduction)) => {
-                    let (bytes, nan_is_null) = (slices[*piece], streamed[*piece].nan_is_null);
-                    reduction.update_bytes(layout, first, bytes, nan_is_null).map_err(misfit)?;
-                    continue;
-                }
-                (ArgumentSource::Weighted(sum), _) => {
-                    let (bytes, nan_is_null) =
-                        (slices[sum.column], streamed[sum.column].nan_is_null);
-                    sum.sums
-                        .update_bytes(&sum.layout, first, bytes, nan_is_null)
-                        .map_err(misfit)?;
-                    continue;
-                }
-                (
-                    ArgumentSource::Rows | ArgumentSource::Piece(_),
-                    ArgumentState::Counts(counts),
-                ) => {
-                    counts.update(layout, cells.clone(), None, weight);
-                    continue;
-                }
                 (ArgumentSource::Evaluated(evaluation), ArgumentState::Numbers(reduction)) => {
                     let operands = Operands::new(evaluation, piece)?;
                     let columns = operands.as_ref().and_then(Operands::columns);
@@ -194,20 +232,18 @@ impl FullRank<'_> {
         }
     }
 
-    /// Wanted rows of a piece, if not all.
+    /// Wanted rows of a piece, if not all. `compare` evaluates a predicate on the streamed column at a position.
     fn rows(
         &self,
         first: usize,
         len: usize,
-        columns: &[StoredColumn],
+        compare: impl Fn(usize, &Predicate) -> Option<BooleanBuffer>,
     ) -> Result<Option<BooleanBuffer>> {
         let plan = self.work.plan;
         let mut rows = self.work.input.rows.map(|rows| rows.slice(first, len));
         for ColumnPredicate { predicate, column } in &plan.compared {
             let piece = plan.streamed.iter().position(|streamed| streamed == column);
-            let values = piece.and_then(|piece| columns.get(piece));
-            let holds = values.and_then(|(values, nan)| predicate.compare(values, *nan));
-            let Some(holds) = holds else {
+            let Some(holds) = piece.and_then(|piece| compare(piece, predicate)) else {
                 return exec_err!("the predicate {} can't be evaluated", predicate.expr());
             };
             rows = Some(match rows {
@@ -217,6 +253,39 @@ impl FullRank<'_> {
         }
         Ok(rows)
     }
+}
+
+/// Adds the wanted rows of a piece to the state of an argument, as they are stored. Returns `false`, with nothing added,
+/// where kernels don't take the argument.
+fn add_stored(
+    layout: &GroupLayout,
+    source: &mut ArgumentSource<'_>,
+    StoredPiece { first, slices, streamed }: StoredPiece<'_>,
+    rows: Option<&BooleanBuffer>,
+    weight: u64,
+    state: &mut ArgumentState,
+) -> Result<bool> {
+    match (source, state) {
+        (ArgumentSource::Piece(piece), ArgumentState::Numbers(reduction)) => {
+            let (numbers, nan_is_null) = (slices[*piece], streamed[*piece].nan_is_null);
+            reduction
+                .update_stored(layout, first, numbers, nan_is_null, rows, weight)
+                .map_err(misfit)?;
+        }
+        (ArgumentSource::Weighted(sum), _) => {
+            let (numbers, nan_is_null) = (slices[sum.column], streamed[sum.column].nan_is_null);
+            sum.sums
+                .update_stored(&sum.layout, first, numbers, nan_is_null, rows, 1)
+                .map_err(misfit)?;
+        }
+        (ArgumentSource::Rows | ArgumentSource::Piece(_), ArgumentState::Counts(counts)) => {
+            let width = streamed.first().and_then(|own| own.data_type.primitive_width());
+            let len = slices.first().map_or(0, |numbers| numbers.len(width.unwrap_or(1)));
+            counts.update(layout, first..first + len, rows, weight);
+        }
+        _ => return Ok(false),
+    }
+    Ok(true)
 }
 
 /// Adds the wanted rows of a piece to the state of an argument.

@@ -1,13 +1,8 @@
 //! Operands of expressions that kernels evaluate: columns of floats, without a copy.
 
-use arrow::{
-    array::{ArrayData, ArrayRef, make_array},
-    buffer::Buffer,
-    compute::cast,
-    datatypes::DataType,
-};
-use datafusion::error::Result;
-use lsio_core::reduce::{Arithmetic, FloatColumn, PairSide};
+use arrow::{compute::cast, datatypes::DataType};
+use datafusion::{common::exec_err, error::Result};
+use lsio_core::reduce::{Arithmetic, FloatColumn, PairSide, StoredNumbers};
 
 use super::full_rank::{TileRows, values};
 use crate::expression::{Evaluation, StoredColumn};
@@ -22,7 +17,7 @@ pub(super) struct StreamedColumn {
 #[derive(Clone, Copy)]
 pub(super) struct StoredPiece<'a> {
     pub(super) first: usize,
-    pub(super) slices: &'a [&'a [u8]],
+    pub(super) slices: &'a [StoredNumbers<'a>],
     pub(super) streamed: &'a [StreamedColumn],
 }
 
@@ -30,13 +25,19 @@ impl StoredPiece<'_> {
     /// Number of rows.
     pub(super) fn len(&self) -> usize {
         let width = self.streamed.first().and_then(|own| own.data_type.primitive_width());
-        self.slices.first().map_or(0, |bytes| bytes.len() / width.unwrap_or(1))
+        self.slices.first().map_or(0, |numbers| numbers.len(width.unwrap_or(1)))
     }
 
     /// Copies of the columns, for functions that take arrays.
     pub(super) fn arrays(&self) -> Result<Vec<StoredColumn>> {
         let columns = self.slices.iter().zip(self.streamed);
-        columns.map(|(bytes, own)| Ok((array(bytes, &own.data_type)?, own.nan_is_null))).collect()
+        let array = |(numbers, own): (&StoredNumbers<'_>, &StreamedColumn)| {
+            Some((numbers.array(&own.data_type)?, own.nan_is_null))
+        };
+        match columns.map(array).collect() {
+            Some(columns) => Ok(columns),
+            None => exec_err!("a piece of a chunk isn't made of whole numbers"),
+        }
     }
 }
 
@@ -67,8 +68,8 @@ impl<'a> Operands<'a> {
         let columns = self.slots.iter().map(|slot| match slot {
             Some(number) => {
                 let own = self.piece.streamed.get(*number)?;
-                let bytes = self.piece.slices.get(*number)?;
-                FloatColumn::of_bytes(bytes, &own.data_type, own.nan_is_null)
+                let numbers = self.piece.slices.get(*number)?;
+                FloatColumn::of_stored(*numbers, &own.data_type, own.nan_is_null)
             }
             None => of_stored(others.next()?),
         });
@@ -122,11 +123,4 @@ pub(super) fn float_columns(columns: &[StoredColumn]) -> Option<Vec<FloatColumn<
 
 fn of_stored((array, nan_is_null): &StoredColumn) -> Option<FloatColumn<'_>> {
     FloatColumn::of_array(array, *nan_is_null)
-}
-
-/// Numbers of a type in native byte order.
-fn array(bytes: &[u8], data_type: &DataType) -> Result<ArrayRef> {
-    let len = bytes.len() / data_type.primitive_width().unwrap_or(1);
-    let data = ArrayData::builder(data_type.clone()).len(len).add_buffer(Buffer::from(bytes));
-    Ok(make_array(data.build()?))
 }

@@ -33,7 +33,7 @@ use crate::{error::external, expression::Ranked, predicate::as_mask};
 /// Rows on which an expression is evaluated at a time: a few arrays of them fit the second-level cache.
 const ROWS: usize = 8192;
 
-/// Rows of a piece that kernels take as it is stored: its bytes fit the second-level cache.
+/// Rows of a piece of which kernels take some as they are stored: its bytes and masks fit the second-level cache.
 const STORED_ROWS: usize = 64 << 10;
 
 /// A tile and its wanted rows.
@@ -263,14 +263,15 @@ impl<'a> TileReduction<'a> {
             })
             .collect();
         let mut result = Ok(());
-        let most = if is_stored { STORED_ROWS } else { ROWS };
+        let most = match (is_stored, full.takes_stored()) {
+            (true, _) => usize::MAX,
+            (false, true) => STORED_ROWS,
+            (false, false) => ROWS,
+        };
         let decoded = pieces.for_each(scratch, most, |first, slices| {
             let piece = StoredPiece { first, slices, streamed: &streamed };
-            result = if takes_all {
-                full.add_stored(piece, state)
-            } else {
-                piece.arrays().and_then(|columns| full.add(first, piece.len(), &columns, state))
-            };
+            result =
+                if takes_all { full.add_stored(piece, state) } else { full.add_some(piece, state) };
             if result.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         });
         result?;

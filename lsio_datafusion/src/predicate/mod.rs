@@ -26,7 +26,7 @@ use datafusion::{
 };
 use lsio_core::{
     Table,
-    reduce::{Comparison, Number, compare},
+    reduce::{Comparison, Number, StoredNumbers, compare, compare_stored},
 };
 
 use crate::expression::Expression;
@@ -88,6 +88,16 @@ impl Predicate {
     pub(crate) fn compare(&self, values: &ArrayRef, nan_is_null: bool) -> Option<BooleanBuffer> {
         let (comparison, with) = self.comparison?;
         compare(values, nan_is_null, comparison, with)
+    }
+
+    /// Like [`Predicate::compare`], on numbers as they are stored.
+    pub(crate) fn compare_stored(
+        &self,
+        numbers: StoredNumbers<'_>,
+        nan_is_null: bool,
+    ) -> Option<BooleanBuffer> {
+        let (comparison, with) = self.comparison?;
+        compare_stored(numbers, nan_is_null, comparison, with)
     }
 
     /// Predicate over the table's columns.

@@ -253,17 +253,14 @@ async fn metadata_in_the_root_alone() {
 #[cfg(unix)]
 #[tokio::test]
 async fn the_engine_for_local_files() {
-    use lsio_core::{
-        object_store::path::Path,
-        uring::{Engine, UringFileSystem},
-    };
+    use lsio_core::{Resources, object_store::path::Path, uring::Engine};
 
     let directory = tempfile::tempdir().unwrap();
     let store = store(directory.path());
     let ctx = session(config());
     ctx.register_zarr("registered", &store, OpenOptions::default()).await.unwrap();
     let reads = |engine| {
-        let counts = UringFileSystem::shared(engine).unwrap().counts();
+        let counts = Resources::of_process().engines().files(engine).unwrap().counts();
         counts.direct_reads + counts.buffered_reads + counts.cached_reads
     };
     let chunk = Path::from_absolute_path(format!("{store}/full/c/0/0")).unwrap();
@@ -276,11 +273,23 @@ async fn the_engine_for_local_files() {
         }
         // Others may run at the same time, but none that reads with this one. What is in the page cache
         // is read without an engine.
-        let file = UringFileSystem::new().unwrap().open_cached(&chunk);
+        let files = Resources::of_process().engines().files(Engine::Auto).unwrap();
+        let file = files.open_cached(&chunk);
         let cached = file.is_some_and(|file| file.is_cached(&(0..file.len())));
         let read = reads(Engine::Pread) > before;
         assert!(if engine == "pread" { read || cached } else { !read }, "{engine}");
     }
     let error = rows(&ctx, "SET lsio.io_engine = 'fast'").await.unwrap_err().to_string();
     assert!(error.contains("'fast'") && error.contains("auto, uring, pread"), "{error}");
+    for used in ["fill", "never", "auto"] {
+        rows(&ctx, &format!("SET lsio.page_cache = '{used}'")).await.unwrap();
+        assert_eq!(
+            rows(&ctx, "SHOW lsio.page_cache").await.unwrap(),
+            [[json!("lsio.page_cache"), json!(used)]]
+        );
+        let sum = rows(&ctx, "SELECT sum(full) FROM registered").await.unwrap();
+        assert_eq!(sum, [[json!(21.0)]], "{used}");
+    }
+    let error = rows(&ctx, "SET lsio.page_cache = 'some'").await.unwrap_err().to_string();
+    assert!(error.contains("'some'") && error.contains("auto, fill, never"), "{error}");
 }

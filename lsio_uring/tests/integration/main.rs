@@ -9,6 +9,8 @@
 mod conformance;
 mod differential;
 #[cfg(target_os = "linux")]
+mod page_cache;
+#[cfg(target_os = "linux")]
 mod restricted;
 
 use std::path::Path;
@@ -21,7 +23,7 @@ use tempfile::TempDir;
 pub(crate) fn modes() -> Vec<Options> {
     let mut modes = Vec::new();
     for engine in [Engine::Uring, Engine::Pread] {
-        for access in [Access::Auto, Access::Direct, Access::Buffered] {
+        for access in [Access::Auto, Access::Fill, Access::Direct, Access::Buffered] {
             let mut options = Options::default();
             options.engine = engine;
             options.access = access;
