@@ -7,6 +7,7 @@
 //! cargo run --release --bin lsio-bench -- aggregate /tmp/zstd.zarr
 //! cargo run --release --bin lsio-bench -- relations /tmp/relations
 //! cargo run --release --bin lsio-bench -- grow /tmp/1.zarr /tmp/2.zarr /tmp/4.zarr
+//! cargo run --release --bin lsio-bench -- tiny /tmp/tiny
 //! cargo run --release --bin lsio-bench -- link --latency 50ms --rate 250 /tmp/zstd.zarr
 //! ```
 
@@ -25,6 +26,7 @@ mod run;
 mod runner;
 mod shard;
 mod table;
+mod tiny;
 mod workers;
 
 use clap::{Parser, Subcommand};
@@ -51,6 +53,8 @@ enum Command {
     /// A question of relations
     #[command(hide = true)]
     Relate(relations::alone::Args),
+    /// Time queries of chunks of one element, stored and not
+    Tiny(tiny::Args),
     /// Time one aggregate query on stores of several sizes
     Grow(grow::Args),
     /// Time queries of stores behind a slow link, in turns with a bare loop that gets the same chunks
@@ -74,6 +78,7 @@ fn main() -> Result<(), Error> {
         Command::Aggregate(args) => aggregate::run(&args),
         Command::Relations(args) => relations::run(&args),
         Command::Relate(args) => relations::alone::run(&args),
+        Command::Tiny(args) => tiny::run(&args),
         Command::Grow(args) => grow::run(&args),
         Command::Link(args) => link::run(&args),
         Command::Serve(args) => link::serve::run(&args),
