@@ -13,16 +13,17 @@ use arrow::{
 };
 use bytes::Bytes;
 
-use super::fetch::Stored;
+use super::stored::Stored;
 use crate::{
     Error, Recycled, Recycler, Result, Selection, Variable,
+    chunks::ChunkIndex,
     dataset::{
         ElementLayout, StoredValues,
         gather::{Axis, Gather, add_items, is_aligned, repeat},
         lost::Lost,
         nan_to_null,
     },
-    grid::{Region, unravel},
+    grid::Region,
 };
 
 /// Cells of a variable where selections of its dimensions meet.
@@ -93,22 +94,31 @@ impl<'a> Part<'a> {
         self.axes.iter().zip(&self.wanted).map(|(&axis, w)| grid.chunks_of(axis, w)).collect()
     }
 
-    /// Indices of the chunks that hold wanted cells.
-    pub(crate) fn chunks(&self) -> Vec<Vec<u64>> {
+    /// Indices of the chunks that hold wanted cells, in the order of the result. They are computed one by one.
+    pub(crate) fn chunks(&self) -> impl Iterator<Item = ChunkIndex> + use<> {
         let along = self.chunks_along();
-        let counts: Vec<u64> = along.iter().map(Selection::len).collect();
-        let count = counts.iter().copied().fold(1, u64::saturating_mul);
-        (0..count)
-            .map(|number| {
-                let mut chunk = vec![0; along.len()];
-                for ((position, along), &axis) in
-                    unravel(number, &counts).into_iter().zip(&along).zip(&*self.axes)
-                {
-                    chunk[axis] = along.nth(position).unwrap_or(0);
+        let axes = self.axes.to_vec();
+        let mut positions = vec![0; along.len()];
+        let mut chunk = vec![0; along.len()];
+        for (along, &axis) in along.iter().zip(&axes) {
+            chunk[axis] = along.bounds().start;
+        }
+        let mut rest = along.iter().map(Selection::len).fold(1, u64::saturating_mul);
+        std::iter::from_fn(move || {
+            rest = rest.checked_sub(1)?;
+            let this = chunk.clone();
+            // Counts like an odometer: the last dimension turns fastest.
+            for dim in (0..along.len()).rev() {
+                positions[dim] += 1;
+                let next = along[dim].nth(positions[dim]);
+                chunk[axes[dim]] = next.unwrap_or(along[dim].bounds().start);
+                if next.is_some() {
+                    break;
                 }
-                chunk
-            })
-            .collect()
+                positions[dim] = 0;
+            }
+            Some(this)
+        })
     }
 
     /// Decodes all cells of a chunk to values as stored, before the CF conventions.

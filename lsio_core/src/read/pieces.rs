@@ -13,8 +13,8 @@ use arrow::buffer::Buffer;
 use bytes::Bytes;
 
 use super::{
-    fetch::{CachedChunk, Stored},
-    scan::Decoded,
+    decode::Decoded,
+    stored::{CachedChunk, Stored},
 };
 use crate::{
     Error, Recycler, Result, Variable,
