@@ -19,6 +19,7 @@ mod carry;
 mod column;
 mod fetch;
 mod lookup;
+mod packed_cells;
 mod part;
 mod pieces;
 mod runs;
