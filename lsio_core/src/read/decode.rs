@@ -13,12 +13,13 @@ use super::{
     part::{Assembly, Part},
     scan::Scan,
     source::{Chunked, ColumnSource, ScanColumn, needs},
-    tile::Tile,
+    tile::{Tile, TileArray},
     tiles::Block,
 };
 use crate::{
     Error, Result, Selection,
     dataset::{Continues, Inputs, StoredValues, Values},
+    reduce::Unpacking,
 };
 
 /// Decoded bytes, and chunks, after which other tasks have their turn.
@@ -47,12 +48,19 @@ impl Scan {
             let ColumnSource::Chunked(chunked) = &column.source else { continue };
             let needs = column.needs(tile.block().selections());
             let wanted = (column, chunked.as_ref(), needs.as_slice());
-            let (values, nan_is_null) = self.decode_column(wanted, chunks, &mut decoded).await?;
             match column.input_of {
                 Some(_) => {
-                    inputs.insert(position, (values, nan_is_null));
+                    let values = self.decode_column(wanted, chunks, None, &mut decoded).await?;
+                    let (values, nan_is_null) = values;
+                    inputs.insert(position, (values.whole()?, nan_is_null));
                 }
-                None => tile.set(position, values, nan_is_null),
+                None => {
+                    let rank = self.tiles.shape().len();
+                    let later = chunked.unpacks_later(&column.dims, rank);
+                    let (values, nan_is_null) =
+                        self.decode_column(wanted, chunks, later, &mut decoded).await?;
+                    tile.set(position, values, nan_is_null);
+                }
             }
             tokio::task::yield_now().await;
         }
@@ -125,13 +133,15 @@ impl Scan {
         }
     }
 
-    /// Decodes the chunks of a column, for the cells of a selection. Returns values with whether NaN is NULL.
+    /// Decodes the chunks of a column, for the cells of a selection: up to its packed numbers, if they are unpacked
+    /// `later`. Returns values with whether NaN is NULL.
     async fn decode_column(
         &self,
         (column, chunked, needs): (&ScanColumn, &Chunked, &[Selection]),
         chunks: FetchedColumn,
+        later: Option<Unpacking>,
         decoded: &mut Decoded,
-    ) -> Result<(ArrayRef, bool)> {
+    ) -> Result<(TileArray, bool)> {
         let part = chunked.part(&column.dims, needs);
         let chunks = chunks.encoded();
         if chunks.is_empty() {
@@ -139,7 +149,7 @@ impl Scan {
             let values = chunked.fill(&part, &self.recycler)?;
             let values = chunked.placed(values, &column.dims, needs, &self.recycler)?;
             decoded.time += start.elapsed();
-            return Ok((values, false));
+            return Ok((values.into(), false));
         }
         let mut chunks = chunks.into_iter().peekable();
         let mut assembly = Assembly::new(&part, &self.recycler)?;
@@ -158,7 +168,16 @@ impl Scan {
                 (start, bytes) = (Instant::now(), decoded.bytes);
             }
         }
-        let values = chunked.finish(assembly, &column.dims, needs)?;
+        let values = match later {
+            Some(unpacking) => match assembly.finish_stored()? {
+                StoredValues::Fixed(numbers) => (TileArray::packed(numbers, unpacking), false),
+                StoredValues::Items(items) => (items.into(), false),
+            },
+            None => {
+                let (values, nan_is_null) = chunked.finish(assembly, &column.dims, needs)?;
+                (values.into(), nan_is_null)
+            }
+        };
         decoded.time += start.elapsed();
         Ok(values)
     }

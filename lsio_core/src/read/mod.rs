@@ -23,6 +23,7 @@ mod fetch;
 mod fetched;
 mod lookup;
 mod objects;
+mod packed_cells;
 mod part;
 mod pieces;
 mod runs;

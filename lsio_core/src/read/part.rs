@@ -262,32 +262,41 @@ impl<'a> Assembly<'a> {
         Ok(nan_to_null(self.finish_but_nan()?, only_finds_nan))
     }
 
-    /// Like [`Assembly::finish`], but leaves NaN in place where the CF conventions only make NaN NULL.
+    /// The values as they are stored, before the CF conventions.
     ///
     /// # Errors
-    /// Those of [`Assembly::finish`].
-    pub(super) fn finish_but_nan(self) -> Result<ArrayRef> {
-        let failed = |reason| self.part.failed(reason);
-        let stored = match self.target {
+    /// [`Error::Decode`] if arrow can't gather them.
+    pub(super) fn finish_stored(self) -> Result<StoredValues> {
+        Ok(match self.target {
             AssemblyTarget::Chunk(buffer) => StoredValues::Fixed(buffer),
             AssemblyTarget::Bytes(bytes) => StoredValues::Fixed(bytes.freeze()),
             AssemblyTarget::Nothing => StoredValues::Fixed(Buffer::default()),
             AssemblyTarget::Items { sources, places } => {
                 let sources: Vec<_> = sources.iter().map(AsRef::as_ref).collect();
-                let items = interleave(&sources, &places).map_err(|e| failed(e.to_string()))?;
-                StoredValues::Items(items)
+                let items = interleave(&sources, &places);
+                StoredValues::Items(items.map_err(|e| self.part.failed(e.to_string()))?)
             }
-        };
-        let reader = self.part.variable.reader()?;
+        })
+    }
+
+    /// Like [`Assembly::finish`], but leaves NaN in place where the CF conventions only make NaN NULL.
+    ///
+    /// # Errors
+    /// Those of [`Assembly::finish`].
+    pub(super) fn finish_but_nan(self) -> Result<ArrayRef> {
+        let (part, recycler) = (self.part, self.recycler);
+        let failed = |reason| part.failed(reason);
+        let stored = self.finish_stored()?;
+        let reader = part.variable.reader()?;
         let mut lost = Lost::default();
-        let values = reader.decoding.apply(stored, self.recycler, &mut lost).map_err(failed)?;
+        let values = reader.decoding.apply(stored, recycler, &mut lost).map_err(failed)?;
         if let Some(example) = lost.example
             && !reader.has_lost.swap(true, Ordering::Relaxed)
         {
             log::warn!(
                 "'{}': {} of {} values are NULL, since they are out of the range of times \
                  ({example} is the first); decode_times=false gives numbers as they are",
-                self.part.variable.name(),
+                part.variable.name(),
                 lost.count,
                 values.len(),
             );

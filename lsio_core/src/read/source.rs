@@ -18,6 +18,7 @@ use crate::{
     Column, Error, IndexMap, Recycler, Result, Selection, Variable,
     dataset::{ColumnValues, Continues, Derive, Mapped, nan_to_null},
     grid::select,
+    reduce::Unpacking,
 };
 
 /// Memory in bytes for a chunk on its way, beside its own bytes: its indices, its place, and its request.
@@ -169,6 +170,15 @@ impl Chunked {
     ) -> Result<ArrayRef> {
         let Some(mapped) = &self.mapped else { return Ok(values) };
         Partnered::new(mapped, dims, selections).gather(&values, recycler).map_err(gather_error)
+    }
+
+    /// How the values of a column are unpacked, where that is left until rows are made.
+    pub(super) fn unpacks_later(&self, dims: &[usize], rank: usize) -> Option<Unpacking> {
+        // A value that is repeated over several rows is unpacked once.
+        if dims.len() != rank || self.mapped.is_some() {
+            return None;
+        }
+        self.variable.reader().ok()?.decoding.unpacking()
     }
 
     /// Assembled values as those of the cells, with whether NaN is NULL.
