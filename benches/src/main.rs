@@ -8,6 +8,7 @@
 //! cargo run --release --bin lsio-bench -- relations /tmp/relations
 //! cargo run --release --bin lsio-bench -- again /tmp/1.zarr /tmp/4.zarr
 //! cargo run --release --bin lsio-bench -- grow /tmp/1.zarr /tmp/2.zarr /tmp/4.zarr
+//! cargo run --release --bin lsio-bench -- tiny /tmp/tiny
 //! cargo run --release --bin lsio-bench -- link --latency 50ms --rate 250 /tmp/zstd.zarr
 //! ```
 
@@ -27,6 +28,7 @@ mod run;
 mod runner;
 mod shard;
 mod table;
+mod tiny;
 mod workers;
 
 use clap::{Parser, Subcommand};
@@ -55,6 +57,8 @@ enum Command {
     Relate(relations::alone::Args),
     /// Time a query several times from an emptied page cache, for each setting of lsio.page_cache
     Again(again::Args),
+    /// Time queries of chunks of one element, stored and not
+    Tiny(tiny::Args),
     /// Time one aggregate query on stores of several sizes
     Grow(grow::Args),
     /// Time queries of stores behind a slow link, in turns with a bare loop that gets the same chunks
@@ -79,6 +83,7 @@ fn main() -> Result<(), Error> {
         Command::Relations(args) => relations::run(&args),
         Command::Relate(args) => relations::alone::run(&args),
         Command::Again(args) => again::run(&args),
+        Command::Tiny(args) => tiny::run(&args),
         Command::Grow(args) => grow::run(&args),
         Command::Link(args) => link::run(&args),
         Command::Serve(args) => link::serve::run(&args),

@@ -40,6 +40,8 @@ enum Codec {
     ShardedZstd,
     /// int16 with scale and offset, zstd
     Int16Zstd,
+    /// int16 with scale and offset, Blosc with lz4 and shuffle
+    Int16BloscLz4,
 }
 
 pub(crate) fn run(args: &Args) -> Result<(), Error> {
@@ -50,7 +52,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
         .clone()
         .try_into()
         .map_err(|_| "--chunks takes three sizes: times,latitudes,longitudes")?;
-    let packed = matches!(args.codec, Codec::Int16Zstd);
+    let packed = matches!(args.codec, Codec::Int16Zstd | Codec::Int16BloscLz4);
     let mut spec = Specification {
         times: 1,
         latitudes,
@@ -63,7 +65,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
         ]),
         compression: match args.codec {
             Codec::Raw => Compression::None,
-            Codec::BloscLz4 => Compression::BloscLz4(5),
+            Codec::BloscLz4 | Codec::Int16BloscLz4 => Compression::BloscLz4(5),
             Codec::Zstd | Codec::ShardedZstd | Codec::Int16Zstd => Compression::Zstd(3),
         },
         packed,

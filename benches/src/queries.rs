@@ -97,8 +97,8 @@ pub(crate) static QUERIES: [Query; 15] = [
     },
 ];
 
-/// Queries of `aggregate`: aggregates over every cell, with few rows as the result.
-pub(crate) static AGGREGATES: [Query; 16] = [
+/// Queries of `aggregate`: over every cell, with few rows as the result.
+pub(crate) static AGGREGATES: [Query; 18] = [
     Query {
         name: "global",
         variables: &["t2m"],
@@ -147,6 +147,16 @@ pub(crate) static AGGREGATES: [Query; 16] = [
         variables: &["t2m"],
         sql: "SELECT time, sum(t2m * cos(radians(latitude))) / sum(cos(radians(latitude))) \
               FROM era5 GROUP BY time",
+    },
+    Query {
+        name: "deviation",
+        variables: &["t2m"],
+        sql: "SELECT latitude, stddev(t2m), min(t2m), max(t2m) FROM era5 GROUP BY latitude",
+    },
+    Query {
+        name: "rows",
+        variables: &["t2m"],
+        sql: "SELECT time, latitude, longitude, t2m FROM era5 WHERE t2m > 320",
     },
     Query { name: "hot", variables: &["t2m"], sql: "SELECT count(*) FROM era5 WHERE t2m > 300" },
     Query {

@@ -15,7 +15,7 @@ use crate::{
     cloud::{self, Opened},
     similar::closest,
     transport::{Link, Storage, TimedStore, Transfer, What},
-    uring::{Access, Engine},
+    uring::{Access, Engine, PageCache},
     urls::{redact, scheme},
     zip::{ZipStore, is_zip_name},
 };
@@ -30,6 +30,8 @@ pub struct Location {
     archive: Option<ZipStore>,
     /// The root of the local file system that the store reads, if it reads one.
     root: Option<PathBuf>,
+    /// The page cache of these local files, if the store's engine asks for it.
+    page_cache: Option<PageCache>,
     /// What the store there may take.
     limits: Limits,
     /// The way to it.
@@ -42,7 +44,7 @@ impl Location {
     pub fn new(store: Arc<dyn ObjectStore>, path: Path, name: impl Into<String>) -> Self {
         let link = Link::new(Storage::ObjectStore, Network::default());
         let (name, limits) = (name.into(), Limits::default());
-        Self { store, path, name, archive: None, root: None, limits, link }
+        Self { store, path, name, archive: None, root: None, page_cache: None, limits, link }
     }
 
     /// A place in an archive.
@@ -255,8 +257,10 @@ impl Location {
             let location = Self::inside(ZipStore::new(store, archive), inside, location);
             return Ok(location.with_link(link));
         }
+        let page_cache =
+            resources.engines().page_cache(engine).map_err(|e| invalid(e.to_string()))?;
         let location = Self::new(store, path, location).with_link(link);
-        Ok(Self { root: Some(PathBuf::from("/")), ..location })
+        Ok(Self { root: Some(PathBuf::from("/")), page_cache, ..location })
     }
 
     /// The object store.
@@ -287,6 +291,16 @@ impl Location {
     #[must_use]
     pub fn local_path(&self) -> Option<PathBuf> {
         Some(self.root.as_ref()?.join(self.path.as_ref()))
+    }
+
+    /// The root of the local file system that the store reads, if it reads one.
+    pub(crate) fn root(&self) -> Option<&FilePath> {
+        self.root.as_deref()
+    }
+
+    /// The page cache of the store's local files.
+    pub(crate) fn page_cache(&self) -> Option<&PageCache> {
+        self.page_cache.as_ref()
     }
 
     /// The path of something that exists and that is like this place, which doesn't. Only the local file

@@ -17,6 +17,10 @@ use bytes::Bytes;
 /// The most bytes of free buffers that are kept. Buffers returned beyond this limit are freed.
 const MOST_FREE_BYTES: usize = 96 << 20;
 
+/// The fewest bytes of a buffer that returns. Smaller ones are the allocator's: it has them as fast, and finding one
+/// among many would take longer.
+const LEAST_BYTES: usize = 4096;
+
 /// Alignment of a buffer and its length in bytes.
 const ALIGNMENT: usize = 64;
 
@@ -54,6 +58,9 @@ impl Recycler {
     /// Takes the smallest free buffer of at least `len` bytes, unless more than half of it would lie idle. Of several,
     /// it is the one that came back last: most of it is still in the CPU's cache.
     fn reuse(&self, len: usize) -> Option<MutableBuffer> {
+        if len < LEAST_BYTES {
+            return None;
+        }
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         let fits = |buffer: &MutableBuffer| buffer.len() >= len && buffer.len() / 2 <= len;
         let best =
@@ -63,6 +70,9 @@ impl Recycler {
 
     fn give_back(&self, buffer: MutableBuffer) {
         self.lent.fetch_sub(buffer.len(), Ordering::Relaxed);
+        if buffer.len() < LEAST_BYTES {
+            return;
+        }
         let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
         let idle: usize = free.iter().map(MutableBuffer::len).sum();
         if idle + buffer.len() <= MOST_FREE_BYTES {
@@ -130,21 +140,26 @@ mod tests {
     #[test]
     fn buffers_come_back() {
         let recycler = Arc::new(Recycler::default());
-        let mut first = recycler.take(1000);
+        let mut first = recycler.take(10_000);
         first.fill(7);
         let address = first.as_ptr();
         let shared = first.freeze();
         let slice = shared.slice(10);
         drop(shared);
         // A reader still holds the buffer.
-        assert_ne!(recycler.take(1000).as_ptr(), address);
-        assert_eq!(slice.as_slice(), [7; 990]);
+        assert_ne!(recycler.take(10_000).as_ptr(), address);
+        assert_eq!(slice.as_slice(), [7; 9990]);
         drop(slice);
         assert_eq!(recycler.lent.load(Ordering::Relaxed), 0);
-        assert_eq!(recycler.take(900).len(), 900);
-        assert!(recycler.peak() >= 2000);
+        assert_eq!(recycler.take(9000).len(), 9000);
+        assert!(recycler.peak() >= 20_000);
         assert_eq!(recycler.take(70).typed_mut::<u64>().len(), 8);
         // The free buffers are more than twice as large as the request.
-        assert_eq!(recycler.take(10).buffer.len(), 64);
+        assert_eq!(recycler.take(4100).buffer.len(), 4160);
+        // Small ones are not kept.
+        let free = || recycler.free.lock().unwrap().len();
+        let before = free();
+        drop(recycler.take(10));
+        assert_eq!((free(), recycler.lent.load(Ordering::Relaxed)), (before, 0));
     }
 }

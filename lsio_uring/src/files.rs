@@ -311,7 +311,11 @@ const INVALID: i32 = Errno::INVAL.raw_os_error();
 const FLAGS: OFlags =
     OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NONBLOCK).union(OFlags::NOCTTY);
 
-fn open(path: &Path, here: Here) -> io::Result<File> {
+/// Opens a file of any kind.
+///
+/// # Errors
+/// The operating system's own.
+pub(crate) fn open(path: &Path, here: Here) -> io::Result<File> {
     let opened = match here {
         Here::Task => open_cached(path),
         Here::Ring | Here::Worker => {

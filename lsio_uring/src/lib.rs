@@ -101,6 +101,8 @@ mod ring;
 #[cfg(all(test, target_os = "linux"))]
 mod simulated;
 #[cfg(unix)]
+mod small;
+#[cfg(unix)]
 mod store;
 #[cfg(unix)]
 mod ways;
@@ -110,13 +112,25 @@ mod workers;
 pub use engines::Engines;
 pub use options::{Access, Engine, Options, UnknownAccess, UnknownEngine};
 #[cfg(unix)]
-pub use {counters::Counts, page_cache::CachedFile, store::UringFileSystem};
+pub use {counters::Counts, page_cache::CachedFile, small::SmallFile, store::UringFileSystem};
 
 /// Page cache of all local files. Always empty on systems other than Unix.
 #[derive(Clone, Debug)]
 pub struct PageCache {
     #[cfg(unix)]
     files: UringFileSystem,
+}
+
+/// Outcome of a read of a small file: always unknown here.
+#[cfg(not(unix))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SmallFile {
+    /// The whole file is in the buffer: this many bytes.
+    Read(usize),
+    /// There is no such file.
+    Absent,
+    /// Unknown.
+    Unknown,
 }
 
 /// A file in the page cache: never exists here.
@@ -143,6 +157,20 @@ impl PageCache {
     #[cfg(unix)]
     pub fn open(&self, location: &object_store::path::Path) -> Option<CachedFile> {
         self.files.open_cached(location)
+    }
+
+    /// Reads a whole object of less than `buffer`'s bytes, if the page cache has all of it.
+    #[must_use]
+    #[cfg(unix)]
+    pub fn read_small(&self, location: &object_store::path::Path, buffer: &mut [u8]) -> SmallFile {
+        self.files.read_small(location, buffer)
+    }
+
+    /// Reads a whole object: always unknown.
+    #[must_use]
+    #[cfg(not(unix))]
+    pub fn read_small(&self, _: &object_store::path::Path, _: &mut [u8]) -> SmallFile {
+        SmallFile::Unknown
     }
 
     /// Opens an object: always `None`.

@@ -5,6 +5,7 @@
 //! scan has read.
 
 mod indices;
+mod listed;
 mod narrowed;
 mod reads;
 
@@ -17,6 +18,7 @@ use object_store::path::Path;
 pub use self::reads::Reads;
 pub(crate) use self::{
     indices::{Known, KnownIndex, ObjectIndex},
+    listed::Names,
     narrowed::WithoutLast,
     reads::{ArrayObjects, ChunkSize},
 };

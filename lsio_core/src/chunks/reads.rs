@@ -8,13 +8,16 @@ use std::{
 use bytes::Bytes;
 use object_store::{GetRange, ObjectStore, path::Path};
 
-use super::indices::{Indices, KnownIndex};
+use super::{
+    indices::{Indices, KnownIndex},
+    listed::{ListedDirectories, Names},
+};
 use crate::{
     Error, Location, Result,
     location::join,
     store_error::is_missing,
     transport::{Counts, Expected, Failure, Object, Transfer, Version, What},
-    uring::{CachedFile, PageCache},
+    uring::{CachedFile, PageCache, SmallFile},
 };
 
 /// The bytes that an object may have beyond twice its decoded size. Codecs add little to data that they can't compress.
@@ -34,6 +37,8 @@ pub(crate) struct ArrayObjects {
     /// The page cache, which is tried before the store.
     page_cache: Option<PageCache>,
     indices: Indices,
+    /// Of arrays in the local file system, the directories that lack many chunks.
+    listed: Option<ListedDirectories>,
     chunk: ChunkSize,
 }
 
@@ -59,8 +64,9 @@ impl ArrayObjects {
             array: location.name().to_owned(),
             base: location.path().clone(),
             transfer: location.transfer(What::Chunks),
-            page_cache: None,
+            page_cache: location.page_cache().cloned(),
             indices: Indices::default(),
+            listed: location.root().map(|root| ListedDirectories::new(root, location.path())),
             chunk,
         }
     }
@@ -106,6 +112,11 @@ impl<'a> Reads<'a> {
             Ok(object) => Ok(object.map(|object| object.bytes)),
             Err(failure) => Err(self.failed(&[], path.as_ref(), failure)),
         }
+    }
+
+    /// The number of objects to read concurrently.
+    pub(crate) fn at_once(&self) -> usize {
+        self.objects.at_once()
     }
 
     /// Makes an error that says what is wrong with a chunk. `name` is the chunk's place, such as its key.
@@ -218,6 +229,29 @@ impl<'a> Reads<'a> {
     /// Opens an object for reads from the page cache. `None` if it can't be opened without waiting.
     pub(crate) fn cached(&self, path: &Path) -> Option<CachedFile> {
         self.objects.page_cache.as_ref()?.open(path)
+    }
+
+    /// Reads a whole object of less than `buffer`'s bytes, if the page cache has all of it.
+    pub(crate) fn small(&self, path: &Path, buffer: &mut [u8]) -> SmallFile {
+        let page_cache = self.objects.page_cache.as_ref();
+        page_cache.map_or(SmallFile::Unknown, |cache| cache.read_small(path, buffer))
+    }
+
+    /// The names of the objects in a directory, if they are known.
+    pub(crate) fn names(&self, directory: &str) -> Option<Arc<Names>> {
+        self.objects.listed.as_ref()?.names(directory)
+    }
+
+    /// Whether an object is known not to exist.
+    pub(crate) fn lacks(&self, path: &Path) -> bool {
+        self.objects.listed.as_ref().is_some_and(|listed| listed.lacks(path))
+    }
+
+    /// Notes that an object doesn't exist.
+    pub(crate) async fn note_absent(&self, path: &Path) {
+        if let Some(listed) = &self.objects.listed {
+            listed.note_absent(path).await;
+        }
     }
 
     /// Counts a read from the page cache, of `bytes` bytes.

@@ -229,6 +229,11 @@ impl Decoding {
             }
             _ => buffer,
         };
+        if let Some(unpacking) = self.unpacking() {
+            let mut to = recycler.take(unpacking.unpacked_bytes(&buffer));
+            let nulls = unpacking.unpack(&buffer, &mut to).ok_or("its numbers aren't whole")?;
+            return Ok(unpacking.array_of(to.freeze(), nulls));
+        }
         if let Some(scale) = self.scale
             && let Some(scaled) = self.scaled(&buffer, scale, recycler)
         {

@@ -17,26 +17,36 @@
 mod broadcast;
 mod carry;
 mod column;
+mod columns;
+mod decode;
 mod fetch;
+mod fetched;
 pub mod into;
 mod lookup;
+mod objects;
+mod packed_cells;
 mod part;
 mod pieces;
 mod runs;
 mod scan;
 mod shared;
 mod source;
+mod stored;
 mod strips;
 mod tile;
 mod tile_shape;
 mod tiles;
 mod variable;
+mod visits;
+mod whole;
 
 pub use crate::dataset::nan_to_null;
 
 pub use self::{
+    decode::Decoded,
+    fetched::{FetchTask, Fetched},
     pieces::{Pieces, Scratch},
-    scan::{Decoded, FetchTask, Fetched, Scan, ScanOptions},
+    scan::{Scan, ScanOptions},
     strips::Strips,
     tile::{Rows, Tile},
     tiles::{Block, DimOrder, Tiles},

@@ -13,16 +13,17 @@ use arrow::{
 };
 use bytes::Bytes;
 
-use super::fetch::Stored;
+use super::stored::Stored;
 use crate::{
     Error, Recycled, Recycler, Result, Selection, Variable,
+    chunks::ChunkIndex,
     dataset::{
         ElementLayout, StoredValues,
         gather::{Axis, Gather, add_items, is_aligned, repeat},
         lost::Lost,
         nan_to_null,
     },
-    grid::{Region, unravel},
+    grid::Region,
 };
 
 /// Cells of a variable where selections of its dimensions meet.
@@ -93,22 +94,31 @@ impl<'a> Part<'a> {
         self.axes.iter().zip(&self.wanted).map(|(&axis, w)| grid.chunks_of(axis, w)).collect()
     }
 
-    /// Indices of the chunks that hold wanted cells.
-    pub(crate) fn chunks(&self) -> Vec<Vec<u64>> {
+    /// Indices of the chunks that hold wanted cells, in the order of the result. They are computed one by one.
+    pub(crate) fn chunks(&self) -> impl Iterator<Item = ChunkIndex> + use<> {
         let along = self.chunks_along();
-        let counts: Vec<u64> = along.iter().map(Selection::len).collect();
-        let count = counts.iter().copied().fold(1, u64::saturating_mul);
-        (0..count)
-            .map(|number| {
-                let mut chunk = vec![0; along.len()];
-                for ((position, along), &axis) in
-                    unravel(number, &counts).into_iter().zip(&along).zip(&*self.axes)
-                {
-                    chunk[axis] = along.nth(position).unwrap_or(0);
+        let axes = self.axes.to_vec();
+        let mut positions = vec![0; along.len()];
+        let mut chunk = vec![0; along.len()];
+        for (along, &axis) in along.iter().zip(&axes) {
+            chunk[axis] = along.bounds().start;
+        }
+        let mut rest = along.iter().map(Selection::len).fold(1, u64::saturating_mul);
+        std::iter::from_fn(move || {
+            rest = rest.checked_sub(1)?;
+            let this = chunk.clone();
+            // Counts like an odometer: the last dimension turns fastest.
+            for dim in (0..along.len()).rev() {
+                positions[dim] += 1;
+                let next = along[dim].nth(positions[dim]);
+                chunk[axes[dim]] = next.unwrap_or(along[dim].bounds().start);
+                if next.is_some() {
+                    break;
                 }
-                chunk
-            })
-            .collect()
+                positions[dim] = 0;
+            }
+            Some(this)
+        })
     }
 
     /// Decodes all cells of a chunk to values as stored, before the CF conventions.
@@ -252,32 +262,41 @@ impl<'a> Assembly<'a> {
         Ok(nan_to_null(self.finish_but_nan()?, only_finds_nan))
     }
 
-    /// Like [`Assembly::finish`], but leaves NaN in place where the CF conventions only make NaN NULL.
+    /// The values as they are stored, before the CF conventions.
     ///
     /// # Errors
-    /// Those of [`Assembly::finish`].
-    pub(super) fn finish_but_nan(self) -> Result<ArrayRef> {
-        let failed = |reason| self.part.failed(reason);
-        let stored = match self.target {
+    /// [`Error::Decode`] if arrow can't gather them.
+    pub(super) fn finish_stored(self) -> Result<StoredValues> {
+        Ok(match self.target {
             AssemblyTarget::Chunk(buffer) => StoredValues::Fixed(buffer),
             AssemblyTarget::Bytes(bytes) => StoredValues::Fixed(bytes.freeze()),
             AssemblyTarget::Nothing => StoredValues::Fixed(Buffer::default()),
             AssemblyTarget::Items { sources, places } => {
                 let sources: Vec<_> = sources.iter().map(AsRef::as_ref).collect();
-                let items = interleave(&sources, &places).map_err(|e| failed(e.to_string()))?;
-                StoredValues::Items(items)
+                let items = interleave(&sources, &places);
+                StoredValues::Items(items.map_err(|e| self.part.failed(e.to_string()))?)
             }
-        };
-        let reader = self.part.variable.reader()?;
+        })
+    }
+
+    /// Like [`Assembly::finish`], but leaves NaN in place where the CF conventions only make NaN NULL.
+    ///
+    /// # Errors
+    /// Those of [`Assembly::finish`].
+    pub(super) fn finish_but_nan(self) -> Result<ArrayRef> {
+        let (part, recycler) = (self.part, self.recycler);
+        let failed = |reason| part.failed(reason);
+        let stored = self.finish_stored()?;
+        let reader = part.variable.reader()?;
         let mut lost = Lost::default();
-        let values = reader.decoding.apply(stored, self.recycler, &mut lost).map_err(failed)?;
+        let values = reader.decoding.apply(stored, recycler, &mut lost).map_err(failed)?;
         if let Some(example) = lost.example
             && !reader.has_lost.swap(true, Ordering::Relaxed)
         {
             log::warn!(
                 "'{}': {} of {} values are NULL, since they are out of the range of times \
                  ({example} is the first); decode_times=false gives numbers as they are",
-                self.part.variable.name(),
+                part.variable.name(),
                 lost.count,
                 values.len(),
             );

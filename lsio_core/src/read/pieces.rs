@@ -13,8 +13,8 @@ use arrow::buffer::Buffer;
 use bytes::Bytes;
 
 use super::{
-    fetch::{CachedChunk, Stored},
-    scan::Decoded,
+    decode::Decoded,
+    stored::{CachedChunk, Stored},
 };
 use crate::{
     Error, Recycler, Result, Variable,
@@ -291,13 +291,14 @@ mod tests {
 
     use arrow::{
         array::{Array as _, AsArray as _},
-        compute::cast,
+        compute::{cast, concat},
         datatypes::{DataType, Float64Type},
     };
 
     use super::*;
     use crate::{
         Dataset, Location, OpenOptions, Selection,
+        dataset::nan_to_null,
         read::{Scan, ScanOptions},
         uring::{Engine, PageCache, store},
     };
@@ -388,9 +389,17 @@ mod tests {
             let mut tile = scan.local(&[], block).unwrap();
             scan.decode(fetched, &mut tile).await.unwrap();
             for (column, given) in given.iter().enumerate() {
-                let (values, _) = tile.values(column).unwrap();
+                assert_eq!(tile.packed(column).is_some(), packed, "{what}");
+                let dims: Vec<usize> = (0..tile.block().shape().len()).collect();
+                let rows = tile.rows(&dims, &[column]).unwrap();
+                let halves = [0..rows.len() / 2, rows.len() / 2..rows.len()];
+                let halves = halves.map(|own| rows.slice(own.start, own.len()).unwrap().remove(0));
+                let (values, nan_is_null) = tile.whole(column).unwrap().unwrap();
+                let own = nan_to_null(Arc::clone(&values), nan_is_null);
+                let both = concat(&[halves[0].as_ref(), halves[1].as_ref()]).unwrap();
+                assert_eq!(&both, &own, "{what}");
                 assert_eq!(values.len(), given.len(), "{what}");
-                let values = cast(values, &DataType::Float64).unwrap();
+                let values = cast(&values, &DataType::Float64).unwrap();
                 let values = values.as_primitive::<Float64Type>().iter();
                 let alike = |(a, b): (Option<f64>, &f64)| a.map_or(b.is_nan(), |a| a == *b);
                 assert!(values.zip(given).all(alike), "{what}");

@@ -10,8 +10,11 @@ use std::{
 
 use tokio::sync::OnceCell;
 
-use super::fetch::Stored;
+use super::stored::Stored;
 use crate::{Result, dataset::StoredValues};
+
+/// Memory in bytes for a kept chunk beside its values.
+const CHUNK_BYTES: usize = 512;
 
 /// Position of a chunk's column, and the chunk's indices.
 pub(super) type ChunkKey = (usize, Vec<u64>);
@@ -35,13 +38,20 @@ struct Kept {
 impl Kept {
     /// Evicts the least recently used chunks. Tiles that hold one already keep it.
     fn make_room(&mut self, bytes: usize) {
-        while self.bytes + bytes > self.budget {
-            let used = |chunk: &Arc<SharedChunk>| chunk.used.load(Ordering::Relaxed);
-            let Some(oldest) = self.chunks.iter().min_by_key(|(_, chunk)| used(chunk)) else {
+        if self.bytes + bytes <= self.budget {
+            return;
+        }
+        // Of many chunks several leave at once, so that each look at all of them makes room for long.
+        let spare = self.chunks.len() / 16;
+        let used = |chunk: &Arc<SharedChunk>| chunk.used.load(Ordering::Relaxed);
+        let mut oldest: Vec<(usize, ChunkKey)> =
+            self.chunks.iter().map(|(key, chunk)| (used(chunk), key.clone())).collect();
+        oldest.sort_unstable();
+        for (number, (_, key)) in oldest.into_iter().enumerate() {
+            if number >= spare && self.bytes + bytes <= self.budget {
                 break;
-            };
-            let oldest = oldest.0.clone();
-            self.remove(&oldest);
+            }
+            self.remove(&key);
         }
     }
 
@@ -107,6 +117,7 @@ impl SharedChunks {
 
     /// Chunk of this key, which `uses` tiles need and which has `bytes` decoded bytes.
     pub(super) fn get(&self, key: &ChunkKey, uses: usize, bytes: usize) -> Arc<SharedChunk> {
+        let bytes = bytes.saturating_add(CHUNK_BYTES);
         let mut kept = self.lock();
         if let Some(chunk) = kept.chunks.get(key) {
             return Arc::clone(chunk);

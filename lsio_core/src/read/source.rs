@@ -18,7 +18,11 @@ use crate::{
     Column, Error, IndexMap, Recycler, Result, Selection, Variable,
     dataset::{ColumnValues, Continues, Derive, Mapped, nan_to_null},
     grid::select,
+    reduce::Unpacking,
 };
+
+/// Memory in bytes for a chunk on its way, beside its own bytes: its indices, its place, and its request.
+const CHUNK_BYTES: usize = 256;
 
 /// A column of a scan.
 #[derive(Debug)]
@@ -168,6 +172,15 @@ impl Chunked {
         Partnered::new(mapped, dims, selections).gather(&values, recycler).map_err(gather_error)
     }
 
+    /// How the values of a column are unpacked, where that is left until rows are made.
+    pub(super) fn unpacks_later(&self, dims: &[usize], rank: usize) -> Option<Unpacking> {
+        // A value that is repeated over several rows is unpacked once.
+        if dims.len() != rank || self.mapped.is_some() {
+            return None;
+        }
+        self.variable.reader().ok()?.decoding.unpacking()
+    }
+
     /// Assembled values as those of the cells, with whether NaN is NULL.
     pub(super) fn finish(
         &self,
@@ -261,9 +274,7 @@ impl Chunked {
             return Ok(fill.slice(0, cells));
         }
         let mut assembly = Assembly::new(part, recycler)?;
-        for chunk in part.chunks() {
-            assembly.add(&chunk, None);
-        }
+        assembly.fill();
         let values = assembly.finish()?;
         Ok(Arc::clone(self.fill.get_or_init(|| Arc::clone(&values))))
             .map(|fill| if fill.len() == cells { fill } else { values })
@@ -279,16 +290,17 @@ impl Chunked {
         let width = usize::try_from(self.variable.value_bytes()).unwrap_or(usize::MAX);
         let values = part.cells().saturating_mul(width);
         let mut stored = chunk.saturating_mul(chunks);
+        let each = chunks.saturating_mul(CHUNK_BYTES);
         if !self.variable.chunk_grid().is_regular() {
             // Not every chunk is as large as the largest.
             stored = stored.min(part.chunk_bytes());
         }
-        let read = if reader.codec.is_raw() {
+        let read = each.saturating_add(if reader.codec.is_raw() {
             // Decoding writes directly into the values, unless cells are picked or converted.
             stored.max(values)
         } else {
             (stored / 2).saturating_add(chunk).saturating_add(values)
-        };
+        });
         match &self.mapped {
             Some(_) => read.saturating_add(cells(dims, selections).saturating_mul(width)),
             None => read,

@@ -3,13 +3,20 @@
 //! A tile is cut along the dimensions along which no column runs. Its chunks are decoded once, and each strip takes what
 //! it needs of them.
 
-use std::{collections::HashMap, vec::IntoIter};
+use std::{collections::HashMap, time::Instant, vec::IntoIter};
+
+use arrow::array::ArrayRef;
 
 use super::{
-    source::{ColumnSource, ScanColumn},
+    decode::{Decoded, TURN_BYTES, TURN_CHUNKS},
+    fetched::Fetched,
+    part::Assembly,
+    scan::Scan,
+    source::{Chunked, ColumnSource, ScanColumn},
+    tile::Tile,
     tiles::Block,
 };
-use crate::{dataset::StoredValues, grid::checked_product};
+use crate::{Result, Selection, chunks::ChunkIndex, dataset::StoredValues, grid::checked_product};
 
 /// Upper bound on the bytes of a strip, inputs included: the second-level cache holds them.
 const STRIP_BYTES: u64 = 768 << 10;
@@ -18,7 +25,7 @@ const STRIP_BYTES: u64 = 768 << 10;
 const LEAST_RUN: u64 = 64;
 
 /// Decoded chunks by their indices; `None` if a chunk isn't stored.
-pub(super) type DecodedChunks = HashMap<Vec<u64>, Option<StoredValues>>;
+type DecodedChunks = HashMap<ChunkIndex, Option<StoredValues>>;
 
 /// Decoded chunks of a tile, and the strips whose columns aren't computed yet.
 #[derive(Debug)]
@@ -31,25 +38,113 @@ pub struct Strips {
 }
 
 impl Strips {
-    pub(super) fn new(
-        columns: Vec<(usize, DecodedChunks)>,
-        derived: Vec<usize>,
-        blocks: Vec<Block>,
-    ) -> Self {
+    fn new(columns: Vec<(usize, DecodedChunks)>, derived: Vec<usize>, blocks: Vec<Block>) -> Self {
         Self { columns, derived, blocks: blocks.into_iter().enumerate() }
     }
 
     /// The cells of the next strip, and its number.
-    pub(super) fn next_block(&mut self) -> Option<(usize, Block)> {
+    fn next_block(&mut self) -> Option<(usize, Block)> {
         self.blocks.next()
     }
 
-    pub(super) fn chunks(&self) -> &[(usize, DecodedChunks)] {
+    fn chunks(&self) -> &[(usize, DecodedChunks)] {
         &self.columns
     }
 
-    pub(super) fn derived(&self) -> &[usize] {
+    fn derived(&self) -> &[usize] {
         &self.derived
+    }
+}
+
+impl Scan {
+    /// Decodes fetched chunks, but computes no column: [`Scan::next_strip`] does that for a part of the tile at a time.
+    /// Yields to other tasks between two chunks.
+    ///
+    /// # Errors
+    /// [`Error::Chunk`] if the bytes are corrupt.
+    pub async fn strips(&self, fetched: Fetched, tile: &Tile) -> Result<(Strips, Decoded)> {
+        let mut decoded = Decoded::default();
+        let mut columns = Vec::with_capacity(fetched.columns.len());
+        for (position, chunks) in fetched.columns {
+            let column = &self.columns[position];
+            let ColumnSource::Chunked(chunked) = &column.source else { continue };
+            let needs = column.needs(tile.block().selections());
+            let part = chunked.part(&column.dims, &needs);
+            let mut own = HashMap::new();
+            let (mut start, mut bytes) = (Instant::now(), decoded.bytes);
+            for (number, (chunk, encoded)) in chunks.encoded().into_iter().enumerate() {
+                let stored = self.decode_chunk((chunked, &part), &chunk, encoded, &mut decoded)?;
+                own.insert(chunk, stored);
+                if decoded.bytes - bytes >= TURN_BYTES || number % TURN_CHUNKS == 0 {
+                    decoded.time += start.elapsed();
+                    tokio::task::yield_now().await;
+                    (start, bytes) = (Instant::now(), decoded.bytes);
+                }
+            }
+            decoded.time += start.elapsed();
+            columns.push((position, own));
+        }
+        let start = self.tiles.start(tile.block());
+        let blocks = tile.block().cut(&start, &self.strip);
+        Ok((Strips::new(columns, fetched.derived, blocks), decoded))
+    }
+
+    /// Computes the columns of the next strip of a tile. The result has the tile's own values, those of the local ones
+    /// among `columns`, and all that was fetched.
+    ///
+    /// # Errors
+    /// [`Error::Decode`] if a value has no meaning, or can't be computed.
+    pub async fn next_strip(
+        &self,
+        strips: &mut Strips,
+        tile: &Tile,
+        columns: &[usize],
+    ) -> Result<Option<Tile>> {
+        let Some((number, block)) = strips.next_block() else { return Ok(None) };
+        let mut strip = tile.part(block)?;
+        self.add_local(columns, &mut strip)?;
+        let mut inputs: HashMap<usize, (ArrayRef, bool)> = HashMap::new();
+        for (position, chunks) in strips.chunks() {
+            let column = &self.columns[*position];
+            let ColumnSource::Chunked(chunked) = &column.source else { continue };
+            let needs = column.needs(strip.block().selections());
+            let (values, nan_is_null) = self.assemble(column, chunked, &needs, chunks)?;
+            match column.input_of {
+                Some(_) => {
+                    inputs.insert(*position, (values, nan_is_null));
+                }
+                None => strip.set(*position, values, nan_is_null),
+            }
+        }
+        for &position in strips.derived() {
+            let wanted = strip.block().selections();
+            let own = (tile.block(), number, wanted);
+            let derived = self.derive(position, &inputs, own).await?;
+            strip.set(position, derived.values, derived.nan_is_null);
+        }
+        Ok(Some(strip))
+    }
+
+    /// Values of a column for the cells of a selection from decoded chunks.
+    fn assemble(
+        &self,
+        column: &ScanColumn,
+        chunked: &Chunked,
+        needs: &[Selection],
+        chunks: &DecodedChunks,
+    ) -> Result<(ArrayRef, bool)> {
+        let part = chunked.part(&column.dims, needs);
+        let wanted: Vec<ChunkIndex> = part.chunks().collect();
+        let stored = |chunk: &ChunkIndex| chunks.get(chunk).and_then(Option::as_ref);
+        if wanted.iter().all(|chunk| stored(chunk).is_none()) {
+            let values = chunked.fill(&part, &self.recycler)?;
+            return Ok((chunked.placed(values, &column.dims, needs, &self.recycler)?, false));
+        }
+        let mut assembly = Assembly::new(&part, &self.recycler)?;
+        for chunk in &wanted {
+            assembly.add(chunk, stored(chunk).cloned());
+        }
+        chunked.finish(assembly, &column.dims, needs)
     }
 }
 

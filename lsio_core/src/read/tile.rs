@@ -4,16 +4,22 @@ use std::sync::{Arc, OnceLock};
 
 use arrow::{
     array::{ArrayRef, AsArray as _, BooleanArray},
-    buffer::BooleanBuffer,
+    buffer::{BooleanBuffer, Buffer},
     error::ArrowError,
 };
 
 use super::{
     broadcast::{Pattern, broadcast},
+    packed_cells::PackedCells,
     runs::Runs,
     tiles::Block,
 };
-use crate::{Error, Result, Selection, dataset::nan_to_null, grid::select};
+use crate::{
+    Error, Result, Selection,
+    dataset::nan_to_null,
+    grid::select,
+    reduce::{StoredNumbers, Unpacking},
+};
 
 /// Selected cells of a tile, with the values of some columns at their own ranks.
 #[derive(Debug)]
@@ -39,6 +45,8 @@ pub(super) enum TileArray {
     Whole(ArrayRef),
     /// Values in a larger array, and those of all cells, once they were copied.
     Placed(Arc<Runs>, Arc<OnceLock<ArrayRef>>),
+    /// Values that are unpacked when rows are made: they are then in the CPU's cache for what comes next.
+    Packed(Arc<PackedCells>),
 }
 
 impl From<ArrayRef> for TileArray {
@@ -59,6 +67,11 @@ impl TileArray {
         Ok(Self::Placed(Arc::new(runs), Arc::default()))
     }
 
+    /// Packed numbers of all cells.
+    pub(super) fn packed(numbers: Buffer, unpacking: Unpacking) -> Self {
+        Self::Packed(Arc::new(PackedCells::new(numbers, unpacking)))
+    }
+
     /// The values of all cells.
     ///
     /// # Errors
@@ -66,6 +79,7 @@ impl TileArray {
     pub(super) fn whole(&self) -> Result<ArrayRef> {
         match self {
             Self::Whole(array) => Ok(Arc::clone(array)),
+            Self::Packed(cells) => cells.whole(),
             Self::Placed(runs, whole) => match whole.get() {
                 Some(array) => Ok(Arc::clone(array)),
                 None => {
@@ -83,6 +97,11 @@ impl TileArray {
             && let Some(first) = pattern.side_by_side(start, len)
         {
             return runs.slice(first, len).map_err(gather_error);
+        }
+        if let Self::Packed(cells) = self
+            && let Some(first) = pattern.side_by_side(start, len)
+        {
+            return cells.slice(first, len);
         }
         broadcast(&self.whole()?, pattern, start, len).map_err(gather_error)
     }
@@ -110,14 +129,32 @@ impl Tile {
         self.values[column] = Some(TileValues { array: array.into(), nan_is_null });
     }
 
-    /// Values of a column at its own rank, with whether NaN is NULL; `None` if the tile doesn't have them, or only
-    /// places of them in a larger array.
+    /// Values of a column at its own rank, with whether NaN is NULL; `None` if the tile doesn't have them, only places of
+    /// them in a larger array, or packed numbers.
     #[must_use]
     pub fn values(&self, column: usize) -> Option<(&ArrayRef, bool)> {
         let values = self.values[column].as_ref()?;
         match &values.array {
             TileArray::Whole(array) => Some((array, values.nan_is_null)),
-            TileArray::Placed(..) => None,
+            TileArray::Placed(..) | TileArray::Packed(_) => None,
+        }
+    }
+
+    /// The values of all cells of a column, with whether NaN is NULL; `None` if the tile doesn't have them.
+    ///
+    /// # Errors
+    /// [`Error::Decode`] if arrow can't gather them.
+    pub fn whole(&self, column: usize) -> Result<Option<(ArrayRef, bool)>> {
+        let values = self.values[column].as_ref();
+        values.map(|own| Ok((own.array.whole()?, own.nan_is_null))).transpose()
+    }
+
+    /// The packed numbers of a column; `None` if the tile has none of it.
+    #[must_use]
+    pub fn packed(&self, column: usize) -> Option<StoredNumbers<'_>> {
+        match &self.values[column].as_ref()?.array {
+            TileArray::Packed(cells) => Some(cells.numbers()),
+            TileArray::Whole(_) | TileArray::Placed(..) => None,
         }
     }
 
@@ -129,9 +166,11 @@ impl Tile {
         let (shape, positions) = (self.block.shape(), block.positions_in(&self.block));
         let mut part = Self::new(block, self.dims.clone());
         for ((to, from), dims) in part.values.iter_mut().zip(&self.values).zip(&self.dims) {
-            let Some(TileValues { array: TileArray::Whole(from), nan_is_null }) = from else {
+            let Some(TileValues { array, nan_is_null }) = from else { continue };
+            if matches!(array, TileArray::Placed(..)) {
                 continue;
-            };
+            }
+            let from = &array.whole()?;
             let own: Vec<u64> = dims.iter().map(|&dim| shape[dim]).collect();
             let wanted: Vec<&Selection> = dims.iter().map(|&dim| &positions[dim]).collect();
             let array = select(from, &own, &wanted).map_err(gather_error)?.into();

@@ -10,6 +10,9 @@ use crate::{
 /// Upper bound in bytes per column for a tile that is enlarged to whole chunks of several columns.
 const TILE_BYTES: u64 = 32 << 20;
 
+/// Upper bound on the chunks of a variable in a tile. More of them than requests can be under way would only take memory.
+const TILE_CHUNKS: u64 = 4096;
+
 /// Rows of a tile where no chunk determines its shape.
 const ROWS_WITHOUT_CHUNKS: u64 = 1 << 20;
 
@@ -62,7 +65,8 @@ impl<'a> FullRank<'a> {
 
 fn over_full_rank(full: &[FullRank<'_>], rank: usize, tile_bytes: u64) -> Option<Vec<u64>> {
     let chunks = full.iter().map(|own| own.in_grid_order(&own.variable.chunk_grid().piece_shape()));
-    let mut tile = chunks.reduce(tile_over_chunks)?;
+    let chunks: Vec<Vec<u64>> = chunks.collect();
+    let mut tile = chunks.iter().cloned().reduce(tile_over_chunks)?;
     // Small chunks are combined, as long as they are in one object.
     let width = full.iter().map(|own| own.variable.value_bytes());
     let width = width.max().unwrap_or(1);
@@ -75,7 +79,8 @@ fn over_full_rank(full: &[FullRank<'_>], rank: usize, tile_bytes: u64) -> Option
     let objects: Vec<Vec<u64>> = objects.collect();
     for dim in (0..rank).rev() {
         let bytes = checked_product(&tile).and_then(|cells| cells.checked_mul(width));
-        let more = tile_bytes / bytes.unwrap_or(u64::MAX).max(1);
+        let most = chunks.iter().map(|chunk| chunks_in(&tile, chunk)).max().unwrap_or(1);
+        let more = (tile_bytes / bytes.unwrap_or(u64::MAX).max(1)).min(TILE_CHUNKS / most);
         let whole = objects.iter().map(|o| o[dim].div_ceil(tile[dim])).min().unwrap_or(1);
         let times = more.min(whole).max(1);
         tile[dim] = tile[dim].saturating_mul(times);
@@ -117,13 +122,29 @@ fn lengthen(tile: &mut [u64], shape: &[u64], derive: &dyn Derive) {
 fn tile_over_chunks(one: Vec<u64>, other: Vec<u64>) -> Vec<u64> {
     let both: Vec<u64> = one.iter().zip(&other).map(|(a, b)| *a.max(b)).collect();
     let cells = |shape: &[u64]| checked_product(shape).unwrap_or(u64::MAX);
-    if cells(&both) <= TILE_BYTES / 8 {
-        both
-    } else if cells(&one) >= cells(&other) {
-        one
-    } else {
-        other
+    let few = |tile: &[u64], chunk: &[u64]| chunks_in(tile, chunk) <= TILE_CHUNKS;
+    if cells(&both) <= TILE_BYTES / 8 && few(&both, &one) && few(&both, &other) {
+        return both;
     }
+    let (large, small) = if cells(&one) >= cells(&other) { (one, other) } else { (other, one) };
+    if few(&large, &small) { large } else { some_of(&large, small) }
+}
+
+/// As many small chunks as a tile may have, in the shape of a part of a large chunk.
+fn some_of(large: &[u64], small: Vec<u64>) -> Vec<u64> {
+    let mut tile = small.clone();
+    for dim in (0..tile.len()).rev() {
+        let most = TILE_CHUNKS / chunks_in(&tile, &small);
+        let times = large[dim].div_ceil(small[dim]).min(most).max(1);
+        tile[dim] = small[dim].saturating_mul(times);
+    }
+    tile
+}
+
+/// Number of the chunks that cover a tile.
+fn chunks_in(tile: &[u64], chunk: &[u64]) -> u64 {
+    let along = tile.iter().zip(chunk).map(|(tile, chunk)| tile.div_ceil((*chunk).max(1)).max(1));
+    along.fold(1, u64::saturating_mul)
 }
 
 /// Whole inner dimensions, up to [`ROWS_WITHOUT_CHUNKS`] rows.

@@ -204,6 +204,25 @@ impl Block {
         usize::try_from(rows).unwrap_or(usize::MAX)
     }
 
+    /// Cuts off cells behind the first `rows` in C order, as far as the rest is a box.
+    pub fn keep_first(&mut self, rows: usize) {
+        let mut rows = rows as u64;
+        let inner: Vec<u64> = self.shape();
+        for (dim, selection) in self.selections.iter_mut().enumerate() {
+            let stride = inner[dim + 1..].iter().copied().fold(1, u64::saturating_mul);
+            let wanted = rows.div_ceil(stride.max(1)).max(1);
+            if wanted < selection.len() {
+                let end = selection.nth(wanted).unwrap_or(u64::MAX);
+                *selection = selection.within(&(0..end));
+            }
+            // Behind several indices, all of the next dimensions are needed.
+            if wanted > 1 {
+                break;
+            }
+            rows = rows.min(stride);
+        }
+    }
+
     /// The same cells, cut along each dimension into parts of up to so many indices from `start` on. In C order.
     pub(super) fn cut(&self, start: &[u64], shape: &[u64]) -> Vec<Self> {
         let mut blocks = vec![Self { selections: Vec::new() }];
@@ -273,6 +292,16 @@ mod tests {
         let other = tiles.with_order(&[DimOrder::backward(1)]);
         assert_eq!(starts(&other), [(1, 4), (9, 4), (1, 2), (9, 2), (1, 0), (9, 0)]);
         assert_eq!((other.after(1, 0), other.after(0, 1)), (2, 2));
+        let mut block = Tiles::new(vec![4, 5, 6], [4, 5, 6].map(Selection::all).to_vec());
+        let block = block.take().unwrap().block(0);
+        let first = |rows| {
+            let mut block = block.clone();
+            block.keep_first(rows);
+            block.shape()
+        };
+        assert_eq!((first(1), first(6), first(7)), (vec![1, 1, 1], vec![1, 1, 6], vec![1, 2, 6]));
+        assert_eq!((first(20), first(30)), (vec![1, 4, 6], vec![1, 5, 6]));
+        assert_eq!((first(31), first(1000)), (vec![2, 5, 6], vec![4, 5, 6]));
         let none = Tiles::new(vec![4], vec![Selection::default()]).unwrap();
         assert!(none.is_empty());
         assert_eq!(Tiles::new(vec![], vec![]).unwrap().block(0).rows(), 1);

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{Error, Recycler, Result, Selection, Variable, grid::Region};
 
-/// Number of objects of one variable that [`Variable::read`] reads concurrently.
+/// Number of groups of chunks of one variable that [`Variable::read`] reads concurrently.
 const CONCURRENT_READS: usize = 16;
 
 impl Variable {
@@ -23,7 +23,7 @@ impl Variable {
     pub async fn fetch_chunk(&self, chunk: &[u64]) -> Result<Option<Bytes>> {
         self.check_chunk(chunk)?;
         let (mut fetched, _) = Fetcher::new(self)?.fetch(vec![chunk.to_vec()]).await?;
-        let Some((_, Some(stored))) = fetched.pop() else { return Ok(None) };
+        let Some((_, stored)) = fetched.pop() else { return Ok(None) };
         stored.bytes(&Arc::default()).map(Some).map_err(|reason| self.broken_chunk(chunk, reason))
     }
 
@@ -91,18 +91,24 @@ impl Variable {
         if part.is_empty() {
             return Ok(new_empty_array(self.data_type()));
         }
+        let recycler = Arc::default();
+        let mut assembly = Assembly::new(part, &recycler)?;
         // The chunks of one object together, several objects concurrently.
         let mut fetched = stream::iter(fetcher.groups(part.chunks()))
             .map(|chunks| fetcher.fetch(chunks))
-            .buffered(CONCURRENT_READS);
-        let recycler = Arc::default();
-        let mut assembly = Assembly::new(part, &recycler)?;
+            .buffer_unordered(CONCURRENT_READS);
+        let is_one = part.count_chunks() == 1;
+        if !is_one {
+            assembly.fill();
+        }
         while let Some((chunks, _)) = fetched.try_next().await? {
+            if is_one && chunks.is_empty() {
+                assembly.fill();
+            }
             // One decoded chunk at a time, to bound the memory.
-            for (chunk, encoded) in chunks {
-                let stored =
-                    encoded.map(|e| part.decode_stored(&chunk, &e, &recycler)).transpose()?;
-                assembly.add(&chunk, stored);
+            for (chunk, stored) in chunks {
+                let stored = part.decode_stored(&chunk, &stored, &recycler)?;
+                assembly.add(&chunk, Some(stored));
             }
         }
         assembly.finish()

@@ -112,6 +112,17 @@ impl Arithmetic {
                     Block::Doubles(apply(*function, values, simd, &mut spare.doubles))
                 }
             },
+            // Both sides are computed once.
+            Self::Combine(Operation::Multiply, one, other) if one == other => {
+                match one.block(columns, rows, simd, spare)? {
+                    Block::Singles(values) => {
+                        Block::Singles(apply(Function::Square, values, simd, &mut spare.singles))
+                    }
+                    Block::Doubles(values) => {
+                        Block::Doubles(apply(Function::Square, values, simd, &mut spare.doubles))
+                    }
+                }
+            }
             Self::Combine(operation, one, other) => {
                 let one = one.block(columns, rows.clone(), simd, spare)?;
                 match (one, other.block(columns, rows, simd, spare)?) {
@@ -211,6 +222,13 @@ fn apply<'a, T: Real>(
     if let BlockValues::One(mut value) = values {
         simd.apply(function, std::slice::from_mut(&mut value));
         return BlockValues::One(value);
+    }
+    if let (BlockValues::Given(values), Function::Square) = (&values, function) {
+        let mut to = spare.pop().unwrap_or_default();
+        // The contents of a spare block are overwritten.
+        to.resize(values.len(), T::default());
+        simd.combine_both(Operation::Multiply, &mut to, values, values);
+        return BlockValues::Made(to);
     }
     let mut made = values.made(spare);
     simd.apply(function, &mut made);

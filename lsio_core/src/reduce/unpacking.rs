@@ -4,11 +4,11 @@ use std::{ops::Range, sync::Arc};
 
 use arrow::{
     array::{Array as _, ArrayData, ArrayRef, Float32Array, Float64Array, make_array},
-    buffer::{BooleanBuffer, Buffer, NullBuffer, ScalarBuffer},
+    buffer::{BooleanBuffer, Buffer, MutableBuffer, NullBuffer},
     datatypes::DataType,
 };
 
-use super::native::{Native, native_slice};
+use super::native::{Native, native_slice, native_slice_mut};
 use crate::simd::{Simd, kernel};
 
 /// How stored numbers become floats.
@@ -179,38 +179,63 @@ impl Unpacking {
     /// aren't whole numbers.
     #[must_use]
     pub fn array(&self, from: &[u8]) -> Option<ArrayRef> {
+        let mut to = MutableBuffer::from_len_zeroed(self.unpacked_bytes(from));
+        let nulls = self.unpack(from, &mut to)?;
+        Some(self.array_of(to.into(), nulls))
+    }
+
+    /// Bytes of unpacked numbers.
+    pub(crate) fn unpacked_bytes(&self, from: &[u8]) -> usize {
+        let width = if matches!(self.0, UnpackingKind::Singles(_)) { 4 } else { 8 };
+        self.count(from).saturating_mul(width)
+    }
+
+    /// An array of unpacked numbers.
+    pub(crate) fn array_of(&self, values: Buffer, nulls: Option<NullBuffer>) -> ArrayRef {
+        match &self.0 {
+            UnpackingKind::Singles(_) => Arc::new(Float32Array::new(values.into(), nulls)),
+            _ => Arc::new(Float64Array::new(values.into(), nulls)),
+        }
+    }
+
+    /// Unpacks aligned numbers in native byte order, a block at a time: its values are still in the first-level cache when
+    /// its missing ones are found. Returns which are missing, if some are. `None` for bytes that aren't whole numbers, or
+    /// room for another number of them.
+    pub(crate) fn unpack(&self, from: &[u8], to: &mut [u8]) -> Option<Option<NullBuffer>> {
         let simd = Simd::detect();
         Some(match &self.0 {
             UnpackingKind::Scaled(scaling) => {
                 macro_rules! of {
                     ($t:ty) => {{
                         let packed = Packed::<$t>::new(scaling);
-                        let from = native_slice::<$t>(from)?;
-                        let (values, nulls) = blocks(from, |to, from, present| {
-                            simd.scale_numbers(to, from, &[], packed.by);
-                            let missing = packed.count_missing(from, simd);
-                            mark(present, from, missing, |v| !packed.missing.contains(&v))
-                        });
-                        Arc::new(Float64Array::new(values, nulls)) as ArrayRef
+                        blocks(
+                            native_slice::<$t>(from)?,
+                            native_slice_mut(to),
+                            |to, from, present| {
+                                simd.scale_numbers(to, from, &[], packed.by);
+                                let missing = packed.count_missing(from, simd);
+                                mark(present, from, missing, |v| !packed.missing.contains(&v))
+                            },
+                        )?
                     }};
                 }
                 of_integers!(scaling.integers, of, return None)
             }
             UnpackingKind::Singles(missing) => {
-                let (values, nulls) = blocks(native_slice::<f32>(from)?, |to, from, present| {
+                let (from, to) = (native_slice::<f32>(from)?, native_slice_mut::<f32>(to));
+                blocks(from, to, |to, from, present| {
                     simd.mask_singles(to, from, missing);
                     let missing = usize::from(simd.has_nan(to));
                     mark(present, to, missing, |v| !v.is_nan())
-                });
-                Arc::new(Float32Array::new(values, nulls))
+                })?
             }
             UnpackingKind::Doubles(missing) => {
-                let (values, nulls) = blocks(native_slice::<f64>(from)?, |to, from, present| {
+                let (from, to) = (native_slice::<f64>(from)?, native_slice_mut::<f64>(to));
+                blocks(from, to, |to, from, present| {
                     simd.mask_doubles(to, from, missing);
                     let missing = usize::from(simd.has_nan(to));
                     mark(present, to, missing, |v| !v.is_nan())
-                });
-                Arc::new(Float64Array::new(values, nulls))
+                })?
             }
         })
     }
@@ -256,27 +281,29 @@ const BLOCK: usize = 2048;
 /// Bits of a block's values, one word for each 64.
 type Present = [u64; BLOCK / 64];
 
-/// Unpacks values a block at a time. `unpack` marks those that are present, and returns whether some are missing.
+/// Unpacks values a block at a time. `unpack` marks those that are present, and returns whether some are missing. `None`
+/// for room for another number of values.
 fn blocks<S: Native, T: Native>(
     from: &[S],
+    to: &mut [T],
     mut unpack: impl FnMut(&mut [T], &[S], &mut Present) -> bool,
-) -> (ScalarBuffer<T>, Option<NullBuffer>) {
-    let mut to: Vec<T> = Vec::with_capacity(from.len());
+) -> Option<Option<NullBuffer>> {
+    if from.len() != to.len() {
+        return None;
+    }
     let mut words: Vec<u64> = Vec::new();
-    for (number, from) in from.chunks(BLOCK).enumerate() {
-        let start = number * BLOCK;
-        to.resize(start + from.len(), T::default());
+    for (number, (from, to)) in from.chunks(BLOCK).zip(to.chunks_mut(BLOCK)).enumerate() {
         let mut present = [u64::MAX; BLOCK / 64];
-        if unpack(&mut to[start..], from, &mut present) {
-            words.resize(start / 64, u64::MAX);
+        let has_missing = unpack(to, from, &mut present);
+        if has_missing || !words.is_empty() {
+            words.resize(number * (BLOCK / 64), u64::MAX);
             words.extend(&present[..from.len().div_ceil(64)]);
         }
     }
-    let nulls = (!words.is_empty()).then(|| {
-        words.resize(from.len().div_ceil(64), u64::MAX);
-        NullBuffer::new(BooleanBuffer::new(Buffer::from_vec(words), 0, from.len()))
-    });
-    (to.into(), nulls)
+    Some(
+        (!words.is_empty())
+            .then(|| NullBuffer::new(BooleanBuffer::new(Buffer::from_vec(words), 0, from.len()))),
+    )
 }
 
 /// Marks the values that are present, if some are missing. Returns whether some are.

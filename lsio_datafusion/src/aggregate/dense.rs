@@ -382,7 +382,6 @@ mod tests {
                 sets: parts.iter().map(|(first, _)| SetStride { first: *first as u32, stride: 0 }).collect(),
                 counts: parts.iter().map(|(_, len)| *len as u32).collect(),
                 groups: parts.iter().map(|(_, len)| len).product(),
-                last: 0,
             };
             let mut places = Vec::new();
             target(&shape).for_each_run(&slab, |place, first, len| {

@@ -177,10 +177,22 @@ fn keys(
     for ((set, SetStride { first, stride }), own) in
         groups.sets.iter().zip(&slab.sets).zip(&slab.counts)
     {
-        let index = |group: u32| first + group / (*stride).max(1) % (*own).max(1);
+        let (stride, own) = ((*stride).max(1), (*own).max(1));
         let indices: UInt32Array = match met {
-            Some(met) => met.values().iter().map(|&group| index(group)).collect::<Vec<_>>().into(),
-            None => (0_u32..).take(count).map(index).collect::<Vec<_>>().into(),
+            Some(met) => {
+                let index = |group: &u32| first + group / stride % own;
+                met.values().iter().map(index).collect::<Vec<_>>().into()
+            }
+            None => {
+                let mut indices = Vec::with_capacity(count);
+                while indices.len() < count {
+                    for index in *first..first + own {
+                        let len = count.min(indices.len() + stride as usize);
+                        indices.resize(len, index);
+                    }
+                }
+                indices.into()
+            }
         };
         for (expr, values) in set.exprs.iter().zip(&set.values) {
             columns.push((plan.key_positions[*expr], take(values, &indices, None)?));

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     ZarrSource,
-    scan::{Execution, Partition, PartitionMemory, TileNumbers},
+    scan::{Execution, Partition, PartitionMemory, Shares, TileNumbers},
 };
 
 /// Bytes of all workers' states of a slab; beyond that workers share states.
@@ -103,16 +103,25 @@ impl Pass {
         let Self { plan, groups, slabs, source, limits, memory } = self;
         let schema = Arc::clone(&plan.schema);
         let workers = limits.workers;
-        let run = AggregateRun::new(plan, groups, slabs, memory, limits)?;
+        // Values that are kept and states of accumulators may take more memory than a share of it, and tiles that
+        // continue each other are computed in order.
+        let apart = plan.pencils.is_empty()
+            && plan.accumulated.is_empty()
+            && plan.cell_keys.is_none()
+            && !source.continues();
+        let of_slabs = slabs.clone();
+        let shares =
+            Shares::new(slabs.shares(), apart, workers, move |share| of_slabs.tiles_of(share));
+        let shares = Arc::new(shares);
+        let run = AggregateRun::new(plan, groups, (slabs, Arc::clone(&shares)), memory, limits)?;
         let run = Arc::new(match dense {
             Some(dense) => run.into_dense(dense),
             None => run,
         });
-        let tiles = source.tiles().len();
         let execution = Execution::new(workers);
         let mut builder = RecordBatchReceiverStreamBuilder::new(schema, WAITING_BATCHES);
         for worker in 0..workers {
-            let numbers = TileNumbers::shared(&execution, tiles);
+            let numbers = TileNumbers::in_shares(&execution, &shares, worker);
             let partition = Partition { index: worker, count: workers };
             let reader = source.reader(numbers, partition, context, metrics)?;
             builder.spawn(Arc::clone(&run).work(worker, reader, builder.tx()));

@@ -238,17 +238,17 @@ impl<'a> TileReduction<'a> {
 
         let Some(pieces) = &self.input.pieces else {
             let cells = full.layout.cells();
-            let most = if is_stored { cells.max(1) } else { ROWS };
+            let positions = plan.streamed.iter().map(|&column| (self.input.position)(column));
+            let Some(positions) = positions.collect::<Option<Vec<_>>>() else {
+                return exec_err!("a column of the aggregate was not read");
+            };
+            let is_packed = positions.iter().any(|&own| self.input.tile.packed(own).is_some());
+            let most = if is_stored && !is_packed { cells.max(1) } else { ROWS };
+            let streamed = self.input.tile.rows(&self.dims, &positions).map_err(external)?;
             for first in (0..cells).step_by(most) {
                 let len = most.min(cells - first);
-                let columns = plan.streamed.iter().map(|&column| {
-                    let position = (self.input.position)(column);
-                    match position.and_then(|position| self.input.tile.values(position)) {
-                        Some((values, nan_is_null)) => Ok((values.slice(first, len), nan_is_null)),
-                        None => exec_err!("a column of the aggregate was not read"),
-                    }
-                });
-                full.add(first, len, &columns.collect::<Result<Vec<_>>>()?, state)?;
+                let columns = streamed.stored(first, len).map_err(external)?;
+                full.add(first, len, &columns, state)?;
             }
             full.finish(state);
             return Ok(Decoded::default());
@@ -321,13 +321,18 @@ impl<'a> TileReduction<'a> {
         for (argument, pencils) in self.plan.pencils.iter().zip(self.input.pencils) {
             let PencilArgument { expr, data_type, filter, .. } = argument;
             let column = expr.whole().as_column().and_then(self.input.position);
-            let column = column.and_then(|column| self.input.tile.values(column));
-            if let (Some((values, nan_is_null)), None) = (column, filter)
-                && values.len() == cells
-            {
-                let values = cast(values, data_type)?;
-                pencils.add(&layout, 0, &values, nan_is_null, rows).map_err(misfit)?;
-                continue;
+            if let (Some(column), None) = (column, filter) {
+                let is_packed = self.input.tile.packed(column).is_some();
+                let values = if is_packed {
+                    self.input.tile.whole(column).map_err(external)?
+                } else {
+                    self.input.tile.values(column).map(|(own, nan)| (Arc::clone(own), nan))
+                };
+                if let Some((values, nan_is_null)) = values.filter(|own| own.0.len() == cells) {
+                    let values = cast(&values, data_type)?;
+                    pencils.add(&layout, 0, &values, nan_is_null, rows).map_err(misfit)?;
+                    continue;
+                }
             }
             let evaluation = on(expr)?;
             let filter = filter.map(|filter| on(&self.plan.filters[filter])).transpose()?;

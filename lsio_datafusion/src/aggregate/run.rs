@@ -25,7 +25,7 @@ use super::{
     slabs::{Slab, Slabs},
     state::SlabState,
 };
-use crate::scan::{PartitionMemory, ReadyTile, TileReader};
+use crate::scan::{PartitionMemory, ReadyTile, Shares, TileReader};
 
 /// Bounds of one execution.
 #[derive(Clone, Copy, Debug)]
@@ -65,6 +65,7 @@ pub(super) struct AggregateRun {
     /// Combinations of the keys that vary along data.
     dictionary: Option<Dictionary>,
     slabs: Slabs,
+    shares: Arc<Shares>,
     /// Whether columns are decoded in pieces.
     streams: bool,
     batch_size: usize,
@@ -83,6 +84,10 @@ pub(super) struct AggregateRun {
     /// Workers that haven't finished.
     running: AtomicUsize,
     given: AtomicBool,
+    /// Results of shares that wait for those before.
+    finished: Mutex<BTreeMap<u64, FinishedShare>>,
+    /// The share whose results are sent next; locked by the worker that sends.
+    next: tokio::sync::Mutex<u64>,
     /// Arrays to which results are added, in place of rows.
     dense: Option<DenseTarget>,
 }
@@ -96,11 +101,19 @@ struct OpenSlab {
     bytes: AtomicUsize,
 }
 
+/// Results of a share of the tiles.
+#[derive(Default)]
+struct FinishedShare {
+    batches: Vec<RecordBatch>,
+    /// Bytes that its states had: reserved until the results are sent.
+    bytes: usize,
+}
+
 impl AggregateRun {
     pub(super) fn new(
         plan: Arc<Aggregation>,
         groups: Arc<CellGroups>,
-        slabs: Slabs,
+        (slabs, shares): (Slabs, Arc<Shares>),
         memory: PartitionMemory,
         RunLimits { workers, copies, most_bytes, batch_size, most_combinations }: RunLimits,
     ) -> Result<Self> {
@@ -115,6 +128,7 @@ impl AggregateRun {
             groups,
             sizes,
             slabs,
+            shares,
             streams,
             batch_size,
             copies,
@@ -126,6 +140,8 @@ impl AggregateRun {
             at: (0..workers).map(|_| AtomicU64::new(0)).collect(),
             running: AtomicUsize::new(workers),
             given: AtomicBool::new(false),
+            finished: Mutex::default(),
+            next: tokio::sync::Mutex::new(0),
             dense: None,
         })
     }
@@ -151,14 +167,11 @@ impl AggregateRun {
         rows: Sender<Result<RecordBatch>>,
     ) -> Result<()> {
         let mut worker = Worker { index, reader, scratch: Scratch::default() };
-        let mut last = None;
         while let Some(mut ready) = worker.reader.next(None).await? {
             self.move_to(index, ready.number);
             let tiles = worker.reader.work().scan.tiles();
             let number = self.slabs.number(ready.tile.block(), tiles);
-            if last.replace(number).is_some_and(|last| last != number) {
-                self.close(&rows).await?;
-            }
+            self.go_on(&worker, Some(self.slabs.share_of(number)), &rows).await?;
             self.wait_for_others(index, number).await;
             if let Some(mut strips) = worker.reader.strips(&mut ready).await? {
                 while let Some((tile, rows)) = worker.reader.next_strip(&mut strips, &ready).await?
@@ -180,10 +193,9 @@ impl AggregateRun {
         }
         self.move_to(index, u64::MAX);
         worker.reader.finish();
-        self.close(&rows).await?;
+        self.go_on(&worker, None, &rows).await?;
         if self.running.fetch_sub(1, Ordering::AcqRel) == 1 {
             // All workers are past the last tile now.
-            self.close(&rows).await?;
             self.end(&rows).await?;
         }
         Ok(())
@@ -314,17 +326,54 @@ impl AggregateRun {
         Arc::clone(slab)
     }
 
-    /// Sends the slabs whose tiles all workers are past.
-    async fn close(&self, rows: &Sender<Result<RecordBatch>>) -> Result<()> {
-        let at = self.behind();
+    /// Notes that a worker goes on with a tile of this share, or ends. Makes and sends the results of shares that all
+    /// workers are past.
+    async fn go_on(
+        &self,
+        worker: &Worker,
+        share: Option<u64>,
+        rows: &Sender<Result<RecordBatch>>,
+    ) -> Result<()> {
+        for done in self.shares.go_on(worker.index, share) {
+            let mut finished = FinishedShare::default();
+            for slab in self.slabs.of_share(done) {
+                let open = self.open.lock().unwrap_or_else(PoisonError::into_inner).remove(&slab);
+                if let Some(open) = open {
+                    self.finish(worker, &open, &mut finished).await?;
+                }
+            }
+            self.finished.lock().unwrap_or_else(PoisonError::into_inner).insert(done, finished);
+            self.send_finished(rows).await;
+        }
+        Ok(())
+    }
+
+    /// Sends the results of shares in their order, as far as they are there. If another worker does so already, it sends
+    /// these too.
+    async fn send_finished(&self, rows: &Sender<Result<RecordBatch>>) {
+        let take = |share: u64| {
+            self.finished.lock().unwrap_or_else(PoisonError::into_inner).remove(&share)
+        };
+        let has = |share: &u64| {
+            self.finished.lock().unwrap_or_else(PoisonError::into_inner).contains_key(share)
+        };
         loop {
-            let done = {
-                let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-                let done = open.iter().find(|(_, open)| open.slab.last < at).map(|(n, _)| *n);
-                done.and_then(|number| open.remove(&number))
-            };
-            let Some(done) = done else { return Ok(()) };
-            self.give(&done, rows).await?;
+            let Ok(mut next) = self.next.try_lock() else { return };
+            while let Some(FinishedShare { batches, bytes }) = take(*next) {
+                *next += 1;
+                self.memory.give_back(bytes);
+                self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+                self.moved.notify_waiters();
+                for batch in batches {
+                    self.send(batch, rows).await;
+                }
+            }
+            let waiting = *next;
+            drop(next);
+            // Another worker may have come just before the lock was free again.
+            if !has(&waiting) {
+                return;
+            }
         }
     }
 
@@ -341,10 +390,19 @@ impl AggregateRun {
         Ok(())
     }
 
-    async fn give(&self, open: &OpenSlab, rows: &Sender<Result<RecordBatch>>) -> Result<()> {
+    /// Makes the results of a slab.
+    async fn finish(
+        &self,
+        worker: &Worker,
+        open: &OpenSlab,
+        finished: &mut FinishedShare,
+    ) -> Result<()> {
+        let timer = Instant::now();
         let mut whole: Option<SlabState> = None;
+        let mut states = 0;
         for copy in &open.copies {
             let state = copy.lock().unwrap_or_else(PoisonError::into_inner).take();
+            states += usize::from(state.is_some());
             match (&mut whole, state) {
                 (Some(whole), Some(state)) => whole.merge(state)?,
                 (None, state) => whole = state,
@@ -352,32 +410,26 @@ impl AggregateRun {
             }
         }
         let pencils = open.pencils.write().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(state) = whole {
-            let ordered = match pencils {
-                Some(pencils) => pencils.evaluate(&self.plan).await?,
-                None => Vec::new(),
-            };
-            let batch = match &self.dense {
-                Some(dense) => {
-                    let results = output::results(&self.plan, state, &ordered, Places::All)?;
-                    dense.add(&open.slab, &results)?;
-                    None
-                }
-                None => {
-                    let (groups, dictionary) = (&self.groups, self.dictionary.as_ref());
-                    let slab = &open.slab;
-                    Some(output::rows(&self.plan, groups, slab, state, &ordered, dictionary)?)
-                }
-            };
-            let bytes = open.bytes.load(Ordering::Relaxed);
-            self.memory.give_back(bytes);
-            self.bytes.fetch_sub(bytes, Ordering::Relaxed);
-            self.moved.notify_waiters();
-            self.given.store(true, Ordering::Release);
-            if let Some(batch) = batch {
-                self.send(batch, rows).await;
+        finished.bytes += open.bytes.load(Ordering::Relaxed);
+        let Some(state) = whole else { return Ok(()) };
+        let ordered = match pencils {
+            Some(pencils) => pencils.evaluate(&self.plan).await?,
+            None => Vec::new(),
+        };
+        match &self.dense {
+            Some(dense) => {
+                let results = output::results(&self.plan, state, &ordered, Places::All)?;
+                dense.add(&open.slab, &results)?;
+            }
+            None => {
+                let (groups, dictionary) = (&self.groups, self.dictionary.as_ref());
+                let slab = &open.slab;
+                let batch = output::rows(&self.plan, groups, slab, state, &ordered, dictionary)?;
+                finished.batches.push(batch);
             }
         }
+        self.given.store(true, Ordering::Release);
+        worker.reader.metrics().finishing(timer.elapsed(), states);
         Ok(())
     }
 

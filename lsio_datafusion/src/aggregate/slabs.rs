@@ -54,8 +54,18 @@ pub(super) struct Slab {
     pub(super) counts: Vec<u32>,
     /// Number of all groups.
     pub(super) groups: usize,
-    /// Number of its last tile.
-    pub(super) last: u64,
+}
+
+impl Cut {
+    /// Number of parts.
+    fn len(&self) -> u64 {
+        self.parts.len() as u64
+    }
+
+    /// Whether each part has one tile.
+    fn is_of_tiles(&self) -> bool {
+        self.len() == self.tiles
+    }
 }
 
 impl Slabs {
@@ -102,6 +112,48 @@ impl Slabs {
         self.cuts.iter().map(|cut| cut.parts.len() as u64).fold(1, u64::saturating_mul)
     }
 
+    /// Number of parts of consecutive tiles into which the slabs fall: of one slab each, unless several tiles along a
+    /// dimension belong to a slab and other dimensions are cut too.
+    pub(super) fn shares(&self) -> u64 {
+        self.cuts[..self.outer()].iter().map(Cut::len).fold(1, u64::saturating_mul)
+    }
+
+    /// Numbers of the slabs of a share.
+    pub(super) fn of_share(&self, share: u64) -> Range<u64> {
+        let slabs = self.in_share();
+        share.saturating_mul(slabs)..(share + 1).saturating_mul(slabs)
+    }
+
+    /// The share of a slab.
+    pub(super) fn share_of(&self, slab: u64) -> u64 {
+        slab / self.in_share()
+    }
+
+    /// Numbers of the tiles of a share.
+    pub(super) fn tiles_of(&self, share: u64) -> Range<u64> {
+        let (outer, inner) = self.cuts.split_at(self.outer());
+        let size = inner.iter().map(|cut| cut.tiles).fold(self.inner_tiles, u64::saturating_mul);
+        let Some((last, outer)) = outer.split_last() else { return 0..size };
+        let part = usize::try_from(share % last.len()).unwrap_or(0);
+        // Outside of the last one a part is a tile.
+        let before = (share / last.len()).saturating_mul(last.tiles);
+        debug_assert!(outer.iter().all(Cut::is_of_tiles));
+        let tiles = &last.parts[part].tiles;
+        let at = |tile: u64| before.saturating_add(tile).saturating_mul(size);
+        at(tiles.start)..at(tiles.end)
+    }
+
+    /// Number of the outermost cuts that make shares: up to the first one with several tiles in a part.
+    fn outer(&self) -> usize {
+        let single = self.cuts.iter().take_while(|cut| cut.is_of_tiles()).count();
+        self.cuts.len().min(single + 1)
+    }
+
+    /// Number of slabs of a share.
+    fn in_share(&self) -> u64 {
+        self.cuts[self.outer()..].iter().map(Cut::len).fold(1, u64::saturating_mul)
+    }
+
     /// Number of groups of the largest slab; `None` if it doesn't fit 32 bits.
     pub(super) fn most_groups(&self) -> Option<usize> {
         let mut sizes: Vec<u32> = self.counts.clone();
@@ -127,17 +179,12 @@ impl Slabs {
     pub(super) fn slab(&self, number: u64) -> Slab {
         let mut firsts = vec![0_u32; self.counts.len()];
         let mut counts = self.counts.clone();
-        let mut last = self.inner_tiles.saturating_sub(1);
-        let mut stride = self.inner_tiles;
         let mut rest = number;
         for cut in self.cuts.iter().rev() {
-            let parts = cut.parts.len() as u64;
-            let part = &cut.parts[usize::try_from(rest % parts).unwrap_or(0)];
-            rest /= parts;
+            let part = &cut.parts[usize::try_from(rest % cut.len()).unwrap_or(0)];
+            rest /= cut.len();
             firsts[cut.set] = part.ids.start;
             counts[cut.set] = part.ids.end - part.ids.start;
-            last += (part.tiles.end - 1) * stride;
-            stride = stride.saturating_mul(cut.tiles);
         }
         let mut stride = 1_u32;
         let mut sets = vec![SetStride::default(); counts.len()];
@@ -145,7 +192,7 @@ impl Slabs {
             sets[position] = SetStride { first: firsts[position], stride };
             stride = stride.saturating_mul(*count);
         }
-        Slab { sets, counts, groups: stride as usize, last }
+        Slab { sets, counts, groups: stride as usize }
     }
 }
 
@@ -186,4 +233,60 @@ fn parts(set: &GroupSet, dim: usize, tiles: &Tiles) -> Vec<SlabPart> {
         }
     }
     parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cut(dim: usize, tiles: &[u64]) -> Cut {
+        let mut parts = Vec::new();
+        let (mut tile, mut id) = (0, 0);
+        for (number, &count) in (0_u32..).zip(tiles) {
+            parts.push(SlabPart { tiles: tile..tile + count, ids: id..id + number + 1 });
+            (tile, id) = (tile + count, id + number + 1);
+        }
+        Cut { set: dim, dim, tiles: tile, parts }
+    }
+
+    /// Each tile is in the share of its slab, wherever several tiles make a part.
+    #[test]
+    fn shares_are_consecutive_tiles() {
+        for sizes in [
+            [vec![1, 1, 1], vec![1, 1], vec![1, 1, 1, 1]],
+            [vec![1, 1, 1], vec![2, 1, 3], vec![1, 1]],
+            [vec![2, 2], vec![1, 1, 1], vec![3, 1]],
+            [vec![1, 1], vec![1, 1, 1], vec![1, 2]],
+        ] {
+            for cuts in 0..=3 {
+                let cuts: Vec<Cut> = (0..cuts).map(|dim| cut(dim, &sizes[dim])).collect();
+                let slabs = Slabs { cuts, inner_tiles: 5, counts: vec![9; 3] };
+                let all: u64 = slabs.cuts.iter().map(|cut| cut.tiles).product::<u64>() * 5;
+                for tile in 0..all {
+                    let mut rest = tile / 5;
+                    let mut indices = Vec::new();
+                    for cut in slabs.cuts.iter().rev() {
+                        indices.push(rest % cut.tiles);
+                        rest /= cut.tiles;
+                    }
+                    let parts = slabs.cuts.iter().zip(indices.iter().rev());
+                    let slab = parts.fold(0, |slab, (cut, tile)| {
+                        let part = cut.parts.iter().position(|part| part.tiles.contains(tile));
+                        slab * cut.len() + part.unwrap() as u64
+                    });
+                    let share = slabs.share_of(slab);
+                    assert!(slabs.tiles_of(share).contains(&tile), "{sizes:?} {tile}");
+                    assert!(slabs.of_share(share).contains(&slab), "{sizes:?} {tile}");
+                }
+                let sum: u64 = (0..slabs.shares())
+                    .map(|s| {
+                        let t = slabs.tiles_of(s);
+                        t.end - t.start
+                    })
+                    .sum();
+                assert_eq!(sum, all);
+                assert_eq!(slabs.of_share(slabs.shares() - 1).end, slabs.len());
+            }
+        }
+    }
 }

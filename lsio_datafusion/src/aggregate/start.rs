@@ -27,8 +27,12 @@ use super::{
 };
 use crate::{LsioConfig, nan_as_null, scan::PartitionMemory};
 
-/// Bytes of a slab's states, as far as groups can be cut: they stay in the processor's cache.
-const SLAB_BYTES: usize = 8 << 20;
+/// Bytes of a slab's states, as far as groups can be cut: they stay in the second-level cache, and there are enough slabs
+/// for each worker to have its own.
+const SLAB_BYTES: usize = 1 << 20;
+
+/// Bytes of a slab's states and of the values that are kept of it.
+const SLAB_VALUES_BYTES: usize = 8 << 20;
 
 /// Bytes of a slab's kept values where the session's memory has no limit.
 const PENCIL_BYTES: usize = 2 << 30;
@@ -175,7 +179,8 @@ async fn of_execution(
 
 /// Upper bound on a slab's groups, as far as they can be cut.
 pub(super) fn slab_groups(plan: &Aggregation, groups: &CellGroups) -> usize {
-    SLAB_BYTES / (plan.group_bytes() + plan.pencil_bytes(groups)).max(1)
+    let most = if plan.pencils.is_empty() { SLAB_BYTES } else { SLAB_VALUES_BYTES };
+    most / (plan.group_bytes() + plan.pencil_bytes(groups)).max(1)
 }
 
 /// Selections of the passes in which the values that are kept of a slab take at most so many bytes.

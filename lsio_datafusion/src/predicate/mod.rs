@@ -32,6 +32,7 @@ use lsio_core::{
 use crate::expression::Expression;
 
 mod deferred;
+mod indices;
 mod nearest;
 mod selection;
 mod zeros;

@@ -11,7 +11,7 @@ use datafusion::{
 };
 use lsio_core::{Column, Selection, Table};
 
-use super::Predicate;
+use super::{Predicate, indices::select_indices};
 use crate::error::external;
 
 /// Indices for which a predicate is evaluated at a time.
@@ -99,6 +99,12 @@ fn evaluate(
 ) -> Result<Option<(usize, Selection)>> {
     let &[dim] = predicate.dims() else { return Ok(None) };
     let size = table.dims[dim].size;
+    let columns = predicate.columns();
+    if columns.iter().all(|&position| table.columns[position].is_index())
+        && let Some(selection) = select_indices(predicate.expr(), size)
+    {
+        return Ok(Some((dim, selection)));
+    }
     if size > MOST_INDICES {
         return Ok(None);
     }

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use arrow::{array::RecordBatch, compute::concat_batches, datatypes::SchemaRef};
+use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use datafusion::{
     common::{internal_err, runtime::JoinSet},
     error::Result,
@@ -18,7 +18,10 @@ use datafusion::{
 use futures::stream;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 
-use super::stream::{OfTile, RowStream};
+use super::{
+    collected::Collected,
+    stream::{OfTile, RowStream},
+};
 
 /// Batches of a worker that wait to be taken.
 const WAITING: usize = 8;
@@ -46,10 +49,7 @@ impl TilesInOrder {
             workers: workers.collect(),
             tasks: JoinSet::new(),
             step,
-            schema: self.schema,
-            remaining: self.limit,
-            batch_size: context.session_config().batch_size().max(1),
-            few: Vec::new(),
+            collected: Collected::new(self.schema, self.limit, context),
         };
         let metrics = self.metrics;
         let batches = stream::try_unfold((merged, metrics), |(mut merged, metrics)| async move {
@@ -69,12 +69,7 @@ struct InOrder {
     tasks: JoinSet<()>,
     /// The distance of two tiles of a worker.
     step: u64,
-    schema: SchemaRef,
-    /// Rows that the limit still allows.
-    remaining: Option<usize>,
-    batch_size: usize,
-    /// Small batches, waiting to be concatenated.
-    few: Vec<RecordBatch>,
+    collected: Collected,
 }
 
 struct Worker {
@@ -98,23 +93,13 @@ impl InOrder {
         for worker in &mut self.workers {
             worker.start(&mut self.tasks);
         }
-        while self.remaining != Some(0) {
-            let Some(batch) = self.next_rows().await? else { break };
-            let enough = self.batch_size.min(self.remaining.unwrap_or(usize::MAX)) / 2;
-            if self.few.is_empty() && batch.num_rows() >= enough {
-                return Ok(Some(self.limited(batch)));
-            }
-            self.few.push(batch);
-            if self.few.iter().map(RecordBatch::num_rows).sum::<usize>() >= enough {
-                break;
+        while !self.collected.is_full() {
+            let Some(batch) = self.next_rows().await? else { return self.collected.rest() };
+            if let Some(batch) = self.collected.add(batch, false)? {
+                return Ok(Some(batch));
             }
         }
-        let few = std::mem::take(&mut self.few);
-        if few.is_empty() {
-            return Ok(None);
-        }
-        let batch = concat_batches(&self.schema, &few)?;
-        Ok(Some(self.limited(batch)))
+        Ok(None)
     }
 
     /// The rows that come next.
@@ -134,14 +119,6 @@ impl InOrder {
                 None => worker.fill().await?,
             }
         }
-    }
-
-    /// Cuts a batch to the limit.
-    fn limited(&mut self, batch: RecordBatch) -> RecordBatch {
-        let Some(remaining) = &mut self.remaining else { return batch };
-        let len = batch.num_rows().min(*remaining);
-        *remaining -= len;
-        batch.slice(0, len)
     }
 }
 

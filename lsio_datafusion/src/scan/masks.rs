@@ -30,6 +30,12 @@ pub(super) fn evaluate(
     {
         return Ok(mask);
     }
+    if let &[column] = columns
+        && let Some(numbers) = tile.packed(column)
+        && let Some(mask) = filter.compare_stored(numbers, true)
+    {
+        return Ok(mask);
+    }
     let rows = tile.rows(filter.dims(), columns).map_err(external)?;
     let mut mask = BooleanBufferBuilder::new(rows.len());
     let mut start = 0;

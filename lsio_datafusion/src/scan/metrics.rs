@@ -32,6 +32,10 @@ pub(crate) struct Metrics {
     time_evaluating: Time,
     time_broadcasting: Time,
     time_aggregating: Time,
+    /// Time in which one worker makes the results of groups, by itself.
+    time_finishing: Time,
+    /// States of a slab that were merged with another worker's.
+    states_merged: Count,
     peak_memory: Gauge,
     store: Arc<str>,
 }
@@ -57,6 +61,8 @@ impl Metrics {
             time_evaluating: time("time_evaluating"),
             time_broadcasting: time("time_broadcasting"),
             time_aggregating: time("time_aggregating"),
+            time_finishing: time("time_finishing"),
+            states_merged: count("states_merged"),
             peak_memory: MetricBuilder::new(set).peak_memory_usage("peak_memory", partition),
             store,
         }
@@ -98,6 +104,13 @@ impl Metrics {
     pub(crate) fn aggregating(&self, time: Duration) {
         self.time_aggregating.add_duration(time);
         self.baseline.elapsed_compute().add_duration(time);
+    }
+
+    /// Adds time spent making results of groups, from the states of some workers.
+    pub(crate) fn finishing(&self, time: Duration, states: usize) {
+        self.time_finishing.add_duration(time);
+        self.baseline.elapsed_compute().add_duration(time);
+        self.states_merged.add(states.saturating_sub(1));
     }
 
     /// Updates the peak of memory for decoded values, over all partitions.

@@ -5,6 +5,7 @@
 //!   │
 //! ZarrSource      the same with a session's filters; planned, printed, changed by rules
 //!   │ TileQueues  one queue for an execution: its partitions take the next tile from it
+//!   │ Shares      or shares of tiles, of which each worker of an aggregate opens its own
 //!   ▼
 //! TileReader      one for a partition: restrict → fetch → filter → fetch the rest
 //!   │ decode
@@ -12,6 +13,7 @@
 //!   │ TilesInOrder  the same from several readers, where one partition has to give all rows in order
 //! ```
 
+mod collected;
 mod in_order;
 mod masks;
 mod memory;
@@ -19,6 +21,7 @@ mod metrics;
 mod order;
 mod queue;
 mod reader;
+mod shares;
 mod source;
 mod spec;
 mod stream;
@@ -31,4 +34,5 @@ pub(crate) use {
     memory::PartitionMemory,
     queue::{Execution, Partition, TileNumbers},
     reader::{ReadyTile, TileReader},
+    shares::Shares,
 };

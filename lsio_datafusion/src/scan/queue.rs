@@ -11,7 +11,7 @@ use std::{
 use datafusion::{error::Result, execution::TaskContext};
 use tokio::sync::OnceCell;
 
-use super::ZarrSource;
+use super::{ZarrSource, shares::Shares};
 
 /// One of the partitions that share a scan's tiles.
 #[derive(Clone, Copy, Debug)]
@@ -126,7 +126,7 @@ impl TileQueues {
                 execution
             }
         };
-        TileNumbers { execution, end: tiles.end, strides: None }
+        TileNumbers { execution, end: tiles.end, strides: None, shares: None }
     }
 }
 
@@ -137,6 +137,8 @@ pub(crate) struct TileNumbers {
     end: u64,
     /// Set where partitions share no counter.
     strides: Option<Strides>,
+    /// Set where tiles are handed out in shares, with the number of the worker.
+    shares: Option<(Arc<Shares>, usize)>,
 }
 
 /// Every `step`-th tile from `next` on.
@@ -147,9 +149,14 @@ struct Strides {
 }
 
 impl TileNumbers {
-    /// Tiles for one of the partitions of an execution.
-    pub(crate) fn shared(execution: &Arc<Execution>, tiles: u64) -> Self {
-        Self { execution: Arc::clone(execution), end: tiles, strides: None }
+    /// Tiles for one of the workers of an execution, which take them in shares.
+    pub(crate) fn in_shares(
+        execution: &Arc<Execution>,
+        shares: &Arc<Shares>,
+        worker: usize,
+    ) -> Self {
+        let shares = Some((Arc::clone(shares), worker));
+        Self { execution: Arc::clone(execution), end: u64::MAX, strides: None, shares }
     }
 
     /// Every n-th tile, for partitions without shared state.
@@ -160,7 +167,7 @@ impl TileNumbers {
             next: tiles.start.saturating_add(partition.index as u64),
             step: partition.count.max(1) as u64,
         });
-        Self { execution: Execution::new(running), end: tiles.end, strides }
+        Self { execution: Execution::new(running), end: tiles.end, strides, shares: None }
     }
 
     /// The same tiles in turns for several readers: the first one reads the first.
@@ -181,6 +188,7 @@ impl TileNumbers {
                 next: next.saturating_add(index.saturating_mul(step)),
                 step: step.saturating_mul(readers),
             }),
+            shares: None,
         };
         (0..readers).map(reader).collect()
     }
@@ -198,8 +206,11 @@ impl TileNumbers {
         &self.execution
     }
 
-    /// Skips all tiles before this one, for all partitions.
+    /// Skips all tiles before this one, for all partitions; of a share, those of the share.
     pub(crate) fn skip_to(&mut self, tile: u64) {
+        if let Some((shares, worker)) = &self.shares {
+            return shares.skip_to(*worker, tile);
+        }
         match &mut self.strides {
             None => {
                 self.execution.next.fetch_max(tile.min(self.end), Ordering::Relaxed);
@@ -216,6 +227,9 @@ impl Iterator for TileNumbers {
     type Item = u64;
 
     fn next(&mut self) -> Option<u64> {
+        if let Some((shares, worker)) = &self.shares {
+            return shares.take(*worker);
+        }
         match &mut self.strides {
             // The counter exceeds the end by at most one for each partition, so it can't overflow.
             None => Some(self.execution.next.fetch_add(1, Ordering::Relaxed)),

@@ -59,6 +59,16 @@ pub(crate) struct PartitionScan {
     pub(crate) table: Arc<Table>,
     pub(crate) table_schema: SchemaRef,
     pub(crate) partitions: usize,
+    /// The end of a limit on the rows, if it is known before they are read.
+    pub(crate) last: Option<LastTile>,
+}
+
+/// The last tile of which a limit leaves rows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LastTile {
+    pub(crate) number: u64,
+    /// The rows that are left.
+    pub(crate) rows: usize,
 }
 
 /// Reader of tiles.
@@ -309,7 +319,9 @@ impl TileReader {
             false => tiles.len() / (2 * partitions),
         };
         let mut most = self.reach.tiles.min(usize::try_from(share).unwrap_or(usize::MAX));
-        if let (Some(remaining), true) = (remaining, self.work.filters.is_empty()) {
+        if self.work.last.is_some() {
+            // All tiles up to there are needed.
+        } else if let (Some(remaining), true) = (remaining, self.work.filters.is_empty()) {
             let rows = tiles.shape().iter().copied().fold(1, u64::saturating_mul).max(1);
             let needed = (remaining as u64).div_ceil(rows);
             most = most.min(usize::try_from(needed).unwrap_or(usize::MAX));
@@ -348,6 +360,11 @@ impl TileReader {
                 tokio::task::yield_now().await;
                 continue;
             };
+            if let Some(last) = &self.work.last
+                && last.number == number
+            {
+                block.keep_first(last.rows);
+            }
             let first = self.first_columns(&filters);
             self.cost = self.work.scan.cost(&first, &block);
             self.memory.give_back(reserved.saturating_sub(self.cost));

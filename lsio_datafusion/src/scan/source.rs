@@ -26,7 +26,7 @@ use lsio_core::{
 use super::{
     metrics::Metrics,
     queue::{Partition, TileNumbers},
-    reader::{PartitionScan, TileReader},
+    reader::{LastTile, PartitionScan, TileReader},
     spec::ScanSpec,
 };
 use crate::{
@@ -166,6 +166,7 @@ impl ZarrSource {
             table: Arc::clone(&self.table),
             table_schema: Arc::clone(&self.table_schema),
             partitions: partition.count,
+            last: self.last_tile(),
         };
         let metrics = Metrics::new(metrics, partition.index, Arc::clone(&self.store));
         Ok(TileReader::new(work, tiles, context, metrics))
@@ -210,11 +211,39 @@ impl ZarrSource {
 
     /// Numbers of the tiles that are read.
     fn tile_range(&self) -> Range<u64> {
+        let Range { start, end } = self.all_tiles();
+        match self.last_tile() {
+            Some(last) => start..end.min(last.number + 1),
+            None => start..end,
+        }
+    }
+
+    /// Numbers of the tiles that would be read without a limit.
+    fn all_tiles(&self) -> Range<u64> {
         let end = self.tiles.len();
         match &self.spec.tiles {
             Some(tiles) => tiles.start.min(end)..tiles.end.min(end),
             None => 0..end,
         }
+    }
+
+    /// The last tile that the limit needs, if all rows of the tiles before count for it.
+    fn last_tile(&self) -> Option<LastTile> {
+        /// Tiles that are looked at. A limit that needs more of them ends within a small part of what is read.
+        const MOST: usize = 4096;
+
+        let mut rows = self.spec.limit?;
+        if self.leaves_out_rows() || self.continues() {
+            return None;
+        }
+        for number in self.all_tiles().take(MOST) {
+            let own = self.tiles.block(number).rows();
+            if own >= rows {
+                return Some(LastTile { number, rows: rows.max(1) });
+            }
+            rows -= own;
+        }
+        None
     }
 
     /// Whether only some of the tiles are read.
@@ -509,6 +538,14 @@ impl ZarrSource {
         self.rows()
             .saturating_mul(widths.fold(0, u64::saturating_add))
             .max(self.scan().map_or(0, |scan| scan.decoded_bytes()))
+    }
+
+    /// Bytes whose decoding takes about as long as what is read: a small chunk takes longer than its bytes.
+    fn work(&self) -> u64 {
+        /// Bytes that are decoded while a small file is opened and read.
+        const CHUNK_BYTES: u64 = 8 << 10;
+
+        self.bytes().max(self.chunks().saturating_mul(CHUNK_BYTES))
     }
 
     fn statistics(&self) -> Result<Statistics> {

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Instant};
 use arrow::{
     array::{BooleanArray, RecordBatch, RecordBatchOptions},
     buffer::BooleanBuffer,
-    compute::{concat_batches, filter as filter_rows},
+    compute::filter as filter_rows,
     datatypes::SchemaRef,
 };
 use datafusion::{
@@ -16,7 +16,10 @@ use datafusion::{
 use futures::stream;
 use lsio_core::read::Rows;
 
-use super::reader::{ReadyTile, TileReader};
+use super::{
+    collected::Collected,
+    reader::{ReadyTile, TileReader},
+};
 use crate::error::external;
 
 /// Streams the rows of a reader's tiles.
@@ -40,13 +43,7 @@ pub(super) struct RowStream {
     schema: SchemaRef,
     /// Tile whose rows are being returned.
     current: Option<Current>,
-    /// Small batches, waiting to be concatenated.
-    few: Vec<RecordBatch>,
-    /// Rows that the limit still allows.
-    remaining: Option<usize>,
-    batch_size: usize,
-    /// Rows returned so far.
-    given: usize,
+    collected: Collected,
     finished: bool,
 }
 
@@ -74,16 +71,8 @@ impl RowStream {
         limit: Option<usize>,
         context: &TaskContext,
     ) -> Self {
-        Self {
-            tiles,
-            schema,
-            remaining: limit,
-            batch_size: context.session_config().batch_size().max(1),
-            current: None,
-            few: Vec::new(),
-            given: 0,
-            finished: false,
-        }
+        let collected = Collected::new(Arc::clone(&schema), limit, context);
+        Self { tiles, schema, current: None, collected, finished: false }
     }
 
     /// What comes next of a tile: no batch has rows of two.
@@ -99,11 +88,11 @@ impl RowStream {
     }
 
     async fn advance_in_tile(&mut self) -> Result<Option<OfTile>> {
-        if self.remaining == Some(0) {
+        if self.collected.is_full() {
             return Ok(None);
         }
         if self.current.is_none() {
-            match self.tiles.next(self.remaining).await? {
+            match self.tiles.next(self.collected.remaining()).await? {
                 Some(ready) => self.open(ready).await?,
                 None => return Ok(None),
             }
@@ -111,11 +100,10 @@ impl RowStream {
         let Some(number) = self.current.as_ref().map(|current| current.number) else {
             return Ok(None);
         };
-        let batch = match self.next_batch()? {
+        let rows = match self.next_batch()? {
             Some(batch) => Some(batch),
-            None => self.take_few()?,
+            None => self.collected.rest()?,
         };
-        let rows = batch.map(|batch| self.limited(batch));
         Ok(Some(OfTile { number, rows, ends: self.current.is_none() }))
     }
 
@@ -123,7 +111,7 @@ impl RowStream {
     fn finish(&mut self) {
         self.finished = true;
         self.current = None;
-        self.few.clear();
+        self.collected.clear();
         self.tiles.finish();
     }
 
@@ -141,16 +129,15 @@ impl RowStream {
 
     async fn advance(&mut self) -> Result<Option<RecordBatch>> {
         loop {
-            if self.remaining == Some(0) {
+            if self.collected.is_full() {
                 return Ok(None);
             }
             if let Some(batch) = self.next_batch()? {
-                return Ok(Some(self.limited(batch)));
+                return Ok(Some(batch));
             }
-            match self.tiles.next(self.remaining).await? {
+            match self.tiles.next(self.collected.remaining()).await? {
                 Some(ready) => self.open(ready).await?,
-                // Only small batches are left.
-                None => return Ok(self.take_few()?.map(|batch| self.limited(batch))),
+                None => return self.collected.rest(),
             }
         }
     }
@@ -165,18 +152,18 @@ impl RowStream {
         Ok(())
     }
 
-    /// Next rows of the current tile.
+    /// Next rows of the current tile, as soon as there are enough for a batch.
     fn next_batch(&mut self) -> Result<Option<RecordBatch>> {
         while let Some(current) = &mut self.current {
             let start = current.next;
-            let mut len = (current.rows.len() - start).min(self.batch_size);
+            let mut len = (current.rows.len() - start).min(self.collected.batch_size());
             if len == 0 {
                 let reserved = current.reserved;
                 self.current = None;
                 self.tiles.give_back(reserved);
                 continue;
             }
-            if let (None, Some(remaining)) = (&current.wanted, self.remaining) {
+            if let (None, Some(remaining)) = (&current.wanted, self.collected.remaining()) {
                 len = len.min(remaining);
             }
             current.next += len;
@@ -197,37 +184,11 @@ impl RowStream {
             let options = RecordBatchOptions::new().with_row_count(Some(count));
             let schema = Arc::clone(&self.schema);
             let batch = RecordBatch::try_new_with_options(schema, columns, &options)?;
-            let waiting: usize = self.few.iter().map(RecordBatch::num_rows).sum();
-            let mut enough = self.batch_size.min(self.remaining.unwrap_or(usize::MAX)) / 2;
-            if self.tiles.may_end_early() {
-                // An operator above may end the scan after the first rows.
-                enough = enough.min(self.given);
-            }
-            if waiting == 0 && count >= enough {
+            // An operator above may end the scan after the first rows.
+            if let Some(batch) = self.collected.add(batch, self.tiles.may_end_early())? {
                 return Ok(Some(batch));
-            }
-            self.few.push(batch);
-            if waiting + count >= enough {
-                return self.take_few();
             }
         }
         Ok(None)
-    }
-
-    fn take_few(&mut self) -> Result<Option<RecordBatch>> {
-        let few = std::mem::take(&mut self.few);
-        if few.len() <= 1 {
-            return Ok(few.into_iter().next());
-        }
-        Ok(Some(concat_batches(&self.schema, &few)?))
-    }
-
-    /// Cuts a batch to the limit.
-    fn limited(&mut self, batch: RecordBatch) -> RecordBatch {
-        self.given += batch.num_rows();
-        let Some(remaining) = &mut self.remaining else { return batch };
-        let len = batch.num_rows().min(*remaining);
-        *remaining -= len;
-        batch.slice(0, len)
     }
 }

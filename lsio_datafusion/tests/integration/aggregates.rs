@@ -412,6 +412,7 @@ async fn large_chunks_give_what_rows_give() {
         ("zstd", Compression::Zstd(1), None, false),
         ("blosc", Compression::BloscLz4(5), None, false),
         ("packed", Compression::BloscLz4(5), None, true),
+        ("packed zstd", Compression::Zstd(1), None, true),
     ];
     for (name, compression, shards, packed) in encodings.into_iter().step_by(one_in()) {
         let path = directory.path().join(name);
@@ -439,6 +440,10 @@ async fn large_chunks_give_what_rows_give() {
             "SELECT latitude, count(*), avg(u10) FILTER (WHERE v10 < 0) FROM {} \
              WHERE t2m > 280 AND u10 <= 3 AND v10 <> 0 GROUP BY latitude",
             "SELECT count(*), avg(t2m) FROM {} WHERE t2m > 285 AND latitude < 30",
+            "SELECT count(*), min(u10), var(u10) FROM {} WHERE u10 <> 0 AND v10 <= 2",
+            // Several slabs, of one tile and of several.
+            "SELECT time, latitude, longitude, max(t2m), avg(u10) FROM {} GROUP BY 1, 2, 3",
+            "SELECT date_part('hour', time) % 2, latitude, longitude, avg(t2m), stddev(t2m),              min(u10) FROM {} GROUP BY 1, 2, 3",
         ] {
             let sql = sql.replace("{}", &table(&path));
             assert!(plan(&on, &sql).await.contains("ZarrAggregateExec"), "{sql}");

@@ -2,32 +2,21 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
-    ops::Range,
     path::Path,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
     time::Duration,
 };
 
 use arrow::array::{AsArray as _, RecordBatch};
-use async_trait::async_trait;
-use bytes::Bytes;
 use datafusion::{
     physical_plan::{ExecutionPlan, collect, execute_stream},
     prelude::SessionContext,
 };
-use futures::{StreamExt as _, stream::BoxStream};
+use futures::StreamExt as _;
 use lsio_core::{
     Dataset, Location, OpenOptions, Recycler,
     grid::ChunkGrid,
-    object_store::{
-        CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-        PutMultipartOptions, PutOptions, PutPayload, PutResult, Result, local::LocalFileSystem,
-        path::Path as ObjectPath,
-    },
+    object_store::{ObjectStore, local::LocalFileSystem},
 };
 use lsio_datafusion::ZarrSession as _;
 use lsio_synthetic::{
@@ -36,129 +25,13 @@ use lsio_synthetic::{
 };
 use url::Url;
 
-use crate::harness::{config, session};
+use crate::{
+    harness::{config, session},
+    watched::{Metrics, Watched},
+};
 
 const SHAPE: [u64; 3] = [40, 13, 20];
 const CHUNKS: [u64; 3] = [4, 3, 5];
-
-/// A store that writes down what chunks are read, and fails when it is told to.
-#[derive(Debug)]
-struct Watched {
-    inner: LocalFileSystem,
-    /// The objects, and the bytes of each read.
-    reads: Mutex<Vec<(String, u64)>>,
-    /// The read of a chunk that fails, counted from the first.
-    fails: AtomicUsize,
-}
-
-impl Watched {
-    fn record(&self, path: &ObjectPath, bytes: u64) -> Result<()> {
-        if !path.as_ref().contains("/c/") {
-            return Ok(());
-        }
-        if self.fails.fetch_sub(1, Ordering::Relaxed) == 0 {
-            let source = "the plug was pulled".into();
-            return Err(lsio_core::object_store::Error::Generic { store: "Watched", source });
-        }
-        self.reads.lock().unwrap().push((path.to_string(), bytes));
-        Ok(())
-    }
-
-    /// What was read of a variable since the last time: requests, and bytes by object.
-    fn take(&self, variable: &str) -> (usize, BTreeMap<String, u64>) {
-        let part = format!("{variable}/c/");
-        let mut requests = 0;
-        let mut bytes = BTreeMap::new();
-        self.reads.lock().unwrap().retain(|(path, read)| {
-            let Some((_, key)) = path.split_once(&part) else { return true };
-            requests += 1;
-            *bytes.entry(key.to_owned()).or_default() += read;
-            false
-        });
-        (requests, bytes)
-    }
-}
-
-impl fmt::Display for Watched {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Watched")
-    }
-}
-
-#[async_trait]
-#[deny(clippy::missing_trait_methods)]
-impl ObjectStore for Watched {
-    async fn put_opts(
-        &self,
-        path: &ObjectPath,
-        payload: PutPayload,
-        options: PutOptions,
-    ) -> Result<PutResult> {
-        self.inner.put_opts(path, payload, options).await
-    }
-
-    async fn put_multipart_opts(
-        &self,
-        path: &ObjectPath,
-        options: PutMultipartOptions,
-    ) -> Result<Box<dyn MultipartUpload>> {
-        self.inner.put_multipart_opts(path, options).await
-    }
-
-    async fn get_opts(&self, path: &ObjectPath, options: GetOptions) -> Result<GetResult> {
-        let result = self.inner.get_opts(path, options).await?;
-        self.record(path, result.range.end - result.range.start)?;
-        Ok(result)
-    }
-
-    async fn get_ranges(&self, path: &ObjectPath, ranges: &[Range<u64>]) -> Result<Vec<Bytes>> {
-        for range in ranges {
-            self.record(path, range.end - range.start)?;
-        }
-        self.inner.get_ranges(path, ranges).await
-    }
-
-    fn delete_stream(
-        &self,
-        paths: BoxStream<'static, Result<ObjectPath>>,
-    ) -> BoxStream<'static, Result<ObjectPath>> {
-        self.inner.delete_stream(paths)
-    }
-
-    fn list(&self, prefix: Option<&ObjectPath>) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.inner.list(prefix)
-    }
-
-    fn list_with_offset(
-        &self,
-        prefix: Option<&ObjectPath>,
-        offset: &ObjectPath,
-    ) -> BoxStream<'static, Result<ObjectMeta>> {
-        self.inner.list_with_offset(prefix, offset)
-    }
-
-    async fn list_with_delimiter(&self, prefix: Option<&ObjectPath>) -> Result<ListResult> {
-        self.inner.list_with_delimiter(prefix).await
-    }
-
-    async fn copy_opts(
-        &self,
-        from: &ObjectPath,
-        to: &ObjectPath,
-        options: CopyOptions,
-    ) -> Result<()> {
-        self.inner.copy_opts(from, to, options).await
-    }
-
-    async fn rename_opts(
-        &self,
-        from: &ObjectPath,
-        to: &ObjectPath,
-        options: lsio_core::object_store::RenameOptions,
-    ) -> Result<()> {
-        self.inner.rename_opts(from, to, options).await
-    }
-}
 
 /// A store of three variables, read through a [`Watched`] one.
 struct Setup {
@@ -183,8 +56,7 @@ impl Setup {
         };
         reanalysis::write(&directory.path().join("store.zarr"), &spec).unwrap();
         let inner = LocalFileSystem::new_with_prefix(directory.path()).unwrap();
-        let fails = AtomicUsize::new(usize::MAX / 2);
-        let watched = Arc::new(Watched { inner, reads: Mutex::default(), fails });
+        let watched = Arc::new(Watched::new(inner));
         Self { directory, watched, shards }
     }
 
@@ -248,32 +120,6 @@ impl Setup {
             }
         }
         expected
-    }
-}
-
-/// What the scans of a plan say of themselves.
-#[derive(Debug, Default)]
-struct Metrics(BTreeMap<String, usize>);
-
-impl Metrics {
-    fn of(plan: &Arc<dyn ExecutionPlan>) -> Self {
-        let mut sums = Self::default();
-        sums.add(plan);
-        sums
-    }
-
-    fn add(&mut self, plan: &Arc<dyn ExecutionPlan>) {
-        if plan.name() == "DataSourceExec" {
-            for metric in plan.metrics().unwrap().iter() {
-                *self.0.entry(metric.value().name().to_owned()).or_default() +=
-                    metric.value().as_usize();
-            }
-        }
-        plan.children().into_iter().for_each(|child| self.add(child));
-    }
-
-    fn get(&self, name: &str) -> usize {
-        self.0.get(name).copied().unwrap_or_default()
     }
 }
 
@@ -485,8 +331,7 @@ async fn chunks_that_several_tiles_need_are_read_once() {
     let path = directory.path().join("store.zarr");
     write_crossed(&path);
     let inner = LocalFileSystem::new_with_prefix(directory.path()).unwrap();
-    let fails = AtomicUsize::new(usize::MAX / 2);
-    let watched = Arc::new(Watched { inner, reads: Mutex::default(), fails });
+    let watched = Arc::new(Watched::new(inner));
     let setup = Setup { directory, watched, shards: None };
     for partitions in [1, 4] {
         let (rows, _) = setup.run(partitions, "SELECT sum(a), sum(b), sum(a * b) FROM {}").await;

@@ -33,10 +33,6 @@ impl ChunkSource for KeyedChunks {
     fn name(&self, chunk: &[u64]) -> String {
         self.0.key(chunk)
     }
-
-    fn object(&self, chunk: &[u64]) -> Option<Vec<u64>> {
-        Some(chunk.to_vec())
-    }
 }
 
 /// Chunks in shards, each with an index at its beginning or end (`sharding_indexed`, version 1.0).
@@ -74,7 +70,10 @@ impl ShardedChunks {
     async fn whole(&self, shard: &Shard<'_>, chunks: &[ChunkIndex]) -> Result<Vec<ChunkRef>> {
         let read = shard.reads.object(&shard.path, self.count(), self.index_bytes()).await;
         let read = read.map_err(|failure| self.failed(shard, failure))?;
-        let Some(bytes) = read else { return Ok(vec![ChunkRef::Missing; chunks.len()]) };
+        let Some(bytes) = read else {
+            shard.reads.note_absent(&shard.path).await;
+            return Ok(vec![ChunkRef::Missing; chunks.len()]);
+        };
         let index = self.shards.index_in(&bytes);
         let index = index.and_then(|index| self.shards.parse(index, bytes.len() as u64));
         let index = index.map_err(|reason| shard.broken(reason))?;
@@ -179,6 +178,9 @@ impl ChunkSource for ShardedChunks {
         let indices = self.indices(first);
         let key = self.keys.key(&indices);
         let path = reads.path(&key).map_err(|reason| reads.broken(first, &key, reason))?;
+        if reads.lacks(&path) {
+            return Ok(vec![ChunkRef::Missing; chunks.len()]);
+        }
         let shard = Shard { indices, path, key, chunk: first, reads };
         if let Some(index) = self.cached_index(&shard)? {
             return Ok(self.ranges(&shard, &index, None, chunks));
@@ -189,7 +191,10 @@ impl ChunkSource for ShardedChunks {
         let known = self.index(&shard).await?;
         match known.get().and_then(Option::as_ref) {
             Some(known) => Ok(self.ranges(&shard, &known.index, known.version.as_ref(), chunks)),
-            None => Ok(vec![ChunkRef::Missing; chunks.len()]),
+            None => {
+                reads.note_absent(&shard.path).await;
+                Ok(vec![ChunkRef::Missing; chunks.len()])
+            }
         }
     }
 

@@ -76,7 +76,7 @@ impl Variable {
         let is_local = self.location().local_path().is_some();
         let writer = Writer::new(self, how.values)?;
         let plan = Plan::new(self, wanted, &writer)?;
-        let groups = fetcher.groups_of(plan.chunks(), TAKEN_BYTES, is_local);
+        let groups = fetcher.shares(plan.chunks(), TAKEN_BYTES, is_local);
         let read = Reading {
             variable: self,
             fetcher,

@@ -9,7 +9,7 @@ use arrow::{
     datatypes::{DataType, Float32Type, Float64Type},
 };
 
-use super::super::{fetch::Stored, part::Part};
+use super::super::{part::Part, stored::Stored};
 use crate::{
     Error, Recycler, Result, Variable,
     dataset::{ElementLayout, StoredValues},

@@ -102,7 +102,7 @@ impl DataSource for ZarrSource {
         // With a limit, one partition reads from the start of the grid, unless rows have to be searched. An
         // order needs one partition. It has workers of its own.
         let in_order = self.spec.limit.is_some() && self.filters.is_empty();
-        let small = self.bytes() < min_size as u64;
+        let small = self.work() < min_size as u64;
         // Tiles that continue each other come in order.
         let in_order = in_order || self.continues();
         if in_order || self.ordering.is_some() || partitions <= 1 || small {
@@ -264,17 +264,11 @@ impl ZarrSource {
     fn workers(&self, partition: Partition, context: &TaskContext) -> usize {
         let config = context.session_config();
         let least = config.options().optimizer.repartition_file_min_size as u64;
-        if partition.count > 1 || self.bytes() < least {
+        if partition.count > 1 || self.work() < least {
             return 1;
         }
         let range = self.tile_range();
-        let mut tiles = range.end - range.start;
-        if let (Some(limit), true) = (self.spec.limit, self.filters.is_empty()) {
-            let along = self.tiles.shape().iter().zip(self.tiles.selection());
-            let rows = along.map(|(size, selection)| selection.len().clamp(1, *size));
-            let rows = rows.fold(1, u64::saturating_mul).max(1);
-            tiles = tiles.min((limit as u64).div_ceil(rows));
-        }
+        let tiles = range.end - range.start;
         config.target_partitions().min(usize::try_from(tiles).unwrap_or(usize::MAX))
     }
 
