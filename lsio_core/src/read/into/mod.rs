@@ -15,6 +15,7 @@ mod threads;
 mod values;
 
 use std::{
+    collections::HashMap,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -31,7 +32,7 @@ pub use self::{
     values::ValuesAs,
 };
 use self::{plan::Plan, threads::Spare, values::Writer};
-use super::fetch::Fetcher;
+use super::{fetch::Fetcher, stored::Stored};
 use crate::{Recycler, Result, Variable, chunks::ChunkIndex, transport::Counts, uring::PageCache};
 
 /// Decoded bytes of the chunks that one thread takes at a time.
@@ -151,19 +152,22 @@ impl Reading<'_> {
             self.groups.get(number).filter(|_| !self.failed.load(Ordering::Relaxed))
         });
         let mut fetched = stream::iter(taken)
-            .map(|chunks| self.fetcher.fetch(chunks.clone()))
+            .map(|chunks| async { (chunks, self.fetcher.fetch(chunks.clone()).await) })
             .buffer_unordered(self.ahead.load(Ordering::Relaxed));
         let recycler: Arc<Recycler> = Arc::default();
         let mut counts = Counts::default();
-        while let Some(group) = fetched.next().await {
-            let (chunks, own) = group?;
+        while let Some((chunks, group)) = fetched.next().await {
+            let (stored, own) = group?;
             counts += own;
-            for (chunk, stored) in chunks {
+            let mut stored: HashMap<ChunkIndex, Stored> = stored.into_iter().collect();
+            for chunk in chunks {
                 if self.failed.load(Ordering::Relaxed) {
                     return Ok(counts);
                 }
-                let decoded = self.writer.decode(self.variable, &chunk, stored, &recycler)?;
-                self.plan.write(&chunk, &decoded);
+                // A chunk that isn't stored has the fill value.
+                let own = stored.remove(chunk);
+                let decoded = self.writer.decode(self.variable, chunk, own, &recycler)?;
+                self.plan.write(chunk, &decoded);
             }
         }
         Ok(counts)
