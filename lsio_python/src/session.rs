@@ -15,7 +15,11 @@ use datafusion::{
     logical_expr::LogicalPlan,
     prelude::{SessionConfig, SessionContext},
 };
-use lsio_core::{OpenOptions, Resources, cache::DiskCache, uring::Engine};
+use lsio_core::{
+    OpenOptions, Resources,
+    cache::DiskCache,
+    uring::{Access, Engine},
+};
 use lsio_datafusion::{LsioConfig, clarify, plan_sql, prelude::*};
 use pyo3::prelude::*;
 use tokio::sync::Mutex;
@@ -295,7 +299,10 @@ impl Settings {
         let files = ObjectStoreUrl::local_filesystem();
         let engine = resources.engine();
         let engine = engine.map_err(|e| DataFusionError::Configuration(e.to_string()))?;
-        runtime.register_object_store(files.as_ref(), resources.engines().store(engine)?);
+        runtime.register_object_store(
+            files.as_ref(),
+            resources.engines().store(engine, Access::Auto)?,
+        );
         let mut state = SessionStateBuilder::new()
             .with_config(config)
             .with_runtime_env(Arc::new(runtime))

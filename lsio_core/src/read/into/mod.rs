@@ -152,7 +152,7 @@ impl Reading<'_> {
             self.groups.get(number).filter(|_| !self.failed.load(Ordering::Relaxed))
         });
         let mut fetched = stream::iter(taken)
-            .map(|chunks| async { (chunks, self.fetcher.fetch(chunks.clone()).await) })
+            .map(|chunks| async move { (chunks, self.fetcher.fetch(chunks.clone()).await) })
             .buffer_unordered(self.ahead.load(Ordering::Relaxed));
         let recycler: Arc<Recycler> = Arc::default();
         let mut counts = Counts::default();
