@@ -15,9 +15,10 @@ use datafusion::{
     physical_optimizer::PhysicalOptimizerRule,
     physical_plan::{
         DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties as _, Partitioning,
-        PlanProperties, coalesce_partitions::CoalescePartitionsExec, coop::CooperativeExec,
-        execution_plan::ReplaceChildrenOptions, limit::GlobalLimitExec, projection::ProjectionExec,
-        repartition::RepartitionExec, replace_children_if_necessary, statistics::StatisticsArgs,
+        PlanProperties, analyze::AnalyzeExec, coalesce_partitions::CoalescePartitionsExec,
+        coop::CooperativeExec, execution_plan::ReplaceChildrenOptions, limit::GlobalLimitExec,
+        projection::ProjectionExec, repartition::RepartitionExec, replace_children_if_necessary,
+        statistics::StatisticsArgs,
     },
 };
 
@@ -69,6 +70,7 @@ fn in_order(plan: &Arc<dyn ExecutionPlan>) -> Result<Option<Arc<dyn ExecutionPla
         }));
     }
     let passes = plan.downcast_ref::<DataSinkExec>().is_some()
+        || plan.downcast_ref::<AnalyzeExec>().is_some()
         || plan.downcast_ref::<GlobalLimitExec>().is_some()
         || plan.downcast_ref::<CooperativeExec>().is_some()
         || plan.downcast_ref::<ProjectionExec>().is_some();
