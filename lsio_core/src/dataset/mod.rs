@@ -47,6 +47,7 @@ mod variable;
 mod variable_length;
 pub(crate) mod whole_shard;
 pub(crate) mod zarrs_chain;
+mod zstd_blocks;
 
 pub use self::{
     attributes::{Attribute, Attributes},
@@ -69,6 +70,7 @@ pub(crate) use self::{
     mapped::Mapped,
     shuffle::unshuffle,
     unpacking::Unpacking,
+    zstd_blocks::{Encoded as EncodedFrame, HEADER as FRAME_HEADER, ZstdBlocks},
 };
 use self::{
     bounds::with_units,

@@ -12,6 +12,7 @@
 //!   │ TilesInOrder  the same from several readers, where one partition has to give all rows in order
 //! ```
 
+mod ahead;
 mod in_order;
 mod masks;
 mod memory;
