@@ -14,6 +14,7 @@
 //!   │ TilesInOrder  the same from several readers, where one partition gives all rows in order: GridOrderExec
 //! ```
 
+mod ahead;
 mod collected;
 mod grid_order;
 mod in_order;
