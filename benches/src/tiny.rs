@@ -3,7 +3,6 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    time::Instant,
 };
 
 use datafusion::prelude::SessionConfig;
@@ -14,7 +13,7 @@ use tokio::runtime::Builder;
 use crate::{
     Error,
     measure::{ask, median},
-    process::reset_peak_memory,
+    process::{cpu_seconds, reset_peak_memory},
     runner::threads,
     table::Table,
 };
@@ -155,7 +154,7 @@ impl Tiny {
         Ok(())
     }
 
-    /// Seconds in which one thread opens and reads every chunk, if all of them are stored.
+    /// Processor time in seconds for one thread to open and read every chunk, if all of them are stored.
     fn bare(&self, path: &Path) -> Result<Option<f64>, Error> {
         if self.every != Some(1) {
             return Ok(None);
@@ -163,11 +162,11 @@ impl Tiny {
         let name = if self.is_coordinate { "time" } else { "v" };
         let chunks = path.join(name).join("c");
         let read = || -> Result<f64, Error> {
-            let start = Instant::now();
+            let start = cpu_seconds().unwrap_or(f64::NAN);
             for chunk in 0..self.chunks {
                 std::hint::black_box(fs::read(chunks.join(chunk.to_string()))?);
             }
-            Ok(start.elapsed().as_secs_f64())
+            Ok(cpu_seconds().unwrap_or(f64::NAN) - start)
         };
         read()?;
         Ok(Some(read()?))

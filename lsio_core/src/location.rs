@@ -53,6 +53,12 @@ impl Location {
         Self { archive: Some(archive), ..Self::new(store, path, name) }
     }
 
+    /// Whether the place is in an archive.
+    #[must_use]
+    pub fn is_in_archive(&self) -> bool {
+        self.archive.is_some()
+    }
+
     /// The same place, of which nothing is known any more that may have changed.
     pub(crate) fn renewed(&self) -> Self {
         let Some(archive) = &self.archive else { return self.clone() };

@@ -5,7 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lsio_core::{Dataset, Error, Result, Table};
+use futures::future::{join, join_all};
+use lsio_core::{Column, Dataset, Error, Result, Table};
 use tokio::sync::Mutex;
 
 /// Maximal age of a snapshot that was made for a query and not used yet.
@@ -78,12 +79,18 @@ impl Snapshots {
         &self.first
     }
 
-    /// Snapshot of a query. Without a scope, as in a session with another planner, each scan opens the store.
+    /// Snapshot of a query. Without a scope, as in a session with another planner, each scan opens the store. Meanwhile it
+    /// reads the `early` columns by the metadata of the last snapshot: as they are now, and not as they were. What is read
+    /// counts if the metadata turn out to be still the same.
     ///
     /// # Errors
     /// Those of [`Dataset::open`], and [`Error::Metadata`] if the columns aren't those of the first
     /// snapshot.
-    pub(crate) async fn of(&self, scope: Option<&Arc<QueryScope>>) -> Result<Snapshot> {
+    pub(crate) async fn of(
+        &self,
+        scope: Option<&Arc<QueryScope>>,
+        early: &[&Column],
+    ) -> Result<Snapshot> {
         let mut last = self.last.lock().await;
         let is_good = match &last.use_by {
             SnapshotUse::Nobody => false,
@@ -93,10 +100,21 @@ impl Snapshots {
             }
         };
         if !is_good {
-            let dataset = self.first.dataset.reopen().await?;
+            let known = last.snapshot.table.columns.iter();
+            let known = known.filter(|column| early.iter().any(|early| early.name == column.name));
+            let early: Vec<Column> = known.map(Column::unread).collect();
+            let reads = join_all(early.iter().map(Column::load));
+            // Errors of reads say nothing before the metadata are known.
+            let (dataset, _) = join(self.first.dataset.reopen(), reads).await;
+            let dataset = dataset?;
             let table = same_columns(&self.first.table, dataset.table()?).map_err(|reason| {
                 Error::Metadata { key: dataset.location().name().to_owned(), reason }
             })?;
+            for read in &early {
+                if let Some(column) = table.columns.iter().find(|column| column.name == read.name) {
+                    column.take_loaded(read);
+                }
+            }
             last.snapshot = Snapshot { dataset: Arc::new(dataset), table: Arc::new(table) };
         }
         last.use_by =

@@ -89,6 +89,27 @@ impl Column {
         Self { name, ..self.clone() }
     }
 
+    /// The same column, of which nothing has been read.
+    #[must_use]
+    pub fn unread(&self) -> Self {
+        Self { held: Arc::default(), ..self.clone() }
+    }
+
+    /// Takes over the values that another column has loaded, if both are of a variable with the same metadata. Of an
+    /// archive, whose metadata say nothing of where its bytes are, none are taken.
+    pub fn take_loaded(&self, other: &Self) {
+        if let (ColumnValues::Stored(own), ColumnValues::Stored(theirs)) =
+            (&self.values, &other.values)
+            && !own.variable.location().is_in_archive()
+            && own.variable.is_described_as(&theirs.variable)
+            && (&own.axes, &own.conflict) == (&theirs.axes, &theirs.conflict)
+            && let Some(values) = other.held.get()
+        {
+            // Fails if the values have been read here meanwhile.
+            let _ = self.held.set(Arc::clone(values));
+        }
+    }
+
     pub(crate) fn values(&self) -> &ColumnValues {
         &self.values
     }

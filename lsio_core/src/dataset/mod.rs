@@ -47,6 +47,7 @@ mod variable;
 mod variable_length;
 pub(crate) mod whole_shard;
 pub(crate) mod zarrs_chain;
+mod zstd_blocks;
 
 pub use self::{
     attributes::{Attribute, Attributes},
@@ -68,6 +69,7 @@ pub(crate) use self::{
     decoding::StoredValues,
     mapped::Mapped,
     shuffle::unshuffle,
+    zstd_blocks::{Encoded as EncodedFrame, HEADER as FRAME_HEADER, ZstdBlocks},
 };
 use self::{
     bounds::with_units,

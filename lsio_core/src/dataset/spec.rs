@@ -33,6 +33,8 @@ pub struct ArraySpec {
     pub(crate) is_scalar: bool,
     /// Accepted deviations of the metadata from the format.
     pub(crate) deviations: Vec<String>,
+    /// Digest of the document that all of this follows from. `None` if there is none.
+    pub(crate) digest: Option<u64>,
 }
 
 /// Encoding and location of an array's chunks.
@@ -57,7 +59,8 @@ impl ArraySpec {
     /// the array is sharded.
     #[must_use]
     pub fn with_chunks(self, chunks: Arc<dyn ChunkSource>) -> Self {
-        Self { encoding: self.encoding.map(|encoding| Encoding { chunks, ..encoding }), ..self }
+        let encoding = self.encoding.map(|encoding| Encoding { chunks, ..encoding });
+        Self { encoding, digest: None, ..self }
     }
 }
 

@@ -1,6 +1,9 @@
 //! One array of a dataset: its dimensions, attributes and values.
 
-use std::sync::{Arc, atomic::AtomicBool};
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::{Arc, atomic::AtomicBool},
+};
 
 use arrow::datatypes::DataType;
 
@@ -41,6 +44,8 @@ pub struct Variable {
     warnings: Vec<String>,
     /// Accepted deviations of the metadata from the specification.
     deviations: Vec<String>,
+    /// Digest of all that the variable is made of, but for its location and the options. `None` if that isn't known.
+    digest: Option<u64>,
 }
 
 /// An array whose dimensions have names.
@@ -68,11 +73,19 @@ impl Variable {
     pub(crate) fn new(array: NamedArray<'_>, options: &OpenOptions) -> Self {
         let NamedArray { name, location, spec, dimensions, decoded_by } = array;
         let ArraySpec { layout, attributes, element, encoding, fill_attribute, .. } = spec;
+        let spec_digest = spec.digest;
         // As xarray does: it masks Zarr v2's fill value, and opens only arrays with named dimensions.
         let fill_is_mask = options
             .use_zarr_fill_value_as_mask
             .unwrap_or(layout.format == ZarrFormat::V2 && dimensions.named);
         let fill = fill_attribute.as_ref().filter(|_| fill_is_mask);
+        let digest = spec_digest.map(|digest| {
+            let mut hasher = DefaultHasher::new();
+            // Spelled out: a document doesn't know its neighbours.
+            let others = format!("{:?}{:?}{decoded_by:?}", dimensions.names, attributes);
+            (digest, others, element.is_some()).hash(&mut hasher);
+            hasher.finish()
+        });
         let mut warnings = Vec::new();
         let mut warn = |text: String| warnings.push(text);
         let decoding = element.as_ref().map(|element| {
@@ -107,7 +120,18 @@ impl Variable {
             fill_value: fill_attribute,
             warnings,
             deviations: spec.deviations,
+            digest,
         }
+    }
+
+    /// Whether both variables have the same metadata, so that what is read of one is what is read of the other at that time.
+    pub(crate) fn is_described_as(&self, other: &Self) -> bool {
+        let same_place = self.location.name() == other.location.name();
+        let same_digest = self.digest.is_some() && self.digest == other.digest;
+        same_place
+            && same_digest
+            && self.data_type == other.data_type
+            && self.layout == other.layout
     }
 
     /// The variable's name in its group.

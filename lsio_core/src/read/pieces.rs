@@ -1,6 +1,6 @@
 //! Decodes columns of a tile a piece at a time, into memory that stays in the CPU's cache.
 //!
-//! A reduction doesn't need all values at once. Bytes in the page cache and the blocks of Blosc come in pieces anyway:
+//! A reduction doesn't need all values at once. Bytes in the page cache, the blocks of Blosc and those of Zstandard come in pieces anyway:
 //! these are never written to memory as a whole.
 
 use std::{
@@ -19,7 +19,7 @@ use super::{
 use crate::{
     Error, Recycler, Result, Variable,
     dataset::{
-        BloscBlocks, StoredValues, Stream,
+        BloscBlocks, EncodedFrame, FRAME_HEADER, StoredValues, Stream, ZstdBlocks,
         gather::{Gather, is_aligned},
         unshuffle,
     },
@@ -174,6 +174,8 @@ enum PieceSource<'a> {
     File(&'a CachedChunk),
     /// Decoded cells.
     Memory(Buffer),
+    /// Blocks of a frame of Zstandard.
+    Zstd { blocks: ZstdBlocks, stored: &'a Stored },
     /// Blocks of Blosc, with the number of the one that is decoded.
     Blosc { encoded: Bytes, len: usize, current: Option<usize> },
 }
@@ -190,6 +192,10 @@ impl<'a> CellReader<'a> {
                 PieceSource::File(file)
             }
             (stream, stored) => {
+                let frame = (stream == Stream::Zstd).then(|| zstd_blocks(stored, len, width));
+                if let Some(blocks) = frame.transpose()?.flatten() {
+                    return Ok(Self { width, source: PieceSource::Zstd { blocks, stored } });
+                }
                 let encoded = stored.bytes(&column.recycler)?;
                 let blocks = (stream == Stream::Blosc)
                     .then(|| BloscBlocks::new(&encoded, len))
@@ -213,6 +219,18 @@ impl<'a> CellReader<'a> {
         Ok(match &mut self.source {
             PieceSource::File(file) => (file.len() / self.width - at).min(PIECE / self.width),
             PieceSource::Memory(buffer) => (buffer.len() / self.width).saturating_sub(at),
+            PieceSource::Zstd { blocks, stored } => {
+                let block = bytes_of(&mut room.block, blocks.block_len());
+                let read = |at: usize, out: &mut [u8]| match stored {
+                    Stored::Cached(file) => file.read_at(at, out),
+                    Stored::Bytes(_) => Ok(()),
+                };
+                let encoded = match stored {
+                    Stored::Bytes(bytes) => EncodedFrame::Memory(bytes),
+                    Stored::Cached(_) => EncodedFrame::File(&read),
+                };
+                blocks.open(at * self.width, block, encoded)? / self.width
+            }
             PieceSource::Blosc { encoded, len, current } => {
                 let Some(blocks) = BloscBlocks::new(encoded, *len) else { return Ok(0) };
                 let in_block = blocks.block_len(0) / self.width;
@@ -252,6 +270,11 @@ impl<'a> CellReader<'a> {
                 piece.copy_from_slice(bytes);
                 Ok(piece)
             }
+            PieceSource::Zstd { blocks, .. } => {
+                let block = bytes_of(block, blocks.block_len()).get(blocks.within(first)..);
+                let bytes = block.and_then(|block| block.get(..len));
+                bytes.ok_or_else(|| "its block is too short".to_owned())
+            }
             PieceSource::Blosc { encoded, len: all, .. } => {
                 let blocks = BloscBlocks::new(encoded, *all);
                 let blocks = blocks.ok_or_else(|| "its header is corrupt".to_owned())?;
@@ -267,6 +290,20 @@ impl<'a> CellReader<'a> {
             }
         }
     }
+}
+
+/// Blocks of a stored chunk of `len` decoded bytes, if they pay off.
+fn zstd_blocks(stored: &Stored, len: usize, width: usize) -> Result<Option<ZstdBlocks>, String> {
+    let mut head = [0; FRAME_HEADER];
+    let (head, encoded) = match stored {
+        Stored::Bytes(bytes) => (&bytes[..FRAME_HEADER.min(bytes.len())], bytes.len()),
+        Stored::Cached(file) => {
+            let head = &mut head[..FRAME_HEADER.min(file.len())];
+            file.read_at(0, head)?;
+            (&*head, file.len())
+        }
+    };
+    Ok(ZstdBlocks::new(head, encoded, len, width))
 }
 
 /// Whether each block holds whole elements of this width in bytes.

@@ -233,6 +233,22 @@ impl Scan {
         columns.iter().map(cost).fold(0, usize::saturating_add)
     }
 
+    /// Estimated stored bytes of these columns of a tile: what takes memory between its fetch and its decoding.
+    #[must_use]
+    pub fn stored(&self, columns: &[usize], block: &Block) -> usize {
+        let stored = |&position: &usize| {
+            let column = &self.columns[position];
+            match &column.source {
+                ColumnSource::Chunked(chunked) => {
+                    chunked.stored(&column.dims, &column.needs(block.selections()))
+                }
+                ColumnSource::Derived { inputs, .. } => self.stored(inputs, block),
+                _ => 0,
+            }
+        };
+        columns.iter().map(stored).fold(0, usize::saturating_add)
+    }
+
     /// Whether chunks of some column are kept for other tiles. They are kept in the memory of [`Scan::share_memory`].
     #[must_use]
     pub fn shares_chunks(&self) -> bool {

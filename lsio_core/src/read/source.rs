@@ -280,26 +280,34 @@ impl Chunked {
             .map(|fill| if fill.len() == cells { fill } else { values })
     }
 
+    /// Estimated stored bytes of the chunks with the cells of `selections`.
+    pub(super) fn stored(&self, dims: &[usize], selections: &[Selection]) -> usize {
+        let Ok(reader) = self.variable.reader() else { return 0 };
+        let part = self.part(dims, selections);
+        let mut decoded = reader.codec.decoded_bytes().saturating_mul(part.count_chunks());
+        if !self.variable.chunk_grid().is_regular() {
+            // Not every chunk is as large as the largest.
+            decoded = decoded.min(part.chunk_bytes());
+        }
+        // Compression typically halves the size.
+        if reader.codec.is_raw() { decoded } else { decoded / 2 }
+    }
+
     /// Estimated memory in bytes for reading the cells of `selections`: the stored bytes, one decoded chunk, and the
     /// values.
     pub(super) fn cost(&self, dims: &[usize], selections: &[Selection]) -> usize {
         let Ok(reader) = self.variable.reader() else { return 0 };
         let chunk = reader.codec.decoded_bytes();
         let part = self.part(dims, selections);
-        let chunks = part.count_chunks();
         let width = usize::try_from(self.variable.value_bytes()).unwrap_or(usize::MAX);
         let values = part.cells().saturating_mul(width);
-        let mut stored = chunk.saturating_mul(chunks);
-        let each = chunks.saturating_mul(CHUNK_BYTES);
-        if !self.variable.chunk_grid().is_regular() {
-            // Not every chunk is as large as the largest.
-            stored = stored.min(part.chunk_bytes());
-        }
+        let each = part.count_chunks().saturating_mul(CHUNK_BYTES);
+        let stored = self.stored(dims, selections);
         let read = each.saturating_add(if reader.codec.is_raw() {
             // Decoding writes directly into the values, unless cells are picked or converted.
             stored.max(values)
         } else {
-            (stored / 2).saturating_add(chunk).saturating_add(values)
+            stored.saturating_add(chunk).saturating_add(values)
         });
         match &self.mapped {
             Some(_) => read.saturating_add(cells(dims, selections).saturating_mul(width)),

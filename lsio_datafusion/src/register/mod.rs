@@ -55,6 +55,7 @@ use crate::{
     },
     plan_sql,
     repeated_names::FiltersByName,
+    scan::GridOrder,
     sql::{DigitNames, NamedCasts, Operators},
 };
 
@@ -304,6 +305,9 @@ impl Taught for SessionStateBuilder {
         if let Some((join, later)) = physical.get_mut(at + 2..).and_then(<[_]>::split_first_mut) {
             *join = Arc::new(JoinPushdown::before(later.to_vec()));
         }
+
+        // Rows that partitions would bring together in any order.
+        physical.push(Arc::new(GridOrder));
 
         for factory in self.table_factories().get_or_insert_default().values_mut() {
             *factory = Arc::new(HomeFactory(Arc::clone(factory)));

@@ -31,6 +31,11 @@ impl Collected {
         self.remaining
     }
 
+    /// Whether no rows wait.
+    pub(super) fn is_empty(&self) -> bool {
+        self.few.is_empty()
+    }
+
     /// Whether the limit is reached.
     pub(super) fn is_full(&self) -> bool {
         self.remaining == Some(0)
@@ -60,11 +65,6 @@ impl Collected {
             _ => concat_batches(&self.schema, &few)?,
         };
         Ok(Some(self.limited(batch)))
-    }
-
-    /// Drops the rows that are left.
-    pub(super) fn clear(&mut self) {
-        self.few.clear();
     }
 
     /// Cuts a batch to the limit.

@@ -40,6 +40,20 @@ pub(crate) struct Metrics {
     store: Arc<str>,
 }
 
+/// Time spent making rows, wherever that is done.
+#[derive(Clone)]
+pub(crate) struct RowsTimer {
+    broadcasting: Time,
+    compute: Time,
+}
+
+impl RowsTimer {
+    pub(crate) fn add(&self, time: Duration) {
+        self.broadcasting.add_duration(time);
+        self.compute.add_duration(time);
+    }
+}
+
 impl Metrics {
     pub(crate) fn new(set: &ExecutionPlanMetricsSet, partition: usize, store: Arc<str>) -> Self {
         let count = |name: &'static str| MetricBuilder::new(set).counter(name, partition);
@@ -94,10 +108,10 @@ impl Metrics {
         self.baseline.elapsed_compute().add_duration(time);
     }
 
-    /// Adds time spent making rows.
-    pub(crate) fn broadcasting(&self, time: Duration) {
-        self.time_broadcasting.add_duration(time);
-        self.baseline.elapsed_compute().add_duration(time);
+    /// For time spent making rows.
+    pub(crate) fn rows_timer(&self) -> RowsTimer {
+        let compute = self.baseline.elapsed_compute().clone();
+        RowsTimer { broadcasting: self.time_broadcasting.clone(), compute }
     }
 
     /// Adds time spent reducing values.

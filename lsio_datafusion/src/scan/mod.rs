@@ -9,11 +9,14 @@
 //!   ▼
 //! TileReader      one for a partition: restrict → fetch → filter → fetch the rest
 //!   │ decode
-//! RowStream       record batches of the tiles' rows; an aggregate takes the tiles as they are
-//!   │ TilesInOrder  the same from several readers, where one partition has to give all rows in order
+//! TileRanges      rows of the tiles, range by range; an aggregate takes the tiles as they are
+//!   │ RowStream     record batches of a partition
+//!   │ TilesInOrder  the same from several readers, where one partition gives all rows in order: GridOrderExec
 //! ```
 
+mod ahead;
 mod collected;
+mod grid_order;
 mod in_order;
 mod masks;
 mod memory;
@@ -25,12 +28,14 @@ mod shares;
 mod source;
 mod spec;
 mod stream;
+mod tile_rows;
 
 pub use self::{
     source::ZarrSource,
     spec::{DatasetRef, ScanSpec},
 };
 pub(crate) use {
+    grid_order::GridOrder,
     memory::PartitionMemory,
     queue::{Execution, Partition, TileNumbers},
     reader::{ReadyTile, TileReader},

@@ -10,6 +10,7 @@ use lsio_core::{
 };
 
 use super::{
+    ahead::{Budget, Share},
     masks::{both, evaluate, on_rows},
     memory::PartitionMemory,
     metrics::Metrics,
@@ -20,10 +21,8 @@ use crate::{
     predicate::{Deferred, Predicate},
 };
 
-/// Limits on reading ahead.
+/// Limits on reading ahead, beside the bytes of [`Budget`].
 struct Reach {
-    /// Bytes fetched ahead, as far as the pool allows.
-    bytes: usize,
     /// Upper bound on tiles fetched ahead.
     tiles: usize,
     /// Filtered tiles whose remaining columns are fetched while further tiles are filtered.
@@ -31,13 +30,10 @@ struct Reach {
 }
 
 /// Limits for local storage, which answers in microseconds.
-const LOCAL: Reach = Reach { bytes: 48 << 20, tiles: 32, filtered: 4 };
+const LOCAL: Reach = Reach { tiles: 32, filtered: 4 };
 
-/// Limits over a network: in the 50 ms before an answer a link of 10 Gbit/s transfers 60 MB.
-const REMOTE: Reach = Reach { bytes: 128 << 20, tiles: 256, filtered: 64 };
-
-/// Bytes over a network shared by all partitions.
-const REMOTE_BYTES: usize = 512 << 20;
+/// Limits over a network, where many requests wait for their answers at the same time.
+const REMOTE: Reach = Reach { tiles: 256, filtered: 64 };
 
 /// Bytes of chunks kept for several tiles, as far as the pool allows: the tiles of a rolling mean of a week of hours need
 /// a hundred megabytes of them.
@@ -77,14 +73,17 @@ pub(crate) struct TileReader {
     tiles: TileNumbers,
     batch_size: usize,
     reach: Reach,
+    /// Part of the bytes fetched ahead in the process.
+    share: Share,
     /// State of deferred predicates; `None` before the first poll.
     deferred: Option<Deferred>,
     /// Tiles whose first columns are being fetched.
     ahead: VecDeque<Ahead>,
     /// Filtered tiles whose remaining columns are being fetched.
     filtered: VecDeque<Filtered>,
-    /// Bytes of the last tile's first columns.
+    /// Bytes of the last tile's first columns: as they take memory, and as they are stored.
     cost: usize,
+    stored: usize,
     /// Bytes reserved for chunks that several tiles need.
     shared: usize,
     /// Tiles that were read or had no wanted row.
@@ -117,6 +116,8 @@ struct Ahead {
     known: usize,
     fetch: FetchTask,
     reserved: usize,
+    /// Bytes of the share.
+    stored: usize,
 }
 
 struct Filtered {
@@ -125,6 +126,8 @@ struct Filtered {
     rows: Option<BooleanBuffer>,
     rest: Rest,
     reserved: usize,
+    /// Bytes of the share.
+    stored: usize,
 }
 
 /// Columns that aren't decoded yet.
@@ -145,14 +148,10 @@ impl TileReader {
         context: &TaskContext,
         metrics: Metrics,
     ) -> Self {
-        let reach = if work.scan.is_remote() {
-            let share = REMOTE_BYTES / work.partitions.max(1);
-            Reach { bytes: share.clamp(LOCAL.bytes, REMOTE.bytes), ..REMOTE }
-        } else {
-            LOCAL
-        };
+        let is_remote = work.scan.is_remote();
         Self {
-            reach,
+            reach: if is_remote { REMOTE } else { LOCAL },
+            share: Budget::of(is_remote).share(),
             batch_size: context.session_config().batch_size().max(1),
             memory: PartitionMemory::new("ZarrScan", context),
             work,
@@ -162,6 +161,7 @@ impl TileReader {
             ahead: VecDeque::new(),
             filtered: VecDeque::new(),
             cost: 0,
+            stored: 0,
             shared: 0,
             done: 0,
             finished: false,
@@ -186,6 +186,7 @@ impl TileReader {
             if self.filters_further() && self.next_is_filter() {
                 self.filter().await?;
             } else if let Some(filtered) = self.filtered.pop_front() {
+                self.share.give_back(filtered.stored);
                 return self.fetched(filtered).await.map(Some);
             } else if self.ahead.is_empty() {
                 return Ok(None);
@@ -254,6 +255,7 @@ impl TileReader {
         self.finished = true;
         self.ahead.clear();
         self.filtered.clear();
+        self.share.give_back_all();
         self.work.scan.unshare_memory(self.shared);
         self.memory.give_back_all();
         if let Some(sum) = self.tiles.execution().finish(self.metrics.asked()) {
@@ -303,8 +305,8 @@ impl TileReader {
 
     /// Whether another tile may be filtered before the filtered ones are used.
     fn filters_further(&self) -> bool {
-        let held: usize = self.filtered.iter().map(|filtered| filtered.reserved).sum();
-        self.filtered.len() < self.reach.filtered && held < self.reach.bytes
+        self.filtered.is_empty()
+            || (self.filtered.len() < self.reach.filtered && !self.share.is_used_up())
     }
 
     /// Upper bound on tiles fetched at the same time.
@@ -336,25 +338,28 @@ impl TileReader {
     async fn fetch_ahead(&mut self, remaining: Option<usize>) -> Result<()> {
         let most = self.most_ahead(remaining);
         while self.ahead.len() + self.filtered.len() < most {
-            let held: usize = self.ahead.iter().map(|ahead| ahead.reserved).sum();
             let is_first = self.ahead.is_empty() && self.filtered.is_empty();
-            if !is_first && held >= self.reach.bytes {
+            let likely = self.stored;
+            if !self.share.take(likely, is_first) {
                 break;
             }
             // Reserves memory before taking a tile, as no other partition can take it then: as much as the
             // last one needed.
             let guess = self.cost;
             if !is_first && !self.memory.take_spare(guess) {
+                self.share.give_back(likely);
                 break;
             }
             let reserved = if is_first { 0 } else { guess };
             let Some(number) = self.tiles.next() else {
+                self.share.give_back(likely);
                 self.memory.give_back(reserved);
                 break;
             };
             let known = self.deferred.as_mut().map_or(0, Deferred::refresh);
             let mut block = self.work.scan.tiles().block(number);
             let Some((rows, filters)) = self.restrict(number, &mut block, true)? else {
+                self.share.give_back(likely);
                 self.memory.give_back(reserved);
                 // Yields to other tasks, as there may be many of these.
                 tokio::task::yield_now().await;
@@ -367,11 +372,15 @@ impl TileReader {
             }
             let first = self.first_columns(&filters);
             self.cost = self.work.scan.cost(&first, &block);
+            self.stored = self.work.scan.stored(&first, &block);
+            self.share.correct(likely, self.stored);
+            let stored = self.stored;
             self.memory.give_back(reserved.saturating_sub(self.cost));
             self.memory.take(self.cost.saturating_sub(reserved), A_CHUNK)?;
             let fetch = self.work.scan.fetch(&first, &block, rows.as_ref());
             let reserved = self.cost;
-            self.ahead.push_back(Ahead { number, block, rows, filters, known, fetch, reserved });
+            let ahead = Ahead { number, block, rows, filters, known, fetch, reserved, stored };
+            self.ahead.push_back(ahead);
         }
         Ok(())
     }
@@ -460,8 +469,10 @@ impl TileReader {
     /// Decodes the first columns of the next tile, and evaluates the predicates.
     async fn filter(&mut self) -> Result<()> {
         let Some(ahead) = self.ahead.pop_front() else { return Ok(()) };
-        let Ahead { number, block, mut rows, mut filters, known, fetch, reserved } = ahead;
+        let Ahead { number, block, mut rows, mut filters, known, fetch, reserved, stored } = ahead;
         let fetched = self.join(fetch).await?;
+        // It is no longer ahead.
+        self.share.give_back(stored);
         // Filters known by now may exclude the whole tile.
         if self.deferred.as_mut().is_some_and(|deferred| deferred.refresh() != known) {
             let Some((now, later)) = self.restrict(number, &mut block.clone(), false)? else {
@@ -491,7 +502,7 @@ impl TileReader {
         let mut tile = self.work.scan.local(&[], block).map_err(external)?;
         if filters.is_empty() {
             let rest = Rest::Fetched(fetched);
-            self.filtered.push_back(Filtered { number, tile, rows, rest, reserved });
+            self.filtered.push_back(Filtered { number, tile, rows, rest, reserved, stored: 0 });
             return Ok(());
         }
         let decoded = self.work.scan.decode(fetched, &mut tile).await.map_err(external)?;
@@ -527,10 +538,14 @@ impl TileReader {
         let missing: Vec<usize> =
             self.work.output.iter().copied().filter(|&column| !tile.has(column)).collect();
         let needed = self.work.scan.cost(&missing, tile.block());
-        let mut filtered = Filtered { number, tile, rows, rest: Rest::None, reserved };
+        let stored = self.work.scan.stored(&missing, tile.block());
+        let mut filtered = Filtered { number, tile, rows, rest: Rest::None, reserved, stored: 0 };
         if missing.iter().any(|&column| !self.work.scan.is_local(column)) {
             self.memory.take(needed, A_CHUNK)?;
             filtered.reserved += needed;
+            // Its other columns are there already.
+            self.share.take(stored, true);
+            filtered.stored = stored;
             let block = filtered.tile.block();
             let fetch = self.work.scan.fetch(&missing, block, filtered.rows.as_ref());
             filtered.rest = Rest::Fetching(fetch);
@@ -551,7 +566,7 @@ impl TileReader {
 
     /// Waits for the remaining columns of a tile.
     async fn fetched(&self, filtered: Filtered) -> Result<ReadyTile> {
-        let Filtered { number, tile, rows, rest, reserved } = filtered;
+        let Filtered { number, tile, rows, rest, reserved, .. } = filtered;
         let fetched = match rest {
             Rest::None => None,
             Rest::Fetching(fetch) => Some(self.join(fetch).await?),

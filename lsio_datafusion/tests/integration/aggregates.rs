@@ -456,3 +456,36 @@ async fn large_chunks_give_what_rows_give() {
         }
     }
 }
+
+/// Chunks of more than 4 MiB are decompressed block by block: whole, in part, several at the same time, and unpacked.
+#[tokio::test(flavor = "multi_thread")]
+async fn large_frames_give_what_rows_give() {
+    let directory = tempfile::tempdir().unwrap();
+    let (on, off) = (session(pushing(true)), session(pushing(false)));
+    for packed in [false, true] {
+        let path = directory.path().join(format!("packed_{packed}"));
+        let spec = Specification {
+            times: 18,
+            latitudes: 350,
+            longitudes: 400,
+            chunks: [16, 350, 400],
+            shards: None,
+            compression: Compression::Zstd(1),
+            packed,
+            one_chunk: false,
+        };
+        reanalysis::write(&path, &spec).unwrap();
+        for sql in [
+            "SELECT avg(t2m), min(t2m), max(t2m), count(t2m), sum(u10 * v10) FROM {}",
+            "SELECT time, max(t2m), sum(v10) FROM {} WHERE latitude < 30 GROUP BY time",
+        ] {
+            let sql = sql.replace("{}", &table(&path));
+            assert!(plan(&on, &sql).await.contains("ZarrAggregateExec"), "{sql}");
+            let (mut actual, mut expected) =
+                (rows(&on, &sql).await.unwrap(), rows(&off, &sql).await.unwrap());
+            actual.sort_by_key(|row| format!("{row:?}"));
+            expected.sort_by_key(|row| format!("{row:?}"));
+            assert!(same(&actual, &expected), "{packed} {sql}");
+        }
+    }
+}

@@ -23,6 +23,7 @@ mod front_door;
 mod harness;
 mod kinds;
 mod looked_up;
+mod orders;
 mod plans;
 mod pushed_errors;
 mod quantiles;

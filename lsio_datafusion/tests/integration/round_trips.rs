@@ -3,6 +3,8 @@
 //! ```text
 //! open (1) ──▶ coordinates (1) ──▶ indices of shards (0 or 1) ──▶ chunks that decide (0 or 1) ──▶ chunks (1)
 //! ```
+//!
+//! Of a registered table the coordinates are read while it is opened again.
 
 use std::{
     fs,
@@ -496,10 +498,59 @@ async fn each_query_sees_what_was_written() {
         }
         // What is registered is opened again, once, and read as a URL is.
         let sql = "SELECT t2m FROM registered WHERE time = '2020-01-01T01:00:00' AND y = 0.5";
-        let (_, requests, trips) = remote.watch(3, || answered(&ctx, sql)).await;
-        assert_eq!(trips, 3, "{}", told(&requests));
+        // Its coordinates are read meanwhile.
+        let (_, requests, trips) = remote.watch(2, || answered(&ctx, sql)).await;
+        assert_eq!(trips, 2, "{}", told(&requests));
         let opened = requests.iter().filter(|r| r.key == "grows.zarr/zarr.json").count();
         assert_eq!(opened, 1, "{}", told(&requests));
+        for name in ["time", "y"] {
+            let key = format!("grows.zarr/{name}/c/0");
+            let read = requests.iter().filter(|r| r.key == key).count();
+            assert_eq!(read, 1, "{name}: {}", told(&requests));
+        }
+    }
+}
+
+/// Coordinates that are read while the metadata are, are those of now, decoded as the metadata say now.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_query_sees_the_coordinates_of_now() {
+    for protocol in PROTOCOLS {
+        let write = |directory: &Path, first: f64, scale: f64| {
+            let path = directory.join("moves.zarr");
+            let _ = fs::remove_dir_all(&path);
+            let group = GroupWriter::create(&path, json!({})).unwrap();
+            let spec = |name, attributes| SyntheticArray {
+                name,
+                data_type: "float64",
+                dims: &[("x", 4)],
+                chunks: &[4],
+                shards: None,
+                compression: Compression::None,
+                fill_value: json!(0),
+                attributes,
+            };
+            let x = group.array(&spec("x", json!({"scale_factor": scale}))).unwrap();
+            let values = |first: f64| [0.0, 1.0, 2.0, 3.0].map(|n| first + n);
+            x.write(&[0], &values(first)).unwrap();
+            group.array(&spec("v", json!({}))).unwrap().write(&[0], &values(100.0)).unwrap();
+            group.consolidate().unwrap();
+        };
+        let remote = Remote::new(protocol, |directory| write(directory, 0.0, 1.0));
+        let ctx = session(config());
+        let url = remote.url("moves.zarr");
+        ctx.register_zarr("moves", &url, OpenOptions::default()).await.unwrap();
+        let sql = "SELECT v FROM moves WHERE x = 6";
+        let frame = ctx.sql(sql).await.unwrap();
+        // Values alone, then what they mean, then both.
+        for (first, scale, found) in
+            [(5.0, 1.0, Some(101)), (5.0, 2.0, None), (0.0, 3.0, Some(102))]
+        {
+            write(remote.directory.path(), first, scale);
+            let expected: Vec<Vec<Value>> =
+                found.iter().map(|v| vec![json!(f64::from(*v))]).collect();
+            assert_eq!(answered(&ctx, sql).await, expected, "{first} {scale}");
+            assert_eq!(frame.clone().count().await.unwrap(), expected.len(), "{first} {scale}");
+        }
     }
 }
 

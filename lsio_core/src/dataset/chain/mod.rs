@@ -79,6 +79,8 @@ pub(crate) enum Stream {
     Plain,
     /// Block by block.
     Blosc,
+    /// From a frame, in order.
+    Zstd,
     /// All at once.
     Whole,
 }
@@ -135,6 +137,7 @@ impl Chain {
             _ if !self.is_direct() => Stream::Whole,
             [] => Stream::Plain,
             [Step::Decompress(Compressor::Blosc)] => Stream::Blosc,
+            [Step::Decompress(Compressor::Zstd)] => Stream::Zstd,
             _ => Stream::Whole,
         }
     }

@@ -1,6 +1,9 @@
 //! Parses an array's metadata document.
 
-use std::sync::Arc;
+use std::{
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    sync::Arc,
+};
 
 use serde_json::{Map, Value};
 
@@ -73,7 +76,16 @@ pub(crate) fn array_spec(document: &ArrayDocument) -> Result<ArraySpec, String> 
         deviations: known.iter().flat_map(|element| deviations(document, element)).collect(),
         element: known,
         layout,
+        digest: Some(digest(document)),
     })
+}
+
+/// Digest of an array's document.
+fn digest(document: &ArrayDocument) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    document.metadata.hash(&mut hasher);
+    format!("{:?}{:?}", document.format, document.attributes).hash(&mut hasher);
+    hasher.finish()
 }
 
 /// `byte_order` is the byte order of a Zarr v2 dtype.

@@ -6,6 +6,7 @@ use std::{
     sync::Arc,
 };
 
+use arrow::datatypes::SchemaRef;
 use datafusion::{
     common::{Statistics, config::ConfigOptions, tree_node::TreeNodeRecursion},
     datasource::source::{DataSource, OpenArgs},
@@ -28,10 +29,11 @@ use super::ZarrSource;
 use crate::{
     predicate::{Predicate, is_deferred, select_loaded},
     scan::{
-        in_order::TilesInOrder,
+        in_order::{Compute, TilesInOrder},
         order::visits,
         queue::{Partition, TileNumbers, TileQueues},
-        stream::{RowStream, rows},
+        stream::rows,
+        tile_rows::TileRanges,
     },
 };
 
@@ -246,16 +248,43 @@ impl ZarrSource {
             let reader = self.reader(tiles, partition, context, &self.metrics)?;
             return Ok(rows(reader, schema(), self.spec.limit, context));
         }
-        let workers = tiles.in_turns(count).into_iter().enumerate().map(|(index, tiles)| {
+        self.tiles_in_order(tiles.in_turns(count), None, schema(), context)
+    }
+
+    /// Rows of all tiles in their order, read by `count` workers, of which each batch is passed to `compute`. `schema` is
+    /// that of the result.
+    pub(in crate::scan) fn in_order(
+        &self,
+        count: usize,
+        compute: Option<Compute>,
+        schema: &SchemaRef,
+        context: &TaskContext,
+    ) -> Result<SendableRecordBatchStream> {
+        let whole = Partition { index: 0, count: 1 };
+        let tiles = TileNumbers::strided(whole, self.tile_range());
+        self.tiles_in_order(tiles.in_turns(count), compute, Arc::clone(schema), context)
+    }
+
+    fn tiles_in_order(
+        &self,
+        tiles: Vec<TileNumbers>,
+        compute: Option<Compute>,
+        schema: SchemaRef,
+        context: &TaskContext,
+    ) -> Result<SendableRecordBatchStream> {
+        let count = tiles.len();
+        let batch_size = context.session_config().batch_size().max(1);
+        let workers = tiles.into_iter().enumerate().map(|(index, tiles)| {
             let first = tiles.first();
             let reader = self.reader(tiles, Partition { index, count }, context, &self.metrics)?;
-            Ok((first, RowStream::new(reader, schema(), self.spec.limit, context)))
+            Ok((first, TileRanges::new(reader, Arc::clone(&self.schema), batch_size)))
         });
         let in_order = TilesInOrder {
             workers: workers.collect::<Result<_>>()?,
-            schema: schema(),
+            compute,
+            schema,
             limit: self.spec.limit,
-            metrics: BaselineMetrics::new(&self.metrics, partition.index),
+            metrics: BaselineMetrics::new(&self.metrics, 0),
         };
         Ok(in_order.rows(context))
     }
