@@ -105,7 +105,7 @@ struct OpenSlab {
 #[derive(Default)]
 struct FinishedShare {
     batches: Vec<RecordBatch>,
-    /// Bytes that its states had: reserved until the results are sent.
+    /// Bytes that its states had: they count until the results are sent, so that not too many wait.
     bytes: usize,
 }
 
@@ -361,7 +361,6 @@ impl AggregateRun {
             let Ok(mut next) = self.next.try_lock() else { return };
             while let Some(FinishedShare { batches, bytes }) = take(*next) {
                 *next += 1;
-                self.memory.give_back(bytes);
                 self.bytes.fetch_sub(bytes, Ordering::Relaxed);
                 self.moved.notify_waiters();
                 for batch in batches {
@@ -410,8 +409,12 @@ impl AggregateRun {
             }
         }
         let pencils = open.pencils.write().unwrap_or_else(PoisonError::into_inner).take();
-        finished.bytes += open.bytes.load(Ordering::Relaxed);
-        let Some(state) = whole else { return Ok(()) };
+        let bytes = open.bytes.load(Ordering::Relaxed);
+        finished.bytes += bytes;
+        let Some(state) = whole else {
+            self.memory.give_back(bytes);
+            return Ok(());
+        };
         let ordered = match pencils {
             Some(pencils) => pencils.evaluate(&self.plan).await?,
             None => Vec::new(),
@@ -428,6 +431,7 @@ impl AggregateRun {
                 finished.batches.push(batch);
             }
         }
+        self.memory.give_back(bytes);
         self.given.store(true, Ordering::Release);
         worker.reader.metrics().finishing(timer.elapsed(), states);
         Ok(())

@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// Bytes ahead of local storage: far more than any drive needs in flight.
 static LOCAL: Budget = Budget::new(64 << 20);
 
-/// Bytes ahead over a network: in 100 ms a link of 10 Gbit/s transfers 125 MB.
-static REMOTE: Budget = Budget::new(128 << 20);
+/// Bytes ahead over a network: in 75 ms a link of 10 Gbit/s transfers 94 MB.
+static REMOTE: Budget = Budget::new(96 << 20);
 
 /// Bytes that may be fetched ahead.
 #[derive(Debug)]

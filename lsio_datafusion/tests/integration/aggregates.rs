@@ -442,8 +442,11 @@ async fn large_chunks_give_what_rows_give() {
             "SELECT count(*), avg(t2m) FROM {} WHERE t2m > 285 AND latitude < 30",
             "SELECT count(*), min(u10), var(u10) FROM {} WHERE u10 <> 0 AND v10 <= 2",
             // Several slabs, of one tile and of several.
-            "SELECT time, latitude, longitude, max(t2m), avg(u10) FROM {} GROUP BY 1, 2, 3",
-            "SELECT date_part('hour', time) % 2, latitude, longitude, avg(t2m), stddev(t2m),              min(u10) FROM {} GROUP BY 1, 2, 3",
+            "SELECT count(*), sum(a), max(b) FROM (SELECT time, latitude, longitude, max(t2m) AS a, \
+             avg(u10) AS b FROM {} GROUP BY 1, 2, 3)",
+            "SELECT latitude, count(*), sum(a), sum(b), min(c) FROM (SELECT \
+             date_part('hour', time) % 2, latitude, longitude, avg(t2m) AS a, stddev(t2m) AS b, \
+             min(u10) AS c FROM {} GROUP BY 1, 2, 3) GROUP BY latitude",
         ] {
             let sql = sql.replace("{}", &table(&path));
             assert!(plan(&on, &sql).await.contains("ZarrAggregateExec"), "{sql}");
