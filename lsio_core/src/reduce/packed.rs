@@ -17,6 +17,10 @@ use crate::simd::kernel;
 /// Largest magnitude of a factor or an offset with which sums of packed numbers stay far from infinity.
 const MODERATE: f64 = 1e250;
 
+/// Largest number of steps of a packed number between 0 and its values, with which the rounding of values is below what
+/// their spread tells: it is a spread of rounded values that is asked for.
+const SHARP_STEPS: f64 = 1048576.0;
+
 /// States of the cells of rows that have the same groups, as sums of packed numbers.
 struct RowSums<S> {
     sums: Vec<f64>,
@@ -37,7 +41,8 @@ impl Groups<f64> {
         weight: u64,
     ) {
         let is_moderate = packed.by.iter().all(|number| number.abs() < MODERATE);
-        if rows.is_some() || weight != 1 || !is_moderate {
+        let is_sharp = !self.wanted.moments || packed.most_steps() <= SHARP_STEPS;
+        if rows.is_some() || weight != 1 || !is_moderate || !is_sharp {
             let mut at = first;
             self.each_unpacked(values, packed, |groups, doubles| {
                 let rows = rows.map(|rows| rows.slice(at - first, doubles.len()));

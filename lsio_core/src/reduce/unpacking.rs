@@ -73,6 +73,13 @@ impl<S: Native> Packed<S> {
         unpacked(number, self.by)
     }
 
+    /// Upper bound on the distance of values from 0, in steps of the packed numbers.
+    pub(super) fn most_steps(&self) -> f64 {
+        let [factor, offset] = self.by;
+        let largest = 2_f64.powi(8 * size_of::<S>() as i32);
+        largest + (offset / factor).abs()
+    }
+
     /// Number of missing values.
     pub(super) fn count_missing(&self, values: &[S], simd: Simd) -> usize {
         self.missing.iter().map(|missing| simd.count_equal(values, *missing)).sum()
