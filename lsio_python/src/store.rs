@@ -185,11 +185,13 @@ impl Store {
             shape.clear();
             strides.clear();
         }
-        // SAFETY: the exporter of a writable buffer promises that these bytes exist while the buffer is held. That no
-        // other thread touches the array during the read is up to the caller, as for numpy's own functions.
-        let memory = match buffer.buf_ptr().cast::<u8>() {
-            start if start.is_null() || len == 0 => &mut [],
-            start => unsafe { slice::from_raw_parts_mut(start, len) },
+        let start = buffer.buf_ptr().cast::<u8>();
+        let memory: &mut [u8] = if start.is_null() || len == 0 {
+            &mut []
+        } else {
+            // SAFETY: the exporter of a writable buffer promises that these bytes exist while the buffer is held. That
+            // no other thread touches the array during the read is up to the caller, as for numpy's own functions.
+            unsafe { slice::from_raw_parts_mut(start, len) }
         };
         let place = Place::new(memory, &shape, &strides, width).map_err(PyValueError::new_err)?;
         let process = Process::current()?;
