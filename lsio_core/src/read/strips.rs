@@ -61,7 +61,7 @@ impl Scan {
     /// Yields to other tasks between two chunks.
     ///
     /// # Errors
-    /// [`Error::Chunk`] if the bytes are corrupt.
+    /// [`Error::Chunk`](crate::Error::Chunk) if the bytes are corrupt.
     pub async fn strips(&self, fetched: Fetched, tile: &Tile) -> Result<(Strips, Decoded)> {
         let mut decoded = Decoded::default();
         let mut columns = Vec::with_capacity(fetched.columns.len());
@@ -93,7 +93,7 @@ impl Scan {
     /// among `columns`, and all that was fetched.
     ///
     /// # Errors
-    /// [`Error::Decode`] if a value has no meaning, or can't be computed.
+    /// [`Error::Decode`](crate::Error::Decode) if a value has no meaning, or can't be computed.
     pub async fn next_strip(
         &self,
         strips: &mut Strips,

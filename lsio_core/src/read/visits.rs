@@ -10,7 +10,7 @@ const MOST_LINES_BESIDE: u64 = 2 << 20;
 const STATE_BYTES: u64 = 40;
 
 impl Scan {
-    /// Visits the tiles in another order: see [`Tiles::with_order`]. Tiles that continue each other come in their
+    /// Visits the tiles in another order: see [`Tiles::with_order`](super::Tiles::with_order). Tiles that continue each other come in their
     /// direction. Unless the order says otherwise, tiles that need the same cells come one after the other, and tiles
     /// that continue each other as far apart as there is memory for the states between them.
     #[must_use]
