@@ -35,6 +35,9 @@ const LOCAL: Reach = Reach { tiles: 32, filtered: 4 };
 /// Limits over a network, where many requests wait for their answers at the same time.
 const REMOTE: Reach = Reach { tiles: 256, filtered: 64 };
 
+/// Upper bound on tiles fetched ahead where tiles continue each other: what one worker has fetched others wait for.
+const CONTINUED_TILES: usize = 2;
+
 /// Bytes of chunks kept for several tiles, as far as the pool allows: the tiles of a rolling mean of a week of hours need
 /// a hundred megabytes of them.
 const SHARED_BYTES: usize = 192 << 20;
@@ -321,6 +324,9 @@ impl TileReader {
             false => tiles.len() / (2 * partitions),
         };
         let mut most = self.reach.tiles.min(usize::try_from(share).unwrap_or(usize::MAX));
+        if self.work.scan.continues() && !is_remote {
+            most = most.min(CONTINUED_TILES);
+        }
         if self.work.last.is_some() {
             // All tiles up to there are needed.
         } else if let (Some(remaining), true) = (remaining, self.work.filters.is_empty()) {
