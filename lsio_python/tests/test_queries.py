@@ -38,6 +38,16 @@ def test_latitudes_from_north_to_south_stay_so(tmp_path):
     assert np.isnan(both.v.values).sum() == 3
 
 
+def test_labels_keep_the_order_of_the_store(tmp_path):
+    ds = xr.Dataset({"v": (("t", "lon"), np.arange(8.0).reshape(2, 4))}, {"t": [5, 3], "lon": [0.0, 90.0, 180.0, -90.0]})
+    ds.to_zarr(tmp_path / "s.zarr", consolidated=False)
+    found = lsio.sql(f"SELECT lon, sum(v) AS v FROM '{tmp_path}/s.zarr' GROUP BY lon").to_xarray()
+    xr.testing.assert_equal(found, ds.sum("t"))
+    xr.testing.assert_equal(lsio.open(f"{tmp_path}/s.zarr").to_xarray(), ds)
+    ordered = lsio.sql(f"SELECT lon, sum(v) AS v FROM '{tmp_path}/s.zarr' GROUP BY lon ORDER BY lon").to_xarray()
+    assert ordered.lon.values.tolist() == [-90.0, 0.0, 90.0, 180.0]
+
+
 def test_dimensions_can_be_told():
     df = lsio.sql("SELECT time, latitude, longitude, t2m FROM 't2m.zarr' WHERE longitude = 10")
     assert df.to_xarray(dims=["time", "latitude"]).sizes == {"time": 6, "latitude": 3}

@@ -19,21 +19,24 @@ def to_dataset(frame, arrays, dims):
 
     fields = {name: (kind, metadata) for name, kind, metadata in frame.columns()}
     dims = _dims(frame, fields, dims)
-    labels, codes, shape = [], [], []
     rows = len(next(iter(arrays.values()))) if arrays else 0
-    for dim in dims:
-        own, code = _labels(arrays[dim])
-        labels.append(own)
-        codes.append(code)
-        shape.append(len(own))
+    orders = [_labels(arrays[dim]) for dim in dims]
+    shape = [len(labels) for (labels, _), _ in orders]
     cells = int(np.prod([float(size) for size in shape]))
     if cells > _FEW_CELLS and cells > _MOST_CELLS_PER_ROW * max(rows, 1):
         raise InvalidRequestError(
             f"{rows} rows on {dict(zip(dims, shape))} would be an array of {cells} cells, nearly all of them missing: "
             "name fewer dimensions with dims=[…], or use to_pandas()"
         )
-    position = np.ravel_multi_index(codes, shape) if dims else np.zeros(rows, dtype=np.intp)
+    place = lambda chosen: np.ravel_multi_index([codes for _, codes in chosen], shape) if dims else np.zeros(rows, int)
+    # Rows of a grid bring its labels in their order, whatever that is: a store's, or that of an ORDER BY.
+    chosen = [appeared for _, appeared in orders]
+    position = place(chosen)
     in_order = rows == cells and bool((position == np.arange(rows)).all())
+    if not in_order:
+        chosen = [ascending for ascending, _ in orders]
+        position = place(chosen)
+    labels = [own for own, _ in chosen]
     if not in_order and len(np.unique(position)) < rows:
         raise InvalidRequestError(
             f"several rows have the same {', '.join(dims) or 'place'}: name the dimensions that tell rows apart "
@@ -41,9 +44,6 @@ def to_dataset(frame, arrays, dims):
         )
     if not dims and rows > 1:
         raise InvalidRequestError(f"{rows} rows have no dimension: name the columns that tell them apart with dims=[…]")
-    if not in_order:
-        # Labels of a grid in another order: ascending.
-        pass
     coords = {dim: (dim, label, _attributes(fields[dim])) for dim, label in zip(dims, labels)}
     variables = {}
     for name, values in arrays.items():
@@ -70,19 +70,20 @@ def _dims(frame, fields, dims):
 
 
 def _labels(values):
-    """The labels of a dimension, and of each row the position of its label.
+    """The labels of a dimension, and of each row the position of its label: ascending, and as rows bring them.
 
-    Labels stay in the order in which rows bring them if rows are in the order of a grid; else they ascend.
+    Labels that come from the last to the first, such as latitudes from north to south, count as ascending.
     """
     import numpy as np
 
     labels, first, codes = np.unique(values, return_index=True, return_inverse=True, equal_nan=True)
     order = np.argsort(first, kind="stable")
-    steps = np.diff(order)
-    if len(order) > 1 and (steps == -1).all():
-        # Rows bring them from the last to the first, such as latitudes from north to south.
-        return labels[::-1], len(labels) - 1 - codes
-    return labels, codes
+    rank = np.empty_like(order)
+    rank[order] = np.arange(len(order))
+    appeared = labels[order], rank[codes]
+    if len(order) > 1 and (np.diff(order) == -1).all():
+        return appeared, appeared
+    return (labels, codes), appeared
 
 
 def _scattered(values, position, shape):

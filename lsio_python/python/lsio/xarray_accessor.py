@@ -236,17 +236,13 @@ def _queried(data, alike, sql, name, dims, group, weights):
     kept = [dim for dim in first.dims if dim not in dims]
     session = default_session()
     frames = {"this": first.frame([own.name for own in alike])}
-    joins, conditions = "", []
+    joins = ""
     for number, dim in enumerate(first.dims):
         is_grouped = group is not None and dim == group.along
         is_weight = weights is not None and dim == weights.dims[0]
         if not (is_grouped or is_weight or not first.is_whole(dim)):
             continue
         labels = first.labels(dim)
-        bounds = None if is_grouped or is_weight else first.bounds(dim)
-        if bounds is not None:
-            conditions.append(f"this.{quoted(dim)} BETWEEN {bounds[0]} AND {bounds[1]}")
-            continue
         columns = {dim: labels}
         wanted = np.ones(len(labels), bool)
         if is_grouped:
@@ -264,8 +260,6 @@ def _queried(data, alike, sql, name, dims, group, weights):
         sql = 'weighted_avg({v}, "lsio weight")'
     values = [f"{sql.format(v='this.' + quoted(own.name))} AS {quoted(own.name)}" for own in alike]
     query = f"SELECT {', '.join(keys + values)} FROM this{joins}"
-    if conditions:
-        query += f" WHERE {' AND '.join(conditions)}"
     if keys:
         query += f" GROUP BY {', '.join(keys)}"
     columns = session.sql(query, **frames).to_numpy()

@@ -7,9 +7,6 @@ import numpy as np
 import pandas as pd
 from xarray.core import indexing
 
-from ._expr import _literal
-from ._settings import options
-from ._session import default_session
 from .xarray_backend import LsioArray
 
 
@@ -65,30 +62,7 @@ class Selected:
 
     def positions(self, dim, labels):
         """Of labels that the table has given, their positions in the selection."""
-        found = pd.Index(self.labels(dim)).get_indexer(labels)
-        return found
-
-    def bounds(self, dim):
-        """SQL of the least and the greatest label, if the selection is all labels between them."""
-        own = self._positions[dim]
-        labels = self.labels(dim)
-        if len(own) == 0 or not (len(own) == 1 or (np.diff(own) == 1).all()):
-            return None
-        if len(labels) > 1:
-            steps = labels[1:] > labels[:-1]
-            if not (steps.all() or not steps.any()):
-                return None
-            if not self._is_monotonic_in_store(dim, labels):
-                return None
-        elif self._sizes[dim] > 1:
-            return None
-        ends = sorted([labels[0], labels[-1]])
-        return [_literal(end) for end in ends]
-
-    def _is_monotonic_in_store(self, dim, labels):
-        # Only the whole coordinate tells: another part of it may have labels between.
-        whole = self._data[dim].variable if dim in self._data.coords else None
-        return whole is None or len(labels) == self._sizes[dim]
+        return pd.Index(self.labels(dim)).get_indexer(labels)
 
     def check_labels(self, dims):
         """Raises :class:`NotLazy` if labels don't tell indices apart, where that is needed."""
