@@ -75,49 +75,38 @@ class LsioBackendEntrypoint(BackendEntrypoint):
             use_cftime=use_cftime,
             decode_timedelta=decode_timedelta,
         )
-        store = LsioDataStore(
-            filename_or_obj, group, consolidated, storage_options, use_zarr_fill_value_as_mask, decoders
-        )
-        return StoreBackendEntrypoint().open_dataset(store, drop_variables=drop_variables, **decoders)
+        where = (filename_or_obj, group, consolidated, storage_options, use_zarr_fill_value_as_mask)
+        return _opened(where, drop_variables, decoders)[0]
 
     def open_groups_as_dict(
         self,
         filename_or_obj,
         *,
-        mask_and_scale=True,
-        decode_times=True,
-        concat_characters=True,
-        decode_coords=True,
         drop_variables=None,
-        use_cftime=None,
-        decode_timedelta=None,
         group=None,
         consolidated=None,
         storage_options=None,
         use_zarr_fill_value_as_mask=None,
+        **decoders,
     ):
-        decoders = dict(
-            mask_and_scale=mask_and_scale,
-            decode_times=decode_times,
-            concat_characters=concat_characters,
-            decode_coords=decode_coords,
-            use_cftime=use_cftime,
-            decode_timedelta=decode_timedelta,
-        )
         groups = {}
         waiting = [("/", group)]
         while waiting:
             name, inside = waiting.pop()
-            store = LsioDataStore(
-                filename_or_obj, inside, consolidated, storage_options, use_zarr_fill_value_as_mask, decoders
-            )
-            groups[name] = StoreBackendEntrypoint().open_dataset(store, drop_variables=drop_variables, **decoders)
-            for child in reversed(store.children()):
+            where = (filename_or_obj, inside, consolidated, storage_options, use_zarr_fill_value_as_mask)
+            groups[name], children = _opened(where, drop_variables, decoders)
+            for child in reversed(children):
                 waiting.append((f"{name.rstrip('/')}/{child}", f"{inside or ''}/{child}".strip("/")))
         return groups
 
     def open_datatree(self, filename_or_obj, **options):
         return xr.DataTree.from_dict(self.open_groups_as_dict(filename_or_obj, **options))
+
+
+def _opened(where, drop_variables, decoders):
+    """A group as a Dataset, and the names of the groups inside it."""
+    store = LsioDataStore(*where, decoders)
+    return StoreBackendEntrypoint().open_dataset(store, drop_variables=drop_variables, **decoders), store.children()
 
 
 def _as_options(decoders, fill_value_as_mask):
@@ -313,7 +302,12 @@ class LsioArray(BackendArray):
         shape = np.broadcast_shapes(shared + (1,) * slices, *(point.shape for point in points))
         points = [np.ascontiguousarray(np.broadcast_to(point, shape), np.uint64).reshape(-1) for point in points]
         if self._is_text:
-            return self._texts([slice(None)] * len(self.shape))[tuple(point.astype(np.intp) for point in points)].reshape(shape)
+            if not points[0].size:
+                return np.empty(shape, self.dtype)
+            # The box around the points.
+            low = [int(point.min()) for point in points]
+            box = self._texts([slice(at, int(point.max()) + 1) for at, point in zip(low, points)])
+            return box[tuple((point - at).astype(np.intp) for at, point in zip(low, points))].reshape(shape)
         out = np.empty(int(np.prod(shape)), self.dtype)
         self._read(lambda store, memory: store.read_points(self._name, points, memory), out)
         return out.reshape(shape)
