@@ -268,7 +268,6 @@ impl Variable {
         self.reader().map(|reader| reader.chunks.name(chunk)).unwrap_or_default()
     }
 
-    /// Makes an error that names a chunk and its key.
     /// Whether both are the same array of the same store, opened once or twice, so that they have the same chunks.
     pub(crate) fn is_same_array(self: &Arc<Self>, other: &Arc<Self>) -> bool {
         if Arc::ptr_eq(self, other) {
@@ -291,6 +290,7 @@ impl Variable {
         same_place && self.layout() == other.layout() && self.chunk_grid() == other.chunk_grid()
     }
 
+    /// Makes an error that names a chunk and its key.
     pub(crate) fn broken_chunk(&self, chunk: &[u64], reason: String) -> Error {
         let (chunk, key) = (chunk.to_vec(), self.chunk_name(chunk));
         Error::Chunk { array: self.path(), chunk, key, reason }

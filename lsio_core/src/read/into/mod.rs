@@ -69,8 +69,9 @@ impl Variable {
     /// After an error the memory has arbitrary content.
     ///
     /// # Errors
-    /// [`Error::OutOfBounds`](crate::Error::OutOfBounds) for cells outside of the array, [`Error::Place`](crate::Error::Place) for memory that doesn't fit the cells or
-    /// their type, and those of [`Variable::read`].
+    /// [`Error::OutOfBounds`](crate::Error::OutOfBounds) for cells outside of the array,
+    /// [`Error::Place`](crate::Error::Place) for memory that doesn't fit the cells or their type, and those of
+    /// [`Variable::read`].
     pub fn read_into(&self, wanted: Vec<Wanted<'_>>, how: &ReadInto) -> Result<Counts> {
         let fetcher = Fetcher::new(self)?.with_page_cache(how.page_cache.clone());
         // What is beside each other in one object is fetched together only where requests are slow.
