@@ -15,8 +15,11 @@ use pyo3::{
 };
 
 use crate::{
-    capsules, columns, errors, meaning, process::Process, session::SharedSession,
-    stream::QueryReader, wait::wait,
+    capsules, columns, errors, meaning,
+    process::Process,
+    session::SharedSession,
+    stream::{QueryReader, kept},
+    wait::wait,
 };
 
 /// A planned query.
@@ -170,7 +173,7 @@ impl Batches {
         requested_schema: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyCapsule>> {
         drop(requested_schema);
-        let batches: Vec<_> = self.batches.iter().cloned().map(Ok).collect();
+        let batches: Vec<_> = self.batches.iter().cloned().map(kept).collect();
         capsules::stream(py, Box::new(RecordBatchIterator::new(batches, Arc::clone(&self.schema))))
     }
 

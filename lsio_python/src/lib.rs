@@ -3,16 +3,20 @@
 //! Python's side has the public API and its documentation (`python/lsio/`); this side has what needs Rust. Nothing here
 //! waits for a query with the interpreter's lock held.
 
+mod blocks;
 mod capsules;
 mod columns;
 mod errors;
 mod frame;
+mod grid;
 mod meaning;
+mod memory;
 mod parameters;
 mod process;
 mod session;
 mod store;
 mod stream;
+mod texts;
 mod wait;
 
 use pyo3::prelude::*;
@@ -25,5 +29,6 @@ fn _lsio(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<frame::Frame>()?;
     module.add_class::<frame::Batches>()?;
     module.add_class::<store::Store>()?;
+    module.add_class::<grid::Grid>()?;
     Ok(())
 }

@@ -25,7 +25,8 @@ use pyo3::prelude::*;
 use tokio::sync::Mutex;
 
 use crate::{
-    capsules, columns, errors, frame::Frame, parameters::scalar, process::Process, wait::wait,
+    blocks::BlockTable, capsules, columns, errors, frame::Frame, parameters::scalar,
+    process::Process, wait::wait,
 };
 
 /// A session of the query engine.
@@ -124,6 +125,24 @@ impl Session {
         });
         let table: Arc<dyn TableProvider> =
             Arc::new(taken.map_err(|error| errors::of_query(py, &error))?);
+        let register = || -> Result<()> {
+            ctx.deregister_table(name)?;
+            ctx.register_table(name, table).map(|_| ())
+        };
+        register().map_err(|error| errors::of_query(py, &error))
+    }
+
+    /// Registers a table whose rows Python makes as they are asked for: of each column the name and the type of numpy, and an
+    /// object whose `scan(names)` iterates over blocks of rows.
+    fn register_blocks(
+        &self,
+        py: Python<'_>,
+        name: &str,
+        fields: Vec<(String, String)>,
+        blocks: Py<PyAny>,
+    ) -> PyResult<()> {
+        let ctx = self.shared.ctx(py)?;
+        let table = Arc::new(BlockTable::new(&fields, blocks)?);
         let register = || -> Result<()> {
             ctx.deregister_table(name)?;
             ctx.register_table(name, table).map(|_| ())

@@ -3,10 +3,14 @@
 use std::fmt;
 
 use arrow::{
-    array::RecordBatch, datatypes::SchemaRef, error::ArrowError, record_batch::RecordBatchReader,
+    array::{Array as _, ArrayData, ArrayRef, MutableArrayData, RecordBatch, make_array},
+    datatypes::SchemaRef,
+    error::ArrowError,
+    record_batch::RecordBatchReader,
 };
 use datafusion::{dataframe::DataFrame, error::Result};
 use futures::StreamExt as _;
+use lsio_core::uring::is_read_memory;
 use tokio::{
     runtime::Handle,
     sync::mpsc::{Receiver, channel},
@@ -76,7 +80,7 @@ impl Iterator for QueryReader {
         }
         let State::Running { batches, .. } = &mut self.state else { return None };
         match batches.blocking_recv() {
-            Some(Ok(batch)) => Some(Ok(batch)),
+            Some(Ok(batch)) => Some(kept(batch)),
             Some(Err(error)) => {
                 self.state = State::Ended;
                 Some(Err(ArrowError::ExternalError(Box::new(error))))
@@ -101,4 +105,28 @@ impl Drop for QueryReader {
             task.abort();
         }
     }
+}
+
+/// A batch that its taker may keep: without memory that is for reads, which a forked process doesn't have.
+pub(crate) fn kept(batch: RecordBatch) -> Result<RecordBatch, ArrowError> {
+    if !batch.columns().iter().any(|column| is_lent(&column.to_data())) {
+        return Ok(batch);
+    }
+    let columns = batch.columns().iter().map(|column| {
+        let data = column.to_data();
+        if is_lent(&data) { copied(&data) } else { Ok(ArrayRef::clone(column)) }
+    });
+    RecordBatch::try_new(batch.schema(), columns.collect::<Result<_, _>>()?)
+}
+
+fn is_lent(data: &ArrayData) -> bool {
+    let nulls = data.nulls().is_some_and(|nulls| is_read_memory(nulls.buffer()));
+    let buffers = data.buffers().iter().any(|buffer| is_read_memory(buffer));
+    nulls || buffers || data.child_data().iter().any(is_lent)
+}
+
+fn copied(data: &ArrayData) -> Result<ArrayRef, ArrowError> {
+    let mut copy = MutableArrayData::new(vec![data], false, data.len());
+    copy.try_extend(0, 0, data.len())?;
+    Ok(make_array(copy.freeze()))
 }

@@ -3,6 +3,7 @@
 import os
 
 from . import _lsio
+from ._columns import column
 from ._frame import DataFrame
 from ._settings import location, options, size
 
@@ -63,8 +64,8 @@ class Session:
         """Give a table a name.
 
         ``data`` is the path or URL of a store, with options of opening it; or a :class:`DataFrame`; or an xarray Dataset
-        or DataArray; or anything with an Arrow stream: tables of pandas, polars, pyarrow and duckdb. Rows of the latter
-        are taken now, and kept in memory.
+        or DataArray, of which blocks are loaded as queries need them; or anything with an Arrow stream: tables of pandas,
+        polars, pyarrow and duckdb. Rows of the latter are taken now, and kept in memory.
 
         >>> con.register("t", "t2m.zarr")
         >>> con.sql("SELECT max(time) AS last FROM t").to_numpy()
@@ -76,6 +77,11 @@ class Session:
             raise TypeError(f"options of opening ({', '.join(open_options)}) are for paths and URLs")
         if isinstance(data, DataFrame):
             return self._session.register_frame(name, data._frame)
+        if type(data).__module__.partition(".")[0] == "xarray":
+            from ._blocks import Blocks
+
+            blocks = Blocks(data)
+            return self._session.register_blocks(name, blocks.fields(), blocks)
         self._session.register_rows(name, _rows(data))
 
     def deregister(self, name, /):
@@ -104,14 +110,7 @@ class Session:
 
         taken = []
         for name, values in columns.items():
-            values = np.asarray(values)
-            if values.dtype.kind in "OUT":
-                taken.append((name, "text", [None if each is None else str(each) for each in values]))
-                continue
-            kind = values.dtype.newbyteorder("=")
-            plain = np.ascontiguousarray(values, dtype=kind)
-            plain = plain.view(f"u{kind.itemsize}")
-            taken.append((name, kind.str.lstrip("<>=|"), plain))
+            taken.append(column(name, np.asarray(values)))
         return DataFrame(self._session.rows(taken))
 
     def set(self, name, value, /):
@@ -130,8 +129,6 @@ class Session:
 
 def _rows(data):
     """An object with an Arrow stream, of what isn't one yet."""
-    if type(data).__module__.partition(".")[0] == "xarray":
-        data = data.to_dataframe().reset_index()
     if type(data).__module__.partition(".")[0] == "pandas" and not hasattr(data, "__arrow_c_stream__"):
         import pyarrow
 
