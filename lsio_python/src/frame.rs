@@ -6,8 +6,12 @@ use arrow::{
     array::RecordBatch, datatypes::SchemaRef, record_batch::RecordBatchIterator,
     util::display::FormatOptions,
 };
-use datafusion::dataframe::DataFrame;
-use datafusion::physical_plan::collect;
+use datafusion::{
+    common::Column,
+    dataframe::DataFrame,
+    logical_expr::{Expr, LogicalPlanBuilder},
+    physical_plan::collect,
+};
 use lsio_datafusion::{notes, result_notes, schema::DIMS};
 use pyo3::{
     prelude::*,
@@ -81,6 +85,34 @@ impl Frame {
         let fields = self.frame.schema().fields();
         let keys = meaning::keys(self.frame.logical_plan())?;
         keys.into_iter().map(|at| fields.get(at).map(|field| field.name().clone())).collect()
+    }
+
+    /// Whether the rows are in an order that the statement asks for.
+    fn is_ordered(&self) -> bool {
+        meaning::is_ordered(self.frame.logical_plan())
+    }
+
+    /// For a column that is a dimension's coordinate: the coordinate's labels, in the store's order.
+    fn labels(&self, py: Python<'_>, name: &str) -> PyResult<Option<Self>> {
+        let plan = self.frame.logical_plan();
+        let scanned = plan
+            .schema()
+            .index_of_column_by_name(None, name)
+            .and_then(|at| meaning::scanned(plan, at));
+        let Some((scan, at)) = scanned else { return Ok(None) };
+        let schema = scan.source.schema();
+        let Some(field) = schema.fields().get(at) else { return Ok(None) };
+        let own = serde_json::json!([field.name()]).to_string();
+        if field.metadata().get(DIMS) != Some(&own) {
+            return Ok(None);
+        }
+        let state = self.session.ctx(py)?.state();
+        let column = Expr::Column(Column::new(Some(scan.table_name.clone()), field.name()));
+        let labels = LogicalPlanBuilder::scan(scan.table_name, scan.source, Some(vec![at]))
+            .and_then(|scan| scan.aggregate(vec![column], Vec::<Expr>::new()))
+            .and_then(LogicalPlanBuilder::build);
+        let labels = labels.map_err(|error| errors::of_query(py, &error))?;
+        Ok(Some(Self::new(self.session.clone(), DataFrame::new(state, labels))))
     }
 
     /// Plans a statement in which `this` is the frame, and other names stand for other frames.

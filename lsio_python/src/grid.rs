@@ -15,7 +15,7 @@ use crate::memory::Contiguous;
 pub(crate) struct Grid {
     rows: usize,
     dims: Vec<Dim>,
-    /// Whether row after row is cell after cell, if labels are in the order in which rows bring them.
+    /// Whether row after row is cell after cell.
     is_in_order: bool,
 }
 
@@ -25,30 +25,42 @@ struct Dim {
     first: Vec<usize>,
     /// Of each row, the number of its label in `first`.
     codes: Vec<u32>,
-    /// Of each label in `first`, its position along the dimension, unless rows are in the order of the cells.
+    /// Of each label in `first`, its position along the dimension.
     place: Vec<u32>,
 }
 
 #[pymethods]
 impl Grid {
-    /// Finds the labels of each row: of each dimension the type of numpy and the labels, side by side; or `"text"` and a
-    /// list.
+    /// Finds the labels of each row: of each dimension the type of numpy and the labels, side by side, or `"text"` and a
+    /// list; and then the labels of the dimension in their order, if they have one. Others are ascending, or as rows bring
+    /// them if `as_rows`.
     #[new]
-    fn new(py: Python<'_>, rows: usize, dims: Vec<(String, Bound<'_, PyAny>)>) -> PyResult<Self> {
+    fn new(
+        py: Python<'_>,
+        rows: usize,
+        dims: Vec<(String, Bound<'_, PyAny>, Option<Bound<'_, PyAny>>)>,
+        as_rows: bool,
+    ) -> PyResult<Self> {
         let mut found = Vec::with_capacity(dims.len());
-        for (dtype, labels) in dims {
+        for (dtype, labels, known) in dims {
             let dim = if dtype == "text" {
-                let texts: Vec<Option<String>> = labels.extract()?;
-                // Missing texts come last.
-                py.detach(|| Dim::new(texts.iter().map(|text| (text.is_none(), text.as_deref()))))
+                let labels: Vec<Option<String>> = labels.extract()?;
+                let known: Option<Vec<Option<String>>> =
+                    known.map(|known| known.extract()).transpose()?;
+                let known = known.as_ref().map(|known| known.iter().map(text_key).collect());
+                let known = Known::new(known, as_rows);
+                py.detach(|| Dim::new(labels.iter().map(text_key), &known))
             } else {
+                let order = Order::of(&dtype)?;
+                let known = known.as_ref().map(Contiguous::of).transpose()?;
+                let known = Known::new(known.map(|known| order.keys(&known)), as_rows);
                 let labels = Contiguous::of(&labels)?;
-                let (bytes, order) = (labels.bytes(), Order::of(&dtype)?);
+                let bytes = labels.bytes();
                 py.detach(|| match labels.width() {
-                    1 => Dim::new(bytes.as_chunks::<1>().0.iter().map(|own| order.key(*own))),
-                    2 => Dim::new(bytes.as_chunks::<2>().0.iter().map(|own| order.key(*own))),
-                    4 => Dim::new(bytes.as_chunks::<4>().0.iter().map(|own| order.key(*own))),
-                    _ => Dim::new(bytes.as_chunks::<8>().0.iter().map(|own| order.key(*own))),
+                    1 => Dim::new(bytes.as_chunks::<1>().0.iter().map(|own| order.key(*own)), &known),
+                    2 => Dim::new(bytes.as_chunks::<2>().0.iter().map(|own| order.key(*own)), &known),
+                    4 => Dim::new(bytes.as_chunks::<4>().0.iter().map(|own| order.key(*own)), &known),
+                    _ => Dim::new(bytes.as_chunks::<8>().0.iter().map(|own| order.key(*own)), &known),
                 })
             };
             let dim = dim.ok_or_else(|| PyValueError::new_err("there are too many labels"))?;
@@ -60,7 +72,8 @@ impl Grid {
         }
         let mut grid = Self { rows, dims: found, is_in_order: false };
         let cells = grid.sizes().into_iter().try_fold(1_usize, usize::checked_mul);
-        grid.is_in_order = cells == Some(rows) && py.detach(|| grid.appears_in_order());
+        grid.is_in_order = cells == Some(rows)
+            && py.detach(|| grid.positions().enumerate().all(|(row, cell)| row == cell));
         Ok(grid)
     }
 
@@ -74,14 +87,12 @@ impl Grid {
         self.is_in_order
     }
 
-    /// Of each label along a dimension, a row that has it, as int64: in the order of the rows if they are in the order of
-    /// the cells, or bring the labels from the last to the first; else ascending.
+    /// Of each label along a dimension, a row that has it, as int64.
     fn label_rows<'py>(&self, py: Python<'py>, dim: usize) -> PyResult<Bound<'py, PyByteArray>> {
         let dim = self.dims.get(dim).ok_or_else(|| PyValueError::new_err("no such dimension"))?;
         let mut rows = vec![0_i64; dim.first.len()];
         for (label, row) in dim.first.iter().enumerate() {
-            let place = if self.is_in_order { label } else { dim.place[label] as usize };
-            if let Some(own) = rows.get_mut(place) {
+            if let Some(own) = rows.get_mut(dim.place[label] as usize) {
                 *own = i64::try_from(*row).unwrap_or(i64::MAX);
             }
         }
@@ -166,8 +177,7 @@ impl Grid {
     fn positions(&self) -> impl Iterator<Item = usize> {
         (0..self.rows).map(|row| {
             self.dims.iter().fold(0, |cell, dim| {
-                let label = dim.codes[row];
-                let place = if self.is_in_order { label } else { dim.place[label as usize] };
+                let place = dim.place[dim.codes[row] as usize];
                 cell * dim.first.len() + place as usize
             })
         })
@@ -181,51 +191,77 @@ impl Grid {
             }
         }
     }
+}
 
-    fn appears_in_order(&self) -> bool {
-        (0..self.rows).all(|row| {
-            let cell = self
-                .dims
-                .iter()
-                .fold(0, |cell, dim| cell * dim.first.len() + dim.codes[row] as usize);
-            cell == row
-        })
+/// The order of labels along a dimension.
+enum Known<K> {
+    /// As rows bring them.
+    AsRows,
+    Ascending,
+    /// The place of each.
+    Places(HashMap<K, usize>),
+}
+
+impl<K: Hash + Eq> Known<K> {
+    fn new(labels: Option<Vec<K>>, as_rows: bool) -> Self {
+        match labels {
+            _ if as_rows => Self::AsRows,
+            None => Self::Ascending,
+            Some(labels) => {
+                let mut places = HashMap::with_capacity(labels.len());
+                for (place, label) in labels.into_iter().enumerate() {
+                    places.entry(label).or_insert(place);
+                }
+                Self::Places(places)
+            }
+        }
     }
 }
 
 impl Dim {
     /// `None` if there are more labels than can be numbered.
-    fn new<K: Copy + Ord + Hash>(keys: impl Iterator<Item = K>) -> Option<Self> {
+    fn new<K: Clone + Ord + Hash>(keys: impl Iterator<Item = K>, known: &Known<K>) -> Option<Self> {
         let mut numbers: HashMap<K, u32> = HashMap::new();
         let (mut first, mut distinct, mut codes) = (Vec::new(), Vec::new(), Vec::new());
         let mut last: Option<(K, u32)> = None;
         for (row, key) in keys.enumerate() {
             // Neighbours often have the same label.
-            let code = match last {
-                Some((same, code)) if same == key => code,
+            let code = match &last {
+                Some((same, code)) if *same == key => *code,
                 _ => {
                     let next = u32::try_from(first.len()).ok()?;
-                    let code = *numbers.entry(key).or_insert(next);
+                    let code = *numbers.entry(key.clone()).or_insert(next);
                     if code == next {
                         first.push(row);
-                        distinct.push(key);
+                        distinct.push(key.clone());
                     }
+                    last = Some((key, code));
                     code
                 }
             };
-            last = Some((key, code));
             codes.push(code);
         }
         let mut order: Vec<u32> = (0..u32::try_from(distinct.len()).ok()?).collect();
-        order.sort_unstable_by_key(|label| distinct[*label as usize]);
-        // Labels that come from the last to the first, such as latitudes from north to south, stay so.
-        let descends = order.windows(2).all(|pair| pair[0] == pair[1] + 1);
+        match known {
+            Known::AsRows => {}
+            Known::Ascending => order.sort_by_key(|label| &distinct[*label as usize]),
+            // Labels that aren't known come last.
+            Known::Places(places) => order.sort_by_key(|label| {
+                let own = &distinct[*label as usize];
+                (places.get(own).copied().unwrap_or(usize::MAX), own)
+            }),
+        }
         let mut place = vec![0; order.len()];
         for (position, label) in (0..).zip(&order) {
-            place[*label as usize] = if descends { *label } else { position };
+            place[*label as usize] = position;
         }
         Some(Self { first, codes, place })
     }
+}
+
+/// Compares as the text does. Missing texts come last.
+fn text_key(text: &Option<String>) -> (bool, Option<&str>) {
+    (text.is_none(), text.as_deref())
 }
 
 /// How labels of a type of numpy are compared.
@@ -250,6 +286,17 @@ impl Order {
                 return Err(PyTypeError::new_err(text));
             }
         })
+    }
+
+    /// Numbers that compare as the labels do.
+    fn keys(self, labels: &Contiguous) -> Vec<u64> {
+        let bytes = labels.bytes();
+        match labels.width() {
+            1 => bytes.as_chunks::<1>().0.iter().map(|own| self.key(*own)).collect(),
+            2 => bytes.as_chunks::<2>().0.iter().map(|own| self.key(*own)).collect(),
+            4 => bytes.as_chunks::<4>().0.iter().map(|own| self.key(*own)).collect(),
+            _ => bytes.as_chunks::<8>().0.iter().map(|own| self.key(*own)).collect(),
+        }
     }
 
     /// A number that compares as the label does. All NaN are one, and the last.

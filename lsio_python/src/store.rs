@@ -98,6 +98,7 @@ impl Store {
             one.set_item("attributes", variable.attributes().to_string())?;
             one.set_item("fill_value", variable.fill_value().map(ToString::to_string))?;
             one.set_item("unreadable", variable.unreadable())?;
+            one.set_item("inherited", self.is_inherited(variable))?;
             all.append(one)?;
         }
         Ok(all)
@@ -143,6 +144,11 @@ impl Store {
 }
 
 impl Store {
+    /// Whether the array lies in a group above.
+    fn is_inherited(&self, variable: &Variable) -> bool {
+        !variable.location().path().prefix_matches(self.dataset.location().path())
+    }
+
     fn variable(&self, py: Python<'_>, name: &str) -> PyResult<&Arc<Variable>> {
         if self.process != process::id() {
             let text = "this store was opened before the process was forked: open it again";

@@ -153,15 +153,17 @@ def test_rows_come_to_their_cells(seed):
 
 def test_orders_of_labels():
     con = lsio.connect()
-    # A row for each label: the order of the rows.
+    # Labels ascend, and those that are missing come last.
     kept = con.rows({"x": [3.0, np.nan, 1.0, -0.0], "v": [1, 2, 3, 4]}).to_xarray("x")
-    assert kept.v.values.tolist() == [1, 2, 3, 4]
-    # Labels ascend where rows have holes, unless they come from the last to the first.
-    mixed = con.rows({"x": [3, 1, 2], "y": [0, 0, 1], "v": [1, 2, 3]}).to_xarray(["x", "y"])
-    assert mixed.x.values.tolist() == [1, 2, 3]
-    sparse = con.rows({"x": [3, 1, 3], "y": [0, 0, 1], "v": [1, 2, 3]}).to_xarray(["x", "y"])
-    assert sparse.x.values.tolist() == [3, 1]
-    np.testing.assert_array_equal(sparse.v.values, [[1, 3], [2, np.nan]])
+    assert kept.v.values.tolist() == [4, 3, 1, 2]
+    mixed = con.rows({"x": [3, 1, 3], "y": [0, 0, 1], "v": [1, 2, 3]}).to_xarray(["x", "y"])
+    assert mixed.x.values.tolist() == [1, 3]
+    np.testing.assert_array_equal(mixed.v.values, [[2, np.nan], [1, 3]])
+    # But where rows are ordered, they are as rows bring them.
+    ordered = con.sql("SELECT * FROM r ORDER BY v", r=con.rows({"x": [3, 1, 2], "v": [2, 3, 1]})).to_xarray("x")
+    assert ordered.x.values.tolist() == [2, 3, 1]
+    texts = con.sql("SELECT * FROM r ORDER BY v", r=con.rows({"x": ["c", "a", "b"], "v": [2, 3, 1]}))
+    assert texts.to_xarray("x").x.values.tolist() == ["b", "c", "a"]
     with pytest.raises(ValueError, match="several rows"):
         con.rows({"x": [1, 1], "v": [1, 2]}).to_xarray("x")
     many = np.arange(5000)

@@ -22,7 +22,9 @@ def to_dataset(frame, arrays, dims):
     fields = {name: (kind, metadata) for name, kind, metadata in frame.columns()}
     dims = _dims(frame, fields, dims)
     rows = len(next(iter(arrays.values()))) if arrays else 0
-    grid = _lsio.Grid(rows, [_as_labels(arrays[dim]) for dim in dims])
+    is_ordered = frame.is_ordered()
+    known = {dim: None if is_ordered else _known(frame, dim, arrays[dim]) for dim in dims}
+    grid = _lsio.Grid(rows, [(*_as_labels(arrays[dim]), known[dim]) for dim in dims], is_ordered)
     shape = grid.sizes()
     cells = math.prod(shape)
     if cells > _FEW_CELLS and cells > _MOST_CELLS_PER_ROW * max(rows, 1):
@@ -75,6 +77,18 @@ def _as_labels(values):
     return values.dtype.str.lstrip("<>=|"), values.view(f"u{values.itemsize}")
 
 
+def _known(frame, dim, values):
+    """The labels of a dimension in their order, if it is one of a store's: as the grid takes them."""
+    import numpy as np
+
+    labels = frame.labels(dim)
+    if labels is None:
+        return None
+    ((_, dtype, known),) = labels.collect().columns()
+    known = np.array(known, object) if dtype == "object" else np.frombuffer(known, dtype)
+    return _as_labels(known.astype(values.dtype, copy=False))[1]
+
+
 def _scattered(values, grid, shape):
     import numpy as np
 
@@ -96,11 +110,13 @@ def _scattered(values, grid, shape):
 
 def _attributes(field):
     """Attributes of a column of a store, as xarray shows them after decoding."""
-    _, metadata = field
+    kind, metadata = field
     attributes = _json(metadata.get("zarr.attributes"))
     kept = {name: value for name, value in attributes.items() if name not in _STORED_ONLY}
-    if "units" in attributes and " since " not in str(attributes["units"]):
-        kept["units"] = attributes["units"]
+    # Of times the units tell how they were stored.
+    if "units" in attributes and not kind.startswith(("Timestamp", "Duration")):
+        if metadata.get("zarr.calendar") is None:
+            kept["units"] = attributes["units"]
     return kept
 
 

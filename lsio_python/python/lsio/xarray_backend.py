@@ -136,7 +136,11 @@ class LsioDataStore(AbstractDataStore):
         return self._source.store().children()
 
     def get_variables(self):
-        return {each["name"]: self._variable(each) for each in self._source.store().variables()}
+        return {each["name"]: self._variable(each) for each in self._described()}
+
+    def _described(self):
+        # Coordinates of the groups above are the tree's affair.
+        return [each for each in self._source.store().variables() if not each["inherited"]]
 
     def _variable(self, described):
         dims = tuple(described["dims"])
@@ -161,8 +165,12 @@ class LsioDataStore(AbstractDataStore):
             fill = _fill_value(described["fill_value"], array.dtype)
             if fill is not None:
                 attributes["_FillValue"] = fill
-        elif "_FillValue" in attributes:
-            attributes["_FillValue"] = _decoded_fill(attributes["_FillValue"], array.dtype)
+        else:
+            if self._format == 3:
+                # So that it stays the same when the dataset is written.
+                encoding["fill_value"] = _fill_value(described["fill_value"], array.dtype)
+            if "_FillValue" in attributes:
+                attributes["_FillValue"] = _decoded_fill(attributes["_FillValue"], array.dtype)
         return xr.Variable(dims, indexing.LazilyIndexedArray(array), attributes, encoding)
 
     def get_attrs(self):
@@ -171,7 +179,7 @@ class LsioDataStore(AbstractDataStore):
 
     def get_dimensions(self):
         sizes = {}
-        for each in self._source.store().variables():
+        for each in self._described():
             sizes.update(zip(each["dims"], each["shape"]))
         return sizes
 
@@ -373,7 +381,10 @@ def _fill_value(text, dtype):
         return dtype.type(complex(float(value[0]), float(value[1])))
     if dtype.kind in "mM":
         return np.array(value, np.int64).view(dtype)[()] if not isinstance(value, str) else dtype.type("NaT")
-    return dtype.type(value)
+    try:
+        return dtype.type(value)
+    except ValueError:
+        return None
 
 
 def _decoded_fill(value, dtype):
