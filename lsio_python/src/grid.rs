@@ -57,10 +57,18 @@ impl Grid {
                 let labels = Contiguous::of(&labels)?;
                 let bytes = labels.bytes();
                 py.detach(|| match labels.width() {
-                    1 => Dim::new(bytes.as_chunks::<1>().0.iter().map(|own| order.key(*own)), &known),
-                    2 => Dim::new(bytes.as_chunks::<2>().0.iter().map(|own| order.key(*own)), &known),
-                    4 => Dim::new(bytes.as_chunks::<4>().0.iter().map(|own| order.key(*own)), &known),
-                    _ => Dim::new(bytes.as_chunks::<8>().0.iter().map(|own| order.key(*own)), &known),
+                    1 => {
+                        Dim::new(bytes.as_chunks::<1>().0.iter().map(|own| order.key(*own)), &known)
+                    }
+                    2 => {
+                        Dim::new(bytes.as_chunks::<2>().0.iter().map(|own| order.key(*own)), &known)
+                    }
+                    4 => {
+                        Dim::new(bytes.as_chunks::<4>().0.iter().map(|own| order.key(*own)), &known)
+                    }
+                    _ => {
+                        Dim::new(bytes.as_chunks::<8>().0.iter().map(|own| order.key(*own)), &known)
+                    }
                 })
             };
             let dim = dim.ok_or_else(|| PyValueError::new_err("there are too many labels"))?;

@@ -1,5 +1,7 @@
 """A plug-in of pytest for xarray's own tests: its engine ``zarr`` opens what is a path by lsio, and writes as ever."""
 
+import asyncio
+import inspect
 import os
 
 import pytest
@@ -55,6 +57,16 @@ def pytest_collection_modifyitems(items):
             named = {key: value for key, value in mark.kwargs.items() if key not in ("reason", "condition")}
             if mark.kwargs.get("condition", True) and all(given.get(key) == value for key, value in named.items()):
                 item.add_marker(pytest.mark.skip(reason=mark.kwargs["reason"]))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem):
+    """Runs coroutines, for which there is a plug-in that not everybody has."""
+    if not inspect.iscoroutinefunction(pyfuncitem.obj):
+        return None
+    arguments = pyfuncitem._fixtureinfo.argnames
+    asyncio.run(pyfuncitem.obj(**{name: pyfuncitem.funcargs[name] for name in arguments}))
+    return True
 
 
 def pytest_terminal_summary(terminalreporter):
