@@ -1,62 +1,58 @@
-//! Results as streams of batches, computed as they are taken.
+//! Results as Arrow streams, computed as they are taken.
 
-use std::fmt;
+use std::{
+    fmt,
+    sync::Arc,
+    thread::{self, ThreadId},
+};
 
 use arrow::{
     array::RecordBatch, datatypes::SchemaRef, error::ArrowError, record_batch::RecordBatchReader,
 };
 use datafusion::{dataframe::DataFrame, error::Result};
-use futures::StreamExt as _;
-use tokio::{
-    runtime::Handle,
-    sync::mpsc::{Receiver, channel},
-    task::JoinHandle,
-};
+use pyo3::prelude::*;
+use tokio::{runtime::Handle, sync::mpsc::Receiver, time::timeout};
 
-/// Batches that are computed before they are asked for.
-const AHEAD: usize = 2;
+use crate::{running::RunningQuery, wait::LOOK};
 
 /// Batches of a query that runs from the first call on, and ends when this is dropped. Calls may come from any thread
 /// that isn't the runtime's.
 pub(crate) struct QueryReader {
     schema: SchemaRef,
     runtime: Handle,
+    /// The thread that has made this: no other one looks for signals, since it might wait for the interpreter's lock
+    /// while whoever holds that waits for a batch.
+    maker: ThreadId,
     state: State,
 }
 
 enum State {
     /// DuckDB opens three streams for a query, and reads one: nothing runs before that.
     Waiting(Box<DataFrame>),
-    Running {
-        batches: Receiver<Result<RecordBatch>>,
-        task: JoinHandle<()>,
-    },
+    Running(RunningQuery),
     Ended,
 }
 
 impl QueryReader {
     pub(crate) fn new(frame: DataFrame, schema: SchemaRef, runtime: Handle) -> Self {
-        Self { schema, runtime, state: State::Waiting(Box::new(frame)) }
+        let state = State::Waiting(Box::new(frame));
+        Self { schema, runtime, maker: thread::current().id(), state }
     }
 
-    fn start(&self, frame: DataFrame) -> State {
-        let (give, batches) = channel(AHEAD);
-        let task = self.runtime.spawn(async move {
-            let mut stream = match frame.execute_stream().await {
-                Ok(stream) => stream,
-                Err(error) => {
-                    let _ = give.send(Err(error)).await;
-                    return;
-                }
-            };
-            while let Some(batch) = stream.next().await {
-                if give.send(batch).await.is_err() {
-                    return;
-                }
-            }
-        });
-        State::Running { batches, task }
+    /// Whether Ctrl-C has come. Its exception can't be raised here, and raised again when the caller returns it would come
+    /// while pyarrow makes an exception of our error, which ends the process: the error stands for both.
+    fn interrupted(&self) -> bool {
+        thread::current().id() == self.maker
+            && Python::try_attach(|py| py.check_signals().is_err()).unwrap_or(false)
     }
+}
+
+/// The next batch, or `None` if there is none yet.
+fn poll(
+    runtime: &Handle,
+    batches: &mut Receiver<Result<RecordBatch>>,
+) -> Option<Option<Result<RecordBatch>>> {
+    runtime.block_on(async { timeout(LOOK, batches.recv()).await.ok() })
 }
 
 impl fmt::Debug for QueryReader {
@@ -72,18 +68,22 @@ impl Iterator for QueryReader {
         if let State::Waiting(_) = &self.state
             && let State::Waiting(frame) = std::mem::replace(&mut self.state, State::Ended)
         {
-            self.state = self.start(*frame);
+            self.state = State::Running(RunningQuery::start(&self.runtime, *frame, Arc::default()));
         }
-        let State::Running { batches, .. } = &mut self.state else { return None };
-        match batches.blocking_recv() {
-            Some(Ok(batch)) => Some(Ok(batch)),
-            Some(Err(error)) => {
-                self.state = State::Ended;
-                Some(Err(ArrowError::ExternalError(Box::new(error))))
-            }
-            None => {
-                self.state = State::Ended;
-                None
+        loop {
+            let State::Running(running) = &mut self.state else { return None };
+            match poll(&self.runtime, &mut running.batches) {
+                Some(Some(Ok(batch))) => return Some(Ok(batch)),
+                Some(Some(Err(error))) => {
+                    self.state = State::Ended;
+                    return Some(Err(ArrowError::ExternalError(Box::new(error))));
+                }
+                Some(None) => self.state = State::Ended,
+                None if self.interrupted() => {
+                    self.state = State::Ended;
+                    return Some(Err(ArrowError::ComputeError("interrupted by Ctrl-C".to_owned())));
+                }
+                None => {}
             }
         }
     }
@@ -92,13 +92,5 @@ impl Iterator for QueryReader {
 impl RecordBatchReader for QueryReader {
     fn schema(&self) -> SchemaRef {
         SchemaRef::clone(&self.schema)
-    }
-}
-
-impl Drop for QueryReader {
-    fn drop(&mut self) {
-        if let State::Running { task, .. } = &self.state {
-            task.abort();
-        }
     }
 }

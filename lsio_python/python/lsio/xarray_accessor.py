@@ -4,7 +4,10 @@ A reduction of variables that were opened by the engine ``lsio`` and only select
 groups are those of xarray's own groupers. Whatever else comes, xarray computes, and a warning says why.
 """
 
+from __future__ import annotations
+
 import warnings
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import xarray as xr
@@ -13,6 +16,14 @@ from ._errors import Note
 from ._expr import quoted
 from ._session import default_session
 from .xarray_selection import NotLazy, selected
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable
+    from types import EllipsisType
+
+    from ._frame import DataFrame
+
+    Dims: TypeAlias = Hashable | Iterable[Hashable] | EllipsisType | None
 
 # SQL of each reduction, xarray's name for it, and what groups without a value get.
 _SQL = {
@@ -34,41 +45,44 @@ _GROUP = "lsio group"
 class _Reductions:
     """The reductions of datasets, groups and weighted datasets. Missing values are skipped."""
 
-    def mean(self, dim=None, **options):
+    def mean(self, dim: Dims = None, **options: Any) -> Any:
         """The mean, in double precision."""
         return self._reduce("mean", dim, options)
 
-    def sum(self, dim=None, **options):
+    def sum(self, dim: Dims = None, **options: Any) -> Any:
         """The sum, in double precision."""
         return self._reduce("sum", dim, options)
 
-    def min(self, dim=None, **options):
+    def min(self, dim: Dims = None, **options: Any) -> Any:
         """The least value."""
         return self._reduce("min", dim, options)
 
-    def max(self, dim=None, **options):
+    def max(self, dim: Dims = None, **options: Any) -> Any:
         """The greatest value."""
         return self._reduce("max", dim, options)
 
-    def count(self, dim=None, **options):
+    def count(self, dim: Dims = None, **options: Any) -> Any:
         """The number of values that aren't missing."""
         return self._reduce("count", dim, options)
 
-    def std(self, dim=None, **options):
+    def std(self, dim: Dims = None, **options: Any) -> Any:
         """The standard deviation; ``ddof`` as xarray's."""
         return self._reduce("std", dim, options)
 
-    def var(self, dim=None, **options):
+    def var(self, dim: Dims = None, **options: Any) -> Any:
         """The variance; ``ddof`` as xarray's."""
         return self._reduce("var", dim, options)
 
-    def median(self, dim=None, **options):
+    def median(self, dim: Dims = None, **options: Any) -> Any:
         """The median."""
         return self._reduce("median", dim, options)
 
-    def quantile(self, q, dim=None, **options):
+    def quantile(self, q: float, dim: Dims = None, **options: Any) -> Any:
         """A quantile, interpolated between neighbours. ``q`` is one fraction."""
         return self._reduce("quantile", dim, {"q": q, **options})
+
+    def _reduce(self, name: str, dim: Dims, options: dict[str, Any]) -> Any:
+        raise NotImplementedError
 
 
 class LsioAccessor(_Reductions):
@@ -82,26 +96,26 @@ class LsioAccessor(_Reductions):
     6
     """
 
-    def __init__(self, data):
+    def __init__(self, data: xr.Dataset | xr.DataArray) -> None:
         self._data = data
 
-    def groupby(self, *args, **options):
+    def groupby(self, *args: Any, **options: Any) -> Grouped:
         """Groups as in ``ds.groupby(…)``."""
         return Grouped(self._data, lambda data: data.groupby(*args, **options))
 
-    def groupby_bins(self, *args, **options):
+    def groupby_bins(self, *args: Any, **options: Any) -> Grouped:
         """Groups as in ``ds.groupby_bins(…)``."""
         return Grouped(self._data, lambda data: data.groupby_bins(*args, **options))
 
-    def resample(self, *args, **options):
+    def resample(self, *args: Any, **options: Any) -> Grouped:
         """Groups as in ``ds.resample(…)``."""
         return Grouped(self._data, lambda data: data.resample(*args, **options))
 
-    def weighted(self, weights):
+    def weighted(self, weights: xr.DataArray) -> Weighted:
         """Weights as in ``ds.weighted(…)``: of one dimension."""
         return Weighted(self._data, weights)
 
-    def sql(self, query, /, **parameters):
+    def sql(self, query: str, /, **parameters: Any) -> DataFrame:
         """A statement in which ``this`` is the dataset, without the selections that were made from it.
 
         >>> import xarray as xr
@@ -110,7 +124,7 @@ class LsioAccessor(_Reductions):
         {'warmest': array([282.], dtype=float32)}
         """
         data = _dataset(self._data)
-        sources = {}
+        sources: dict[Any, list[Hashable]] = {}
         for name, variable in data.variables.items():
             try:
                 source = selected(data, name).source
@@ -167,7 +181,7 @@ class Weighted:
         self._data = data
         self._weights = weights
 
-    def mean(self, dim=None, **options):
+    def mean(self, dim: Dims = None, **options: Any) -> Any:
         """The weighted mean. Weights of missing values don't count."""
         data = _dataset(self._data)
         dims = _dims(dim, data.dims)
@@ -208,8 +222,8 @@ def _reduced(data, name, dims, options, group, weights, plain):
             rest.append(variable)
             if reason.args[0]:
                 reasons[variable] = reason.args[0]
-    for variable, reason in reasons.items():
-        warnings.warn(f"xarray computes {name} of '{variable}': {reason}", Note, stacklevel=4)
+    for variable, why in reasons.items():
+        warnings.warn(f"xarray computes {name} of '{variable}': {why}", Note, stacklevel=4)
     found = plain(data[rest]) if rest or not lazy else xr.Dataset()
     arrays = {}
     for alike in lazy.values():

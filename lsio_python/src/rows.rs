@@ -1,0 +1,68 @@
+//! Rows of a running query, batch by batch.
+
+use std::{fmt, sync::Arc};
+
+use arrow::datatypes::SchemaRef;
+use datafusion::{dataframe::DataFrame, error::Result};
+use pyo3::prelude::*;
+use tokio::sync::Mutex;
+
+use crate::{
+    errors,
+    frame::Batches,
+    pending::Pending,
+    process::Process,
+    running::{Course, RunningQuery},
+};
+
+/// Rows of a running query. It ends when this is dropped.
+#[pyclass(frozen)]
+pub(crate) struct RowStream {
+    schema: SchemaRef,
+    course: Arc<Course>,
+    running: Arc<Mutex<RunningQuery>>,
+}
+
+impl RowStream {
+    pub(crate) fn start(frame: DataFrame, schema: SchemaRef) -> PyResult<Self> {
+        let course = Arc::new(Course::default());
+        let runtime = Process::current()?.runtime();
+        let running = RunningQuery::start(runtime.handle(), frame, Arc::clone(&course));
+        Ok(Self { schema, course, running: Arc::new(Mutex::new(running)) })
+    }
+
+    /// Work that takes the next batch.
+    fn work(&self) -> impl Future<Output = Result<Option<Batches>>> + Send + 'static {
+        let (schema, course) = (Arc::clone(&self.schema), Arc::clone(&self.course));
+        let running = Arc::clone(&self.running);
+        async move {
+            let batch = running.lock().await.batches.recv().await.transpose()?;
+            let notes = course.take_notes();
+            // Notes about the result come behind its last batch.
+            let rows = batch.map_or_else(Vec::new, |batch| vec![batch]);
+            let ended = rows.is_empty() && notes.is_empty();
+            Ok((!ended).then(|| Batches::new(schema, rows, notes)))
+        }
+    }
+}
+
+impl fmt::Debug for RowStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RowStream").field("schema", &self.schema).finish_non_exhaustive()
+    }
+}
+
+#[pymethods]
+impl RowStream {
+    /// The next batch, or `None` behind the last one. A batch without rows has only notes.
+    #[pyo3(signature = (progress=None))]
+    fn next(&self, py: Python<'_>, progress: Option<Py<PyAny>>) -> PyResult<Option<Batches>> {
+        let done = Course::wait(py, Arc::clone(&self.course), progress, self.work())?;
+        done.map_err(|error| errors::of_query(py, &error))
+    }
+
+    /// The same for an event loop: `done` is called at the end, by another thread.
+    fn start_next(&self, done: Py<PyAny>) -> PyResult<Pending> {
+        Pending::start(self.work(), Arc::clone(&self.course), done)
+    }
+}
