@@ -25,7 +25,7 @@ use crate::{
     rows::RowStream,
     running::{Course, collect},
     session::SharedSession,
-    stream::QueryReader,
+    stream::{QueryReader, kept},
 };
 
 /// A planned query.
@@ -255,7 +255,7 @@ impl Batches {
         requested_schema: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyCapsule>> {
         drop(requested_schema);
-        let batches: Vec<_> = self.batches.iter().cloned().map(Ok).collect();
+        let batches: Vec<_> = self.batches.iter().cloned().map(kept).collect();
         capsules::stream(py, Box::new(RecordBatchIterator::new(batches, Arc::clone(&self.schema))))
     }
 

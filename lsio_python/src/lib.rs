@@ -3,11 +3,14 @@
 //! Python's side has the public API and its documentation (`python/lsio/`); this side has what needs Rust. Nothing here
 //! waits for a query with the interpreter's lock held.
 
+mod blocks;
 mod capsules;
 mod columns;
 mod errors;
 mod frame;
+mod grid;
 mod meaning;
+mod memory;
 mod parameters;
 mod pending;
 mod process;
@@ -16,6 +19,7 @@ mod running;
 mod session;
 mod store;
 mod stream;
+mod texts;
 mod wait;
 
 use std::{ffi::OsString, iter};
@@ -39,6 +43,7 @@ fn _lsio(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<rows::RowStream>()?;
     module.add_class::<pending::Pending>()?;
     module.add_class::<store::Store>()?;
+    module.add_class::<grid::Grid>()?;
     module.add_function(wrap_pyfunction!(command_line, module)?)?;
     module.add_function(wrap_pyfunction!(process::flush, module)?)?;
     Ok(())

@@ -15,6 +15,7 @@ use crate::{errors, frame::Batches, process::Process, running::Course, wait::pan
 /// Work on a query, whose end is told by a call.
 #[pyclass(frozen)]
 pub(crate) struct Pending {
+    process: &'static Process,
     work: AbortHandle,
     course: Arc<Course>,
     outcome: Arc<Mutex<Outcome>>,
@@ -36,7 +37,8 @@ impl Pending {
         course: Arc<Course>,
         done: Py<PyAny>,
     ) -> PyResult<Self> {
-        let runtime = Process::current()?.runtime();
+        let process = Process::current()?;
+        let runtime = process.runtime();
         let task = runtime.spawn(work);
         let abort = task.abort_handle();
         let outcome = Arc::new(Mutex::new(Outcome::Pending));
@@ -53,7 +55,7 @@ impl Pending {
                 let _ = Python::try_attach(|py| done.call0(py).map(|_| ()));
             });
         });
-        Ok(Self { work: abort, course, outcome })
+        Ok(Self { process, work: abort, course, outcome })
     }
 }
 
@@ -66,8 +68,9 @@ impl fmt::Debug for Pending {
 #[pymethods]
 impl Pending {
     /// Ends the work.
-    fn cancel(&self) {
+    fn cancel(&self, py: Python<'_>) {
         self.work.abort();
+        py.detach(|| self.process.free_threads());
     }
 
     /// Chunks that were read, of those that will be, once they are known.

@@ -8,8 +8,10 @@ use std::{
     sync::{
         Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicPtr, Ordering},
+        mpsc::sync_channel,
     },
     thread,
+    time::Duration,
 };
 
 use lsio_core::{Resources, ResourcesBuilder, cache::DiskCache, uring};
@@ -20,6 +22,9 @@ use crate::wait::wait;
 
 /// Bytes of a thread's stack: planning is recursive.
 const STACK: usize = 8 << 20;
+
+/// Time that cancelled work may take to leave a thread free.
+const GRACE: Duration = Duration::from_millis(80);
 
 /// Upper bound on network threads.
 const MOST_NETWORK_THREADS: usize = 4;
@@ -77,16 +82,29 @@ impl Process {
         }
     }
 
-    /// Leaves the runtime's threads to work that doesn't stop; later work gets new ones. What runs beside it goes on.
-    ///
-    /// # Errors
-    /// If the system has no more threads.
-    pub(crate) fn abandon(&'static self) -> io::Result<()> {
-        let caches =
-            Mutex::new(mem::take(&mut *self.caches.lock().unwrap_or_else(PoisonError::into_inner)));
-        let resources = self.resources.clone();
-        let new = Self { id: self.id, runtime: runtime()?, resources, caches };
-        let new = Box::into_raw(Box::new(new));
+    /// Sees to it that later work finds threads, after work was cancelled. DataFusion's joins without an equality, its sorts
+    /// and its aggregates may compute for minutes between two checks for cancellation: where no thread is free after a grace
+    /// period, they are left to it, and later work gets new ones. What runs beside it goes on.
+    pub(crate) fn free_threads(&'static self) {
+        let (give, take) = sync_channel(1);
+        // Runs when a thread is free.
+        self.runtime.spawn(async move {
+            let _ = give.send(());
+        });
+        if take.recv_timeout(GRACE).is_err() {
+            // Where the system has no more threads, later work waits for these.
+            let _ = self.abandon();
+        }
+    }
+
+    fn abandon(&'static self) -> io::Result<()> {
+        let caches = mem::take(&mut *self.caches.lock().unwrap_or_else(PoisonError::into_inner));
+        let new = Box::into_raw(Box::new(Self {
+            id: self.id,
+            runtime: runtime()?,
+            resources: self.resources.clone(),
+            caches: Mutex::new(caches),
+        }));
         let old = ptr::from_ref(self).cast_mut();
         if CURRENT.compare_exchange(old, new, Ordering::AcqRel, Ordering::Acquire).is_err() {
             // Another thread has replaced it.

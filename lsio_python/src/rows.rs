@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use arrow::datatypes::SchemaRef;
 use datafusion::{dataframe::DataFrame, error::Result};
 use pyo3::prelude::*;
-use tokio::sync::Mutex;
+use tokio::{sync::Mutex, task::AbortHandle};
 
 use crate::{
     errors,
@@ -18,6 +18,8 @@ use crate::{
 /// Rows of a running query. It ends when this is dropped.
 #[pyclass(frozen)]
 pub(crate) struct RowStream {
+    process: &'static Process,
+    query: AbortHandle,
     schema: SchemaRef,
     course: Arc<Course>,
     running: Arc<Mutex<RunningQuery>>,
@@ -26,9 +28,12 @@ pub(crate) struct RowStream {
 impl RowStream {
     pub(crate) fn start(frame: DataFrame, schema: SchemaRef) -> PyResult<Self> {
         let course = Arc::new(Course::default());
-        let runtime = Process::current()?.runtime();
-        let running = RunningQuery::start(runtime.handle(), frame, Arc::clone(&course));
-        Ok(Self { schema, course, running: Arc::new(Mutex::new(running)) })
+        let process = Process::current()?;
+        let runtime = process.runtime().handle();
+        let running = RunningQuery::start(runtime, frame, Arc::clone(&course));
+        let query = running.abort_handle();
+        let running = Arc::new(Mutex::new(running));
+        Ok(Self { process, query, schema, course, running })
     }
 
     /// Work that takes the next batch.
@@ -49,6 +54,15 @@ impl RowStream {
 impl fmt::Debug for RowStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RowStream").field("schema", &self.schema).finish_non_exhaustive()
+    }
+}
+
+impl Drop for RowStream {
+    fn drop(&mut self) {
+        if !self.query.is_finished() {
+            self.query.abort();
+            self.process.free_threads();
+        }
     }
 }
 

@@ -20,7 +20,7 @@ use pyo3::prelude::*;
 use tokio::{
     runtime::Handle,
     sync::mpsc::{Receiver, channel},
-    task::JoinHandle,
+    task::{AbortHandle, JoinHandle},
 };
 
 use crate::wait::wait_telling;
@@ -112,6 +112,10 @@ impl RunningQuery {
             }
         });
         Self { batches, task }
+    }
+
+    pub(crate) fn abort_handle(&self) -> AbortHandle {
+        self.task.abort_handle()
     }
 }
 

@@ -4,7 +4,7 @@ use std::{collections::HashMap, num::NonZero, process, sync::Arc};
 
 use arrow::record_batch::RecordBatchReader;
 use datafusion::{
-    common::{ParamValues, ScalarValue},
+    common::{ParamValues, ScalarValue, TableReference},
     dataframe::DataFrame,
     datasource::{MemTable, TableProvider},
     error::Result,
@@ -17,6 +17,7 @@ use pyo3::prelude::*;
 use tokio::sync::Mutex;
 
 use crate::{
+    blocks::BlockTable,
     capsules, columns, errors,
     frame::Frame,
     parameters::scalar,
@@ -131,6 +132,24 @@ impl Session {
         register().map_err(|error| errors::of_query(py, &error))
     }
 
+    /// Registers a table whose rows Python makes as they are asked for: of each column the name and the type of numpy, and an
+    /// object whose `scan(names)` iterates over blocks of rows.
+    fn register_blocks(
+        &self,
+        py: Python<'_>,
+        name: &str,
+        fields: Vec<(String, String)>,
+        blocks: Py<PyAny>,
+    ) -> PyResult<()> {
+        let ctx = self.shared.ctx(py)?;
+        let table = Arc::new(BlockTable::new(&fields, blocks)?);
+        let register = || -> Result<()> {
+            ctx.deregister_table(name)?;
+            ctx.register_table(name, table).map(|_| ())
+        };
+        register().map_err(|error| errors::of_query(py, &error))
+    }
+
     /// Rows of columns: of each the name, numpy's type, and the elements as unsigned integers of their width; or
     /// `"text"` and a list.
     fn rows(
@@ -163,7 +182,12 @@ impl Session {
     /// A registered table, or a store by its path or URL.
     fn table(&self, py: Python<'_>, name: String) -> PyResult<Frame> {
         let ctx = self.shared.ctx(py)?.clone();
-        let frame = wait(py, async move { ctx.table(name).await })?;
+        let frame = wait(py, async move {
+            // A path has dots, as names with a schema do: then the schema isn't known.
+            let named = TableReference::from(name.as_str());
+            let is_known = ctx.table_exist(named.clone()).unwrap_or(false);
+            ctx.table(if is_known { named } else { TableReference::bare(name) }).await
+        })?;
         let frame = frame.map_err(|error| errors::of_query(py, &error))?;
         Ok(Frame::new(self.shared.clone(), frame))
     }

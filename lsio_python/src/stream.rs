@@ -7,9 +7,13 @@ use std::{
 };
 
 use arrow::{
-    array::RecordBatch, datatypes::SchemaRef, error::ArrowError, record_batch::RecordBatchReader,
+    array::{Array as _, ArrayData, ArrayRef, MutableArrayData, RecordBatch, make_array},
+    datatypes::SchemaRef,
+    error::ArrowError,
+    record_batch::RecordBatchReader,
 };
 use datafusion::{dataframe::DataFrame, error::Result};
+use lsio_core::uring::is_read_memory;
 use pyo3::prelude::*;
 use tokio::{runtime::Handle, sync::mpsc::Receiver, time::timeout};
 
@@ -38,21 +42,33 @@ impl QueryReader {
         let state = State::Waiting(Box::new(frame));
         Self { schema, runtime, maker: thread::current().id(), state }
     }
+}
 
-    /// Whether Ctrl-C has come. Its exception can't be raised here, and raised again when the caller returns it would come
-    /// while pyarrow makes an exception of our error, which ends the process: the error stands for both.
-    fn interrupted(&self) -> bool {
-        thread::current().id() == self.maker
-            && Python::try_attach(|py| py.check_signals().is_err()).unwrap_or(false)
+/// What came of waiting for a batch.
+enum Polled {
+    Batch(Result<RecordBatch>),
+    Ended,
+    Waiting,
+    Interrupted,
+}
+
+fn poll(runtime: &Handle, batches: &mut Receiver<Result<RecordBatch>>) -> Polled {
+    match runtime.block_on(async { timeout(LOOK, batches.recv()).await }) {
+        Ok(Some(batch)) => Polled::Batch(batch),
+        Ok(None) => Polled::Ended,
+        Err(_) => Polled::Waiting,
     }
 }
 
-/// The next batch, or `None` if there is none yet.
-fn poll(
-    runtime: &Handle,
-    batches: &mut Receiver<Result<RecordBatch>>,
-) -> Option<Option<Result<RecordBatch>>> {
-    runtime.block_on(async { timeout(LOOK, batches.recv()).await.ok() })
+/// The same after a look for signals, and without the interpreter's lock, which the caller may hold and the query may need.
+/// The exception of Ctrl-C can't be raised here; raised again when the caller returns, it would come while pyarrow makes an
+/// exception of our error, which ends the process. So the error stands for both.
+fn poll_detached(runtime: &Handle, batches: &mut Receiver<Result<RecordBatch>>) -> Polled {
+    let polled = Python::try_attach(|py| match py.check_signals() {
+        Ok(()) => py.detach(|| poll(runtime, batches)),
+        Err(_) => Polled::Interrupted,
+    });
+    polled.unwrap_or_else(|| poll(runtime, batches))
 }
 
 impl fmt::Debug for QueryReader {
@@ -70,22 +86,25 @@ impl Iterator for QueryReader {
         {
             self.state = State::Running(RunningQuery::start(&self.runtime, *frame, Arc::default()));
         }
-        loop {
-            let State::Running(running) = &mut self.state else { return None };
-            match poll(&self.runtime, &mut running.batches) {
-                Some(Some(Ok(batch))) => return Some(Ok(batch)),
-                Some(Some(Err(error))) => {
-                    self.state = State::Ended;
-                    return Some(Err(ArrowError::ExternalError(Box::new(error))));
-                }
-                Some(None) => self.state = State::Ended,
-                None if self.interrupted() => {
-                    self.state = State::Ended;
-                    return Some(Err(ArrowError::ComputeError("interrupted by Ctrl-C".to_owned())));
-                }
-                None => {}
-            }
+        let State::Running(running) = &mut self.state else { return None };
+        let mut polled = poll(&self.runtime, &mut running.batches);
+        while let Polled::Waiting = polled {
+            polled = if thread::current().id() == self.maker {
+                poll_detached(&self.runtime, &mut running.batches)
+            } else {
+                poll(&self.runtime, &mut running.batches)
+            };
         }
+        let failed = match polled {
+            Polled::Batch(Ok(batch)) => return Some(kept(batch)),
+            Polled::Batch(Err(error)) => Some(ArrowError::ExternalError(Box::new(error))),
+            Polled::Interrupted => {
+                Some(ArrowError::ComputeError("interrupted by Ctrl-C".to_owned()))
+            }
+            Polled::Ended | Polled::Waiting => None,
+        };
+        self.state = State::Ended;
+        failed.map(Err)
     }
 }
 
@@ -93,4 +112,28 @@ impl RecordBatchReader for QueryReader {
     fn schema(&self) -> SchemaRef {
         SchemaRef::clone(&self.schema)
     }
+}
+
+/// A batch that its taker may keep: without memory that is for reads, which a forked process doesn't have.
+pub(crate) fn kept(batch: RecordBatch) -> Result<RecordBatch, ArrowError> {
+    if !batch.columns().iter().any(|column| is_lent(&column.to_data())) {
+        return Ok(batch);
+    }
+    let columns = batch.columns().iter().map(|column| {
+        let data = column.to_data();
+        if is_lent(&data) { copied(&data) } else { Ok(ArrayRef::clone(column)) }
+    });
+    RecordBatch::try_new(batch.schema(), columns.collect::<Result<_, _>>()?)
+}
+
+fn is_lent(data: &ArrayData) -> bool {
+    let nulls = data.nulls().is_some_and(|nulls| is_read_memory(nulls.buffer()));
+    let buffers = data.buffers().iter().any(|buffer| is_read_memory(buffer));
+    nulls || buffers || data.child_data().iter().any(is_lent)
+}
+
+fn copied(data: &ArrayData) -> Result<ArrayRef, ArrowError> {
+    let mut copy = MutableArrayData::new(vec![data], false, data.len());
+    copy.try_extend(0, 0, data.len())?;
+    Ok(make_array(copy.freeze()))
 }

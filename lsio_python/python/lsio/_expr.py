@@ -21,17 +21,29 @@ def col(name: str) -> Expr:
 
 
 def lit(value: Any) -> Expr:
-    """A constant: a number, a text, a bool, a time or None."""
+    """A constant: a number, a text, a bool, a time or None.
+
+    >>> lsio.lit("it's")
+    <lsio.Expr 'it''s'>
+    """
     return Expr(_literal(value))
 
 
 def count(column: str | None = None) -> Expr:
-    """The number of rows, or of the values of a column that aren't missing."""
+    """The number of rows, or of the values of a column that aren't missing.
+
+    >>> lsio.open("t2m.zarr").aggregate((), n=lsio.count()).to_numpy()
+    {'n': array([72])}
+    """
     return Expr("count(*)") if column is None else col(column).count()
 
 
 def function(name: str, /, *arguments: Any) -> Expr:
-    """Any function of SQL: ``lsio.function("atan2", lsio.col("v"), lsio.col("u"))``."""
+    """Any function of SQL.
+
+    >>> lsio.function("atan2", lsio.col("v"), lsio.col("u"))
+    <lsio.Expr atan2("v", "u")>
+    """
     return Expr(f"{name}({', '.join(sql_of(each, texts=False) for each in arguments)})")
 
 

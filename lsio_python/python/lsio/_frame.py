@@ -50,12 +50,20 @@ class DataFrame:
 
     @property
     def columns(self) -> list[str]:
-        """The names of the columns."""
+        """The names of the columns.
+
+        >>> lsio.open("t2m.zarr").columns
+        ['time', 'latitude', 'longitude', 't2m']
+        """
         return [name for name, _, _ in self._frame.columns()]
 
     @property
     def schema(self) -> dict[str, str]:
-        """The columns' types by name, as Arrow names them."""
+        """The columns' types by name, as Arrow names them.
+
+        >>> lsio.open("t2m.zarr").schema["t2m"]
+        'Float32'
+        """
         return {name: kind for name, kind, _ in self._frame.columns()}
 
     def __arrow_c_stream__(self, requested_schema: object = None) -> object:
@@ -84,7 +92,11 @@ class DataFrame:
         return self._ordered(f"SELECT {_items(self.columns, columns, named)} FROM this", keeps=False)
 
     def with_columns(self, **named: str | Expr) -> DataFrame:
-        """All columns, and more."""
+        """All columns, and more.
+
+        >>> lsio.open("t2m.zarr").with_columns(celsius=lsio.col("t2m") - 273.15).columns
+        ['time', 'latitude', 'longitude', 't2m', 'celsius']
+        """
         return self._ordered(f"SELECT *, {_items(self.columns, (), named)} FROM this")
 
     def aggregate(
@@ -103,21 +115,39 @@ class DataFrame:
         return self._query(f"SELECT {wanted} FROM this" + (f" GROUP BY {groups}" if keys else ""))
 
     def group_by(self, *keys: str | Expr) -> GroupBy:
-        """The same in two steps: ``df.group_by("latitude").agg(lsio.col("t2m").mean())``."""
+        """The same in two steps.
+
+        >>> df = lsio.open("t2m.zarr").group_by("latitude").agg(mean=lsio.col("t2m").mean(), n=lsio.count())
+        >>> df.sort("latitude").to_numpy()["n"]
+        array([24, 24, 24])
+        """
         return GroupBy(self, keys)
 
     def sort(self, *columns: str | Expr, descending: bool = False) -> DataFrame:
-        """The rows in the order of columns."""
+        """The rows in the order of columns.
+
+        >>> lsio.open("t2m.zarr").select("latitude").sort("latitude", descending=True).limit(1).to_numpy()
+        {'latitude': array([70.])}
+        """
         direction = " DESC" if descending else ""
         order = tuple(_column(self.columns, column) + direction for column in columns)
         return DataFrame(self._frame, order, self._progress)._ordered("SELECT * FROM this")
 
     def limit(self, count: int, /, offset: int = 0) -> DataFrame:
-        """The first rows."""
+        """The first rows, behind as many as ``offset`` says.
+
+        >>> len(lsio.open("t2m.zarr").limit(5).to_numpy()["t2m"])
+        5
+        """
         return self._ordered("SELECT * FROM this", f" LIMIT {int(count)} OFFSET {int(offset)}")
 
     def join(self, other: DataFrame, on: str | Iterable[str], how: str = "inner") -> DataFrame:
-        """The rows of both where columns are equal; ``how`` is inner, left, right, full, semi or anti."""
+        """The rows of both where columns are equal; ``how`` is inner, left, right, full, semi or anti.
+
+        >>> names = con.rows({"latitude": [0.0], "name": ["equator"]})
+        >>> con.open("t2m.zarr").join(names, "latitude").aggregate("name", mean="avg(t2m)").to_numpy()
+        {'name': array(['equator'], dtype=object), 'mean': array([281.])}
+        """
         kinds = {"inner": "", "left": "LEFT", "right": "RIGHT", "full": "FULL", "semi": "LEFT SEMI", "anti": "LEFT ANTI"}
         if how not in kinds:
             raise ValueError(f"how={how!r}: use one of {', '.join(kinds)}")
@@ -205,7 +235,12 @@ class DataFrame:
         return pyarrow.table(self._collect(progress))
 
     def to_pandas(self, *, progress: Progress = None) -> pandas.DataFrame:
-        """A ``pandas.DataFrame``."""
+        """A ``pandas.DataFrame``.
+
+        >>> lsio.sql("SELECT max(t2m) AS warmest FROM 't2m.zarr'").to_pandas()
+           warmest
+        0    282.0
+        """
         import pandas
 
         return pandas.DataFrame(self.to_numpy(progress=progress))
@@ -243,11 +278,22 @@ class DataFrame:
     # For people.
 
     def show(self, rows: int = _SHOWN) -> None:
-        """Print the first rows."""
+        """Print the first rows.
+
+        >>> lsio.sql("SELECT latitude, max(t2m) AS t FROM 't2m.zarr' GROUP BY latitude ORDER BY 1").show(2)
+        latitude  t
+        -70.0     280.0
+        0.0       281.0
+        …
+        """
         print(self._table(rows))
 
     def explain(self, analyze: bool = False, verbose: bool = False) -> str:
-        """How the query is computed, as text. ``analyze`` runs it, and tells times and bytes."""
+        """How the query is computed, as text. ``analyze`` runs it, and tells times and bytes.
+
+        >>> "ZarrAggregateExec" in lsio.open("t2m.zarr").aggregate("latitude", "avg(t2m)").explain()
+        True
+        """
         batches = self._frame.explain(analyze, verbose)
         return "\n".join(": ".join(row) for row in batches.texts(1 << 20))
 

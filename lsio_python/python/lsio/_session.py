@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from . import _lsio
+from ._columns import column
 from ._frame import DataFrame
 from ._progress import shown
 from ._settings import count, location, options, size
@@ -14,8 +15,6 @@ from ._settings import count, location, options, size
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
-
-    import numpy as np
 
     from ._progress import Progress
 
@@ -109,8 +108,8 @@ class Session:
         """Give a table a name.
 
         ``data`` is the path or URL of a store, with options of opening it; or a :class:`DataFrame`; or an xarray Dataset
-        or DataArray; or anything with an Arrow stream: tables of pandas, polars, pyarrow and duckdb. Rows of the latter
-        are taken now, and kept in memory.
+        or DataArray, of which blocks are loaded as queries need them; or anything with an Arrow stream: tables of pandas,
+        polars, pyarrow and duckdb. Rows of the latter are taken now, and kept in memory.
 
         >>> con.register("t", "t2m.zarr")
         >>> con.sql("SELECT max(time) AS last FROM t").to_numpy()
@@ -122,23 +121,40 @@ class Session:
             raise TypeError(f"options of opening ({', '.join(open_options)}) are for paths and URLs")
         elif isinstance(data, DataFrame):
             self._session.register_frame(name, data._frame)
+        elif type(data).__module__.partition(".")[0] == "xarray":
+            from ._blocks import Blocks
+
+            blocks = Blocks(data)
+            self._session.register_blocks(name, blocks.fields(), blocks)
         else:
             self._session.register_rows(name, _rows(data))
 
     def deregister(self, name: str, /) -> None:
-        """Forget a table. A KeyError if there is none of this name."""
+        """Forget a table. A KeyError if there is none of this name.
+
+        >>> con.register("t", "t2m.zarr")
+        >>> con.deregister("t")
+        """
         if not self._session.deregister(name):
             from ._errors import UnknownNameError
 
             raise UnknownNameError(f"there is no table '{name}'")
 
     def table(self, name: str, /) -> DataFrame:
-        """A registered table, or a store by its path, as a :class:`DataFrame`."""
+        """A registered table, or a store by its path, as a :class:`DataFrame`.
+
+        >>> con.table("t2m.zarr").columns
+        ['time', 'latitude', 'longitude', 't2m']
+        """
         return self._frame(self._session.table(name))
 
     def open(self, path: str | os.PathLike[str], /, **open_options: object) -> DataFrame:
         """A store as a :class:`DataFrame`, opened with options: ``variables``, ``dims``, ``group``, ``decode_times``,
-        ``mask_and_scale``, ``drop_variables``, …, as in xarray."""
+        ``mask_and_scale``, ``drop_variables``, …, as in xarray.
+
+        >>> con.open("t2m.zarr", variables=["t2m"]).columns[-1]
+        't2m'
+        """
         return self._frame(self._session.open(location(path), options(open_options)))
 
     def rows(self, columns: Mapping[str, Any], /) -> DataFrame:
@@ -149,20 +165,14 @@ class Session:
         """
         import numpy as np
 
-        taken: list[tuple[str, str, list[str | None] | np.ndarray[Any, Any]]] = []
-        for name, given in columns.items():
-            values: np.ndarray[Any, Any] = np.asarray(given)
-            if values.dtype.kind in "OUT":
-                taken.append((name, "text", [None if each is None else str(each) for each in values]))
-                continue
-            kind = values.dtype.newbyteorder("=")
-            plain = np.ascontiguousarray(values, dtype=kind)
-            plain = plain.view(f"u{kind.itemsize}")
-            taken.append((name, kind.str.lstrip("<>=|"), plain))
+        taken = [column(name, np.asarray(values)) for name, values in columns.items()]
         return self._frame(self._session.rows(taken))
 
     def set(self, name: str, value: object, /) -> None:
-        """Set a setting of the engine, such as ``lsio.nan_as_null``."""
+        """Set a setting of the engine, as ``SET`` does.
+
+        >>> con.set("lsio.nan_as_null", False)
+        """
         self._session.set(name, options({name: value})[0][1])
 
     def _frame(self, frame: _lsio.Frame) -> DataFrame:
@@ -182,8 +192,6 @@ class Session:
 
 def _rows(data: Any) -> Any:
     """An object with an Arrow stream, of what isn't one yet."""
-    if type(data).__module__.partition(".")[0] == "xarray":
-        data = data.to_dataframe().reset_index()
     if type(data).__module__.partition(".")[0] == "pandas" and not hasattr(data, "__arrow_c_stream__"):
         import pyarrow
 
@@ -215,5 +223,9 @@ def sql(query: str, /, **parameters: Any) -> DataFrame:
 
 
 def open(path: str | os.PathLike[str], /, **open_options: object) -> DataFrame:
-    """A store as a :class:`DataFrame` in the process's own session: see :meth:`Session.open`."""
+    """A store as a :class:`DataFrame` in the process's own session: see :meth:`Session.open`.
+
+    >>> lsio.open("t2m.zarr").select("latitude", "t2m")
+    <lsio.DataFrame (latitude: Float64, t2m: Float32)>
+    """
     return default_session().open(path, **open_options)

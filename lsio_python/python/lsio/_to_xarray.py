@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import TYPE_CHECKING, Any
 
+from . import _lsio
 from ._errors import InvalidRequestError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     import xarray as xr
-
-    from . import _lsio
 
 # A dense array may have so many cells for each row; the rest would be missing.
 _MOST_CELLS_PER_ROW = 1000
@@ -30,36 +30,30 @@ def to_dataset(frame: _lsio.Frame, arrays: dict[str, Any], dims: str | Iterable[
     fields = {name: (kind, metadata) for name, kind, metadata in frame.columns()}
     dims = _dims(frame, fields, dims)
     rows = len(next(iter(arrays.values()))) if arrays else 0
-    orders = [_labels(arrays[dim]) for dim in dims]
-    shape = [len(labels) for (labels, _), _ in orders]
-    cells = int(np.prod([float(size) for size in shape]))
+    grid = _lsio.Grid(rows, [_as_labels(arrays[dim]) for dim in dims])
+    shape = grid.sizes()
+    cells = math.prod(shape)
     if cells > _FEW_CELLS and cells > _MOST_CELLS_PER_ROW * max(rows, 1):
         raise InvalidRequestError(
             f"{rows} rows on {dict(zip(dims, shape))} would be an array of {cells} cells, nearly all of them missing: "
             "name fewer dimensions with dims=[…], or use to_pandas()"
         )
-    place = lambda chosen: np.ravel_multi_index([codes for _, codes in chosen], shape) if dims else np.zeros(rows, int)
-    # Rows of a grid bring its labels in their order, whatever that is: a store's, or that of an ORDER BY.
-    chosen = [appeared for _, appeared in orders]
-    position = place(chosen)
-    in_order = rows == cells and bool((position == np.arange(rows)).all())
-    if not in_order:
-        chosen = [ascending for ascending, _ in orders]
-        position = place(chosen)
-    labels = [own for own, _ in chosen]
-    if not in_order and len(np.unique(position)) < rows:
+    if not dims and rows > 1:
+        raise InvalidRequestError(f"{rows} rows have no dimension: name the columns that tell them apart with dims=[…]")
+    if grid.repeated() is not None:
         raise InvalidRequestError(
             f"several rows have the same {', '.join(dims) or 'place'}: name the dimensions that tell rows apart "
             "with dims=[…], or use to_pandas()"
         )
-    if not dims and rows > 1:
-        raise InvalidRequestError(f"{rows} rows have no dimension: name the columns that tell them apart with dims=[…]")
-    coords = {dim: (dim, label, _attributes(fields[dim])) for dim, label in zip(dims, labels)}
+    coords = {}
+    for number, dim in enumerate(dims):
+        labels = arrays[dim][np.frombuffer(grid.label_rows(number), np.int64)]
+        coords[dim] = (dim, labels, _attributes(fields[dim]))
     variables = {}
     for name, values in arrays.items():
         if name in coords:
             continue
-        dense = values.reshape(shape) if in_order else _scattered(values, position, shape)
+        dense = values.reshape(shape) if grid.is_in_order() else _scattered(values, grid, shape)
         variables[name] = (dims, dense, _attributes(fields[name]))
     attributes = _json(frame.metadata().get("zarr.attributes"))
     return xr.Dataset(variables, coords, attributes)
@@ -79,41 +73,33 @@ def _dims(frame, fields, dims):
     return [name for name, (_, metadata) in fields.items() if json.loads(metadata.get("zarr.dims", "[]")) == [name]]
 
 
-def _labels(values):
-    """The labels of a dimension, and of each row the position of its label: ascending, and as rows bring them.
-
-    Labels that come from the last to the first, such as latitudes from north to south, count as ascending.
-    """
+def _as_labels(values):
+    """A column as the labels of a dimension: its type and values."""
     import numpy as np
 
-    labels, first, codes = np.unique(values, return_index=True, return_inverse=True, equal_nan=True)
-    order = np.argsort(first, kind="stable")
-    rank = np.empty_like(order)
-    rank[order] = np.arange(len(order))
-    appeared = labels[order], rank[codes]
-    if len(order) > 1 and (np.diff(order) == -1).all():
-        return appeared, appeared
-    return (labels, codes), appeared
+    if values.dtype.kind == "O":
+        return "text", list(values)
+    values = values.astype("f4") if values.dtype == "f2" else np.ascontiguousarray(values)
+    return values.dtype.str.lstrip("<>=|"), values.view(f"u{values.itemsize}")
 
 
-def _scattered(values, position, shape):
+def _scattered(values, grid, shape):
     import numpy as np
 
     kind = values.dtype.kind
-    if kind in "fc":
-        missing = np.nan
-    elif kind in "mM":
-        missing = np.array("NaT", values.dtype)
-    elif kind == "O":
-        missing = None
-    else:
+    is_full = len(values) == math.prod(shape)
+    if kind == "O":
+        dense = np.full(math.prod(shape), None, dtype=object)
+        dense[np.frombuffer(grid.cells_of_rows(), np.int64)] = values
+        return dense.reshape(shape)
+    if kind in "iub" and not is_full:
         # Integers have no missing value.
-        full = len(position) == int(np.prod(shape))
-        values = values if full else values.astype(np.float64)
-        missing = 0 if full else np.nan
-    dense = np.full(int(np.prod(shape)), missing, dtype=values.dtype)
-    dense[position] = values
-    return dense.reshape(shape)
+        values = values.astype(np.float64)
+    missing = np.array("NaT" if kind in "mM" else 0 if is_full else np.nan, dtype=values.dtype)
+    dense = np.empty(shape, values.dtype)
+    plain = f"u{values.itemsize}" if values.itemsize <= 8 else f"V{values.itemsize}"
+    grid.scatter(np.ascontiguousarray(values).view(plain), missing.tobytes(), dense.reshape(-1).view(plain))
+    return dense
 
 
 def _attributes(field):
