@@ -4,7 +4,10 @@ A reduction of variables that were opened by the engine ``lsio`` and only select
 groups are those of xarray's own groupers. Whatever else comes, xarray computes, and a warning says why.
 """
 
+from __future__ import annotations
+
 import warnings
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -15,6 +18,14 @@ from ._session import default_session
 from .xarray_reduction import Codes, Statistic, check, reduced
 from .xarray_selection import NotLazy, selected
 
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable
+    from types import EllipsisType
+
+    from ._frame import DataFrame
+
+    Dims: TypeAlias = Hashable | Iterable[Hashable] | EllipsisType | None
+
 # Reductions of datasets that leave out what isn't a number.
 _NUMERIC_ONLY = ("mean", "sum", "std", "var", "median", "weighted mean", "weighted sum")
 
@@ -22,41 +33,44 @@ _NUMERIC_ONLY = ("mean", "sum", "std", "var", "median", "weighted mean", "weight
 class _Reductions:
     """The reductions of datasets and groups. Missing values are skipped."""
 
-    def mean(self, dim=None, **options):
+    def mean(self, dim: Dims = None, **options: Any) -> Any:
         """The mean, in double precision."""
         return self._reduce("mean", dim, options)
 
-    def sum(self, dim=None, **options):
+    def sum(self, dim: Dims = None, **options: Any) -> Any:
         """The sum, in double precision; ``min_count`` as xarray's."""
         return self._reduce("sum", dim, options)
 
-    def min(self, dim=None, **options):
+    def min(self, dim: Dims = None, **options: Any) -> Any:
         """The least value."""
         return self._reduce("min", dim, options)
 
-    def max(self, dim=None, **options):
+    def max(self, dim: Dims = None, **options: Any) -> Any:
         """The greatest value."""
         return self._reduce("max", dim, options)
 
-    def count(self, dim=None, **options):
+    def count(self, dim: Dims = None, **options: Any) -> Any:
         """The number of values that aren't missing."""
         return self._reduce("count", dim, options)
 
-    def std(self, dim=None, **options):
+    def std(self, dim: Dims = None, **options: Any) -> Any:
         """The standard deviation; ``ddof`` as xarray's."""
         return self._reduce("std", dim, options)
 
-    def var(self, dim=None, **options):
+    def var(self, dim: Dims = None, **options: Any) -> Any:
         """The variance; ``ddof`` as xarray's."""
         return self._reduce("var", dim, options)
 
-    def median(self, dim=None, **options):
+    def median(self, dim: Dims = None, **options: Any) -> Any:
         """The median."""
         return self._reduce("median", dim, options)
 
-    def quantile(self, q, dim=None, **options):
+    def quantile(self, q: float | Iterable[float], dim: Dims = None, **options: Any) -> Any:
         """Quantiles, interpolated between neighbours: ``q`` is a fraction, or a list of them."""
         return self._reduce("quantile", dim, {"q": q, **options})
+
+    def _reduce(self, name: str, dim: Dims, options: dict[str, Any]) -> Any:
+        raise NotImplementedError
 
 
 class LsioAccessor(_Reductions):
@@ -70,26 +84,26 @@ class LsioAccessor(_Reductions):
     6
     """
 
-    def __init__(self, data):
+    def __init__(self, data: xr.Dataset | xr.DataArray) -> None:
         self._data = data
 
-    def groupby(self, *args, **options):
+    def groupby(self, *args: Any, **options: Any) -> Grouped:
         """Groups as in ``ds.groupby(…)``."""
         return Grouped(self._data, lambda data: data.groupby(*args, **options), _names(args, options))
 
-    def groupby_bins(self, *args, **options):
+    def groupby_bins(self, *args: Any, **options: Any) -> Grouped:
         """Groups as in ``ds.groupby_bins(…)``."""
         return Grouped(self._data, lambda data: data.groupby_bins(*args, **options), _names(args, options))
 
-    def resample(self, *args, **options):
+    def resample(self, *args: Any, **options: Any) -> Grouped:
         """Groups as in ``ds.resample(…)``."""
         return Grouped(self._data, lambda data: data.resample(*args, **options), _names(args, options))
 
-    def weighted(self, weights):
+    def weighted(self, weights: xr.DataArray) -> Weighted:
         """Weights as in ``ds.weighted(…)``."""
         return Weighted(self._data, weights)
 
-    def sql(self, query, /, **parameters):
+    def sql(self, query: str, /, **parameters: Any) -> DataFrame:
         """A statement in which ``this`` is the dataset, without the selections that were made from it.
 
         >>> import xarray as xr
@@ -198,11 +212,11 @@ class Weighted:
         self._data = data
         self._weights = weights
 
-    def mean(self, dim=None, **options):
+    def mean(self, dim: Dims = None, **options: Any) -> Any:
         """The weighted mean."""
         return self._reduce("mean", dim, options)
 
-    def sum(self, dim=None, **options):
+    def sum(self, dim: Dims = None, **options: Any) -> Any:
         """The weighted sum."""
         return self._reduce("sum", dim, options)
 
@@ -246,8 +260,8 @@ class _Parts:
             except NotLazy as reason:
                 if reason.args and not self._is_left_out(variable):
                     reasons[variable] = reason
-        for variable, reason in reasons.items():
-            warnings.warn(f"xarray computes {self._name} of '{variable}': {reason}", Note, stacklevel=5)
+        for variable, why in reasons.items():
+            warnings.warn(f"xarray computes {self._name} of '{variable}': {why}", Note, stacklevel=5)
         arrays = {}
         for each in alike.values():
             arrays |= reduced(each, statistic, self._dims, groups, weights)
