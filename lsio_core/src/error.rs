@@ -193,6 +193,33 @@ pub enum Error {
         reason: String,
     },
 
+    /// A text that names no compressor.
+    #[error("the compressor '{}' isn't known: {reason}", short(text))]
+    Compression {
+        /// The text.
+        text: String,
+        /// What is wrong, and what there is.
+        reason: String,
+    },
+
+    /// A cell of an array is written twice.
+    #[error("two values for the cell {cell:?} of the array '{}'", short(array))]
+    WrittenTwice {
+        /// The array.
+        array: String,
+        /// The indices of the cell.
+        cell: Vec<u64>,
+    },
+
+    /// A store can't be written.
+    #[error("'{}' can't be written: {}", short(location), short(reason))]
+    Write {
+        /// The path or URL as the user wrote it.
+        location: String,
+        /// The cause, and what to do.
+        reason: String,
+    },
+
     /// Values can't be decoded by the CF conventions.
     #[error("the values of '{}' can't be decoded: {}", short(array), short(reason))]
     Decode {

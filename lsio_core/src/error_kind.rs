@@ -37,6 +37,9 @@ impl Error {
             | Self::OutOfBounds { .. }
             | Self::Place { .. }
             | Self::Encode { .. }
+            | Self::Compression { .. }
+            | Self::Write { .. }
+            | Self::WrittenTwice { .. }
             | Self::Cache { .. } => ErrorKind::Request,
             Self::Unreadable { .. } => ErrorKind::Unsupported,
             Self::EmptyArchive { .. }

@@ -19,6 +19,7 @@
 //! - [`running`]: functions over frames that move along a dimension.
 //! - [`ChunkEncoder`]: encodes chunks as an array's metadata state.
 //! - [`transport`]: reads of objects, adapted to each kind of storage.
+//! - [`write`](mod@write): writes a Zarr group.
 //!
 //! This example reads a region of one variable, and computes its mean by latitude:
 //!
@@ -92,6 +93,7 @@ mod store_error;
 mod store_options;
 pub mod transport;
 mod urls;
+pub mod write;
 pub mod zip;
 
 pub use lsio_uring as uring;

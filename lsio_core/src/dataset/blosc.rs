@@ -50,41 +50,93 @@ pub(super) fn decompress(encoded: &[u8], out: &mut [u8]) -> Result<(), String> {
     }
 }
 
-/// How a Blosc buffer is compressed.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Settings {
-    compressor: &'static CStr,
-    shuffle: Shuffle,
+/// How a Blosc buffer is compressed. What isn't set is as numcodecs writes it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct BloscSettings {
+    pub(crate) compressor: Option<BloscCompressor>,
+    /// From 0 to 9.
+    pub(crate) level: Option<i32>,
+    pub(crate) shuffle: Option<Shuffle>,
     /// The bytes of an element, from 1 to 255.
-    width: usize,
+    pub(crate) width: Option<usize>,
+}
+
+/// The compressor inside of Blosc.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BloscCompressor {
+    BloscLz,
+    Lz4,
+    Lz4Hc,
+    Snappy,
+    Zlib,
+    Zstd,
 }
 
 /// What is done with the bytes of elements before they are compressed.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(i32)]
-pub(super) enum Shuffle {
+pub(crate) enum Shuffle {
     None = 0,
     Bytes = 1,
-    #[cfg(test)]
     Bits = 2,
 }
 
-impl Settings {
-    /// What numcodecs writes if it isn't told otherwise, for elements of `width` bytes.
-    pub(super) fn new(width: usize) -> Self {
-        let width = if (1..=255).contains(&width) { width } else { 1 };
-        let shuffle = if width > 1 { Shuffle::Bytes } else { Shuffle::None };
-        Self { compressor: c"lz4", shuffle, width }
+impl BloscCompressor {
+    /// The compressor of this name in Zarr's metadata.
+    pub(crate) fn of(name: &str) -> Option<Self> {
+        Some(match name {
+            "blosclz" => Self::BloscLz,
+            "lz4" => Self::Lz4,
+            "lz4hc" => Self::Lz4Hc,
+            "snappy" => Self::Snappy,
+            "zlib" => Self::Zlib,
+            "zstd" => Self::Zstd,
+            _ => return None,
+        })
+    }
+
+    /// The name in Zarr's metadata.
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            Self::BloscLz => "blosclz",
+            Self::Lz4 => "lz4",
+            Self::Lz4Hc => "lz4hc",
+            Self::Snappy => "snappy",
+            Self::Zlib => "zlib",
+            Self::Zstd => "zstd",
+        }
+    }
+
+    fn name(self) -> &'static CStr {
+        match self {
+            Self::BloscLz => c"blosclz",
+            Self::Lz4 => c"lz4",
+            Self::Lz4Hc => c"lz4hc",
+            Self::Snappy => c"snappy",
+            Self::Zlib => c"zlib",
+            Self::Zstd => c"zstd",
+        }
     }
 }
 
-/// Compresses to a Blosc buffer.
+/// Compresses elements of `width` bytes to a Blosc buffer.
 ///
 /// # Errors
 /// A text, if there are more bytes than a Blosc buffer takes.
-pub(super) fn compress(bytes: &[u8], settings: Settings) -> Result<Vec<u8>, String> {
-    /// That of numcodecs, out of 1 to 9.
+pub(super) fn compress(
+    bytes: &[u8],
+    settings: &BloscSettings,
+    width: usize,
+) -> Result<Vec<u8>, String> {
+    /// That of numcodecs.
     const LEVEL: c_int = 5;
+
+    let width = settings.width.unwrap_or(width);
+    let width = if (1..=255).contains(&width) { width } else { 1 };
+    let plain = if width > 1 { Shuffle::Bytes } else { Shuffle::None };
+    let shuffle = settings.shuffle.unwrap_or(plain);
+    let level = settings.level.unwrap_or(LEVEL).clamp(0, 9);
+    let compressor = settings.compressor.unwrap_or(BloscCompressor::Lz4).name();
 
     if bytes.len() > MOST_BYTES {
         return Err(format!("Blosc takes {MOST_BYTES} bytes at most, not {}", bytes.len()));
@@ -94,14 +146,14 @@ pub(super) fn compress(bytes: &[u8], settings: Settings) -> Result<Vec<u8>, Stri
     // that don't compress.
     let written = unsafe {
         blosc_compress_ctx(
-            LEVEL,
-            settings.shuffle as c_int,
-            settings.width,
+            level,
+            shuffle as c_int,
+            width,
             bytes.len(),
             bytes.as_ptr().cast::<c_void>(),
             out.as_mut_ptr().cast::<c_void>(),
             out.len(),
-            settings.compressor.as_ptr(),
+            compressor.as_ptr(),
             0,
             1,
         )
@@ -293,10 +345,13 @@ mod tests {
 
     use super::*;
 
-    const COMPRESSORS: [&CStr; 6] = [c"lz4", c"lz4hc", c"zstd", c"zlib", c"blosclz", c"snappy"];
+    const COMPRESSORS: [&str; 6] = ["lz4", "lz4hc", "zstd", "zlib", "blosclz", "snappy"];
 
-    fn compress(data: &[u8], compressor: &'static CStr, shuffle: Shuffle, width: usize) -> Vec<u8> {
-        super::compress(data, Settings { compressor, shuffle, width }).unwrap()
+    fn compress(data: &[u8], compressor: &str, shuffle: Shuffle, width: usize) -> Vec<u8> {
+        let compressor = BloscCompressor::of(compressor);
+        let settings =
+            BloscSettings { compressor, shuffle: Some(shuffle), ..BloscSettings::default() };
+        super::compress(data, &settings, width).unwrap()
     }
 
     #[test]
@@ -339,7 +394,7 @@ mod tests {
     fn blocks_are_those_of_the_library() {
         for len in [4, 129, 1000, 262_144, 1_000_003] {
             let data: Vec<u8> = (0..len).map(|i: usize| (i / 5 * 7 % 251) as u8).collect();
-            for compressor in [c"lz4", c"lz4hc", c"zstd"] {
+            for compressor in ["lz4", "lz4hc", "zstd"] {
                 let shuffled = [1, 2, 4, 8, 20].map(|width| (Shuffle::Bytes, width));
                 let plain = [4, 3].map(|width| (Shuffle::None, width));
                 for (shuffle, width) in shuffled.into_iter().chain(plain) {
@@ -358,11 +413,11 @@ mod tests {
         }
         let data = vec![3; 10_000];
         for (compressor, shuffle) in
-            [(c"zlib", Shuffle::Bytes), (c"blosclz", Shuffle::Bytes), (c"lz4", Shuffle::Bits)]
+            [("zlib", Shuffle::Bytes), ("blosclz", Shuffle::Bytes), ("lz4", Shuffle::Bits)]
         {
             assert!(Blocks::new(&compress(&data, compressor, shuffle, 4), 10_000).is_none());
         }
-        let encoded = compress(&data, c"lz4", Shuffle::Bytes, 4);
+        let encoded = compress(&data, "lz4", Shuffle::Bytes, 4);
         assert!(Blocks::new(&encoded, 9_999).is_none());
         assert!(Blocks::new(&encoded[..encoded.len() - 1], 10_000).is_none());
         assert!(Blocks::new(&[], 10_000).is_none());
@@ -370,7 +425,7 @@ mod tests {
 
     #[test]
     fn blocks_too_large_for_blosclz() {
-        let mut encoded = compress(&[1; 10_000], c"blosclz", Shuffle::Bytes, 4);
+        let mut encoded = compress(&[1; 10_000], "blosclz", Shuffle::Bytes, 4);
         encoded[8..12].copy_from_slice(&(9_u32 << 20).to_le_bytes());
         assert!(decompress(&encoded, &mut [0; 10_000]).unwrap_err().contains("blosclz"));
     }

@@ -1,7 +1,11 @@
 //! The codecs of an array as typed data, independent of the format's spelling.
 
 use super::{
-    checksum::Checked, compression::Compressor, filters::Filter, items::Items, shard::IndexEncoding,
+    checksum::Checked,
+    compression::{Compressor, CompressorSettings},
+    filters::Filter,
+    items::Items,
+    shard::IndexEncoding,
 };
 
 /// A codec of an array. Lists of codecs are in the order of encoding: codecs from elements to elements, then one codec
@@ -29,7 +33,7 @@ pub(crate) enum CodecKind {
     /// Divides a chunk into inner chunks, with an index before or after them.
     Shard(Box<ShardSpec>),
     /// Compresses bytes.
-    Compressor(Compressor),
+    Compressor(Compressor, CompressorSettings),
     /// Adds a checksum to bytes.
     Checksum(Checked),
     /// A codec that can't be decoded here.

@@ -10,16 +10,19 @@ use bytes::Bytes;
 use flate2::Compression;
 use liblzma::{bufread::XzDecoder, stream::Stream, write::XzEncoder};
 
-use super::{blosc, lz4};
+use super::{
+    blosc::{self, BloscSettings},
+    lz4,
+};
 
 /// What undoing LZMA may take: a stream can ask for a dictionary of 4 GiB, whatever it holds. The
 /// highest level of compression needs half of this.
 const LZMA_MEMORY: u64 = 128 << 20;
 
-/// The level of LZMA that is written: the usual one of its own tool.
+/// The usual level of LZMA's own tool.
 const LZMA_LEVEL: u32 = 6;
 
-/// The level of zstd that is written: the usual one of its own tool.
+/// The usual level of zstd's own tool.
 const ZSTD_LEVEL: i32 = 3;
 
 /// A general compressor.
@@ -35,6 +38,16 @@ pub(crate) enum Compressor {
     /// A stream of xz, or of its predecessor.
     Lzma,
     Base64,
+}
+
+/// How a compressor works. What isn't set is usual. Decompression needs none of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct CompressorSettings {
+    /// The level of compressors other than Blosc.
+    pub(crate) level: Option<i32>,
+    /// Whether zstd adds a checksum.
+    pub(crate) checksum: bool,
+    pub(crate) blosc: BloscSettings,
 }
 
 impl Compressor {
@@ -123,32 +136,44 @@ impl Compressor {
         Ok(out.into())
     }
 
-    /// Compresses the bytes of elements of `width` bytes, at the compressor's usual level.
+    /// Compresses the bytes of elements of `width` bytes.
     ///
     /// # Errors
     /// A text, if there are more bytes than the compressor takes.
-    pub(super) fn compress(self, bytes: &[u8], width: usize) -> Result<Vec<u8>, String> {
+    pub(super) fn compress(
+        self,
+        bytes: &[u8],
+        width: usize,
+        settings: &CompressorSettings,
+    ) -> Result<Vec<u8>, String> {
         let failed = |e: io::Error| format!("{self:?} can't compress it: {e}");
+        // Levels of deflate, bzip2 and LZMA go from 0 or 1 to 9.
+        let level = |usual: u32| {
+            let level = settings.level.and_then(|level| u32::try_from(level).ok());
+            level.unwrap_or(usual).min(9)
+        };
         match self {
-            Self::Zstd => zstd::bulk::compress(bytes, ZSTD_LEVEL),
+            Self::Zstd => compress_zstd(bytes, settings),
             Self::Gzip => {
-                let mut encoder = flate2::write::GzEncoder::new(Vec::new(), Compression::default());
+                let level = Compression::new(level(Compression::default().level()));
+                let mut encoder = flate2::write::GzEncoder::new(Vec::new(), level);
                 encoder.write_all(bytes).and_then(|()| encoder.finish())
             }
             Self::Zlib => {
-                let mut encoder =
-                    flate2::write::ZlibEncoder::new(Vec::new(), Compression::default());
+                let level = Compression::new(level(Compression::default().level()));
+                let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), level);
                 encoder.write_all(bytes).and_then(|()| encoder.finish())
             }
             Self::Bz2 => {
-                let level = bzip2::Compression::default();
+                let usual = bzip2::Compression::default().level();
+                let level = bzip2::Compression::new(level(usual).max(1));
                 let mut encoder = bzip2::write::BzEncoder::new(Vec::new(), level);
                 encoder.write_all(bytes).and_then(|()| encoder.finish())
             }
-            Self::Blosc => return blosc::compress(bytes, blosc::Settings::new(width)),
+            Self::Blosc => return blosc::compress(bytes, &settings.blosc, width),
             Self::Lz4 => return compress_lz4(bytes),
             Self::Lzma => {
-                let mut encoder = XzEncoder::new(Vec::new(), LZMA_LEVEL);
+                let mut encoder = XzEncoder::new(Vec::new(), level(LZMA_LEVEL));
                 encoder.write_all(bytes).and_then(|()| encoder.finish())
             }
             Self::Base64 => Ok(BASE64_STANDARD.encode(bytes).into_bytes()),
@@ -160,6 +185,14 @@ impl Compressor {
 thread_local! {
     /// One context a thread: making one takes longer than decoding a small chunk.
     static ZSTD: RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { RefCell::new(None) };
+}
+
+fn compress_zstd(bytes: &[u8], settings: &CompressorSettings) -> io::Result<Vec<u8>> {
+    let level = settings.level.unwrap_or(ZSTD_LEVEL);
+    let known = zstd::compression_level_range();
+    let mut compressor = zstd::bulk::Compressor::new(level.clamp(*known.start(), *known.end()))?;
+    compressor.include_checksum(settings.checksum)?;
+    compressor.compress(bytes)
 }
 
 fn decompress_zstd(encoded: &[u8], out: &mut [u8]) -> Result<(), String> {
@@ -281,8 +314,12 @@ mod tests {
             &zstd::bulk::compress(&data[part..], 1).unwrap(),
         ]
         .concat();
-        let xz = |data: &[u8]| Compressor::Lzma.compress(data, 1).unwrap();
-        let own = ALL.map(|compressor| (compressor, compressor.compress(data, 1).unwrap()));
+        let xz = |data: &[u8]| {
+            Compressor::Lzma.compress(data, 1, &CompressorSettings::default()).unwrap()
+        };
+        let own = ALL.map(|compressor| {
+            (compressor, compressor.compress(data, 1, &CompressorSettings::default()).unwrap())
+        });
         let others = [
             (Compressor::Zstd, stream),
             (Compressor::Zstd, frames),
@@ -322,8 +359,11 @@ mod tests {
         assert!(Compressor::Zstd.decompress(&encoded, 1_000).is_err());
         assert!(Compressor::Zstd.decompress_into(&encoded, &mut [0; 10]).is_err());
         // A good block that claims 4 GiB.
-        let encoded =
-            [&[255; 4][..], &Compressor::Lz4.compress(&[7; 1_000], 1).unwrap()[4..]].concat();
+        let encoded = [
+            &[255; 4][..],
+            &Compressor::Lz4.compress(&[7; 1_000], 1, &CompressorSettings::default()).unwrap()[4..],
+        ]
+        .concat();
         assert!(Compressor::Lz4.decompress(&encoded, 1_000).is_err());
         assert!(Compressor::Lz4.decompress(&encoded, usize::MAX - 1).is_err());
         assert!(Compressor::Lz4.decompress_into(&encoded, &mut [0; 1_000]).is_err());
@@ -335,7 +375,7 @@ mod tests {
             let decoded = case.decoded();
             let compressor = Compressor::of(&format!("numcodecs.{}", case.codec)).unwrap();
             assert_eq!(Compressor::of(case.codec), Some(compressor));
-            assert_eq!(compressor.check(case.configuration), Ok(()));
+            assert!(compressor.settings(case.configuration).is_ok());
             let most = decoded.len();
             assert_eq!(compressor.decompress(&case.encoded, most).as_deref(), Ok(&decoded[..]));
             assert!(most == 0 || compressor.decompress(&case.encoded, most - 1).is_err(), "{case}");
@@ -371,7 +411,7 @@ mod tests {
             let error = Compressor::Lzma.decompress_into(&case.encoded, &mut out).unwrap_err();
             assert!(Compressor::Lzma.decompress(&case.encoded, decoded.len()).is_err());
             let is_raw = case.codec == "lzma-raw";
-            assert_eq!(Compressor::Lzma.check(case.configuration).is_err(), is_raw);
+            assert_eq!(Compressor::Lzma.settings(case.configuration).is_err(), is_raw);
             assert!(error.contains(if is_raw { "raw" } else { "emory" }), "{error}");
         }
     }
@@ -388,7 +428,7 @@ mod tests {
         ) {
             for bytes in [&bytes, &noise] {
                 for compressor in ALL {
-                    let encoded = compressor.compress(bytes, width).unwrap();
+                    let encoded = compressor.compress(bytes, width, &CompressorSettings::default()).unwrap();
                     let mut out = vec![0xa5; bytes.len()];
                     prop_assert_eq!(compressor.decompress_into(&encoded, &mut out), Ok(()));
                     prop_assert_eq!(&out, bytes);

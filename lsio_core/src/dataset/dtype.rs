@@ -288,7 +288,7 @@ impl ElementType {
 
 impl NumpyTime {
     /// numpy's unit, with its multiple.
-    fn numpy_unit(&self) -> Option<String> {
+    pub(crate) fn numpy_unit(&self) -> Option<String> {
         let multiple = |count: i64, unit: &str| match count {
             1 => unit.to_owned(),
             count => format!("{count}{unit}"),

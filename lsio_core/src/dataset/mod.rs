@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 mod attributes;
-mod blosc;
+pub(crate) mod blosc;
 mod bounds;
 pub mod calendar;
 pub(crate) mod chain;
@@ -16,6 +16,7 @@ mod codec_cases;
 pub(crate) mod codec_spec;
 mod column;
 pub(crate) mod compression;
+pub(crate) mod compression_choice;
 mod content;
 mod decoding;
 mod derive;
@@ -31,6 +32,7 @@ mod lz4;
 mod mapped;
 mod multiscales;
 mod names;
+mod new_array;
 pub(crate) mod number_format;
 mod pcodec;
 pub(crate) mod plates;
@@ -52,11 +54,13 @@ mod zstd_blocks;
 pub use self::{
     attributes::{Attribute, Attributes},
     column::Column,
+    compression_choice::Compression,
     content::{ArrayContent, Content, Format, GroupContent},
     decoding::nan_to_null,
     derive::{Carried, Continues, Derive, Inputs, Values},
     layout::{Layout, ZarrFormat},
     mapped::Lookup,
+    new_array::NewArray,
     roles::Role,
     spec::ArraySpec,
     table::{Dimension, Table},

@@ -1,11 +1,17 @@
 """Datasets of xarray as tables: rows are made block by block, as a query asks for them."""
 
+from __future__ import annotations
+
 import itertools
 import math
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ._columns import column, column_type
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 # Cells of a block that is loaded at once, unless a chunk has more.
 _LOADED = 1 << 20
@@ -17,7 +23,7 @@ _ROWS = 1 << 16
 class Blocks:
     """A Dataset or DataArray as blocks of rows: a row for each cell, with coordinates and variables as columns."""
 
-    def __init__(self, data):
+    def __init__(self, data: Any) -> None:
         if not hasattr(data, "data_vars"):
             data = data.to_dataset(name=data.name if data.name is not None else "value")
         # The dimensions of all variables, in the order in which variables have them.
@@ -30,11 +36,11 @@ class Blocks:
         names += [name for name in self._data.coords if name not in names]
         self._names = names + list(self._data.data_vars)
 
-    def fields(self):
+    def fields(self) -> list[tuple[str, str]]:
         """Name and type of each column."""
         return [(str(name), column_type(self._data.variables[name].dtype)) for name in self._names]
 
-    def scan(self, names):
+    def scan(self, names: list[str]) -> Iterator[tuple[int, list[tuple[str, str, Any]]]]:
         """Blocks with the columns of these names: the number of rows, and the columns."""
         by_text = {str(name): name for name in self._names}
         variables = [by_text[name] for name in names]

@@ -1,12 +1,19 @@
 """Arrays of numpy as columns of the native part."""
 
+from __future__ import annotations
 
-def column_type(dtype):
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+
+
+def column_type(dtype: np.dtype[Any]) -> str:
     """The type of a column: numpy's, or ``"text"``."""
     return "text" if dtype.kind in "OUT" else dtype.str.lstrip("<>=|")
 
 
-def column(name, values):
+def column(name: str, values: np.ndarray[Any, Any]) -> tuple[str, str, Any]:
     """A column: its name, its type, and the elements as unsigned integers of their width, or as a list of texts."""
     import numpy as np
 

@@ -1,10 +1,18 @@
 """Rows as xarray Datasets."""
 
+from __future__ import annotations
+
 import json
 import math
+from typing import TYPE_CHECKING, Any
 
 from . import _lsio
 from ._errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    import xarray as xr
 
 # A dense array may have so many cells for each row; the rest would be missing.
 _MOST_CELLS_PER_ROW = 1000
@@ -14,7 +22,7 @@ _FEW_CELLS = 1 << 20
 _STORED_ONLY = {"scale_factor", "add_offset", "_FillValue", "missing_value", "units", "calendar", "dtype", "coordinates"}
 
 
-def to_dataset(frame, arrays, dims):
+def to_dataset(frame: _lsio.Frame, arrays: dict[str, Any], dims: str | Iterable[str] | None) -> xr.Dataset:
     """A Dataset of a frame's columns, some of which are dimensions."""
     import numpy as np
     import xarray as xr

@@ -209,6 +209,16 @@ class Source:
             opened_with["variables"] = list(names)
         return default_session().open(self.path, **opened_with)
 
+    def indexed_frame(self, columns, dims):
+        """The same, in which each of the dimensions is a column of its indices, whatever its coordinate."""
+        options_ = {name: value for name, value in self._options if name not in ("decode_cf", "drop_variables")}
+        options_ |= dict(self._decoded_with)
+        return default_session().open(self.path, **options_, variables=columns, drop_variables=dims)
+
+    def decodes(self):
+        """Whether xarray masks and scales."""
+        return dict(self._decoded_with).get("mask_and_scale") != "false"
+
     def store(self):
         process = os.getpid()
         opened = self._opened

@@ -70,7 +70,7 @@ impl Chain {
                         width.ok_or_else(|| invalid("what a filter made can't be transposed"))?;
                     filters.push(ArrayStep::Transpose { order, width });
                 }
-                CodecKind::Compressor(_) | CodecKind::Checksum(_) => {
+                CodecKind::Compressor(..) | CodecKind::Checksum(_) => {
                     return Err(CodecRefusal::Invalid(format!(
                         "the codec '{}' stands where there is still an array: before it, a codec \
                          that makes bytes of it, such as 'bytes', is missing",
@@ -115,7 +115,9 @@ impl Step {
     /// The step that undoes a codec from bytes to bytes.
     fn of(codec: &CodecSpec) -> Result<Self, CodecRefusal> {
         match &codec.kind {
-            CodecKind::Compressor(compressor) => Ok(Self::Decompress(*compressor)),
+            CodecKind::Compressor(compressor, settings) => {
+                Ok(Self::Decompress(*compressor, *settings))
+            }
             CodecKind::Checksum(checked) => Ok(Self::Checksum(checked.clone())),
             CodecKind::Filter(filter) => Ok(Self::Filter(filter.clone())),
             CodecKind::Refused(refusal) => Err(refusal.clone()),

@@ -111,12 +111,12 @@ impl Chain {
                     let content = checked.content(&bytes)?;
                     bytes.slice_with_length(content.start, content.len())
                 }
-                (Step::Decompress(compressor), Some(len)) => {
+                (Step::Decompress(compressor, _), Some(len)) => {
                     let mut out = recycler.take(len);
                     compressor.decompress_into(&bytes, &mut out)?;
                     out.freeze()
                 }
-                (Step::Decompress(compressor), None) => {
+                (Step::Decompress(compressor, _), None) => {
                     Buffer::from(compressor.decompress(&bytes, most)?)
                 }
                 (Step::Pcodec(pcodec), len) => {

@@ -31,7 +31,9 @@ impl Chain {
         }
         for step in self.steps.iter().rev() {
             bytes = match step {
-                Step::Decompress(compressor) => compressor.compress(&bytes, self.storage.width)?,
+                Step::Decompress(compressor, settings) => {
+                    compressor.compress(&bytes, self.storage.width, settings)?
+                }
                 Step::Checksum(checked) => checked.add_to(&bytes),
                 Step::Filter(filter) => filter.encode(&bytes)?,
                 Step::Pcodec(pcodec) => pcodec.compress(&bytes)?,

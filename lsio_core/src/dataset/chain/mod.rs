@@ -6,7 +6,7 @@
 
 use super::{
     checksum::Checked,
-    compression::Compressor,
+    compression::{Compressor, CompressorSettings},
     filters::Filter,
     gather::{Axis, Gather},
     items::Items,
@@ -98,7 +98,7 @@ pub(crate) struct Chain {
 
 #[derive(Clone, Debug, PartialEq)]
 enum Step {
-    Decompress(Compressor),
+    Decompress(Compressor, CompressorSettings),
     Checksum(Checked),
     Filter(Filter),
     Pcodec(Pcodec),
@@ -136,8 +136,8 @@ impl Chain {
         match self.steps.as_slice() {
             _ if !self.is_direct() => Stream::Whole,
             [] => Stream::Plain,
-            [Step::Decompress(Compressor::Blosc)] => Stream::Blosc,
-            [Step::Decompress(Compressor::Zstd)] => Stream::Zstd,
+            [Step::Decompress(Compressor::Blosc, _)] => Stream::Blosc,
+            [Step::Decompress(Compressor::Zstd, _)] => Stream::Zstd,
             _ => Stream::Whole,
         }
     }
@@ -168,7 +168,7 @@ impl Chain {
         }
         for step in self.steps.iter().rev() {
             match step {
-                Step::Decompress(_) | Step::Pcodec(_) => break,
+                Step::Decompress(..) | Step::Pcodec(_) => break,
                 step => len = step.encoded_len(len).ok_or(FAULT)?,
             }
             most = most.max(len);
@@ -212,7 +212,7 @@ impl Step {
     /// The bytes that it makes of so many; `None` if that varies.
     fn encoded_len(&self, len: usize) -> Option<usize> {
         match self {
-            Self::Decompress(_) | Self::Pcodec(_) => None,
+            Self::Decompress(..) | Self::Pcodec(_) => None,
             Self::Checksum(checked) => len.checked_add(checked.bytes()),
             Self::Filter(filter) => filter.encoded_len(len),
         }

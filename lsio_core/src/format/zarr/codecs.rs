@@ -112,7 +112,9 @@ fn v2_codec(codec: &Value, context: V2Context<'_>) -> CodecSpec {
 /// A compressor, a checksum, or a filter.
 fn of_bytes(name: &str, configuration: &Map<String, Value>) -> CodecSpec {
     let kind = if let Some(compressor) = Compressor::of(name) {
-        compressor.check(configuration).map(|()| CodecKind::Compressor(compressor))
+        compressor
+            .settings(configuration)
+            .map(|settings| CodecKind::Compressor(compressor, settings))
     } else if let Some(checked) = Checked::of(name, Some(configuration)) {
         checked.map(CodecKind::Checksum)
     } else if let Some(filter) = Filter::of(name, configuration) {

@@ -3,8 +3,9 @@
 use serde_json::{Map, Value};
 
 use crate::dataset::{
+    blosc::{BloscCompressor, BloscSettings, Shuffle},
     checksum::{Checked, Checksum, Place},
-    compression::Compressor,
+    compression::{Compressor, CompressorSettings},
     filters::{Categorize, Filter},
     number_format::{NumberFormat, NumberKind},
 };
@@ -115,17 +116,40 @@ impl Categorize {
 }
 
 impl Compressor {
-    /// Checks that bytes encoded with this configuration can be decoded at all.
+    /// How the compressor works by this configuration. Settings that it doesn't know are usual: decompression needs none.
     ///
     /// # Errors
-    /// A text with the reason.
-    pub(crate) fn check(self, configuration: &Map<String, Value>) -> Result<(), String> {
+    /// A text, if what is compressed by it can't be decompressed here.
+    pub(crate) fn settings(
+        self,
+        configuration: &Map<String, Value>,
+    ) -> Result<CompressorSettings, String> {
         /// Python's `lzma.FORMAT_RAW`.
         const RAW: u64 = 3;
         if self == Self::Lzma && configuration.get("format").and_then(Value::as_u64) == Some(RAW) {
             return Err("LZMA without a header (format 3, raw) isn't supported".to_owned());
         }
-        Ok(())
+        let of = |key: &str| configuration.get(key);
+        let number = |key| of(key).and_then(Value::as_i64).and_then(|n| i32::try_from(n).ok());
+        let shuffle = |shuffle: &Value| {
+            Some(match (shuffle.as_str(), shuffle.as_i64()) {
+                (Some("noshuffle"), _) | (_, Some(0)) => Shuffle::None,
+                (Some("shuffle"), _) | (_, Some(1)) => Shuffle::Bytes,
+                (Some("bitshuffle"), _) | (_, Some(2)) => Shuffle::Bits,
+                _ => return None,
+            })
+        };
+        let width = of("typesize").and_then(Value::as_u64);
+        Ok(CompressorSettings {
+            level: number(if self == Self::Lzma { "preset" } else { "level" }),
+            checksum: of("checksum").and_then(Value::as_bool).unwrap_or(false),
+            blosc: BloscSettings {
+                compressor: of("cname").and_then(Value::as_str).and_then(BloscCompressor::of),
+                level: number("clevel"),
+                shuffle: of("shuffle").and_then(shuffle),
+                width: width.and_then(|width| usize::try_from(width).ok()),
+            },
+        })
     }
 }
 

@@ -18,5 +18,6 @@ mod listing;
 mod names;
 mod nodes;
 mod types;
+pub(crate) mod written;
 
 pub use self::hierarchy::Zarr;
