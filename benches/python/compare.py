@@ -93,8 +93,10 @@ def line(question, name, path, python, args):
     found = {way: [] for way in QUESTIONS[question]}
     if not args.cold:
         warm(path)
-    for _ in range(args.runs):
-        for way in found:
+    ways = list(found)
+    for turn in range(args.runs):
+        # Who comes behind whom matters: large pages are scarce where small ones were given back.
+        for way in ways[turn % len(ways) :] + ways[: turn % len(ways)]:
             if args.cold:
                 evict(path)
             found[way].append(ask(question, way, path, python, args))
