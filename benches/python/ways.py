@@ -65,6 +65,8 @@ def _array_tensorstore(threads):
 
 def _mean_lsio(reduce):
     def prepare(threads):
+        # xarray imports it at its first operation, where it is installed.
+        import dask.array  # noqa: F401
         import xarray as xr
         from lsio.xarray_backend import LsioBackendEntrypoint
 
@@ -76,6 +78,7 @@ def _mean_lsio(reduce):
 def _mean_xarray(reduce):
     def prepare(threads):
         import dask
+        import dask.array  # noqa: F401
         import flox  # noqa: F401
         import xarray as xr
 
