@@ -9,6 +9,7 @@
 //! cargo run --release --bin lsio-bench -- again /tmp/1.zarr /tmp/4.zarr
 //! cargo run --release --bin lsio-bench -- grow /tmp/1.zarr /tmp/2.zarr /tmp/4.zarr
 //! cargo run --release --bin lsio-bench -- tiny /tmp/tiny
+//! cargo run --release --bin lsio-bench -- read /tmp/zstd.zarr
 //! cargo run --release --bin lsio-bench -- link --latency 50ms --rate 250 /tmp/zstd.zarr
 //! ```
 
@@ -23,6 +24,7 @@ mod make_data;
 mod measure;
 mod process;
 mod queries;
+mod read;
 mod relations;
 mod run;
 mod runner;
@@ -61,6 +63,8 @@ enum Command {
     Tiny(tiny::Args),
     /// Time one aggregate query on stores of several sizes
     Grow(grow::Args),
+    /// Time reads of a variable into memory, in turns with a bare loop over the same chunks
+    Read(read::Args),
     /// Time queries of stores behind a slow link, in turns with a bare loop that gets the same chunks
     Link(link::Args),
     /// The server of link
@@ -85,6 +89,7 @@ fn main() -> Result<(), Error> {
         Command::Again(args) => again::run(&args),
         Command::Tiny(args) => tiny::run(&args),
         Command::Grow(args) => grow::run(&args),
+        Command::Read(args) => read::run(&args),
         Command::Link(args) => link::run(&args),
         Command::Serve(args) => link::serve::run(&args),
         Command::Ask(args) => link::ask::run(&args),

@@ -17,7 +17,7 @@ pub(crate) fn zeroed(len: usize) -> BytesMut {
 
 /// Asks for huge pages where whole ones lie in the memory.
 #[cfg(target_os = "linux")]
-fn advise(memory: &mut [u8]) {
+pub(crate) fn advise(memory: &mut [u8]) {
     /// Size of a huge page in bytes.
     const HUGE_PAGE: usize = 2 << 20;
 

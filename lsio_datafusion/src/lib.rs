@@ -56,6 +56,7 @@ mod analyze;
 mod comparison;
 mod config;
 mod coordinates;
+mod description;
 mod error;
 mod expression;
 mod field_expr;
@@ -67,12 +68,14 @@ mod nan_as_null;
 mod notes;
 mod predicate;
 mod prepared;
+mod progress;
 mod refusal;
 mod register;
 mod repeated_names;
 mod scan;
 mod scan_rows;
 pub mod schema;
+mod session_builder;
 mod snapshot;
 mod sql;
 mod statistics;
@@ -93,12 +96,15 @@ pub use crate::{
     },
     comparison::{BothZeros, FloatKeys},
     config::{IoEngine, LsioConfig, PageCacheUse, SessionResources},
+    description::{ErrorDescription, QueryErrorKind, describe},
     flags::FlagMeaning,
     join::JoinPushdown,
     notes::{RepeatedValueNotes, notes, result_notes},
     prepared::ZarrPrepareExec,
+    progress::{ProgressWatch, QueryProgress},
     register::{ZarrSession, ZarrSessionBuilder, clarify, open_dataset},
     scan::{DatasetRef, ScanSpec, ZarrSource},
+    session_builder::SessionBuilder,
     sql::plan_sql,
     table::ZarrTable,
 };

@@ -94,14 +94,14 @@ pub(crate) fn batch(columns: &[(String, String, Bound<'_, PyAny>)]) -> PyResult<
     batch.map_err(|e| PyValueError::new_err(format!("these can't be columns of a table: {e}")))
 }
 
-/// A column of numpy as an array.
-fn import(dtype: &str, values: &Bound<'_, PyAny>) -> PyResult<ArrayRef> {
-    if dtype == "text" {
-        let texts: Vec<Option<String>> = values.extract()?;
-        return Ok(Arc::new(StringArray::from(texts)));
-    }
+/// The type of a column of numpy's values, or of `"text"`.
+///
+/// # Errors
+/// `TypeError`, if there is none.
+pub(crate) fn data_type(dtype: &str) -> PyResult<DataType> {
     let (kind, unit) = dtype.trim_end_matches(']').split_once('[').unwrap_or((dtype, ""));
-    let data_type = match (kind, unit) {
+    Ok(match (kind, unit) {
+        ("text", _) => DataType::Utf8,
         ("i1", _) => DataType::Int8,
         ("i2", _) => DataType::Int16,
         ("i4", _) => DataType::Int32,
@@ -133,7 +133,19 @@ fn import(dtype: &str, values: &Bound<'_, PyAny>) -> PyResult<ArrayRef> {
                 "values of numpy's type {dtype} can't be a column"
             )));
         }
-    };
+    })
+}
+
+/// A column of numpy as an array.
+///
+/// # Errors
+/// `TypeError`, if values of this type can't be one.
+pub(crate) fn import(dtype: &str, values: &Bound<'_, PyAny>) -> PyResult<ArrayRef> {
+    if dtype == "text" {
+        let texts: Vec<Option<String>> = values.extract()?;
+        return Ok(Arc::new(StringArray::from(texts)));
+    }
+    let data_type = data_type(dtype)?;
     let py = values.py();
     let buffer = match data_type.primitive_width().unwrap_or(1) {
         1 => Buffer::from_vec(PyBuffer::<u8>::get(values)?.to_vec(py)?),

@@ -1,22 +1,37 @@
 //! Frames: planned queries, and the rows of those that ran.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use arrow::{
-    array::RecordBatch, datatypes::SchemaRef, record_batch::RecordBatchIterator,
+    array::RecordBatch,
+    datatypes::{Field, Schema, SchemaRef},
+    record_batch::RecordBatchIterator,
     util::display::FormatOptions,
 };
-use datafusion::dataframe::DataFrame;
-use datafusion::physical_plan::collect;
-use lsio_datafusion::{notes, result_notes, schema::DIMS};
+use datafusion::{
+    common,
+    dataframe::DataFrame,
+    datasource::MemTable,
+    error::Result,
+    logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder},
+};
+use lsio_datafusion::schema::DIMS;
 use pyo3::{
     prelude::*,
     types::{PyCapsule, PyList},
 };
 
 use crate::{
-    capsules, columns, errors, meaning, process::Process, session::SharedSession,
-    stream::QueryReader, wait::wait,
+    capsules, columns, errors, meaning,
+    pending::Pending,
+    process::Process,
+    rows::RowStream,
+    running::{Course, collect},
+    session::SharedSession,
+    stream::{QueryReader, kept},
 };
 
 /// A planned query.
@@ -24,10 +39,26 @@ use crate::{
 pub(crate) struct Frame {
     session: SharedSession,
     frame: DataFrame,
+    /// The rows, if they are in memory, and what their columns meant in the query.
+    held: Option<Held>,
 }
 
+/// Rows in memory.
+#[derive(Clone)]
+struct Held {
+    batches: Batches,
+    columns: Vec<Column>,
+    keys: Option<Vec<String>>,
+    /// The plan of the query that made them.
+    plan: LogicalPlan,
+}
+
+/// A column's name, its type, and its metadata.
+type Column = (String, String, HashMap<String, String>);
+
 /// Rows of a query.
-#[pyclass(frozen)]
+#[pyclass(frozen, skip_from_py_object)]
+#[derive(Clone)]
 pub(crate) struct Batches {
     schema: SchemaRef,
     batches: Vec<RecordBatch>,
@@ -36,22 +67,62 @@ pub(crate) struct Batches {
 
 impl Frame {
     pub(crate) fn new(session: SharedSession, frame: DataFrame) -> Self {
-        Self { session, frame }
+        Self { session, frame, held: None }
     }
 
     pub(crate) fn frame(&self) -> &DataFrame {
         &self.frame
     }
 
+    /// The plan that tells what the rows mean.
+    fn told(&self) -> &LogicalPlan {
+        self.held.as_ref().map_or(self.frame.logical_plan(), |held| &held.plan)
+    }
+
     fn schema(&self) -> SchemaRef {
         Arc::clone(self.frame.schema().inner())
+    }
+
+    /// Work that makes the rows.
+    fn work(&self, course: Arc<Course>) -> impl Future<Output = Result<Batches>> + Send + 'static {
+        let (frame, schema) = (self.frame.clone(), self.schema());
+        let held = self.held.as_ref().map(|held| held.batches.clone());
+        async move {
+            if let Some(batches) = held {
+                return Ok(batches);
+            }
+            let batches = collect(frame, &course).await?;
+            Ok(Batches { schema, batches, notes: course.take_notes() })
+        }
+    }
+}
+
+impl Batches {
+    pub(crate) fn new(schema: SchemaRef, batches: Vec<RecordBatch>, notes: Vec<String>) -> Self {
+        Self { schema, batches, notes }
+    }
+
+    /// A table of the rows. Any column may have missing values, since what a plan promises isn't always kept.
+    fn table(&self) -> Result<MemTable> {
+        let fields = self.schema.fields().iter();
+        let fields: Vec<Field> =
+            fields.map(|field| field.as_ref().clone().with_nullable(true)).collect();
+        let schema = Arc::new(Schema::new_with_metadata(fields, self.schema.metadata().clone()));
+        let named = |batch: &RecordBatch| {
+            RecordBatch::try_new(Arc::clone(&schema), batch.columns().to_vec())
+        };
+        let batches = self.batches.iter().map(named).collect::<Result<Vec<_>, _>>()?;
+        MemTable::try_new(schema, vec![batches])
     }
 }
 
 #[pymethods]
 impl Frame {
     /// Names of the columns, their types, and their metadata: for means and the like those of what is averaged.
-    fn columns(&self) -> Vec<(String, String, HashMap<String, String>)> {
+    fn columns(&self) -> Vec<Column> {
+        if let Some(held) = &self.held {
+            return held.columns.clone();
+        }
         let (plan, schema) = (self.frame.logical_plan(), self.schema());
         let fields = schema.fields().iter().enumerate();
         let described = fields.map(|(at, field)| {
@@ -75,9 +146,41 @@ impl Frame {
 
     /// Columns that tell the rows apart: the keys of the outermost aggregate. `None` without one.
     fn keys(&self) -> Option<Vec<String>> {
+        if let Some(held) = &self.held {
+            return held.keys.clone();
+        }
         let fields = self.frame.schema().fields();
         let keys = meaning::keys(self.frame.logical_plan())?;
         keys.into_iter().map(|at| fields.get(at).map(|field| field.name().clone())).collect()
+    }
+
+    /// Whether the rows are in an order that the statement asks for.
+    fn is_ordered(&self) -> bool {
+        meaning::is_ordered(self.told())
+    }
+
+    /// For a column that is a dimension's coordinate: the coordinate's labels, in the store's order.
+    fn labels(&self, py: Python<'_>, name: &str) -> PyResult<Option<Self>> {
+        let plan = self.told();
+        let scanned = plan
+            .schema()
+            .index_of_column_by_name(None, name)
+            .and_then(|at| meaning::scanned(plan, at));
+        let Some((scan, at)) = scanned else { return Ok(None) };
+        let schema = scan.source.schema();
+        let Some(field) = schema.fields().get(at) else { return Ok(None) };
+        let own = serde_json::json!([field.name()]).to_string();
+        if field.metadata().get(DIMS) != Some(&own) {
+            return Ok(None);
+        }
+        let state = self.session.ctx(py)?.state();
+        let column = common::Column::new(Some(scan.table_name.clone()), field.name());
+        let column = Expr::Column(column);
+        let labels = LogicalPlanBuilder::scan(scan.table_name, scan.source, Some(vec![at]))
+            .and_then(|scan| scan.aggregate(vec![column], Vec::<Expr>::new()))
+            .and_then(LogicalPlanBuilder::build);
+        let labels = labels.map_err(|error| errors::of_query(py, &error))?;
+        Ok(Some(Self::new(self.session.clone(), DataFrame::new(state, labels))))
     }
 
     /// Plans a statement in which `this` is the frame, and other names stand for other frames.
@@ -90,23 +193,48 @@ impl Frame {
     ) -> PyResult<Self> {
         let mut tables = vec![("this".to_owned(), self.frame.clone())];
         tables.extend(others.into_iter().map(|(name, frame)| (name, frame.get().frame.clone())));
-        self.session.query(py, sql, HashMap::new(), tables)
+        self.session.query(py, sql, HashMap::new(), tables, None)
     }
 
-    /// Runs the query, and keeps its rows.
-    fn collect(&self, py: Python<'_>) -> PyResult<Batches> {
+    /// Runs the query, and keeps its rows. `progress` is called with the chunks done, and those in all.
+    #[pyo3(signature = (progress=None))]
+    fn collect(&self, py: Python<'_>, progress: Option<Py<PyAny>>) -> PyResult<Batches> {
         self.session.ctx(py)?;
-        let (frame, schema) = (self.frame.clone(), self.schema());
-        let done = wait(py, async move {
-            let task = Arc::new(frame.task_ctx());
-            let plan = frame.create_physical_plan().await?;
-            let mut said = notes(&plan)?;
-            let batches = collect(Arc::clone(&plan), task).await?;
-            said.extend(result_notes(&plan)?);
-            Ok((batches, said))
-        })?;
-        let (batches, notes) = done.map_err(|error| errors::of_query(py, &error))?;
-        Ok(Batches { schema, batches, notes })
+        let course = Arc::new(Course::default());
+        let work = self.work(Arc::clone(&course));
+        let done = Course::wait(py, course, progress, work)?;
+        done.map_err(|error| errors::of_query(py, &error))
+    }
+
+    /// The same for an event loop: `done` is called at the end, by another thread.
+    fn start(&self, py: Python<'_>, done: Py<PyAny>) -> PyResult<Pending> {
+        self.session.ctx(py)?;
+        let course = Arc::new(Course::default());
+        let work = self.work(Arc::clone(&course));
+        Pending::start(async move { work.await.map(Some) }, course, done)
+    }
+
+    /// Runs the query, whose rows are taken batch by batch.
+    fn stream(&self, py: Python<'_>) -> PyResult<RowStream> {
+        self.session.ctx(py)?;
+        RowStream::start(self.frame.clone(), self.schema())
+    }
+
+    /// A frame of rows of this one, whose columns mean the same.
+    fn of_rows(&self, py: Python<'_>, batches: &Batches) -> PyResult<Self> {
+        let ctx = self.session.ctx(py)?;
+        let mut names = HashSet::new();
+        if let Some(twice) = batches.schema.fields().iter().find(|own| !names.insert(own.name())) {
+            let text = format!("two columns are named '{}': rename one with AS", twice.name());
+            return Err(errors::raise(py, "InvalidRequestError", &text));
+        }
+        let frame = batches.table().and_then(|table| ctx.read_table(Arc::new(table)));
+        let frame = frame.map_err(|error| errors::of_query(py, &error))?;
+        // Notes are told once.
+        let batches = Batches { notes: Vec::new(), ..batches.clone() };
+        let (columns, keys) = (self.columns(), self.keys());
+        let held = Held { batches, columns, keys, plan: self.told().clone() };
+        Ok(Self { session: self.session.clone(), frame, held: Some(held) })
     }
 
     /// How the query is computed, as text.
@@ -115,7 +243,7 @@ impl Frame {
         self.session.ctx(py)?;
         let explained = self.frame.clone().explain(verbose, analyze);
         let explained = explained.map_err(|error| errors::of_query(py, &error))?;
-        Self::new(self.session.clone(), explained).collect(py)
+        Self::new(self.session.clone(), explained).collect(py, None)
     }
 
     /// The rows as an Arrow stream, computed as they are taken.
@@ -170,7 +298,7 @@ impl Batches {
         requested_schema: Option<Bound<'py, PyAny>>,
     ) -> PyResult<Bound<'py, PyCapsule>> {
         drop(requested_schema);
-        let batches: Vec<_> = self.batches.iter().cloned().map(Ok).collect();
+        let batches: Vec<_> = self.batches.iter().cloned().map(kept).collect();
         capsules::stream(py, Box::new(RecordBatchIterator::new(batches, Arc::clone(&self.schema))))
     }
 

@@ -1,31 +1,29 @@
 //! Sessions: settings, registered tables, and queries.
 
-use std::{collections::HashMap, process, sync::Arc};
+use std::{collections::HashMap, num::NonZero, process, sync::Arc};
 
 use arrow::record_batch::RecordBatchReader;
 use datafusion::{
-    common::{ParamValues, ScalarValue},
-    config::ConfigOptions,
+    common::{ParamValues, ScalarValue, TableReference},
     dataframe::DataFrame,
     datasource::{MemTable, TableProvider},
-    error::{DataFusionError, Result},
-    execution::{
-        SessionStateBuilder, object_store::ObjectStoreUrl, runtime_env::RuntimeEnvBuilder,
-    },
-    logical_expr::LogicalPlan,
-    prelude::{SessionConfig, SessionContext},
+    error::Result,
+    logical_expr::{LogicalPlan, SetVariable, Statement},
+    prelude::SessionContext,
 };
-use lsio_core::{
-    OpenOptions, Resources,
-    cache::DiskCache,
-    uring::{Access, Engine},
-};
-use lsio_datafusion::{LsioConfig, clarify, plan_sql, prelude::*};
+use lsio_core::{OpenOptions, Resources, cache::DiskCache, uring::Engine};
+use lsio_datafusion::{SessionBuilder, clarify, plan_sql, prelude::*};
 use pyo3::prelude::*;
 use tokio::sync::Mutex;
 
 use crate::{
-    capsules, columns, errors, frame::Frame, parameters::scalar, process::Process, wait::wait,
+    blocks::BlockTable,
+    capsules, columns, errors,
+    frame::Frame,
+    parameters::scalar,
+    process::Process,
+    running::{Course, collect},
+    wait::wait,
 };
 
 /// A session of the query engine.
@@ -44,16 +42,6 @@ pub(crate) struct SharedSession {
     process: u32,
 }
 
-/// Settings of a new session.
-#[derive(Debug, Default)]
-struct Settings {
-    memory_limit: Option<usize>,
-    threads: Option<usize>,
-    engine: Option<Engine>,
-    cache_bytes: Option<u64>,
-    options: Vec<(String, String)>,
-}
-
 #[pymethods]
 impl Session {
     /// Makes a session. Sizes are in bytes.
@@ -62,7 +50,7 @@ impl Session {
     fn new(
         py: Python<'_>,
         memory_limit: Option<usize>,
-        threads: Option<usize>,
+        threads: Option<NonZero<usize>>,
         engine: Option<&str>,
         cache_bytes: Option<u64>,
         options: Vec<(String, String)>,
@@ -70,30 +58,43 @@ impl Session {
         let engine = engine.map(str::parse::<Engine>).transpose();
         let engine =
             engine.map_err(|e| errors::raise(py, "InvalidRequestError", &e.to_string()))?;
-        let settings = Settings { memory_limit, threads, engine, cache_bytes, options };
-        let resources = settings.resources(Process::current()?.resources());
-        let resources = resources.map_err(|error| errors::of_store(py, &error))?;
-        let made = wait(py, async move { settings.session(resources) })?;
-        let ctx = made.map_err(|error| errors::of_query(py, &error))?;
+        let resources = resources(Process::current()?, engine, cache_bytes);
+        let mut builder =
+            SessionBuilder::new(resources.map_err(|error| errors::of_store(py, &error))?);
+        if let Some(bytes) = memory_limit {
+            builder = builder.with_memory_limit(bytes);
+        }
+        if let Some(threads) = threads {
+            builder = builder.with_threads(threads);
+        }
+        let ctx = builder.build().map_err(|error| errors::of_query(py, &error))?;
+        let ctx = wait(py, async move {
+            for (name, value) in options {
+                set(&ctx, name, value).await?;
+            }
+            Ok(ctx)
+        })?;
+        let ctx = ctx.map_err(|error| errors::of_query(py, &error))?;
         let naming = Arc::default();
         Ok(Self { shared: SharedSession { ctx, naming, process: process::id() } })
     }
 
     /// Plans a statement. Statements that change something run at once; others when their rows are asked for. `tables`
-    /// are frames that the statement names.
-    #[pyo3(signature = (sql, parameters=None, tables=HashMap::new()))]
+    /// are frames that the statement names; `progress` is called while one runs that changes something.
+    #[pyo3(signature = (sql, parameters=None, tables=HashMap::new(), progress=None))]
     fn sql(
         &self,
         py: Python<'_>,
         sql: String,
         parameters: Option<HashMap<String, Bound<'_, PyAny>>>,
         tables: HashMap<String, Py<Frame>>,
+        progress: Option<Py<PyAny>>,
     ) -> PyResult<Frame> {
         let parameters = parameters.unwrap_or_default();
         let parameters = parameters.into_iter().map(|(name, value)| Ok((name, scalar(&value)?)));
         let parameters = parameters.collect::<PyResult<HashMap<String, ScalarValue>>>()?;
         let named = tables.into_iter().map(|(name, frame)| (name, frame.get().frame().clone()));
-        self.shared.query(py, sql, parameters, named.collect())
+        self.shared.query(py, sql, parameters, named.collect(), progress)
     }
 
     /// Registers a store as a table.
@@ -124,6 +125,24 @@ impl Session {
         });
         let table: Arc<dyn TableProvider> =
             Arc::new(taken.map_err(|error| errors::of_query(py, &error))?);
+        let register = || -> Result<()> {
+            ctx.deregister_table(name)?;
+            ctx.register_table(name, table).map(|_| ())
+        };
+        register().map_err(|error| errors::of_query(py, &error))
+    }
+
+    /// Registers a table whose rows Python makes as they are asked for: of each column the name and the type of numpy, and an
+    /// object whose `scan(names)` iterates over blocks of rows.
+    fn register_blocks(
+        &self,
+        py: Python<'_>,
+        name: &str,
+        fields: Vec<(String, String)>,
+        blocks: Py<PyAny>,
+    ) -> PyResult<()> {
+        let ctx = self.shared.ctx(py)?;
+        let table = Arc::new(BlockTable::new(&fields, blocks)?);
         let register = || -> Result<()> {
             ctx.deregister_table(name)?;
             ctx.register_table(name, table).map(|_| ())
@@ -163,7 +182,12 @@ impl Session {
     /// A registered table, or a store by its path or URL.
     fn table(&self, py: Python<'_>, name: String) -> PyResult<Frame> {
         let ctx = self.shared.ctx(py)?.clone();
-        let frame = wait(py, async move { ctx.table(name).await })?;
+        let frame = wait(py, async move {
+            // A path has dots, as names with a schema do: then the schema isn't known.
+            let named = TableReference::from(name.as_str());
+            let is_known = ctx.table_exist(named.clone()).unwrap_or(false);
+            ctx.table(if is_known { named } else { TableReference::bare(name) }).await
+        })?;
         let frame = frame.map_err(|error| errors::of_query(py, &error))?;
         Ok(Frame::new(self.shared.clone(), frame))
     }
@@ -183,11 +207,10 @@ impl Session {
     }
 
     /// Sets an option, such as `lsio.nan_as_null`.
-    fn set(&self, py: Python<'_>, name: &str, value: &str) -> PyResult<()> {
-        let state = self.shared.ctx(py)?.state_ref();
-        let mut state = state.write();
-        let set = state.config_mut().options_mut().set(name, value);
-        set.map_err(|error| errors::of_query(py, &error))
+    fn set(&self, py: Python<'_>, name: String, value: String) -> PyResult<()> {
+        let ctx = self.shared.ctx(py)?.clone();
+        let done = wait(py, async move { set(&ctx, name, value).await })?;
+        done.map_err(|error| errors::of_query(py, &error))
     }
 }
 
@@ -210,10 +233,12 @@ impl SharedSession {
         sql: String,
         parameters: HashMap<String, ScalarValue>,
         tables: Vec<(String, DataFrame)>,
+        progress: Option<Py<PyAny>>,
     ) -> PyResult<Frame> {
         let ctx = self.ctx(py)?.clone();
         let naming = Arc::clone(&self.naming);
-        let planned = wait(py, async move {
+        let course = Arc::new(Course::default());
+        let planned = Course::wait(py, Arc::clone(&course), progress, async move {
             let _held = naming.lock().await;
             let mut hidden = Vec::with_capacity(tables.len());
             for (name, frame) in tables {
@@ -221,7 +246,7 @@ impl SharedSession {
                 ctx.register_table(name.as_str(), frame.into_view())?;
                 hidden.push((name, before));
             }
-            let planned = plan(&ctx, &sql, parameters).await;
+            let planned = plan(&ctx, &sql, parameters, &course).await;
             for (name, before) in hidden {
                 ctx.deregister_table(name.as_str())?;
                 if let Some(before) = before {
@@ -235,11 +260,18 @@ impl SharedSession {
     }
 }
 
+/// Sets an option, also one of the runtime, as `SET` does.
+async fn set(ctx: &SessionContext, variable: String, value: String) -> Result<()> {
+    let set = Statement::SetVariable(SetVariable { variable, value });
+    ctx.execute_logical_plan(LogicalPlan::Statement(set)).await.map(|_| ())
+}
+
 /// Plans a statement, and runs it if it changes something.
 async fn plan(
     ctx: &SessionContext,
     sql: &str,
     parameters: HashMap<String, ScalarValue>,
+    course: &Course,
 ) -> Result<DataFrame> {
     let mut plan = plan_sql(&ctx.state(), sql).await?;
     if !parameters.is_empty() {
@@ -251,7 +283,7 @@ async fn plan(
         return Ok(frame);
     }
     let schema = Arc::clone(frame.schema().inner());
-    let batches = frame.collect().await?;
+    let batches = collect(frame, course).await?;
     ctx.read_table(Arc::new(MemTable::try_new(schema, vec![batches])?))
 }
 
@@ -264,60 +296,20 @@ pub(crate) fn open_options(py: Python<'_>, options: &[(String, String)]) -> PyRe
     Ok(open)
 }
 
-impl Settings {
-    /// The resources of the session: the process's, or others that it asks for.
-    fn resources(&self, process: &Resources) -> lsio_core::Result<Resources> {
-        let mut resources = process.clone();
-        if let Some(bytes) = self.cache_bytes {
-            let directory = process.cache_directory()?;
-            let builder =
-                Resources::builder().with_engine_options(lsio_core::uring::Options::default());
-            resources = builder.with_cache(DiskCache::open(directory, bytes)?).build();
-        }
-        Ok(match self.engine {
-            Some(engine) => resources.with_engine(engine),
-            None => resources,
-        })
+/// The resources of a session: the process's, or others that it asks for.
+fn resources(
+    process: &Process,
+    engine: Option<Engine>,
+    cache_bytes: Option<u64>,
+) -> lsio_core::Result<Resources> {
+    let mut resources = process.resources().clone();
+    if let Some(bytes) = cache_bytes {
+        let cache = DiskCache::open(resources.cache_directory()?, bytes)?;
+        process.remember(&cache);
+        resources = Process::resources_builder().with_cache(cache).build();
     }
-
-    fn session(self, resources: Resources) -> Result<SessionContext> {
-        let mut config = SessionConfig::new().with_information_schema(true);
-        if let Some(threads) = self.threads {
-            config = config.with_target_partitions(threads);
-        }
-        let options = config.options_mut();
-        // Names of variables keep their case: SELECT TMP.
-        options.sql_parser.enable_ident_normalization = false;
-        // A descending sort that starts with masked cells is of no use.
-        options.sql_parser.default_null_ordering = "nulls_last".to_owned();
-        let mut runtime = RuntimeEnvBuilder::new();
-        if let Some(bytes) = self.memory_limit {
-            runtime = runtime.with_memory_limit(bytes, 1.0);
-        }
-        let runtime = runtime.build()?;
-        // Local files of other formats are read by the same engine as Zarr's.
-        let files = ObjectStoreUrl::local_filesystem();
-        let engine = resources.engine();
-        let engine = engine.map_err(|e| DataFusionError::Configuration(e.to_string()))?;
-        runtime.register_object_store(
-            files.as_ref(),
-            resources.engines().store(engine, Access::Auto)?,
-        );
-        let mut state = SessionStateBuilder::new()
-            .with_config(config)
-            .with_runtime_env(Arc::new(runtime))
-            .with_default_features()
-            .with_zarr_resources(resources)
-            .build();
-        let options: &mut ConfigOptions = state.config_mut().options_mut();
-        if let (Some(bytes), Some(lsio)) =
-            (self.memory_limit, options.extensions.get_mut::<LsioConfig>())
-        {
-            lsio.values_memory = LsioConfig::values_memory_of(bytes);
-        }
-        for (name, value) in &self.options {
-            options.set(name, value)?;
-        }
-        Ok(SessionContext::new_with_state(state).enable_url_table())
-    }
+    Ok(match engine {
+        Some(engine) => resources.with_engine(engine),
+        None => resources,
+    })
 }

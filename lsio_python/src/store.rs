@@ -4,9 +4,9 @@ use std::{num::NonZero, process, slice, sync::Arc};
 
 use arrow::{array::AsArray as _, compute::cast, datatypes::DataType};
 use lsio_core::{
-    Dataset, Error, Location, Selection,
+    Dataset, Error, Location,
     dataset::{Role, Variable, ZarrFormat},
-    read::into::{Cells, Indices, Place, ReadInto, ValuesAs, Wanted},
+    read::into::{Along, Cells, Indices, Place, ReadInto, ValuesAs, Wanted},
 };
 use pyo3::{
     buffer::{PyBuffer, PyUntypedBuffer},
@@ -15,7 +15,7 @@ use pyo3::{
     types::{PyDict, PyList},
 };
 
-use crate::{errors, process::Process, session::open_options, wait::wait};
+use crate::{errors, process::Process, session::open_options, texts::put_texts, wait::wait};
 
 /// Metadata of a group, with its arrays.
 #[pyclass(frozen)]
@@ -25,18 +25,27 @@ pub(crate) struct Store {
     process: u32,
 }
 
-/// Indices along one dimension: a tuple of a start, a step and a number, or an array of uint64.
-fn along(own: &Bound<'_, PyAny>) -> PyResult<Indices> {
-    if let Ok((start, step, len)) = own.extract::<(u64, u64, u64)>() {
-        let step = NonZero::new(step).ok_or_else(|| PyValueError::new_err("a step can't be 0"))?;
-        return Ok(Indices::Range { start, step, len });
+/// Indices of all dimensions: for each a tuple of a start, a step and a number, or an array of uint64. If `points`, arrays
+/// are those of points, and tuples are read for each point.
+fn cells(indices: &[Bound<'_, PyAny>], points: bool) -> PyResult<Cells> {
+    if points {
+        return Ok(Cells::Points(indices.iter().map(along).collect::<PyResult<_>>()?));
     }
-    Ok(Indices::List(listed(own)?))
+    let indices = indices.iter().map(|own| {
+        Ok(match along(own)? {
+            Along::Each(indices) => indices,
+            Along::Points(list) => Indices::List(list),
+        })
+    });
+    Ok(Cells::Outer(indices.collect::<PyResult<_>>()?))
 }
 
-/// The numbers of an array of uint64.
-fn listed(own: &Bound<'_, PyAny>) -> PyResult<Vec<u64>> {
-    PyBuffer::<u64>::get(own)?.to_vec(own.py())
+fn along(own: &Bound<'_, PyAny>) -> PyResult<Along> {
+    if let Ok((start, step, len)) = own.extract::<(u64, u64, u64)>() {
+        let step = NonZero::new(step).ok_or_else(|| PyValueError::new_err("a step can't be 0"))?;
+        return Ok(Along::Each(Indices::Range { start, step, len }));
+    }
+    Ok(Along::Points(PyBuffer::<u64>::get(own)?.to_vec(own.py())?))
 }
 
 #[pymethods]
@@ -89,61 +98,57 @@ impl Store {
             one.set_item("attributes", variable.attributes().to_string())?;
             one.set_item("fill_value", variable.fill_value().map(ToString::to_string))?;
             one.set_item("unreadable", variable.unreadable())?;
+            one.set_item("inherited", self.is_inherited(variable))?;
             all.append(one)?;
         }
         Ok(all)
     }
 
-    /// Reads cells where indices of all dimensions meet into a writable buffer of the result's shape. `values` is
-    /// `"stored"`, `"f8"` or `"f4"`; the latter are decoded, with `missing` for what is missing.
-    #[pyo3(signature = (name, indices, out, values="stored", missing=f64::NAN))]
+    /// Reads cells into a writable buffer of the result's shape: those where indices of all dimensions meet, or if
+    /// `points`, those of points, in a dimension before the others. `values` is `"stored"`, `"f8"` or `"f4"`; the latter are
+    /// decoded, with `missing` for what is missing.
+    #[pyo3(signature = (name, indices, out, points=false, values="stored", missing=f64::NAN))]
+    #[expect(clippy::too_many_arguments, reason = "they have names and defaults in Python")]
     fn read(
         &self,
         py: Python<'_>,
         name: &str,
         indices: Vec<Bound<'_, PyAny>>,
         out: &Bound<'_, PyAny>,
+        points: bool,
         values: &str,
         missing: f64,
     ) -> PyResult<()> {
-        let cells = Cells::Outer(indices.iter().map(along).collect::<PyResult<_>>()?);
-        self.read_into(py, name, cells, out, values_as(values, missing)?)
+        self.read_into(py, name, cells(&indices, points)?, out, values_as(values, missing)?)
     }
 
-    /// Reads points: for each dimension, the index of each. The buffer has one dimension.
-    #[pyo3(signature = (name, points, out, values="stored", missing=f64::NAN))]
-    fn read_points(
-        &self,
-        py: Python<'_>,
-        name: &str,
-        points: Vec<Bound<'_, PyAny>>,
-        out: &Bound<'_, PyAny>,
-        values: &str,
-        missing: f64,
-    ) -> PyResult<()> {
-        let points = points.iter().map(listed).collect::<PyResult<_>>()?;
-        self.read_into(py, name, Cells::Points(points), out, values_as(values, missing)?)
-    }
-
-    /// Texts of cells within ranges, a start and an end for each dimension, in C order. `None` is a missing one.
+    /// Reads texts of cells into an array of objects in C order. A missing one is `None`.
+    #[pyo3(signature = (name, indices, out, points=false))]
     fn read_texts(
         &self,
         py: Python<'_>,
         name: &str,
-        ranges: Vec<(u64, u64)>,
-    ) -> PyResult<Vec<Option<String>>> {
+        indices: Vec<Bound<'_, PyAny>>,
+        out: &Bound<'_, PyAny>,
+        points: bool,
+    ) -> PyResult<()> {
         let variable = Arc::clone(self.variable(py, name)?);
-        let wanted: Vec<Selection> =
-            ranges.into_iter().map(|(start, end)| std::iter::once(start..end).collect()).collect();
-        let values = wait(py, async move { variable.read_selected(&wanted).await })?;
+        let cells = cells(&indices, points)?;
+        let how = how(py, name)?;
+        let values = py.detach(|| variable.read_cells(cells, &how));
         let values = values.map_err(|error| errors::of_store(py, &error))?;
-        let texts = cast(&values, &DataType::Utf8)
+        let texts = cast(&values, &DataType::LargeUtf8)
             .map_err(|e| errors::raise(py, "Error", &e.to_string()))?;
-        Ok(texts.as_string::<i32>().iter().map(|text| text.map(str::to_owned)).collect())
+        put_texts(texts.as_string::<i64>(), out)
     }
 }
 
 impl Store {
+    /// Whether the array lies in a group above.
+    fn is_inherited(&self, variable: &Variable) -> bool {
+        !variable.location().path().prefix_matches(self.dataset.location().path())
+    }
+
     fn variable(&self, py: Python<'_>, name: &str) -> PyResult<&Arc<Variable>> {
         if self.process != process::id() {
             let text = "this store was opened before the process was forked: open it again";
@@ -194,19 +199,23 @@ impl Store {
             unsafe { slice::from_raw_parts_mut(start, len) }
         };
         let place = Place::new(memory, &shape, &strides, width).map_err(PyValueError::new_err)?;
-        let process = Process::current()?;
-        let engine = process.resources().engine();
-        let engine =
-            engine.map_err(|e| errors::raise(py, "InvalidRequestError", &e.to_string()))?;
-        let page_cache = process.resources().engines().page_cache(engine);
-        let page_cache = page_cache.map_err(|source| {
-            errors::of_store(py, &Error::Store { key: name.to_owned(), source })
-        })?;
-        let how = ReadInto { runtime: process.runtime().handle().clone(), page_cache, values };
-        let read = py.detach(|| variable.read_into(vec![Wanted { cells, place }], &how));
+        let how = how(py, name)?;
+        let wanted = vec![Wanted { cells, place }];
+        let read = py.detach(|| variable.read_into(wanted, values, &how));
         drop(buffer);
         read.map(|_| ()).map_err(|error| errors::of_store(py, &error))
     }
+}
+
+/// How this process reads the array of this name.
+fn how(py: Python<'_>, name: &str) -> PyResult<ReadInto> {
+    let process = Process::current()?;
+    let engine = process.resources().engine();
+    let engine = engine.map_err(|e| errors::raise(py, "InvalidRequestError", &e.to_string()))?;
+    let page_cache = process.resources().engines().page_cache(engine);
+    let page_cache = page_cache
+        .map_err(|source| errors::of_store(py, &Error::Store { key: name.to_owned(), source }))?;
+    Ok(ReadInto { runtime: process.runtime().handle().clone(), page_cache })
 }
 
 fn values_as(name: &str, missing: f64) -> PyResult<ValuesAs> {

@@ -11,7 +11,7 @@ use pyo3::{exceptions::PyRuntimeError, prelude::*};
 use crate::process::Process;
 
 /// Interval between two checks for signals.
-const LOOK: Duration = Duration::from_millis(50);
+pub(crate) const LOOK: Duration = Duration::from_millis(40);
 
 /// Runs work on the process's runtime, and waits for it. Ctrl-C, or an exception of any other signal handler, drops the
 /// work and is raised.
@@ -20,8 +20,22 @@ where
     T: Send + 'static,
     F: Future<Output = T> + Send + 'static,
 {
+    wait_telling(py, work, |_| Ok(()))
+}
+
+/// The same, with a call between two looks for signals, whose exception ends the work too.
+pub(crate) fn wait_telling<T, F>(
+    py: Python<'_>,
+    work: F,
+    mut tell: impl FnMut(Python<'_>) -> PyResult<()>,
+) -> PyResult<T>
+where
+    T: Send + 'static,
+    F: Future<Output = T> + Send + 'static,
+{
+    let process = Process::current()?;
     let (give, mut take) = sync_channel(1);
-    let task = Process::current()?.runtime().spawn(async move {
+    let task = process.runtime().spawn(async move {
         // Nobody takes the result after Ctrl-C.
         let _ = give.send(work.await);
     });
@@ -35,14 +49,18 @@ where
         match done {
             Ok(done) => return Ok(done),
             Err(RecvTimeoutError::Timeout) => {
-                if let Err(raised) = py.check_signals() {
+                if let Err(raised) = py.check_signals().and_then(|()| tell(py)) {
                     task.abort();
+                    py.detach(|| process.free_threads());
                     return Err(raised);
                 }
             }
-            Err(RecvTimeoutError::Disconnected) => {
-                return Err(PyRuntimeError::new_err("a thread of lsio has panicked"));
-            }
+            Err(RecvTimeoutError::Disconnected) => return Err(panicked()),
         }
     }
+}
+
+/// The exception for work that ended without a result.
+pub(crate) fn panicked() -> PyErr {
+    PyRuntimeError::new_err("a thread of lsio has panicked")
 }

@@ -1,4 +1,4 @@
-"""A store that examples and tests read, and xarray's engine without an installed package."""
+"""A store that examples and tests read."""
 
 import os
 import pathlib
@@ -7,7 +7,6 @@ import lsio
 import numpy as np
 import pytest
 import xarray as xr
-from xarray.backends import plugins
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 
@@ -32,18 +31,6 @@ def store(tmp_path_factory):
     directory = tmp_path_factory.mktemp("store")
     t2m().to_zarr(directory / "t2m.zarr", encoding={"t2m": {"chunks": (2, 3, 4)}}, consolidated=False)
     return directory
-
-
-@pytest.fixture(scope="session", autouse=True)
-def engine():
-    """The engine, where the package isn't installed and has no entry point."""
-    from lsio.xarray_backend import LsioBackendEntrypoint
-
-    known = plugins.list_engines()
-    if "lsio" not in known:
-        plugins.list_engines.cache_clear()
-        added = {**known, "lsio": LsioBackendEntrypoint()}
-        plugins.list_engines = lambda: added
 
 
 @pytest.fixture(autouse=True)

@@ -118,3 +118,67 @@ def test_streams_that_nobody_reads_cost_nothing():
     for _ in range(3):
         lsio.sql(SLOW).__arrow_c_stream__()
     assert time.monotonic() - start < 60
+
+
+@pytest.mark.parametrize("take", ["pyarrow.table(df)", "df.to_arrow()", "list(df.batches())", "df.collect()"])
+def test_interrupts_end_whoever_waits_for_rows(take):
+    pytest.importorskip("pyarrow")
+    done = run(f"""
+        import os, signal, threading, time
+        import lsio, pyarrow
+        df = lsio.sql("{SLOW}")
+        threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+        try:
+            {take}
+        except KeyboardInterrupt:
+            print("interrupted")
+        except pyarrow.ArrowInvalid as error:
+            # Arrow's streams have no other way.
+            print(str(error).removeprefix("Compute error: ").removesuffix(" by Ctrl-C"))
+        assert lsio.sql("SELECT 1 AS one").to_numpy()["one"][0] == 1
+    """)
+    assert done.stdout == "interrupted\n", done.stderr
+
+
+def test_a_query_that_does_not_stop_leaves_its_threads():
+    # A nested loop doesn't look for its cancellation.
+    done = run("""
+        import asyncio, os, signal, threading
+        import lsio
+        sides = "generate_series(1, 100000) a, generate_series(1, 100000) b"
+        nested = lsio.sql(f"SELECT a.value FROM {sides} WHERE sin(a.value) < cos(b.value) - 1.99999999")
+        for take in (nested.to_numpy, lambda: list(nested.batches()), None):
+            try:
+                if take is None:
+                    asyncio.run(asyncio.wait_for(nested.collect_async(), 0.3))
+                threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+                take()
+            except (KeyboardInterrupt, TimeoutError):
+                print("ended")
+            print(lsio.sql("SELECT count(*) AS n FROM generate_series(1, 100000)").to_numpy()["n"][0], flush=True)
+        os._exit(0)
+    """)
+    assert done.stdout == "ended\n100000\n" * 3, done.stderr
+
+
+def test_spawned_processes_ask_on_their_own(store, tmp_path):
+    script = tmp_path / "spawning.py"
+    script.write_text(
+        textwrap.dedent(f"""
+        import multiprocessing
+        import lsio
+
+        def ask(latitude):
+            sql = "SELECT avg(t2m) AS t FROM '{store}/t2m.zarr' WHERE latitude = $latitude"
+            return lsio.sql(sql, latitude=latitude).to_numpy()["t"].item()
+
+        if __name__ == "__main__":
+            assert ask(0.0) == 281
+            for method in multiprocessing.get_all_start_methods():
+                with multiprocessing.get_context(method).Pool(2) as pool:
+                    print(pool.map(ask, [-70.0, 0.0, 70.0]))
+        """)
+    )
+    done = subprocess.run([sys.executable, "-W", "ignore", script], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    assert set(done.stdout.splitlines()) == {"[280.0, 281.0, 282.0]"}

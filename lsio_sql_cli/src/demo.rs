@@ -70,7 +70,7 @@ pub(crate) async fn run(directory: Option<&Path>, resources: &Resources) -> Resu
         quiet: true,
         progress: false,
     };
-    let runner = Shell::new(session::new(None, resources)?, output);
+    let runner = Shell::new(session(None, resources)?, output);
     for (title, sql) in QUERIES {
         let sql = sql.replace("{store}", &store.replace('\'', "''"));
         say!("\n{title}:\n\n{sql};\n");

@@ -14,12 +14,11 @@ use std::{
 };
 
 use datafusion::{
-    datasource::source::DataSourceExec,
     execution::SendableRecordBatchStream,
     physical_plan::{ExecutionPlan, stream::RecordBatchStreamAdapter},
 };
 use futures::{StreamExt as _, stream};
-use lsio_datafusion::{ZarrAggregateExec, ZarrSource};
+use lsio_datafusion::{ProgressWatch, QueryProgress};
 
 use crate::info::bytes;
 
@@ -79,13 +78,12 @@ impl Line {
         if !io::stderr().is_terminal() {
             return None;
         }
-        let mut scans = Vec::new();
-        find_scans(plan, &mut scans);
-        if scans.iter().all(|scan| scan.chunks == 0) {
+        let watch = ProgressWatch::of(plan);
+        if watch.progress().total == 0 {
             return None;
         }
         let (stop, stopped) = mpsc::channel();
-        let draw = move || keep_drawing(&scans, &stopped);
+        let draw = move || keep_drawing(&watch, &stopped);
         // Without another thread there is no line.
         let thread = thread::Builder::new().name("progress".to_owned()).spawn(draw).ok()?;
         Some(Self { stop, thread: Some(thread) })
@@ -102,31 +100,11 @@ impl Drop for Line {
     }
 }
 
-/// Scan of a Zarr table, or an aggregate over one.
-struct WatchedScan {
-    plan: Arc<dyn ExecutionPlan>,
-    /// Chunks that it will read, as far as known before it runs.
-    chunks: u64,
-}
-
-fn find_scans(plan: &Arc<dyn ExecutionPlan>, scans: &mut Vec<WatchedScan>) {
-    let aggregate = plan.downcast_ref::<ZarrAggregateExec>().map(ZarrAggregateExec::source);
-    let source = plan
-        .downcast_ref::<DataSourceExec>()
-        .and_then(|scan| scan.data_source().downcast_ref::<ZarrSource>());
-    if let Some(source) = aggregate.or(source) {
-        scans.push(WatchedScan { plan: Arc::clone(plan), chunks: source.chunks() });
-    }
-    for child in plan.children() {
-        find_scans(child, scans);
-    }
-}
-
-fn keep_drawing(scans: &[WatchedScan], stopped: &Receiver<()>) {
+fn keep_drawing(watch: &ProgressWatch, stopped: &Receiver<()>) {
     let start = Instant::now();
     let mut wait = DELAY;
     while stopped.recv_timeout(wait) == Err(RecvTimeoutError::Timeout) {
-        draw(&Progress::of(scans).text(start.elapsed()));
+        draw(&text(watch.progress(), start.elapsed()));
         wait = INTERVAL;
     }
     clear();
@@ -141,46 +119,22 @@ fn draw(text: &str) {
     *drawn = true;
 }
 
-/// Progress of a query's scans.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Progress {
-    done: u64,
-    wanted: u64,
-    bytes: u64,
-}
-
-impl Progress {
-    fn of(scans: &[WatchedScan]) -> Self {
-        let mut progress = Self::default();
-        for scan in scans {
-            let Some(metrics) = scan.plan.metrics() else { continue };
-            let sum = |name| metrics.sum_by_name(name).map_or(0, |sum| sum.as_usize() as u64);
-            let done = sum("chunks_read") + sum("chunks_absent");
-            // A scan's total is known at its end: chunks that it hasn't read by then, it has pruned.
-            let ended = sum("chunks_total") > 0;
-            progress.done += done;
-            progress.wanted += if ended { done } else { scan.chunks.max(done) };
-            progress.bytes += sum("bytes_read");
-        }
-        progress
+/// Text of the line after some time.
+fn text(progress: QueryProgress, elapsed: Duration) -> String {
+    let QueryProgress { done, total, bytes: read } = progress;
+    let mut parts = vec![format!("{}/{} chunks", grouped(done), grouped(total))];
+    let seconds = elapsed.as_secs_f64();
+    if read > 0 {
+        parts.push(bytes(read));
+        parts.push(format!("{}/s", bytes((read as f64 / seconds) as u64)));
     }
-
-    /// Text of the line after some time.
-    fn text(&self, elapsed: Duration) -> String {
-        let mut parts = vec![format!("{}/{} chunks", grouped(self.done), grouped(self.wanted))];
-        let seconds = elapsed.as_secs_f64();
-        if self.bytes > 0 {
-            parts.push(bytes(self.bytes));
-            parts.push(format!("{}/s", bytes((self.bytes as f64 / seconds) as u64)));
-        }
-        // NaN, and so unknown, if there are no chunks.
-        let share = self.done as f64 / self.wanted as f64;
-        if share >= MIN_SHARE {
-            let left = seconds * (1.0 - share) / share;
-            parts.push(format!("{} left", duration(left.ceil() as u64)));
-        }
-        parts.join(" · ")
+    // NaN, and so unknown, if there are no chunks.
+    let share = done as f64 / total as f64;
+    if share >= MIN_SHARE {
+        let left = seconds * (1.0 - share) / share;
+        parts.push(format!("{} left", duration(left.ceil() as u64)));
     }
+    parts.join(" · ")
 }
 
 /// Formats a number with a comma before each thousand.
@@ -243,8 +197,8 @@ mod tests {
 
     #[test]
     fn lines() {
-        let text = |done, wanted, bytes, seconds| {
-            Progress { done, wanted, bytes }.text(Duration::from_secs(seconds))
+        let text = |done, total, bytes, seconds| {
+            text(QueryProgress { done, total, bytes }, Duration::from_secs(seconds))
         };
         assert_eq!(
             text(2_190, 8_760, 1_920_000_000, 3),

@@ -8,6 +8,7 @@ use datafusion::sql::sqlparser::{
     tokenizer::{Token, Tokenizer},
 };
 use lsio_core::Environment;
+use lsio_datafusion::describe;
 use rustyline::{
     Completer, Config, Editor, Helper, Hinter, Validator,
     error::ReadlineError,
@@ -19,7 +20,6 @@ use crate::{
     Error, commands,
     engine::QueryThreads,
     execute::{Next, Shell},
-    message::message,
     output::say,
     progress,
     script::{ScriptPart, Unfinished, is_command, open, parts},
@@ -82,7 +82,7 @@ pub(crate) fn run(
                 Ok(Next::Quit) => return Ok(()),
                 Err(error) => {
                     progress::clear();
-                    eprintln!("Error: {}", message(error.as_ref()));
+                    eprintln!("Error: {}", describe(error.as_ref()).message);
                     lines = Lines::default();
                     break;
                 }

@@ -7,6 +7,9 @@
 //!
 //! No read ever waits for memory that a consumer holds. Consumers may hold only a part of the pool ([`Pool::lend`]);
 //! beyond that they get copies. The rest always returns by itself.
+//!
+//! A forked process has none of this memory. It would share the pages, and whichever process writes to one first leaves
+//! it to the other: the drive could then write into the wrong process (open(2), `O_DIRECT`).
 
 use std::{
     collections::BTreeMap,
@@ -37,6 +40,22 @@ const RESERVE: usize = 48 << 20;
 /// Size in bytes below which buffers are at the end of an arena, and above which at its start. Small buffers that are
 /// held for long thus leave large gaps.
 const SMALL: usize = 256 << 10;
+
+/// All memory of this kind in the process: addresses, and lengths in bytes.
+static MAPPED: Mutex<BTreeMap<usize, usize>> = Mutex::new(BTreeMap::new());
+
+fn mapped_memory() -> MutexGuard<'static, BTreeMap<usize, usize>> {
+    MAPPED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether bytes lie in memory for reads, which a forked process doesn't have.
+#[must_use]
+pub fn is_read_memory(bytes: &[u8]) -> bool {
+    let address = bytes.as_ptr().addr();
+    let mapped = mapped_memory();
+    let below = mapped.range(..=address).next_back();
+    below.is_some_and(|(start, len)| address - start < *len)
+}
 
 /// A bounded pool of memory.
 #[derive(Clone, Debug)]
@@ -318,7 +337,16 @@ impl Memory {
         let skipped = mapping.as_ptr().addr().next_multiple_of(align) - mapping.as_ptr().addr();
         // SAFETY: `align` more bytes were mapped than are used, if any have to be skipped.
         let start = unsafe { mapping.cast::<u8>().add(skipped) };
-        Some(Self { start, size, mapping, mapped })
+        let memory = Self { start, size, mapping, mapped };
+        mapped_memory().insert(mapping.as_ptr().addr(), mapped);
+        #[cfg(target_os = "linux")]
+        // SAFETY: the range is ours alone, and the advice doesn't change what it holds.
+        unsafe {
+            use rustix::mm::{Advice, madvise};
+            // A system that doesn't know the advice copies the memory at a fork.
+            let _ = madvise(mapping.as_ptr(), mapped, Advice::LinuxDontFork);
+        }
+        Some(memory)
     }
 
     /// Maps memory on huge pages, where the system has them, and faults it in.
@@ -347,6 +375,7 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
+        mapped_memory().remove(&self.mapping.as_ptr().addr());
         // SAFETY: mapped in `map` with this size; the last owner is gone.
         let _ = unsafe { munmap(self.mapping.as_ptr(), self.mapped) };
     }
@@ -417,6 +446,49 @@ mod tests {
         drop(held);
         assert_eq!(pool.used(), 0);
         assert!(pool.may_lend(1 << 20));
+    }
+
+    #[test]
+    fn memory_for_reads_is_known() {
+        let pool = Pool::new(ARENA);
+        let own = pool.map(5000).unwrap();
+        let buffer = pool.take(5000).unwrap();
+        for bytes in [own.as_ref(), &buffer.as_ref()[4999..]] {
+            assert!(is_read_memory(bytes));
+        }
+        assert!(!is_read_memory(&[0; 10]));
+    }
+
+    /// The child of a fork asks the system whether it has the memory, and touches nothing else.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn a_forked_process_does_not_have_the_memory() {
+        let pool = Pool::new(ARENA);
+        let buffer = pool.take(5000).unwrap();
+        let own = pool.map(5000).unwrap();
+        let common = vec![0_u8; 1 << 20];
+        let page = |bytes: &[u8]| bytes.as_ptr().wrapping_sub(bytes.as_ptr().addr() % BLOCK);
+        let pages = [page(buffer.as_ref()), page(own.as_ref()), page(&common)];
+        let has = |page: *const u8| {
+            let mut resident = [0_u8; 1];
+            // SAFETY: the call only looks at a page's entry, and writes one byte of `resident`.
+            unsafe { libc::mincore(page.cast_mut().cast(), BLOCK, resident.as_mut_ptr()) == 0 }
+        };
+        assert_eq!(pages.map(has), [true; 3]);
+        // SAFETY: the child makes system calls alone, which are safe after a fork of a process with threads.
+        let status = unsafe {
+            let child = libc::fork();
+            if child == 0 {
+                libc::_exit(pages.iter().fold(0, |bits, page| bits * 2 + i32::from(has(*page))));
+            }
+            assert!(child > 0, "{}", std::io::Error::last_os_error());
+            let mut status = 0;
+            assert_eq!(libc::waitpid(child, &raw mut status, 0), child);
+            status
+        };
+        assert!(libc::WIFEXITED(status));
+        // Only the last page is there.
+        assert_eq!(libc::WEXITSTATUS(status), 0b001);
     }
 
     #[test]

@@ -112,7 +112,17 @@ mod workers;
 pub use engines::Engines;
 pub use options::{Access, Engine, Options, UnknownAccess, UnknownEngine};
 #[cfg(unix)]
-pub use {counters::Counts, page_cache::CachedFile, small::SmallFile, store::UringFileSystem};
+pub use {
+    buffers::is_read_memory, counters::Counts, page_cache::CachedFile, small::SmallFile,
+    store::UringFileSystem,
+};
+
+/// Whether bytes lie in memory for reads, which a forked process doesn't have: there is none here.
+#[cfg(not(unix))]
+#[must_use]
+pub fn is_read_memory(_: &[u8]) -> bool {
+    false
+}
 
 /// Page cache of all local files. Always empty on systems other than Unix.
 #[derive(Clone, Debug)]

@@ -162,6 +162,17 @@ impl ChunkCodec {
         }
     }
 
+    /// Decodes a chunk straight into memory of its decoded size. `false` if that isn't possible: then nothing was decoded.
+    ///
+    /// # Errors
+    /// A message that says what is wrong with the bytes.
+    pub(crate) fn decode_into(&self, encoded: &[u8], out: &mut [u8]) -> Result<bool, String> {
+        match &self.decoder {
+            Decoder::Direct(chain) => chain.decode_into(encoded, out),
+            Decoder::Zarrs(_) => Ok(false),
+        }
+    }
+
     /// The fill value in bytes, in the representation of [`ChunkCodec::decode`].
     pub(crate) fn fill(&self) -> &[u8] {
         &self.fill

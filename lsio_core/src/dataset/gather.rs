@@ -220,21 +220,48 @@ impl Gather {
     /// The runs of cells that are contiguous in both the chunk and the destination: first cell in the chunk, first cell
     /// in the destination, number of cells. `None` if the innermost dimensions differ, or if bytes must be swapped.
     pub(crate) fn runs(&self) -> Option<Vec<(usize, usize, usize)>> {
-        if self.swap > 1 {
+        if self.swap > 1 || (!self.dims.is_empty() && self.contiguous().is_none()) {
             return None;
         }
         let mut runs = Vec::new();
-        match self.dims.split_last() {
-            None => runs.push((self.start.0, self.start.1, 1)),
-            Some((inner, outer)) if (inner.source, inner.target) == (1, 1) => {
-                each(outer, self.start, &mut |source, target| {
-                    let own = inner.runs.iter();
-                    runs.extend(own.map(|run| (source + run.source, target + run.target, run.len)));
-                });
-            }
-            Some(_) => return None,
-        }
+        self.each_run(|source, target, len| runs.push((source, target, len)));
         Some(runs)
+    }
+
+    /// Calls `f` for each run of cells that is contiguous in both the chunk and the destination, with the first cell in
+    /// the chunk, the first in the destination, and the number of cells.
+    pub(crate) fn each_run(&self, mut f: impl FnMut(usize, usize, usize)) {
+        let Some((inner, outer)) = self.contiguous() else {
+            return self.for_each(|source, target| f(source, target, 1));
+        };
+        each(outer, self.start, &mut |source, target| {
+            for run in &inner.runs {
+                f(source + run.source, target + run.target, run.len);
+            }
+        });
+    }
+
+    /// The number of runs that [`Gather::each_run`] finds, and of their cells.
+    pub(crate) fn count_runs(&self) -> (usize, usize) {
+        let cells = |dims: &[Dim]| {
+            let of = |dim: &Dim| dim.runs.iter().map(|run| run.len).sum::<usize>();
+            dims.iter().map(of).fold(1, usize::saturating_mul)
+        };
+        let all = cells(&self.dims);
+        let contiguous = self.contiguous();
+        let runs = contiguous.map(|(inner, outer)| cells(outer).saturating_mul(inner.runs.len()));
+        (runs.unwrap_or(all), all)
+    }
+
+    /// The innermost dimension and the others, if its neighbours are side by side in both the chunk and the destination.
+    fn contiguous(&self) -> Option<(&Dim, &[Dim])> {
+        self.dims.split_last().filter(|(inner, _)| (inner.source, inner.target) == (1, 1))
+    }
+
+    /// The same cells further on, by distances in cells in the chunk and in the destination.
+    pub(crate) fn moved(&self, source: usize, target: usize) -> Self {
+        let start = (self.start.0.wrapping_add(source), self.start.1 + target);
+        Self { dims: self.dims.clone(), start, ..*self }
     }
 
     /// Calls `f` for each run of cells that is contiguous in the destination, with the first cell and the number of
@@ -333,7 +360,7 @@ impl Dim {
 }
 
 /// Distances of neighbours along each dimension of a chunk of this shape, in cells.
-fn chunk_strides(chunk: &[u64], storage: &ElementLayout) -> Vec<usize> {
+pub(crate) fn chunk_strides(chunk: &[u64], storage: &ElementLayout) -> Vec<usize> {
     let mut strides = vec![0; chunk.len()];
     let mut stride = 1_usize;
     for &axis in storage.order.iter().rev() {
@@ -359,48 +386,6 @@ fn each(dims: &[Dim], start: (usize, usize), f: &mut impl FnMut(usize, usize)) {
 fn reversed<const W: usize>(mut unit: [u8; W]) -> [u8; W] {
     unit.reverse();
     unit
-}
-
-/// A chunk whose cells are copied one by one.
-pub(crate) struct CellSource<'a> {
-    bytes: &'a [u8],
-    strides: Vec<usize>,
-    width: usize,
-    swap: usize,
-}
-
-impl<'a> CellSource<'a> {
-    /// A chunk of this shape.
-    pub(crate) fn new(bytes: &'a [u8], chunk: &[u64], storage: &ElementLayout) -> Self {
-        let strides = chunk_strides(chunk, storage);
-        Self { bytes, strides, width: storage.width, swap: storage.swap }
-    }
-
-    /// Copies the cell at these indices of the chunk. Cells outside, which can't occur, leave the destination unchanged.
-    pub(crate) fn copy(&self, inside: &[usize], target: usize, places: &mut impl Places) {
-        let pairs = inside.iter().zip(&self.strides);
-        let cell =
-            pairs.fold(0, |cell: usize, (at, stride)| cell.wrapping_add(at.wrapping_mul(*stride)));
-        let mut to = places.as_units::<1>();
-        let bytes =
-            |cell: usize| cell.wrapping_mul(self.width)..cell.wrapping_mul(self.width) + self.width;
-        if let Some((from, to)) = self.bytes.get(bytes(cell)).zip(to.units(bytes(target))) {
-            let to = to.as_flattened_mut();
-            to.copy_from_slice(from);
-            if self.swap > 1 {
-                to.chunks_exact_mut(self.swap).for_each(<[u8]>::reverse);
-            }
-        }
-    }
-}
-
-/// Sets one cell to a value, given in bytes.
-pub(crate) fn repeat_at(value: &[u8], target: usize, places: &mut impl Places) {
-    if let Some(cell) =
-        places.as_units::<1>().units(target * value.len()..(target + 1) * value.len())
-    {
-        repeat(value, cell.as_flattened_mut());
-    }
 }
 
 /// Whether bytes are aligned for elements of this width, in bytes.
@@ -541,6 +526,16 @@ mod tests {
             let mut pairs = 0;
             gather.for_each(|_, _| pairs += 1);
             prop_assert_eq!(pairs, runs);
+            let mut in_runs = Vec::new();
+            let mut count = 0;
+            gather.each_run(|from, to, len| {
+                count += 1;
+                in_runs.extend((0..len).map(|i| (from + i, to + i)));
+            });
+            let mut single = Vec::new();
+            gather.for_each(|from, to| single.push((from, to)));
+            prop_assert_eq!(gather.count_runs(), (count, single.len()));
+            prop_assert_eq!(in_runs, single);
             let mut covered = 0;
             gather.target_runs(|_, len| covered += len);
             prop_assert_eq!(covered, runs);

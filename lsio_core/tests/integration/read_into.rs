@@ -2,10 +2,12 @@
 
 use std::{num::NonZero, path::Path};
 
+use arrow::{array::AsArray as _, datatypes::Float64Type};
 use lsio_core::{
     Dataset, Error, Location, OpenOptions,
     grid::unravel,
-    read::into::{Cells, Indices, Place, ReadInto, ValuesAs, Wanted},
+    read::into::{Along, Cells, Indices, Place, ReadInto, ValuesAs, Wanted},
+    uring::{Engine, PageCache},
 };
 use lsio_synthetic::write::{Compression, GroupWriter, SyntheticArray};
 use proptest::prelude::*;
@@ -105,46 +107,68 @@ fn store() -> impl Strategy<Value = Store> {
 fn cells(shape: &[u64], seed: &[u64]) -> Cells {
     let mut seed = seed.iter().copied().cycle();
     let mut next = |most: u64| seed.next().unwrap_or(0) % most.max(1);
-    if next(4) == 0 {
-        let count = next(30) as usize;
-        return Cells::Points(
-            shape.iter().map(|size| (0..count).map(|_| next(*size)).collect()).collect(),
-        );
+    let kind = next(4);
+    let count = next(30) as usize;
+    if kind == 0 {
+        let mut point = |size: &u64| (0..count).map(|_| next(*size)).collect();
+        return Cells::points(shape.iter().map(&mut point).collect());
     }
-    let indices = shape.iter().map(|&size| match next(4) {
-        0 => Indices::all(size),
-        1 => Indices::List((0..next(7)).map(|_| next(size)).collect()),
-        _ => {
-            let (start, step) = (next(size), next(4) + 1);
-            let len = next((size - start).div_ceil(step) + 1);
-            Indices::Range { start, step: NonZero::new(step).unwrap(), len }
-        }
+    let mut along = Vec::new();
+    for &size in shape {
+        along.push(match next(5) {
+            0 => Along::Each(Indices::all(size)),
+            1 => Along::Each(Indices::List((0..next(7)).map(|_| next(size)).collect())),
+            2 if kind == 1 => Along::Points((0..count).map(|_| next(size)).collect()),
+            _ => {
+                let (start, step) = (next(size), next(4) + 1);
+                let len = next((size - start).div_ceil(step) + 1);
+                Along::Each(Indices::Range { start, step: NonZero::new(step).unwrap(), len })
+            }
+        });
+    }
+    if kind == 1 {
+        return Cells::Points(along);
+    }
+    let indices = along.into_iter().filter_map(|own| match own {
+        Along::Each(indices) => Some(indices),
+        Along::Points(_) => None,
     });
     Cells::Outer(indices.collect())
 }
 
 /// Positions in the array of the cells of a result, in its order.
 fn positions(cells: &Cells, shape: &[u64]) -> Vec<u64> {
-    let along: Vec<Vec<u64>> = match cells {
-        Cells::Points(points) => points.clone(),
-        Cells::Outer(indices) => indices
-            .iter()
-            .map(|own| match own {
-                Indices::Range { start, step, len } => {
-                    (0..*len).map(|i| start + i * step.get()).collect()
+    let listed = |own: &Indices| -> Vec<u64> {
+        match own {
+            Indices::Range { start, step, len } => {
+                (0..*len).map(|i| start + i * step.get()).collect()
+            }
+            Indices::List(list) => list.clone(),
+        }
+    };
+    // Of each dimension of the array: its dimension of the result, and the index of each position there.
+    let mut next = 0;
+    let along: Vec<(usize, Vec<u64>)> = match cells {
+        Cells::Outer(indices) => indices.iter().map(listed).enumerate().collect(),
+        Cells::Points(along) => {
+            let dims = along.iter().map(|own| match own {
+                Along::Points(points) => (0, points.clone()),
+                Along::Each(indices) => {
+                    next += 1;
+                    (next, listed(indices))
                 }
-                Indices::List(list) => list.clone(),
-            })
-            .collect(),
+            });
+            dims.collect()
+        }
     };
     let result = cells.shape();
     (0..result.iter().product())
         .map(|position| {
             let at = unravel(position, &result);
-            along.iter().zip(shape).enumerate().fold(0, |cell, (dim, (own, size))| {
-                let at = if matches!(cells, Cells::Points(_)) { at[0] } else { at[dim] };
-                cell * size + own[at as usize]
-            })
+            along
+                .iter()
+                .zip(shape)
+                .fold(0, |cell, ((dim, own), size)| cell * size + own[at[*dim] as usize])
         })
         .collect()
 }
@@ -170,6 +194,7 @@ proptest! {
         store in store(),
         reads in prop::collection::vec((prop::collection::vec(any::<u64>(), 40), 0_usize..3, any::<bool>()), 1..4),
         decoded in any::<bool>(),
+        is_cached in any::<bool>(),
     ) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("store.zarr");
@@ -189,8 +214,9 @@ proptest! {
             place: Place::new(memory, &cells.shape(), strides, width).unwrap(),
             cells: cells.clone(),
         });
-        let how = ReadInto { runtime: runtime.handle().clone(), page_cache: None, values: as_ };
-        variable.read_into(wanted.collect(), &how).unwrap();
+        let page_cache = is_cached.then(|| PageCache::new(Engine::Auto).unwrap()).flatten();
+        let how = ReadInto { runtime: runtime.handle().clone(), page_cache };
+        variable.read_into(wanted.collect(), as_, &how).unwrap();
         for (cells, strides, memory) in &memories {
             let shape = cells.shape();
             let mut expected = vec![0xee_u8; memory.len()];
@@ -206,6 +232,16 @@ proptest! {
                 }
             }
             prop_assert_eq!(memory, &expected, "{:?}", cells);
+            // As an array of Arrow: decoded, and NULL where a value is missing.
+            let read = variable.read_cells(cells.clone(), &how).unwrap();
+            let read: Vec<Option<f64>> = read.as_primitive::<Float64Type>().iter().collect();
+            let value = |cell: u64| {
+                let stored = values[cell as usize];
+                (stored != MISSING).then(|| f64::from(stored) * 0.5 + 10.0)
+            };
+            let expected: Vec<_> =
+                positions(cells, &store.shape).into_iter().map(value).collect();
+            prop_assert_eq!(read, expected, "{:?}", cells);
         }
     }
 }
@@ -229,8 +265,8 @@ fn what_does_not_fit_is_an_error() {
     let read = |cells: Cells, shape: &[u64], width: usize, values| {
         let mut memory = vec![0; 4096];
         let place = Place::contiguous(&mut memory, shape, width).unwrap();
-        let how = ReadInto { runtime: runtime.handle().clone(), page_cache: None, values };
-        variable.read_into(vec![Wanted { cells, place }], &how).map(|_| ())
+        let how = ReadInto { runtime: runtime.handle().clone(), page_cache: None };
+        variable.read_into(vec![Wanted { cells, place }], values, &how).map(|_| ())
     };
     let all = || Cells::all(&store.shape);
     read(all(), &[4, 5], 2, ValuesAs::Stored).unwrap();
@@ -242,7 +278,7 @@ fn what_does_not_fit_is_an_error() {
     let refused = read(outside, &[4, 1], 2, ValuesAs::Stored).unwrap_err();
     assert!(matches!(&refused, Error::OutOfBounds { .. }), "{refused}");
     assert!(refused.to_string().contains("index 5 in dimension 1"), "{refused}");
-    let points = Cells::Points(vec![vec![0, 1], vec![0]]);
+    let points = Cells::points(vec![vec![0, 1], vec![0]]);
     read(points, &[2], 2, ValuesAs::Stored).unwrap_err();
     let rank = Cells::Outer(vec![Indices::all(4)]);
     read(rank, &[4], 2, ValuesAs::Stored).unwrap_err();
@@ -252,4 +288,66 @@ fn what_does_not_fit_is_an_error() {
     std::fs::write(&chunk, [1, 2, 3]).unwrap();
     let broken = read(all(), &[4, 5], 2, ValuesAs::Stored).unwrap_err();
     assert!(matches!(&broken, Error::Chunk { chunk, .. } if *chunk == [1, 1]), "{broken}");
+}
+
+/// Chunks that are large enough to be copied in pieces: each way of having parts of a chunk, in memory and in the page
+/// cache, whole and in part.
+#[test]
+fn large_chunks_are_copied_in_pieces() {
+    let runtime = runtime();
+    let small = vec![5, 90, 500];
+    for (compression, shape, chunks) in [
+        (Compression::None, small.clone(), vec![4, 90, 450]),
+        (Compression::None, small.clone(), vec![1, 90, 500]),
+        (Compression::BloscLz4(5), small.clone(), vec![4, 90, 450]),
+        (Compression::BloscLz4(5), small.clone(), vec![1, 90, 500]),
+        (Compression::Zstd(1), small, vec![1, 90, 500]),
+        // Frames of more than 4 MiB are decompressed block by block.
+        (Compression::Zstd(1), vec![5, 1100, 500], vec![5, 1100, 450]),
+    ] {
+        let store = Store {
+            shape: shape.clone(),
+            chunks,
+            shards: false,
+            compression: compression.clone(),
+            unstored: 0,
+        };
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("store.zarr");
+        let values = write(&path, &store);
+        let location = Location::parse(&path.to_string_lossy()).unwrap();
+        let opened = runtime.block_on(Dataset::open(&location, &OpenOptions::default()));
+        let dataset = opened.unwrap();
+        let variable = dataset.variable("v").unwrap();
+        let range =
+            |start, step, len| Indices::Range { start, step: NonZero::new(step).unwrap(), len };
+        let selections = [
+            Cells::all(&store.shape),
+            Cells::Outer(vec![range(1, 1, 4), range(7, 1, 70), range(100, 1, 355)]),
+            Cells::Outer(vec![range(1, 2, 2), range(5, 1, 80), range(0, 2, 250)]),
+            Cells::Outer(vec![
+                Indices::List(vec![4, 3, 3, 0, 1]),
+                range(0, 1, 90),
+                Indices::all(500),
+            ]),
+            Cells::Points(vec![
+                Along::Each(Indices::all(5)),
+                Along::Points(vec![89, 0, 50, 0]),
+                Along::Points(vec![1, 499, 2, 499]),
+            ]),
+        ];
+        for cells in &selections {
+            let expected = positions(cells, &store.shape).into_iter();
+            let expected: Vec<i16> = expected.map(|cell| values[cell as usize]).collect();
+            for page_cache in [None, PageCache::new(Engine::Auto).unwrap()] {
+                let how = ReadInto { runtime: runtime.handle().clone(), page_cache };
+                let mut memory = vec![0; cells.shape().iter().product::<u64>() as usize * 2];
+                let place = Place::contiguous(&mut memory, &cells.shape(), 2).unwrap();
+                let wanted = vec![Wanted { cells: cells.clone(), place }];
+                variable.read_into(wanted, ValuesAs::Stored, &how).unwrap();
+                let read = memory.as_chunks::<2>().0.iter().map(|own| i16::from_ne_bytes(*own));
+                assert!(read.eq(expected.iter().copied()), "{:?} {:?}", store, cells);
+            }
+        }
+    }
 }

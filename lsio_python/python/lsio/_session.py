@@ -1,13 +1,37 @@
 """Sessions: where statements are run."""
 
+from __future__ import annotations
+
+import atexit
 import os
+from typing import TYPE_CHECKING, Any
 
 from . import _lsio
+from ._columns import column
 from ._frame import DataFrame
-from ._settings import location, options, size
+from ._progress import shown
+from ._settings import count, location, options, size
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    from ._progress import Progress
 
 
-def connect(*, memory_limit=None, threads=None, engine=None, cache=None, settings=None):
+# What was read last of remote stores is still being written to the cache.
+atexit.register(_lsio.flush)
+
+
+def connect(
+    *,
+    memory_limit: int | str | None = None,
+    threads: int | None = None,
+    engine: str | None = None,
+    cache: int | str | None = None,
+    settings: Mapping[str, object] | None = None,
+    progress: Progress = None,
+) -> Session:
     """Make a session of its own.
 
     Parameters
@@ -22,12 +46,22 @@ def connect(*, memory_limit=None, threads=None, engine=None, cache=None, setting
         Bytes of the local disk in which reads of remote stores are kept, such as ``"20g"``.
     settings
         Settings of the engine by name, such as ``{"lsio.nan_as_null": False}``.
+    progress
+        ``False``: no bar for what takes long. ``True``: a bar at once, wherever standard error goes. A callable: it is
+        called with the chunks done, and those in all. Default: a bar after two seconds, in terminals and notebooks.
 
     >>> con = lsio.connect(memory_limit="1g", threads=2)
     >>> con.sql("SELECT 1 + 1 AS two").to_numpy()
     {'two': array([2])}
     """
-    return Session(memory_limit=memory_limit, threads=threads, engine=engine, cache=cache, settings=settings)
+    return Session(
+        memory_limit=memory_limit,
+        threads=threads,
+        engine=engine,
+        cache=cache,
+        settings=settings,
+        progress=progress,
+    )
 
 
 class Session:
@@ -36,16 +70,26 @@ class Session:
     A session is safe to use from several threads. It belongs to its process: after a fork, make another one.
     """
 
-    def __init__(self, *, memory_limit=None, threads=None, engine=None, cache=None, settings=None):
+    def __init__(
+        self,
+        *,
+        memory_limit: int | str | None = None,
+        threads: int | None = None,
+        engine: str | None = None,
+        cache: int | str | None = None,
+        settings: Mapping[str, object] | None = None,
+        progress: Progress = None,
+    ) -> None:
+        self._progress = progress
         self._session = _lsio.Session(
             memory_limit=size("memory_limit", memory_limit),
-            threads=threads,
+            threads=count("threads", threads),
             engine=engine,
             cache_bytes=size("cache", cache),
             options=options(settings or {}),
         )
 
-    def sql(self, query, /, **parameters):
+    def sql(self, query: str, /, **parameters: Any) -> DataFrame:
         """Plan a statement; its rows are computed when they are asked for.
 
         Paths and URLs of stores, and of Parquet, CSV and JSON files, are tables: ``FROM 'era5.zarr'``. ``$name`` stands
@@ -57,44 +101,63 @@ class Session:
         """
         tables = {name: value._frame for name, value in parameters.items() if isinstance(value, DataFrame)}
         values = {name: value for name, value in parameters.items() if name not in tables}
-        return DataFrame(self._session.sql(query, values or None, tables))
+        with shown(self._progress) as call:
+            return self._frame(self._session.sql(query, values or None, tables, call))
 
-    def register(self, name, data, /, **open_options):
+    def register(self, name: str, data: Any, /, **open_options: object) -> None:
         """Give a table a name.
 
         ``data`` is the path or URL of a store, with options of opening it; or a :class:`DataFrame`; or an xarray Dataset
-        or DataArray; or anything with an Arrow stream: tables of pandas, polars, pyarrow and duckdb. Rows of the latter
-        are taken now, and kept in memory.
+        or DataArray, of which blocks are loaded as queries need them; or anything with an Arrow stream: tables of pandas,
+        polars, pyarrow and duckdb. Rows of the latter are taken now, and kept in memory.
 
         >>> con.register("t", "t2m.zarr")
         >>> con.sql("SELECT max(time) AS last FROM t").to_numpy()
         {'last': array(['2020-01-01T05:00:00.000000'], dtype='datetime64[us]')}
         """
         if isinstance(data, (str, os.PathLike)):
-            return self._session.register_store(name, location(data), options(open_options))
-        if open_options:
+            self._session.register_store(name, location(data), options(open_options))
+        elif open_options:
             raise TypeError(f"options of opening ({', '.join(open_options)}) are for paths and URLs")
-        if isinstance(data, DataFrame):
-            return self._session.register_frame(name, data._frame)
-        self._session.register_rows(name, _rows(data))
+        elif isinstance(data, DataFrame):
+            self._session.register_frame(name, data._frame)
+        elif type(data).__module__.partition(".")[0] == "xarray":
+            from ._blocks import Blocks
 
-    def deregister(self, name, /):
-        """Forget a table. A KeyError if there is none of this name."""
+            blocks = Blocks(data)
+            self._session.register_blocks(name, blocks.fields(), blocks)
+        else:
+            self._session.register_rows(name, _rows(data))
+
+    def deregister(self, name: str, /) -> None:
+        """Forget a table. A KeyError if there is none of this name.
+
+        >>> con.register("t", "t2m.zarr")
+        >>> con.deregister("t")
+        """
         if not self._session.deregister(name):
             from ._errors import UnknownNameError
 
             raise UnknownNameError(f"there is no table '{name}'")
 
-    def table(self, name, /):
-        """A registered table, or a store by its path, as a :class:`DataFrame`."""
-        return DataFrame(self._session.table(name))
+    def table(self, name: str, /) -> DataFrame:
+        """A registered table, or a store by its path, as a :class:`DataFrame`.
 
-    def open(self, path, /, **open_options):
+        >>> con.table("t2m.zarr").columns
+        ['time', 'latitude', 'longitude', 't2m']
+        """
+        return self._frame(self._session.table(name))
+
+    def open(self, path: str | os.PathLike[str], /, **open_options: object) -> DataFrame:
         """A store as a :class:`DataFrame`, opened with options: ``variables``, ``dims``, ``group``, ``decode_times``,
-        ``mask_and_scale``, ``drop_variables``, …, as in xarray."""
-        return DataFrame(self._session.open(location(path), options(open_options)))
+        ``mask_and_scale``, ``drop_variables``, …, as in xarray.
 
-    def rows(self, columns, /):
+        >>> con.open("t2m.zarr", variables=["t2m"]).columns[-1]
+        't2m'
+        """
+        return self._frame(self._session.open(location(path), options(open_options)))
+
+    def rows(self, columns: Mapping[str, Any], /) -> DataFrame:
         """Arrays of numpy as a :class:`DataFrame`: numbers, times and texts by the columns' names.
 
         >>> con.rows({"latitude": [0.0], "name": ["equator"]}).to_numpy()
@@ -102,36 +165,33 @@ class Session:
         """
         import numpy as np
 
-        taken = []
-        for name, values in columns.items():
-            values = np.asarray(values)
-            if values.dtype.kind in "OUT":
-                taken.append((name, "text", [None if each is None else str(each) for each in values]))
-                continue
-            kind = values.dtype.newbyteorder("=")
-            plain = np.ascontiguousarray(values, dtype=kind)
-            plain = plain.view(f"u{kind.itemsize}")
-            taken.append((name, kind.str.lstrip("<>=|"), plain))
-        return DataFrame(self._session.rows(taken))
+        taken = [column(name, np.asarray(values)) for name, values in columns.items()]
+        return self._frame(self._session.rows(taken))
 
-    def set(self, name, value, /):
-        """Set a setting of the engine, such as ``lsio.nan_as_null``."""
+    def set(self, name: str, value: object, /) -> None:
+        """Set a setting of the engine, as ``SET`` does.
+
+        >>> con.set("lsio.nan_as_null", False)
+        """
         self._session.set(name, options({name: value})[0][1])
 
-    def __enter__(self):
+    def _frame(self, frame: _lsio.Frame) -> DataFrame:
+        return DataFrame(frame, progress=self._progress)
+
+    def __enter__(self) -> Session:
         return self
 
-    def __exit__(self, *_):
+    def __exit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         pass
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         return "<lsio.Session>"
 
 
-def _rows(data):
+def _rows(data: Any) -> Any:
     """An object with an Arrow stream, of what isn't one yet."""
-    if type(data).__module__.partition(".")[0] == "xarray":
-        data = data.to_dataframe().reset_index()
     if type(data).__module__.partition(".")[0] == "pandas" and not hasattr(data, "__arrow_c_stream__"):
         import pyarrow
 
@@ -139,20 +199,21 @@ def _rows(data):
     return data
 
 
-_default = None
-_default_process = None
+_default: Session | None = None
+_default_process: int | None = None
 
 
-def default_session():
+def default_session() -> Session:
     """The session of :func:`sql`: one for each process."""
     global _default, _default_process
-    if _default_process != os.getpid():
+    session = _default
+    if session is None or _default_process != os.getpid():
         session = Session()
         _default, _default_process = session, os.getpid()
-    return _default
+    return session
 
 
-def sql(query, /, **parameters):
+def sql(query: str, /, **parameters: Any) -> DataFrame:
     """Plan a statement in the process's own session: see :meth:`Session.sql`.
 
     >>> lsio.sql("SELECT latitude, avg(t2m) AS t2m FROM 't2m.zarr' GROUP BY latitude").to_numpy()["t2m"]
@@ -161,6 +222,10 @@ def sql(query, /, **parameters):
     return default_session().sql(query, **parameters)
 
 
-def open(path, /, **open_options):
-    """A store as a :class:`DataFrame` in the process's own session: see :meth:`Session.open`."""
+def open(path: str | os.PathLike[str], /, **open_options: object) -> DataFrame:
+    """A store as a :class:`DataFrame` in the process's own session: see :meth:`Session.open`.
+
+    >>> lsio.open("t2m.zarr").select("latitude", "t2m")
+    <lsio.DataFrame (latitude: Float64, t2m: Float32)>
+    """
     return default_session().open(path, **open_options)

@@ -4,71 +4,73 @@ A reduction of variables that were opened by the engine ``lsio`` and only select
 groups are those of xarray's own groupers. Whatever else comes, xarray computes, and a warning says why.
 """
 
+from __future__ import annotations
+
 import warnings
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from ._errors import Note
-from ._expr import quoted
 from ._session import default_session
+from .xarray_reduction import Codes, Statistic, check, reduced
 from .xarray_selection import NotLazy, selected
 
-# SQL of each reduction, xarray's name for it, and what groups without a value get.
-_SQL = {
-    "mean": ("avg({v})", np.nan),
-    "sum": ("sum({v})", 0),
-    "min": ("min({v})", np.nan),
-    "max": ("max({v})", np.nan),
-    "count": ("count({v})", 0),
-    "std": ("stddev_pop({v})", np.nan),
-    "var": ("var_pop({v})", np.nan),
-    "median": ("median({v})", np.nan),
-    "quantile": ("quantile_cont({v}, {q})", np.nan),
-}
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterable
+    from types import EllipsisType
 
-# The column of the groups' numbers, and the rows' own for a dimension without a coordinate.
-_GROUP = "lsio group"
+    from ._frame import DataFrame
+
+    Dims: TypeAlias = Hashable | Iterable[Hashable] | EllipsisType | None
+
+# Reductions of datasets that leave out what isn't a number.
+_NUMERIC_ONLY = ("mean", "sum", "std", "var", "median", "weighted mean", "weighted sum")
 
 
 class _Reductions:
-    """The reductions of datasets, groups and weighted datasets. Missing values are skipped."""
+    """The reductions of datasets and groups. Missing values are skipped."""
 
-    def mean(self, dim=None, **options):
+    def mean(self, dim: Dims = None, **options: Any) -> Any:
         """The mean, in double precision."""
         return self._reduce("mean", dim, options)
 
-    def sum(self, dim=None, **options):
-        """The sum, in double precision."""
+    def sum(self, dim: Dims = None, **options: Any) -> Any:
+        """The sum, in double precision; ``min_count`` as xarray's."""
         return self._reduce("sum", dim, options)
 
-    def min(self, dim=None, **options):
+    def min(self, dim: Dims = None, **options: Any) -> Any:
         """The least value."""
         return self._reduce("min", dim, options)
 
-    def max(self, dim=None, **options):
+    def max(self, dim: Dims = None, **options: Any) -> Any:
         """The greatest value."""
         return self._reduce("max", dim, options)
 
-    def count(self, dim=None, **options):
+    def count(self, dim: Dims = None, **options: Any) -> Any:
         """The number of values that aren't missing."""
         return self._reduce("count", dim, options)
 
-    def std(self, dim=None, **options):
+    def std(self, dim: Dims = None, **options: Any) -> Any:
         """The standard deviation; ``ddof`` as xarray's."""
         return self._reduce("std", dim, options)
 
-    def var(self, dim=None, **options):
+    def var(self, dim: Dims = None, **options: Any) -> Any:
         """The variance; ``ddof`` as xarray's."""
         return self._reduce("var", dim, options)
 
-    def median(self, dim=None, **options):
+    def median(self, dim: Dims = None, **options: Any) -> Any:
         """The median."""
         return self._reduce("median", dim, options)
 
-    def quantile(self, q, dim=None, **options):
-        """A quantile, interpolated between neighbours. ``q`` is one fraction."""
+    def quantile(self, q: float | Iterable[float], dim: Dims = None, **options: Any) -> Any:
+        """Quantiles, interpolated between neighbours: ``q`` is a fraction, or a list of them."""
         return self._reduce("quantile", dim, {"q": q, **options})
+
+    def _reduce(self, name: str, dim: Dims, options: dict[str, Any]) -> Any:
+        raise NotImplementedError
 
 
 class LsioAccessor(_Reductions):
@@ -82,26 +84,26 @@ class LsioAccessor(_Reductions):
     6
     """
 
-    def __init__(self, data):
+    def __init__(self, data: xr.Dataset | xr.DataArray) -> None:
         self._data = data
 
-    def groupby(self, *args, **options):
+    def groupby(self, *args: Any, **options: Any) -> Grouped:
         """Groups as in ``ds.groupby(…)``."""
-        return Grouped(self._data, lambda data: data.groupby(*args, **options))
+        return Grouped(self._data, lambda data: data.groupby(*args, **options), _names(args, options))
 
-    def groupby_bins(self, *args, **options):
+    def groupby_bins(self, *args: Any, **options: Any) -> Grouped:
         """Groups as in ``ds.groupby_bins(…)``."""
-        return Grouped(self._data, lambda data: data.groupby_bins(*args, **options))
+        return Grouped(self._data, lambda data: data.groupby_bins(*args, **options), _names(args, options))
 
-    def resample(self, *args, **options):
+    def resample(self, *args: Any, **options: Any) -> Grouped:
         """Groups as in ``ds.resample(…)``."""
-        return Grouped(self._data, lambda data: data.resample(*args, **options))
+        return Grouped(self._data, lambda data: data.resample(*args, **options), _names(args, options))
 
-    def weighted(self, weights):
-        """Weights as in ``ds.weighted(…)``: of one dimension."""
+    def weighted(self, weights: xr.DataArray) -> Weighted:
+        """Weights as in ``ds.weighted(…)``."""
         return Weighted(self._data, weights)
 
-    def sql(self, query, /, **parameters):
+    def sql(self, query: str, /, **parameters: Any) -> DataFrame:
         """A statement in which ``this`` is the dataset, without the selections that were made from it.
 
         >>> import xarray as xr
@@ -110,11 +112,10 @@ class LsioAccessor(_Reductions):
         {'warmest': array([282.], dtype=float32)}
         """
         data = _dataset(self._data)
-        sources = {}
-        for name, variable in data.variables.items():
+        sources = set()
+        for name in data.variables:
             try:
-                source = selected(data, name).source
-                sources.setdefault(source, []).append(name)
+                sources.add(selected(data, name).source)
             except NotLazy:
                 continue
         if len(sources) != 1:
@@ -128,195 +129,215 @@ class LsioAccessor(_Reductions):
     def _reduce(self, name, dim, options):
         data = _dataset(self._data)
         dims = _dims(dim, data.dims)
-        plain = lambda part: getattr(part, name)(dim=_present(dim, part), **options)
-        return _restored(self._data, _reduced(data, name, dims, options, None, None, plain))
+        plain = lambda part: getattr(part, name)(dim=_present(dim, part.dims), **options)
+        keep_attrs = _keeps_attrs(options, lambda tiny: tiny.mean("x"))
+        parts = _Parts(data, name, dims, options)
+        arrays, rest = parts.computed((), None)
+        # Without the variables that lsio computes this is quick, and makes xarray's own coordinates.
+        result = plain(rest)
+        for variable, values in arrays.items():
+            own = [each for each in data[variable].dims if each not in dims]
+            quantiles = ["quantile"] if np.ndim(values) > len(own) else []
+            values = np.moveaxis(values, -1, 0) if quantiles else values
+            result[variable] = xr.Variable(quantiles + own, values, data[variable].attrs if keep_attrs else None)
+        _add_quantile(result, options)
+        return _restored(self._data, _ordered(result, data))
 
 
 class Grouped(_Reductions):
     """Groups of a dataset: made by :meth:`LsioAccessor.groupby` and its like."""
 
-    def __init__(self, data, group):
+    def __init__(self, data, group, names):
         self._data = data
         self._group = group
+        # Names of variables that the groups may be made of.
+        self._names = names
 
     def _reduce(self, name, dim, options):
         data = _dataset(self._data)
-        groups = self._group(data)
-        if len(groups.groupers) != 1 or groups.groupers[0].codes.ndim != 1:
-            reason = "the groups aren't along one dimension"
-            return _restored(self._data, _by_xarray(groups, name, dim, options, reason))
-        grouper = groups.groupers[0]
-        along = grouper.codes.dims[0]
-        dims = {along} if dim is None else _dims(dim, data.dims)
-        if along not in dims:
-            reason = f"the dimension of the groups, '{along}', isn't among {sorted(dims)}"
-            return _restored(self._data, _by_xarray(groups, name, dim, options, reason))
-        label = along if grouper.name == "__resample_dim__" else grouper.name
-        index = grouper.full_index.rename(label)
-        # xarray puts the groups of a Dataset first, and those of a DataArray where their dimension was.
-        is_first = isinstance(self._data, xr.Dataset)
-        group = _Group(along, label, index, np.asarray(grouper.codes.values), is_first)
-        plain = lambda part: getattr(self._group(part), name)(dim=_present(dim, part), **options)
-        return _restored(self._data, _reduced(data, name, dims, options, group, None, plain))
+        groupers = self._groupers(data)
+        plain = lambda part: getattr(self._group(part), name)(dim=_present(dim, part.dims), **options)
+        along = {each for grouper in groupers for each in grouper.codes.dims}
+        dims = set(along) if dim is None else _dims(dim, data.dims)
+        try:
+            _check_groups(groupers, dims)
+            groups = [_codes(grouper) for grouper in groupers]
+        except NotLazy as reason:
+            warnings.warn(f"xarray computes {name}: {reason}", Note, stacklevel=3)
+            return _restored(self._data, plain(data))
+        keep_attrs = _keeps_attrs(options, lambda tiny: tiny.groupby("x").mean())
+        data = data.drop_vars([group.name for group in groups if group.name in data.data_vars and group.name not in dims])
+        parts = _Parts(data, name, dims, options)
+        arrays, rest = parts.computed(groups, None)
+        result = plain(rest) if rest.data_vars or not arrays else _left(data, dims | along, keep_attrs)
+        for grouper, group in zip(groupers, groups):
+            if group.name not in result.coords and not isinstance(grouper.full_index, pd.RangeIndex):
+                attrs = getattr(grouper.unique_coord, "attrs", None)
+                result.coords[group.name] = (group.name, grouper.full_index.rename(group.name), attrs)
+        _add_quantile(result, options)
+        for variable, values in arrays.items():
+            own = data[variable]
+            names = [group.name for group in groups] + [each for each in own.dims if each not in dims]
+            names += ["quantile"] if np.ndim(values) > len(names) else []
+            found = xr.Variable(names, values, own.attrs if keep_attrs else None)
+            result[variable] = found.transpose(*self._order(names, groupers, own.dims))
+        return _restored(self._data, _ordered(result, data))
+
+    def _groupers(self, data):
+        """xarray's groupers, made without reading what isn't grouped by."""
+        plain = data.drop_vars([name for name in data.data_vars if name not in self._names])
+        # Dimensions that only those have.
+        missing = [dim for dim in data.dims if dim not in plain.dims]
+        plain = plain.assign({f"lsio {dim}": (dim, np.zeros(data.sizes[dim], np.int8)) for dim in missing})
+        return self._group(plain).groupers
+
+    def _order(self, names, groupers, own_dims):
+        """Dimensions in xarray's order: those of several groupers come last; that of one comes first in a Dataset, and in
+        a DataArray where its own dimension was."""
+        groups, others = names[: len(groupers)], names[len(groupers) :]
+        if len(groups) > 1:
+            return others + groups
+        (grouper,) = groupers
+        if isinstance(self._data, xr.Dataset) or grouper.codes.ndim > 1:
+            return names if isinstance(self._data, xr.Dataset) else others + groups
+        place = own_dims.index(grouper.codes.dims[0])
+        before = [name for name in others if name in own_dims[:place]]
+        return before + groups + others[len(before) :]
 
 
 class Weighted:
-    """A dataset with weights: made by :meth:`LsioAccessor.weighted`."""
+    """A dataset with weights: made by :meth:`LsioAccessor.weighted`. Weights of missing values don't count."""
 
     def __init__(self, data, weights):
         self._data = data
         self._weights = weights
 
-    def mean(self, dim=None, **options):
-        """The weighted mean. Weights of missing values don't count."""
-        data = _dataset(self._data)
-        dims = _dims(dim, data.dims)
-        plain = lambda part: part.weighted(self._weights).mean(dim=_present(dim, part), **options)
-        weights = self._weights
-        if weights.ndim != 1 or weights.dims[0] not in data.dims:
-            return _restored(self._data, _by_xarray(data.weighted(weights), "mean", dim, options, "the weights aren't along one dimension"))
-        return _restored(self._data, _reduced(data, "mean", dims, options, None, weights, plain))
+    def mean(self, dim: Dims = None, **options: Any) -> Any:
+        """The weighted mean."""
+        return self._reduce("mean", dim, options)
+
+    def sum(self, dim: Dims = None, **options: Any) -> Any:
+        """The weighted sum."""
+        return self._reduce("sum", dim, options)
+
+    def _reduce(self, name, dim, options):
+        data, weights = _dataset(self._data), self._weights
+        dims = _dims(dim, [*data.dims, *weights.dims])
+        # Makes what xarray makes of weights, and raises what it raises.
+        data[[]].weighted(weights)
+        plain = lambda part: getattr(part.weighted(weights), name)(
+            dim=_present(dim, [*part.dims, *weights.dims]), **options
+        )
+        keep_attrs = _keeps_attrs(options, lambda tiny: tiny.weighted(xr.DataArray([1.0], dims="x")).mean("x"))
+        parts = _Parts(data, f"weighted {name}", dims, options)
+        arrays, rest = parts.computed((), weights)
+        result = _left(data, dims, keep_attrs)
+        result = plain(rest).assign_coords(result.coords) if rest.data_vars or not arrays else result
+        for variable, values in arrays.items():
+            own = [each for each in data[variable].dims if each not in dims]
+            result[variable] = xr.Variable(own, values, data[variable].attrs if keep_attrs else None)
+        return _restored(self._data, _ordered(result, data))
 
 
-class _Group:
-    """Groups along one dimension: a number for each index, −1 for none, and a label for each number."""
+class _Parts:
+    """A dataset in parts: variables that one query each can reduce, and the rest, which is left to xarray."""
 
-    def __init__(self, along, name, index, codes, is_first):
-        self.is_first = is_first
-        self.along = along
-        self.name = name
-        self.index = index
-        self.codes = codes
+    def __init__(self, data, name, dims, options):
+        self._data = data
+        self._name = name
+        self._dims = dims
+        self._options = options
 
+    def computed(self, groups, weights):
+        """Arrays of variables by their names, and the dataset of the rest. Notes why xarray computes it."""
+        alike, reasons, statistic = {}, {}, None
+        for variable in self._data.data_vars:
+            try:
+                statistic = Statistic(self._name, self._options)
+                own = self._lazy(variable, groups)
+                check(own, statistic, groups, weights)
+                alike.setdefault(own.key(), []).append(own)
+            except NotLazy as reason:
+                if reason.args and not self._is_left_out(variable):
+                    reasons[variable] = reason
+        for variable, why in reasons.items():
+            warnings.warn(f"xarray computes {self._name} of '{variable}': {why}", Note, stacklevel=5)
+        arrays = {}
+        for each in alike.values():
+            arrays |= reduced(each, statistic, self._dims, groups, weights)
+        return arrays, self._data.drop_vars(list(arrays))
 
-def _reduced(data, name, dims, options, group, weights, plain):
-    """The reduction, variable by variable: by lsio where that can be, else `plain` by xarray."""
-    sql, keep_attrs = _sql(name, options)
-    lazy, rest, reasons = {}, [], {}
-    for variable in data.data_vars:
-        try:
-            if sql is None:
-                raise NotLazy(f"lsio doesn't know the options {sorted(options)}")
-            own = selected(data, variable)
-            if not (set(own.dims) & dims) or (group is not None and group.along not in own.dims):
-                raise NotLazy(None)
-            if weights is not None and weights.dims[0] not in own.dims:
-                raise NotLazy("it doesn't have the dimension of the weights")
-            own.check_labels(dims)
-            lazy.setdefault(own.key(), []).append(own)
-        except NotLazy as reason:
-            rest.append(variable)
-            if reason.args[0]:
-                reasons[variable] = reason.args[0]
-    for variable, reason in reasons.items():
-        warnings.warn(f"xarray computes {name} of '{variable}': {reason}", Note, stacklevel=4)
-    found = plain(data[rest]) if rest or not lazy else xr.Dataset()
-    arrays = {}
-    for alike in lazy.values():
-        arrays |= _queried(data, alike, sql, name, dims, group, weights)
-    gone = dims if group is None else dims | {group.along}
-    coords = {c: v for c, v in data.coords.items() if not set(v.dims) & gone and c not in found.coords}
-    if group is not None and group.name not in found.coords:
-        coords[group.name] = (group.name, group.index)
-    if name == "quantile" and "quantile" not in found.coords:
-        coords["quantile"] = float(options["q"])
-    result = found.assign_coords(coords)
-    for variable, (own_dims, values) in arrays.items():
-        attrs = data[variable].attrs if keep_attrs else {}
-        result[variable] = xr.Variable(own_dims, values, attrs)
-    if keep_attrs:
-        result.attrs = dict(data.attrs)
-    # In the order of the dataset's own variables.
-    return result[[variable for variable in data.data_vars if variable in result]]
+    def _lazy(self, variable, groups):
+        own = self._data[variable]
+        if own.size == 0:
+            raise NotLazy
+        along = {dim for group in groups for dim in group.dims}
+        if not (set(own.dims) & (along if groups else self._dims)):
+            # There is nothing to compute.
+            raise NotLazy
+        return selected(self._data, variable)
+
+    def _is_left_out(self, variable):
+        return self._name in _NUMERIC_ONLY and self._data[variable].dtype.kind not in "iufbcmM"
 
 
-def _queried(data, alike, sql, name, dims, group, weights):
-    """Arrays of variables with the same dimensions and selection, by one query."""
-    first = alike[0]
-    kept = [dim for dim in first.dims if dim not in dims]
-    session = default_session()
-    frames = {"this": first.frame([own.name for own in alike])}
-    joins = ""
-    for number, dim in enumerate(first.dims):
-        is_grouped = group is not None and dim == group.along
-        is_weight = weights is not None and dim == weights.dims[0]
-        if not (is_grouped or is_weight or not first.is_whole(dim)):
-            continue
-        labels = first.labels(dim)
-        columns = {dim: labels}
-        wanted = np.ones(len(labels), bool)
-        if is_grouped:
-            columns[_GROUP] = group.codes.astype(np.int64)
-            wanted = group.codes >= 0
-        if is_weight:
-            columns["lsio weight"] = np.asarray(weights.values, np.float64)
-        table = f"lsio_{number}"
-        frames[table] = session.rows({column: values[wanted] for column, values in columns.items()})
-        joins += f" JOIN {table} ON this.{quoted(dim)} = {table}.{quoted(dim)}"
-    keys = [f"this.{quoted(dim)}" for dim in kept]
-    if group is not None:
-        keys.append(quoted(_GROUP))
-    if weights is not None:
-        sql = 'weighted_avg({v}, "lsio weight")'
-    values = [f"{sql.format(v='this.' + quoted(own.name))} AS {quoted(own.name)}" for own in alike]
-    query = f"SELECT {', '.join(keys + values)} FROM this{joins}"
-    if keys:
-        query += f" GROUP BY {', '.join(keys)}"
-    columns = session.sql(query, **frames).to_numpy()
-    places, shape, result_dims = [], [], []
-    order = list(first.dims)
-    if group is not None and group.is_first:
-        order.sort(key=lambda dim: dim != group.along)
-    for dim in order:
-        if group is not None and dim == group.along:
-            places.append(columns[_GROUP].astype(np.intp))
-            shape.append(len(group.index))
-            result_dims.append(group.name)
-        elif dim in kept:
-            places.append(first.positions(dim, columns[dim]))
-            shape.append(data.sizes[dim])
-            result_dims.append(dim)
-    return {
-        own.name: (result_dims, _placed(columns[own.name], places, shape, _SQL[name][1])) for own in alike
-    }
+def _names(args, options):
+    """Names of variables among the arguments of a grouping, ``time`` for ``time.month``."""
+    names = set(options)
+    for each in args:
+        if isinstance(each, str):
+            names.add(each)
+        elif isinstance(each, (list, tuple, dict)):
+            names |= {name for name in each if isinstance(name, str)}
+    return names | {name.partition(".")[0] for name in names}
 
 
-def _placed(values, places, shape, missing):
-    if not shape:
-        value = values[0]
-        return np.asarray(missing if value is None or value != value else value)
-    if values.dtype.kind in "iub" and np.isnan(missing) and len(values) < int(np.prod(shape)):
-        values = values.astype(np.float64)
-    if missing == 0:
-        values = np.nan_to_num(values, nan=0.0) if values.dtype.kind == "f" else values
-    dense = np.full(shape, missing, dtype=values.dtype)
-    dense[tuple(places)] = values
-    return dense
+def _check_groups(groupers, dims):
+    """Raises :class:`NotLazy` for groups that aren't numbers along dimensions that are reduced."""
+    for grouper in groupers:
+        if grouper.codes.chunks is not None:
+            raise NotLazy("the groups are chunks of dask")
+        if isinstance(grouper.full_index, pd.MultiIndex):
+            raise NotLazy("a label of the groups has several levels")
+        outside = [dim for dim in grouper.codes.dims if dim not in dims]
+        if outside:
+            raise NotLazy(f"the dimension of the groups, '{outside[0]}', isn't among {sorted(map(str, dims))}")
 
 
-def _sql(name, options):
-    """SQL of a reduction with xarray's options, and whether attributes are kept. No SQL for other options."""
-    options = dict(options)
-    keep_attrs = options.pop("keep_attrs", None)
-    if keep_attrs is None:
-        keep_attrs = xr.get_options()["keep_attrs"]
-        keep_attrs = keep_attrs if isinstance(keep_attrs, bool) else True
-    sql = _SQL[name][0]
-    if name in ("std", "var") and options.pop("ddof", 0) == 1:
-        sql = sql.replace("_pop", "_samp")
-    if name == "quantile":
-        fraction = options.pop("q")
-        if np.ndim(fraction) != 0:
-            return None, keep_attrs
-        sql = sql.replace("{q}", repr(float(fraction)))
-    if options.pop("skipna", None) is False:
-        return None, keep_attrs
-    return (None if options else sql), keep_attrs
+def _codes(grouper):
+    return Codes(_label(grouper), grouper.codes.dims, np.asarray(grouper.codes.values), len(grouper.full_index))
 
 
-def _by_xarray(groups, name, dim, options, reason):
-    warnings.warn(f"xarray computes {name}: {reason}", Note, stacklevel=4)
-    return getattr(groups, name)(dim=dim, **options)
+def _label(grouper):
+    """The name of a dimension of groups."""
+    return grouper.codes.dims[0] if grouper.name == "__resample_dim__" else grouper.name
+
+
+def _left(data, gone, keep_attrs):
+    """The coordinates that a reduction leaves."""
+    coords = {name: own for name, own in data.coords.items() if not set(own.dims) & gone}
+    return xr.Dataset(coords=coords, attrs=data.attrs if keep_attrs else None)
+
+
+def _keeps_attrs(options, reduce):
+    """Whether attributes are kept: as the options say, or else as xarray's own reduction does."""
+    given = options.get("keep_attrs")
+    if given is None:
+        tiny = xr.Dataset({"a": ("x", [1.0], {"kept": True})}, {"x": [0]})
+        return "kept" in reduce(tiny).a.attrs
+    return bool(given)
+
+
+def _add_quantile(result, options):
+    q = options.get("q")
+    if q is not None and "quantile" not in result.coords:
+        result.coords["quantile"] = ("quantile", np.asarray(q, float)) if np.ndim(q) else float(q)
+
+
+def _ordered(result, data):
+    """In the order of the dataset's own variables."""
+    first = [name for name in data.data_vars if name in result.data_vars]
+    return result[[*first, *(name for name in result.data_vars if name not in first)]]
 
 
 def _dims(dim, all_dims):
@@ -325,31 +346,34 @@ def _dims(dim, all_dims):
     dims = {dim} if isinstance(dim, str) else set(dim)
     unknown = dims - set(all_dims)
     if unknown:
-        raise ValueError(f"there is no dimension {', '.join(map(repr, sorted(unknown)))}: there are {', '.join(map(str, all_dims))}")
+        raise ValueError(
+            f"there is no dimension {', '.join(map(repr, sorted(unknown)))}: there are {', '.join(map(str, all_dims))}"
+        )
     return dims
 
 
-def _present(dim, part):
-    """The dimensions that a part of the dataset has."""
+def _present(dim, dims):
+    """Of the dimensions to reduce those that are there."""
     if dim is None or dim is ...:
         return dim
-    return [own for own in ([dim] if isinstance(dim, str) else dim) if own in part.dims]
+    return [own for own in ([dim] if isinstance(dim, str) else dim) if own in dims]
 
 
 # The name of a DataArray's variable as a Dataset.
 _NAMELESS = "lsio values"
 
 
+def _name(data):
+    return _NAMELESS if data.name is None or data.name in data.coords or data.name in data.dims else data.name
+
+
 def _dataset(data):
-    return data if isinstance(data, xr.Dataset) else data._to_temp_dataset().rename({xr.core.dataarray._THIS_ARRAY: data.name or _NAMELESS})
+    return data if isinstance(data, xr.Dataset) else data.rename(None).to_dataset(name=_name(data))
 
 
 def _restored(data, dataset):
     """What was a DataArray as a DataArray."""
-    if isinstance(data, xr.Dataset):
-        return dataset
-    name = data.name or _NAMELESS
-    return dataset[name].rename(data.name)
+    return dataset if isinstance(data, xr.Dataset) else dataset[_name(data)].rename(data.name)
 
 
 xr.register_dataset_accessor("lsio")(LsioAccessor)

@@ -7,6 +7,7 @@ its own engine.
 import asyncio
 import base64
 import json
+import math
 import os
 import struct
 
@@ -135,7 +136,11 @@ class LsioDataStore(AbstractDataStore):
         return self._source.store().children()
 
     def get_variables(self):
-        return {each["name"]: self._variable(each) for each in self._source.store().variables()}
+        return {each["name"]: self._variable(each) for each in self._described()}
+
+    def _described(self):
+        # Coordinates of the groups above are the tree's affair.
+        return [each for each in self._source.store().variables() if not each["inherited"]]
 
     def _variable(self, described):
         dims = tuple(described["dims"])
@@ -152,13 +157,20 @@ class LsioDataStore(AbstractDataStore):
             "preferred_chunks": dict(zip(dims, chunks)),
             "shards": tuple(described["objects"]) if described["sharded"] else None,
         }
+        if array.dtype.kind == "T":
+            # Tells xarray to leave such texts as they are.
+            encoding["dtype"] = array.dtype
         masks = self._fill_value_as_mask if self._fill_value_as_mask is not None else self._format == 2
         if masks:
             fill = _fill_value(described["fill_value"], array.dtype)
             if fill is not None:
                 attributes["_FillValue"] = fill
-        elif "_FillValue" in attributes:
-            attributes["_FillValue"] = _decoded_fill(attributes["_FillValue"], array.dtype)
+        else:
+            if self._format == 3:
+                # So that it stays the same when the dataset is written.
+                encoding["fill_value"] = _fill_value(described["fill_value"], array.dtype)
+            if "_FillValue" in attributes:
+                attributes["_FillValue"] = _decoded_fill(attributes["_FillValue"], array.dtype)
         return xr.Variable(dims, indexing.LazilyIndexedArray(array), attributes, encoding)
 
     def get_attrs(self):
@@ -167,7 +179,7 @@ class LsioDataStore(AbstractDataStore):
 
     def get_dimensions(self):
         sizes = {}
-        for each in self._source.store().variables():
+        for each in self._described():
             sizes.update(zip(each["dims"], each["shape"]))
         return sizes
 
@@ -205,6 +217,16 @@ class Source:
             opened_with["variables"] = list(names)
         return default_session().open(self.path, **opened_with)
 
+    def indexed_frame(self, columns, dims):
+        """The same, in which each of the dimensions is a column of its indices, whatever its coordinate."""
+        options_ = {name: value for name, value in self._options if name not in ("decode_cf", "drop_variables")}
+        options_ |= dict(self._decoded_with)
+        return default_session().open(self.path, **options_, variables=columns, drop_variables=dims)
+
+    def decodes(self):
+        """Whether xarray masks and scales."""
+        return dict(self._decoded_with).get("mask_and_scale") != "false"
+
     def store(self):
         process = os.getpid()
         opened = self._opened
@@ -230,7 +252,7 @@ class LsioArray(BackendArray):
             self.dtype = np.dtype(described["dtype"])
         else:
             self._is_text = described["type"] in ("Utf8", "Utf8View", "LargeUtf8")
-            self.dtype = xr.coding.strings.create_vlen_dtype(str) if self._is_text else np.dtype(object)
+            self.dtype = _TEXTS if self._is_text else np.dtype(object)
             if not self._is_text and self._unreadable is None:
                 self._unreadable = f"xarray has no type for values that are {described['type']}"
 
@@ -261,80 +283,57 @@ class LsioArray(BackendArray):
         return self._points if isinstance(key, indexing.VectorizedIndexer) else self._outer
 
     def _outer(self, key):
-        if self._is_text:
-            return self._texts(key)
         along, squeezed, flipped = [], [], []
         for axis, (own, size) in enumerate(zip(key, self.shape)):
             if isinstance(own, slice):
-                start, stop, step = own.indices(size)
-                count = len(range(start, stop, step))
-                if step < 0:
-                    start, step = start + (count - 1) * step, -step
+                taken, is_flipped = _taken(own, size)
+                along.append(taken)
+                if is_flipped:
                     flipped.append(axis)
-                along.append((max(start, 0), step, count))
             elif np.ndim(own) == 0:
                 along.append((int(own) + (size if own < 0 else 0), 1, 1))
                 squeezed.append(axis)
             else:
                 along.append(_listed(own, size))
-        shape = tuple(each[2] if isinstance(each, tuple) else len(each) for each in along)
-        out = np.empty(shape, self.dtype)
-        self._read(lambda store, memory: store.read(self._name, along, memory), out)
+        out = self._read(along, tuple(each[2] if isinstance(each, tuple) else len(each) for each in along))
         if flipped:
             out = np.flip(out, flipped)
         return out.squeeze(tuple(squeezed)) if squeezed else out
 
     def _points(self, key):
         # Dimensions of the arrays come first, then those of the slices, as in numpy.
-        arrays = [np.asarray(own) for own in key if not isinstance(own, slice)]
-        slices = sum(isinstance(own, slice) for own in key)
-        shared = np.broadcast_shapes(*(array.shape for array in arrays))
-        points, seen = [], 0
+        shared = np.broadcast_shapes(*(np.shape(own) for own in key if not isinstance(own, slice)))
+        along, sizes, flipped = [], [], []
         for own, size in zip(key, self.shape):
             if isinstance(own, slice):
-                own = np.arange(*own.indices(size))
-                own = own.reshape((-1,) + (1,) * (slices - seen - 1))
-                seen += 1
+                taken, is_flipped = _taken(own, size)
+                along.append(taken)
+                if is_flipped:
+                    flipped.append(len(shared) + len(sizes))
+                sizes.append(taken[2])
             else:
-                own = np.where(np.asarray(own) < 0, np.asarray(own) + size, own)
-                own = own.reshape(own.shape + (1,) * slices)
-            points.append(own)
-        shape = np.broadcast_shapes(shared + (1,) * slices, *(point.shape for point in points))
-        points = [np.ascontiguousarray(np.broadcast_to(point, shape), np.uint64).reshape(-1) for point in points]
+                own = np.asarray(own)
+                own = np.broadcast_to(np.where(own < 0, own + size, own), shared)
+                along.append(np.ascontiguousarray(own, np.uint64).reshape(-1))
+        out = self._read(along, (math.prod(shared), *sizes), points=True).reshape((*shared, *sizes))
+        return np.flip(out, flipped) if flipped else out
+
+    def _read(self, along, shape, points=False):
+        self._check()
+        out = np.empty(shape, object if self._is_text else self.dtype)
+        if not out.size:
+            return out.astype(self.dtype)
+        store = self._source.store()
+        # A buffer has a dimension.
+        memory = out if out.ndim else out.reshape(1)
         if self._is_text:
-            if not points[0].size:
-                return np.empty(shape, self.dtype)
-            # The box around the points.
-            low = [int(point.min()) for point in points]
-            box = self._texts([slice(at, int(point.max()) + 1) for at, point in zip(low, points)])
-            return box[tuple((point - at).astype(np.intp) for at, point in zip(low, points))].reshape(shape)
-        out = np.empty(int(np.prod(shape)), self.dtype)
-        self._read(lambda store, memory: store.read_points(self._name, points, memory), out)
-        return out.reshape(shape)
-
-    def _read(self, read, out):
-        self._check()
-        if out.size:
-            # Bytes of any type: times and structures have no buffer of their own. A buffer has a dimension.
-            plain = out.view(_PLAIN.get(out.dtype.itemsize, f"V{out.dtype.itemsize}"))
-            read(self._source.store(), plain if out.ndim else plain.reshape(1))
-
-    def _texts(self, key):
-        self._check()
-        ranges, within = [], []
-        for own, size in zip(key, self.shape):
-            wanted = np.arange(size)[own]
-            low = int(wanted.min()) if np.size(wanted) else 0
-            high = int(wanted.max()) + 1 if np.size(wanted) else 0
-            ranges.append((low, high))
-            within.append(wanted - low)
-        out = np.empty([high - low for low, high in ranges], dtype=object)
-        texts = self._source.store().read_texts(self._name, ranges)
-        out.reshape(-1)[:] = texts
-        out = out[np.ix_(*(np.atleast_1d(each) for each in within))] if within else out
-        squeezed = tuple(axis for axis, each in enumerate(within) if np.ndim(each) == 0)
-        out = out.squeeze(squeezed) if squeezed else out
-        return out.astype(self.dtype)
+            store.read_texts(self._name, along, memory, points=points)
+            out = out.astype(self.dtype)
+        else:
+            # Bytes of any type: times and structures have no buffer of their own.
+            plain = memory.view(_PLAIN.get(out.dtype.itemsize, f"V{out.dtype.itemsize}"))
+            store.read(self._name, along, plain, points=points)
+        return out
 
     def _check(self):
         if self._unreadable is not None:
@@ -343,8 +342,20 @@ class LsioArray(BackendArray):
             raise UnsupportedError(f"the array '{self._source.path}/{self._name}' can't be read: {self._unreadable}")
 
 
+# The type of texts of any length: that of zarr-python's arrays.
+_TEXTS = np.dtypes.StringDType() if hasattr(np.dtypes, "StringDType") else xr.coding.strings.create_vlen_dtype(str)
+
 # Integers of each width in bytes, which have a buffer.
 _PLAIN = {1: "u1", 2: "u2", 4: "u4", 8: "u8"}
+
+
+def _taken(own, size):
+    """A slice as its first index, its step and its number, and whether it runs backwards."""
+    start, stop, step = own.indices(size)
+    count = len(range(start, stop, step))
+    if step < 0:
+        return (max(start + (count - 1) * step, 0), -step, count), True
+    return (max(start, 0), step, count), False
 
 
 def _listed(indices, size):
@@ -370,7 +381,10 @@ def _fill_value(text, dtype):
         return dtype.type(complex(float(value[0]), float(value[1])))
     if dtype.kind in "mM":
         return np.array(value, np.int64).view(dtype)[()] if not isinstance(value, str) else dtype.type("NaT")
-    return dtype.type(value)
+    try:
+        return dtype.type(value)
+    except ValueError:
+        return None
 
 
 def _decoded_fill(value, dtype):

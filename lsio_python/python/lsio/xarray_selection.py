@@ -4,14 +4,16 @@ This is the one module that knows how xarray nests its lazy arrays.
 """
 
 import numpy as np
-import pandas as pd
 from xarray.core import indexing
 
 from .xarray_backend import LsioArray
 
+# What xarray wraps arrays in that changes no value.
+_PLAIN = (indexing.CopyOnWriteArray, indexing.MemoryCachedArray, indexing.LazilyIndexedArray)
+
 
 class NotLazy(Exception):
-    """A variable isn't read from a store by lsio alone; the text says why."""
+    """A variable isn't read from a store by lsio alone; the text says why. No text: nobody needs to be told."""
 
 
 def selected(data, name):
@@ -21,79 +23,78 @@ def selected(data, name):
     """
     variable = data.variables[name]
     array, positions = _unwrapped(variable._data)
-    if array.dtype.kind not in "iufb" or array._is_text:
-        raise NotLazy(f"its values are no numbers, but {array.dtype}")
-    if len(positions) != variable.ndim:
+    if variable.dtype.kind not in "iufb" or array.dtype.kind not in "iufb":
+        raise NotLazy(f"its values are no numbers, but {variable.dtype}")
+    kept = [position for position in positions if np.ndim(position)]
+    if len(kept) != variable.ndim:
         raise NotLazy("its dimensions were changed")
-    return Selected(data, name, variable.dims, array, positions)
+    return Selected(name, variable, array, positions)
 
 
 class Selected:
-    """A selection from an array of a store."""
+    """A selection from an array of a store: of each of its dimensions some indices, or one, which is no dimension any
+    more."""
 
-    def __init__(self, data, name, dims, array, positions):
+    def __init__(self, name, variable, array, positions):
         self.name = name
-        self.dims = dims
         self.source = array.source()
-        self._column = array.name()
-        self._positions = dict(zip(dims, positions))
-        self._data = data
-        if self._column != name:
-            raise NotLazy(f"it is named '{self._column}' in the store")
-        if array.dims() != dims:
-            raise NotLazy(f"its dimensions are named {array.dims()} in the store")
-        self._sizes = dict(zip(dims, array.full_shape()))
+        self.column = array.name()
+        self.dtype = variable.dtype
+        self.dims = variable.dims
+        stored = [dim for dim, own in zip(array.dims(), positions) if np.ndim(own)]
+        # The store's name of each dimension.
+        self.stored = dict(zip(self.dims, stored))
+        self.positions = dict(zip(self.dims, [own for own in positions if np.ndim(own)]))
+        # Dimensions of the store of which one index is selected.
+        self.single = {dim: int(own) for dim, own in zip(array.dims(), positions) if not np.ndim(own)}
+        self.stored_sizes = dict(zip(array.dims(), array.full_shape()))
+        if len(self.stored_sizes) < len(positions):
+            raise NotLazy("one of its dimensions is there twice")
+        if "," in self.column or any("," in dim for dim in self.stored_sizes):
+            raise NotLazy("there is a comma in its name, or in one of its dimensions'")
 
     def key(self):
         """Equal for variables that one query reads."""
-        chosen = tuple((dim, own.tobytes()) for dim, own in self._positions.items())
-        return self.source, self.dims, chosen
+        chosen = tuple((dim, self.stored[dim], own.tobytes()) for dim, own in self.positions.items())
+        return self.source, chosen, tuple(self.single.items())
 
     def is_whole(self, dim):
         """Whether all indices of a dimension are selected, once and in order."""
-        own = self._positions[dim]
-        return len(own) == self._sizes[dim] and bool((own == np.arange(len(own))).all())
+        own = self.positions[dim]
+        return len(own) == self.stored_sizes[self.stored[dim]] and bool((own == np.arange(len(own))).all())
 
-    def labels(self, dim):
-        """Of each selected index of a dimension, its label in the table: its coordinate, or its number in the store."""
-        if dim in self._data.coords:
-            return self._data[dim].values
-        return self._positions[dim].astype(np.int64)
+    def is_range(self, dim):
+        """Whether the indices of a dimension follow each other."""
+        own = self.positions[dim]
+        return bool((np.diff(own) == 1).all())
 
-    def positions(self, dim, labels):
-        """Of labels that the table has given, their positions in the selection."""
-        return pd.Index(self.labels(dim)).get_indexer(labels)
+    def repeats(self, dim):
+        """Whether indices of a dimension are selected several times."""
+        own = self.positions[dim]
+        return len(np.unique(own)) < len(own)
 
-    def check_labels(self, dims):
-        """Raises :class:`NotLazy` if labels don't tell indices apart, where that is needed."""
-        for dim in self.dims:
-            if dim in self._data.coords:
-                labels = self._data[dim]
-                if labels.dtype.kind not in "iufM":
-                    raise NotLazy(f"labels of '{dim}' are {labels.dtype}")
-                if not labels.to_index().is_unique or labels.isnull().any():
-                    raise NotLazy(f"labels of '{dim}' don't tell its indices apart")
-            elif len(np.unique(self._positions[dim])) < len(self._positions[dim]):
-                raise NotLazy(f"indices of '{dim}' are selected several times")
-
-    def frame(self, names):
-        """The table with columns of these names."""
-        return self.source.frame(names)
+    def frame(self, columns):
+        """The table with columns of these names, and for each dimension a column of its indices."""
+        return self.source.indexed_frame(columns, list(self.stored_sizes))
 
 
 def _unwrapped(data):
-    """The array that lazy arrays are around, and the selected positions along each dimension that is left."""
+    """The array that lazy arrays are around, and the selected positions along each of its dimensions."""
     keys = []
+    decoded = False
     while not isinstance(data, LsioArray):
         if isinstance(data, indexing.LazilyIndexedArray):
             keys.append(data.key.tuple)
+        elif isinstance(data, indexing.LazilyVectorizedIndexedArray):
+            raise NotLazy("points were selected from it, or it was transposed")
         elif isinstance(data, np.ndarray):
             raise NotLazy("it is in memory")
         elif not hasattr(data, "array"):
             raise NotLazy(f"it is a {type(data).__name__}: open it with engine='lsio', without chunks")
-        elif isinstance(data, indexing.LazilyVectorizedIndexedArray):
-            raise NotLazy("points were selected from it")
+        decoded |= not isinstance(data, _PLAIN)
         data = data.array
+    if decoded and not data.source().decodes():
+        raise NotLazy("it was decoded after it was opened")
     axes = [np.arange(size) for size in data.shape]
     left = list(range(len(axes)))
     for key in reversed(keys):
@@ -103,6 +104,4 @@ def _unwrapped(data):
             if np.ndim(axes[axis]):
                 still.append(axis)
         left = still
-    if len(left) < len(axes):
-        raise NotLazy("one index of a dimension was selected from it: select a slice of one")
-    return data, [axes[axis] for axis in left]
+    return data, axes

@@ -72,6 +72,25 @@ impl Chain {
         Ok(StoredValues::Fixed(elements))
     }
 
+    /// Decodes a chunk of elements straight into memory of its size. `false` if codecs make other memory in between: then
+    /// nothing was decoded.
+    ///
+    /// # Errors
+    /// A text, if the bytes are corrupt, or are those of more or fewer elements.
+    pub(crate) fn decode_into(&self, encoded: &[u8], out: &mut [u8]) -> Result<bool, String> {
+        match self.steps.as_slice() {
+            _ if !self.is_direct() => return Ok(false),
+            [] if encoded.len() == out.len() => out.copy_from_slice(encoded),
+            [] => return Err(format!("it holds {} bytes instead of {}", encoded.len(), out.len())),
+            [Step::Decompress(compressor, _)] => compressor.decompress_into(encoded, out)?,
+            [Step::Checksum(checked), Step::Decompress(compressor, _)] => {
+                compressor.decompress_into(&encoded[checked.content(encoded)?], out)?;
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
     fn undo_steps(
         &self,
         encoded: Buffer,

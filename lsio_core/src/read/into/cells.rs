@@ -25,8 +25,18 @@ pub enum Indices {
 pub enum Cells {
     /// The cells where indices of all dimensions meet. The result has the dimensions of the array.
     Outer(Vec<Indices>),
-    /// Points: for each dimension of the array, the index of each point. The result has one dimension.
-    Points(Vec<Vec<u64>>),
+    /// Points, and for each of them the cells where indices of the other dimensions meet. The result has a dimension of
+    /// points, and then the other dimensions in the array's order.
+    Points(Vec<Along>),
+}
+
+/// What is read along one dimension of points.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Along {
+    /// The index of each point.
+    Points(Vec<u64>),
+    /// The same indices for all points.
+    Each(Indices),
 }
 
 /// Indices along one dimension that are in one chunk.
@@ -126,6 +136,31 @@ impl Indices {
     }
 }
 
+impl Along {
+    /// The index of each point.
+    pub(super) fn points(&self) -> Option<&[u64]> {
+        match self {
+            Self::Points(points) => Some(points),
+            Self::Each(_) => None,
+        }
+    }
+
+    /// The indices for all points.
+    pub(super) fn each(&self) -> Option<&Indices> {
+        match self {
+            Self::Points(_) => None,
+            Self::Each(indices) => Some(indices),
+        }
+    }
+
+    fn last(&self) -> Option<u64> {
+        match self {
+            Self::Points(points) => points.iter().max().copied(),
+            Self::Each(indices) => indices.last(),
+        }
+    }
+}
+
 impl Cells {
     /// The whole of an array of this shape.
     #[must_use]
@@ -133,12 +168,22 @@ impl Cells {
         Self::Outer(shape.iter().map(|size| Indices::all(*size)).collect())
     }
 
+    /// Single cells: for each dimension of the array, the index of each point.
+    #[must_use]
+    pub fn points(points: Vec<Vec<u64>>) -> Self {
+        Self::Points(points.into_iter().map(Along::Points).collect())
+    }
+
     /// The shape of the result.
     #[must_use]
     pub fn shape(&self) -> Vec<u64> {
         match self {
             Self::Outer(indices) => indices.iter().map(Indices::len).collect(),
-            Self::Points(points) => vec![points.first().map_or(1, |first| first.len() as u64)],
+            Self::Points(along) => {
+                let points = along.iter().find_map(Along::points);
+                let each = along.iter().filter_map(Along::each).map(Indices::len);
+                std::iter::once(points.map_or(1, |own| own.len() as u64)).chain(each).collect()
+            }
         }
     }
 
@@ -146,19 +191,20 @@ impl Cells {
     pub(super) fn outside(&self, shape: &[u64]) -> Option<String> {
         let rank = match self {
             Self::Outer(indices) => indices.len(),
-            Self::Points(points) => points.len(),
+            Self::Points(along) => along.len(),
         };
         if rank != shape.len() {
             return Some(format!("cells with {rank} indices each"));
         }
         let last: Vec<Option<u64>> = match self {
             Self::Outer(indices) => indices.iter().map(Indices::last).collect(),
-            Self::Points(points) => {
-                let len = points.first().map_or(0, Vec::len);
-                if points.iter().any(|own| own.len() != len) {
-                    return Some("points with as many indices in all dimensions".to_owned());
+            Self::Points(along) => {
+                let mut lens = along.iter().filter_map(Along::points).map(<[u64]>::len);
+                let len = lens.next().unwrap_or(0);
+                if lens.any(|own| own != len) {
+                    return Some("points with different numbers of indices".to_owned());
                 }
-                points.iter().map(|own| own.iter().max().copied()).collect()
+                along.iter().map(Along::last).collect()
             }
         };
         let mut dims = last.into_iter().zip(shape).enumerate();

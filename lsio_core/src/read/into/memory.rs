@@ -2,7 +2,13 @@
 
 use std::{marker::PhantomData, ops::Range};
 
-use crate::dataset::gather::{Destination, Places};
+use crate::{
+    dataset::gather::{Destination, Places},
+    huge_pages,
+};
+
+/// Bytes of memory from which on huge pages are asked for: what is smaller is faulted in fast enough.
+const LARGE: usize = 4 << 20;
 
 /// Memory for the values of some cells.
 #[derive(Debug)]
@@ -74,6 +80,9 @@ impl<'a> Place<'a> {
         if extent > memory.len() {
             return Err(format!("it has {} bytes, and its cells take {extent}", memory.len()));
         }
+        if memory.len() >= LARGE {
+            huge_pages::advise(memory);
+        }
         let memory =
             Memory { start: memory.as_mut_ptr(), len: memory.len(), borrowed: PhantomData };
         Ok(Self { memory, shape: shape.to_vec(), strides: strides.to_vec() })
@@ -118,6 +127,19 @@ pub(super) struct OwnCells<'m> {
     start: *mut u8,
     len: usize,
     borrowed: PhantomData<&'m Memory<'m>>,
+}
+
+impl OwnCells<'_> {
+    /// Bytes side by side. `None` if one is outside.
+    pub(super) fn bytes(&mut self, range: Range<usize>) -> Option<&mut [u8]> {
+        let len = range.end.checked_sub(range.start)?;
+        if range.end > self.len {
+            return None;
+        }
+        // SAFETY: the bytes are within the memory, which is borrowed for longer than `self`; the maker of `OwnCells`
+        // promised that nobody else touches these cells.
+        Some(unsafe { std::slice::from_raw_parts_mut(self.start.add(range.start), len) })
+    }
 }
 
 /// The same, in units of bytes.

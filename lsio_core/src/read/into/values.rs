@@ -9,7 +9,12 @@ use arrow::{
     datatypes::{DataType, Float32Type, Float64Type},
 };
 
-use super::super::{part::Part, stored::Stored};
+use super::{
+    super::{part::Part, stored::Stored},
+    ChunkSink,
+    plan::Plan,
+    streamed::{self, Scratch, StoredChunk},
+};
 use crate::{
     Error, Recycler, Result, Variable,
     dataset::{ElementLayout, StoredValues},
@@ -33,8 +38,9 @@ pub enum ValuesAs {
     },
 }
 
-/// Makes what is written of what is stored.
+/// Writes cells to their places, as values of one type.
 pub(super) struct Writer<'a> {
+    variable: &'a Variable,
     values: ValuesAs,
     /// Bytes of a written element.
     width: usize,
@@ -47,7 +53,7 @@ pub(super) struct Writer<'a> {
 }
 
 /// A chunk whose cells can be copied to their places.
-pub(super) enum DecodedChunk {
+enum DecodedChunk {
     /// All cells in this layout, of a chunk of this shape.
     Cells { bytes: Buffer, layout: ElementLayout, shape: Vec<u64> },
     /// One value for all cells.
@@ -78,7 +84,8 @@ impl<'a> Writer<'a> {
             ValuesAs::Float32 { .. } => 4,
         };
         let storage = codec.storage();
-        Ok(Self { values, width, storage, fill: codec.fill(), decoded_fill: OnceLock::new() })
+        let fill = codec.fill();
+        Ok(Self { variable, values, width, storage, fill, decoded_fill: OnceLock::new() })
     }
 
     /// Bytes of a written element.
@@ -90,15 +97,15 @@ impl<'a> Writer<'a> {
     ///
     /// # Errors
     /// [`Error::Chunk`] and [`Error::Decode`].
-    pub(super) fn decode(
+    fn decode(
         &self,
-        variable: &Variable,
         chunk: &[u64],
-        stored: Option<Stored>,
+        stored: Option<&Stored>,
         recycler: &Arc<Recycler>,
     ) -> Result<DecodedChunk> {
+        let variable = self.variable;
         let missing = match self.values {
-            ValuesAs::Stored => return self.stored(variable, chunk, stored, recycler),
+            ValuesAs::Stored => return self.stored(chunk, stored, recycler),
             ValuesAs::Float64 { missing } => Missing::Double(missing),
             ValuesAs::Float32 { missing } => Missing::Single(missing),
         };
@@ -122,14 +129,14 @@ impl<'a> Writer<'a> {
 
     fn stored(
         &self,
-        variable: &Variable,
         chunk: &[u64],
-        stored: Option<Stored>,
+        stored: Option<&Stored>,
         recycler: &Arc<Recycler>,
     ) -> Result<DecodedChunk> {
+        let variable = self.variable;
         let Some(stored) = stored else { return Ok(DecodedChunk::Fill(self.fill.to_vec())) };
         let part = Part::of(variable, &variable.chunk_grid().region_at(chunk));
-        match part.decode_stored(chunk, &stored, recycler)? {
+        match part.decode_stored(chunk, stored, recycler)? {
             StoredValues::Fixed(bytes) => Ok(DecodedChunk::Cells {
                 bytes,
                 layout: self.storage.clone(),
@@ -139,6 +146,47 @@ impl<'a> Writer<'a> {
                 Err(variable.broken_chunk(chunk, "it holds values of variable length".to_owned()))
             }
         }
+    }
+}
+
+impl ChunkSink for Writer<'_> {
+    fn put(
+        &self,
+        chunk: &[u64],
+        stored: Option<&Stored>,
+        plan: &Plan<'_>,
+        scratch: &mut Scratch,
+        recycler: &Arc<Recycler>,
+    ) -> Result<()> {
+        if let Some(stored) = stored.filter(|_| self.values == ValuesAs::Stored) {
+            let from = StoredChunk { variable: self.variable, chunk, stored };
+            let copied = streamed::copy(&from, plan, scratch, recycler);
+            if copied.map_err(|reason| self.variable.broken_chunk(chunk, reason))? {
+                return Ok(());
+            }
+        }
+        let decoded = self.decode(chunk, stored, recycler)?;
+        // SAFETY: a chunk is put once.
+        let mut targets = unsafe { plan.own_cells() };
+        match decoded {
+            DecodedChunk::Cells { bytes, layout, shape } => {
+                plan.gathers(chunk, (&layout, &shape), |wanted, gather| {
+                    if let Some(target) = targets.get_mut(wanted) {
+                        gather.copy_to(&bytes, target);
+                    }
+                });
+            }
+            DecodedChunk::Fill(fill) => {
+                let shape = self.variable.chunk_grid().shape_at(chunk);
+                let layout = ElementLayout::native(shape.len(), self.width);
+                plan.gathers(chunk, (&layout, &shape), |wanted, gather| {
+                    if let Some(target) = targets.get_mut(wanted) {
+                        gather.fill_in(&fill, target);
+                    }
+                });
+            }
+        }
+        Ok(())
     }
 }
 
