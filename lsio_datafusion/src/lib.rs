@@ -107,11 +107,12 @@ pub use crate::{
     session_builder::SessionBuilder,
     sql::plan_sql,
     table::ZarrTable,
+    write::ZarrDataFrame,
 };
 
 /// Traits and types that a program needs in scope.
 pub mod prelude {
     pub use lsio_core::OpenOptions;
 
-    pub use crate::{ZarrSession, ZarrSessionBuilder};
+    pub use crate::{ZarrDataFrame, ZarrSession, ZarrSessionBuilder};
 }

@@ -2,8 +2,8 @@
 
 use arrow::datatypes::FieldRef;
 use datafusion::{
-    common::{Column, DFSchema},
-    logical_expr::{Expr, LogicalPlan},
+    common::{Column, DFSchema, JoinType},
+    logical_expr::{Expr, LogicalPlan, TableScan},
 };
 
 use crate::schema::DIMS;
@@ -74,6 +74,56 @@ pub fn source(plan: &LogicalPlan, at: usize) -> Option<FieldRef> {
             let (_, field) = plan.schema().iter().nth(at)?;
             field.metadata().contains_key(DIMS).then(|| FieldRef::clone(field))
         }
+    }
+}
+
+/// Whether the outermost clause of a statement is ORDER BY.
+#[must_use]
+pub fn is_ordered(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Sort(_) => true,
+        LogicalPlan::Limit(limit) => is_ordered(&limit.input),
+        LogicalPlan::Projection(projection) => is_ordered(&projection.input),
+        _ => false,
+    }
+}
+
+/// The table whose column the output's column at this position is, and the column's position in the table. `None` if it is
+/// something else.
+#[must_use]
+pub fn scanned(plan: &LogicalPlan, at: usize) -> Option<(TableScan, usize)> {
+    let of = |expr: &Expr, input: &LogicalPlan| scanned(input, column(expr, input.schema())?);
+    match plan {
+        LogicalPlan::TableScan(scan) => {
+            let at = match &scan.projection {
+                Some(projection) => *projection.get(at)?,
+                None => at,
+            };
+            match scan.source.get_logical_plan() {
+                Some(view) => scanned(&view, at),
+                None => Some((scan.clone(), at)),
+            }
+        }
+        LogicalPlan::Sort(sort) => scanned(&sort.input, at),
+        LogicalPlan::Limit(limit) => scanned(&limit.input, at),
+        LogicalPlan::Filter(filter) => scanned(&filter.input, at),
+        LogicalPlan::SubqueryAlias(alias) => scanned(&alias.input, at),
+        LogicalPlan::Projection(projection) => of(projection.expr.get(at)?, &projection.input),
+        LogicalPlan::Aggregate(aggregate) => of(aggregate.group_expr.get(at)?, &aggregate.input),
+        LogicalPlan::Window(window) if at < window.input.schema().fields().len() => {
+            scanned(&window.input, at)
+        }
+        LogicalPlan::Join(join) => {
+            let left = match join.join_type {
+                JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark => 0,
+                _ => join.left.schema().fields().len(),
+            };
+            match at.checked_sub(left) {
+                None => scanned(&join.left, at),
+                Some(at) => scanned(&join.right, at),
+            }
+        }
+        _ => None,
     }
 }
 

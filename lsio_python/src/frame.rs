@@ -18,14 +18,14 @@ use datafusion::{
     error::Result,
     logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder},
 };
-use lsio_datafusion::schema::DIMS;
+use lsio_datafusion::{ZarrDataFrame as _, meaning, schema::DIMS};
 use pyo3::{
     prelude::*,
     types::{PyCapsule, PyList},
 };
 
 use crate::{
-    capsules, columns, errors, meaning,
+    capsules, columns, errors,
     pending::Pending,
     process::Process,
     rows::RowStream,
@@ -235,6 +235,18 @@ impl Frame {
         let (columns, keys) = (self.columns(), self.keys());
         let held = Held { batches, columns, keys, plan: self.told().clone() };
         Ok(Self { session: self.session.clone(), frame, held: Some(held) })
+    }
+
+    /// The statement that writes the rows as a Zarr group: its only row is their number.
+    fn writing_zarr(
+        &self,
+        py: Python<'_>,
+        target: &str,
+        options: HashMap<String, String>,
+    ) -> PyResult<Self> {
+        let written = self.frame.clone().writing_zarr(target, options);
+        let frame = written.map_err(|error| errors::of_query(py, &error))?;
+        Ok(Self::new(self.session.clone(), frame))
     }
 
     /// How the query is computed, as text.

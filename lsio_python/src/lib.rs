@@ -9,7 +9,6 @@ mod columns;
 mod errors;
 mod frame;
 mod grid;
-mod meaning;
 mod memory;
 mod parameters;
 mod pending;

@@ -9,12 +9,14 @@
 //!   tiles.rs    tiles of a scan are boxes of its grid
 //!   rows.rs     other rows are placed into the grid of their labels
 //! grid.rs     the new arrays: dimensions, chunks, coordinates
+//! frame.rs    write_zarr for DataFrames
 //! fields.rs   how a column is stored: type, fill value, attributes
 //! ```
 
 mod exec;
 mod fields;
 mod format;
+mod frame;
 mod grid;
 mod memory;
 mod options;
@@ -24,6 +26,7 @@ mod slabs;
 mod tiles;
 mod whole;
 
+pub use self::frame::ZarrDataFrame;
 pub(crate) use self::{
     format::{ZarrFormatFactory, is_zarr},
     rule::ZarrTargets,

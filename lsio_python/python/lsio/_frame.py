@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import warnings
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,7 @@ from ._progress import shown
 from ._to_xarray import to_dataset
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Iterator
+    from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 
     import numpy as np
     import pandas
@@ -263,6 +264,41 @@ class DataFrame:
         ('latitude',)
         """
         return to_dataset(self._frame, _arrays(self._collect(progress)), dims)
+
+    def to_zarr(
+        self,
+        target: str | os.PathLike[str],
+        *,
+        dims: str | Iterable[str] | None = None,
+        chunks: Mapping[str, int] | None = None,
+        shards: Mapping[str, int] | None = None,
+        codec: str | None = None,
+        zarr_format: int = 3,
+        overwrite: bool = False,
+        progress: Progress = None,
+    ) -> int:
+        """Write the rows as a new Zarr group, without holding them in memory where they are arrays already.
+
+        Dimensions are ``dims``, or else the keys of the query's GROUP BY, or else the coordinates among the columns.
+        ``chunks`` and ``shards`` have sizes by dimension. ``codec`` is ``"zstd:9"``, ``"blosc-lz4"``, ``"none"``, …
+        Returns the number of rows.
+
+        >>> means = lsio.sql("SELECT latitude, avg(t2m) AS t2m FROM 't2m.zarr' GROUP BY latitude")
+        >>> means.to_zarr("means.zarr", chunks={"latitude": 2}, overwrite=True)
+        3
+        >>> lsio.open("means.zarr").to_xarray().t2m.values
+        array([280., 281., 282.])
+        """
+        options = {"format": str(zarr_format), "overwrite": "true" if overwrite else "false"}
+        if dims is not None:
+            options["dims"] = dims if isinstance(dims, str) else ",".join(dims)
+        for name, sizes in (("chunks", chunks), ("shards", shards)):
+            if sizes:
+                options[name] = ",".join(f"{dim}={int(size)}" for dim, size in sizes.items())
+        if codec is not None:
+            options["codec"] = codec
+        written = DataFrame(self._frame.writing_zarr(os.fspath(target), options), progress=self._progress)
+        return int(written.to_numpy(progress=progress)["count"][0])
 
     def _collect(self, progress: Progress = None) -> _lsio.Batches:
         with shown(self._chosen(progress)) as call:
