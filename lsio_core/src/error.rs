@@ -202,6 +202,20 @@ pub enum Error {
         reason: String,
     },
 
+    /// The memory that may be used doesn't suffice.
+    #[error(
+        "{what} takes {:.1} MB of memory, which the limit doesn't leave: raise it, or choose smaller chunks",
+        *bytes as f64 / 1e6
+    )]
+    Memory {
+        /// What was to be held.
+        what: String,
+        /// The bytes that it takes.
+        bytes: u64,
+        /// The error of whoever keeps the account.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+
     /// A cell of an array is written twice.
     #[error("two values for the cell {cell:?} of the array '{}'", short(array))]
     WrittenTwice {

@@ -16,6 +16,8 @@ pub enum ErrorKind {
     Broken,
     /// The object store failed. Trying again may help.
     Store,
+    /// The memory that may be used doesn't suffice.
+    Memory,
     /// The read was given up, since its runtime is shutting down or a thread has panicked.
     Interrupted,
 }
@@ -47,6 +49,7 @@ impl Error {
             | Self::Chunk { .. }
             | Self::Decode { .. } => ErrorKind::Broken,
             Self::Store { .. } => ErrorKind::Store,
+            Self::Memory { .. } => ErrorKind::Memory,
             Self::Interrupted { .. } => ErrorKind::Interrupted,
         }
     }

@@ -63,6 +63,7 @@ mod field_expr;
 mod flags;
 pub mod functions;
 mod join;
+pub mod meaning;
 mod nan_as_null;
 mod notes;
 mod predicate;
@@ -82,6 +83,7 @@ mod table;
 pub mod text;
 mod walk;
 mod window;
+mod write;
 
 pub use lsio_core;
 

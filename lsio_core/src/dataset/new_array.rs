@@ -44,10 +44,10 @@ impl NewArray {
     /// bytes. Cells that aren't written are NaN, 0, false or empty.
     ///
     /// # Errors
-    /// [`Error::Encode`] if the type isn't one of those.
+    /// [`Error::Write`] if the type isn't one of those.
     pub fn new(name: &str, data_type: &DataType, dims: &[(&str, u64)]) -> Result<Self> {
-        let element = ElementType::of_arrow(data_type).ok_or_else(|| Error::Encode {
-            array: name.to_owned(),
+        let element = ElementType::of_arrow(data_type).ok_or_else(|| Error::Write {
+            location: name.to_owned(),
             reason: format!("values of the type {data_type} have no type in Zarr"),
         })?;
         let shape: Vec<u64> = dims.iter().map(|(_, size)| *size).collect();
@@ -73,7 +73,7 @@ impl NewArray {
     /// The same array with chunks of this shape, in elements.
     ///
     /// # Errors
-    /// [`Error::Encode`] if the shape has another number of dimensions or a size of 0.
+    /// [`Error::Write`] if the shape has another number of dimensions or a size of 0.
     pub fn with_chunks(self, chunks: Vec<u64>) -> Result<Self> {
         if ChunkGrid::new(self.shape.clone(), chunks.clone()).is_none() {
             let reason =
@@ -87,7 +87,7 @@ impl NewArray {
     /// chunk's. Only Zarr v3 has shards.
     ///
     /// # Errors
-    /// [`Error::Encode`] if chunks don't divide the shards.
+    /// [`Error::Write`] if chunks don't divide the shards.
     pub fn with_shards(self, shards: Vec<u64>) -> Result<Self> {
         let mut sizes = shards.iter().zip(&self.chunks);
         let divides = sizes.all(|(shard, chunk)| *shard > 0 && shard.is_multiple_of(*chunk));
@@ -151,7 +151,7 @@ impl NewArray {
     }
 
     fn unfit(&self, reason: String) -> Error {
-        Error::Encode { array: self.name.clone(), reason }
+        Error::Write { location: self.name.clone(), reason }
     }
 }
 

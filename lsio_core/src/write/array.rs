@@ -67,6 +67,16 @@ pub struct ArrayWriter {
     bytes: AtomicU64,
 }
 
+/// Values of a box as they are stored.
+#[derive(Clone, Debug)]
+pub struct StoredCells(Cells);
+
+#[derive(Clone, Debug)]
+enum Cells {
+    Fixed(Buffer),
+    Items(ArrayRef),
+}
+
 /// The chunks of which cells have come.
 #[derive(Debug, Default)]
 struct OpenChunks {
@@ -91,7 +101,7 @@ impl ArrayWriter {
         target: &Arc<Target>,
         account: &Account,
     ) -> Result<Self> {
-        let failed = |reason: String| Error::Encode { array: array.name.clone(), reason };
+        let failed = |reason: String| Error::Write { location: array.name.clone(), reason };
         let described = WrittenArray::new(array, format)?;
         let encoding = described.spec.encoding.as_ref().map_err(|reason| failed(reason.clone()))?;
         let element = array.element.clone();
@@ -162,10 +172,29 @@ impl ArrayWriter {
     /// [`Error::OutOfBounds`] for cells outside of the array, [`Error::Encode`] for values of another type or number,
     /// and those of the store and of [`WriteMemory`](super::WriteMemory).
     pub async fn write(&self, at: &Region, values: &ArrayRef) -> Result<()> {
-        let plain = self.stored_elements(values)?;
-        match &plain {
-            Some(bytes) => self.write_box(at, CellValues::Fixed(bytes)).await,
-            None => self.write_box(at, CellValues::Items(values)).await,
+        self.write_part(at, at, &self.stored(values)?).await
+    }
+
+    /// The values of a box as they are stored, for [`ArrayWriter::write_part`].
+    ///
+    /// # Errors
+    /// [`Error::Encode`] for values of another type.
+    pub fn stored(&self, values: &ArrayRef) -> Result<StoredCells> {
+        Ok(StoredCells(match self.stored_elements(values)? {
+            Some(bytes) => Cells::Fixed(bytes),
+            None => Cells::Items(Arc::clone(values)),
+        }))
+    }
+
+    /// Writes a part of a box, of whose values all are given, in C order: tasks may share the parts of a large box. No
+    /// cell may be written twice.
+    ///
+    /// # Errors
+    /// Those of [`ArrayWriter::write`], and [`Error::OutOfBounds`] for a part outside of the box.
+    pub async fn write_part(&self, at: &Region, part: &Region, values: &StoredCells) -> Result<()> {
+        match &values.0 {
+            Cells::Fixed(bytes) => self.write_box(at, part, CellValues::Fixed(bytes)).await,
+            Cells::Items(items) => self.write_box(at, part, CellValues::Items(items)).await,
         }
     }
 
@@ -177,7 +206,7 @@ impl ArrayWriter {
         if self.element.size().is_none() {
             return Err(self.unfit("its elements have no fixed size".to_owned()));
         }
-        self.write_box(at, CellValues::Fixed(elements)).await
+        self.write_box(at, at, CellValues::Fixed(elements)).await
     }
 
     /// Writes values of single cells, given by their positions in C order. NULL is the fill value.
@@ -312,25 +341,26 @@ impl ArrayWriter {
         Ok(Some(filled.into()))
     }
 
-    async fn write_box(&self, at: &Region, values: CellValues<'_>) -> Result<()> {
+    /// Writes the cells `part` of the box `at`.
+    async fn write_box(&self, at: &Region, part: &Region, values: CellValues<'_>) -> Result<()> {
         let shape = self.grid.shape();
-        let fits = at.start.len() == shape.len()
-            && at.shape.len() == shape.len()
-            && at.start.iter().zip(&at.shape).zip(shape).all(|((start, size), all)| {
-                start.checked_add(*size).is_some_and(|end| end <= *all)
-            });
-        if !fits {
-            return Err(self.out_of_bounds(format!("box {:?} + {:?}", at.start, at.shape), shape));
+        let all = Region { start: vec![0; shape.len()], shape: shape.to_vec() };
+        for (inner, outer) in [(at, &all), (part, at)] {
+            if !is_inside(inner, outer) {
+                let asked = format!("box {:?} + {:?}", inner.start, inner.shape);
+                return Err(self.out_of_bounds(asked, &outer.shape));
+            }
         }
         self.check_count(at.cells(), &values)?;
-        if at.cells() == 0 {
+        if part.cells() == 0 {
             return Ok(());
         }
+        let wanted = part;
         let mut done = Vec::new();
         let ranges: Vec<(u64, u64)> = (0..shape.len())
             .map(|dim| {
-                let first = self.grid.chunk_at(dim, at.start[dim]);
-                (first, self.grid.chunk_at(dim, at.start[dim] + at.shape[dim] - 1) - first + 1)
+                let first = self.grid.chunk_at(dim, part.start[dim]);
+                (first, self.grid.chunk_at(dim, part.start[dim] + part.shape[dim] - 1) - first + 1)
             })
             .collect();
         let counts: Vec<u64> = ranges.iter().map(|(_, count)| *count).collect();
@@ -338,7 +368,7 @@ impl ArrayWriter {
             let along = unravel(number, &counts).into_iter().zip(&ranges);
             let chunk: Vec<u64> = along.map(|(index, (first, _))| first + index).collect();
             let own = self.grid.region_at(&chunk);
-            let Some(part) = shared(at, &own) else { continue };
+            let Some(part) = shared(wanted, &own) else { continue };
             // The chunk as it lies in memory, with what is beyond the array's edges.
             let whole = Region { start: own.start.clone(), shape: self.grid.shape_at(&chunk) };
             let complete = self.add(&chunk, |open, _| {
@@ -533,6 +563,18 @@ impl OpenChunks {
         self.done[word] |= bit;
         self.slots.remove(&number)
     }
+}
+
+/// Whether all cells of a box are in another.
+fn is_inside(inner: &Region, outer: &Region) -> bool {
+    let rank = outer.shape.len();
+    inner.start.len() == rank
+        && inner.shape.len() == rank
+        && (0..rank).all(|dim| {
+            let end = |own: &Region| own.start[dim].checked_add(own.shape[dim]);
+            inner.start[dim] >= outer.start[dim]
+                && end(inner).is_some_and(|own| end(outer).is_some_and(|all| own <= all))
+        })
 }
 
 /// The word and the bit of a chunk.

@@ -45,7 +45,7 @@ mod target;
 mod tests;
 
 pub use self::{
-    array::ArrayWriter,
+    array::{ArrayWriter, StoredCells},
     memory::WriteMemory,
     store::{Existing, NewGroup, StoreWriter, Written},
 };

@@ -80,8 +80,8 @@ impl StoreWriter {
     /// Begins a store.
     ///
     /// # Errors
-    /// [`Error::Write`](crate::Error::Write) if something is at the location that may not be replaced, or it can't be
-    /// written; [`Error::Encode`](crate::Error::Encode) for an array that the format can't store.
+    /// [`Error::Write`](crate::Error::Write) if something is at the location that may not be replaced, it can't be
+    /// written, or the format can't store an array.
     pub async fn create(location: &Location, group: NewGroup) -> Result<Self> {
         let NewGroup { format, attributes, arrays, existing, memory } = group;
         let account = Account::new(memory);
@@ -105,7 +105,7 @@ impl StoreWriter {
     ///
     /// # Errors
     /// Those of [`ArrayWriter::finish`], and [`Error::Write`](crate::Error::Write) if another writer was faster.
-    pub async fn commit(self) -> Result<Written> {
+    pub async fn commit(&self) -> Result<Written> {
         let mut written = Written::default();
         for array in &self.arrays {
             array.finish().await?;

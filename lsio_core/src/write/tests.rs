@@ -358,7 +358,11 @@ impl WriteMemory for Few {
         use std::sync::atomic::Ordering::Relaxed;
         match self.0.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(bytes)) {
             Ok(_) => Ok(()),
-            Err(_) => Err(Error::Encode { array: String::new(), reason: "no memory".to_owned() }),
+            Err(_) => Err(Error::Memory {
+                what: "a chunk".to_owned(),
+                bytes: bytes as u64,
+                source: "no memory".into(),
+            }),
         }
     }
 
@@ -378,7 +382,7 @@ fn memory_is_reserved_and_given_back() {
         let one: ArrayRef = Arc::new(arrow::array::Float32Array::from(vec![1.0]));
         array.write_cells(&[0], &one).await.unwrap();
         let error = array.write_cells(&[20], &one).await.unwrap_err();
-        assert!(error.to_string().contains("no memory"));
+        assert!(error.to_string().contains("0.0 MB of memory"), "{error}");
         array.finish().await.unwrap_err();
         drop(writer);
         assert_eq!(few.0.load(std::sync::atomic::Ordering::Relaxed), 100);

@@ -13,7 +13,7 @@ use datafusion::{
     optimizer::AnalyzerRule,
 };
 
-use crate::{functions::duration_text, walk::rewriting};
+use crate::{functions::duration_text, walk::rewriting, write::is_zarr};
 
 /// Casts times of seconds to milliseconds, as Parquet has no logical type for seconds: arrow writes plain
 /// integers, which pandas and DuckDB read as numbers. Durations in JSON become text such as tables show,
@@ -24,7 +24,8 @@ pub struct CopiedTimes;
 impl AnalyzerRule for CopiedTimes {
     fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
         plan.transform_down(rewriting(&mut |plan| match plan {
-            LogicalPlan::Copy(copy) => copied(copy),
+            // Zarr has times of its own.
+            LogicalPlan::Copy(copy) if !is_zarr(&copy) => copied(copy),
             other => Ok(Transformed::no(other)),
         }))
         .map(|plan| plan.data)

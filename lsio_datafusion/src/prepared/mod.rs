@@ -21,6 +21,8 @@ mod unique;
 pub use self::exec::ZarrPrepareExec;
 pub(crate) use self::{
     exec::{Fallback, Prepared, with_prepared},
+    operators::above_aggregate,
+    ordinals::{NONE, Ordinals},
     lookup::{PreparedColumn, PreparedKey, PreparedLookup},
     slot::Slot,
     unique::unique_columns,

@@ -19,13 +19,13 @@ use crate::{
 };
 
 /// An operator that computes each row from one row.
-pub(super) enum Operator<'a> {
+pub(crate) enum Operator<'a> {
     Projection(&'a ProjectionExec),
     Filter(&'a FilterExec),
 }
 
 /// The aggregate below operators that compute each row from one row, and these, from below.
-pub(super) fn above_aggregate(
+pub(crate) fn above_aggregate(
     plan: &Arc<dyn ExecutionPlan>,
 ) -> Option<(&ZarrAggregateExec, Vec<Operator<'_>>)> {
     if let Some(aggregate) = plan.downcast_ref::<ZarrAggregateExec>() {
@@ -54,7 +54,7 @@ impl Operator<'_> {
     ///
     /// # Errors
     /// Also those of groups without rows, which the operator wouldn't see.
-    pub(super) fn on(&self, results: DenseResults) -> Result<DenseResults> {
+    pub(crate) fn on(&self, results: DenseResults) -> Result<DenseResults> {
         match self {
             Self::Projection(projection) => {
                 let exprs = projection.expr().iter().map(|own| column(&own.expr, &results));

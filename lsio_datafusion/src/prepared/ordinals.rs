@@ -19,29 +19,29 @@ use datafusion::{
 };
 
 /// The number of a key that equals no other.
-pub(super) const NONE: u64 = u64::MAX;
+pub(crate) const NONE: u64 = u64::MAX;
 
 /// Distinct keys, each of one value or several.
-pub(super) struct Ordinals {
+pub(crate) struct Ordinals {
     known: Box<dyn GroupValues>,
     null_equals: Vec<bool>,
 }
 
 impl Ordinals {
     /// No keys yet, of the types of `keys`. NULL equals NULL where `null_equals`, and otherwise nothing.
-    pub(super) fn new(keys: &[ArrayRef], null_equals: Vec<bool>) -> Result<Self> {
+    pub(crate) fn new(keys: &[ArrayRef], null_equals: Vec<bool>) -> Result<Self> {
         let fields = keys.iter().map(|key| Field::new("key", key.data_type().clone(), true));
         let schema = Schema::new(fields.collect::<Vec<_>>()).into();
         Ok(Self { known: new_group_values(schema, &GroupOrdering::None)?, null_equals })
     }
 
     /// The number of distinct keys.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.known.len()
     }
 
     /// The number of each key, or [`NONE`].
-    pub(super) fn of(&mut self, keys: &[ArrayRef]) -> Result<Vec<u64>> {
+    pub(crate) fn of(&mut self, keys: &[ArrayRef]) -> Result<Vec<u64>> {
         let nulls = keys.iter().zip(&self.null_equals).filter(|(_, null_equals)| !**null_equals);
         let nulls = nulls.map(|(key, _)| key.logical_nulls());
         let nulls = nulls.fold(None, |all, own| NullBuffer::union(all.as_ref(), own.as_ref()));

@@ -20,7 +20,7 @@ use lsio_core::cloud::public_text;
 use object_store::{ObjectStoreExt as _, path::Path as ObjectPath};
 
 use super::{copied_csv::told_apart, home::expand_home};
-use crate::LsioConfig;
+use crate::{LsioConfig, write::is_zarr};
 
 /// The option that allows replacing; DataFusion prefixes it with `format.`.
 const OVERWRITE: [&str; 2] = ["overwrite", "format.overwrite"];
@@ -63,6 +63,10 @@ impl QueryPlanner for CopyGuard {
 /// # Errors
 /// If the target exists and may not be replaced.
 async fn checked(copy: &CopyTo, session: &dyn Session) -> Result<CopyTo> {
+    // Its writer looks at the target itself.
+    if is_zarr(copy) {
+        return Ok(copy.clone());
+    }
     let mut copy = copy.clone();
     let config = LsioConfig::of(session.config_options());
     copy.output_url = expand_home(&copy.output_url, config.resources().environment()).into_owned();

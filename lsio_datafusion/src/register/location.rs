@@ -34,7 +34,7 @@ pub async fn open_dataset(
 }
 
 /// Location of a path or URL, and its options.
-pub(super) async fn resolve(
+pub(crate) async fn resolve(
     text: &str,
     mut options: OpenOptions,
     resources: &Resources,

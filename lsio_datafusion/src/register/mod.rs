@@ -28,7 +28,7 @@ mod scopes;
 mod url_table;
 mod words;
 
-pub(crate) use self::words::in_words;
+pub(crate) use self::{location::resolve, words::in_words};
 use self::{
     catalog::UrlCatalogList,
     copy::CopyGuard,
@@ -57,6 +57,7 @@ use crate::{
     repeated_names::FiltersByName,
     scan::GridOrder,
     sql::{DigitNames, NamedCasts, Operators},
+    write::{ZarrFormatFactory, ZarrTargets},
 };
 
 /// Bytes buffered above a scan with sorted rows.
@@ -254,7 +255,8 @@ impl Taught for SessionStateBuilder {
         // Before DataFusion's own rules: these see types as the user wrote them, and type coercion sees their
         // results.
         let mut analyzer = self.analyzer().take().unwrap_or_default();
-        let rules: [Arc<dyn AnalyzerRule + Send + Sync>; 12] = [
+        let rules: [Arc<dyn AnalyzerRule + Send + Sync>; 13] = [
+            Arc::new(ZarrTargets),
             Arc::new(CastArguments),
             Arc::new(LimitedLaterals),
             Arc::new(PartialTimes),
@@ -309,6 +311,8 @@ impl Taught for SessionStateBuilder {
         // Rows that partitions would bring together in any order.
         physical.push(Arc::new(GridOrder));
 
+        let formats = self.file_formats().get_or_insert_default();
+        formats.push(Arc::new(ZarrFormatFactory::default()));
         for factory in self.table_factories().get_or_insert_default().values_mut() {
             *factory = Arc::new(HomeFactory(Arc::clone(factory)));
         }

@@ -54,3 +54,4 @@ mod times;
 mod watched;
 mod windows;
 mod words;
+mod written;

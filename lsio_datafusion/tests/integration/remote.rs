@@ -56,6 +56,7 @@ const LOCAL_ONLY: &[(&str, &str)] = &[
     ("words::of_numbers", "of rows in memory"),
     ("words::of_samples", "of rows in memory"),
     ("words::quantiles_of_times_and_in_lists", "of rows in memory"),
+    ("written::", "they write local stores"),
     ("small_chunks::", "of stores that are counted, or must be listed"),
     ("small_groups::a_memory_limit_is_obeyed", "of a session of its own"),
     ("small_groups::buckets_are_those_of_postgresql", "of rows in memory"),

@@ -1,10 +1,14 @@
 //! Converts attributes from and to JSON.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 use serde_json::{Map, Value};
 
-use crate::dataset::{Attribute, Attributes};
+use crate::{
+    Error, Limits,
+    dataset::{Attribute, Attributes},
+    json,
+};
 
 /// Attributes of a JSON object.
 pub(crate) fn attributes(members: Map<String, Value>) -> Attributes {
@@ -38,6 +42,19 @@ impl fmt::Display for Attribute {
 impl fmt::Display for Attributes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&serde_json::to_string(self).map_err(|_| fmt::Error)?)
+    }
+}
+
+impl FromStr for Attributes {
+    type Err = Error;
+
+    /// Attributes of a JSON object.
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let failed = |reason| Error::Metadata { key: "attributes".to_owned(), reason };
+        match json::parse(text.as_bytes(), Limits::default().metadata_bytes).map_err(failed)? {
+            Value::Object(members) => Ok(attributes(members)),
+            _ => Err(failed("they aren't an object in JSON".to_owned())),
+        }
     }
 }
 

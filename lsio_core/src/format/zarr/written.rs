@@ -36,9 +36,9 @@ impl WrittenArray {
     /// Describes a new array.
     ///
     /// # Errors
-    /// [`Error::Encode`] if the format doesn't have what the array needs.
+    /// [`Error::Write`] if the format doesn't have what the array needs.
     pub(crate) fn new(array: &NewArray, format: ZarrFormat) -> Result<Self> {
-        let failed = |reason: String| Error::Encode { array: array.name.clone(), reason };
+        let failed = |reason: String| Error::Write { location: array.name.clone(), reason };
         let metadata = match format {
             ZarrFormat::V2 => v2_metadata(array),
             ZarrFormat::V3 => v3_metadata(array),
