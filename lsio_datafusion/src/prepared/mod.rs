@@ -21,9 +21,9 @@ mod unique;
 pub use self::exec::ZarrPrepareExec;
 pub(crate) use self::{
     exec::{Fallback, Prepared, with_prepared},
+    lookup::{PreparedColumn, PreparedKey, PreparedLookup},
     operators::above_aggregate,
     ordinals::{NONE, Ordinals},
-    lookup::{PreparedColumn, PreparedKey, PreparedLookup},
     slot::Slot,
     unique::unique_columns,
 };

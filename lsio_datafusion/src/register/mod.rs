@@ -28,7 +28,6 @@ mod scopes;
 mod url_table;
 mod words;
 
-pub(crate) use self::{location::resolve, words::in_words};
 use self::{
     catalog::UrlCatalogList,
     copy::CopyGuard,
@@ -40,6 +39,7 @@ use self::{
     words::{WordedPlanner, worded_analyzers, worded_optimizers},
 };
 pub use self::{clarify::clarify, location::open_dataset};
+pub(crate) use self::{location::resolve, words::in_words};
 use crate::{
     AggregatePushdown, BothZeros, FlagMeaning, FloatKeys, JoinPushdown, LsioConfig,
     RepeatedValueNotes, ZarrTable,

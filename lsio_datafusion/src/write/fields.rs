@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{
-        Array as _, ArrayRef, ArrowPrimitiveType, AsArray as _, Int64Array, PrimitiveArray,
-    },
+    array::{Array as _, ArrayRef, ArrowPrimitiveType, AsArray as _, Int64Array, PrimitiveArray},
     compute::cast,
     datatypes::{
         DataType, Field, Int8Type, Int16Type, Int32Type, Int64Type, TimeUnit, UInt8Type,

@@ -83,9 +83,7 @@ pub(super) fn new_group(
         let mut array = array.with_attributes(attributes);
         if let Some(fill) = &variable.form.fill_value {
             array = array.with_fill_value(fill.clone());
-        } else if options.format == Some(ZarrFormat::V2)
-            && variable.form.data_type.is_integer()
-        {
+        } else if options.format == Some(ZarrFormat::V2) && variable.form.data_type.is_integer() {
             // Readers of Zarr v2 take a fill value for a missing one.
             array = array.with_fill_value(Attribute::Null);
         }
@@ -152,8 +150,7 @@ fn with_coordinates(
         other.role == NewRole::Coordinate
             && other.dims.iter().all(|dim| variable.dims.contains(dim))
     };
-    let names: Vec<&str> =
-        all.iter().filter(belongs).map(|other| other.name.as_str()).collect();
+    let names: Vec<&str> = all.iter().filter(belongs).map(|other| other.name.as_str()).collect();
     if names.is_empty() {
         return attributes;
     }

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use datafusion::execution::{TaskContext, memory_pool::{MemoryConsumer, MemoryReservation}};
+use datafusion::execution::{
+    TaskContext,
+    memory_pool::{MemoryConsumer, MemoryReservation},
+};
 use lsio_core::{Error, Result, write::WriteMemory};
 
 /// Memory of chunks and shards that aren't written yet.

@@ -93,7 +93,12 @@ pub(super) async fn write_batches(write: &Write, batches: Vec<RecordBatch>) -> R
     if of.is_empty() && rows > 1 {
         return plan_err!(
             "{rows} rows have no dimension: name the columns that tell them apart with the option dims (there are {})",
-            schema.fields().iter().map(|field| field.name().as_str()).collect::<Vec<_>>().join(", ")
+            schema
+                .fields()
+                .iter()
+                .map(|field| field.name().as_str())
+                .collect::<Vec<_>>()
+                .join(", ")
         );
     }
     // As rows bring labels, if that is the grid's order; else sorted.
@@ -283,11 +288,7 @@ fn cells(axes: &[Axis], sizes: &[u64], rows: usize, sorted: bool) -> Vec<u64> {
 }
 
 /// The error for two rows of one cell.
-fn twice(
-    cell: &[u64],
-    dims: &[NewDim],
-    axes: &[Axis],
-) -> datafusion::error::DataFusionError {
+fn twice(cell: &[u64], dims: &[NewDim], axes: &[Axis]) -> datafusion::error::DataFusionError {
     let labels = cell.iter().zip(dims).zip(axes).map(|((index, dim), axis)| {
         let index = usize::try_from(*index).unwrap_or(0);
         let label = arrow::util::display::array_value_to_string(&axis.sorted.labels, index);

@@ -127,7 +127,8 @@ fn axes(
 /// Whether labels ascend or descend.
 fn is_monotonic(values: &ArrayRef) -> Result<bool> {
     for descending in [false, true] {
-        let order = sort_to_indices(values, Some(SortOptions { descending, nulls_first: false }), None)?;
+        let order =
+            sort_to_indices(values, Some(SortOptions { descending, nulls_first: false }), None)?;
         if order.values().iter().enumerate().all(|(at, own)| at == *own as usize) {
             return Ok(true);
         }

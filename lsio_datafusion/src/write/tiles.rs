@@ -134,9 +134,10 @@ impl TilePlan {
             return Ok(None);
         }
         for &dim in kept.iter().filter(|_| shown.is_empty()) {
-            let own = table.columns.iter().position(|column| {
-                column.dims == [dim] && column.name == table.dims[dim].name
-            });
+            let own = table
+                .columns
+                .iter()
+                .position(|column| column.dims == [dim] && column.name == table.dims[dim].name);
             if let Some(position) = own {
                 let field = table_schema.field(position).clone();
                 let expr: Arc<dyn PhysicalExpr> = Arc::new(Column::new(field.name(), position));
@@ -187,8 +188,7 @@ impl TilePlan {
             columns.push(TileColumn { expression: own.expression, variable });
         }
         let left_out = (0..table.dims.len()).filter(|dim| !varying.contains(dim));
-        let repeated =
-            left_out.map(|dim| selection[dim].len()).fold(1, u64::saturating_mul);
+        let repeated = left_out.map(|dim| selection[dim].len()).fold(1, u64::saturating_mul);
         let mut of: Vec<Vec<usize>> = columns.iter().map(|own| own.variable.dims.clone()).collect();
         of.sort();
         of.dedup();
@@ -197,8 +197,11 @@ impl TilePlan {
             let own: Vec<usize> = (0..columns.len())
                 .filter(|column| columns[*column].variable.dims == dims)
                 .collect();
-            let mut needed: Vec<usize> =
-                own.iter().flat_map(|&column| columns[column].expression.columns()).copied().collect();
+            let mut needed: Vec<usize> = own
+                .iter()
+                .flat_map(|&column| columns[column].expression.columns())
+                .copied()
+                .collect();
             needed.sort_unstable();
             needed.dedup();
             let scanned: Vec<usize> = dims.iter().map(|&dim| kept[dim]).collect();
@@ -263,8 +266,7 @@ fn new_dims(
 
 /// Writes the tiles, and returns the number of rows.
 pub(super) async fn write(write: &Write, plan: TilePlan) -> Result<u64> {
-    let variables: Vec<NewVariable> =
-        plan.columns.iter().map(|own| own.variable.clone()).collect();
+    let variables: Vec<NewVariable> = plan.columns.iter().map(|own| own.variable.clone()).collect();
     let group = new_group(&plan.dims, &variables, &write.request, &write.input.schema())?;
     let group = NewGroup { memory: Some(PoolMemory::new(&write.context)), ..group };
     let writer = StoreWriter::create(&write.location, group).await.map_err(external)?;

@@ -6,7 +6,10 @@ use std::sync::{
 };
 
 use arrow::array::ArrayRef;
-use datafusion::{common::runtime::JoinSet, error::{DataFusionError, Result}};
+use datafusion::{
+    common::runtime::JoinSet,
+    error::{DataFusionError, Result},
+};
 use lsio_core::{grid::Region, write::StoreWriter};
 
 use crate::error::external;

@@ -41,12 +41,9 @@ async fn comes_back(ctx: &SessionContext, query: &str, columns: &str, input: &st
     let explain = format!("EXPLAIN COPY ({query}) TO '/nowhere/new.zarr'");
     let plan = json!(rows(ctx, &explain).await.unwrap()).to_string();
     assert!(plan.contains(&format!("input={input}")), "{query}: {plan}");
-    for options in [
-        "",
-        "format 2, codec 'zstd:1'",
-        "codec 'blosc-lz4', zarr.format '3'",
-        "codec 'none'",
-    ] {
+    for options in
+        ["", "format 2, codec 'zstd:1'", "codec 'blosc-lz4', zarr.format '3'", "codec 'none'"]
+    {
         let (expected, written) = both(ctx, query, columns, options).await;
         assert_eq!(written, expected, "{query} OPTIONS ({options})");
     }
@@ -117,8 +114,11 @@ async fn aggregates_are_written_by_slabs() {
 #[tokio::test]
 async fn other_rows_are_placed_one_by_one() {
     let ctx = session(config());
-    let values = "(VALUES ('b', 2, 1.5), ('a', 1, 2.5), ('a', 2, NULL), ('b', 1, 4.5)) v(name, x, y)";
-    for options in ["dims 'name,x'", "dims 'x,name', format 2", "dims 'name, x', chunks 'x=1', shards 'x=2'"] {
+    let values =
+        "(VALUES ('b', 2, 1.5), ('a', 1, 2.5), ('a', 2, NULL), ('b', 1, 4.5)) v(name, x, y)";
+    for options in
+        ["dims 'name,x'", "dims 'x,name', format 2", "dims 'name, x', chunks 'x=1', shards 'x=2'"]
+    {
         let query = format!("SELECT * FROM {values}");
         let (expected, written) = both(&ctx, &query, "name, x, y", options).await;
         assert_eq!(written, expected, "{options}");
@@ -154,7 +154,8 @@ async fn cells_without_a_row_are_missing() {
     let store = fixture("gridded_v3");
     let target = directory.path().join("hot.zarr").display().to_string();
     let where_hot = format!("FROM '{store}' WHERE t > 5");
-    let copy = format!("COPY (SELECT time, latitude, longitude, t, counts {where_hot}) TO '{target}'");
+    let copy =
+        format!("COPY (SELECT time, latitude, longitude, t, counts {where_hot}) TO '{target}'");
     let count = rows(&ctx, &copy).await.unwrap();
     let counted = rows(&ctx, &format!("SELECT count(*) {where_hot}")).await.unwrap();
     assert_eq!(count, counted);
