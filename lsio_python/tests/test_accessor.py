@@ -345,6 +345,14 @@ def test_the_rest_is_xarrays_with_a_reason(pair):
         own[["packed"]].isel(y=points, x=points).lsio.mean("point")
     with pytest.warns(lsio.Note, match="isn't among"):
         own[["turned"]].lsio.groupby("time.month").mean("y")
+    with pytest.warns(lsio.Note, match="xarray computes prod"):
+        xr.testing.assert_identical(own[["c"]].lsio.prod("y"), own[["c"]].prod("y"))
+    with pytest.warns(lsio.Note, match="xarray computes last"):
+        own.c.lsio.groupby("time.month").last()
+    with pytest.warns(lsio.Note, match="xarray computes std"):
+        own.c.lsio.weighted(xr.ones_like(own.x, float)).std("x")
+    with pytest.raises(AttributeError, match="lsio has mean, sum, min"):
+        own.lsio.mode()
     with pytest.raises(ValueError, match="no dimension 'z'"):
         own.lsio.mean("z")
 
@@ -365,9 +373,21 @@ def test_groups_may_be_a_variable(pair):
     assert_same(own.lsio.groupby("land").mean(), theirs.groupby("land").mean())
 
 
+def test_people_see_what_there_is(pair):
+    own, _ = pair
+    assert "mean, sum" in repr(own.lsio)
+    assert repr(own.lsio.groupby("land")) == "<groups of ds.lsio (land: 3)>"
+    assert "along y" in repr(own.lsio.weighted(own.y))
+
+
 def test_statements_on_datasets(pair):
     own, theirs = pair
     found = own.lsio.sql("SELECT count(a) AS n FROM this").to_numpy()["n"][0]
+    assert found == int(theirs.a.count())
+    with pytest.raises(ValueError, match="they are in memory"):
+        own.load().lsio.sql("SELECT count(a) FROM this")
+    # Any dataset can be a table of a statement.
+    found = lsio.sql("SELECT count(a) AS n FROM ds", ds=theirs[["a"]].drop_vars("land")).to_numpy()["n"][0]
     assert found == int(theirs.a.count())
 
 

@@ -5,7 +5,6 @@ import copy
 import os
 import pathlib
 import pickle
-import warnings
 
 import numpy as np
 import pytest

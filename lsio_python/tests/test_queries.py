@@ -111,6 +111,18 @@ def test_streams_feed_other_libraries():
     assert found.to_numpy()["t"].tolist() == [281.0]
 
 
+def test_tables_of_other_libraries_are_parameters():
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    rows = pandas.DataFrame({"latitude": [0.0], "name": ["equator"]})
+    sql = "SELECT name, avg(t2m) AS t FROM 't2m.zarr' JOIN rows USING (latitude) WHERE time >= $start GROUP BY name"
+    found = lsio.sql(sql, rows=rows, start=pandas.Timestamp("2020-01-01T03"))
+    assert found.to_numpy()["t"].tolist() == [281.0]
+    # Nothing of that name is left behind.
+    with pytest.raises(ValueError, match="rows"):
+        lsio.sql("SELECT * FROM rows")
+
+
 def test_xarray_datasets_are_tables(opened):
     con = lsio.connect()
     con.register("ds", opened)

@@ -162,6 +162,7 @@ impl ArrayWriter {
 
     /// The grid of the objects: of shards if the array has any, otherwise of chunks.
     #[must_use]
+    #[expect(clippy::misnamed_getters, reason = "the grid that callers write by is the objects'")]
     pub fn grid(&self) -> &ChunkGrid {
         &self.objects
     }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import warnings
 from typing import TYPE_CHECKING, Any
@@ -342,7 +341,7 @@ class DataFrame:
         from html import escape
 
         rows = "".join(
-            f"<tr><td>{escape(name)}</td><td>{escape(kind)}</td><td>{escape(_units(metadata))}</td></tr>"
+            f"<tr><td>{escape(name)}</td><td>{escape(kind)}</td><td>{escape(_units(kind, metadata))}</td></tr>"
             for name, kind, metadata in self._frame.columns()
         )
         return f"<table><tr><th>column</th><th>type</th><th>units</th></tr>{rows}</table>"
@@ -386,8 +385,10 @@ def _arrays(batches: _lsio.Batches) -> dict[str, np.ndarray[Any, Any]]:
     return arrays
 
 
-def _units(metadata: dict[str, str]) -> str:
-    return metadata.get("units") or ", ".join(json.loads(metadata.get("zarr.dims", "[]")))
+def _units(kind: str, metadata: dict[str, str]) -> str:
+    # Those of times are about how they are stored.
+    is_time = kind.startswith(("Timestamp", "Duration")) or "zarr.calendar" in metadata
+    return "" if is_time else metadata.get("units", "")
 
 
 def _column(columns: list[str], column: str | Expr) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import itertools
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -93,13 +94,13 @@ class Session:
         """Plan a statement; its rows are computed when they are asked for.
 
         Paths and URLs of stores, and of Parquet, CSV and JSON files, are tables: ``FROM 'era5.zarr'``. ``$name`` stands
-        for a parameter. A parameter that is a :class:`DataFrame` is a table of that name instead. Statements that change
-        something (``CREATE``, ``SET``, ``COPY``) run at once.
+        for a parameter. A parameter that is a :class:`DataFrame`, or what :meth:`register` takes of other libraries, is a
+        table of that name instead. Statements that change something (``CREATE``, ``SET``, ``COPY``) run at once.
 
         >>> con.sql("SELECT count(*) AS n FROM 't2m.zarr' WHERE latitude > $north", north=60).to_numpy()
         {'n': array([24])}
         """
-        tables = {name: value._frame for name, value in parameters.items() if isinstance(value, DataFrame)}
+        tables = {name: self._table(value)._frame for name, value in parameters.items() if _is_table(value)}
         values = {name: value for name, value in parameters.items() if name not in tables}
         with shown(self._progress) as call:
             return self._frame(self._session.sql(query, values or None, tables, call))
@@ -128,6 +129,17 @@ class Session:
             self._session.register_blocks(name, blocks.fields(), blocks)
         else:
             self._session.register_rows(name, _rows(data))
+
+    def _table(self, data: Any) -> DataFrame:
+        """A table of another library as a frame."""
+        if isinstance(data, DataFrame):
+            return data
+        name = f"lsio {next(_numbers)}"
+        self.register(name, data)
+        try:
+            return self.table(f'"{name}"')
+        finally:
+            self.deregister(f'"{name}"')
 
     def deregister(self, name: str, /) -> None:
         """Forget a table. A KeyError if there is none of this name.
@@ -188,6 +200,18 @@ class Session:
 
     def __repr__(self) -> str:
         return "<lsio.Session>"
+
+
+# Numbers of tables without a name.
+_numbers = itertools.count()
+
+
+def _is_table(data: Any) -> bool:
+    """Whether a parameter is a table, and not a value."""
+    if isinstance(data, DataFrame) or hasattr(data, "__arrow_c_stream__"):
+        return True
+    # Datasets of xarray, and frames of an old pandas.
+    return any(hasattr(data, name) for name in ("to_dataframe", "iterrows"))
 
 
 def _rows(data: Any) -> Any:

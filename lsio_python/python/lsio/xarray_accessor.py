@@ -15,19 +15,19 @@ import xarray as xr
 
 from ._errors import Note
 from ._session import default_session
-from .xarray_reduction import Codes, Statistic, check, reduced
+from .xarray_reduction import Codes, Parts
 from .xarray_selection import NotLazy, selected
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterable
+    from collections.abc import Callable, Hashable, Iterable
     from types import EllipsisType
 
     from ._frame import DataFrame
 
     Dims: TypeAlias = Hashable | Iterable[Hashable] | EllipsisType | None
 
-# Reductions of datasets that leave out what isn't a number.
-_NUMERIC_ONLY = ("mean", "sum", "std", "var", "median", "weighted mean", "weighted sum")
+# Reductions that are xarray's.
+_XARRAYS = ("all", "any", "cumprod", "cumsum", "first", "last", "prod")
 
 
 class _Reductions:
@@ -69,8 +69,31 @@ class _Reductions:
         """Quantiles, interpolated between neighbours: ``q`` is a fraction, or a list of them."""
         return self._reduce("quantile", dim, {"q": q, **options})
 
+    def __getattr__(self, name: str) -> Any:
+        if name not in _XARRAYS:
+            raise AttributeError(f"'{type(self).__name__}' has no '{name}': lsio has {', '.join(_reductions())}")
+        return _noted(name, getattr(self._plain(), name))
+
     def _reduce(self, name: str, dim: Dims, options: dict[str, Any]) -> Any:
         raise NotImplementedError
+
+    def _plain(self) -> Any:
+        """What xarray has in place of it."""
+        raise NotImplementedError
+
+
+def _reductions() -> list[str]:
+    return [name for name in vars(_Reductions) if not name.startswith("_")]
+
+
+def _noted(name: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    """A method of xarray that tells that it is xarray's."""
+
+    def called(*args: Any, **options: Any) -> Any:
+        warnings.warn(f"xarray computes {name}: lsio doesn't", Note, stacklevel=2)
+        return method(*args, **options)
+
+    return called
 
 
 class LsioAccessor(_Reductions):
@@ -86,6 +109,13 @@ class LsioAccessor(_Reductions):
 
     def __init__(self, data: xr.Dataset | xr.DataArray) -> None:
         self._data = data
+
+    def __repr__(self) -> str:
+        groups = "groupby, groupby_bins, resample and weighted"
+        return f"<ds.lsio: {', '.join(_reductions())}; {groups}, which have them too; sql>"
+
+    def _plain(self) -> Any:
+        return self._data
 
     def groupby(self, *args: Any, **options: Any) -> Grouped:
         """Groups as in ``ds.groupby(…)``."""
@@ -120,8 +150,8 @@ class LsioAccessor(_Reductions):
                 continue
         if len(sources) != 1:
             raise ValueError(
-                "the variables aren't those of one store: open them with xr.open_dataset(…, engine='lsio'), "
-                "or register the dataset: lsio.connect().register('this', ds)"
+                "the variables aren't read from one store: they are in memory, or of another engine. Open them with "
+                "xr.open_dataset(…, engine='lsio'), or give the dataset to a statement: lsio.sql('… FROM ds', ds=ds)"
             )
         (source,) = sources
         return default_session().sql(query, this=source.frame(), **parameters)
@@ -131,7 +161,7 @@ class LsioAccessor(_Reductions):
         dims = _dims(dim, data.dims)
         plain = lambda part: getattr(part, name)(dim=_present(dim, part.dims), **options)
         keep_attrs = _keeps_attrs(options, lambda tiny: tiny.mean("x"))
-        parts = _Parts(data, name, dims, options)
+        parts = Parts(data, name, dims, options)
         arrays, rest = parts.computed((), None)
         # Without the variables that lsio computes this is quick, and makes xarray's own coordinates.
         result = plain(rest)
@@ -153,6 +183,14 @@ class Grouped(_Reductions):
         # Names of variables that the groups may be made of.
         self._names = names
 
+    def __repr__(self) -> str:
+        groupers = self._groupers(_dataset(self._data))
+        sizes = ", ".join(f"{_label(grouper)}: {len(grouper.full_index)}" for grouper in groupers)
+        return f"<groups of ds.lsio ({sizes})>"
+
+    def _plain(self) -> Any:
+        return self._group(self._data)
+
     def _reduce(self, name, dim, options):
         data = _dataset(self._data)
         groupers = self._groupers(data)
@@ -167,7 +205,7 @@ class Grouped(_Reductions):
             return _restored(self._data, plain(data))
         keep_attrs = _keeps_attrs(options, lambda tiny: tiny.groupby("x").mean())
         data = data.drop_vars([group.name for group in groups if group.name in data.data_vars and group.name not in dims])
-        parts = _Parts(data, name, dims, options)
+        parts = Parts(data, name, dims, options)
         arrays, rest = parts.computed(groups, None)
         result = plain(rest) if rest.data_vars or not arrays else _left(data, dims | along, keep_attrs)
         for grouper, group in zip(groupers, groups):
@@ -212,6 +250,14 @@ class Weighted:
         self._data = data
         self._weights = weights
 
+    def __repr__(self) -> str:
+        return f"<weights of ds.lsio along {', '.join(map(str, self._weights.dims))}: mean, sum>"
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in ("std", "var", "quantile", "sum_of_weights", "sum_of_squares"):
+            raise AttributeError(f"'{type(self).__name__}' has no '{name}': lsio has mean and sum")
+        return _noted(name, getattr(self._data.weighted(self._weights), name))
+
     def mean(self, dim: Dims = None, **options: Any) -> Any:
         """The weighted mean."""
         return self._reduce("mean", dim, options)
@@ -229,7 +275,7 @@ class Weighted:
             dim=_present(dim, [*part.dims, *weights.dims]), **options
         )
         keep_attrs = _keeps_attrs(options, lambda tiny: tiny.weighted(xr.DataArray([1.0], dims="x")).mean("x"))
-        parts = _Parts(data, f"weighted {name}", dims, options)
+        parts = Parts(data, f"weighted {name}", dims, options)
         arrays, rest = parts.computed((), weights)
         result = _left(data, dims, keep_attrs)
         result = plain(rest).assign_coords(result.coords) if rest.data_vars or not arrays else result
@@ -237,48 +283,6 @@ class Weighted:
             own = [each for each in data[variable].dims if each not in dims]
             result[variable] = xr.Variable(own, values, data[variable].attrs if keep_attrs else None)
         return _restored(self._data, _ordered(result, data))
-
-
-class _Parts:
-    """A dataset in parts: variables that one query each can reduce, and the rest, which is left to xarray."""
-
-    def __init__(self, data, name, dims, options):
-        self._data = data
-        self._name = name
-        self._dims = dims
-        self._options = options
-
-    def computed(self, groups, weights):
-        """Arrays of variables by their names, and the dataset of the rest. Notes why xarray computes it."""
-        alike, reasons, statistic = {}, {}, None
-        for variable in self._data.data_vars:
-            try:
-                statistic = Statistic(self._name, self._options)
-                own = self._lazy(variable, groups)
-                check(own, statistic, groups, weights)
-                alike.setdefault(own.key(), []).append(own)
-            except NotLazy as reason:
-                if reason.args and not self._is_left_out(variable):
-                    reasons[variable] = reason
-        for variable, why in reasons.items():
-            warnings.warn(f"xarray computes {self._name} of '{variable}': {why}", Note, stacklevel=5)
-        arrays = {}
-        for each in alike.values():
-            arrays |= reduced(each, statistic, self._dims, groups, weights)
-        return arrays, self._data.drop_vars(list(arrays))
-
-    def _lazy(self, variable, groups):
-        own = self._data[variable]
-        if own.size == 0:
-            raise NotLazy
-        along = {dim for group in groups for dim in group.dims}
-        if not (set(own.dims) & (along if groups else self._dims)):
-            # There is nothing to compute.
-            raise NotLazy
-        return selected(self._data, variable)
-
-    def _is_left_out(self, variable):
-        return self._name in _NUMERIC_ONLY and self._data[variable].dtype.kind not in "iufbcmM"
 
 
 def _names(args, options):

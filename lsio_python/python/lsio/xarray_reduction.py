@@ -4,11 +4,14 @@ A query numbers indices and not labels: each dimension is a column of its indice
 of any type, repeat or be missing, and whatever was done to coordinates after opening doesn't matter.
 """
 
+import warnings
+
 import numpy as np
 
+from ._errors import Note
 from ._expr import quoted
 from ._session import default_session
-from .xarray_selection import NotLazy
+from .xarray_selection import NotLazy, selected
 
 # SQL of each reduction.
 _SQL = {
@@ -29,6 +32,51 @@ _SQL = {
 _OF_BOOLS = ("mean", "sum", "min", "max", "count")
 
 _WEIGHT = "lsio weight"
+
+# Reductions of datasets that leave out what isn't a number.
+_NUMERIC_ONLY = ("mean", "sum", "std", "var", "median", "weighted mean", "weighted sum")
+
+
+class Parts:
+    """A dataset in parts: variables that one query each can reduce, and the rest, which is left to xarray."""
+
+    def __init__(self, data, name, dims, options):
+        self._data = data
+        self._name = name
+        self._dims = dims
+        self._options = options
+
+    def computed(self, groups, weights):
+        """Arrays of variables by their names, and the dataset of the rest. Notes why xarray computes it."""
+        alike, reasons, statistic = {}, {}, None
+        for variable in self._data.data_vars:
+            try:
+                statistic = Statistic(self._name, self._options)
+                own = self._lazy(variable, groups)
+                _check(own, statistic, groups, weights)
+                alike.setdefault(own.key(), []).append(own)
+            except NotLazy as reason:
+                if reason.args and not self._is_left_out(variable):
+                    reasons[variable] = reason
+        for variable, why in reasons.items():
+            warnings.warn(f"xarray computes {self._name} of '{variable}': {why}", Note, stacklevel=4)
+        arrays = {}
+        for each in alike.values():
+            arrays |= _reduced(each, statistic, self._dims, groups, weights)
+        return arrays, self._data.drop_vars(list(arrays))
+
+    def _lazy(self, variable, groups):
+        own = self._data[variable]
+        if own.size == 0:
+            raise NotLazy
+        along = {dim for group in groups for dim in group.dims}
+        if not (set(own.dims) & (along if groups else self._dims)):
+            # There is nothing to compute.
+            raise NotLazy
+        return selected(self._data, variable)
+
+    def _is_left_out(self, variable):
+        return self._name in _NUMERIC_ONLY and self._data[variable].dtype.kind not in "iufbcmM"
 
 
 class Statistic:
@@ -87,7 +135,7 @@ class Codes:
         self.size = size
 
 
-def check(first, statistic, groups, weights):
+def _check(first, statistic, groups, weights):
     """Raises :class:`NotLazy` with the reason, if a variable can't be reduced by a query."""
     statistic.columns(first)
     tables = {group.dims for group in groups} | ({weights.dims} if weights is not None else set())
@@ -99,7 +147,7 @@ def check(first, statistic, groups, weights):
             raise NotLazy(f"it doesn't vary along {', '.join(map(str, table))}")
 
 
-def reduced(alike, statistic, dims, groups, weights):
+def _reduced(alike, statistic, dims, groups, weights):
     """Arrays of variables with the same selection, reduced along dimensions by one query.
 
     `groups`: lists of :class:`Codes`, each along dimensions among `dims`. `weights`: a DataArray, or None. Gives for each
