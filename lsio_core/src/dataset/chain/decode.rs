@@ -82,8 +82,8 @@ impl Chain {
             _ if !self.is_direct() => return Ok(false),
             [] if encoded.len() == out.len() => out.copy_from_slice(encoded),
             [] => return Err(format!("it holds {} bytes instead of {}", encoded.len(), out.len())),
-            [Step::Decompress(compressor)] => compressor.decompress_into(encoded, out)?,
-            [Step::Checksum(checked), Step::Decompress(compressor)] => {
+            [Step::Decompress(compressor, _)] => compressor.decompress_into(encoded, out)?,
+            [Step::Checksum(checked), Step::Decompress(compressor, _)] => {
                 compressor.decompress_into(&encoded[checked.content(encoded)?], out)?;
             }
             _ => return Ok(false),
