@@ -62,12 +62,12 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
                 loops.push(chunks.decode(threads(None))?);
             }
         }
-        let (seconds, cpu) = (median(seconds.into_iter()), median(cpu.into_iter()));
+        let (seconds, cpu) = (median(seconds), median(cpu));
         let bytes: u64 = question.cells.shape().iter().product::<u64>() * width(variable)?;
         let ratio = if loops.is_empty() {
             "-".to_owned()
         } else {
-            format!("{:.2}", seconds / median(loops.into_iter()))
+            format!("{:.2}", seconds / median(loops))
         };
         let cells = [
             ("seconds", format!("{seconds:.4}")),

@@ -346,7 +346,7 @@ fn large_chunks_are_copied_in_pieces() {
                 let wanted = vec![Wanted { cells: cells.clone(), place }];
                 variable.read_into(wanted, ValuesAs::Stored, &how).unwrap();
                 let read = memory.as_chunks::<2>().0.iter().map(|own| i16::from_ne_bytes(*own));
-                assert!(read.eq(expected.iter().copied()), "{:?} {:?}", store, cells);
+                assert!(read.eq(expected.iter().copied()), "{store:?} {cells:?}");
             }
         }
     }
