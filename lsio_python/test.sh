@@ -39,7 +39,7 @@ wheel=$(echo "$wheels"/*.whl)
 "$venv/bin/pip" install --quiet --disable-pip-version-check --no-deps --target "$package" "$wheel"
 
 export LSIO_TEST_WHEEL="$wheel" PYTHONPATH="$package"
-"$venv/bin/python" -m pytest --quiet --config-file lsio_python/pyproject.toml \
+"$venv/bin/python" -m pytest --quiet -rs --config-file lsio_python/pyproject.toml \
     --rootdir "$package" --confcutdir "$PWD/lsio_python" --import-mode importlib \
     -p no:cacheprovider lsio_python/tests "$package/lsio" "$@"
 

@@ -67,7 +67,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
         let ratio = if loops.is_empty() {
             "-".to_owned()
         } else {
-            format!("{:.2}", seconds / median(loops.into_iter()))
+            format!("{:.2}", seconds / median(loops))
         };
         let cells = [
             ("seconds", format!("{seconds:.4}")),
