@@ -31,6 +31,7 @@ mod cell_keys;
 mod dense;
 mod exec;
 mod full_rank;
+mod key_columns;
 mod keys;
 mod masks;
 mod operands;

@@ -11,7 +11,10 @@ use std::{
 
 use arrow::{array::RecordBatch, buffer::BooleanBuffer};
 use datafusion::{common::internal_err, error::Result};
-use lsio_core::read::{Pieces, Scratch, Tile};
+use lsio_core::{
+    Recycler,
+    read::{Pieces, Scratch, Tile},
+};
 use tokio::sync::{Notify, mpsc::Sender};
 
 use super::{
@@ -72,6 +75,8 @@ pub(super) struct AggregateRun {
     /// Upper bound on the states of a slab.
     copies: usize,
     memory: PartitionMemory,
+    /// Memory of results, which comes back from those who have read them.
+    recycler: Arc<Recycler>,
     /// Slabs with states, by number.
     open: Mutex<BTreeMap<u64, Arc<OpenSlab>>>,
     /// Bytes of all states.
@@ -133,6 +138,7 @@ impl AggregateRun {
             batch_size,
             copies,
             memory,
+            recycler: Arc::default(),
             open: Mutex::default(),
             bytes: AtomicUsize::new(0),
             most_bytes,
@@ -383,7 +389,8 @@ impl AggregateRun {
             let state = SlabState::new(&self.plan, slab.groups)?;
             let pencils = SlabPencils::empty(&self.plan)?;
             let ordered = pencils.evaluate(&self.plan).await?;
-            let batch = output::rows(&self.plan, &self.groups, &slab, state, &ordered, None)?;
+            let (plan, groups, memory) = (&self.plan, &self.groups, &self.recycler);
+            let batch = output::rows(plan, groups, &slab, state, &ordered, None, memory)?;
             self.send(batch, rows).await;
         }
         Ok(())
@@ -421,13 +428,14 @@ impl AggregateRun {
         };
         match &self.dense {
             Some(dense) => {
-                let results = output::results(&self.plan, state, &ordered, Places::All)?;
+                let results =
+                    output::results(&self.plan, state, &ordered, Places::All, &self.recycler)?;
                 dense.add(&open.slab, &results)?;
             }
             None => {
                 let (groups, dictionary) = (&self.groups, self.dictionary.as_ref());
-                let slab = &open.slab;
-                let batch = output::rows(&self.plan, groups, slab, state, &ordered, dictionary)?;
+                let (plan, slab, memory) = (&self.plan, &open.slab, &self.recycler);
+                let batch = output::rows(plan, groups, slab, state, &ordered, dictionary, memory)?;
                 finished.batches.push(batch);
             }
         }
