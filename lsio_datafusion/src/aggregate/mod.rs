@@ -30,6 +30,7 @@
 mod cell_keys;
 mod dense;
 mod exec;
+mod finished;
 mod full_rank;
 mod key_columns;
 mod keys;
