@@ -121,8 +121,29 @@ pub(crate) struct Ranked {
     parts: Vec<Expression>,
     /// The rest for kernels, if it is arithmetic.
     arithmetic: Option<Arithmetic>,
+    /// The whole as the only part, for rows of more dimensions than it has.
+    alone: LonePart,
     /// Whether NaN among the values of `rest` and `arithmetic` is NULL.
     nan_is_null: bool,
+}
+
+/// Expression of one column, which holds the values of another expression.
+#[derive(Clone, Debug)]
+struct LonePart {
+    expr: Arc<dyn PhysicalExpr>,
+    schema: SchemaRef,
+    arithmetic: Option<Arithmetic>,
+}
+
+impl LonePart {
+    fn new(data_type: DataType) -> Self {
+        let is_float = matches!(data_type, DataType::Float32 | DataType::Float64);
+        Self {
+            expr: Arc::new(Column::new("part", 0)),
+            schema: Arc::new(Schema::new(vec![Field::new("part", data_type, true)])),
+            arithmetic: is_float.then_some(Arithmetic::Column(0)),
+        }
+    }
 }
 
 impl Ranked {
@@ -195,7 +216,8 @@ impl Ranked {
             None => rest,
         };
         let arithmetic = arithmetic(&rest, &schema, &mut nan_is_null)?;
-        Ok(Self { whole, rest, schema, columns, parts, arithmetic, nan_is_null })
+        let alone = LonePart::new(whole.data_type()?);
+        Ok(Self { whole, rest, schema, columns, parts, arithmetic, alone, nan_is_null })
     }
 
     /// Treats NaN as NULL where the expression is evaluated [`on`](Self::on) a tile.
@@ -258,6 +280,13 @@ impl Ranked {
             columns.iter().map(|column| pieces.iter().position(|piece| piece == column)).collect()
         };
         let nan_is_null = self.nan_is_null;
+        if let Some(values) = self.values_of_lower_rank(tile, dims, &position) {
+            let LonePart { expr, schema, arithmetic } = &self.alone;
+            let mut rows = tile.rows(dims, &[]).map_err(external)?;
+            rows.push(values, self.whole.dims());
+            let (arithmetic, slots) = (arithmetic.as_ref(), vec![None]);
+            return Ok(Evaluation { expr, schema, arithmetic, nan_is_null, rows, slots });
+        }
         let mut rows = tile.rows(dims, &positions(&self.columns)).map_err(external)?;
         for part in &self.parts {
             let Ok(values) = part.on(tile, &position) else {
@@ -275,6 +304,24 @@ impl Ranked {
         slots.resize(slots.len() + self.parts.len(), None);
         let arithmetic = arithmetic.as_ref();
         Ok(Evaluation { expr: rest, schema, arithmetic, nan_is_null, rows, slots })
+    }
+}
+
+impl Ranked {
+    /// Values at the expression's own rank, if that is lower than that of the rows. `None` for a column, which needs no
+    /// evaluation, and where it fails: the error may come from a row that isn't wanted.
+    fn values_of_lower_rank(
+        &self,
+        tile: &Tile,
+        dims: &[usize],
+        position: impl Fn(usize) -> Option<usize>,
+    ) -> Option<ArrayRef> {
+        let Self { whole, .. } = self;
+        let is_lower = whole.dims().len() < dims.len();
+        if !is_lower || whole.as_column().is_some() || whole.columns().is_empty() {
+            return None;
+        }
+        whole.on(tile, position).ok()
     }
 }
 

@@ -104,6 +104,19 @@ impl Arithmetic {
                 }
                 Block::Doubles(_) => return None,
             },
+            Self::Apply(Function::Root, of) if of.summed_squares().is_some() => {
+                let [one, other] = of.summed_squares()?;
+                let one = one.block(columns, rows.clone(), simd, spare)?;
+                match (one, other.block(columns, rows, simd, spare)?) {
+                    (Block::Singles(one), Block::Singles(other)) => {
+                        Block::Singles(root_of_squares(one, other, simd, &mut spare.singles))
+                    }
+                    (Block::Doubles(one), Block::Doubles(other)) => {
+                        Block::Doubles(root_of_squares(one, other, simd, &mut spare.doubles))
+                    }
+                    _ => return None,
+                }
+            }
             Self::Apply(function, of) => match of.block(columns, rows, simd, spare)? {
                 Block::Singles(values) => {
                     Block::Singles(apply(*function, values, simd, &mut spare.singles))
@@ -140,6 +153,21 @@ impl Arithmetic {
 }
 
 impl Arithmetic {
+    /// The terms of which this is the sum of the squares.
+    fn summed_squares(&self) -> Option<[&Self; 2]> {
+        let Self::Combine(Operation::Add, one, other) = self else { return None };
+        Some([one.squared()?, other.squared()?])
+    }
+
+    /// The term of which this is the square.
+    fn squared(&self) -> Option<&Self> {
+        match self {
+            Self::Apply(Function::Square, of) => Some(of),
+            Self::Combine(Operation::Multiply, one, other) if one == other => Some(one),
+            _ => None,
+        }
+    }
+
     /// Computes the values in some rows as doubles; `None` if the types don't fit.
     pub(super) fn doubles(
         &self,
@@ -235,6 +263,31 @@ fn apply<'a, T: Real>(
     BlockValues::Made(made)
 }
 
+/// The root of the sum of two squares, such as a speed of its components: one pass, in place of five.
+fn root_of_squares<'a, T: Real>(
+    one: BlockValues<'a, T>,
+    other: BlockValues<'a, T>,
+    simd: Simd,
+    spare: &mut Vec<Vec<T>>,
+) -> BlockValues<'a, T> {
+    if matches!(one, BlockValues::One(_)) || matches!(other, BlockValues::One(_)) {
+        let one = apply(Function::Square, one, simd, spare);
+        let other = apply(Function::Square, other, simd, spare);
+        let sum = combine(Operation::Add, (one, other), simd, spare);
+        return apply(Function::Root, sum, simd, spare);
+    }
+    let mut to = spare.pop().unwrap_or_default();
+    // The contents of a spare block are overwritten.
+    to.resize(one.as_slice().len(), T::default());
+    simd.root_of_squares(&mut to, one.as_slice(), other.as_slice());
+    for values in [one, other] {
+        if let BlockValues::Made(values) = values {
+            spare.push(values);
+        }
+    }
+    BlockValues::Made(to)
+}
+
 fn combine<'a, T: Real>(
     operation: Operation,
     values: (BlockValues<'a, T>, BlockValues<'a, T>),
@@ -272,6 +325,68 @@ fn combine<'a, T: Real>(
                 spare.push(values);
             }
             BlockValues::Made(to)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::{ArrayRef, Float32Array, Float64Array};
+
+    use super::*;
+
+    fn values(expr: &Arithmetic, columns: &[ArrayRef; 2]) -> Vec<u64> {
+        let own: Vec<_> =
+            columns.iter().map(|own| FloatColumn::of_array(own, true).unwrap()).collect();
+        let (mut spare, mut all) = (Spare::default(), Vec::new());
+        for start in (0..own[0].len()).step_by(700) {
+            let (rows, mut some) = (start..own[0].len().min(start + 700), Vec::new());
+            expr.doubles(&own, rows, Simd::detect(), &mut spare, &mut some).unwrap();
+            // The sign of NaN is nobody's.
+            let bits = |v: &f64| if v.is_nan() { f64::NAN.to_bits() } else { v.to_bits() };
+            all.extend(some.iter().map(bits));
+        }
+        all
+    }
+
+    #[test]
+    fn roots_of_squares_are_those_of_single_steps() {
+        use Arithmetic::{Apply, Column, Combine, Double, Single};
+        let numbers = |step: u64| (0..2000).map(move |i| (i * step % 8191) as f64 / 37.0 - 99.0);
+        let with_nan = |step| numbers(step).map(|v| if v < -98.5 { f64::NAN } else { v });
+        let singles = |step| -> ArrayRef {
+            Arc::new(Float32Array::from_iter_values(with_nan(step).map(|v| v as f32)))
+        };
+        let doubles =
+            |step| -> ArrayRef { Arc::new(Float64Array::from_iter_values(with_nan(step))) };
+        let product = |of: &Arithmetic| {
+            Combine(Operation::Multiply, Box::new(of.clone()), Box::new(of.clone()))
+        };
+        let square = |of: &Arithmetic| Apply(Function::Square, Box::new(of.clone()));
+        let made = |of: &Arithmetic| Apply(Function::Negate, Box::new(of.clone()));
+        let (one, other) = (Column(0), Column(1));
+        for (columns, constant) in [
+            ([singles(7919), singles(104_729)], Single(2.5)),
+            ([doubles(7919), doubles(104_729)], Double(2.5)),
+        ] {
+            for (one, other) in [
+                (product(&one), product(&other)),
+                (square(&one), product(&made(&other))),
+                (square(&made(&one)), square(&made(&other))),
+                (square(&constant), product(&other)),
+                (product(&one), square(&constant)),
+                (square(&constant), square(&constant)),
+            ] {
+                let sum = Combine(Operation::Add, Box::new(one), Box::new(other));
+                assert!(sum.summed_squares().is_some());
+                // The same steps, one by one.
+                let steps = Apply(Function::Absolute, Box::new(sum.clone()));
+                let steps = Apply(Function::Root, Box::new(steps));
+                let root = Apply(Function::Root, Box::new(sum));
+                assert_eq!(values(&root, &columns), values(&steps, &columns), "{root:?}");
+            }
         }
     }
 }

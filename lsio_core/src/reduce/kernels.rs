@@ -194,11 +194,9 @@ kernel! {
 }
 
 kernel! {
-    /// Adds each value except NaN to the sum at the same position.
-    fn add_each_but_nan<T: Native>(sums: &mut [f64], values: &[T]) {
-        for (sum, value) in sums.iter_mut().zip(values) {
-            *sum += if value.is_nan() { 0.0 } else { value.to_double() };
-        }
+    /// Adds each value except NaN to the sum at the same position. Returns whether one is NaN.
+    fn add_present<T: Native>(sums: &mut [f64], values: &[T]) -> bool {
+        T::add_present(sums, values)
     }
 }
 
@@ -290,6 +288,15 @@ kernel! {
         with_each_operation!(operation, of => for to in to {
             *to = of(one, *to);
         });
+    }
+}
+
+kernel! {
+    /// `to[i] = √(one[i]² + other[i]²)`.
+    fn root_of_squares<T: Real>(to: &mut [T], one: &[T], other: &[T]) {
+        for ((to, one), other) in to.iter_mut().zip(one).zip(other) {
+            *to = (*one * *one + *other * *other).root();
+        }
     }
 }
 
@@ -411,7 +418,8 @@ mod tests {
 
                 let mut sums = vec![1.0; values.len()];
                 simd.add_each(&mut sums, &floats);
-                simd.add_each_but_nan(&mut sums, &with_nan);
+                let has_nan = simd.add_present(&mut sums, &with_nan);
+                prop_assert_eq!(has_nan, simd.has_nan(&with_nan));
                 let mut least = vec![f32::NO_MINIMUM; values.len()];
                 simd.min_each(&mut least, &with_nan);
                 let mut most = vec![f32::LEAST; values.len()];

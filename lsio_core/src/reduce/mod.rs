@@ -21,6 +21,7 @@
 mod arithmetic;
 mod buckets;
 mod comparison;
+mod counts;
 mod float_column;
 mod integer_sums;
 mod kernels;
@@ -45,6 +46,7 @@ pub use self::{
     arithmetic::{Arithmetic, Function, Operation},
     buckets::{Buckets, Histograms, NoBuckets},
     comparison::{Comparison, Number, compare, compare_stored},
+    counts::{Counts, GroupCounts},
     float_column::FloatColumn,
     layout::{GroupKeys, GroupLayout},
     moments::Moments,
@@ -53,7 +55,7 @@ pub use self::{
     pencil_part::TypedPart,
     pencils::{PencilKind, PencilPart, Pencils},
     ranked::Ranked,
-    reduction::{Counts, Misfit, Reduction, States, Wanted},
+    reduction::{Misfit, Reduction, States, Wanted},
     unpacking::{StoredNumbers, Unpacking},
 };
 pub use crate::simd::Simd;

@@ -37,6 +37,9 @@ pub(crate) trait Native: ArrowNativeType + PartialOrd {
     /// Whether a value is NaN. A loop over integers, which keeps no mask of comparisons.
     fn any_nan(values: &[Self]) -> bool;
 
+    /// Adds each value but NaN to the sum at the same position. Returns whether one is NaN.
+    fn add_present(sums: &mut [f64], values: &[Self]) -> bool;
+
     /// Total order, with NaN above all other values.
     fn order(self, other: Self) -> Ordering;
 }
@@ -77,6 +80,12 @@ macro_rules! integer {
 
             #[inline(always)]
             fn any_nan(_values: &[Self]) -> bool {
+                false
+            }
+
+            #[inline(always)]
+            fn add_present(sums: &mut [f64], values: &[Self]) -> bool {
+                sums.iter_mut().zip(values).for_each(|(sum, value)| *sum += value.to_double());
                 false
             }
 
@@ -132,6 +141,17 @@ macro_rules! float {
                 let infinity = <$t>::INFINITY.to_bits().cast_signed();
                 let below = |value: &Self| infinity - value.abs().to_bits().cast_signed();
                 values.iter().map(below).fold(0, |all, own| all | own) < 0
+            }
+
+            #[inline(always)]
+            fn add_present(sums: &mut [f64], values: &[Self]) -> bool {
+                let infinity = <$t>::INFINITY.to_bits().cast_signed();
+                let mut all = 0;
+                for (sum, value) in sums.iter_mut().zip(values) {
+                    all |= infinity - value.abs().to_bits().cast_signed();
+                    *sum += if value.is_nan() { 0.0 } else { value.to_double() };
+                }
+                all < 0
             }
 
             #[inline(always)]

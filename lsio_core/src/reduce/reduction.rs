@@ -10,6 +10,7 @@ use arrow::{
 
 use super::{
     arithmetic::{self, Arithmetic, Block, Spare},
+    counts::{Counts, GroupCounts},
     float_column::{FloatColumn, has_no_missing, valid_rows},
     integer_sums::IntegerSums,
     layout::{GroupLayout, Segment, Stretch},
@@ -57,6 +58,11 @@ impl Wanted {
         }
     }
 
+    /// Whether sums of doubles are all that values are added to.
+    fn has_only_sums(self) -> bool {
+        self.sum && !(self.integer_sum || self.min || self.max || self.moments)
+    }
+
     /// Bytes of the states of one group, for values of `width` bytes.
     #[must_use]
     pub fn bytes(self, width: usize) -> usize {
@@ -69,111 +75,6 @@ impl Wanted {
     }
 }
 
-/// Number of cells of each group.
-#[derive(Clone, Debug)]
-pub struct Counts {
-    groups: usize,
-    each: Vec<i64>,
-    /// Differences between the counts of neighbouring groups, for cells with ascending groups: added at the first group
-    /// of a row and subtracted after its last, so a row of cells costs two additions.
-    steps: Vec<i64>,
-}
-
-impl Counts {
-    /// Counts of no cells.
-    #[must_use]
-    pub fn new(groups: usize) -> Self {
-        Self { groups, each: Vec::new(), steps: Vec::new() }
-    }
-
-    /// Adds cells of a tile, each `weight` times, where the mask `rows` is true.
-    pub fn update(
-        &mut self,
-        layout: &GroupLayout,
-        cells: Range<usize>,
-        rows: Option<&BooleanBuffer>,
-        weight: u64,
-    ) {
-        let weight = weight.cast_signed();
-        layout.segments(cells, |segment, range| {
-            let Some(rows) = rows else {
-                return match segment {
-                    Segment::Same(group) => self.add(group, range.len() as i64 * weight),
-                    Segment::Ascending(first) => self.add_row(first, range.len(), weight),
-                    Segment::Scattered(base, offsets) => {
-                        offsets.iter().for_each(|offset| self.add(base + *offset as usize, weight));
-                    }
-                };
-            };
-            let rows = rows.slice(range.start, range.len());
-            match segment {
-                Segment::Same(group) => {
-                    self.add(group, rows.count_set_bits() as i64 * weight);
-                }
-                Segment::Ascending(first) => rows.set_slices().for_each(|(start, end)| {
-                    self.add_row(first + start, end - start, weight);
-                }),
-                Segment::Scattered(base, offsets) => rows
-                    .set_indices()
-                    .for_each(|cell| self.add(base + offsets[cell] as usize, weight)),
-            }
-        });
-    }
-
-    /// Number of cells of each group.
-    #[must_use]
-    pub fn finish(&self) -> Vec<i64> {
-        let mut counts =
-            if self.each.is_empty() { vec![0; self.groups] } else { self.each.clone() };
-        let mut sum = 0;
-        for (count, step) in counts.iter_mut().zip(&self.steps) {
-            sum += step;
-            *count += sum;
-        }
-        counts
-    }
-
-    /// Makes place for more groups.
-    pub fn grow(&mut self, groups: usize) {
-        if groups <= self.groups {
-            return;
-        }
-        self.groups = groups;
-        if !self.each.is_empty() {
-            self.each.resize(groups, 0);
-        }
-        if !self.steps.is_empty() {
-            self.steps.resize(groups + 1, 0);
-        }
-    }
-
-    /// Adds the counts of another state over the same groups.
-    pub fn merge(&mut self, other: &Self) {
-        for (own, other) in [(&mut self.each, &other.each), (&mut self.steps, &other.steps)] {
-            if own.is_empty() {
-                own.clone_from(other);
-            } else {
-                own.iter_mut().zip(other).for_each(|(own, other)| *own += other);
-            }
-        }
-    }
-
-    pub(super) fn add(&mut self, group: usize, count: i64) {
-        if self.each.is_empty() {
-            self.each.resize(self.groups, 0);
-        }
-        self.each[group] += count;
-    }
-
-    pub(super) fn add_row(&mut self, first: usize, len: usize, count: i64) {
-        if self.steps.is_empty() {
-            self.steps.resize(self.groups + 1, 0);
-        }
-        self.steps[first] += count;
-        self.steps[first + len] -= count;
-    }
-}
-
 /// States of groups, for values of one type.
 #[derive(Clone, Debug)]
 pub struct Reduction(Kind, Spare);
@@ -182,7 +83,7 @@ pub struct Reduction(Kind, Spare);
 #[derive(Clone, Debug, Default)]
 pub struct States {
     /// Numbers of values.
-    pub counts: Vec<i64>,
+    pub counts: GroupCounts,
     /// Sums, if wanted.
     pub sums: Vec<f64>,
     /// Sums of integers.
@@ -501,7 +402,7 @@ impl<T: Native> Groups<T> {
     }
 
     fn grow(&mut self, groups: usize) {
-        if groups <= self.counts.groups {
+        if groups <= self.counts.groups() {
             return;
         }
         self.counts.grow(groups);
@@ -827,6 +728,16 @@ impl<T: Native> Groups<T> {
     /// Adds values of consecutive groups.
     fn row(&mut self, first: usize, values: &[T], nan_is_null: bool) {
         let groups = first..first + values.len();
+        if T::FLOATS && self.wanted.has_only_sums() {
+            self.counts.add_row(first, values.len(), 1);
+            let sums = &mut self.sums[groups];
+            if !nan_is_null {
+                self.simd.add_each(sums, values);
+            } else if self.simd.add_present(sums, values) {
+                self.leave_out_nan(first, values);
+            }
+            return;
+        }
         let has_nan = T::FLOATS && self.simd.has_nan(values);
         if has_nan && (!nan_is_null || self.wanted.moments) {
             for (cell, value) in values.iter().enumerate() {
@@ -836,13 +747,9 @@ impl<T: Native> Groups<T> {
         }
         self.counts.add_row(first, values.len(), 1);
         if has_nan {
-            for (cell, value) in values.iter().enumerate() {
-                if value.is_nan() {
-                    self.counts.add_row(first + cell, 1, -1);
-                }
-            }
+            self.leave_out_nan(first, values);
             if self.wanted.sum {
-                self.simd.add_each_but_nan(&mut self.sums[groups.clone()], values);
+                self.simd.add_present(&mut self.sums[groups.clone()], values);
             }
             if self.wanted.min {
                 self.simd.min_each(&mut self.min[groups.clone()], values);
@@ -860,6 +767,15 @@ impl<T: Native> Groups<T> {
         }
     }
 
+    /// Takes NaN among values of consecutive groups out of the counts.
+    fn leave_out_nan(&mut self, first: usize, values: &[T]) {
+        for (cell, value) in values.iter().enumerate() {
+            if value.is_nan() {
+                self.counts.add_row(first + cell, 1, -1);
+            }
+        }
+    }
+
     /// Adds values of groups in any order.
     fn scattered(
         &mut self,
@@ -869,10 +785,7 @@ impl<T: Native> Groups<T> {
         nan_is_null: bool,
         weight: u64,
     ) {
-        let only_sums =
-            !(self.wanted.integer_sum || self.wanted.min || self.wanted.max || self.wanted.moments)
-                && self.wanted.sum;
-        if !only_sums {
+        if !self.wanted.has_only_sums() {
             for (offset, value) in offsets.iter().zip(values) {
                 self.one(base + *offset as usize, *value, nan_is_null, weight);
             }
@@ -1059,6 +972,7 @@ mod tests {
             let [mut one, other] = parts;
             one.merge(&other).unwrap();
             let states = one.finish();
+            let counts_of_values = states.counts.clone().into_vec();
 
             let mut of_group = vec![Vec::new(); groups];
             let mut cells = vec![0; groups];
@@ -1074,12 +988,12 @@ mod tests {
                 }
                 cell += 1;
             });
-            assert_eq!(counts.finish(), cells);
+            assert_eq!(counts.finish().into_vec(), cells);
             let least = states.min.unwrap().typed_data::<T::Native>().to_vec();
             let most = states.max.unwrap().typed_data::<T::Native>().to_vec();
             for (group, values) in of_group.iter().enumerate() {
                 let (count, sum, min, max, mean, squares) = expected(values);
-                assert_eq!(states.counts[group], count);
+                assert_eq!(counts_of_values[group], count);
                 let Some((min, max)) = min.zip(max) else { continue };
                 if values.iter().any(|v| v.is_nan()) {
                     assert!(states.sums[group].is_nan() && most[group].is_nan());
@@ -1203,7 +1117,8 @@ mod tests {
             prop_assert!(actual.update_with(&layout, with, nan_is_null, mask, 1));
             plain.update(&layout, 0, &expected, false, mask, 1).unwrap();
             let (actual, plain) = (actual.finish(), plain.finish());
-            prop_assert_eq!(&actual.counts, &plain.counts);
+            let counts = |states: &States| states.counts.clone().into_vec();
+            prop_assert_eq!(counts(&actual), counts(&plain));
             let pairs = actual.sums.iter().zip(&plain.sums);
             let mean = |states: &States| -> Vec<f64> {
                 states.starts.iter().zip(&states.means).map(|(start, mean)| start + mean).collect()
@@ -1290,7 +1205,7 @@ mod tests {
         reduction.grow(5);
         reduction.update(&GroupLayout::of_cells(vec![4, 1, 4]), 0, &values, true, None, 1).unwrap();
         let states = reduction.finish();
-        assert_eq!(states.counts, [1, 3, 0, 0, 2]);
+        assert_eq!(states.counts.clone().into_vec(), [1, 3, 0, 0, 2]);
         assert_eq!(states.sums, [2.0, 6.0, 0.0, 0.0, 4.0]);
         assert_eq!(states.integer_sums, [2, 6, 0, 0, 4]);
         assert_eq!(states.max.unwrap().typed_data::<i16>()[4], 3);

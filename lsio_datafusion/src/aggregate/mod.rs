@@ -30,7 +30,9 @@
 mod cell_keys;
 mod dense;
 mod exec;
+mod finished;
 mod full_rank;
+mod key_columns;
 mod keys;
 mod masks;
 mod operands;

@@ -4,22 +4,26 @@ use std::sync::Arc;
 
 use arrow::{
     array::{
-        Array as _, ArrayData, ArrayRef, Float64Array, Int64Array, RecordBatch, RecordBatchOptions,
+        ArrayData, ArrayRef, Float64Array, Int64Array, RecordBatch, RecordBatchOptions,
         UInt32Array, UInt64Array, make_array,
     },
-    buffer::{BooleanBuffer, Buffer, NullBuffer},
+    buffer::{BooleanBuffer, Buffer, NullBuffer, ScalarBuffer},
     compute::{cast, take},
     datatypes::DataType,
 };
 use datafusion::error::Result;
-use lsio_core::reduce::{Misfit, PairMoments, PairStates, States};
+use lsio_core::{
+    Recycler,
+    reduce::{GroupCounts, Misfit, PairMoments, PairStates, States},
+};
 
 use super::{
     cell_keys::Dictionary,
     full_rank::misfit,
+    key_columns::{WantedGroups, key_columns},
     keys::CellGroups,
     plan::{Aggregation, ArgumentValues, Reduced, ResultSource},
-    slabs::{SetStride, Slab},
+    slabs::Slab,
     state::{ArgumentResults, Finished, SlabState},
 };
 use crate::{
@@ -44,7 +48,7 @@ pub(super) enum Places {
     All,
 }
 
-/// The rows of a slab; `ordered` are the statistics of its kept values.
+/// The rows of a slab; `ordered` are the statistics of its kept values. Numbers lie in memory that is used again.
 pub(super) fn rows(
     plan: &Aggregation,
     groups: &CellGroups,
@@ -52,14 +56,16 @@ pub(super) fn rows(
     state: SlabState,
     ordered: &[ArrayRef],
     dictionary: Option<&Dictionary>,
+    memory: &Arc<Recycler>,
 ) -> Result<RecordBatch> {
-    let SlabResults { met, columns } = results(plan, state, ordered, Places::Met)?;
+    let SlabResults { met, columns } = results(plan, state, ordered, Places::Met, memory)?;
     let count = if !plan.is_grouped() {
         1
     } else {
         met.as_ref().map_or(slab.groups, |met| met.values().len())
     };
-    let mut keys = keys(plan, groups, slab, met.as_ref(), count)?;
+    let wanted = WantedGroups { slab, met: met.as_ref(), count };
+    let mut keys = key_columns(plan, groups, wanted, memory)?;
     if let (Some(cell_keys), Some(dictionary), Some(met)) = (&plan.cell_keys, dictionary, &met) {
         let number = |group: &u32| group / u32::try_from(slab.groups.max(1)).unwrap_or(u32::MAX);
         let numbers = met.values().iter().map(number).collect::<Vec<_>>();
@@ -81,6 +87,7 @@ pub(super) fn results(
     state: SlabState,
     ordered: &[ArrayRef],
     places: Places,
+    memory: &Arc<Recycler>,
 ) -> Result<SlabResults> {
     let groups = state.groups;
     let Finished { groups: met, states, accumulated } = state.finish(plan)?;
@@ -137,7 +144,7 @@ pub(super) fn results(
                     Reduced::IntegerSum => output.clone(),
                     _ => data_type,
                 };
-                let column = ResultColumn { name, data_type: &data_type };
+                let column = ResultColumn { name, data_type: &data_type, memory };
                 let results = if plan.states {
                     partial(result, states, column)?
                 } else {
@@ -165,69 +172,32 @@ pub(super) fn as_output(plan: &Aggregation, position: usize, column: ArrayRef) -
     Ok(if keeps_nan { column } else { without_nan(&column) })
 }
 
-/// Columns of the keys that vary along coordinates, with their positions in GROUP BY.
-fn keys(
-    plan: &Aggregation,
-    groups: &CellGroups,
-    slab: &Slab,
-    met: Option<&UInt32Array>,
-    count: usize,
-) -> Result<Vec<(usize, ArrayRef)>> {
-    let mut columns: Vec<(usize, ArrayRef)> = Vec::new();
-    for ((set, SetStride { first, stride }), own) in
-        groups.sets.iter().zip(&slab.sets).zip(&slab.counts)
-    {
-        let (stride, own) = ((*stride).max(1), (*own).max(1));
-        let indices: UInt32Array = match met {
-            Some(met) => {
-                let index = |group: &u32| first + group / stride % own;
-                met.values().iter().map(index).collect::<Vec<_>>().into()
-            }
-            None => {
-                let mut indices = Vec::with_capacity(count);
-                while indices.len() < count {
-                    for index in *first..first + own {
-                        let len = count.min(indices.len() + stride as usize);
-                        indices.resize(len, index);
-                    }
-                }
-                indices.into()
-            }
-        };
-        for (expr, values) in set.exprs.iter().zip(&set.values) {
-            columns.push((plan.key_positions[*expr], take(values, &indices, None)?));
-        }
-    }
-    Ok(columns)
-}
-
 /// A function's column of results.
 #[derive(Clone, Copy)]
 struct ResultColumn<'a> {
     name: &'a str,
     data_type: &'a DataType,
+    memory: &'a Arc<Recycler>,
 }
 
 /// The final value of a function for each group.
 fn value(result: Reduced, states: &States, column: ResultColumn<'_>) -> Result<ArrayRef> {
-    let ResultColumn { name, data_type } = column;
+    let ResultColumn { name, data_type, memory } = column;
     let valid = |least: i64| {
-        let has_value = |n: &i64| *n >= least;
-        let all = states.counts.iter().all(has_value);
-        let bits = || BooleanBuffer::from_iter(states.counts.iter().map(has_value));
-        (!all).then(|| NullBuffer::new(bits()))
+        let bits = || BooleanBuffer::from_iter(states.counts.iter().map(|n| n >= least));
+        (!states.counts.are_at_least(least)).then(|| NullBuffer::new(bits()))
     };
     let doubles = |values: Vec<f64>, least| -> ArrayRef {
         Arc::new(Float64Array::new(values.into(), valid(least)))
     };
     let groups = states.counts.len();
     Ok(match result {
-        Reduced::Count => Arc::new(Int64Array::from(states.counts.clone())),
+        Reduced::Count => Arc::new(Int64Array::from(states.counts.clone().into_vec())),
         Reduced::Sum => doubles(states.sums.clone(), 1),
         Reduced::IntegerSum => integer_sums(name, data_type, integer_sums_of(states))?,
         Reduced::Avg => {
-            let means = states.sums.iter().zip(&states.counts).map(|(sum, n)| sum / *n as f64);
-            doubles(means.collect(), 1)
+            let means = means(&states.sums, &states.counts, memory);
+            Arc::new(Float64Array::new(means, valid(1)))
         }
         Reduced::Min => extreme(states.min.as_ref(), data_type, groups, valid(1))?,
         Reduced::Max => extreme(states.max.as_ref(), data_type, groups, valid(1))?,
@@ -238,7 +208,7 @@ fn value(result: Reduced, states: &States, column: ResultColumn<'_>) -> Result<A
         }
         Reduced::Variance { sample, root, .. } => {
             let less = i64::from(sample);
-            let values = states.squares.iter().zip(&states.counts).map(|(squares, n)| {
+            let values = states.squares.iter().zip(states.counts.iter()).map(|(squares, n)| {
                 let variance = squares / (n - less) as f64;
                 if root { variance.sqrt() } else { variance }
             });
@@ -248,6 +218,28 @@ fn value(result: Reduced, states: &States, column: ResultColumn<'_>) -> Result<A
             return Err(misfit(Misfit));
         }
     })
+}
+
+/// Sums divided by the numbers of values, in memory that is used again.
+fn means(sums: &[f64], counts: &GroupCounts, memory: &Arc<Recycler>) -> ScalarBuffer<f64> {
+    let mut means = memory.take(size_of_val(sums));
+    let to = means.typed_mut::<f64>();
+    match counts {
+        GroupCounts::Runs(runs) => {
+            let mut start = 0;
+            for &(end, count) in runs {
+                let count = count as f64;
+                let own = to[start..end].iter_mut().zip(&sums[start..end]);
+                own.for_each(|(mean, sum)| *mean = sum / count);
+                start = end;
+            }
+        }
+        GroupCounts::Each(counts) => {
+            let own = to.iter_mut().zip(sums).zip(counts);
+            own.for_each(|((mean, sum), count)| *mean = sum / *count as f64);
+        }
+    }
+    means.freeze().into()
 }
 
 /// Histogram of each group, which is its state too.
@@ -305,7 +297,7 @@ fn of_pairs(result: Reduced, pairs: &PairStates, states: bool) -> Result<Vec<Arr
 /// A function's states for each group, as DataFusion's partial aggregate has them.
 fn partial(result: Reduced, states: &States, column: ResultColumn<'_>) -> Result<Vec<ArrayRef>> {
     let counts = |nulls| -> ArrayRef {
-        let counts: Vec<u64> = states.counts.iter().map(|n| n.cast_unsigned()).collect();
+        let counts: Vec<u64> = states.counts.iter().map(i64::cast_unsigned).collect();
         Arc::new(UInt64Array::new(counts.into(), nulls))
     };
     let doubles = |values: &[f64]| -> ArrayRef { Arc::new(Float64Array::from(values.to_vec())) };
@@ -317,7 +309,7 @@ fn partial(result: Reduced, states: &States, column: ResultColumn<'_>) -> Result
         }
         Reduced::WeightedAvg => vec![doubles(&states.sums), doubles(&states.weights)],
         Reduced::Variance { own: true, .. } => {
-            let counts: Vec<f64> = states.counts.iter().map(|n| *n as f64).collect();
+            let counts: Vec<f64> = states.counts.iter().map(|n| n as f64).collect();
             vec![
                 doubles(&counts),
                 doubles(&states.starts),
@@ -336,8 +328,8 @@ fn partial(result: Reduced, states: &States, column: ResultColumn<'_>) -> Result
 
 /// Sums of the groups that have values.
 fn integer_sums_of(states: &States) -> impl Iterator<Item = Option<i128>> {
-    let sums = states.integer_sums.iter().zip(&states.counts);
-    sums.map(|(sum, count)| (*count > 0).then_some(*sum))
+    let sums = states.integer_sums.iter().zip(states.counts.iter());
+    sums.map(|(sum, count)| (count > 0).then_some(*sum))
 }
 
 fn extreme(

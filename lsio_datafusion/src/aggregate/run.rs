@@ -11,12 +11,16 @@ use std::{
 
 use arrow::{array::RecordBatch, buffer::BooleanBuffer};
 use datafusion::{common::internal_err, error::Result};
-use lsio_core::read::{Pieces, Scratch, Tile};
+use lsio_core::{
+    Recycler,
+    read::{Pieces, Scratch, Tile},
+};
 use tokio::sync::{Notify, mpsc::Sender};
 
 use super::{
     cell_keys::Dictionary,
     dense::{DenseResults, DenseTarget},
+    finished::{FinishedShare, FinishedShares, send},
     keys::CellGroups,
     output::{self, Places},
     pencils::{GroupSizes, SlabPencils},
@@ -72,6 +76,8 @@ pub(super) struct AggregateRun {
     /// Upper bound on the states of a slab.
     copies: usize,
     memory: PartitionMemory,
+    /// Memory of results, which comes back from those who have read them.
+    recycler: Arc<Recycler>,
     /// Slabs with states, by number.
     open: Mutex<BTreeMap<u64, Arc<OpenSlab>>>,
     /// Bytes of all states.
@@ -84,10 +90,8 @@ pub(super) struct AggregateRun {
     /// Workers that haven't finished.
     running: AtomicUsize,
     given: AtomicBool,
-    /// Results of shares that wait for those before.
-    finished: Mutex<BTreeMap<u64, FinishedShare>>,
-    /// The share whose results are sent next; locked by the worker that sends.
-    next: tokio::sync::Mutex<u64>,
+    /// Results of shares, until they are sent.
+    finished: FinishedShares,
     /// Arrays to which results are added, in place of rows.
     dense: Option<DenseTarget>,
 }
@@ -99,14 +103,6 @@ struct OpenSlab {
     /// Values that are kept, by all workers together.
     pencils: RwLock<Option<SlabPencils>>,
     bytes: AtomicUsize,
-}
-
-/// Results of a share of the tiles.
-#[derive(Default)]
-struct FinishedShare {
-    batches: Vec<RecordBatch>,
-    /// Bytes that its states had: they count until the results are sent, so that not too many wait.
-    bytes: usize,
 }
 
 impl AggregateRun {
@@ -133,6 +129,7 @@ impl AggregateRun {
             batch_size,
             copies,
             memory,
+            recycler: Arc::default(),
             open: Mutex::default(),
             bytes: AtomicUsize::new(0),
             most_bytes,
@@ -140,8 +137,7 @@ impl AggregateRun {
             at: (0..workers).map(|_| AtomicU64::new(0)).collect(),
             running: AtomicUsize::new(workers),
             given: AtomicBool::new(false),
-            finished: Mutex::default(),
-            next: tokio::sync::Mutex::new(0),
+            finished: FinishedShares::default(),
             dense: None,
         })
     }
@@ -342,38 +338,14 @@ impl AggregateRun {
                     self.finish(worker, &open, &mut finished).await?;
                 }
             }
-            self.finished.lock().unwrap_or_else(PoisonError::into_inner).insert(done, finished);
-            self.send_finished(rows).await;
-        }
-        Ok(())
-    }
-
-    /// Sends the results of shares in their order, as far as they are there. If another worker does so already, it sends
-    /// these too.
-    async fn send_finished(&self, rows: &Sender<Result<RecordBatch>>) {
-        let take = |share: u64| {
-            self.finished.lock().unwrap_or_else(PoisonError::into_inner).remove(&share)
-        };
-        let has = |share: &u64| {
-            self.finished.lock().unwrap_or_else(PoisonError::into_inner).contains_key(share)
-        };
-        loop {
-            let Ok(mut next) = self.next.try_lock() else { return };
-            while let Some(FinishedShare { batches, bytes }) = take(*next) {
-                *next += 1;
+            self.finished.add(done, finished);
+            let sent = |bytes| {
                 self.bytes.fetch_sub(bytes, Ordering::Relaxed);
                 self.moved.notify_waiters();
-                for batch in batches {
-                    self.send(batch, rows).await;
-                }
-            }
-            let waiting = *next;
-            drop(next);
-            // Another worker may have come just before the lock was free again.
-            if !has(&waiting) {
-                return;
-            }
+            };
+            self.finished.send(rows, self.batch_size, sent).await;
         }
+        Ok(())
     }
 
     /// Sends the row of an aggregate without keys and without cells.
@@ -383,8 +355,9 @@ impl AggregateRun {
             let state = SlabState::new(&self.plan, slab.groups)?;
             let pencils = SlabPencils::empty(&self.plan)?;
             let ordered = pencils.evaluate(&self.plan).await?;
-            let batch = output::rows(&self.plan, &self.groups, &slab, state, &ordered, None)?;
-            self.send(batch, rows).await;
+            let (plan, groups, memory) = (&self.plan, &self.groups, &self.recycler);
+            let batch = output::rows(plan, groups, &slab, state, &ordered, None, memory)?;
+            send(batch, self.batch_size, rows).await;
         }
         Ok(())
     }
@@ -421,13 +394,14 @@ impl AggregateRun {
         };
         match &self.dense {
             Some(dense) => {
-                let results = output::results(&self.plan, state, &ordered, Places::All)?;
+                let results =
+                    output::results(&self.plan, state, &ordered, Places::All, &self.recycler)?;
                 dense.add(&open.slab, &results)?;
             }
             None => {
                 let (groups, dictionary) = (&self.groups, self.dictionary.as_ref());
-                let slab = &open.slab;
-                let batch = output::rows(&self.plan, groups, slab, state, &ordered, dictionary)?;
+                let (plan, slab, memory) = (&self.plan, &open.slab, &self.recycler);
+                let batch = output::rows(plan, groups, slab, state, &ordered, dictionary, memory)?;
                 finished.batches.push(batch);
             }
         }
@@ -435,17 +409,5 @@ impl AggregateRun {
         self.given.store(true, Ordering::Release);
         worker.reader.metrics().finishing(timer.elapsed(), states);
         Ok(())
-    }
-
-    async fn send(&self, batch: RecordBatch, rows: &Sender<Result<RecordBatch>>) {
-        let mut start = 0;
-        while start < batch.num_rows() {
-            let len = self.batch_size.min(batch.num_rows() - start);
-            // The reader is gone.
-            if rows.send(Ok(batch.slice(start, len))).await.is_err() {
-                return;
-            }
-            start += len;
-        }
     }
 }

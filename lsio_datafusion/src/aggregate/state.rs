@@ -306,7 +306,11 @@ impl SlabState {
         } else {
             self.rows.map(|rows| {
                 let counts = rows.finish();
-                (0_u32..).zip(&counts).filter(|(_, count)| **count > 0).map(|(g, _)| g).collect()
+                (0_u32..)
+                    .zip(counts.iter())
+                    .filter(|(_, count)| *count > 0)
+                    .map(|(g, _)| g)
+                    .collect()
             })
         };
         let states = self.arguments.into_iter().map(|state| match state {

@@ -78,7 +78,7 @@ impl WeightedSum {
     pub(super) fn finish(self, groups: &mut Reduction) {
         let states = self.sums.finish();
         for (Target { group, factor }, (sum, count)) in
-            self.targets.into_iter().zip(states.sums.into_iter().zip(states.counts))
+            self.targets.into_iter().zip(states.sums.into_iter().zip(states.counts.iter()))
         {
             if count > 0 {
                 groups.add_sum(group, sum * factor, count);
