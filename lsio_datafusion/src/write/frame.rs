@@ -57,7 +57,9 @@ impl ZarrDataFrame for DataFrame {
         let options = options.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
         let written = self.writing_zarr(target, options.collect())?.collect().await?;
         let counts = written.iter().flat_map(|batch| batch.columns().first());
-        Ok(counts.map(|count| count.as_primitive::<UInt64Type>().values().iter().sum::<u64>()).sum())
+        Ok(counts
+            .map(|count| count.as_primitive::<UInt64Type>().values().iter().sum::<u64>())
+            .sum())
     }
 
     fn writing_zarr(self, target: &str, options: HashMap<String, String>) -> Result<DataFrame> {
