@@ -87,7 +87,7 @@ impl TilePlan {
         let rows = match ScanRows::of(unsorted(input)) {
             Ok(rows) => rows,
             Err(Refusal::Unsupported(_)) => return Ok(None),
-            Err(Refusal::Failed(error)) => return Err(error.into()),
+            Err(Refusal::Failed(error)) => return Err(error),
         };
         let ScanRows { source, columns, filters } = rows;
         if !filters.is_empty()
