@@ -4,7 +4,7 @@ use std::{num::NonZero, path::PathBuf, time::Instant};
 
 use lsio_core::{
     Dataset, Location, OpenOptions, Resources, Variable,
-    read::into::{Along, Cells, Indices, Place, ReadInto, ValuesAs, Wanted},
+    read::into::{Along, Cells, Indices, Place, ReadInto, Stop, ValuesAs, Wanted},
 };
 use tokio::runtime::Runtime;
 
@@ -87,7 +87,7 @@ pub(crate) fn run(args: &Args) -> Result<(), Error> {
 fn read(runtime: &Runtime, variable: &Variable, cells: &Cells) -> Result<f64, Error> {
     let resources = Resources::of_process();
     let page_cache = resources.engines().page_cache(resources.engine()?)?;
-    let how = ReadInto { runtime: runtime.handle().clone(), page_cache };
+    let how = ReadInto { runtime: runtime.handle().clone(), page_cache, stop: Stop::default() };
     let (shape, width) = (cells.shape(), width(variable)?);
     let start = Instant::now();
     let mut memory = vec![0; usize::try_from(shape.iter().product::<u64>() * width)?];

@@ -57,7 +57,8 @@ config_namespace! {
         /// Resources that the session reads with. They are no setting: SET and SHOW don't know them.
         pub resources: SessionResources, default = SessionResources::default()
 
-        /// Whether COPY replaces a file that exists. It never writes into a directory that isn't empty.
+        /// Whether COPY replaces a file, or a Zarr group, that exists. It never writes into another directory that
+        /// isn't empty.
         pub overwrite: bool, default = false
     }
 }

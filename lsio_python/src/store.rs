@@ -6,7 +6,7 @@ use arrow::{array::AsArray as _, compute::cast, datatypes::DataType};
 use lsio_core::{
     Dataset, Error, Location,
     dataset::{Role, Variable, ZarrFormat},
-    read::into::{Along, Cells, Indices, Place, ReadInto, ValuesAs, Wanted},
+    read::into::{Along, Cells, Indices, Place, ReadInto, Stop, ValuesAs, Wanted},
 };
 use pyo3::{
     buffer::{PyBuffer, PyUntypedBuffer},
@@ -15,7 +15,13 @@ use pyo3::{
     types::{PyDict, PyList},
 };
 
-use crate::{errors, process::Process, session::open_options, texts::put_texts, wait::wait};
+use crate::{
+    errors,
+    process::Process,
+    session::open_options,
+    texts::put_texts,
+    wait::{wait, wait_stopping},
+};
 
 /// Metadata of a group, with its arrays.
 #[pyclass(frozen)]
@@ -135,7 +141,8 @@ impl Store {
         let variable = Arc::clone(self.variable(py, name)?);
         let cells = cells(&indices, points)?;
         let how = how(py, name)?;
-        let values = py.detach(|| variable.read_cells(cells, &how));
+        let read = || variable.read_cells(cells, &how);
+        let values = wait_stopping(py, read, || how.stop.stop())?;
         let values = values.map_err(|error| errors::of_store(py, &error))?;
         let texts = cast(&values, &DataType::LargeUtf8)
             .map_err(|e| errors::raise(py, "Error", &e.to_string()))?;
@@ -201,8 +208,10 @@ impl Store {
         let place = Place::new(memory, &shape, &strides, width).map_err(PyValueError::new_err)?;
         let how = how(py, name)?;
         let wanted = vec![Wanted { cells, place }];
-        let read = py.detach(|| variable.read_into(wanted, values, &how));
+        let read = || variable.read_into(wanted, values, &how);
+        let read = wait_stopping(py, read, || how.stop.stop());
         drop(buffer);
+        let read = read?;
         read.map(|_| ()).map_err(|error| errors::of_store(py, &error))
     }
 }
@@ -215,7 +224,8 @@ fn how(py: Python<'_>, name: &str) -> PyResult<ReadInto> {
     let page_cache = process.resources().engines().page_cache(engine);
     let page_cache = page_cache
         .map_err(|source| errors::of_store(py, &Error::Store { key: name.to_owned(), source }))?;
-    Ok(ReadInto { runtime: process.runtime().handle().clone(), page_cache })
+    let runtime = process.runtime().handle().clone();
+    Ok(ReadInto { runtime, page_cache, stop: Stop::default() })
 }
 
 fn values_as(name: &str, missing: f64) -> PyResult<ValuesAs> {

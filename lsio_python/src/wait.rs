@@ -3,6 +3,7 @@
 use std::{
     future::Future,
     sync::mpsc::{RecvTimeoutError, sync_channel},
+    thread,
     time::Duration,
 };
 
@@ -58,6 +59,42 @@ where
             Err(RecvTimeoutError::Disconnected) => return Err(panicked()),
         }
     }
+}
+
+/// Runs work on a thread of its own, and waits for it. Ctrl-C, or an exception of any other signal handler, calls `stop`,
+/// after which the work must end soon, and is raised then.
+pub(crate) fn wait_stopping<T: Send>(
+    py: Python<'_>,
+    work: impl FnOnce() -> T + Send,
+    stop: impl Fn(),
+) -> PyResult<T> {
+    thread::scope(|scope| {
+        let (give, mut take) = sync_channel(1);
+        let task = scope.spawn(move || {
+            // Nobody takes the result after Ctrl-C.
+            let _ = give.send(work());
+        });
+        let waited = loop {
+            let (own, done) = py.detach(move || {
+                let done = take.recv_timeout(LOOK);
+                (take, done)
+            });
+            take = own;
+            match done {
+                Ok(done) => break Ok(done),
+                Err(RecvTimeoutError::Timeout) => {
+                    if let Err(raised) = py.check_signals() {
+                        stop();
+                        break Err(raised);
+                    }
+                }
+                Err(RecvTimeoutError::Disconnected) => break Err(panicked()),
+            }
+        };
+        // Joined here, so that a panic there is none here.
+        let _ = py.detach(|| task.join());
+        waited
+    })
 }
 
 /// The exception for work that ended without a result.

@@ -357,7 +357,6 @@ impl ArrayWriter {
             return Ok(());
         }
         let wanted = part;
-        let mut done = Vec::new();
         let ranges: Vec<(u64, u64)> = (0..shape.len())
             .map(|dim| {
                 let first = self.grid.chunk_at(dim, part.start[dim]);
@@ -380,16 +379,8 @@ impl ArrayWriter {
                 Ok(())
             })?;
             if let Some(values) = complete {
-                // Whole chunks of a large box needn't wait for each other.
-                if matches!(values.values, ChunkValues::Fixed { .. }) {
-                    self.complete(&chunk, values).await?;
-                } else {
-                    done.push((chunk, values));
-                }
+                self.complete(&chunk, values).await?;
             }
-        }
-        for (chunk, values) in done {
-            self.complete(&chunk, values).await?;
         }
         Ok(())
     }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use super::{
     array::ArrayWriter,
     memory::{Account, WriteMemory},
-    target::Target,
+    target::{DOCUMENTS, Target},
 };
 use crate::{
-    Location, Result,
+    Error, Location, Result,
     dataset::{Attributes, NewArray, ZarrFormat},
     format::zarr::written::{WrittenArray, group_documents},
 };
@@ -19,7 +19,8 @@ pub enum Existing {
     /// It stays, and the write fails. An empty directory is nothing.
     #[default]
     Refuse,
-    /// It is replaced when the new store is complete; in a bucket it is removed before the first object is written.
+    /// It is replaced when the new store is complete, if it is a Zarr group or array; in a bucket it is removed before the
+    /// first object is written.
     Replace,
 }
 
@@ -80,13 +81,14 @@ impl StoreWriter {
     /// Begins a store.
     ///
     /// # Errors
-    /// [`Error::Write`](crate::Error::Write) if something is at the location that may not be replaced, it can't be
+    /// [`Error::Write`] if something is at the location that may not be replaced, it can't be
     /// written, or the format can't store an array.
     pub async fn create(location: &Location, group: NewGroup) -> Result<Self> {
         let NewGroup { format, attributes, arrays, existing, memory } = group;
         let account = Account::new(memory);
         // Nothing is written, or replaced, for arrays that can't be stored.
-        for array in &arrays {
+        for (number, array) in arrays.iter().enumerate() {
+            check_name(array, &arrays[..number])?;
             WrittenArray::new(array, format)?;
         }
         let target = Arc::new(Target::new(location, existing).await?);
@@ -104,7 +106,7 @@ impl StoreWriter {
     /// Writes what is left of chunks and shards, then the metadata, and publishes the store.
     ///
     /// # Errors
-    /// Those of [`ArrayWriter::finish`], and [`Error::Write`](crate::Error::Write) if another writer was faster.
+    /// Those of [`ArrayWriter::finish`], and [`Error::Write`] if another writer was faster.
     pub async fn commit(&self) -> Result<Written> {
         let mut written = Written::default();
         for array in &self.arrays {
@@ -123,4 +125,21 @@ impl StoreWriter {
         self.target.publish(documents).await?;
         Ok(Written { peak_bytes: self.account.most(), ..written })
     }
+}
+
+/// Fails if an array's name can't be that of a node, or is that of another array.
+fn check_name(array: &NewArray, others: &[NewArray]) -> Result<()> {
+    let name = array.name();
+    let reason = if name.is_empty() || name.bytes().all(|byte| byte == b'.') {
+        "a name has other characters than dots"
+    } else if name.contains(['/', '\\', '\0']) || name.starts_with("__") {
+        "a name of an array has no slash, and doesn't begin with two underscores: choose another one"
+    } else if DOCUMENTS.contains(&name) {
+        "the metadata have this name: choose another one"
+    } else if others.iter().any(|other| other.name() == name) {
+        "there are two arrays of this name"
+    } else {
+        return Ok(());
+    };
+    Err(Error::Write { location: name.to_owned(), reason: reason.to_owned() })
 }

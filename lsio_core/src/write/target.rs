@@ -14,7 +14,8 @@ use crate::{Error, Location, Result, location::join};
 const PUT_BYTES: usize = 16 << 20;
 
 /// The names of documents that make a group or an array of a place.
-const DOCUMENTS: [&str; 5] = ["zarr.json", ".zmetadata", ".zgroup", ".zarray", ".zattrs"];
+pub(super) const DOCUMENTS: [&str; 5] =
+    ["zarr.json", ".zmetadata", ".zgroup", ".zarray", ".zattrs"];
 
 /// The place of a new store.
 #[derive(Debug)]
@@ -40,8 +41,13 @@ impl Target {
         let place = match location.local_path() {
             Some(path) => {
                 let is_empty = path.read_dir().is_ok_and(|mut entries| entries.next().is_none());
-                if path.symlink_metadata().is_ok() && !is_empty && existing == Existing::Refuse {
-                    return Err(exists(location));
+                if path.symlink_metadata().is_ok() && !is_empty {
+                    if existing == Existing::Refuse {
+                        return Err(exists(location));
+                    }
+                    if !DOCUMENTS.iter().any(|name| path.join(name).is_file()) {
+                        return Err(no_zarr(location));
+                    }
                 }
                 let staged = Staged::new(&path).map_err(|error| failed(location, &error))?;
                 Place::Local(RwLock::new(Some(staged)))
@@ -117,11 +123,18 @@ impl Target {
             Some(Ok(_)) if self.existing == Existing::Refuse => return Err(exists(&self.location)),
             Some(Ok(_)) => {}
         }
+        let mut is_zarr = false;
         for name in DOCUMENTS {
-            match store.delete(&self.path(name)?).await {
-                Ok(()) | Err(object_store::Error::NotFound { .. }) => {}
+            let path = self.path(name)?;
+            match store.head(&path).await {
+                Ok(_) => is_zarr = true,
+                Err(object_store::Error::NotFound { .. }) => continue,
                 Err(error) => return Err(failed(error)),
             }
+            store.delete(&path).await.map_err(failed)?;
+        }
+        if !is_zarr {
+            return Err(no_zarr(&self.location));
         }
         let paths = store.list(Some(prefix)).map_ok(|object| object.location).boxed();
         let deleted: Vec<Path> = store.delete_stream(paths).try_collect().await.map_err(failed)?;
@@ -173,6 +186,15 @@ fn exists(location: &Location) -> Error {
     Error::Write {
         location: location.name().to_owned(),
         reason: "something is there: choose another name, or allow to replace it (overwrite)"
+            .to_owned(),
+    }
+}
+
+/// Only Zarr is replaced: whatever else is there may be someone's work.
+fn no_zarr(location: &Location) -> Error {
+    Error::Write {
+        location: location.name().to_owned(),
+        reason: "what is there is no Zarr group or array, and isn't replaced: remove it, or choose another name"
             .to_owned(),
     }
 }

@@ -299,6 +299,39 @@ fn existing_stores_stay_unless_they_may_be_replaced() {
 }
 
 #[test]
+fn only_zarr_is_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::create_dir(directory.path().join("x.zarr")).unwrap();
+    std::fs::write(directory.path().join("x.zarr/notes.txt"), "mine").unwrap();
+    let bucket = remote();
+    run(async {
+        let path = bucket.path().clone().join("notes.txt");
+        bucket.store().put_opts(&path, "mine".into(), Default::default()).await.unwrap();
+        for location in [local(directory.path()), bucket] {
+            let group = NewGroup {
+                existing: Existing::Replace,
+                ..NewGroup::of(vec![numbers(&[("x", 2)])])
+            };
+            let error = StoreWriter::create(&location, group).await.unwrap_err().to_string();
+            assert!(error.contains("no Zarr group"), "{error}");
+        }
+    });
+    assert!(directory.path().join("x.zarr/notes.txt").exists());
+}
+
+#[test]
+fn names_are_those_of_nodes() {
+    for name in ["", "..", "a/b", "../x", "zarr.json", "__x", "a\0"] {
+        let array = NewArray::new(name, &DataType::Float32, &[("x", 2)]).unwrap();
+        let error = run(StoreWriter::create(&remote(), NewGroup::of(vec![array]))).unwrap_err();
+        assert!(matches!(error, Error::Write { .. }), "{error}");
+    }
+    let twice = vec![numbers(&[("x", 2)]), numbers(&[("x", 2)])];
+    let error = run(StoreWriter::create(&remote(), NewGroup::of(twice))).unwrap_err();
+    assert!(error.to_string().contains("two arrays"), "{error}");
+}
+
+#[test]
 fn two_writers_of_one_place() {
     let directory = tempfile::tempdir().unwrap();
     for location in [local(directory.path()), remote()] {

@@ -6,7 +6,7 @@ use arrow::{array::AsArray as _, datatypes::Float64Type};
 use lsio_core::{
     Dataset, Error, Location, OpenOptions,
     grid::unravel,
-    read::into::{Along, Cells, Indices, Place, ReadInto, ValuesAs, Wanted},
+    read::into::{Along, Cells, Indices, Place, ReadInto, Stop, ValuesAs, Wanted},
     uring::{Engine, PageCache},
 };
 use lsio_synthetic::write::{Compression, GroupWriter, SyntheticArray};
@@ -215,7 +215,7 @@ proptest! {
             cells: cells.clone(),
         });
         let page_cache = is_cached.then(|| PageCache::new(Engine::Auto).unwrap()).flatten();
-        let how = ReadInto { runtime: runtime.handle().clone(), page_cache };
+        let how = ReadInto { runtime: runtime.handle().clone(), page_cache, stop: Stop::default() };
         variable.read_into(wanted.collect(), as_, &how).unwrap();
         for (cells, strides, memory) in &memories {
             let shape = cells.shape();
@@ -265,7 +265,8 @@ fn what_does_not_fit_is_an_error() {
     let read = |cells: Cells, shape: &[u64], width: usize, values| {
         let mut memory = vec![0; 4096];
         let place = Place::contiguous(&mut memory, shape, width).unwrap();
-        let how = ReadInto { runtime: runtime.handle().clone(), page_cache: None };
+        let how =
+            ReadInto { runtime: runtime.handle().clone(), page_cache: None, stop: Stop::default() };
         variable.read_into(vec![Wanted { cells, place }], values, &how).map(|_| ())
     };
     let all = || Cells::all(&store.shape);
@@ -340,7 +341,11 @@ fn large_chunks_are_copied_in_pieces() {
             let expected = positions(cells, &store.shape).into_iter();
             let expected: Vec<i16> = expected.map(|cell| values[cell as usize]).collect();
             for page_cache in [None, PageCache::new(Engine::Auto).unwrap()] {
-                let how = ReadInto { runtime: runtime.handle().clone(), page_cache };
+                let how = ReadInto {
+                    runtime: runtime.handle().clone(),
+                    page_cache,
+                    stop: Stop::default(),
+                };
                 let mut memory = vec![0; cells.shape().iter().product::<u64>() as usize * 2];
                 let place = Place::contiguous(&mut memory, &cells.shape(), 2).unwrap();
                 let wanted = vec![Wanted { cells: cells.clone(), place }];

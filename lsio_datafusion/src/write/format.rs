@@ -2,11 +2,14 @@
 
 use std::{any::Any, collections::HashMap, fmt, sync::Arc};
 
-use arrow::datatypes::{FieldRef, SchemaRef};
+use arrow::datatypes::{Field, FieldRef, Schema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::{
     catalog::Session,
-    common::{GetExt, Statistics, not_impl_err, plan_err, tree_node::TreeNodeRecursion},
+    common::{
+        GetExt, Statistics, not_impl_err, plan_err,
+        tree_node::{TreeNode as _, TreeNodeRecursion},
+    },
     datasource::{
         file_format::{
             FileFormat, FileFormatFactory, file_compression_type::FileCompressionType,
@@ -16,7 +19,7 @@ use datafusion::{
         table_schema::TableSchema,
     },
     error::Result,
-    logical_expr::dml::CopyTo,
+    logical_expr::{LogicalPlan, dml::CopyTo},
     physical_expr::{LexRequirement, PhysicalExpr},
     physical_plan::{ExecutionPlan, metrics::ExecutionPlanMetricsSet},
 };
@@ -39,6 +42,8 @@ pub(crate) struct WriteRequest {
     pub(super) keys: Option<Vec<usize>>,
     /// The column of a store whose attributes each column has.
     pub(super) sources: Vec<Option<FieldRef>>,
+    /// The columns' names without those of tables: `avg(t2m)` for `avg(/data/era5.zarr.t2m)`.
+    names: Vec<String>,
 }
 
 impl ZarrFormatFactory {
@@ -65,6 +70,7 @@ impl ZarrFormatFactory {
             options: WriteOptions::new(&copy.options, overwrite)?,
             keys: meaning::keys(&copy.input),
             sources: (0..columns).map(|at| meaning::source(&copy.input, at)).collect(),
+            names: short_names(&copy.input)?,
         };
         let factory = Self { request: Some(Arc::new(request)) };
         let file_type = format_as_file_type(Arc::new(factory));
@@ -72,6 +78,45 @@ impl ZarrFormatFactory {
         let url = copy.output_url.clone();
         Ok(Some(CopyTo::new(input, url, Vec::new(), file_type, HashMap::new())))
     }
+}
+
+impl WriteRequest {
+    /// The columns of the rows that are written, under the names of their arrays.
+    pub(super) fn fields(&self, schema: &Schema) -> Vec<Field> {
+        let fields = schema.fields().iter().enumerate();
+        let named = fields.map(|(at, field)| match self.names.get(at) {
+            Some(name) => field.as_ref().clone().with_name(name),
+            None => field.as_ref().clone(),
+        });
+        named.collect()
+    }
+}
+
+/// The names of a plan's columns, without the names of its tables where they are told apart without them.
+fn short_names(plan: &LogicalPlan) -> Result<Vec<String>> {
+    let mut tables: Vec<String> = Vec::new();
+    plan.apply(|node| {
+        match node {
+            LogicalPlan::TableScan(scan) => tables.push(format!("{}.", scan.table_name)),
+            LogicalPlan::SubqueryAlias(alias) => tables.push(format!("{}.", alias.alias)),
+            _ => {}
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    // The longest first: one name may end with another.
+    tables.sort_by_key(|table| std::cmp::Reverse(table.len()));
+    let names: Vec<&String> = plan.schema().fields().iter().map(|field| field.name()).collect();
+    let short: Vec<String> = names
+        .iter()
+        .map(|name| tables.iter().fold((*name).clone(), |name, table| name.replace(table, "")))
+        .collect();
+    let is_own =
+        |(at, name): (usize, &String)| short.iter().position(|own| own == name) == Some(at);
+    Ok(if short.iter().enumerate().all(is_own) {
+        short
+    } else {
+        names.into_iter().cloned().collect()
+    })
 }
 
 /// Whether a statement writes Zarr.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use arrow::{
     array::{Array as _, ArrayRef, RecordBatch, UInt64Array},
     compute::{concat, sort_to_indices, take},
-    datatypes::{Field, SchemaRef},
+    datatypes::{Field, Schema, SchemaRef},
 };
 use datafusion::{
     common::{exec_err, plan_err},
@@ -70,8 +70,10 @@ fn reserve(memory: &MemoryReservation, bytes: usize) -> Result<()> {
 
 /// Writes rows that are in memory.
 pub(super) async fn write_batches(write: &Write, batches: Vec<RecordBatch>) -> Result<u64> {
-    let schema = write.input.schema();
     let request = &write.request;
+    let schema = write.input.schema();
+    let fields = request.fields(&schema);
+    let schema = Arc::new(Schema::new_with_metadata(fields, schema.metadata().clone()));
     let count: usize = batches.iter().map(RecordBatch::num_rows).sum();
     let columns = whole_columns(&schema, &batches)?;
     drop(batches);

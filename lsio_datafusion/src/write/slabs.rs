@@ -54,7 +54,6 @@ pub(super) async fn write(write: &Write) -> Result<Option<u64>> {
     let Some((aggregate, operators)) = above_aggregate(unsorted(&write.input)) else {
         return Ok(None);
     };
-    let fields = write.input.schema();
     // Keys that aren't shown tell groups apart that look alike: known before all is read.
     if write.request.keys.is_none() && write.request.options.dims.is_none() {
         return Ok(None);
@@ -63,7 +62,7 @@ pub(super) async fn write(write: &Write) -> Result<Option<u64>> {
     for operator in operators {
         results = operator.on(results)?;
     }
-    let fields: Vec<Field> = fields.fields().iter().map(|field| field.as_ref().clone()).collect();
+    let fields = write.request.fields(&write.input.schema());
     let Some(axes) = axes(&results, &fields, &write.request)? else {
         return super::rows::write_batches(write, vec![results.rows()?]).await.map(Some);
     };

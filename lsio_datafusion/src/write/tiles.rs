@@ -100,10 +100,11 @@ impl TilePlan {
         let (table, table_schema) = (Arc::clone(source.table()), Arc::clone(source.table_schema()));
         let expression = |expr| Expression::new(expr, &table, &table_schema);
         let mut wanted = Vec::new();
-        for (number, (field, expr)) in input.schema().fields().iter().zip(columns).enumerate() {
+        let fields = request.fields(&input.schema());
+        for (number, (field, expr)) in fields.into_iter().zip(columns).enumerate() {
             let own = request.sources.get(number).cloned().flatten();
             wanted.push(Wanted {
-                field: field.as_ref().clone(),
+                field,
                 source: own.map(|field| field.as_ref().clone()),
                 expression: expression(expr)?,
             });

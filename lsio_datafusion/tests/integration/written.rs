@@ -189,6 +189,19 @@ async fn chunks_and_shards_are_those_that_were_asked_for() {
     assert_eq!(document["dimension_names"], json!(["time", "latitude", "longitude"]));
 }
 
+#[tokio::test]
+async fn names_of_tables_are_left_out_of_those_of_arrays() {
+    let ctx = session(config());
+    let directory = tempfile::tempdir().unwrap();
+    let target = directory.path().join("x.zarr").display().to_string();
+    let store = fixture("gridded_v3");
+    let query = format!("SELECT latitude, avg(t), max(counts) FROM '{store}' GROUP BY latitude");
+    rows(&ctx, &format!("COPY ({query}) TO '{target}'")).await.unwrap();
+    let read = format!("SELECT latitude, \"avg(t)\", \"max(counts)\" FROM '{target}'");
+    let read = rows(&ctx, &read).await.unwrap();
+    assert_eq!(sorted(&read), sorted(&rows(&ctx, &query).await.unwrap()));
+}
+
 fn is_empty(directory: &Path) -> bool {
     fs::read_dir(directory).unwrap().next().is_none()
 }

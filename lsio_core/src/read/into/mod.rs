@@ -12,12 +12,14 @@ mod cells;
 mod items;
 mod memory;
 mod plan;
+mod stop;
 mod streamed;
 mod threads;
 mod values;
 
 use std::{
     collections::HashMap,
+    pin::pin,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -26,12 +28,17 @@ use std::{
 };
 
 use arrow::array::ArrayRef;
-use futures::{StreamExt as _, stream};
+use futures::{
+    StreamExt as _,
+    future::{Either, select},
+    stream,
+};
 use tokio::runtime::Handle;
 
 pub use self::{
     cells::{Along, Cells, Indices},
     memory::Place,
+    stop::Stop,
     values::ValuesAs,
 };
 use self::{
@@ -66,6 +73,8 @@ pub struct ReadInto {
     pub runtime: Handle,
     /// The page cache, from which local files are read where they are in it.
     pub page_cache: Option<PageCache>,
+    /// Ends the read before it is done.
+    pub stop: Stop,
 }
 
 /// What takes chunks.
@@ -136,6 +145,9 @@ struct Reading<'a, S> {
     plan: Plan<'a>,
     groups: Vec<Vec<ChunkIndex>>,
     failed: AtomicBool,
+    /// The array's name, for the error of a read that is stopped.
+    name: String,
+    stop: Stop,
     outcome: Mutex<Result<Counts>>,
 }
 
@@ -155,7 +167,8 @@ impl<'a, S: ChunkSink> Reading<'a, S> {
         let is_local = variable.location().local_path().is_some();
         let groups = fetcher.shares(plan.chunks(), TAKEN_BYTES, is_local);
         let outcome = Mutex::new(Ok(Counts::default()));
-        Ok(Self { fetcher, sink, plan, groups, failed: AtomicBool::new(false), outcome })
+        let (failed, name) = (AtomicBool::new(false), variable.path());
+        Ok(Self { fetcher, sink, plan, groups, failed, name, stop: how.stop.clone(), outcome })
     }
 
     fn run(self, runtime: &Handle) -> Result<Counts> {
@@ -208,13 +221,22 @@ impl<'a, S: ChunkSink> Reading<'a, S> {
         let recycler: Arc<Recycler> = Arc::default();
         let mut scratch = Scratch::default();
         let mut counts = Counts::default();
-        while let Some((chunks, group)) = fetched.next().await {
+        let mut stopped = pin!(self.stop.stopped());
+        loop {
+            let (chunks, group) = match select(fetched.next(), stopped.as_mut()).await {
+                Either::Left((Some(next), _)) => next,
+                Either::Left((None, _)) => break,
+                Either::Right(_) => return Err(Stop::error(&self.name)),
+            };
             let (stored, own) = group?;
             counts += own;
             let mut stored: HashMap<ChunkIndex, Stored> = stored.into_iter().collect();
             for chunk in chunks {
                 if self.failed.load(Ordering::Relaxed) {
                     return Ok(counts);
+                }
+                if self.stop.is_stopped() {
+                    return Err(Stop::error(&self.name));
                 }
                 let own = stored.remove(chunk);
                 self.sink.put(chunk, own.as_ref(), &self.plan, &mut scratch, &recycler)?;
