@@ -7,7 +7,7 @@ use crate::{
     huge_pages,
 };
 
-/// Bytes of memory from which on the size of its pages matters: what is smaller is faulted in fast enough.
+/// Bytes of memory from which on huge pages are asked for: what is smaller is faulted in fast enough.
 const LARGE: usize = 4 << 20;
 
 /// Memory for the values of some cells.
@@ -81,7 +81,7 @@ impl<'a> Place<'a> {
             return Err(format!("it has {} bytes, and its cells take {extent}", memory.len()));
         }
         if memory.len() >= LARGE {
-            huge_pages::advise_free(memory);
+            huge_pages::advise(memory);
         }
         let memory =
             Memory { start: memory.as_mut_ptr(), len: memory.len(), borrowed: PhantomData };
