@@ -14,7 +14,7 @@ use arrow::{
 use datafusion::{
     common,
     dataframe::DataFrame,
-    datasource::MemTable,
+    datasource::{MemTable, source_as_provider},
     error::Result,
     logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder},
 };
@@ -171,6 +171,11 @@ impl Frame {
         let Some(field) = schema.fields().get(at) else { return Ok(None) };
         let own = serde_json::json!([field.name()]).to_string();
         if field.metadata().get(DIMS) != Some(&own) {
+            return Ok(None);
+        }
+        // Rows in memory have the order in which a query brought them.
+        let provider = source_as_provider(&scan.source);
+        if provider.is_ok_and(|provider| provider.downcast_ref::<MemTable>().is_some()) {
             return Ok(None);
         }
         let state = self.session.ctx(py)?.state();
