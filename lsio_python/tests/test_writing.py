@@ -82,3 +82,15 @@ def test_anomalies(tmp_path):
     written = copy(query, tmp_path / "a.zarr")
     t = ds.t.astype("f8").drop_vars(["run", "season"])
     xr.testing.assert_allclose(written.anomaly.astype("f8"), t - t.mean("time"), atol=1e-4)
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_values_that_are_nothing_are_values(tmp_path, zarr_format):
+    """False, 0 and the empty text, in chunks of their own and among others."""
+    con = lsio.connect()
+    rows = con.rows({"x": list(range(6)), "flag": [False, False, True, False, False, True], "n": [0, 0, 1, 2, 0, 0], "text": ["", "", "a", "", "b", ""]})
+    assert rows.to_zarr(tmp_path / "x.zarr", dims="x", chunks={"x": 2}, zarr_format=zarr_format) == 6
+    ds = xr.open_zarr(tmp_path / "x.zarr").load()
+    assert ds.flag.dtype == bool and ds.flag.values.tolist() == [False, False, True, False, False, True]
+    assert ds.n.dtype == np.int64 and ds.n.values.tolist() == [0, 0, 1, 2, 0, 0]
+    assert ds.text.values.tolist() == ["", "", "a", "", "b", ""]

@@ -83,8 +83,8 @@ pub(super) fn new_group(
         let mut array = array.with_attributes(attributes);
         if let Some(fill) = &variable.form.fill_value {
             array = array.with_fill_value(fill.clone());
-        } else if options.format == Some(ZarrFormat::V2) && variable.form.data_type.is_integer() {
-            // Readers of Zarr v2 take a fill value for a missing one.
+        } else if options.format == Some(ZarrFormat::V2) && !variable.form.data_type.is_floating() {
+            // Readers of Zarr v2 take a fill value for a missing one: 0, false and the empty text aren't.
             array = array.with_fill_value(Attribute::Null);
         }
         if let Some(codec) = options.codec {
