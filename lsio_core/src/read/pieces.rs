@@ -293,7 +293,11 @@ impl<'a> CellReader<'a> {
 }
 
 /// Blocks of a stored chunk of `len` decoded bytes, if they pay off.
-fn zstd_blocks(stored: &Stored, len: usize, width: usize) -> Result<Option<ZstdBlocks>, String> {
+pub(super) fn zstd_blocks(
+    stored: &Stored,
+    len: usize,
+    width: usize,
+) -> Result<Option<ZstdBlocks>, String> {
     let mut head = [0; FRAME_HEADER];
     let (head, encoded) = match stored {
         Stored::Bytes(bytes) => (&bytes[..FRAME_HEADER.min(bytes.len())], bytes.len()),
@@ -307,7 +311,7 @@ fn zstd_blocks(stored: &Stored, len: usize, width: usize) -> Result<Option<ZstdB
 }
 
 /// Whether each block holds whole elements of this width in bytes.
-fn in_blocks(blocks: &BloscBlocks<'_>, width: usize) -> bool {
+pub(super) fn in_blocks(blocks: &BloscBlocks<'_>, width: usize) -> bool {
     let whole = blocks.block_len(0).is_multiple_of(width);
     whole && blocks.shuffled_width().is_none_or(|own| own == width)
 }

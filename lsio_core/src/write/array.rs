@@ -19,7 +19,7 @@ use object_store::PutPayload;
 use super::{
     cells::{for_each_run, shared},
     chunk::{CellValues, ChunkValues, OpenChunk},
-    memory::{Account, Share},
+    memory::{Account, Reserved},
     objects::OpenShard,
     store::Written,
     target::Target,
@@ -113,6 +113,12 @@ impl ArrayWriter {
         })?;
         let grid = encoding.grid.clone();
         let most = chain.most_bytes(grid.chunk_shape()).map_err(failed)?;
+        // Texts wait for their chunk in places of their own.
+        let cells =
+            checked_product(grid.chunk_shape()).and_then(|cells| usize::try_from(cells).ok());
+        let places =
+            cells.unwrap_or(usize::MAX).saturating_mul(element.size().unwrap_or(ITEM_BYTES));
+        let most = most.max(places);
         if most > crate::Limits::default().chunk_bytes as usize {
             return Err(failed(format!(
                 "chunks of the shape {:?} take {most} bytes, more than 2 GiB: choose smaller ones",
@@ -224,7 +230,6 @@ impl ArrayWriter {
         let shape = self.grid.shape().to_vec();
         let all = checked_product(&shape).unwrap_or(u64::MAX);
         let inner = shape.last().copied().unwrap_or(1).max(1);
-        let mut done = Vec::new();
         let mut first = 0;
         while let Some(&cell) = cells.get(first) {
             if cell >= all {
@@ -255,11 +260,10 @@ impl ArrayWriter {
                 open.values.copy(values, first, place, len);
                 Ok(())
             })?;
-            done.extend(complete.map(|values| (chunk, values)));
+            if let Some(complete) = complete {
+                self.complete(&chunk, complete).await?;
+            }
             first += len;
-        }
-        for (chunk, values) in done {
-            self.complete(&chunk, values).await?;
         }
         Ok(())
     }
@@ -356,7 +360,6 @@ impl ArrayWriter {
         if part.cells() == 0 {
             return Ok(());
         }
-        let wanted = part;
         let ranges: Vec<(u64, u64)> = (0..shape.len())
             .map(|dim| {
                 let first = self.grid.chunk_at(dim, part.start[dim]);
@@ -368,18 +371,18 @@ impl ArrayWriter {
             let along = unravel(number, &counts).into_iter().zip(&ranges);
             let chunk: Vec<u64> = along.map(|(index, (first, _))| first + index).collect();
             let own = self.grid.region_at(&chunk);
-            let Some(part) = shared(wanted, &own) else { continue };
+            let Some(common) = shared(part, &own) else { continue };
             // The chunk as it lies in memory, with what is beyond the array's edges.
             let whole = Region { start: own.start.clone(), shape: self.grid.shape_at(&chunk) };
             let complete = self.add(&chunk, |open, _| {
-                for_each_run(&part, at, &whole, |from, to, len| {
+                for_each_run(&common, at, &whole, |from, to, len| {
                     open.values.copy(values, from, to, len);
                 });
-                open.came(part.cells());
+                open.came(common.cells());
                 Ok(())
             })?;
-            if let Some(values) = complete {
-                self.complete(&chunk, values).await?;
+            if let Some(complete) = complete {
+                self.complete(&chunk, complete).await?;
             }
         }
         Ok(())
@@ -391,7 +394,7 @@ impl ArrayWriter {
         chunk: &[u64],
         add: impl FnOnce(&mut OpenChunk, usize) -> Result<()>,
     ) -> Result<Option<OpenChunk>> {
-        let number = self.number(chunk);
+        let number = number(chunk, self.grid.counts());
         let shape = self.grid.shape_at(chunk);
         let cells = checked_product(&shape).and_then(|cells| usize::try_from(cells).ok());
         let cells = cells.ok_or_else(|| self.unfit("a chunk has too many cells".to_owned()))?;
@@ -437,7 +440,7 @@ impl ArrayWriter {
         };
         let object: Vec<u64> =
             chunk.iter().zip(layout.counts()).map(|(chunk, count)| chunk / count).collect();
-        let number = self.object_number(&object);
+        let number = number(&object, self.objects.counts());
         let complete = {
             let mut open = self.open_shards.lock().unwrap_or_else(PoisonError::into_inner);
             let shard = open
@@ -453,7 +456,7 @@ impl ArrayWriter {
     }
 
     /// The bytes of a chunk. `None` if it has only the fill value.
-    fn encoded(&self, chunk: &[u64], open: OpenChunk) -> Result<Option<(Bytes, Share)>> {
+    fn encoded(&self, chunk: &[u64], open: OpenChunk) -> Result<Option<(Bytes, Reserved)>> {
         let OpenChunk { values, .. } = open;
         if !self.stores_fill && values.are_fill(&self.fill) {
             return Ok(None);
@@ -490,18 +493,6 @@ impl ArrayWriter {
     fn chunks_of(&self, object: &[u64], layout: &ShardLayout) -> u64 {
         let dims = object.iter().zip(layout.counts()).zip(self.grid.counts());
         dims.map(|((object, count), all)| all.saturating_sub(object * count).min(*count)).product()
-    }
-
-    fn number(&self, chunk: &[u64]) -> u64 {
-        chunk
-            .iter()
-            .zip(self.grid.counts())
-            .fold(0, |number, (index, count)| number * count + index)
-    }
-
-    fn object_number(&self, object: &[u64]) -> u64 {
-        let counts = self.objects.counts();
-        object.iter().zip(counts).fold(0, |number, (index, count)| number * count + index)
     }
 
     /// The place of a cell in its chunk.
@@ -555,6 +546,11 @@ impl OpenChunks {
         self.done[word] |= bit;
         self.slots.remove(&number)
     }
+}
+
+/// The number, in C order, of the chunk or object at these indices of a grid.
+fn number(indices: &[u64], counts: &[u64]) -> u64 {
+    indices.iter().zip(counts).fold(0, |number, (index, count)| number * count + index)
 }
 
 /// Whether all cells of a box are in another.

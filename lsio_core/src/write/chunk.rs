@@ -8,7 +8,7 @@ use arrow::{
     datatypes::DataType,
 };
 
-use super::memory::Share;
+use super::memory::Reserved;
 use crate::dataset::{StoredValues, dtype::ElementType};
 
 /// Values of consecutive cells, as they are stored.
@@ -35,7 +35,7 @@ pub(super) struct OpenChunk {
     left: u64,
     /// A bit for each cell that has come, where cells may come twice.
     seen: Option<Vec<u64>>,
-    _memory: Share,
+    _memory: Reserved,
 }
 
 impl ChunkValues {
@@ -111,7 +111,7 @@ impl ChunkValues {
 
 impl OpenChunk {
     /// A chunk without values, of which so many cells are in the array.
-    pub(super) fn new(values: ChunkValues, cells: u64, memory: Share) -> Self {
+    pub(super) fn new(values: ChunkValues, cells: u64, memory: Reserved) -> Self {
         Self { values, left: cells, seen: None, _memory: memory }
     }
 

@@ -37,7 +37,7 @@ struct Held {
 
 /// Bytes of an account, given back when dropped.
 #[derive(Debug)]
-pub(super) struct Share {
+pub(super) struct Reserved {
     account: Account,
     bytes: usize,
 }
@@ -51,13 +51,13 @@ impl Account {
     ///
     /// # Errors
     /// Those of [`WriteMemory::grow`].
-    pub(super) fn take(&self, bytes: usize) -> Result<Share> {
+    pub(super) fn take(&self, bytes: usize) -> Result<Reserved> {
         if let Some(memory) = &self.memory {
             memory.grow(bytes)?;
         }
         let now = self.held.now.fetch_add(bytes as u64, Ordering::Relaxed) + bytes as u64;
         self.held.most.fetch_max(now, Ordering::Relaxed);
-        Ok(Share { account: self.clone(), bytes })
+        Ok(Reserved { account: self.clone(), bytes })
     }
 
     /// The most bytes that were held at once.
@@ -66,7 +66,7 @@ impl Account {
     }
 }
 
-impl Drop for Share {
+impl Drop for Reserved {
     fn drop(&mut self) {
         if let Some(memory) = &self.account.memory {
             memory.shrink(self.bytes);

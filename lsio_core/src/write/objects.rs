@@ -5,13 +5,13 @@ use std::ops::Range;
 use bytes::Bytes;
 use object_store::PutPayload;
 
-use super::memory::Share;
+use super::memory::Reserved;
 use crate::dataset::shard::ShardLayout;
 
 /// A shard that isn't complete: its encoded chunks, one behind the other.
 #[derive(Debug)]
 pub(super) struct OpenShard {
-    parts: Vec<(Bytes, Share)>,
+    parts: Vec<(Bytes, Reserved)>,
     ranges: Vec<Option<Range<u64>>>,
     len: u64,
     /// Chunks with cells of the array that are still to come.
@@ -27,7 +27,7 @@ impl OpenShard {
     }
 
     /// Adds a chunk, by its number in the shard. `None` for one that has only the fill value.
-    pub(super) fn add(&mut self, number: usize, encoded: Option<(Bytes, Share)>) {
+    pub(super) fn add(&mut self, number: usize, encoded: Option<(Bytes, Reserved)>) {
         self.left = self.left.saturating_sub(1);
         let Some((bytes, memory)) = encoded else { return };
         let end = self.len + bytes.len() as u64;

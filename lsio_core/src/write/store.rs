@@ -5,12 +5,15 @@ use std::sync::Arc;
 use super::{
     array::ArrayWriter,
     memory::{Account, WriteMemory},
-    target::{DOCUMENTS, Target},
+    target::Target,
 };
 use crate::{
     Error, Location, Result,
     dataset::{Attributes, NewArray, ZarrFormat},
-    format::zarr::written::{WrittenArray, group_documents},
+    format::zarr::{
+        documents::DOCUMENTS,
+        written::{WrittenArray, group_documents},
+    },
 };
 
 /// What becomes of what is at the target.

@@ -8,14 +8,10 @@ use object_store::{
 };
 
 use super::{local::Staged, store::Existing};
-use crate::{Error, Location, Result, location::join};
+use crate::{Error, Location, Result, format::zarr::documents::DOCUMENTS, location::join};
 
 /// Bytes up to which an object is put at once.
 const PUT_BYTES: usize = 16 << 20;
-
-/// The names of documents that make a group or an array of a place.
-pub(super) const DOCUMENTS: [&str; 5] =
-    ["zarr.json", ".zmetadata", ".zgroup", ".zarray", ".zattrs"];
 
 /// The place of a new store.
 #[derive(Debug)]

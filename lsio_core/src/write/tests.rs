@@ -405,6 +405,21 @@ impl WriteMemory for Few {
 }
 
 #[test]
+fn chunks_are_written_as_their_cells_come() {
+    run(async {
+        let array = numbers(&[("x", 1000)]).with_chunks(vec![10]).unwrap();
+        let array = array.with_compression(Compression::NONE);
+        let writer = StoreWriter::create(&remote(), NewGroup::of(vec![array])).await.unwrap();
+        let cells: Vec<u64> = (0..1000).collect();
+        let values: ArrayRef = Arc::new(arrow::array::Float32Array::from(vec![1.0; 1000]));
+        writer.arrays()[0].write_cells(&cells, &values).await.unwrap();
+        let written = writer.commit().await.unwrap();
+        // One chunk of 40 bytes, and its encoded bytes.
+        assert_eq!((written.chunks, written.peak_bytes), (100, 80));
+    });
+}
+
+#[test]
 fn memory_is_reserved_and_given_back() {
     run(async {
         let few = Arc::new(Few(100.into()));

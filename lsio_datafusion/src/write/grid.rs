@@ -160,20 +160,14 @@ fn with_coordinates(
 }
 
 impl NewVariable {
-    /// The labels of a dimension. `None` if they are its indices, in a store that has no labels either.
+    /// The labels of a dimension, none of which is NULL. `None` if they are its indices, in a store that has no labels
+    /// either.
     pub(super) fn labels(
         dim: usize,
         field: &Field,
         source: Option<&Field>,
         values: &ArrayRef,
     ) -> Result<Option<Self>> {
-        if values.logical_null_count() > 0 {
-            return plan_err!(
-                "the column '{}' is a dimension and has NULL: leave those rows out (WHERE {0} IS NOT NULL), or name \
-                 other dimensions with the option dims",
-                field.name()
-            );
-        }
         if is_index(source) && are_indices(values) {
             return Ok(None);
         }

@@ -6,8 +6,11 @@ use std::sync::Arc;
 use super::{super::stored::Stored, memory::OwnCells, plan::Plan};
 use crate::{
     Recycler, Variable,
-    dataset::{BloscBlocks, EncodedFrame, FRAME_HEADER, Stream, ZstdBlocks, unshuffle},
-    read::stored::CachedChunk,
+    dataset::{BloscBlocks, EncodedFrame, Stream, ZstdBlocks, unshuffle},
+    read::{
+        pieces::{in_blocks, zstd_blocks},
+        stored::CachedChunk,
+    },
 };
 
 /// Bytes that are read from a file at a time where several runs are copied of them: half of a second-level cache.
@@ -255,24 +258,7 @@ fn sized(memory: &mut Vec<u8>, len: usize) -> &mut [u8] {
     &mut memory[..len]
 }
 
-/// Blocks of a frame, if they pay off.
-fn zstd_blocks(stored: &Stored, len: usize, width: usize) -> Result<Option<ZstdBlocks>, String> {
-    let mut head = [0; FRAME_HEADER];
-    let (head, encoded) = match stored {
-        Stored::Bytes(bytes) => (&bytes[..FRAME_HEADER.min(bytes.len())], bytes.len()),
-        Stored::Cached(file) => {
-            let head = &mut head[..FRAME_HEADER.min(file.len())];
-            file.read_at(0, head)?;
-            (&*head, file.len())
-        }
-    };
-    Ok(ZstdBlocks::new(head, encoded, len, width))
-}
-
 /// Blocks of whole elements, if it has such.
 fn blosc_blocks(encoded: &[u8], len: usize, width: usize) -> Option<BloscBlocks<'_>> {
-    let blocks = BloscBlocks::new(encoded, len)?;
-    let fits = blocks.block_len(0).is_multiple_of(width);
-    let fits = fits && blocks.shuffled_width().is_none_or(|own| own == width);
-    fits.then_some(blocks)
+    BloscBlocks::new(encoded, len).filter(|blocks| in_blocks(blocks, width))
 }
